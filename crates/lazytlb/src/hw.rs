@@ -1,0 +1,137 @@
+//! The seam: all that the protocol asks of a machine.
+//!
+//! Three machines implement it: real x86 CPUs, an adversarial model that does whatever the manuals
+//! allow, and one that counts. Between two calls the protocol is local and deterministic; that is
+//! what lets a checker run the real code and still see every interleaving.
+//!
+//! # Memory ordering
+//! Atomics take no ordering argument. Loads acquire, stores release, read-modify-writes are
+//! sequentially consistent, and the instructions below clobber memory; so the compiler keeps the calls
+//! in program order, and the only reordering left is x86-TSO's: a load may pass an earlier store.
+//! Source: SDM 3A, "Memory Ordering".
+
+use crate::addr::{PhysAddr, VirtAddr};
+use crate::cpu_set::{CpuId, CpuSet};
+
+/// Whether this CPU takes maskable interrupts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Interrupts {
+    /// They are taken (RFLAGS.IF = 1).
+    Enabled,
+    /// They are held back (RFLAGS.IF = 0).
+    Disabled,
+}
+
+/// What a CR3 load does to the cached translations of the space that it loads.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Cr3Load {
+    /// Invalidates them, paging-structure caches included; global entries stay (bit 63 = 0).
+    Flush,
+    /// Keeps them (bit 63 = 1): only with PCIDs.
+    Keep,
+}
+
+/// The condition that a wait is for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Until {
+    /// The atomic holds 0.
+    Zero,
+    /// The atomic holds this value.
+    Equals(u64),
+    /// The atomic holds this value or a greater one.
+    AtLeast(u64),
+}
+
+impl Until {
+    /// Says whether `value` meets the condition.
+    pub const fn holds(self, value: u64) -> bool {
+        match self {
+            Until::Zero => value == 0,
+            Until::Equals(wanted) => value == wanted,
+            Until::AtLeast(least) => value >= least,
+        }
+    }
+}
+
+/// What software could find out about the CPU's errata that bear on walks of freed page tables.
+///
+/// Absence proves nothing: it says that no *known* erratum was detected.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Quirks {
+    /// AMD family 10h, erratum 383: two matching TLB entries end in a machine check.
+    pub erratum_383: bool,
+    /// The CPU assumes that page tables lie in write-back DRAM (HWCR.TlbCacheDis = 0): a walk
+    /// that leaves it ends in a machine check.
+    pub walks_assume_dram: bool,
+}
+
+impl Quirks {
+    /// Says whether a walk of garbage is known to be fatal on this CPU.
+    pub const fn garbage_walk_is_fatal(self) -> bool {
+        self.erratum_383 || self.walks_assume_dram
+    }
+}
+
+/// The machine under the protocol.
+///
+/// All memory that another CPU or an interrupt handler may see, and every hardware effect, goes
+/// through here. An implementation may own the storage: its `Atomic` can be an `AtomicU64`, or a
+/// number that stands for one.
+pub trait Hw: Sized {
+    /// A 64-bit word that every CPU may access.
+    type Atomic;
+    /// A 64-bit word that only one CPU and its interrupt handlers access.
+    type Local;
+
+    /// Returns the CPU that runs this code. Preemption must be off, or the answer is stale.
+    fn cpu(&self) -> CpuId;
+
+    /// Reads an atomic (acquire).
+    fn load(&self, atomic: &Self::Atomic) -> u64;
+    /// Writes an atomic (release). Other CPUs may see it later than this CPU's next loads.
+    fn store(&self, atomic: &Self::Atomic, value: u64);
+    /// Adds with wrap-around; returns the former value. A full fence.
+    fn fetch_add(&self, atomic: &Self::Atomic, value: u64) -> u64;
+    /// Sets bits; returns the former value. A full fence.
+    fn fetch_or(&self, atomic: &Self::Atomic, bits: u64) -> u64;
+    /// Keeps only these bits; returns the former value. A full fence.
+    fn fetch_and(&self, atomic: &Self::Atomic, bits: u64) -> u64;
+    /// Exchanges; returns the former value. A full fence.
+    fn swap(&self, atomic: &Self::Atomic, value: u64) -> u64;
+    /// Reads this CPU's own word.
+    fn load_local(&self, local: &Self::Local) -> u64;
+    /// Writes this CPU's own word.
+    fn store_local(&self, local: &Self::Local, value: u64);
+    /// Orders every earlier store before every later load (MFENCE, or a locked instruction).
+    fn fence(&self);
+
+    /// Returns whether this CPU takes interrupts.
+    fn interrupts(&self) -> Interrupts;
+    /// Disables interrupts and returns the former state, so that guards nest (PUSHF, CLI).
+    fn disable_interrupts(&self) -> Interrupts;
+    /// Restores a state that [`Hw::disable_interrupts`] returned (POPF).
+    fn restore_interrupts(&self, former: Interrupts);
+    /// Sends the flush interrupt to every CPU of the set. It is *not* a fence: on an x2APIC an earlier
+    /// store may still be buffered when the target's handler runs.
+    fn send_ipi<const WORDS: usize>(&self, targets: &CpuSet<WORDS>);
+    /// Waits until the atomic meets the condition (PAUSE in a loop, or MWAIT). Called with
+    /// interrupts enabled, so that this CPU serves others' requests meanwhile.
+    fn pause_until(&self, atomic: &Self::Atomic, until: Until);
+
+    /// Loads CR3 with a space's root table (MOV to CR3). A serializing instruction.
+    fn load_cr3(&self, root: PhysAddr, load: Cr3Load);
+    /// Invalidates one page of the loaded space, with its paging-structure caches (INVLPG). A
+    /// serializing instruction.
+    fn invlpg(&self, addr: VirtAddr);
+    /// Returns the errata found at boot.
+    fn quirks(&self) -> Quirks;
+}
+
+/// Makes the words that a [`crate::Mm`] and a [`crate::PerCpu`] consist of, when a kernel creates
+/// them. The names are for people who debug.
+pub trait Cells<H: Hw> {
+    /// Makes an atomic with a first value.
+    fn atomic(&mut self, name: &'static str, value: u64) -> H::Atomic;
+    /// Makes a word of the CPU whose [`crate::PerCpu`] is being made.
+    fn local(&mut self, name: &'static str, value: u64) -> H::Local;
+}

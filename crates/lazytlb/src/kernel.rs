@@ -1,0 +1,36 @@
+//! The storage seam: how the protocol reaches the spaces and the per-CPU state that a kernel owns.
+
+use crate::cpu_set::CpuId;
+use crate::hw::Hw;
+use crate::mm::{Mm, MmHandle};
+use crate::per_cpu::PerCpu;
+
+/// The kernel that embeds the protocol. It owns all storage.
+///
+/// The protocol, its interrupt handler included, holds no pointer: per-CPU words keep an
+/// [`MmHandle`], and this trait turns it into a reference. A kernel with an array of spaces
+/// needs no `unsafe` for that; one whose handles are pointers keeps its `unsafe` here, and may rely on
+/// this: the protocol asks only for handles between the creation of the space and the return of
+/// [`crate::Tlb::retire`] (invariant I6).
+///
+/// `WORDS` is the capacity of CPU sets in units of 64 CPUs.
+pub trait Kernel<const WORDS: usize = 8> {
+    /// The machine.
+    type Hw: Hw;
+
+    /// Returns a CPU's protocol state. Called for any CPU that is in a cpumask.
+    ///
+    /// # Panics
+    /// May panic if there is no such CPU: the protocol names only CPUs that called it.
+    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<Self::Hw, WORDS>;
+
+    /// Returns the space behind a handle.
+    ///
+    /// # Panics
+    /// May panic if the handle was never given out, or is retired.
+    fn mm(&self, handle: MmHandle) -> &Mm<Self::Hw, WORDS>;
+
+    /// Returns the handle of the kernel's own space, which has no user mappings, is never flushed by
+    /// the protocol, and is never retired.
+    fn init_mm(&self) -> MmHandle;
+}

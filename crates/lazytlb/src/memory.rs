@@ -1,0 +1,87 @@
+//! The second trait, beside the seam: what a kernel's own code does around the protocol.
+//!
+//! Page-table entries, frames, and touching memory are not the protocol's business: it never calls
+//! this trait. Programs for the checker do, and so does a kernel that wants its own mm code checked.
+
+use crate::addr::{FlushRange, PhysAddr, VirtAddr};
+use crate::hw::Hw;
+
+/// A page-table entry as the CPU reads it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Entry(pub u64);
+
+impl Entry {
+    /// The entry that maps nothing.
+    pub const ABSENT: Entry = Entry(0);
+    const PRESENT: u64 = 1;
+    const WRITABLE: u64 = 1 << 1;
+    const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+    /// Makes a present, writable entry that points to a table's or a page's frame.
+    pub const fn to(frame: PhysAddr) -> Entry {
+        Entry((frame.0 & Self::ADDRESS) | Self::PRESENT | Self::WRITABLE)
+    }
+
+    /// Makes a present entry that forbids writing.
+    pub const fn read_only(frame: PhysAddr) -> Entry {
+        Entry((frame.0 & Self::ADDRESS) | Self::PRESENT)
+    }
+
+    /// Says whether the entry maps something (bit 0).
+    pub const fn is_present(self) -> bool {
+        self.0 & Self::PRESENT != 0
+    }
+
+    /// Says whether the entry allows writing (bit 1).
+    pub const fn is_writable(self) -> bool {
+        self.0 & Self::WRITABLE != 0
+    }
+
+    /// Returns the frame that a present entry points to.
+    pub const fn frame(self) -> PhysAddr {
+        PhysAddr(self.0 & Self::ADDRESS)
+    }
+}
+
+/// What a frame is used for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum FrameKind {
+    /// A page table.
+    Table,
+    /// Ordinary memory that a page maps.
+    Page,
+}
+
+/// How memory is touched.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Access {
+    /// A load.
+    Load,
+    /// A store.
+    Store,
+}
+
+/// Page tables, frames and user memory, as a kernel's own code uses them.
+pub trait Memory: Hw {
+    /// Reads entry `index` of the table in frame `table`.
+    fn read_entry(&self, table: PhysAddr, index: u16) -> Entry;
+    /// Writes entry `index` of the table in frame `table`: a plain store.
+    fn write_entry(&self, table: PhysAddr, index: u16, entry: Entry);
+    /// Takes a free frame; a table's comes with absent entries only.
+    ///
+    /// # Panics
+    /// If no frame is free.
+    fn alloc_frame(&self, kind: FrameKind) -> PhysAddr;
+    /// Gives a frame back: from now on it holds garbage, and may be reused for anything.
+    fn free_frame(&self, frame: PhysAddr);
+    /// Touches a user address in the loaded space; a fault has no effect.
+    fn touch(&self, addr: VirtAddr, access: Access);
+    /// Says that all changes for a flush of `range`, in the space with this root, are written: what
+    /// they removed must be out of use when [`Memory::flush_returned`] is called. A kernel needs no
+    /// code here; a checker takes note.
+    fn flush_begins(&self, root: PhysAddr, range: FlushRange) {
+        let _ = (root, range);
+    }
+    /// Says that this CPU's flush has returned: from now on the caller relies on it.
+    fn flush_returned(&self) {}
+}

@@ -1,0 +1,103 @@
+//! An address space, as far as TLB coherence is concerned.
+
+use crate::addr::PhysAddr;
+use crate::cpu_set::{CpuId, CpuSet};
+use crate::hw::{Cells, Hw};
+
+/// An address space's identity: never reused, unlike handles and roots (Linux: `ctx_id`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct MmId(pub u64);
+
+/// A kernel's name for an [`Mm`] that fits into a word: an index, or a pointer of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct MmHandle(pub u64);
+
+/// A generation: of a space (how often a flush was asked for), or of a CPU (how far it has flushed).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TlbGen(pub u64);
+
+impl TlbGen {
+    /// Returns the generation after this one. At a thousand million flushes a second it wraps after
+    /// five hundred years.
+    pub const fn next(self) -> TlbGen {
+        TlbGen(self.0 + 1)
+    }
+}
+
+/// An address space.
+#[derive(Debug)]
+pub struct Mm<H: Hw, const WORDS: usize = 8> {
+    id: MmId,
+    root: PhysAddr,
+    /// I1: raised after page tables were changed and before any target is chosen.
+    tlb_gen: H::Atomic,
+    /// I2: a CPU's bit is set before the CPU can load the root, and cleared only after it has loaded
+    /// another one. So a CPU outside the mask caches nothing of this space.
+    cpumask: [H::Atomic; WORDS],
+}
+
+impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
+    /// Makes a space that no CPU has loaded.
+    ///
+    /// `id` must be unlike that of every space that ever was: requests name spaces by it, and an
+    /// old request must not match a new space.
+    pub fn new(id: MmId, root: PhysAddr, cells: &mut impl Cells<H>) -> Self {
+        Mm {
+            id,
+            root,
+            tlb_gen: cells.atomic("tlb_gen", 1),
+            cpumask: core::array::from_fn(|_| cells.atomic("cpumask", 0)),
+        }
+    }
+
+    /// Returns the identity.
+    pub fn id(&self) -> MmId {
+        self.id
+    }
+
+    /// Returns the frame of the root table.
+    pub fn root(&self) -> PhysAddr {
+        self.root
+    }
+
+    /// Reads the generation.
+    pub fn tlb_gen(&self, hw: &H) -> TlbGen {
+        TlbGen(hw.load(&self.tlb_gen))
+    }
+
+    /// Raises the generation and returns the new one.
+    ///
+    /// A full fence: it orders the caller's page-table writes, and this raise, before the loads of the
+    /// cpumask and of `is_lazy` that choose the targets. Its partners are [`Mm::join`] and the fence
+    /// in `Tlb::resume`: either the initiator sees the CPU there, or the CPU sees the new generation.
+    pub(crate) fn bump_tlb_gen(&self, hw: &H) -> TlbGen {
+        TlbGen(hw.fetch_add(&self.tlb_gen, 1)).next()
+    }
+
+    /// Adds a CPU to the cpumask, before it loads the root (I2).
+    ///
+    /// A full fence: it orders the bit before the load of the generation. Pairs with
+    /// [`Mm::bump_tlb_gen`].
+    pub(crate) fn join(&self, hw: &H, cpu: CpuId) {
+        let (word, bit) = cpu.word_and_bit();
+        hw.fetch_or(&self.cpumask[word], bit);
+    }
+
+    /// Removes a CPU from the cpumask, after it has loaded another root (I2).
+    pub(crate) fn leave(&self, hw: &H, cpu: CpuId) {
+        let (word, bit) = cpu.word_and_bit();
+        hw.fetch_and(&self.cpumask[word], !bit);
+    }
+
+    /// Reads the set of CPUs that may cache something of this space. One load a word, so a set
+    /// that changes meanwhile is seen in pieces.
+    pub fn cpumask(&self, hw: &H) -> CpuSet<WORDS> {
+        let mut set = CpuSet::EMPTY;
+        for (index, word) in self.cpumask.iter().enumerate() {
+            for cpu in crate::cpu_set::members_of_word(index, hw.load(word)) {
+                set.insert(cpu);
+            }
+        }
+        set
+    }
+}

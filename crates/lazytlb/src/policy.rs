@@ -1,0 +1,111 @@
+//! How lazy CPUs are treated: the question of 2017.
+
+use core::fmt;
+
+use crate::hw::Quirks;
+use crate::shootdown::Tables;
+
+/// The statement that a kernel accepts walks of freed page tables on every CPU that it will ever
+/// boot on. Writing it down is the opt-in to [`Policy::Defer`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct GarbageWalksAccepted;
+
+/// What a CPU does on entering lazy mode, and what a flush does about lazy CPUs. Fixed at boot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Policy {
+    /// Skips lazy CPUs; they catch up by generation. **Unsafe** when page tables are freed: a lazy
+    /// CPU's paging-structure cache may lead a walk into them. Source: Linux 94b1b03b519b.
+    Defer(GarbageWalksAccepted),
+    /// As `Defer`, but as `Ipi` where an erratum that makes such walks fatal is detected. Proposed in
+    /// the thread of 2017; safe only as far as detection goes.
+    DeferUnlessQuirk,
+    /// Loads init_mm on entering lazy mode: nothing is left to flush. Costs CR3 loads, no IPIs.
+    InitMm,
+    /// Interrupts lazy CPUs as running ones; they leave for init_mm. One IPI ends a lazy stay.
+    Ipi,
+    /// Interrupts lazy CPUs only if page tables are freed. Source: Linux since 4.20, 145f573b89a6.
+    IpiOnTableFree,
+}
+
+/// What a flush does about a target that is lazy.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum LazyTargets {
+    Interrupt,
+    Skip,
+}
+
+impl Policy {
+    /// Every policy, in the order of the documentation's table.
+    pub const ALL: [Policy; 5] = [
+        Policy::Defer(GarbageWalksAccepted),
+        Policy::DeferUnlessQuirk,
+        Policy::InitMm,
+        Policy::Ipi,
+        Policy::IpiOnTableFree,
+    ];
+
+    /// Returns the name that people type.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Policy::Defer(GarbageWalksAccepted) => "defer",
+            Policy::DeferUnlessQuirk => "defer-unless-quirk",
+            Policy::InitMm => "init-mm",
+            Policy::Ipi => "ipi",
+            Policy::IpiOnTableFree => "ipi-on-table-free",
+        }
+    }
+
+    /// Says what a flush does about lazy targets.
+    pub(crate) fn lazy_targets(self, quirks: Quirks, tables: Tables) -> LazyTargets {
+        let interrupt = match self {
+            Policy::Defer(GarbageWalksAccepted) => false,
+            Policy::DeferUnlessQuirk => quirks.garbage_walk_is_fatal(),
+            // Nobody is lazy in a user space under `InitMm`.
+            Policy::InitMm | Policy::Ipi => true,
+            Policy::IpiOnTableFree => tables == Tables::Freed,
+        };
+        if interrupt {
+            LazyTargets::Interrupt
+        } else {
+            LazyTargets::Skip
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quirk_turns_deferral_into_interrupts() {
+        let quirk = Quirks {
+            walks_assume_dram: true,
+            ..Quirks::default()
+        };
+        for tables in [Tables::Kept, Tables::Freed] {
+            let policy = Policy::DeferUnlessQuirk;
+            assert_eq!(
+                policy.lazy_targets(Quirks::default(), tables),
+                LazyTargets::Skip
+            );
+            assert_eq!(policy.lazy_targets(quirk, tables), LazyTargets::Interrupt);
+        }
+    }
+
+    #[test]
+    fn names_are_distinct() {
+        for (n, policy) in Policy::ALL.iter().enumerate() {
+            assert!(
+                Policy::ALL[..n]
+                    .iter()
+                    .all(|other| other.name() != policy.name())
+            );
+        }
+    }
+}
