@@ -116,7 +116,7 @@ impl FlushRange {
 
     /// Packs the range into one word of a shootdown request. A range of 4096 pages and more widens
     /// to everything, which any ceiling does to it anyhow.
-    pub(crate) fn pack(self) -> u64 {
+    pub fn pack(self) -> u64 {
         match self {
             FlushRange::Pages(range) if (1..PACKED_PAGES_LIMIT).contains(&range.len_pages) => {
                 let size = match range.size {
@@ -131,7 +131,7 @@ impl FlushRange {
     }
 
     /// Unpacks what [`FlushRange::pack`] packed, with the start sign-extended to a canonical address.
-    pub(crate) fn unpack(word: u64) -> FlushRange {
+    pub fn unpack(word: u64) -> FlushRange {
         let len_pages = (word >> PAGES_SHIFT) & (PACKED_PAGES_LIMIT - 1);
         let size = match word & 3 {
             0 => PageSize::Size4K,

@@ -6,7 +6,7 @@ pub struct CpuId(pub u16);
 
 impl CpuId {
     /// Returns the CPU's word in a set, and its bit in that word.
-    pub(crate) const fn word_and_bit(self) -> (usize, u64) {
+    pub const fn word_and_bit(self) -> (usize, u64) {
         (self.0 as usize / 64, 1 << (self.0 % 64))
     }
 }
@@ -75,7 +75,7 @@ impl<const WORDS: usize> CpuSet<WORDS> {
 }
 
 /// Returns the CPUs whose bits are set in word `index` of a set.
-pub(crate) fn members_of_word(index: usize, mut word: u64) -> impl Iterator<Item = CpuId> {
+pub fn members_of_word(index: usize, mut word: u64) -> impl Iterator<Item = CpuId> {
     core::iter::from_fn(move || {
         let bit = (word != 0).then(|| word.trailing_zeros())?;
         word &= word - 1;

@@ -82,6 +82,9 @@ pub trait Memory: Hw {
     fn flush_begins(&self, root: PhysAddr, range: FlushRange) {
         let _ = (root, range);
     }
-    /// Says that this CPU's flush has returned: from now on the caller relies on it.
-    fn flush_returned(&self) {}
+    /// Says that this CPU's flush in the space with this root has returned: from now on the caller
+    /// relies on it.
+    fn flush_returned(&self, root: PhysAddr) {
+        let _ = root;
+    }
 }

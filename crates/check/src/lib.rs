@@ -1,0 +1,56 @@
+//! An exhaustive checker for code that touches page tables: loom, for TLBs.
+//!
+//! It runs *real code*, written against the seam ([`lazytlb::Hw`], [`lazytlb::Memory`]), on an
+//! adversarial x86-64 ([`lazytlb_model`]) that does whatever the manuals allow, in every interleaving
+//! of CPUs, interrupts, store buffers and speculative fills; and it ends in a proof within bounds, a
+//! shortest counterexample, or the honest word `incomplete`.
+//!
+//! ```
+//! use lazytlb::Policy;
+//! use lazytlb_check::{Checker, LazyTlb, ShippedProgram};
+//!
+//! let program = ShippedProgram::<LazyTlb>::by_name("smoke").unwrap();
+//! assert!(Checker::new().check(&program.build(Policy::Ipi)).is_safe());
+//! ```
+//!
+//! A protocol of your own: see `examples/own_protocol.rs`, which imports nothing of `lazytlb` but the
+//! seam. One with the usual entry points implements [`Protocol`], and gets the shipped programs.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`program`] | what each CPU does |
+//! | [`model_hw`] | the seam over a log of answers: how real code becomes steps |
+//! | `automaton` | automaton extraction: a step of the code as a table look-up |
+//! | `step` | the transition system, and the collapsing of local steps |
+//! | `store` | the states seen so far |
+//! | [`search`] | breadth-first search |
+//! | [`timeline`] | counterexamples, replayed and told |
+//! | [`verdict`] | safe, violation, or incomplete |
+//! | [`protocol`], [`programs`] | the shipped programs, for `lazytlb` and its peers |
+//!
+//! # What a proof covers
+//! The program's operations, the model's rules, the bounds in the verdict (depth of store buffers,
+//! frames, CPUs), and the notes that were reached. Local steps are collapsed: a call on a private word
+//! with interrupts off commutes with every step of other CPUs. The privacy is checked on each access.
+#![forbid(unsafe_code)]
+
+mod automaton;
+pub mod model_hw;
+pub mod program;
+pub mod programs;
+pub mod protocol;
+pub mod search;
+mod step;
+mod store;
+pub mod timeline;
+pub mod verdict;
+
+pub use model_hw::ModelHw;
+pub use program::{Program, ProgramCells};
+pub use programs::ShippedProgram;
+pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space};
+pub use search::{CheckError, Checker, Progress};
+pub use step::Reduction;
+pub use store::Storage;
+pub use timeline::{Event, Timeline};
+pub use verdict::{Effort, Finding, Verdict};

@@ -1,0 +1,348 @@
+//! The seam as the checker implements it: a run of real code against a log of answers.
+//!
+//! Each seam call inside the log gets its recorded answer. The first call past the log's end is noted
+//! as what the code asks next, and the code is unwound. So one run tells one more step of the code.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+use lazytlb::{
+    Access, CpuId, CpuSet, Cr3Load, Entry, FlushRange, FrameKind, Hw, Interrupts, Memory, PhysAddr,
+    Quirks, Until, VirtAddr,
+};
+use lazytlb_model::{AtomicCell, Call, LocalCell, Rmw};
+
+/// The machine that a checked operation runs on: it implements [`Hw`] and [`Memory`].
+///
+/// An operation must be a function of what this tells it: no clocks, no random numbers, no statics.
+/// The checker runs it many times over and reports a difference.
+#[derive(Debug)]
+pub struct ModelHw {
+    cpu: CpuId,
+    quirks: Quirks,
+    run: RefCell<Run>,
+}
+
+#[derive(Debug)]
+struct Run {
+    log: Vec<(Call, u64)>,
+    position: usize,
+    interrupts: Interrupts,
+    next: Option<Call>,
+    diverged: Option<String>,
+    notes: Vec<&'static str>,
+}
+
+/// How a run against a log of answers ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Ran {
+    /// The code asks for this next, with interrupts in this state.
+    Asks(Call, Interrupts),
+    /// The code returned.
+    Ended,
+    /// The code panicked.
+    Panicked(String),
+    /// The code did something else than it did before with the same answers.
+    Diverged(String),
+}
+
+/// A run's result, and what the code noted on the way.
+pub(crate) struct RunReport {
+    pub(crate) ran: Ran,
+    pub(crate) notes: Vec<&'static str>,
+}
+
+/// The payload that unwinds a run at the end of its log.
+struct EndOfLog;
+
+/// Seam calls that one operation may make: more means a loop that spins instead of waiting.
+const CALL_BUDGET: usize = 1000;
+
+impl ModelHw {
+    /// Notes that the code came by here: verdicts list the expected notes that no execution reached.
+    pub fn note(&self, note: &'static str) {
+        let mut run = self.run.borrow_mut();
+        if run.next.is_none() {
+            run.notes.push(note);
+        }
+    }
+
+    /// Runs an operation against a log of calls and answers, as far as that goes.
+    pub(crate) fn run(
+        cpu: CpuId,
+        quirks: Quirks,
+        interrupts: Interrupts,
+        log: Vec<(Call, u64)>,
+        operation: &dyn Fn(&ModelHw),
+    ) -> RunReport {
+        silence_panics_of_runs();
+        let (position, next, diverged, notes) = (0, None, None, Vec::new());
+        let run = Run {
+            log,
+            position,
+            interrupts,
+            next,
+            diverged,
+            notes,
+        };
+        let hw = ModelHw {
+            cpu,
+            quirks,
+            run: RefCell::new(run),
+        };
+        IN_RUN.set(true);
+        let result = panic::catch_unwind(AssertUnwindSafe(|| operation(&hw)));
+        IN_RUN.set(false);
+        let panicked_at = PANICKED_AT.take();
+        let run = hw.run.into_inner();
+        let ran = match (run.diverged, run.next, result) {
+            (Some(how), _, _) => Ran::Diverged(how),
+            (None, Some(next), _) => Ran::Asks(next, run.interrupts),
+            (None, None, Err(_)) => Ran::Panicked(panicked_at.unwrap_or_default()),
+            (None, None, Ok(())) if run.position < run.log.len() => Ran::Diverged(format!(
+                "it ended after {} seam calls, where it made {} before",
+                run.position,
+                run.log.len()
+            )),
+            (None, None, Ok(())) if run.interrupts != interrupts => {
+                Ran::Panicked("the operation ended without restoring interrupts".to_owned())
+            }
+            (None, None, Ok(())) => Ran::Ended,
+        };
+        RunReport {
+            ran,
+            notes: run.notes,
+        }
+    }
+
+    fn ask(&self, call: Call) -> u64 {
+        // Guards that drop while the code unwinds must not call on.
+        if std::thread::panicking() {
+            return 0;
+        }
+        let mut run = self.run.borrow_mut();
+        assert!(
+            run.position < CALL_BUDGET,
+            "the operation made {CALL_BUDGET} seam calls: does it spin? Waiting is `pause_until`"
+        );
+        let Some(&(logged, answer)) = run.log.get(run.position) else {
+            run.next = Some(call);
+            drop(run);
+            panic::resume_unwind(Box::new(EndOfLog));
+        };
+        if logged != call {
+            let position = run.position;
+            run.diverged = Some(format!(
+                "seam call {position} was {logged:?} before, and is {call:?} now"
+            ));
+            drop(run);
+            panic::resume_unwind(Box::new(EndOfLog));
+        }
+        run.position += 1;
+        answer
+    }
+}
+
+thread_local! {
+    static IN_RUN: Cell<bool> = const { Cell::new(false) };
+    static PANICKED_AT: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Keeps a checked panic, which is a verdict, from printing as a crash of the checker. Panics outside of
+/// runs still print.
+fn silence_panics_of_runs() {
+    static HOOKED: Once = Once::new();
+    HOOKED.call_once(|| {
+        let former = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !IN_RUN.get() {
+                return former(info);
+            }
+            let message = info.payload_as_str().unwrap_or("a panic without a message");
+            let at = info
+                .location()
+                .map(|at| format!(" ({at})"))
+                .unwrap_or_default();
+            PANICKED_AT.set(Some(format!("{message}{at}")));
+        }));
+    });
+}
+
+impl Hw for ModelHw {
+    type Atomic = AtomicCell;
+    type Local = LocalCell;
+
+    fn cpu(&self) -> CpuId {
+        self.cpu
+    }
+    fn load(&self, atomic: &AtomicCell) -> u64 {
+        self.ask(Call::Load(*atomic))
+    }
+    fn store(&self, atomic: &AtomicCell, value: u64) {
+        self.ask(Call::Store(*atomic, value));
+    }
+    fn fetch_add(&self, atomic: &AtomicCell, value: u64) -> u64 {
+        self.ask(Call::Rmw(*atomic, Rmw::Add, value))
+    }
+    fn fetch_or(&self, atomic: &AtomicCell, bits: u64) -> u64 {
+        self.ask(Call::Rmw(*atomic, Rmw::Or, bits))
+    }
+    fn fetch_and(&self, atomic: &AtomicCell, bits: u64) -> u64 {
+        self.ask(Call::Rmw(*atomic, Rmw::And, bits))
+    }
+    fn swap(&self, atomic: &AtomicCell, value: u64) -> u64 {
+        self.ask(Call::Rmw(*atomic, Rmw::Swap, value))
+    }
+    fn load_local(&self, local: &LocalCell) -> u64 {
+        self.ask(Call::LoadLocal(*local))
+    }
+    fn store_local(&self, local: &LocalCell, value: u64) {
+        self.ask(Call::StoreLocal(*local, value));
+    }
+    fn fence(&self) {
+        self.ask(Call::Fence);
+    }
+    fn interrupts(&self) -> Interrupts {
+        self.run.borrow().interrupts
+    }
+    fn disable_interrupts(&self) -> Interrupts {
+        self.ask(Call::DisableInterrupts);
+        std::mem::replace(&mut self.run.borrow_mut().interrupts, Interrupts::Disabled)
+    }
+    fn restore_interrupts(&self, former: Interrupts) {
+        if std::thread::panicking() {
+            return;
+        }
+        self.ask(Call::RestoreInterrupts(former));
+        self.run.borrow_mut().interrupts = former;
+    }
+    fn send_ipi<const WORDS: usize>(&self, targets: &CpuSet<WORDS>) {
+        let bits = targets.iter().fold(0, |bits, cpu| bits | 1 << cpu.0);
+        self.ask(Call::SendIpi(bits));
+    }
+    fn pause_until(&self, atomic: &AtomicCell, until: Until) {
+        self.ask(Call::PauseUntil(*atomic, until));
+    }
+    fn load_cr3(&self, root: PhysAddr, load: Cr3Load) {
+        self.ask(Call::LoadCr3(root, load));
+    }
+    fn invlpg(&self, addr: VirtAddr) {
+        self.ask(Call::Invlpg(addr));
+    }
+    fn quirks(&self) -> Quirks {
+        self.quirks
+    }
+}
+
+impl Memory for ModelHw {
+    fn read_entry(&self, table: PhysAddr, index: u16) -> Entry {
+        Entry(self.ask(Call::ReadEntry(table, index)))
+    }
+    fn write_entry(&self, table: PhysAddr, index: u16, entry: Entry) {
+        self.ask(Call::WriteEntry(table, index, entry));
+    }
+    fn alloc_frame(&self, kind: FrameKind) -> PhysAddr {
+        PhysAddr(self.ask(Call::AllocFrame(kind)))
+    }
+    fn free_frame(&self, frame: PhysAddr) {
+        self.ask(Call::FreeFrame(frame));
+    }
+    fn touch(&self, addr: VirtAddr, access: Access) {
+        self.ask(Call::Touch(addr, access));
+    }
+    fn flush_begins(&self, root: PhysAddr, range: FlushRange) {
+        self.ask(Call::FlushBegins(root, range));
+    }
+    fn flush_returned(&self, root: PhysAddr) {
+        self.ask(Call::FlushReturned(root));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLAG: AtomicCell = AtomicCell(0);
+
+    fn run(log: Vec<(Call, u64)>, operation: &dyn Fn(&ModelHw)) -> Ran {
+        ModelHw::run(
+            CpuId(0),
+            Quirks::default(),
+            Interrupts::Enabled,
+            log,
+            operation,
+        )
+        .ran
+    }
+
+    #[test]
+    fn each_run_tells_one_more_step() {
+        let operation = |hw: &ModelHw| {
+            if hw.load(&FLAG) == 1 {
+                hw.store(&FLAG, 2);
+            }
+        };
+        let load = Call::Load(FLAG);
+        assert_eq!(
+            run(vec![], &operation),
+            Ran::Asks(load, Interrupts::Enabled)
+        );
+        let store = Call::Store(FLAG, 2);
+        assert_eq!(
+            run(vec![(load, 1)], &operation),
+            Ran::Asks(store, Interrupts::Enabled)
+        );
+        assert_eq!(run(vec![(load, 0)], &operation), Ran::Ended);
+    }
+
+    #[test]
+    fn a_guard_that_drops_in_an_unwind_asks_nothing() {
+        let operation = |hw: &ModelHw| {
+            let _off = lazytlb::interrupts::InterruptsOff::new(hw);
+            hw.load(&FLAG);
+        };
+        let log = vec![(Call::DisableInterrupts, 0)];
+        assert_eq!(
+            run(log, &operation),
+            Ran::Asks(Call::Load(FLAG), Interrupts::Disabled)
+        );
+    }
+
+    #[test]
+    fn nondeterminism_outside_the_seam_is_found() {
+        let operation = |hw: &ModelHw| hw.store(&FLAG, 2);
+        let ran = run(vec![(Call::Store(FLAG, 1), 0)], &operation);
+        assert!(matches!(ran, Ran::Diverged(_)), "{ran:?}");
+    }
+
+    #[test]
+    fn a_panic_is_reported_with_its_place() {
+        let Ran::Panicked(message) = run(vec![], &|_| panic!("no slot")) else {
+            unreachable!()
+        };
+        assert!(
+            message.starts_with("no slot (") && message.contains("model_hw.rs"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn an_operation_that_leaves_interrupts_off_is_a_panic() {
+        let log = vec![(Call::DisableInterrupts, 0)];
+        let ran = run(log, &|hw| {
+            hw.disable_interrupts();
+        });
+        assert!(matches!(ran, Ran::Panicked(_)), "{ran:?}");
+    }
+
+    #[test]
+    fn a_spin_loop_ends_at_the_budget() {
+        let log = vec![(Call::Load(FLAG), 0); CALL_BUDGET];
+        let ran = run(log, &|hw| while hw.load(&FLAG) == 0 {});
+        assert!(
+            matches!(&ran, Ran::Panicked(message) if message.contains("pause_until")),
+            "{ran:?}"
+        );
+    }
+}

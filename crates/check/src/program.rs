@@ -1,0 +1,207 @@
+//! A program: what each CPU does, in which machine.
+
+use std::fmt;
+use std::sync::Arc;
+
+use lazytlb::{Cells, CpuId, FrameKind, PhysAddr};
+use lazytlb_model::{AtomicCell, LocalCell};
+
+use crate::model_hw::ModelHw;
+
+/// An operation: real code over the seam. It may be run any number of times.
+pub(crate) type OperationFn = Arc<dyn Fn(&ModelHw) + Send + Sync>;
+
+/// One operation of a CPU, with a name for people.
+#[derive(Clone)]
+pub(crate) struct Operation {
+    pub(crate) name: String,
+    pub(crate) run: OperationFn,
+}
+
+/// A named word of memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Word {
+    pub(crate) name: String,
+    pub(crate) first_value: u64,
+}
+
+/// What the CPUs do, and the memory and frames they do it with.
+///
+/// ```
+/// use lazytlb::{Hw, Until};
+/// use lazytlb_check::{Checker, Program};
+///
+/// // CPU 0 raises a flag; CPU 1 waits for it.
+/// let mut program = Program::new("flag", 2);
+/// let flag = program.atomic("flag", 0);
+/// program.operation(0, "raise", move |hw| hw.store(&flag, 1));
+/// program.operation(1, "wait", move |hw| hw.pause_until(&flag, Until::Equals(1)));
+/// assert!(Checker::new().check(&program).is_safe());
+/// ```
+#[derive(Clone)]
+pub struct Program {
+    pub(crate) name: String,
+    pub(crate) operations: Vec<Vec<Operation>>,
+    pub(crate) handler: Option<OperationFn>,
+    pub(crate) atomics: Vec<Word>,
+    pub(crate) own_cells: Vec<Vec<Word>>,
+    pub(crate) frames: Vec<Option<FrameKind>>,
+    pub(crate) root: PhysAddr,
+    pub(crate) expected_notes: Vec<&'static str>,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let operations: Vec<usize> = self.operations.iter().map(Vec::len).collect();
+        f.debug_struct("Program")
+            .field("name", &self.name)
+            .field("operations", &operations)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Program {
+    /// Makes a program of CPUs that do nothing yet. Frame 0 is the root of a space without mappings, and
+    /// every CPU has it in CR3 at the start: [`Program::first_root`].
+    pub fn new(name: impl Into<String>, cpus: u8) -> Program {
+        let cpus = usize::from(cpus);
+        Program {
+            name: name.into(),
+            operations: vec![Vec::new(); cpus],
+            handler: None,
+            atomics: Vec::new(),
+            own_cells: vec![Vec::new(); cpus],
+            frames: vec![Some(FrameKind::Table)],
+            root: PhysAddr(0),
+            expected_notes: Vec::new(),
+        }
+    }
+
+    /// Returns the name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the number of CPUs.
+    pub fn cpus(&self) -> u8 {
+        self.operations.len() as u8
+    }
+
+    /// Returns the root that every CPU starts with.
+    pub fn first_root(&self) -> PhysAddr {
+        self.root
+    }
+
+    /// Makes an atomic that all CPUs share.
+    pub fn atomic(&mut self, name: impl Into<String>, first_value: u64) -> AtomicCell {
+        let index = u8::try_from(self.atomics.len()).unwrap_or(u8::MAX);
+        self.atomics.push(Word {
+            name: name.into(),
+            first_value,
+        });
+        AtomicCell(index)
+    }
+
+    /// Makes a word that one CPU and its interrupt handler share; another CPU's access is a violation.
+    pub fn local(&mut self, cpu: u8, name: impl Into<String>, first_value: u64) -> LocalCell {
+        let words = &mut self.own_cells[usize::from(cpu)];
+        let index = u8::try_from(words.len()).unwrap_or(u8::MAX);
+        words.push(Word {
+            name: name.into(),
+            first_value,
+        });
+        LocalCell { owner: cpu, index }
+    }
+
+    /// Returns a source of cells for [`lazytlb::PerCpu::new`] or [`lazytlb::Mm::new`], or a protocol's
+    /// own state; the names come out as `prefix.name`. Private words belong to `owner`.
+    pub fn cells(&mut self, prefix: impl Into<String>, owner: u8) -> ProgramCells<'_> {
+        ProgramCells {
+            program: self,
+            prefix: prefix.into(),
+            owner,
+        }
+    }
+
+    /// Makes a page table that lives from the start, with absent entries.
+    pub fn table(&mut self) -> PhysAddr {
+        self.frame(Some(FrameKind::Table))
+    }
+
+    /// Makes a page's frame that is in use from the start.
+    pub fn page(&mut self) -> PhysAddr {
+        self.frame(Some(FrameKind::Page))
+    }
+
+    /// Makes frames that are free at the start. The lowest free one is always taken first, so reuse
+    /// comes at once.
+    pub fn free_frames(&mut self, count: usize) {
+        for _ in 0..count {
+            self.frame(None);
+        }
+    }
+
+    fn frame(&mut self, kind: Option<FrameKind>) -> PhysAddr {
+        self.frames.push(kind);
+        PhysAddr(((self.frames.len() - 1) as u64) << 12)
+    }
+
+    /// Adds an operation to what a CPU does, after those before it.
+    ///
+    /// # Panics
+    /// If there is no such CPU.
+    pub fn operation(
+        &mut self,
+        cpu: u8,
+        name: impl Into<String>,
+        run: impl Fn(&ModelHw) + Send + Sync + 'static,
+    ) {
+        let operation = Operation {
+            name: name.into(),
+            run: Arc::new(run),
+        };
+        self.operations[usize::from(cpu)].push(operation);
+    }
+
+    /// Sets the handler of the flush interrupt, for every CPU. It runs with interrupts off, between any
+    /// two seam calls that are made with interrupts on, and after a CPU's last operation.
+    pub fn on_flush_interrupt(&mut self, run: impl Fn(&ModelHw) + Send + Sync + 'static) {
+        self.handler = Some(Arc::new(run));
+    }
+
+    /// Adds notes ([`ModelHw::note`]) that some execution should reach: a verdict lists the others.
+    pub fn expect_notes(&mut self, notes: impl IntoIterator<Item = &'static str>) {
+        self.expected_notes.extend(notes);
+    }
+
+    pub(crate) fn atomic_name(&self, cell: AtomicCell) -> &str {
+        &self.atomics[usize::from(cell.0)].name
+    }
+
+    pub(crate) fn local_name(&self, cell: LocalCell) -> &str {
+        &self.own_cells[usize::from(cell.owner)][usize::from(cell.index)].name
+    }
+
+    pub(crate) fn operation_of(&self, cpu: CpuId, index: usize) -> Option<&Operation> {
+        self.operations[usize::from(cpu.0)].get(index)
+    }
+}
+
+/// Makes the modelled cells of a protocol's state: see [`Program::cells`].
+#[derive(Debug)]
+pub struct ProgramCells<'a> {
+    program: &'a mut Program,
+    prefix: String,
+    owner: u8,
+}
+
+impl Cells<ModelHw> for ProgramCells<'_> {
+    fn atomic(&mut self, name: &'static str, value: u64) -> AtomicCell {
+        self.program
+            .atomic(format!("{}.{name}", self.prefix), value)
+    }
+    fn local(&mut self, name: &'static str, value: u64) -> LocalCell {
+        self.program
+            .local(self.owner, format!("{}.{name}", self.prefix), value)
+    }
+}

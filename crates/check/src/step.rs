@@ -1,0 +1,340 @@
+//! One step of the whole system: a CPU's call, a delivered interrupt, or a store that drains.
+
+use lazytlb::{CpuId, Interrupts};
+use lazytlb_model::machine::{Stop, is_local};
+use lazytlb_model::{Call, Limit, Machine, Outcome, Property, State, Violation};
+
+use crate::automaton::{Automaton, ExtractionError, Missing, Next, Node, NodeId, Nodes, Routine};
+
+/// What a step is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Action {
+    /// The oldest store in the CPU's buffer becomes visible.
+    Drain,
+    /// The pending flush interrupt is delivered.
+    Deliver,
+    /// The CPU's next seam call, in the way that the number says.
+    Call(usize),
+}
+
+/// A step: who, and what. With collapsing, the local calls that follow belong to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Step {
+    pub(crate) cpu: usize,
+    pub(crate) action: Action,
+}
+
+/// Whether steps that no other CPU can observe are merged with the step before them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reduction {
+    /// They are merged: fewer states, the same verdicts.
+    CollapseLocal,
+    /// Every seam call is a step of its own.
+    None,
+}
+
+impl From<Missing> for StepError {
+    fn from(missing: Missing) -> Self {
+        StepError::Unknown(missing)
+    }
+}
+
+/// Why a step failed, other than by being impossible.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum StepError {
+    Violation(Violation),
+    Limit(Limit),
+    Nondeterminism(String),
+    /// The step needs a node that the automaton does not have yet: [`Automaton::extend`], then again.
+    Unknown(Missing),
+}
+
+impl From<Stop> for StepError {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Violation(violation) => StepError::Violation(violation),
+            Stop::Limit(limit) => StepError::Limit(limit),
+        }
+    }
+}
+
+impl From<ExtractionError> for StepError {
+    fn from(error: ExtractionError) -> Self {
+        match error {
+            ExtractionError::Limit(limit) => StepError::Limit(limit),
+            error @ ExtractionError::Nondeterminism { .. } => {
+                StepError::Nondeterminism(error.to_string())
+            }
+        }
+    }
+}
+
+/// Whoever watches the calls of a step: a replay does, a search does not.
+pub(crate) trait Watcher {
+    /// A call is about to be tried.
+    fn tries(&mut self, cpu: usize, routine: Routine, call: &Call);
+    /// The call tried last was made.
+    fn made(&mut self, answer: u64);
+}
+
+/// Watches nothing.
+pub(crate) struct Unwatched;
+
+impl Watcher for Unwatched {
+    fn tries(&mut self, _cpu: usize, _routine: Routine, _call: &Call) {}
+    fn made(&mut self, _answer: u64) {}
+}
+
+/// The transition system of a program on a machine: a pure function from states to states.
+pub(crate) struct System<'p> {
+    pub(crate) machine: Machine,
+    pub(crate) automaton: Automaton<'p>,
+    reduction: Reduction,
+}
+
+/// What trying a step came to.
+pub(crate) enum Tried {
+    /// The step is not possible in this state.
+    Impossible,
+    /// The state was changed.
+    Done {
+        /// Whether the machine could do the same call in another way.
+        more: bool,
+    },
+}
+
+impl<'p> System<'p> {
+    pub(crate) fn new(machine: Machine, automaton: Automaton<'p>, reduction: Reduction) -> Self {
+        System {
+            machine,
+            automaton,
+            reduction,
+        }
+    }
+
+    /// Returns the first state: every CPU before its first visible call.
+    pub(crate) fn initial(&self, watcher: &mut impl Watcher) -> Result<Vec<u8>, StepError> {
+        self.extending(|nodes| {
+            let mut state = self.machine.initial();
+            for cpu in 0..self.machine.layout().cpus() {
+                self.start_operation(nodes, &mut state, cpu, 0)?;
+                self.run_local(nodes, &mut state, cpu, &mut Unwatched)?;
+            }
+            Ok(())
+        })?;
+        // Everything is known now: once more, to be watched.
+        let (nodes, mut state) = (self.automaton.read(), self.machine.initial());
+        for cpu in 0..self.machine.layout().cpus() {
+            self.start_operation(&nodes, &mut state, cpu, 0)?;
+            self.run_local(&nodes, &mut state, cpu, watcher)?;
+        }
+        Ok(state)
+    }
+
+    /// Does something with the automaton, as often as it takes for every node that it needs to be known.
+    pub(crate) fn extending<T>(
+        &self,
+        mut attempt: impl FnMut(&Nodes) -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
+        loop {
+            let result = attempt(&self.automaton.read());
+            match result {
+                Err(StepError::Unknown(missing)) => self.automaton.extend(missing)?,
+                known => return known,
+            }
+        }
+    }
+
+    /// Tries a step on `state`. After an error or [`Tried::Impossible`], the state is worthless.
+    #[inline]
+    pub(crate) fn step(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        step: Step,
+        watcher: &mut impl Watcher,
+    ) -> Result<Tried, StepError> {
+        let (cpu, layout) = (step.cpu, self.machine.layout());
+        let mut more = false;
+        match step.action {
+            Action::Drain => {
+                if !self.machine.drain(state, cpu)? {
+                    return Ok(Tried::Impossible);
+                }
+            }
+            Action::Deliver => {
+                let has_handler = self.automaton.program.handler.is_some();
+                if !has_handler || !self.takes_interrupt(nodes, state, cpu) {
+                    return Ok(Tried::Impossible);
+                }
+                let handler = nodes.start(CpuId(cpu as u16), Routine::Handler)?;
+                self.machine.deliver(state, cpu);
+                self.settle(nodes, state, cpu, handler)?;
+            }
+            Action::Call(choice) => {
+                let Some(id) = self.active_node(state, cpu) else {
+                    return Ok(Tried::Impossible);
+                };
+                let node = nodes.get(id);
+                let (call, routine) = (call_of(node), node.routine);
+                watcher.tries(cpu, routine, &call);
+                match self.machine.call(state, cpu, &call, choice)? {
+                    Outcome::Blocked => return Ok(Tried::Impossible),
+                    Outcome::Done {
+                        answer,
+                        more: another,
+                    } => {
+                        more = another;
+                        watcher.made(answer);
+                        let next = nodes.successor(id, answer)?;
+                        self.settle(nodes, state, cpu, next)?;
+                    }
+                }
+            }
+        }
+        debug_assert_eq!(state.len(), layout.len());
+        self.run_local(nodes, state, cpu, watcher)?;
+        Ok(Tried::Done { more })
+    }
+
+    /// Says whether every CPU has ended its program and is out of its handler.
+    pub(crate) fn all_ended(&self, state: &State) -> bool {
+        (0..self.machine.layout().cpus()).all(|cpu| self.active_node(state, cpu).is_none())
+    }
+
+    /// Describes a state in which nobody can take a step.
+    pub(crate) fn deadlock(&self, state: &State) -> Violation {
+        let waiting: Vec<String> = (0..self.machine.layout().cpus())
+            .filter_map(|cpu| self.active_node(state, cpu).map(|id| (cpu, id)))
+            .map(|(cpu, id)| {
+                let nodes = self.automaton.read();
+                let node = nodes.get(id);
+                let routine = self.automaton.routine_name(node.cpu, node.routine);
+                let interrupts = match node.interrupts {
+                    Interrupts::Enabled => "on",
+                    Interrupts::Disabled => "off",
+                };
+                format!("CPU {cpu} waits in \"{routine}\" with interrupts {interrupts}")
+            })
+            .collect();
+        let what = format!("no CPU can go on: {}", waiting.join("; "));
+        Violation {
+            property: Property::Deadlock,
+            cpu: None,
+            frame: None,
+            through: None,
+            what,
+        }
+    }
+
+    fn active_node(&self, state: &State, cpu: usize) -> Option<NodeId> {
+        let layout = self.machine.layout();
+        let handler = layout.handler_node(state, cpu);
+        let id = if handler == 0 {
+            layout.node(state, cpu)
+        } else {
+            handler
+        };
+        (id != 0).then_some(id)
+    }
+
+    fn takes_interrupt(&self, nodes: &Nodes, state: &State, cpu: usize) -> bool {
+        let layout = self.machine.layout();
+        if !self.machine.can_deliver(state, cpu) || layout.handler_node(state, cpu) != 0 {
+            return false;
+        }
+        match layout.node(state, cpu) {
+            0 => true,
+            id => nodes.get(id).interrupts == Interrupts::Enabled,
+        }
+    }
+
+    /// Puts a CPU at a node; from an ended routine it goes on to what comes next.
+    fn settle(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: usize,
+        id: NodeId,
+    ) -> Result<(), StepError> {
+        let (layout, node) = (self.machine.layout(), nodes.get(id));
+        match (&node.next, node.routine) {
+            (Next::Call(_), Routine::Operation(_)) => layout.set_node(state, cpu, id),
+            (Next::Call(_), Routine::Handler) => layout.set_handler_node(state, cpu, id),
+            (Next::Panicked(message), _) => return Err(self.panicked(cpu, node, message)),
+            (Next::Ended, Routine::Handler) => layout.set_handler_node(state, cpu, 0),
+            (Next::Ended, Routine::Operation(index)) => {
+                return self.start_operation(nodes, state, cpu, index + 1);
+            }
+        }
+        Ok(())
+    }
+
+    fn start_operation(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: usize,
+        index: usize,
+    ) -> Result<(), StepError> {
+        let id = CpuId(cpu as u16);
+        if self.automaton.program.operation_of(id, index).is_none() {
+            self.machine.layout().set_node(state, cpu, 0);
+            return Ok(());
+        }
+        self.settle(
+            nodes,
+            state,
+            cpu,
+            nodes.start(id, Routine::Operation(index))?,
+        )
+    }
+
+    /// Runs the CPU's calls as long as no other CPU can tell when they happen.
+    fn run_local(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: usize,
+        watcher: &mut impl Watcher,
+    ) -> Result<(), StepError> {
+        if self.reduction == Reduction::None {
+            return Ok(());
+        }
+        while let Some(id) = self.active_node(state, cpu) {
+            let node = nodes.get(id);
+            let (call, drained) = (
+                call_of(node),
+                self.machine.layout().buffered_len(state, cpu) == 0,
+            );
+            if !is_local(&call, node.interrupts, drained) {
+                return Ok(());
+            }
+            watcher.tries(cpu, node.routine, &call);
+            let Outcome::Done { answer, .. } = self.machine.call(state, cpu, &call, 0)? else {
+                unreachable!("a local call never blocks");
+            };
+            watcher.made(answer);
+            self.settle(nodes, state, cpu, nodes.successor(id, answer)?)?;
+        }
+        Ok(())
+    }
+
+    fn panicked(&self, cpu: usize, node: &Node, message: &str) -> StepError {
+        let routine = self.automaton.routine_name(node.cpu, node.routine);
+        StepError::Violation(Violation {
+            property: Property::Panic,
+            cpu: Some(cpu as u8),
+            frame: None,
+            through: None,
+            what: format!("CPU {cpu} panics in \"{routine}\": {message}"),
+        })
+    }
+}
+
+fn call_of(node: &Node) -> Call {
+    match node.next {
+        Next::Call(call) => call,
+        _ => unreachable!("a CPU never rests where its code has ended"),
+    }
+}

@@ -1,0 +1,106 @@
+//! What a check comes to: three verdicts, never two.
+
+use lazytlb_model::{CpuModel, MemoryModel, Violation};
+
+use crate::store::Storage;
+use crate::timeline::Timeline;
+
+/// What a check found.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// Every execution keeps every property: the state space is exhausted.
+    Safe,
+    /// Some execution violates a property: the shortest one, replayed through the real code.
+    Violation {
+        /// What is violated, and how.
+        violation: Violation,
+        /// The execution.
+        timeline: Timeline,
+    },
+    /// The search ended before the state space did. Nothing is proved.
+    Incomplete {
+        /// Why it ended.
+        why: String,
+    },
+}
+
+/// How much work a check was.
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct Effort {
+    /// Distinct states.
+    pub states: u64,
+    /// Steps taken, to new states and to known ones.
+    pub transitions: u64,
+    /// Steps on the longest of the shortest ways to a state.
+    pub depth: u64,
+    /// Seconds of wall-clock time.
+    pub seconds: f64,
+    /// Memory for states, in bytes.
+    pub memory_bytes: u64,
+    /// Runs of the checked code.
+    pub executions: u64,
+}
+
+impl Effort {
+    /// Returns the memory that each stored state takes, in bytes, all indices included.
+    pub fn bytes_per_state(&self) -> f64 {
+        self.memory_bytes as f64 / self.states.max(1) as f64
+    }
+
+    /// Returns the states found in a second.
+    pub fn states_per_second(&self) -> f64 {
+        self.states as f64 / self.seconds.max(1e-9)
+    }
+}
+
+/// The result of a check, with the bounds that it holds within.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// The program's name.
+    pub program: String,
+    /// The CPU model.
+    pub cpu_model: CpuModel,
+    /// The memory model, with the depth of the store buffers.
+    pub memory: MemoryModel,
+    /// How states were remembered.
+    pub storage: Storage,
+    /// What was found.
+    pub finding: Finding,
+    /// How much work it was.
+    pub effort: Effort,
+    /// Notes and operations that no execution reached: a proof says nothing about them.
+    pub unreached: Vec<String>,
+}
+
+impl Verdict {
+    /// Says whether the program is proved safe within the bounds.
+    pub fn is_safe(&self) -> bool {
+        matches!(self.finding, Finding::Safe)
+    }
+
+    /// Returns the violation, if there is one.
+    pub fn violation(&self) -> Option<&Violation> {
+        match &self.finding {
+            Finding::Violation { violation, .. } => Some(violation),
+            _ => None,
+        }
+    }
+
+    /// Returns `safe`, `violation` or `incomplete`.
+    pub fn name(&self) -> &'static str {
+        match self.finding {
+            Finding::Safe => "safe",
+            Finding::Violation { .. } => "violation",
+            Finding::Incomplete { .. } => "incomplete",
+        }
+    }
+
+    /// Returns the chance that a state was taken for another one and left out: 0 with full states.
+    pub fn omission_probability(&self) -> f64 {
+        match self.storage {
+            Storage::FullStates => 0.0,
+            // The birthday bound: n² / 2 pairs, each equal with probability 2⁻¹²⁸.
+            Storage::Fingerprints => (self.effort.states as f64).powi(2) / 2f64.powi(129),
+        }
+    }
+}

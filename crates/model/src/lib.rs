@@ -1,0 +1,40 @@
+//! An adversarial x86-64: everything that hardware may do with translations, stores and interrupts.
+//!
+//! A real TLB fills and evicts when it likes. So the model keeps, for each CPU, the set of everything
+//! that *may* be cached ([`closure`](mod@closure)), and only invalidations remove from it. Each subset is a possible
+//! state of the hardware, so fills and evictions need no exploring. The set is closed at all times:
+//! whatever a speculative walk could produce now, from CR3, from a paging-structure-cache entry, or
+//! from a walk in flight, is in it, also right after an invalidation.
+//!
+//! Rules are named as in `SOURCES.md` (H1 to H39); the code names the rule that it encodes.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`call`] | the seam calls, as data: what one step of a CPU asks |
+//! | [`cpu_model`] | CPU models as data: rules and errata |
+//! | [`state`] | a state of the machine as plain bytes, and its layout |
+//! | [`machine`] | the steps: a CPU's call, a store that drains |
+//! | [`closure`](mod@closure) | what may be cached: fills, invalidations, taints |
+//! | [`translation`] | cached entries and page-table entries, numbered as they turn up |
+//! | [`violation`] | the properties |
+//!
+//! # What it cannot show (yet)
+//! Two levels of page tables; no PCIDs, global pages, large pages, accessed or dirty bits (programs that
+//! read A or D are out of scope, not over-approximated), NMIs, write-combining buffers or broadcast
+//! invalidation. Nested paging, VPIDs, guests' ASIDs and IOMMUs are out of scope.
+#![forbid(unsafe_code)]
+
+pub mod call;
+pub mod closure;
+pub mod cpu_model;
+pub mod machine;
+pub mod state;
+pub mod translation;
+pub mod violation;
+
+pub use call::{AtomicCell, Call, LocalCell, Rmw};
+pub use cpu_model::{CpuModel, WalkOutsideDram};
+pub use machine::{Machine, MachineSpec, MemoryModel, Outcome};
+pub use state::{Layout, State};
+pub use translation::{Limit, Translation};
+pub use violation::{GarbageWalkEnd, Property, Violation};

@@ -1,0 +1,217 @@
+//! Cached translations, page-table entries and values, numbered as they turn up.
+//!
+//! A state of the machine is plain bytes, so everything in it has a small number. Which translations
+//! and values a program brings forth is not known before; the tables here number them in the order of
+//! their first appearance, and only grow, so that many threads can read them.
+
+use std::fmt;
+use std::sync::{Mutex, OnceLock};
+
+use lazytlb::{PageSize, PhysAddr, VirtAddr};
+
+/// A cached entry: of the TLB (level 0), or of a paging-structure cache.
+///
+/// An entry above level 0 also stands for a walk in flight, which holds a table's address just so
+/// (H12a).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Translation {
+    /// 0: translates a page. 1 and up: leads to a table whose entries are of the level below.
+    pub level: u8,
+    /// The first address that the entry translates.
+    pub start: VirtAddr,
+    /// The frame of the page or of the table.
+    pub frame: u8,
+    /// Whether every entry on the way allowed writing (H9).
+    pub writable: bool,
+}
+
+impl Translation {
+    /// Says whether the entry translates, or leads to the translation of, an address.
+    pub fn covers(&self, addr: VirtAddr) -> bool {
+        let shift = index_shift(self.level + 1);
+        addr.0 >> shift == self.start.0 >> shift
+    }
+}
+
+impl fmt::Display for Translation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Translation {
+            level,
+            start,
+            frame,
+            ..
+        } = self;
+        match level {
+            0 => write!(f, "TLB entry {:#x} → frame {frame}", start.0),
+            _ => write!(
+                f,
+                "paging-structure-cache entry {:#x} → table in frame {frame}",
+                start.0
+            ),
+        }
+    }
+}
+
+/// Returns the lowest address bit that selects an entry in a table of a level; level 1 holds the
+/// entries of 4 KiB pages.
+pub(crate) fn index_shift(level: u8) -> u32 {
+    PageSize::Size4K.shift() + 9 * (u32::from(level) - 1)
+}
+
+/// Returns the index that an address selects in a table of a level.
+pub(crate) fn index_of(addr: VirtAddr, level: u8) -> u16 {
+    ((addr.0 >> index_shift(level)) & 511) as u16
+}
+
+/// Returns a frame's number.
+pub(crate) fn frame_number(frame: PhysAddr) -> u64 {
+    frame.0 >> 12
+}
+
+/// A program brought forth more than the model has numbers for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limit {
+    /// Of what there are too many.
+    pub what: &'static str,
+    /// How many fit.
+    pub most: usize,
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the program uses more than {} {}: the model has no room",
+            self.most, self.what
+        )
+    }
+}
+
+impl std::error::Error for Limit {}
+
+/// Numbers things by their first appearance: reads need no lock.
+#[derive(Debug)]
+pub(crate) struct Numbering<T> {
+    slots: Box<[OnceLock<T>]>,
+    inserting: Mutex<()>,
+    what: &'static str,
+}
+
+impl<T: Copy + PartialEq> Numbering<T> {
+    pub(crate) fn new(what: &'static str, most: usize) -> Self {
+        Numbering {
+            slots: (0..most).map(|_| OnceLock::new()).collect(),
+            inserting: Mutex::new(()),
+            what,
+        }
+    }
+
+    /// Returns the thing with this number.
+    pub(crate) fn get(&self, number: usize) -> T {
+        *self.slots[number]
+            .get()
+            .expect("numbers are given out together with their things")
+    }
+
+    /// Returns all things so far, in the order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, T)> + '_ {
+        self.slots
+            .iter()
+            .map_while(|slot| slot.get().copied())
+            .enumerate()
+    }
+
+    /// Returns the number of a thing, a new one if need be.
+    pub(crate) fn number(&self, thing: T) -> Result<usize, Limit> {
+        let find = || {
+            self.iter()
+                .find(|&(_, known)| known == thing)
+                .map(|(number, _)| number)
+        };
+        if let Some(number) = find() {
+            return Ok(number);
+        }
+        let _inserting = self
+            .inserting
+            .lock()
+            .expect("no holder of this lock panics");
+        if let Some(number) = find() {
+            return Ok(number);
+        }
+        let number = self.iter().count();
+        let Some(slot) = self.slots.get(number) else {
+            return Err(Limit {
+                what: self.what,
+                most: self.slots.len(),
+            });
+        };
+        slot.get_or_init(|| thing);
+        Ok(number)
+    }
+}
+
+/// 64-bit values in a byte: small ones stand for themselves, others are numbered.
+#[derive(Debug)]
+pub(crate) struct Values {
+    large: Numbering<u64>,
+}
+
+/// Codes from here on are numbers of large values.
+const FIRST_LARGE: u8 = 160;
+
+impl Values {
+    pub(crate) fn new() -> Self {
+        Values {
+            large: Numbering::new("distinct large values", 96),
+        }
+    }
+
+    pub(crate) fn encode(&self, value: u64) -> Result<u8, Limit> {
+        if value < u64::from(FIRST_LARGE) {
+            return Ok(value as u8);
+        }
+        Ok(FIRST_LARGE + self.large.number(value)? as u8)
+    }
+
+    pub(crate) fn decode(&self, code: u8) -> u64 {
+        match code.checked_sub(FIRST_LARGE) {
+            None => u64::from(code),
+            Some(number) => self.large.get(usize::from(number)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_survive_their_code() {
+        let values = Values::new();
+        for value in [0, 1, 159, 160, 161, u64::MAX, 0x3003, 160] {
+            let code = values.encode(value).unwrap();
+            assert_eq!(values.decode(code), value);
+        }
+    }
+
+    #[test]
+    fn too_many_large_values_are_a_limit_and_not_a_panic() {
+        let values = Values::new();
+        let first_refused = (1000..2000).position(|value| values.encode(value).is_err());
+        assert_eq!(first_refused, Some(96));
+    }
+
+    #[test]
+    fn an_entry_covers_what_its_level_spans() {
+        let table = Translation {
+            level: 1,
+            start: VirtAddr(0x20_0000),
+            frame: 3,
+            writable: true,
+        };
+        assert!(table.covers(VirtAddr(0x20_0000)) && table.covers(VirtAddr(0x3f_ffff)));
+        assert!(!table.covers(VirtAddr(0x40_0000)) && !table.covers(VirtAddr(0x1f_f000)));
+        let page = Translation { level: 0, ..table };
+        assert!(page.covers(VirtAddr(0x20_0fff)) && !page.covers(VirtAddr(0x20_1000)));
+    }
+}

@@ -1,0 +1,242 @@
+//! Finds the fields `key=value` of an event, and reads their numbers.
+
+use memchr::memchr;
+
+use crate::error::{LineProblem, excerpt};
+
+/// A field of an event line, as far as the line has it.
+#[derive(Clone, Copy)]
+pub(crate) struct Field<'a> {
+    event: &'static str,
+    key: &'static str,
+    value: Option<&'a [u8]>,
+}
+
+/// Looks for `keys` in one pass, and returns a field for each.
+///
+/// Keys in the order of the line are found at once; any other order works as well, since whoever
+/// records chooses it.
+#[inline]
+pub(crate) fn find_fields<'a, const N: usize>(
+    event: &'static str,
+    keys: [&'static str; N],
+    mut text: &'a [u8],
+) -> [Field<'a>; N] {
+    let mut fields = keys.map(|key| Field {
+        event,
+        key,
+        value: None,
+    });
+    let mut expected = 0;
+    while expected < N {
+        let Some(equals) = memchr(b'=', text) else {
+            break;
+        };
+        let value = &text[equals + 1..];
+        let length = memchr(b' ', value).unwrap_or(value.len());
+        if let Some(index) = key_index(&text[..equals], &keys, expected) {
+            fields[index].value = Some(&value[..length]);
+            while expected < N && fields[expected].is_present() {
+                expected += 1;
+            }
+        }
+        text = &value[length..];
+    }
+    fields
+}
+
+impl Field<'_> {
+    /// Returns whether the line has the field.
+    #[inline]
+    pub(crate) fn is_present(&self) -> bool {
+        self.value.is_some()
+    }
+
+    /// Reads a number: hexadecimal after `0x`, else decimal.
+    ///
+    /// # Errors
+    /// If the field is missing, not a number, or above `u64::MAX`.
+    #[inline]
+    pub(crate) fn number(&self) -> Result<u64, LineProblem> {
+        let Some(text) = self.value else {
+            return Err(LineProblem::MissingField {
+                event: self.event,
+                field: self.key,
+            });
+        };
+        parse_number(text).ok_or_else(|| self.bad("a number below 2^64"))
+    }
+
+    /// Reads a truth value, which the kernel prints as 0 or 1.
+    ///
+    /// # Errors
+    /// As [`Field::number`], and for any other number.
+    #[inline]
+    pub(crate) fn is_set(&self) -> Result<bool, LineProblem> {
+        match self.number()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.bad("0 or 1")),
+        }
+    }
+
+    /// Makes the error for a value that cannot be right.
+    #[cold]
+    pub(crate) fn bad(&self, expected: &'static str) -> LineProblem {
+        LineProblem::BadField {
+            event: self.event,
+            field: self.key,
+            text: excerpt(self.value.unwrap_or_default()),
+            expected,
+        }
+    }
+}
+
+/// Finds which key the text before a `=` ends with, trying the expected one first.
+#[inline]
+fn key_index(before: &[u8], keys: &[&str], expected: usize) -> Option<usize> {
+    let is_key = |key: &str| match before.strip_suffix(key.as_bytes()) {
+        Some(rest) => rest.last().is_none_or(|byte| *byte == b' '),
+        None => false,
+    };
+    if is_key(keys[expected]) {
+        return Some(expected);
+    }
+    keys.iter().position(|key| is_key(key))
+}
+
+#[inline]
+fn parse_number(text: &[u8]) -> Option<u64> {
+    match text {
+        [b'0', b'x', digits @ ..] => {
+            if digits.is_empty() || digits.len() > 16 {
+                return None;
+            }
+            digits
+                .iter()
+                .try_fold(0_u64, |value, byte| Some(value << 4 | hex_digit(*byte)?))
+        }
+        [] => None,
+        digits => digits.iter().try_fold(0_u64, |value, byte| {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                return None;
+            }
+            value.checked_mul(10)?.checked_add(u64::from(digit))
+        }),
+    }
+}
+
+#[inline]
+fn hex_digit(byte: u8) -> Option<u64> {
+    match byte {
+        b'0'..=b'9' => Some(u64::from(byte - b'0')),
+        b'a'..=b'f' => Some(u64::from(byte - b'a') + 10),
+        b'A'..=b'F' => Some(u64::from(byte - b'A') + 10),
+        _ => None,
+    }
+}
+
+/// Reads `next_pid=` of a `sched_switch`: the last one of the line, because a task's name may
+/// look like a field.
+///
+/// # Errors
+/// If the field is missing or no pid.
+#[inline]
+pub(crate) fn next_pid(text: &[u8]) -> Result<u32, LineProblem> {
+    const EVENT: &str = "sched_switch";
+    const FIELD: &str = "next_pid";
+    let Some(value) = after_last_next_pid(text) else {
+        return Err(LineProblem::MissingField {
+            event: EVENT,
+            field: FIELD,
+        });
+    };
+    let value = &value[..memchr(b' ', value).unwrap_or(value.len())];
+    match parse_number(value).map(u32::try_from) {
+        Some(Ok(pid)) => Ok(pid),
+        _ => Err(LineProblem::BadField {
+            event: EVENT,
+            field: FIELD,
+            text: excerpt(value),
+            expected: "a pid",
+        }),
+    }
+}
+
+/// The field stands near the end (`next_pid=15 next_prio=120`), so a search for `=` from there
+/// needs two steps.
+#[inline]
+fn after_last_next_pid(text: &[u8]) -> Option<&[u8]> {
+    let mut end = text.len();
+    while let Some(equals) = memchr::memrchr(b'=', &text[..end]) {
+        if text[..equals].ends_with(b" next_pid") {
+            return Some(&text[equals + 1..]);
+        }
+        end = equals;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(text: &str) -> [Field<'_>; 3] {
+        find_fields("flush_mm_range", ["mm", "end", "freed"], text.as_bytes())
+    }
+
+    #[test]
+    fn fields_are_found_in_any_order() {
+        for text in [
+            " (f+0x5/0x170) mm=0xff end=12 freed=1 ctx=58",
+            " (f+0x5/0x170) freed=1 xmm=7 start=3 mm=0xFF end=12",
+            "mm=0xff end=12 freed=1",
+        ] {
+            let [mm, end, freed] = find(text);
+            assert_eq!(mm.number(), Ok(255), "{text}");
+            assert_eq!(end.number(), Ok(12), "{text}");
+            assert_eq!(freed.is_set(), Ok(true), "{text}");
+        }
+    }
+
+    #[test]
+    fn missing_and_bad_fields_are_named() {
+        let [mm, _, _] = find(" mm=0x end=1");
+        assert_eq!(
+            mm.number().unwrap_err().to_string(),
+            "flush_mm_range has mm=0x, expected a number below 2^64; the line is damaged"
+        );
+        let [mm, end, freed] = find(" mm=0x1ffffffffffffffff end=18446744073709551616 freed=2");
+        for field in [mm, end] {
+            assert!(matches!(field.number(), Err(LineProblem::BadField { .. })));
+        }
+        assert!(matches!(
+            freed.is_set(),
+            Err(LineProblem::BadField {
+                expected: "0 or 1",
+                ..
+            })
+        ));
+        let [_, end, _] = find(" mm=0x1 en");
+        assert!(!end.is_present());
+        assert!(matches!(
+            end.number(),
+            Err(LineProblem::MissingField { field: "end", .. })
+        ));
+    }
+
+    #[test]
+    fn the_last_next_pid_counts() {
+        let line = b" prev_pid=0 ==> next_comm=x next_pid=666 next_pid=15 next_prio=120";
+        assert_eq!(next_pid(line), Ok(15));
+        assert!(matches!(
+            next_pid(b" next_pid=x"),
+            Err(LineProblem::BadField { .. })
+        ));
+        assert!(matches!(
+            next_pid(b" next_comm=x"),
+            Err(LineProblem::MissingField { .. })
+        ));
+    }
+}

@@ -1,0 +1,70 @@
+//! Reads what a Linux kernel recorded about its TLB flushing, and rebuilds what it was asked to do.
+//!
+//! A replay of the lazy TLB protocol needs the *requests* of a real machine: which address space
+//! runs where, who goes idle, who flushes what. A trace mixes them with the recorded kernel's own
+//! *reactions* (shootdown IPIs, lazy CPUs that leave for `init_mm`). This crate separates the two:
+//! requests become [`Operation`]s; reactions steer nothing and are counted in the [`Summary`], so
+//! that a replay can be compared with the kernel that was recorded.
+//!
+//! ```text
+//!  file ──► source ──► lines ──► event ──► reconstruct ──► Operation
+//!           plain,     64 KiB    comm-pid  per CPU: task,     │
+//!           gz, xz     at most   cpu time  initial state      └► Summary (counts, reactions)
+//!           by magic             name      live mms only
+//! ```
+//!
+//! The input is the kernel's own text file, `/sys/kernel/tracing/trace`, with the kprobe events of
+//! [`HOW_TO_RECORD`]. It is read in one pass. Memory is bounded by the number of CPUs and of live
+//! address spaces, never by the length of the trace; hostile input ends in a [`TraceError`] that
+//! names the file, the line and what to do.
+//!
+//! ```
+//! use lazytlb_trace::{OperationKind, TraceReader};
+//!
+//! let text: &[u8] = b"\
+//!   <idle>-0 [001] d.Z1. 1.000001: switch_mm: (f+0x35/0x470) next=0xf0 tsk=0xe0 nctx=7\n\
+//!       sh-9 [001] d.Z1. 1.000002: enter_lazy: (f+0xd/0x30) mm=0xf0 tsk=0xe8 loaded=0xf0\n\
+//!       sh-9 [001] d.Z.. 1.000003: flush_mm_range: (f+0x5/0x170) mm=0xf0 start=0x1000 \
+//! end=0x3000 stride=12 freed=0 ctx=7\n";
+//! let mut reader = TraceReader::new(text, "example")?;
+//! let mut switches = 0;
+//! while let Some(operation) = reader.next_operation()? {
+//!     if let OperationKind::Switch { .. } = operation.kind {
+//!         switches += 1;
+//!     }
+//! }
+//! assert_eq!(switches, 1);
+//! assert_eq!(reader.summary().events, 3);
+//! # Ok::<(), lazytlb_trace::TraceError>(())
+//! ```
+//!
+//! Reading order: [`operation`](Operation) (what comes out), `reconstruct` (how an event becomes
+//! an operation), `task_chain` (who runs on a CPU), `event` and `fields` (the text), `source` and
+//! `lines` (the bytes), `error` (what can be wrong with a recording).
+//!
+//! What the text cannot show: TLB fills, page-table writes, and the order of two events of
+//! different CPUs beyond their time stamps.
+#![forbid(unsafe_code)]
+
+mod error;
+mod event;
+mod fields;
+mod lines;
+mod mm_pointers;
+mod operation;
+mod reader;
+mod reconstruct;
+mod recording;
+mod source;
+mod summary;
+mod task_chain;
+
+pub use error::{BinaryKind, LinePart, LineProblem, Place, TraceError};
+pub use event::MAX_CPUS;
+pub use lines::MAX_LINE_BYTES;
+pub use mm_pointers::MAX_LIVE_MMS;
+pub use operation::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables};
+pub use reader::TraceReader;
+pub use recording::HOW_TO_RECORD;
+pub use source::{Compression, XZ_MEMORY_LIMIT_MIB};
+pub use summary::{Header, OperationCounts, RemoteShootdowns, Summary};

@@ -1,0 +1,223 @@
+//! What a trace held, and how the recorded kernel reacted.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use crate::event::Event;
+
+/// Event names that are counted one by one; events beyond are counted together. Real traces have
+/// some 20; the bound keeps memory constant.
+const MAX_EVENT_NAMES: usize = 1024;
+
+/// Counts what a trace held; complete once the reader has returned its last operation.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Lines, with the header and empty ones.
+    pub lines: u64,
+    /// Event lines.
+    pub events: u64,
+    /// Operations that were returned.
+    pub operations: OperationCounts,
+    /// Flushes that arrived from another CPU: the recorded kernel's real shootdown IPI targets.
+    pub remote_shootdowns: RemoteShootdowns,
+    /// Flushes that a CPU ran for itself.
+    pub local_flushes: u64,
+    /// `switch_mm` to `init_mm` that a lazy CPU made on its own, because of an IPI, an exit or a
+    /// temporary space. A reaction, not an operation.
+    pub left_for_init_mm: u64,
+    /// Events whose pid contradicts the latest `sched_switch` of their CPU.
+    pub chain_repairs: u64,
+    /// Address spaces whose pointer was reused though their mmdrop was never seen.
+    pub missing_retires: u64,
+    /// Time of the first event in nanoseconds of the recording's clock.
+    pub first_time_ns: Option<u64>,
+    /// Time of the last event in nanoseconds of the recording's clock.
+    pub last_time_ns: Option<u64>,
+    /// What the kernel's header says, if the trace has one.
+    pub header: Option<Header>,
+    pub(crate) cpu_events: Vec<u64>,
+    names: EventNames,
+}
+
+/// Counts the operations of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OperationCounts {
+    /// [`OperationKind::Switch`](crate::OperationKind::Switch).
+    pub switch: u64,
+    /// [`OperationKind::GoLazy`](crate::OperationKind::GoLazy).
+    pub go_lazy: u64,
+    /// [`OperationKind::Flush`](crate::OperationKind::Flush).
+    pub flush: u64,
+    /// [`OperationKind::Retire`](crate::OperationKind::Retire).
+    pub retire: u64,
+}
+
+impl OperationCounts {
+    /// Returns the number of all operations.
+    pub fn total(&self) -> u64 {
+        self.switch + self.go_lazy + self.flush + self.retire
+    }
+}
+
+/// Counts the shootdown requests that arrived at a CPU other than their initiator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoteShootdowns {
+    /// `flush_func` events with `initcpu` not their own CPU.
+    pub arrived: u64,
+    /// Of them, those that found the CPU lazy, so that it left for `init_mm` at once.
+    pub found_lazy: u64,
+}
+
+/// Holds what the line `# entries-in-buffer/entries-written: 10/10 #P:8` says.
+///
+/// A trace that is several recordings in a row has several; their entries add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Events in the buffer when it was copied.
+    pub entries_in_buffer: u64,
+    /// Events written to it; more than in the buffer is an error.
+    pub entries_written: u64,
+    /// CPUs that were online (`#P`), if given.
+    pub online_cpus: Option<u64>,
+}
+
+impl Summary {
+    /// Returns the CPUs that have events, in ascending order, with the number of their events.
+    pub fn cpus(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        (0_u16..)
+            .zip(self.cpu_events.iter().copied())
+            .filter(|(_, events)| *events > 0)
+    }
+
+    /// Returns the events' names with the number of their lines, sorted by name.
+    ///
+    /// Beyond 1024 different names, the rest is counted under `(other)`.
+    pub fn events_by_name(&self) -> Vec<(String, u64)> {
+        let names = &self.names;
+        let mut counts: Vec<_> = names
+            .known
+            .iter()
+            .map(|(name, count)| (String::from_utf8_lossy(name).into_owned(), *count))
+            .collect();
+        counts.sort();
+        if names.beyond > 0 {
+            counts.push(("(other)".to_owned(), names.beyond));
+        }
+        counts
+    }
+
+    /// Returns how many lines the event `name` has.
+    pub fn events_named(&self, name: &str) -> u64 {
+        self.names.known.get(name.as_bytes()).copied().unwrap_or(0)
+    }
+
+    /// Returns what a reader of the comparison should know: events whose absence weakens it.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.events_named("flush_func") == 0 {
+            warnings.push(
+                "no flush_func event: the recorded kernel's own IPIs are unknown (0 is no count)"
+                    .to_owned(),
+            );
+        }
+        if self.events_named("mmdrop") == 0 {
+            warnings.push("no mmdrop event: address spaces are never retired".to_owned());
+        }
+        if self.missing_retires > 0 {
+            warnings.push(format!(
+                "{} address spaces were replaced at their pointer without an mmdrop event",
+                self.missing_retires
+            ));
+        }
+        if self.events_named("sched_switch") == 0 {
+            warnings.push(
+                "no sched_switch event: idle or kernel thread is guessed from the task that left"
+                    .to_owned(),
+            );
+        } else if self.chain_repairs > 0 {
+            warnings.push(format!(
+                "{} events contradict the latest sched_switch of their CPU: switches are missing",
+                self.chain_repairs
+            ));
+        }
+        warnings
+    }
+
+    /// Counts an event.
+    #[inline]
+    pub(crate) fn count(&mut self, event: &Event<'_>) {
+        self.events += 1;
+        self.first_time_ns.get_or_insert(event.time_ns);
+        self.last_time_ns = Some(event.time_ns);
+        let cpu = usize::from(event.cpu);
+        if cpu >= self.cpu_events.len() {
+            self.cpu_events.resize(cpu + 1, 0);
+        }
+        self.cpu_events[cpu] += 1;
+        self.names.count(event.name);
+    }
+}
+
+/// Counts events by name in bounded memory.
+#[derive(Clone, Debug, Default)]
+struct EventNames {
+    known: HashMap<Box<[u8]>, u64, FixedState>,
+    beyond: u64,
+}
+
+impl EventNames {
+    #[inline]
+    fn count(&mut self, name: &[u8]) {
+        if let Some(count) = self.known.get_mut(name) {
+            *count += 1;
+        } else if self.known.len() < MAX_EVENT_NAMES {
+            self.known.insert(name.into(), 1);
+        } else {
+            self.beyond += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(cpu: u16, name: &str) -> Event<'_> {
+        Event {
+            pid: 0,
+            cpu,
+            time_ns: 5,
+            name: name.as_bytes(),
+            fields: b"",
+        }
+    }
+
+    #[test]
+    fn events_are_counted_by_name_and_cpu() {
+        let mut summary = Summary::default();
+        for (cpu, name) in [(3, "b"), (1, "a"), (3, "b")] {
+            summary.count(&event(cpu, name));
+        }
+        assert_eq!(summary.cpus().collect::<Vec<_>>(), [(1, 1), (3, 2)]);
+        assert_eq!(
+            summary.events_by_name(),
+            [("a".to_owned(), 1), ("b".to_owned(), 2)]
+        );
+        assert_eq!(
+            (summary.events_named("b"), summary.events_named("c")),
+            (2, 0)
+        );
+        assert_eq!(summary.warnings().len(), 3);
+    }
+
+    #[test]
+    fn endless_new_names_do_not_cost_memory() {
+        let mut summary = Summary::default();
+        for number in 0..MAX_EVENT_NAMES + 5 {
+            summary.count(&event(0, &format!("e{number}")));
+        }
+        let names = summary.events_by_name();
+        assert_eq!(names.len(), MAX_EVENT_NAMES + 1);
+        assert_eq!(names.last(), Some(&("(other)".to_owned(), 5)));
+    }
+}
