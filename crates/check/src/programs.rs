@@ -59,6 +59,11 @@ impl<P: Protocol> ShippedProgram<P> {
                 two_initiators::<P>,
             ),
             program(
+                "two-spaces",
+                "3 CPUs: one unmaps a page of the space that the second uses, then flushes the third's space",
+                two_spaces::<P>,
+            ),
+            program(
                 "exit",
                 "3 CPUs: two leave the space, lazily; the third, lazy itself, retires it and frees its \
                  root",
@@ -78,7 +83,9 @@ impl<P: Protocol> ShippedProgram<P> {
     }
 }
 
+/// The space that the programs work in, and one more.
 const USER: Space = Space(1);
+const SECOND_USER: Space = Space(2);
 /// The address that the programs map and unmap, and the entries that translate it.
 const ADDR: VirtAddr = VirtAddr(0);
 const ROOT_INDEX: u16 = 0;
@@ -87,7 +94,7 @@ const TABLE_INDEX: u16 = 0;
 const SECOND_ADDR: VirtAddr = VirtAddr(1 << 21);
 const SECOND_ROOT_INDEX: u16 = 1;
 
-/// A program under construction: one user space, and a protocol over it.
+/// A program under construction: two user spaces, of which most use one, and a protocol over them.
 struct Setup<P> {
     program: Program,
     protocol: Arc<P>,
@@ -97,8 +104,8 @@ struct Setup<P> {
 impl<P: Protocol> Setup<P> {
     fn new(name: &str, cpus: u8, policy: Policy) -> Setup<P> {
         let mut program = Program::new(name, cpus);
-        let root = program.table();
-        let protocol = Arc::new(P::new(&mut program, policy, &[root]));
+        let (root, second_root) = (program.table(), program.table());
+        let protocol = Arc::new(P::new(&mut program, policy, &[root, second_root]));
         program.expect_notes(P::OUTCOMES.iter().copied());
         let handler = Arc::clone(&protocol);
         program.on_flush_interrupt(move |hw| handler.handle_flush_ipi(hw));
@@ -266,6 +273,26 @@ fn two_initiators<P: Protocol>(name: &'static str, policy: Policy) -> Program {
         let other = if cpu == 0 { SECOND_ADDR } else { ADDR };
         setup.touch(cpu, other);
     }
+    setup.program
+}
+
+/// The initiator's second request rewrites the first: a target that acknowledges the first before it has
+/// read it serves the wrong space.
+fn two_spaces<P: Protocol>(name: &'static str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 3, policy);
+    setup.program.free_frames(1);
+    setup.switch(0, "switch to the first space");
+    let table = setup.hook_table(0, ROOT_INDEX);
+    setup.map_and_free_page(0, "map and unmap", table, ADDR, TABLE_INDEX);
+    setup.operation(0, "flush the second space", |hw, protocol| {
+        protocol.flush(hw, SECOND_USER, FlushRange::All, Tables::Kept);
+    });
+    setup.switch(1, "switch to the first space");
+    setup.touch(1, ADDR);
+    setup.touch(1, ADDR);
+    setup.operation(2, "switch to the second space", |hw, protocol| {
+        protocol.switch_mm(hw, SECOND_USER);
+    });
     setup.program
 }
 

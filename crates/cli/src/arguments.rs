@@ -1,0 +1,183 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lazytlb::Policy;
+use lazytlb_check::{LazyTlb, ShippedProgram};
+use lazytlb_model::{CpuModel, MemoryModel};
+
+const EXIT_CODES: &str = "Exit codes: 0 safe, or a table was printed; 1 a violation was found; 2 bad usage or \
+                          bad input; 3 the search ended early, nothing is proved.";
+
+/// Lazy TLB mode: which policy is safe, and what does it cost here?
+///
+/// A CPU that idles or runs a kernel thread may keep the last user address space loaded. Whether a TLB
+/// flush must interrupt it is decided by a policy. This program proves policies safe by running the
+/// real protocol against everything that x86 hardware may do, and prices them by replaying a recorded
+/// workload through the same code.
+#[derive(Parser, Debug)]
+#[command(name = "lazytlb", version, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Joins proof and price in one table: which policy is safe on this CPU, and which safe one is
+    /// cheapest on this workload
+    #[command(
+        after_help = "Examples:\n  lazytlb decide\n  lazytlb decide my.trace.xz --cpu amd-k10\n\n\
+                            Unsafe policies are part of the answer: decide exits 0 when every row has a \
+                            verdict, 3 when a search ended early."
+    )]
+    Decide(Decide),
+    /// Checks policies exhaustively: a proof within bounds, a shortest counterexample, or `incomplete`
+    #[command(after_help = format!("Examples:\n  lazytlb check --policy defer --program reference-3 --cpu amd-k10\n  \
+                            lazytlb check --program no-table-free --memory sc --json\n\n{EXIT_CODES}"))]
+    Check(Check),
+    /// Replays a recorded workload under policies: IPIs, CR3 loads, flushes, and what they cost
+    #[command(
+        after_help = "Reads the kernel's text trace format, plain, gz or xz. A trace without the events \
+                            that are needed is refused with the commands that record them.\n\n\
+                            Example:\n  lazytlb price traces/linux61-smp8-mixed.trace.txt.xz --policy all"
+    )]
+    Price(Price),
+    /// Prints a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Decide {
+    /// A recorded workload; without one, the recording that ships with the program
+    pub(crate) trace: Option<PathBuf>,
+    /// The CPU model to prove policies on
+    #[arg(long, value_name = "MODEL", default_value = "weakest", value_parser = cpu_model())]
+    pub(crate) cpu: CpuModel,
+    /// The program that every policy must keep safe
+    #[arg(long, value_name = "NAME", default_value = "reference-3", value_parser = program())]
+    pub(crate) program: String,
+    /// Costs to price with, as in the shipped file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) costs: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// The policy, or all of them
+    #[arg(long, value_name = "P|all", default_value = "all", value_parser = policies())]
+    pub(crate) policy: Policies,
+    /// The program: what the CPUs do
+    #[arg(long, value_name = "NAME", default_value = "reference-3", value_parser = program())]
+    pub(crate) program: String,
+    /// The CPU model
+    #[arg(long, value_name = "MODEL", default_value = "weakest", value_parser = cpu_model())]
+    pub(crate) cpu: CpuModel,
+    /// The memory model
+    #[arg(long, value_enum, default_value_t = Memory::Tso)]
+    pub(crate) memory: Memory,
+    /// Remember states by 128-bit fingerprints: a tiny chance of an omission, stated in the verdict
+    #[arg(long)]
+    pub(crate) fingerprints: bool,
+    /// Make every seam call a step of its own, instead of collapsing those that no CPU can observe
+    #[arg(long)]
+    pub(crate) no_reduction: bool,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Price {
+    /// The recorded workload
+    pub(crate) trace: PathBuf,
+    /// The policy, or all of them
+    #[arg(long, value_name = "P|all", default_value = "all", value_parser = policies())]
+    pub(crate) policy: Policies,
+    /// The CPU model, whose errata `defer-unless-quirk` heeds
+    #[arg(long, value_name = "MODEL", default_value = "weakest", value_parser = cpu_model())]
+    pub(crate) cpu: CpuModel,
+    /// Costs to price with, as in the shipped file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) costs: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// How far a search goes before it gives up.
+#[derive(Args, Debug)]
+pub(crate) struct Bounds {
+    /// End as incomplete after this many states
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_states: Option<u64>,
+    /// End as incomplete after this many seconds, for each policy
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_seconds: Option<u64>,
+    /// Threads that explore; the verdict and its counts do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: u16,
+}
+
+/// Where the result goes, and in which form.
+#[derive(Args, Debug)]
+pub(crate) struct Output {
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write the result to a file
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub(crate) enum Memory {
+    /// x86-TSO: stores wait in a buffer of two on each CPU
+    Tso,
+    /// Sequential consistency: stronger than any x86
+    Sc,
+}
+
+impl Memory {
+    pub(crate) fn model(self) -> MemoryModel {
+        match self {
+            Memory::Tso => MemoryModel::TSO,
+            Memory::Sc => MemoryModel::Sc,
+        }
+    }
+}
+
+/// The policies that an argument names.
+#[derive(Clone, Debug)]
+pub(crate) struct Policies(pub(crate) Vec<Policy>);
+
+fn policies() -> impl TypedValueParser<Value = Policies> {
+    let names = Policy::ALL.map(|policy| PossibleValue::new(policy.name()));
+    let all = PossibleValue::new("all").help("every policy");
+    PossibleValuesParser::new(names.into_iter().chain([all])).map(|name| {
+        let named = |policy: &Policy| name == "all" || policy.name() == name;
+        Policies(Policy::ALL.into_iter().filter(named).collect())
+    })
+}
+
+fn cpu_model() -> impl TypedValueParser<Value = CpuModel> {
+    let models = CpuModel::ALL.map(|model| PossibleValue::new(model.name).help(model.about));
+    PossibleValuesParser::new(models)
+        .map(|name| CpuModel::by_name(&name).expect("only names of models are accepted"))
+}
+
+fn program() -> PossibleValuesParser {
+    let programs = ShippedProgram::<LazyTlb>::all().into_iter();
+    PossibleValuesParser::new(
+        programs.map(|program| PossibleValue::new(program.name).help(program.about)),
+    )
+}

@@ -1,0 +1,257 @@
+//! `lazytlb check`: proofs, counterexamples, or the word `incomplete`.
+
+use std::time::Duration;
+
+use lazytlb::Policy;
+use lazytlb_check::{Checker, Finding, LazyTlb, Reduction, ShippedProgram, Storage, Verdict};
+use lazytlb_model::{CpuModel, GarbageWalkEnd, MemoryModel, Property};
+use serde::Serialize;
+
+use crate::arguments::{Bounds, Check};
+use crate::progress::Display;
+use crate::report::{Ending, Report, grouped, table};
+
+/// Runs the command.
+pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
+    let mut report = Report::open(&options.output)?;
+    let storage = if options.fingerprints {
+        Storage::Fingerprints
+    } else {
+        Storage::FullStates
+    };
+    let reduction = if options.no_reduction {
+        Reduction::None
+    } else {
+        Reduction::CollapseLocal
+    };
+    let checker = checker(options.cpu, options.memory.model(), &options.bounds)
+        .storage(storage)
+        .reduction(reduction);
+    let mut ending = Ending::Good;
+    let mut verdicts = Vec::new();
+    for &policy in &options.policy.0 {
+        let verdict = check(&checker, &options.program, policy)?;
+        ending = ending.max(ending_of(&verdict));
+        match options.output.json {
+            true => report.json(&VerdictRecord::new(policy, &verdict))?,
+            false => verdicts.push((policy, verdict)),
+        }
+    }
+    if !options.output.json {
+        print(&mut report, options, &verdicts)?;
+    }
+    Ok(ending)
+}
+
+/// Makes a checker with the bounds of the command line.
+pub(crate) fn checker(cpu_model: CpuModel, memory: MemoryModel, bounds: &Bounds) -> Checker {
+    Checker::new()
+        .cpu_model(cpu_model)
+        .memory(memory)
+        .max_states(bounds.max_states.unwrap_or(u64::MAX))
+        .max_time(
+            bounds
+                .max_seconds
+                .map_or(Duration::MAX, Duration::from_secs),
+        )
+        .threads(usize::from(bounds.threads))
+}
+
+/// Checks one policy on one shipped program.
+pub(crate) fn check(checker: &Checker, program: &str, policy: Policy) -> anyhow::Result<Verdict> {
+    let shipped = ShippedProgram::<LazyTlb>::by_name(program);
+    let shipped = shipped.expect("the command line accepts only names of shipped programs");
+    let display = Display::new(format!("checking {policy} on {program}"));
+    Ok(checker.try_check(&shipped.build(policy), |progress| display.search(progress))?)
+}
+
+/// Returns how a command ends that printed this verdict.
+pub(crate) fn ending_of(verdict: &Verdict) -> Ending {
+    match verdict.finding {
+        Finding::Safe => Ending::Good,
+        Finding::Violation { .. } => Ending::Violation,
+        Finding::Incomplete { .. } => Ending::Incomplete,
+    }
+}
+
+fn print(
+    report: &mut Report,
+    options: &Check,
+    verdicts: &[(Policy, Verdict)],
+) -> anyhow::Result<()> {
+    let header = [
+        "policy",
+        "verdict",
+        "states",
+        "transitions",
+        "depth",
+        "seconds",
+        "bytes/state",
+    ];
+    let mut rows = table(&header, 2..7);
+    for (policy, verdict) in verdicts {
+        let effort = verdict.effort;
+        rows.add_row([
+            policy.name().to_owned(),
+            outcome(verdict),
+            grouped(effort.states),
+            grouped(effort.transitions),
+            effort.depth.to_string(),
+            format!("{:.2}", effort.seconds),
+            format!("{:.0}", effort.bytes_per_state()),
+        ]);
+    }
+    report.line(format_args!(
+        "{} on CPU model {}, memory {}",
+        options.program,
+        options.cpu.name,
+        memory(options.memory.model())
+    ))?;
+    report.line(rows)?;
+    for (policy, verdict) in verdicts {
+        match &verdict.finding {
+            Finding::Violation { timeline, .. } if verdicts.len() == 1 => {
+                report.line(format_args!(
+                    "\nShortest counterexample, replayed:\n\n{timeline}"
+                ))?;
+            }
+            Finding::Violation { timeline, .. } => {
+                report.line(format_args!("{policy}: {}", timeline.story[0]))?;
+                report.line(format_args!("  lazytlb {}", repeat(options, *policy)))?;
+            }
+            Finding::Incomplete { why } => {
+                report.line(format_args!(
+                    "{policy}: incomplete: {why}; nothing is proved"
+                ))?;
+            }
+            Finding::Safe => {}
+        }
+        if verdict.is_safe() && !verdict.unreached.is_empty() {
+            let unreached = verdict.unreached.join("; ");
+            report.line(format_args!("{policy}: no execution reached: {unreached}"))?;
+        }
+        if verdict.is_safe() && verdict.omission_probability() > 0.0 {
+            let odds = verdict.omission_probability();
+            report.line(format_args!(
+                "{policy}: odds of an omitted state: {odds:.1e}"
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the arguments that repeat one row alone.
+fn repeat(options: &Check, policy: Policy) -> String {
+    let mut command = format!(
+        "check --policy {policy} --program {} --cpu {} --memory {}",
+        options.program,
+        options.cpu.name,
+        options.memory.model().name()
+    );
+    for (set, flag) in [
+        (options.fingerprints, " --fingerprints"),
+        (options.no_reduction, " --no-reduction"),
+    ] {
+        if set {
+            command.push_str(flag);
+        }
+    }
+    command
+}
+
+/// Says what was found: the verdict, and the property if one is violated.
+pub(crate) fn outcome(verdict: &Verdict) -> String {
+    match verdict.violation() {
+        Some(violation) => format!("UNSAFE: {}", violation.property),
+        None => verdict.name().to_owned(),
+    }
+}
+
+/// Describes the memory model with its bound.
+pub(crate) fn memory(memory: MemoryModel) -> String {
+    match memory {
+        MemoryModel::Sc => "sc".to_owned(),
+        MemoryModel::Tso { buffer_depth } => format!("tso (store buffers of {buffer_depth})"),
+    }
+}
+
+/// A verdict as JSON.
+#[derive(Serialize)]
+pub(crate) struct VerdictRecord {
+    policy: &'static str,
+    program: String,
+    cpu: &'static str,
+    memory: &'static str,
+    store_buffer_depth: u8,
+    storage: &'static str,
+    verdict: &'static str,
+    property: Option<&'static str>,
+    why_incomplete: Option<String>,
+    story: Vec<String>,
+    garbage_walk_ends: Vec<&'static str>,
+    trace: Option<Vec<EventRecord>>,
+    states: u64,
+    transitions: u64,
+    depth: u64,
+    seconds: f64,
+    bytes_per_state: f64,
+    executions: u64,
+    omission_probability: f64,
+    unreached: Vec<String>,
+}
+
+/// An event of a counterexample as JSON.
+#[derive(Serialize)]
+struct EventRecord {
+    cpu: u8,
+    operation: String,
+    what: String,
+}
+
+impl VerdictRecord {
+    pub(crate) fn new(policy: Policy, verdict: &Verdict) -> VerdictRecord {
+        let effort = verdict.effort;
+        let property = verdict.violation().map(|violation| violation.property);
+        let ends = match property {
+            Some(Property::TableUseAfterFree) => GarbageWalkEnd::possible_on(verdict.cpu_model),
+            _ => Vec::new(),
+        };
+        let (story, trace, why_incomplete) = match &verdict.finding {
+            Finding::Safe => (Vec::new(), None, None),
+            Finding::Incomplete { why } => (Vec::new(), None, Some(why.clone())),
+            Finding::Violation { timeline, .. } => {
+                let events = timeline.events.iter().map(|event| EventRecord {
+                    cpu: event.cpu,
+                    operation: event.operation.clone(),
+                    what: event.what.clone(),
+                });
+                (timeline.story.clone(), Some(events.collect()), None)
+            }
+        };
+        VerdictRecord {
+            policy: policy.name(),
+            program: verdict.program.clone(),
+            cpu: verdict.cpu_model.name,
+            memory: verdict.memory.name(),
+            store_buffer_depth: verdict.memory.buffer_depth(),
+            storage: match verdict.storage {
+                Storage::FullStates => "full-states",
+                Storage::Fingerprints => "fingerprints",
+            },
+            verdict: verdict.name(),
+            property: property.map(Property::name),
+            why_incomplete,
+            story,
+            garbage_walk_ends: ends.into_iter().map(GarbageWalkEnd::name).collect(),
+            trace,
+            states: effort.states,
+            transitions: effort.transitions,
+            depth: effort.depth,
+            seconds: effort.seconds,
+            bytes_per_state: effort.bytes_per_state(),
+            executions: effort.executions,
+            omission_probability: verdict.omission_probability(),
+            unreached: verdict.unreached.clone(),
+        }
+    }
+}

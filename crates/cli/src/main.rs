@@ -1,0 +1,39 @@
+//! `lazytlb`: which way of treating lazy CPUs is safe, and which safe one is cheapest here?
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod check;
+mod decide;
+mod price;
+mod progress;
+mod report;
+mod workload;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use arguments::{Arguments, Command};
+use report::Ending;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let ending = match arguments.command {
+        Command::Decide(options) => decide::run(&options),
+        Command::Check(options) => check::run(&options),
+        Command::Price(options) => price::run(&options),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            clap_complete::generate(shell, &mut command, "lazytlb", &mut std::io::stdout());
+            Ok(Ending::Good)
+        }
+    };
+    match ending {
+        Ok(ending) => ending.exit_code(),
+        Err(error) if report::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(report::EXIT_BAD_INPUT)
+        }
+    }
+}

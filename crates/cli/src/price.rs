@@ -1,0 +1,152 @@
+//! `lazytlb price`: what each policy would have cost on a recorded workload.
+
+use lazytlb_price::{Cheapest, Cost, Costs, Counts, Replayed, cheapest, price};
+use serde::Serialize;
+
+use crate::arguments::Price;
+use crate::report::{Ending, Report, grouped, table};
+use crate::workload::{self, Workload};
+
+/// Runs the command.
+pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
+    let costs = workload::costs(options.costs.as_deref())?;
+    let mut report = Report::open(&options.output)?;
+    let workload = workload::replay(Some(&options.trace), &options.policy.0, options.cpu.quirks)?;
+    if options.output.json {
+        for replayed in &workload.replayed {
+            report.json(&PriceRecord::new(replayed, &costs))?;
+        }
+        return Ok(Ending::Good);
+    }
+    report.line(describe(&workload))?;
+    let header = [
+        "policy",
+        "IPIs",
+        "to running",
+        "to lazy",
+        "to idle",
+        "CR3 loads",
+        "kept",
+        "full flushes",
+        "INVLPG",
+        "cost (Mcycles)",
+    ];
+    let mut rows = table(&header, 1..10);
+    for replayed in &workload.replayed {
+        let Counts {
+            ipis,
+            ipis_to_running,
+            ipis_to_lazy,
+            ipis_to_idle,
+            ..
+        } = replayed.counts;
+        let Counts {
+            cr3_flush,
+            cr3_keep,
+            full_flushes,
+            invlpg,
+            ..
+        } = replayed.counts;
+        let counts = [
+            ipis,
+            ipis_to_running,
+            ipis_to_lazy,
+            ipis_to_idle,
+            cr3_flush,
+            cr3_keep,
+            full_flushes,
+            invlpg,
+        ];
+        let mut row = vec![replayed.policy.name().to_owned()];
+        row.extend(counts.map(grouped));
+        row.push(megacycles(price(&replayed.counts, &costs)));
+        rows.add_row(row);
+    }
+    report.line(rows)?;
+    report.line(
+        "Cost: low / typical / high. IPIs by what the target did: ran a task, was lazy on a kernel thread, \
+         was lazy and idle.\nCR3 loads that flush and change the space; full flushes reload the same one.",
+    )?;
+    if let Some(cheapest) = cheapest(&workload.replayed, &costs) {
+        report.line(format_args!(
+            "Cheapest, safe or not: {}",
+            sentence(&cheapest)
+        ))?;
+    }
+    Ok(Ending::Good)
+}
+
+/// Describes a workload: what was read, and what the reader has doubts about.
+pub(crate) fn describe(workload: &Workload) -> String {
+    let summary = &workload.summary;
+    let mut text = format!(
+        "Workload: {}\n  {} events on {} CPUs; {} operations replayed, open loop",
+        workload.name,
+        grouped(summary.events),
+        summary.cpus().count(),
+        grouped(summary.operations.total()),
+    );
+    for warning in summary.warnings() {
+        text.push_str("\n  warning: ");
+        text.push_str(&warning);
+    }
+    text
+}
+
+/// Prints a cost's range in millions of cycles.
+pub(crate) fn megacycles(cost: Cost) -> String {
+    let millions = |cycles: f64| grouped((cycles / 1e6).round() as u64);
+    format!(
+        "{} / {} / {}",
+        millions(cost.low),
+        millions(cost.typical),
+        millions(cost.high)
+    )
+}
+
+/// Says which policy is cheapest, or between whom it is undecided.
+pub(crate) fn sentence(cheapest: &Cheapest) -> String {
+    let list = |policies: &[lazytlb::Policy]| {
+        policies
+            .iter()
+            .map(|policy| policy.name())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    match cheapest {
+        Cheapest::Policy(policy) => format!("{policy}, over the whole range of every cost"),
+        Cheapest::Tie(policies) => {
+            format!("{}: they cost the same, whatever the costs", list(policies))
+        }
+        Cheapest::Undecided { between } => {
+            format!(
+                "undecided between {}: it depends on the costs",
+                list(between)
+            )
+        }
+    }
+}
+
+/// A price as JSON.
+#[derive(Serialize)]
+pub(crate) struct PriceRecord {
+    policy: &'static str,
+    #[serde(flatten)]
+    counts: Counts,
+    cost_cycles: f64,
+    cost_cycles_low: f64,
+    cost_cycles_high: f64,
+}
+
+impl PriceRecord {
+    pub(crate) fn new(replayed: &Replayed, costs: &Costs) -> PriceRecord {
+        let cost = price(&replayed.counts, costs);
+        PriceRecord {
+            policy: replayed.policy.name(),
+            counts: replayed.counts,
+            cost_cycles: cost.typical,
+            cost_cycles_low: cost.low,
+            cost_cycles_high: cost.high,
+        }
+    }
+}

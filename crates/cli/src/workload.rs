@@ -1,0 +1,76 @@
+//! The recorded workload: a file, or the one that ships inside the program.
+
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+use anyhow::Context;
+use lazytlb::{Policy, Quirks};
+use lazytlb_price::{Costs, Replayed, price_trace};
+use lazytlb_trace::{Summary, TraceReader};
+
+use crate::progress::Display;
+
+/// The recording that `decide` takes if none is named: eight threads of one process that map and unmap.
+const SHIPPED: &[u8] = include_bytes!("../../../traces/linux61-smp8-threads.trace.txt.xz");
+const SHIPPED_NAME: &str = "linux61-smp8-threads.trace.txt.xz";
+/// Where it comes from: whoever reads a price must know.
+const SHIPPED_ORIGIN: &str = "shipped with this program: Linux 6.1 on 8 CPUs, a guest under emulation (QEMU TCG, \
+                              no PCIDs); who did what is real, how long it took is not";
+
+/// A workload, replayed under some policies.
+pub(crate) struct Workload {
+    /// What the recording is, for people.
+    pub(crate) name: String,
+    /// Each policy's counts, in the order asked for.
+    pub(crate) replayed: Vec<Replayed>,
+    /// What the reader found.
+    pub(crate) summary: Summary,
+}
+
+/// Replays a recording, or the shipped one, under policies.
+pub(crate) fn replay(
+    trace: Option<&Path>,
+    policies: &[Policy],
+    quirks: Quirks,
+) -> anyhow::Result<Workload> {
+    match trace {
+        Some(path) => read(
+            TraceReader::open(path)?,
+            path.display().to_string(),
+            policies,
+            quirks,
+        ),
+        None => {
+            let reader = TraceReader::new(Cursor::new(SHIPPED), SHIPPED_NAME)?;
+            read(
+                reader,
+                format!("{SHIPPED_NAME}, {SHIPPED_ORIGIN}"),
+                policies,
+                quirks,
+            )
+        }
+    }
+}
+
+fn read<R: Read>(
+    mut reader: TraceReader<R>,
+    name: String,
+    policies: &[Policy],
+    quirks: Quirks,
+) -> anyhow::Result<Workload> {
+    let display = Display::new("replaying".to_owned());
+    let replayed = price_trace(&mut reader, policies, quirks, |progress| {
+        display.replay(progress)
+    })?;
+    Ok(Workload {
+        name,
+        replayed,
+        summary: reader.summary().clone(),
+    })
+}
+
+/// Loads a file of costs, or the shipped one.
+pub(crate) fn costs(path: Option<&Path>) -> anyhow::Result<Costs> {
+    path.map_or_else(|| Ok(Costs::shipped()), Costs::load)
+        .context("reading the costs")
+}

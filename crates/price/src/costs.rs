@@ -1,0 +1,212 @@
+//! What an effect costs: a range for each, with its origin.
+
+use std::path::Path;
+
+use crate::costs_file::{self, CostsError};
+use crate::counts::Counts;
+
+/// Figures may not exceed this: a million million cycles is minutes, and sums stay finite.
+pub const MAX_FIGURE_CYCLES: f64 = 1e12;
+
+/// The figures that are shipped.
+const SHIPPED: &str = include_str!("../costs/default.toml");
+
+/// Names a parameter of the cost model: a cost is a sum of figures times counts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Parameter {
+    /// A shootdown that interrupts anybody: what sending costs the initiator.
+    IpiSend,
+    /// An IPI: what each target costs the initiator.
+    IpiTarget,
+    /// A shootdown that interrupts anybody: the initiator's wait for an awake CPU.
+    IpiWait,
+    /// An IPI to a CPU that is not idle: the interrupt there.
+    IpiHandler,
+    /// An IPI to a lazy CPU on a kernel thread, beyond the interrupt.
+    IpiLazyExtra,
+    /// A shootdown to an idle CPU: the initiator's additional wait.
+    IdleWait,
+    /// An IPI to an idle CPU: its disturbed sleep.
+    IdleWake,
+    /// A CR3 load that flushes, of another root or of the same.
+    Cr3LoadFlush,
+    /// A CR3 load that keeps cached translations.
+    Cr3LoadKeep,
+    /// An INVLPG.
+    Invlpg,
+    /// Walking a user space's translations again after they were all flushed.
+    Refill,
+    /// A locked read-modify-write.
+    Locked,
+    /// A fence.
+    Fence,
+    /// A read of another CPU's lazy flag.
+    RemoteRead,
+}
+
+impl Parameter {
+    /// Every parameter, in the order of the file.
+    pub const ALL: [Parameter; 14] = [
+        Parameter::IpiSend,
+        Parameter::IpiTarget,
+        Parameter::IpiWait,
+        Parameter::IpiHandler,
+        Parameter::IpiLazyExtra,
+        Parameter::IdleWait,
+        Parameter::IdleWake,
+        Parameter::Cr3LoadFlush,
+        Parameter::Cr3LoadKeep,
+        Parameter::Invlpg,
+        Parameter::Refill,
+        Parameter::Locked,
+        Parameter::Fence,
+        Parameter::RemoteRead,
+    ];
+
+    /// Returns the name in the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Parameter::IpiSend => "ipi_send",
+            Parameter::IpiTarget => "ipi_target",
+            Parameter::IpiWait => "ipi_wait",
+            Parameter::IpiHandler => "ipi_handler",
+            Parameter::IpiLazyExtra => "ipi_lazy_extra",
+            Parameter::IdleWait => "idle_wait",
+            Parameter::IdleWake => "idle_wake",
+            Parameter::Cr3LoadFlush => "cr3_load_flush",
+            Parameter::Cr3LoadKeep => "cr3_load_keep",
+            Parameter::Invlpg => "invlpg",
+            Parameter::Refill => "refill",
+            Parameter::Locked => "locked",
+            Parameter::Fence => "fence",
+            Parameter::RemoteRead => "remote_read",
+        }
+    }
+
+    /// Returns how often its figure is to be paid.
+    ///
+    /// The two reasons to flush by a CR3 load are one parameter: it is the same instruction, and
+    /// two independent ranges for it would only blur comparisons.
+    pub const fn count(self, counts: &Counts) -> u128 {
+        let (first, second) = match self {
+            Parameter::IpiSend | Parameter::IpiWait => (counts.shootdowns, 0),
+            Parameter::IpiTarget => (counts.ipis, 0),
+            Parameter::IpiHandler => (counts.ipis_to_running, counts.ipis_to_lazy),
+            Parameter::IpiLazyExtra => (counts.ipis_to_lazy, 0),
+            Parameter::IdleWait => (counts.shootdowns_to_idle, 0),
+            Parameter::IdleWake => (counts.ipis_to_idle, 0),
+            Parameter::Cr3LoadFlush => (counts.cr3_flush, counts.full_flushes),
+            Parameter::Cr3LoadKeep => (counts.cr3_keep, 0),
+            Parameter::Invlpg => (counts.invlpg, 0),
+            Parameter::Refill => (counts.refills_after_load, counts.refills_after_flush),
+            Parameter::Locked => (counts.locked, 0),
+            Parameter::Fence => (counts.fences, 0),
+            Parameter::RemoteRead => (counts.remote_reads, 0),
+        };
+        first as u128 + second as u128
+    }
+}
+
+/// Holds what one effect costs, in cycles.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Figure {
+    /// The least that it plausibly costs.
+    pub low: f64,
+    /// What it costs as a rule; not below `low`.
+    pub typical: f64,
+    /// The most that it plausibly costs; not below `typical`.
+    pub high: f64,
+    /// Where the figures come from; a guess says `ASSUMED:` and why.
+    pub origin: String,
+}
+
+/// Holds a figure for every parameter.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Costs {
+    /// The clock that the cycles are of, in GHz: cycles divided by it are nanoseconds.
+    reference_ghz: f64,
+    /// In the order of [`Parameter::ALL`].
+    figures: [Figure; Parameter::ALL.len()],
+}
+
+impl Costs {
+    /// Returns the figures that are shipped, `costs/default.toml`.
+    pub fn shipped() -> Self {
+        let costs = Self::parse("costs/default.toml", SHIPPED);
+        costs.expect("the shipped figures are right: a test reads them")
+    }
+
+    /// Returns the text of the shipped figures, to start a file of one's own from.
+    pub fn shipped_text() -> &'static str {
+        SHIPPED
+    }
+
+    /// Loads figures from a TOML file.
+    ///
+    /// # Errors If the file cannot be read or is not of the form of the shipped one: [`CostsError`]
+    /// names the line, and what to do.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, CostsError> {
+        costs_file::load(path.as_ref())
+    }
+
+    /// Reads figures from a TOML text; `file` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Costs::load`].
+    pub fn parse(file: &str, text: &str) -> Result<Self, CostsError> {
+        costs_file::parse(file, text)
+    }
+
+    /// Puts figures together that were checked.
+    pub(crate) fn new(reference_ghz: f64, figures: [Figure; Parameter::ALL.len()]) -> Self {
+        Costs {
+            reference_ghz,
+            figures,
+        }
+    }
+
+    /// Returns the clock that the cycles are of, in GHz.
+    pub fn reference_ghz(&self) -> f64 {
+        self.reference_ghz
+    }
+
+    /// Returns a parameter's figure.
+    pub fn figure(&self, parameter: Parameter) -> &Figure {
+        &self.figures[parameter as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_figures_are_complete_and_have_origins() {
+        let costs = Costs::shipped();
+        for parameter in Parameter::ALL {
+            let figure = costs.figure(parameter);
+            assert!(figure.low <= figure.typical && figure.typical <= figure.high);
+            assert!(figure.origin.len() > 20, "{}", parameter.name());
+        }
+        assert_eq!(costs.figure(Parameter::Refill).typical, 9000.0);
+        assert_eq!(costs.reference_ghz(), 3.0);
+    }
+
+    #[test]
+    fn parameters_are_listed_in_the_order_of_their_figures() {
+        for (n, parameter) in Parameter::ALL.into_iter().enumerate() {
+            assert_eq!(parameter as usize, n);
+        }
+    }
+
+    #[test]
+    fn counts_at_their_limit_do_not_overflow() {
+        let counts = Counts {
+            cr3_flush: u64::MAX,
+            full_flushes: u64::MAX,
+            ..Counts::default()
+        };
+        let expected = 2 * u128::from(u64::MAX);
+        assert_eq!(Parameter::Cr3LoadFlush.count(&counts), expected);
+    }
+}

@@ -1,0 +1,128 @@
+//! What a replay counts.
+
+use std::cell::Cell;
+
+use serde::{Deserialize, Serialize};
+
+/// Counts what one policy made a machine do on a recorded workload.
+///
+/// The classes of IPIs are disjoint, and so are the classes of CR3 loads. Warm starts and repairs
+/// are left out of every count but [`Counts::repairs`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Operations that were replayed.
+    pub events: u64,
+    /// Flushes and retires that interrupted at least one CPU.
+    pub shootdowns: u64,
+    /// Of them, those that interrupted at least one idle CPU: the initiator waits until it is
+    /// awake.
+    pub shootdowns_to_idle: u64,
+    /// IPIs, one for each target of each shootdown.
+    pub ipis: u64,
+    /// IPIs to a CPU that ran a task with a user space.
+    pub ipis_to_running: u64,
+    /// IPIs to a CPU that was lazy and ran a kernel thread.
+    pub ipis_to_lazy: u64,
+    /// IPIs to a CPU that was lazy and idle: each wakes it.
+    pub ipis_to_idle: u64,
+    /// Of all IPIs, those sent because a space was retired with CPUs still lazy in it.
+    pub ipis_at_retire: u64,
+    /// Lazy CPUs that flushes spared; they catch up when they come back.
+    pub lazy_skipped: u64,
+    /// CR3 loads of another root that flush.
+    pub cr3_flush: u64,
+    /// CR3 loads that keep the cached translations of the space that they load.
+    pub cr3_keep: u64,
+    /// CR3 loads of the root that was loaded already, in order to flush it: flushes of everything,
+    /// and catching up on missed flushes.
+    pub full_flushes: u64,
+    /// INVLPGs.
+    pub invlpg: u64,
+    /// Loads of another user root that flush: its translations must be walked again. A load of
+    /// init_mm's root is none, because the kernel's mappings are global.
+    pub refills_after_load: u64,
+    /// Full flushes of a loaded user root.
+    pub refills_after_flush: u64,
+    /// Locked read-modify-writes. A look at an empty word of an inbox is none: their number is the
+    /// capacity of a CPU set, which a kernel chooses, not the workload.
+    pub locked: u64,
+    /// Fences.
+    pub fences: u64,
+    /// Reads of another CPU's lazy flag.
+    pub remote_reads: u64,
+    /// CPUs that were made to leave a space which the recording retires while they run in it.
+    pub repairs: u64,
+}
+
+/// A thing that is counted.
+#[derive(Clone, Copy)]
+pub(crate) enum Effect {
+    Event,
+    Shootdown,
+    ShootdownToIdle,
+    IpiToRunning,
+    IpiToLazy,
+    IpiToIdle,
+    IpiAtRetire,
+    LazySkipped,
+    Cr3Flush,
+    Cr3Keep,
+    FullFlush,
+    Invlpg,
+    RefillAfterLoad,
+    RefillAfterFlush,
+    Locked,
+    Fence,
+    RemoteRead,
+    Repair,
+}
+
+/// The counters, while they count.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    counters: [Cell<u64>; Effect::Repair as usize + 1],
+}
+
+impl Tally {
+    /// Counts one.
+    #[inline]
+    pub(crate) fn count(&self, effect: Effect) {
+        self.add(effect, 1);
+    }
+
+    /// Counts several.
+    #[inline]
+    pub(crate) fn add(&self, effect: Effect, number: u64) {
+        let counter = &self.counters[effect as usize];
+        counter.set(counter.get() + number);
+    }
+
+    /// Returns the counts.
+    pub(crate) fn counts(&self) -> Counts {
+        let get = |effect: Effect| self.counters[effect as usize].get();
+        let ipis_to_running = get(Effect::IpiToRunning);
+        let ipis_to_lazy = get(Effect::IpiToLazy);
+        let ipis_to_idle = get(Effect::IpiToIdle);
+        Counts {
+            events: get(Effect::Event),
+            shootdowns: get(Effect::Shootdown),
+            shootdowns_to_idle: get(Effect::ShootdownToIdle),
+            ipis: ipis_to_running + ipis_to_lazy + ipis_to_idle,
+            ipis_to_running,
+            ipis_to_lazy,
+            ipis_to_idle,
+            ipis_at_retire: get(Effect::IpiAtRetire),
+            lazy_skipped: get(Effect::LazySkipped),
+            cr3_flush: get(Effect::Cr3Flush),
+            cr3_keep: get(Effect::Cr3Keep),
+            full_flushes: get(Effect::FullFlush),
+            invlpg: get(Effect::Invlpg),
+            refills_after_load: get(Effect::RefillAfterLoad),
+            refills_after_flush: get(Effect::RefillAfterFlush),
+            locked: get(Effect::Locked),
+            fences: get(Effect::Fence),
+            remote_reads: get(Effect::RemoteRead),
+            repairs: get(Effect::Repair),
+        }
+    }
+}

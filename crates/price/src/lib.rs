@@ -1,0 +1,63 @@
+//! Prices the policies of the lazy TLB protocol on a recorded workload.
+//!
+//! Which way of treating lazy CPUs is cheapest depends on the workload: IPIs to CPUs that sleep,
+//! against CR3 loads on every way into idleness and back, against flushes to catch up. This crate
+//! takes the requests of a recording (`lazytlb-trace`), replays them through the *same* protocol
+//! code that boots and that is checked (`lazytlb`), on a machine that only counts, and multiplies
+//! the counts by figures that have ranges and origins.
+//!
+//! ```text
+//!  TraceReader ──► Operation ──┬──► Replay (policy A) ──► Counts ─┐
+//!                  read once   ├──► Replay (policy B) ──► Counts ─┼─► price ──► Cost
+//!                              └──► ...                           └─► cheapest, over the
+//!                                     │                     Costs ──►  whole range of all figures
+//!                                     ▼
+//!                       lazytlb::Tlb on the counting machine
+//! ```
+//!
+//! ```
+//! use lazytlb::{Policy, Quirks};
+//! use lazytlb_price::{Costs, cheapest, price, price_trace};
+//! use lazytlb_trace::TraceReader;
+//!
+//! let text: &[u8] = b"\
+//!   <idle>-0 [001] d.Z1. 1.000001: switch_mm: (f+0x35/0x470) next=0xf0 tsk=0xe0 nctx=7\n\
+//!       sh-9 [001] d.Z1. 1.000002: enter_lazy: (f+0xd/0x30) mm=0xf0 tsk=0xe8 loaded=0xf0\n\
+//!       sh-9 [000] d.Z.. 1.000003: flush_mm_range: (f+0x5/0x170) mm=0xf0 start=0x1000 \
+//! end=0x3000 stride=12 freed=1 ctx=7\n";
+//! let mut reader = TraceReader::new(text, "example")?;
+//! let replayed = price_trace(&mut reader, &[Policy::InitMm, Policy::Ipi], Quirks::default(), |_| {})?;
+//! assert_eq!((replayed[0].counts.ipis, replayed[1].counts.ipis), (0, 1));
+//!
+//! let costs = Costs::shipped();
+//! let cycles = price(&replayed[0].counts, &costs);
+//! assert!(cycles.low <= cycles.typical && cycles.typical <= cycles.high);
+//! println!("{cycles:?}, cheapest: {:?}", cheapest(&replayed, &costs));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Reading order: [`Replay`] (open loop: what it means), `machine` (what is counted, and how a CPU
+//! takes an IPI), `spaces`, [`Counts`]; [`price_trace()`] (one pass); [`Costs`] and
+//! `costs/default.toml`; [`price()`], [`Difference`] and [`cheapest`].
+//!
+//! What a replay cannot show: races and waiting times (one operation runs at a time), the
+//! workload's own reaction to a cheaper policy, PCIDs that are kept (the protocol flushes at every
+//! CR3 load), and what a flush costs the code that runs next, beyond the range that `refill` has.
+#![forbid(unsafe_code)]
+
+mod costs;
+mod costs_file;
+mod counts;
+mod machine;
+mod price;
+mod price_trace;
+mod replay;
+mod spaces;
+
+pub use costs::{Costs, Figure, MAX_FIGURE_CYCLES, Parameter};
+pub use costs_file::{CostsError, CostsProblem};
+pub use counts::Counts;
+pub use machine::MAX_CPUS;
+pub use price::{Cheapest, Cost, Difference, cheapest, price};
+pub use price_trace::{PriceError, Progress, Replayed, price_trace};
+pub use replay::{Replay, ReplayError};

@@ -1,0 +1,358 @@
+//! The counting machine: runs the real protocol one operation at a time, and counts its effects.
+//!
+//! One operation runs to its end before the next one starts, so memory is sequentially consistent
+//! and a fence does nothing but cost. An IPI's targets run their handlers, one after the other,
+//! when the initiator waits for them. What this machine cannot show: races, and time.
+
+use std::cell::Cell;
+
+use lazytlb::{
+    Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Kernel, Mm, MmHandle, PerCpu, PhysAddr, Policy,
+    Quirks, Tlb, Until, VirtAddr,
+};
+
+use crate::counts::{Effect, Tally};
+use crate::spaces::{INIT_MM, Spaces};
+
+/// Words of 64 CPUs that a CPU set has here.
+pub(crate) const WORDS: usize = 8;
+
+/// CPUs that the machine can have: numbers are below.
+pub const MAX_CPUS: u16 = WORDS as u16 * 64;
+
+/// What a CPU does, as the recording says. Under policy `init-mm` a CPU can be logically lazy
+/// without being lazy in the protocol's sense: then it is in no cpumask, and gets no IPI.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Activity {
+    /// It runs a task with a user space.
+    Running,
+    /// It is lazy, and runs a kernel thread.
+    KernelThread,
+    /// It is lazy, and idles.
+    Idle,
+}
+
+/// The machine, with the storage that the protocol's [`Kernel`] has.
+pub(crate) struct CountingMachine {
+    policy: Policy,
+    quirks: Quirks,
+    cpus: Vec<Cpu>,
+    spaces: Spaces,
+    current: Cell<CpuId>,
+    /// CPUs that were sent the flush interrupt and have not taken it.
+    pending: Cell<CpuSet<WORDS>>,
+    tally: Tally,
+}
+
+struct Cpu {
+    protocol: PerCpu<CountingMachine, WORDS>,
+    /// What CR3 holds.
+    root: Cell<PhysAddr>,
+    interrupts: Cell<Interrupts>,
+    activity: Cell<Activity>,
+}
+
+/// A word that every CPU may access.
+#[derive(Debug)]
+pub(crate) struct Word {
+    value: Cell<u64>,
+    /// The CPU whose lazy flag this is: others' reads of it are counted.
+    lazy_flag_of: Option<CpuId>,
+}
+
+/// Makes the words of a CPU's state, or of a space.
+pub(crate) struct Maker {
+    cpu: Option<CpuId>,
+}
+
+impl Maker {
+    /// Makes the words of a space.
+    pub(crate) fn of_space() -> Self {
+        Maker { cpu: None }
+    }
+}
+
+impl Cells<CountingMachine> for Maker {
+    fn atomic(&mut self, name: &'static str, value: u64) -> Word {
+        Word {
+            value: Cell::new(value),
+            lazy_flag_of: self.cpu.filter(|_| name == "is_lazy"),
+        }
+    }
+
+    fn local(&mut self, _name: &'static str, value: u64) -> Cell<u64> {
+        Cell::new(value)
+    }
+}
+
+/// The protocol's view of the storage.
+pub(crate) struct Storage<'a>(&'a CountingMachine);
+
+impl Kernel<WORDS> for Storage<'_> {
+    type Hw = CountingMachine;
+
+    #[inline]
+    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<CountingMachine, WORDS> {
+        &self.0.cpus[usize::from(cpu.0)].protocol
+    }
+
+    #[inline]
+    fn mm(&self, handle: MmHandle) -> &Mm<CountingMachine, WORDS> {
+        self.0.spaces.get(handle)
+    }
+
+    fn init_mm(&self) -> MmHandle {
+        INIT_MM
+    }
+}
+
+impl CountingMachine {
+    /// Makes a machine without CPUs, with no space but init_mm.
+    pub(crate) fn new(policy: Policy, quirks: Quirks) -> Self {
+        CountingMachine {
+            policy,
+            quirks,
+            cpus: Vec::new(),
+            spaces: Spaces::new(),
+            current: Cell::new(CpuId(0)),
+            pending: Cell::new(CpuSet::EMPTY),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Returns the protocol. It has no state of its own: all of it is in this machine's words.
+    #[inline]
+    pub(crate) fn tlb(&self) -> Tlb<Storage<'_>, WORDS> {
+        Tlb::new(Storage(self), self.policy)
+    }
+
+    /// Lets a CPU run from here on; one that was never seen is added, with those below it.
+    #[inline]
+    pub(crate) fn become_cpu(&mut self, cpu: CpuId) {
+        while self.cpus.len() <= usize::from(cpu.0) {
+            self.add_cpu();
+        }
+        self.current.set(cpu);
+    }
+
+    #[cold]
+    fn add_cpu(&mut self) {
+        let cpu = CpuId(self.cpus.len() as u16);
+        self.cpus.push(Cpu {
+            protocol: PerCpu::new(INIT_MM, &mut Maker { cpu: Some(cpu) }),
+            root: Cell::new(self.spaces.get(INIT_MM).root()),
+            interrupts: Cell::new(Interrupts::Enabled),
+            activity: Cell::new(Activity::KernelThread),
+        });
+    }
+
+    /// Says what the current CPU does from here on.
+    #[inline]
+    pub(crate) fn set_activity(&self, activity: Activity) {
+        self.me().activity.set(activity);
+    }
+
+    /// Returns the spaces.
+    #[inline]
+    pub(crate) fn spaces(&self) -> &Spaces {
+        &self.spaces
+    }
+
+    /// Returns the spaces, to make and forget some.
+    #[inline]
+    pub(crate) fn spaces_mut(&mut self) -> &mut Spaces {
+        &mut self.spaces
+    }
+
+    /// Returns the counters.
+    #[inline]
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Makes every CPU that runs in a space (not lazily) leave for init_mm, and counts the CPUs
+    /// only.
+    pub(crate) fn evict_running(&mut self, mm: MmHandle) {
+        let current = self.current.get();
+        for cpu in self.spaces.get(mm).cpumask(self).iter() {
+            self.current.set(cpu);
+            // A CPU's read of its own flag is not counted.
+            if !self.me().protocol.is_lazy(self) {
+                self.uncounted(|machine| {
+                    machine.tlb().switch_mm(machine, INIT_MM);
+                });
+                self.tally.count(Effect::Repair);
+            }
+        }
+        self.current.set(current);
+    }
+
+    /// Runs something without counting its effects.
+    pub(crate) fn uncounted(&mut self, run: impl FnOnce(&CountingMachine)) {
+        let before = self.tally.clone();
+        run(self);
+        self.tally = before;
+    }
+
+    #[inline]
+    fn me(&self) -> &Cpu {
+        &self.cpus[usize::from(self.current.get().0)]
+    }
+
+    /// Lets every pending CPU take its interrupt, then comes back to the CPU that waits.
+    fn deliver_interrupts(&self) {
+        let waiting = self.current.get();
+        for cpu in self.pending.replace(CpuSet::EMPTY).iter() {
+            self.current.set(cpu);
+            let former = self.disable_interrupts();
+            assert!(
+                former == Interrupts::Enabled,
+                "an operation left a CPU's interrupts disabled"
+            );
+            self.tlb().handle_flush_ipi(self);
+            self.restore_interrupts(former);
+        }
+        self.current.set(waiting);
+    }
+
+    #[inline]
+    fn modify(&self, word: &Word, change: impl FnOnce(u64) -> u64) -> u64 {
+        let former = word.value.get();
+        word.value.set(change(former));
+        former
+    }
+}
+
+impl Hw for CountingMachine {
+    type Atomic = Word;
+    type Local = Cell<u64>;
+
+    #[inline]
+    fn cpu(&self) -> CpuId {
+        self.current.get()
+    }
+
+    #[inline]
+    fn load(&self, atomic: &Word) -> u64 {
+        if atomic.lazy_flag_of.is_some_and(|cpu| cpu != self.cpu()) {
+            self.tally.count(Effect::RemoteRead);
+        }
+        atomic.value.get()
+    }
+
+    #[inline]
+    fn store(&self, atomic: &Word, value: u64) {
+        atomic.value.set(value);
+    }
+
+    #[inline]
+    fn fetch_add(&self, atomic: &Word, value: u64) -> u64 {
+        self.tally.count(Effect::Locked);
+        self.modify(atomic, |former| former.wrapping_add(value))
+    }
+
+    #[inline]
+    fn fetch_or(&self, atomic: &Word, bits: u64) -> u64 {
+        self.tally.count(Effect::Locked);
+        self.modify(atomic, |former| former | bits)
+    }
+
+    #[inline]
+    fn fetch_and(&self, atomic: &Word, bits: u64) -> u64 {
+        self.tally.count(Effect::Locked);
+        self.modify(atomic, |former| former & bits)
+    }
+
+    /// The protocol exchanges inboxes only: see [`crate::Counts::locked`] for the empty ones.
+    #[inline]
+    fn swap(&self, atomic: &Word, value: u64) -> u64 {
+        let former = self.modify(atomic, |_| value);
+        if former != 0 {
+            self.tally.count(Effect::Locked);
+        }
+        former
+    }
+
+    #[inline]
+    fn load_local(&self, local: &Cell<u64>) -> u64 {
+        local.get()
+    }
+
+    #[inline]
+    fn store_local(&self, local: &Cell<u64>, value: u64) {
+        local.set(value);
+    }
+
+    #[inline]
+    fn fence(&self) {
+        self.tally.count(Effect::Fence);
+    }
+
+    #[inline]
+    fn interrupts(&self) -> Interrupts {
+        self.me().interrupts.get()
+    }
+
+    #[inline]
+    fn disable_interrupts(&self) -> Interrupts {
+        self.me().interrupts.replace(Interrupts::Disabled)
+    }
+
+    #[inline]
+    fn restore_interrupts(&self, former: Interrupts) {
+        self.me().interrupts.set(former);
+    }
+
+    fn send_ipi<const TARGET_WORDS: usize>(&self, targets: &CpuSet<TARGET_WORDS>) {
+        let (mut pending, mut wakes) = (self.pending.get(), false);
+        for cpu in targets.iter() {
+            pending.insert(cpu);
+            let effect = match self.cpus[usize::from(cpu.0)].activity.get() {
+                Activity::Running => Effect::IpiToRunning,
+                Activity::KernelThread => Effect::IpiToLazy,
+                Activity::Idle => Effect::IpiToIdle,
+            };
+            wakes |= matches!(effect, Effect::IpiToIdle);
+            self.tally.count(effect);
+        }
+        self.pending.set(pending);
+        self.tally.count(Effect::Shootdown);
+        if wakes {
+            self.tally.count(Effect::ShootdownToIdle);
+        }
+    }
+
+    fn pause_until(&self, atomic: &Word, until: Until) {
+        if until.holds(atomic.value.get()) {
+            return;
+        }
+        self.deliver_interrupts();
+        assert!(
+            until.holds(atomic.value.get()),
+            "every interrupt was served, and the protocol still waits: it would wait for ever"
+        );
+    }
+
+    fn load_cr3(&self, root: PhysAddr, load: Cr3Load) {
+        let former = self.me().root.replace(root);
+        let is_user = root != self.spaces.get(INIT_MM).root();
+        let (effect, refill) = match (load, former == root) {
+            (Cr3Load::Keep, _) => return self.tally.count(Effect::Cr3Keep),
+            (Cr3Load::Flush, true) => (Effect::FullFlush, Effect::RefillAfterFlush),
+            (Cr3Load::Flush, false) => (Effect::Cr3Flush, Effect::RefillAfterLoad),
+        };
+        self.tally.count(effect);
+        if is_user {
+            self.tally.count(refill);
+        }
+    }
+
+    #[inline]
+    fn invlpg(&self, _addr: VirtAddr) {
+        self.tally.count(Effect::Invlpg);
+    }
+
+    fn quirks(&self) -> Quirks {
+        self.quirks
+    }
+}

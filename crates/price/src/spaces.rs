@@ -1,0 +1,116 @@
+//! The recorded address spaces: from an id that is never reused to a slot that is.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+use lazytlb::{Mm, MmHandle, MmId, PhysAddr};
+
+use crate::machine::{CountingMachine, Maker, WORDS};
+
+/// The slot of the kernel's own space, which always lives.
+const INIT_SLOT: usize = 0;
+
+/// The handle of the kernel's own space.
+pub(crate) const INIT_MM: MmHandle = MmHandle(INIT_SLOT as u64);
+
+/// The id of the kernel's own space: Linux gives `init_mm` the `ctx_id` 1.
+const INIT_ID: u64 = 1;
+
+/// Holds the live spaces. A handle is a slot's index; memory is bounded by the spaces that live at
+/// the same time.
+pub(crate) struct Spaces {
+    slots: Vec<Mm<CountingMachine, WORDS>>,
+    free: Vec<MmHandle>,
+    by_id: HashMap<u64, MmHandle, FixedState>,
+}
+
+impl Spaces {
+    /// Holds init_mm only.
+    pub(crate) fn new() -> Self {
+        Spaces {
+            slots: vec![new_mm(INIT_ID, INIT_SLOT)],
+            free: Vec::new(),
+            by_id: HashMap::from_iter([(INIT_ID, INIT_MM)]),
+        }
+    }
+
+    /// Returns the space behind a handle.
+    #[inline]
+    pub(crate) fn get(&self, handle: MmHandle) -> &Mm<CountingMachine, WORDS> {
+        &self.slots[index_of(handle)]
+    }
+
+    /// Returns the handle of a live space.
+    #[inline]
+    pub(crate) fn find(&self, id: u64) -> Option<MmHandle> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// Returns the handle of a space, which is made if it does not live.
+    #[inline]
+    pub(crate) fn find_or_make(&mut self, id: u64) -> MmHandle {
+        let vacant = match self.by_id.entry(id) {
+            Entry::Occupied(known) => return *known.get(),
+            Entry::Vacant(vacant) => vacant,
+        };
+        let slot = self.free.pop().map_or(self.slots.len(), index_of);
+        let mm = new_mm(id, slot);
+        if slot == self.slots.len() {
+            self.slots.push(mm);
+        } else {
+            self.slots[slot] = mm;
+        }
+        *vacant.insert(MmHandle(slot as u64))
+    }
+
+    /// Forgets a space that no CPU has loaded, and frees its slot.
+    pub(crate) fn forget(&mut self, id: u64) {
+        self.free.extend(self.by_id.remove(&id));
+    }
+}
+
+fn index_of(handle: MmHandle) -> usize {
+    handle.0 as usize
+}
+
+fn new_mm(id: u64, slot: usize) -> Mm<CountingMachine, WORDS> {
+    Mm::new(MmId(id), root_of(slot), &mut Maker::of_space())
+}
+
+/// Invents the frame of a slot's root table. A slot is reused only when every CPU has left its
+/// root, so "the same root" means "the same space".
+fn root_of(slot: usize) -> PhysAddr {
+    PhysAddr((slot as u64 + 1) << 12)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_reused_and_an_id_is_not() {
+        let mut spaces = Spaces::new();
+        let first = spaces.find_or_make(7);
+        assert_eq!(spaces.find_or_make(7), first);
+        spaces.forget(7);
+        assert_eq!(spaces.find(7), None);
+        let second = spaces.find_or_make(8);
+        assert_eq!(second, first, "the free slot is taken");
+        assert_eq!(spaces.get(second).id(), MmId(8));
+    }
+
+    #[test]
+    fn memory_is_bounded_by_the_spaces_that_live_at_a_time() {
+        let mut spaces = Spaces::new();
+        for id in 10..10_000 {
+            spaces.find_or_make(id);
+            spaces.forget(id - 3);
+        }
+        assert_eq!((spaces.slots.len(), spaces.by_id.len()), (5, 4));
+    }
+
+    #[test]
+    fn the_kernels_own_space_is_there_from_the_start() {
+        assert_eq!(Spaces::new().find_or_make(1), INIT_MM);
+    }
+}

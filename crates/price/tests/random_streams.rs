@@ -1,0 +1,86 @@
+//! Any stream of operations replays, and its counts fit each other.
+
+use lazytlb::Policy;
+use lazytlb_price::{Counts, Replay};
+use lazytlb_trace::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables};
+use proptest::prelude::*;
+
+/// Few spaces, so that they meet; 1 is init_mm.
+fn any_mm() -> impl Strategy<Value = MmId> {
+    (1..6_u64).prop_map(MmId)
+}
+
+fn any_range() -> impl Strategy<Value = Range> {
+    let shift = prop_oneof![4 => Just(12), 1 => Just(21), 1 => Just(30), 1 => 0..64_u8];
+    let pages = (any::<u64>(), prop_oneof![0..40_u64, any::<u64>()], shift).prop_map(
+        |(start, pages, stride_shift)| Range::Pages {
+            start,
+            pages,
+            stride_shift,
+        },
+    );
+    prop_oneof![1 => Just(Range::All), 3 => pages]
+}
+
+fn any_kind() -> impl Strategy<Value = OperationKind> {
+    let onto = prop_oneof![Just(Onto::Idle), Just(Onto::KernelThread)];
+    let tables = prop_oneof![Just(Tables::Kept), Just(Tables::Freed)];
+    prop_oneof![
+        4 => any_mm().prop_map(|mm| OperationKind::Switch { mm }),
+        4 => onto.prop_map(|onto| OperationKind::GoLazy { onto }),
+        4 => (any_mm(), any_range(), tables)
+            .prop_map(|(mm, range, tables)| OperationKind::Flush { mm, range, tables }),
+        1 => any_mm().prop_map(|mm| OperationKind::Retire { mm }),
+    ]
+}
+
+fn any_operation() -> impl Strategy<Value = Operation> {
+    let laziness = prop_oneof![Just(Laziness::Lazy), Just(Laziness::NotLazy)];
+    let state = (proptest::option::of(any_mm()), laziness)
+        .prop_map(|(mm, laziness)| InitialState { mm, laziness });
+    let cpu = prop_oneof![8 => 0..6_u16, 1 => Just(200), 1 => Just(511)];
+    // A reader tells the initial state at most once a CPU; a replay takes it whenever it comes.
+    let initial = proptest::option::weighted(0.1, state);
+    (cpu, any_kind(), initial).prop_map(|(cpu, kind, initial)| Operation {
+        cpu,
+        time_ns: 0,
+        kind,
+        initial,
+    })
+}
+
+fn replay(policy: Policy, operations: &[Operation]) -> Counts {
+    let mut replay = Replay::new(policy);
+    for operation in operations {
+        let applied = replay.apply(operation);
+        applied.expect("no CPU is past the capacity");
+    }
+    replay.finish()
+}
+
+proptest! {
+    #[test]
+    fn every_stream_replays_and_its_counts_fit_each_other(
+        operations in proptest::collection::vec(any_operation(), 0..200)
+    ) {
+        let to_lazy = |counts: Counts| counts.ipis_to_lazy + counts.ipis_to_idle;
+        let [_, _, init_mm, ipi, on_table_free] = Policy::ALL.map(|p| replay(p, &operations));
+        for policy in Policy::ALL {
+            let counts = replay(policy, &operations);
+            prop_assert_eq!(counts.events, operations.len() as u64);
+            prop_assert_eq!(counts.ipis, counts.ipis_to_running + to_lazy(counts));
+            prop_assert!(counts.shootdowns <= counts.ipis);
+            prop_assert!(counts.shootdowns_to_idle <= counts.ipis_to_idle);
+            prop_assert!(counts.ipis_at_retire <= counts.ipis);
+            prop_assert!(counts.refills_after_load <= counts.cr3_flush);
+            prop_assert!(counts.refills_after_flush <= counts.full_flushes);
+            // What a policy does about lazy CPUs changes nothing for those that run.
+            prop_assert_eq!(counts.ipis_to_running, init_mm.ipis_to_running);
+            prop_assert_eq!((counts.invlpg, counts.repairs), (init_mm.invlpg, init_mm.repairs));
+        }
+        prop_assert_eq!(to_lazy(init_mm), 0);
+        prop_assert_eq!(init_mm.lazy_skipped + ipi.lazy_skipped, 0);
+        // An IPI ends a lazy stay, so each stay meets at most one; `ipi` misses no occasion.
+        prop_assert!(to_lazy(ipi) >= to_lazy(on_table_free));
+    }
+}

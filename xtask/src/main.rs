@@ -1,0 +1,53 @@
+//! Runs the workspace's checks: `cargo xtask test` is all that CI runs.
+//!
+//! Reading order:
+//! - [`mod@test`]: the steps in their order, and the loop that runs them;
+//! - [`arrows`]: which crate may depend on which;
+//! - [`protocol_source`]: what the protocol's sources may not contain;
+//! - [`cargo`]: how a step calls cargo.
+//!
+//! `no-std-use/`, beside `src/`, is a freestanding program that the step `no-std` builds and runs.
+//! It is a workspace of its own because its panic strategy and its linking differ from ours.
+#![forbid(unsafe_code)]
+
+mod arrows;
+mod cargo;
+mod protocol_source;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Describes the command line of `cargo xtask`.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Runs the workspace's checks"
+)]
+struct CommandLine {
+    /// Selects what to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Lists the subcommands; each keeps its arguments and its `run` in the module of the same name.
+#[derive(Subcommand)]
+enum Command {
+    /// Run every check, in order, and stop at the first failure
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match CommandLine::parse().command {
+        Command::Test(args) => test::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Runs every check of the workspace, in order: `cargo xtask test`.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, bail};
+use cargo_metadata::Metadata;
+use clap::builder::PossibleValuesParser;
+
+use crate::{arrows, cargo, protocol_source};
+
+/// One check with a name of its own.
+struct Step {
+    /// The name that `--only` takes.
+    name: &'static str,
+    /// What it shows when it passes, for the announcement and for `--list`.
+    shows: &'static str,
+    /// Runs it; an error says what failed.
+    run: fn(&Metadata) -> Result<()>,
+}
+
+/// The steps, cheapest first, so that a slip is reported before anything long is built.
+const STEPS: [Step; 7] = [
+    Step {
+        name: "fmt",
+        shows: "every file is formatted",
+        run: fmt,
+    },
+    Step {
+        name: "arrows",
+        shows: "crates depend along the allowed arrows, and the protocol is plain `core` code",
+        run: check_arrows,
+    },
+    Step {
+        name: "clippy",
+        shows: "no warnings from the compiler or from clippy",
+        run: clippy,
+    },
+    Step {
+        name: "test",
+        shows: "unit, integration and documentation tests pass",
+        run: test,
+    },
+    Step {
+        name: "doc",
+        shows: "the documentation builds, and all its links lead somewhere",
+        run: doc,
+    },
+    Step {
+        name: "no-std",
+        shows: "the protocol runs in a program without std or libc",
+        run: no_std,
+    },
+    Step {
+        name: "demo",
+        shows: "`lazytlb decide` comes to its answer",
+        run: demo,
+    },
+];
+
+/// The manifest of the freestanding program, from the workspace's root.
+const NO_STD_MANIFEST: &str = "xtask/no-std-use/Cargo.toml";
+
+/// Holds the arguments of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run only this step (may be given several times)
+    #[arg(long, value_name = "NAME", value_parser = step_names())]
+    only: Vec<String>,
+    /// List the steps, and run nothing
+    #[arg(long, conflicts_with = "only")]
+    list: bool,
+}
+
+/// Makes clap accept the names of the steps, and suggest one for a slip of the keyboard.
+fn step_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(STEPS.map(|step| step.name))
+}
+
+/// Runs the chosen steps up to the first that fails, and prints what each took.
+///
+/// # Errors
+/// If a step fails: the error names it, and gives the command that repeats just it.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    if args.list {
+        for step in &STEPS {
+            println!("{:<8}{}", step.name, step.shows);
+        }
+        return Ok(());
+    }
+    let workspace = cargo::metadata()?;
+    let chosen = |step: &&Step| args.only.is_empty() || args.only.iter().any(|n| n == step.name);
+
+    let mut timings = Vec::new();
+    let mut outcome = Ok(());
+    for step in STEPS.iter().filter(chosen) {
+        println!("==> {}: {}", step.name, step.shows);
+        let start = Instant::now();
+        let result = (step.run)(&workspace);
+        timings.push(Timing {
+            step: step.name,
+            passed: result.is_ok(),
+            taken: start.elapsed(),
+        });
+        if let Err(error) = result {
+            eprintln!("{error:#}");
+            let name = step.name;
+            outcome = Err(anyhow!(
+                "step `{name}` failed; to repeat just it:\n    cargo xtask test --only {name}"
+            ));
+            break;
+        }
+    }
+    print_summary(&timings);
+    outcome
+}
+
+/// Says how one step ended, and after how long.
+struct Timing {
+    /// The step's name.
+    step: &'static str,
+    /// Whether it passed.
+    passed: bool,
+    /// The time from its announcement to its end.
+    taken: Duration,
+}
+
+/// Prints a line for each step that ran, and the total.
+fn print_summary(timings: &[Timing]) {
+    println!("==> summary");
+    for Timing {
+        step,
+        passed,
+        taken,
+    } in timings
+    {
+        let verdict = if *passed { "ok" } else { "FAILED" };
+        println!("{step:<8}{:>8.1} s  {verdict}", taken.as_secs_f64());
+    }
+    let total: Duration = timings.iter().map(|timing| timing.taken).sum();
+    println!("{:<8}{:>8.1} s", "total", total.as_secs_f64());
+}
+
+/// Compares the formatting of both workspaces with rustfmt's.
+fn fmt(workspace: &Metadata) -> Result<()> {
+    cargo::run(workspace, &["fmt", "--all", "--check"])?;
+    cargo::run(
+        workspace,
+        &["fmt", "--manifest-path", NO_STD_MANIFEST, "--check"],
+    )
+}
+
+/// Checks the arrows between the crates, and the sources of the one at their bottom.
+fn check_arrows(workspace: &Metadata) -> Result<()> {
+    let mut problems: Vec<String> = arrows::check(workspace)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+
+    let root = workspace.workspace_root.as_std_path();
+    let findings = protocol_source::check(root, Path::new("crates/lazytlb"))?;
+    problems.extend(findings.iter().map(ToString::to_string));
+
+    if !problems.is_empty() {
+        bail!("{}", problems.join("\n"));
+    }
+    Ok(())
+}
+
+/// Lints every target of both workspaces.
+fn clippy(workspace: &Metadata) -> Result<()> {
+    let deny = ["--", "-D", "warnings"];
+    cargo::run(
+        workspace,
+        &[&["clippy", "--workspace", "--all-targets"], &deny[..]].concat(),
+    )?;
+    let target = no_std_target(workspace);
+    let arguments = [
+        "clippy",
+        "--manifest-path",
+        NO_STD_MANIFEST,
+        "--target-dir",
+        &target,
+    ];
+    cargo::run(workspace, &[&arguments, &deny[..]].concat())
+}
+
+/// Runs the tests, optimised: the exhaustive checks among them are heavy.
+fn test(workspace: &Metadata) -> Result<()> {
+    cargo::run(workspace, &["test", "--workspace", "--release"])
+}
+
+/// Builds the documentation, and fails on a broken link.
+///
+/// The binary `lazytlb` and the library `lazytlb` are documented under the same name. One call
+/// for both would warn of that and mix the pages; with two, the library's are the ones that stay.
+fn doc(workspace: &Metadata) -> Result<()> {
+    let env = [("RUSTDOCFLAGS", "-D warnings")];
+    cargo::run_with_env(
+        workspace,
+        &["doc", "--workspace", "--no-deps", "--bins"],
+        &env,
+    )?;
+    cargo::run_with_env(
+        workspace,
+        &["doc", "--workspace", "--no-deps", "--lib"],
+        &env,
+    )
+}
+
+/// Links the protocol into a freestanding program, and runs that.
+///
+/// Linking is the proof that nothing but `core` is needed: no C library is there to supply it.
+fn no_std(workspace: &Metadata) -> Result<()> {
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        bail!("the freestanding program is written for x86-64 Linux; run this step there");
+    }
+    let target = no_std_target(workspace);
+    cargo::run(
+        workspace,
+        &[
+            "run",
+            "--release",
+            "--manifest-path",
+            NO_STD_MANIFEST,
+            "--target-dir",
+            &target,
+        ],
+    )
+}
+
+/// Names the freestanding program's build directory, inside that of the workspace.
+fn no_std_target(workspace: &Metadata) -> String {
+    workspace.target_directory.join("no-std-use").to_string()
+}
+
+/// Runs the command that the README begins with; `lazytlb-cli` is the default member.
+fn demo(workspace: &Metadata) -> Result<()> {
+    cargo::run_quietly(workspace, &["run", "--release", "--", "decide"])
+}
