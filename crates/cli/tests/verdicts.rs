@@ -1,0 +1,241 @@
+//! The verdicts that the project is about, as the program prints them.
+
+mod program;
+
+use program::lazytlb;
+use serde_json::Value;
+
+fn check(arguments: &[&str]) -> (i32, Vec<Value>) {
+    let run = lazytlb(&[&["check", "--json"], arguments].concat());
+    assert!(run.exit_code != 2, "{}", run.stderr);
+    (run.exit_code, run.json())
+}
+
+#[test]
+fn defer_frees_tables_under_a_lazy_cpu_as_in_2017() {
+    let (exit_code, verdicts) = check(&[
+        "--policy",
+        "defer",
+        "--program",
+        "reference-3",
+        "--cpu",
+        "amd-k10",
+    ]);
+    assert_eq!(exit_code, 1);
+    let [verdict] = &verdicts[..] else {
+        panic!("one policy, one verdict")
+    };
+    assert_eq!(verdict["verdict"], "violation");
+    assert_eq!(verdict["property"], "table-use-after-free");
+    let ends = verdict["garbage_walk_ends"].as_array().unwrap();
+    assert!(
+        ends.contains(&"machine-check".into()),
+        "a walk outside DRAM is fatal on this CPU"
+    );
+    assert_eq!(ends.len(), 4);
+
+    // The story: the victim went lazy, the other CPU freed, and the last event is that free.
+    let trace = verdict["trace"].as_array().unwrap();
+    let last = trace.last().unwrap();
+    assert!(
+        last["what"].as_str().unwrap().starts_with("free frame"),
+        "{last}"
+    );
+    let victim = trace
+        .iter()
+        .find(|event| event["operation"] == "go lazy")
+        .unwrap();
+    assert_ne!(victim["cpu"], last["cpu"]);
+    let skipped = trace
+        .iter()
+        .any(|event| event["what"] == format!("cpu{}.is_lazy → 1", victim["cpu"]));
+    assert!(skipped, "the initiator saw that CPU lazy, and spared it");
+}
+
+#[test]
+fn a_weak_cpu_without_errata_is_no_safer_for_deferral() {
+    for policy in ["defer", "defer-unless-quirk"] {
+        let (exit_code, verdicts) = check(&["--policy", policy, "--cpu", "weakest"]);
+        assert_eq!(
+            (exit_code, &verdicts[0]["property"]),
+            (1, &"table-use-after-free".into())
+        );
+        let ends = verdicts[0]["garbage_walk_ends"].as_array().unwrap();
+        assert!(!ends.contains(&"machine-check".into()));
+    }
+}
+
+#[test]
+fn the_safe_policies_are_proved_on_reference_3_under_both_memory_models() {
+    for policy in ["init-mm", "ipi", "ipi-on-table-free"] {
+        for memory in ["tso", "sc"] {
+            let (exit_code, verdicts) = check(&[
+                "--policy",
+                policy,
+                "--program",
+                "reference-3",
+                "--memory",
+                memory,
+            ]);
+            assert_eq!(
+                (exit_code, &verdicts[0]["verdict"]),
+                (0, &"safe".into()),
+                "{policy} {memory}"
+            );
+            assert_eq!(verdicts[0]["property"], Value::Null);
+            assert!(verdicts[0]["states"].as_u64().unwrap() > 10_000);
+            assert!(verdicts[0]["bytes_per_state"].as_f64().unwrap() <= 64.0);
+        }
+    }
+}
+
+#[test]
+fn a_detected_quirk_makes_deferral_safe_on_that_cpu() {
+    let (exit_code, verdicts) = check(&["--policy", "defer-unless-quirk", "--cpu", "amd-k10"]);
+    assert_eq!((exit_code, &verdicts[0]["verdict"]), (0, &"safe".into()));
+}
+
+#[test]
+fn deferral_is_wrong_only_because_of_freed_tables() {
+    for memory in ["tso", "sc"] {
+        let (exit_code, verdicts) = check(&[
+            "--policy",
+            "defer",
+            "--program",
+            "no-table-free",
+            "--memory",
+            memory,
+        ]);
+        assert_eq!((exit_code, &verdicts[0]["verdict"]), (0, &"safe".into()));
+    }
+}
+
+#[test]
+fn every_policy_keeps_every_property_where_tables_stay_or_spaces_end() {
+    for program in ["two-initiators", "two-spaces", "exit"] {
+        let (exit_code, verdicts) = check(&["--policy", "all", "--program", program]);
+        assert_eq!((exit_code, verdicts.len()), (0, 5), "{program}");
+    }
+}
+
+#[test]
+fn a_search_that_ends_early_is_incomplete_and_never_safe() {
+    let run = lazytlb(&[
+        "check",
+        "--policy",
+        "ipi",
+        "--program",
+        "reference-4",
+        "--max-states",
+        "1000",
+    ]);
+    assert_eq!(run.exit_code, 3);
+    assert!(run.stdout.contains("incomplete") && run.stdout.contains("nothing is proved"));
+    assert!(!run.stdout.contains(" safe"), "{}", run.stdout);
+    let run = lazytlb(&[
+        "check",
+        "--policy",
+        "ipi",
+        "--program",
+        "reference-4",
+        "--max-seconds",
+        "1",
+        "--json",
+    ]);
+    assert_eq!(
+        (run.exit_code, &run.json()[0]["verdict"]),
+        (3, &"incomplete".into())
+    );
+}
+
+#[test]
+fn verdicts_do_not_depend_on_how_the_search_is_done() {
+    let variants: [&[&str]; 4] = [
+        &[],
+        &["--threads", "2"],
+        &["--fingerprints"],
+        &["--no-reduction"],
+    ];
+    let (_, plain) = check(&["--program", "smoke"]);
+    for variant in variants {
+        let (_, verdicts) = check(&[&["--program", "smoke"], variant].concat());
+        for (verdict, plain) in verdicts.iter().zip(&plain) {
+            assert_eq!(verdict["verdict"], plain["verdict"], "{variant:?}");
+            assert_eq!(verdict["property"], plain["property"], "{variant:?}");
+            if variant != ["--no-reduction"] {
+                assert_eq!(verdict["states"], plain["states"], "{variant:?}");
+                assert_eq!(verdict["transitions"], plain["transitions"], "{variant:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_timeline_has_a_column_for_each_cpu_and_names_the_ends() {
+    let run = lazytlb(&[
+        "check",
+        "--policy",
+        "defer",
+        "--program",
+        "smoke",
+        "--cpu",
+        "amd-k10",
+    ]);
+    assert_eq!(run.exit_code, 1);
+    for words in [
+        "│ CPU 0",
+        "│ CPU 1",
+        "[go lazy]",
+        "machine-check:",
+        "freed the table",
+    ] {
+        assert!(
+            run.stdout.contains(words),
+            "{words} is missing in:\n{}",
+            run.stdout
+        );
+    }
+}
+
+#[test]
+fn decide_joins_proof_and_price() {
+    let run = lazytlb(&["decide", "--json"]);
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    let rows = run.json();
+    let verdict = |policy: &str| {
+        let row = rows.iter().find(|row| row["policy"] == policy).unwrap();
+        (
+            row["verdict"].as_str().unwrap(),
+            row["among_the_safe"].as_str().unwrap(),
+        )
+    };
+    assert_eq!(rows.len(), 5);
+    assert_eq!(verdict("defer"), ("violation", ""));
+    assert_eq!(verdict("defer-unless-quirk"), ("violation", ""));
+    let marked = ["init-mm", "ipi", "ipi-on-table-free"].map(|policy| {
+        assert_eq!(verdict(policy).0, "safe");
+        verdict(policy).1
+    });
+    assert!(
+        marked.iter().any(|mark| !mark.is_empty()),
+        "some safe policy is unbeaten: {marked:?}"
+    );
+    for row in &rows {
+        let price = &row["price"];
+        let classes = ["ipis_to_running", "ipis_to_lazy", "ipis_to_idle"];
+        let sum: u64 = classes
+            .iter()
+            .map(|class| price[class].as_u64().unwrap())
+            .sum();
+        assert_eq!(
+            price["ipis"].as_u64(),
+            Some(sum),
+            "the classes are disjoint"
+        );
+    }
+    let table = lazytlb(&["decide"]);
+    assert!(
+        table.stdout.contains("a guest under emulation"),
+        "it says where the trace comes from"
+    );
+}
