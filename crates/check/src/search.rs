@@ -146,13 +146,24 @@ impl Checker {
     ) -> Result<Verdict, CheckError> {
         let started = Instant::now();
         let system = self.system(program)?;
+        let store = StateStore::new(system.machine.layout(), self.storage);
         let mut search = Search {
-            store: StateStore::new(system.machine.layout(), self.storage),
+            store,
             system,
             effort: Effort::default(),
             started,
         };
-        let finding = self.explore(program, &mut search, &mut progress)?;
+        let finding = loop {
+            match self.explore(program, &mut search, &mut progress)? {
+                Some(finding) => break finding,
+                None => {
+                    search.system.machine.restart();
+                    let layout = search.system.machine.layout();
+                    search.store = StateStore::new(layout, self.storage);
+                    search.effort = Effort::default();
+                }
+            }
+        };
         search.update_effort();
         Ok(Verdict {
             program: program.name().to_owned(),
@@ -185,21 +196,26 @@ impl Checker {
         Ok(System::new(machine, automaton, self.reduction))
     }
 
+    /// Explores from the first state on; `None` if calls were taken for local that are not, by what was
+    /// learnt on the way.
     fn explore(
         &self,
         program: &Program,
         search: &mut Search<'_>,
         progress: &mut impl FnMut(Progress),
-    ) -> Result<Finding, CheckError> {
+    ) -> Result<Option<Finding>, CheckError> {
         let initial = match search.system.initial(&mut Unwatched) {
             Ok(initial) => initial,
+            Err(_) if search.system.machine.locality_was_wrong() => return Ok(None),
             Err(error) => {
                 let violation = stop_or_violation(error)?;
-                let timeline = Timeline::replay(&self.system(program)?, &[], &violation)?;
-                return Ok(Finding::Violation {
+                let system = self.system(program)?;
+                system.machine.learn_from(&search.system.machine);
+                let timeline = Timeline::replay(&system, &[], &violation)?;
+                return Ok(Some(Finding::Violation {
                     violation,
                     timeline,
-                });
+                }));
             }
         };
         search.store.insert(&initial, 0, &initial);
@@ -214,6 +230,9 @@ impl Checker {
                 } else {
                     search.explore_block_in_parallel(block, self.threads)
                 };
+                if search.system.machine.locality_was_wrong() {
+                    return Ok(None);
+                }
                 match explored {
                     Explored::Nothing => {}
                     Explored::Violated {
@@ -223,12 +242,13 @@ impl Checker {
                     } => {
                         let mut steps = search.steps_to(at, &initial);
                         steps.extend(step);
-                        let timeline =
-                            Timeline::replay(&self.system(program)?, &steps, &violation)?;
-                        return Ok(Finding::Violation {
+                        let system = self.system(program)?;
+                        system.machine.learn_from(&search.system.machine);
+                        let timeline = Timeline::replay(&system, &steps, &violation)?;
+                        return Ok(Some(Finding::Violation {
                             violation,
                             timeline,
-                        });
+                        }));
                     }
                     Explored::Failed(error) => {
                         stop_or_violation(error)?;
@@ -242,17 +262,17 @@ impl Checker {
                 });
                 if search.effort.states >= self.max_states {
                     let why = format!("the limit of {} states was reached", self.max_states);
-                    return Ok(Finding::Incomplete { why });
+                    return Ok(Some(Finding::Incomplete { why }));
                 }
                 if search.started.elapsed() >= self.max_time {
                     let why = format!("the limit of {:?} was reached", self.max_time);
-                    return Ok(Finding::Incomplete { why });
+                    return Ok(Some(Finding::Incomplete { why }));
                 }
             }
             level = level.end..search.store.len();
             search.effort.depth += u64::from(!level.is_empty());
         }
-        Ok(Finding::Safe)
+        Ok(Some(Finding::Safe))
     }
 }
 
@@ -427,6 +447,9 @@ fn expand(
     let mut nodes = system.automaton.read();
     for cpu in 0..system.machine.layout().cpus() {
         for mut action in [Action::Drain, Action::Deliver, Action::Call(0)] {
+            if !system.may_be_possible(base, Step { cpu, action }) {
+                continue;
+            }
             loop {
                 let step = Step { cpu, action };
                 scratch.copy_from_slice(base);

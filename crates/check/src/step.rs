@@ -1,7 +1,7 @@
 //! One step of the whole system: a CPU's call, a delivered interrupt, or a store that drains.
 
 use lazytlb::{CpuId, Interrupts};
-use lazytlb_model::machine::{Stop, is_local};
+use lazytlb_model::machine::Stop;
 use lazytlb_model::{Call, Limit, Machine, Outcome, Property, State, Violation};
 
 use crate::automaton::{Automaton, ExtractionError, Missing, Next, Node, NodeId, Nodes, Routine};
@@ -197,6 +197,16 @@ impl<'p> System<'p> {
         Ok(Tried::Done { more })
     }
 
+    /// Says whether it is worth the copy of a state to try a step there: `false` only if it is impossible.
+    pub(crate) fn may_be_possible(&self, state: &State, step: Step) -> bool {
+        let layout = self.machine.layout();
+        match step.action {
+            Action::Drain => layout.buffered_len(state, step.cpu) > 0,
+            Action::Deliver => layout.is_pending(state, step.cpu),
+            Action::Call(_) => self.active_node(state, step.cpu).is_some(),
+        }
+    }
+
     /// Says whether every CPU has ended its program and is out of its handler.
     pub(crate) fn all_ended(&self, state: &State) -> bool {
         (0..self.machine.layout().cpus()).all(|cpu| self.active_node(state, cpu).is_none())
@@ -303,11 +313,8 @@ impl<'p> System<'p> {
         }
         while let Some(id) = self.active_node(state, cpu) {
             let node = nodes.get(id);
-            let (call, drained) = (
-                call_of(node),
-                self.machine.layout().buffered_len(state, cpu) == 0,
-            );
-            if !is_local(&call, node.interrupts, drained) {
+            let call = call_of(node);
+            if !self.machine.is_local(state, cpu, &call, node.interrupts) {
                 return Ok(());
             }
             watcher.tries(cpu, node.routine, &call);

@@ -14,6 +14,7 @@
 //! | [`cpu_model`] | CPU models as data: rules and errata |
 //! | [`state`] | a state of the machine as plain bytes, and its layout |
 //! | [`machine`] | the steps: a CPU's call, a store that drains |
+//! | [`locality`], `writers` | which calls no other CPU can observe |
 //! | [`closure`](mod@closure) | what may be cached: fills, invalidations, taints |
 //! | [`translation`] | cached entries and page-table entries, numbered as they turn up |
 //! | [`violation`] | the properties |
@@ -27,10 +28,12 @@
 pub mod call;
 pub mod closure;
 pub mod cpu_model;
+pub mod locality;
 pub mod machine;
 pub mod state;
 pub mod translation;
 pub mod violation;
+mod writers;
 
 pub use call::{AtomicCell, Call, LocalCell, Rmw};
 pub use cpu_model::{CpuModel, WalkOutsideDram};

@@ -1,12 +1,13 @@
 //! The machine: what each call does to a state.
 
-use lazytlb::{Access, Cr3Load, Entry, FrameKind, Interrupts, PhysAddr, VirtAddr};
+use lazytlb::{Access, Cr3Load, Entry, FrameKind, PhysAddr, VirtAddr};
 
-use crate::call::{AtomicCell, Call, LocalCell};
+use crate::call::{AtomicCell, Call, LocalCell, Rmw};
 use crate::cpu_model::CpuModel;
 use crate::state::{Buffered, CacheSet, FrameUse, Layout, State, USER_MEMORY, members};
 use crate::translation::{Limit, Numbering, Translation, Values, frame_number};
 use crate::violation::{Property, Violation};
+use crate::writers::{Write, Writers};
 
 /// How stores become visible to other CPUs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -112,6 +113,7 @@ pub struct Machine {
     /// Page-table entries that were ever written: (table's frame, index).
     pub(crate) entries: Numbering<(u8, u16)>,
     pub(crate) values: Values,
+    pub(crate) writers: Writers,
     memory: MemoryModel,
     frames: u8,
     initial: Vec<u8>,
@@ -175,6 +177,7 @@ impl Machine {
             translations: Numbering::new("translations", MOST_TRANSLATIONS),
             entries: Numbering::new("page-table entries", MOST_ENTRIES),
             values,
+            writers: Writers::new(atomics),
             memory: spec.memory,
             frames: frames as u8,
             initial,
@@ -216,7 +219,10 @@ impl Machine {
         let drained = self.layout.buffered_len(state, cpu) == 0;
         match *call {
             Call::Load(cell) => Ok(Outcome::answer(self.load(state, cpu, cell))),
-            Call::Store(cell, value) => self.store(state, cpu, cell.0, self.values.encode(value)?),
+            Call::Store(cell, value) => {
+                self.writers.wrote(cell, cpu, Write::Any);
+                self.store(state, cpu, cell.0, self.values.encode(value)?)
+            }
             Call::LoadLocal(cell) => {
                 let code = state[self.own_location(cpu, cell)?];
                 Ok(Outcome::answer(self.values.decode(code)))
@@ -230,6 +236,16 @@ impl Machine {
                 Ok(Outcome::Blocked)
             }
             Call::Rmw(cell, rmw, operand) => {
+                let clears = rmw == Rmw::And || rmw == Rmw::Swap && operand == 0;
+                self.writers.wrote(
+                    cell,
+                    cpu,
+                    if clears {
+                        Write::ClearsBits
+                    } else {
+                        Write::Any
+                    },
+                );
                 let old = self.load(state, cpu, cell);
                 let new = self.values.encode(rmw.apply(old, operand))?;
                 state[self.layout.location(cell.0)] = new;
@@ -329,7 +345,7 @@ impl Machine {
             .collect()
     }
 
-    fn load(&self, state: &State, cpu: usize, cell: AtomicCell) -> u64 {
+    pub(crate) fn load(&self, state: &State, cpu: usize, cell: AtomicCell) -> u64 {
         self.values.decode(self.read_location(state, cpu, cell.0))
     }
 
@@ -501,24 +517,6 @@ fn frame_use_of(kind: FrameKind) -> FrameUse {
     match kind {
         FrameKind::Table => FrameUse::Table,
         FrameKind::Page => FrameUse::Page,
-    }
-}
-
-/// Says whether a call is local: it reads and writes only what no other CPU ever sees, so that no other
-/// CPU's step can tell whether it came before or after.
-///
-/// `interrupts` is the state in which the call is made. Private words are local only while interrupts
-/// are off, because the CPU's own handler shares them. Restoring interrupts is local: it only adds
-/// behaviour, which the state after it has; disabling them takes away, and is local only if they were
-/// off. A fence is local when there is nothing to drain.
-pub fn is_local(call: &Call, interrupts: Interrupts, buffer_is_empty: bool) -> bool {
-    match call {
-        Call::LoadLocal(_) | Call::StoreLocal(..) | Call::DisableInterrupts => {
-            interrupts == Interrupts::Disabled
-        }
-        Call::RestoreInterrupts(_) => true,
-        Call::Fence => buffer_is_empty,
-        _ => false,
     }
 }
 

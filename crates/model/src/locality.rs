@@ -1,0 +1,58 @@
+//! Which calls are local: no other CPU can tell whether they came before or after its own steps.
+//!
+//! A search need not explore the orders of a local call with other CPUs' steps: it makes the call at once.
+//! The argument, case by case (each commutes with every step of every other CPU, and neither disables nor
+//! enables one):
+//!
+//! * A private word, with interrupts off: nobody else accesses it (checked on each access), and this CPU's
+//!   own handler cannot come in between.
+//! * Loading an atomic that no *other* CPU ever writes, with interrupts off: likewise. Who writes what is
+//!   learnt while exploring ([`crate::writers`]); if a writer turns up late, the search starts again.
+//! * Waiting until an atomic is 0, once it is: if other CPUs only ever clear bits in it, it stays so, and
+//!   this CPU, which waits, does not write it. A pending interrupt is as deliverable after the wait.
+//! * Restoring interrupts: it only adds behaviour, all of which the state after it has.
+//! * Disabling interrupts that are off already, and a fence with nothing to drain: they do nothing.
+
+use lazytlb::{Interrupts, Until};
+
+use crate::call::Call;
+use crate::machine::Machine;
+use crate::state::State;
+
+impl Machine {
+    /// Says whether a call of a CPU, made with interrupts in this state, is local, and will not block.
+    #[inline]
+    pub fn is_local(&self, state: &State, cpu: usize, call: &Call, interrupts: Interrupts) -> bool {
+        match *call {
+            Call::LoadLocal(_) | Call::StoreLocal(..) | Call::DisableInterrupts => {
+                interrupts == Interrupts::Disabled
+            }
+            Call::RestoreInterrupts(_) => true,
+            Call::Fence => self.layout.buffered_len(state, cpu) == 0,
+            Call::Load(cell) => {
+                interrupts == Interrupts::Disabled && self.writers.assume_no_other(cell, cpu)
+            }
+            Call::PauseUntil(cell, Until::Zero) => {
+                self.load(state, cpu, cell) == 0 && self.writers.assume_others_clear(cell, cpu)
+            }
+            _ => false,
+        }
+    }
+
+    /// Says whether a call was taken for local that is not, by what was learnt since. Then all that was
+    /// explored is worthless, and the search must start again: with what this machine knows by now, it
+    /// ends.
+    pub fn locality_was_wrong(&self) -> bool {
+        self.writers.assumption_is_broken()
+    }
+
+    /// Starts again with what is known, for a new search.
+    pub fn restart(&self) {
+        self.writers.forget_assumptions();
+    }
+
+    /// Learns what another machine with the same program knows about who writes what.
+    pub fn learn_from(&self, other: &Machine) {
+        self.writers.learn_from(&other.writers);
+    }
+}
