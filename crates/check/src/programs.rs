@@ -64,6 +64,11 @@ impl<P: Protocol> ShippedProgram<P> {
                 two_spaces::<P>,
             ),
             program(
+                "lazy-elsewhere",
+                "2 CPUs: one unmaps a page; the other, lazy in a second space, switches to the first, and touches",
+                lazy_elsewhere::<P>,
+            ),
+            program(
                 "exit",
                 "3 CPUs: two leave the space, lazily; the third, lazy itself, retires it and frees its \
                  root",
@@ -293,6 +298,22 @@ fn two_spaces<P: Protocol>(name: &'static str, policy: Policy) -> Program {
     setup.operation(2, "switch to the second space", |hw, protocol| {
         protocol.switch_mm(hw, SECOND_USER);
     });
+    setup.program
+}
+
+/// A CPU that is lazy in one space comes to another: whoever flushes there must not take it for lazy.
+fn lazy_elsewhere<P: Protocol>(name: &'static str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, policy);
+    setup.program.free_frames(1);
+    setup.switch(0, "switch to the first space");
+    let table = setup.hook_table(0, ROOT_INDEX);
+    setup.map_and_free_page(0, "map and unmap", table, ADDR, TABLE_INDEX);
+    setup.operation(1, "switch to the second space", |hw, protocol| {
+        protocol.switch_mm(hw, SECOND_USER);
+    });
+    setup.go_lazy(1);
+    setup.switch(1, "switch to the first space");
+    setup.touch(1, ADDR);
     setup.program
 }
 

@@ -369,14 +369,15 @@ impl Search<'_> {
     }
 
     /// Finds the steps that lead from the first state to `id`.
-    fn steps_to(&self, id: StateId, initial: &[u8]) -> Vec<Step> {
+    fn steps_to(&mut self, id: StateId, initial: &[u8]) -> Vec<Step> {
         let mut state = initial.to_vec();
         let mut scratch = state.clone();
         let mut steps = Vec::new();
         for &next in &self.store.path_to(id)[1..] {
             let mut leads_on = None;
+            let store = &mut self.store;
             let reached_all = expand(&self.system, &state, &mut scratch, |step, reached| {
-                if leads_on.is_none() && self.store.is(next, reached) {
+                if leads_on.is_none() && store.is(next, reached) {
                     leads_on = Some((step, reached.to_vec()));
                 }
             });

@@ -11,14 +11,13 @@ use xxhash_rust::xxh3::xxh3_128;
 pub enum Storage {
     /// Whole: a state counts as seen only if all its bytes are equal.
     FullStates,
-    /// By 128-bit fingerprints: less memory on large states, and a tiny chance of an omission.
+    /// By 128-bit fingerprints: less memory for programs of many CPUs, and a tiny chance of an omission.
     Fingerprints,
 }
 
 /// A state's number, in the order of discovery.
 pub(crate) type StateId = u32;
 
-/// No state has this number: it stands for "was there already".
 const HASH_SEED: u64 = 0x1a2b_3c4d;
 
 /// Chunks of states, each kept once: a state's chunks change one or two at a time, so states share
@@ -68,50 +67,29 @@ fn hash_of<T: std::hash::Hash + ?Sized>(value: &T) -> u64 {
 pub(crate) struct StateStore {
     layout: Layout,
     parents: Vec<StateId>,
-    kind: Kind,
-}
-
-enum Kind {
-    Full {
-        shared: ChunkTable,
-        cpus: ChunkTable,
-        /// For each state, the ids of its chunks: the shared one, then each CPU's.
-        tuples: Vec<u32>,
-        index: HashTable<StateId>,
-        scratch: Vec<u32>,
-    },
-    Fingerprints {
-        prints: Vec<u128>,
-        index: HashTable<StateId>,
-        /// The states of the level being explored, and of the one being found, as bytes.
-        level: Vec<u8>,
-        level_start: StateId,
-        next_level: Vec<u8>,
-    },
+    shared: ChunkTable,
+    cpus: ChunkTable,
+    /// For each state from `first_kept` on, the ids of its chunks: the shared one, then each CPU's.
+    tuples: Vec<u32>,
+    first_kept: StateId,
+    /// For each state its fingerprint; `None` if states are kept whole.
+    prints: Option<Vec<u128>>,
+    index: HashTable<StateId>,
+    scratch: Vec<u32>,
 }
 
 impl StateStore {
     pub(crate) fn new(layout: &Layout, storage: Storage) -> Self {
-        let kind = match storage {
-            Storage::FullStates => Kind::Full {
-                shared: ChunkTable::new(layout.shared_len()),
-                cpus: ChunkTable::new(layout.cpu_len()),
-                tuples: Vec::new(),
-                index: HashTable::new(),
-                scratch: vec![0; layout.cpus() + 1],
-            },
-            Storage::Fingerprints => Kind::Fingerprints {
-                prints: Vec::new(),
-                index: HashTable::new(),
-                level: Vec::new(),
-                level_start: 0,
-                next_level: Vec::new(),
-            },
-        };
         StateStore {
             layout: layout.clone(),
             parents: Vec::new(),
-            kind,
+            shared: ChunkTable::new(layout.shared_len()),
+            cpus: ChunkTable::new(layout.cpu_len()),
+            tuples: Vec::new(),
+            first_kept: 0,
+            prints: (storage == Storage::Fingerprints).then(Vec::new),
+            index: HashTable::new(),
+            scratch: vec![0; layout.cpus() + 1],
         }
     }
 
@@ -119,119 +97,98 @@ impl StateStore {
         self.parents.len() as StateId
     }
 
-    /// Adds a state that was reached from `parent`, whose bytes are `base`. Returns whether it is new.
+    /// Adds a state that was reached from `parent`, a state of the level being explored, whose bytes are
+    /// `base`. Returns whether it is new.
     pub(crate) fn insert(&mut self, state: &State, parent: StateId, base: &State) -> bool {
+        self.intern(state, parent, base);
         let id = self.parents.len() as StateId;
-        match &mut self.kind {
-            Kind::Full {
-                shared,
-                cpus,
-                tuples,
-                index,
-                scratch,
-            } => {
-                let width = self.layout.cpus() + 1;
-                let parents_tuple =
-                    tuples.get(parent as usize * width..(parent as usize + 1) * width);
-                let (shared_len, cpu_len) = (self.layout.shared_len(), self.layout.cpu_len());
-                let mut start = 0;
-                for chunk in 0..width {
-                    let len = if chunk == 0 { shared_len } else { cpu_len };
-                    let bytes = &state[start..start + len];
-                    scratch[chunk] = match parents_tuple {
-                        Some(tuple) if bytes == &base[start..start + len] => tuple[chunk],
-                        _ if chunk == 0 => shared.intern(bytes),
-                        _ => cpus.intern(bytes),
-                    };
-                    start += len;
-                }
-                let hash = hash_of(&scratch[..]);
+        let (tuple, width) = (&self.scratch[..], self.scratch.len());
+        match &mut self.prints {
+            None => {
+                let tuples = &self.tuples;
                 let tuple_of = |id: StateId| &tuples[id as usize * width..][..width];
-                if index
-                    .find(hash, |&known| tuple_of(known) == &scratch[..])
+                let hash = hash_of(tuple);
+                if self
+                    .index
+                    .find(hash, |&known| tuple_of(known) == tuple)
                     .is_some()
                 {
                     return false;
                 }
-                index.insert_unique(hash, id, |&known| hash_of(tuple_of(known)));
-                tuples.extend_from_slice(scratch);
+                self.index
+                    .insert_unique(hash, id, |&known| hash_of(tuple_of(known)));
             }
-            Kind::Fingerprints {
-                prints,
-                index,
-                next_level,
-                ..
-            } => {
-                let print = xxh3_128(state);
-                if index
-                    .find(print as u64, |&known| prints[known as usize] == print)
+            Some(prints) => {
+                let print = fingerprint(tuple);
+                let hash = print as u64;
+                if self
+                    .index
+                    .find(hash, |&known| prints[known as usize] == print)
                     .is_some()
                 {
                     return false;
                 }
-                index.insert_unique(print as u64, id, |&known| prints[known as usize] as u64);
+                self.index
+                    .insert_unique(hash, id, |&known| prints[known as usize] as u64);
                 prints.push(print);
-                next_level.extend_from_slice(state);
             }
         }
+        self.tuples.extend_from_slice(&self.scratch);
         self.parents.push(parent);
         true
     }
 
-    /// Begins the exploration of the states found last, of which `first` is the first.
+    /// Writes the ids of a state's chunks to the scratch tuple; those that are as in the parent are
+    /// known.
+    fn intern(&mut self, state: &State, parent: StateId, base: &State) {
+        let width = self.scratch.len();
+        let at = (parent.wrapping_sub(self.first_kept)) as usize * width;
+        let parents_tuple = self.tuples.get(at..at + width);
+        let (shared_len, cpu_len) = (self.layout.shared_len(), self.layout.cpu_len());
+        let mut start = 0;
+        for chunk in 0..width {
+            let len = if chunk == 0 { shared_len } else { cpu_len };
+            let bytes = &state[start..start + len];
+            self.scratch[chunk] = match parents_tuple {
+                Some(tuple) if bytes == &base[start..start + len] => tuple[chunk],
+                _ if chunk == 0 => self.shared.intern(bytes),
+                _ => self.cpus.intern(bytes),
+            };
+            start += len;
+        }
+    }
+
+    /// Begins the exploration of the states found last, of which `first` is the first. With fingerprints,
+    /// the states before are let go.
     pub(crate) fn begin_level(&mut self, first: StateId) {
-        if let Kind::Fingerprints {
-            level,
-            level_start,
-            next_level,
-            ..
-        } = &mut self.kind
-        {
-            std::mem::swap(level, next_level);
-            next_level.clear();
-            *level_start = first;
+        if self.prints.is_some() {
+            self.tuples
+                .drain(..(first - self.first_kept) as usize * self.scratch.len());
+            self.first_kept = first;
         }
     }
 
     /// Writes a state of the level being explored to `state`.
     pub(crate) fn load(&self, id: StateId, state: &mut State) {
-        match &self.kind {
-            Kind::Full {
-                shared,
-                cpus,
-                tuples,
-                ..
-            } => {
-                let width = self.layout.cpus() + 1;
-                let tuple = &tuples[id as usize * width..][..width];
-                let (head, tail) = state.split_at_mut(self.layout.shared_len());
-                head.copy_from_slice(shared.get(tuple[0]));
-                for (chunk, &id) in tail
-                    .chunks_exact_mut(self.layout.cpu_len())
-                    .zip(&tuple[1..])
-                {
-                    chunk.copy_from_slice(cpus.get(id));
-                }
-            }
-            Kind::Fingerprints {
-                level, level_start, ..
-            } => {
-                let len = self.layout.len();
-                let at = (id - level_start) as usize * len;
-                state.copy_from_slice(&level[at..at + len]);
-            }
+        let width = self.scratch.len();
+        let tuple = &self.tuples[(id - self.first_kept) as usize * width..][..width];
+        let (head, tail) = state.split_at_mut(self.layout.shared_len());
+        head.copy_from_slice(self.shared.get(tuple[0]));
+        for (chunk, &id) in tail
+            .chunks_exact_mut(self.layout.cpu_len())
+            .zip(&tuple[1..])
+        {
+            chunk.copy_from_slice(self.cpus.get(id));
         }
     }
 
-    /// Says whether a state's bytes are those of a number.
-    pub(crate) fn is(&self, id: StateId, state: &State) -> bool {
-        match &self.kind {
-            Kind::Full { .. } => {
-                let mut known = vec![0; self.layout.len()];
-                self.load(id, &mut known);
-                known == state
-            }
-            Kind::Fingerprints { prints, .. } => prints[id as usize] == xxh3_128(state),
+    /// Says whether a state is the one with a number.
+    pub(crate) fn is(&mut self, id: StateId, state: &State) -> bool {
+        self.intern(state, StateId::MAX, state);
+        let width = self.scratch.len();
+        match &self.prints {
+            None => self.tuples[id as usize * width..][..width] == self.scratch,
+            Some(prints) => prints[id as usize] == fingerprint(&self.scratch),
         }
     }
 
@@ -248,29 +205,63 @@ impl StateStore {
 
     /// Returns the memory held, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
+        let prints = self.prints.as_ref().map_or(0, Vec::capacity) * size_of::<u128>();
+        let tuples = self.tuples.capacity() * size_of::<u32>();
         let parents = self.parents.capacity() * size_of::<StateId>();
-        parents
-            + match &self.kind {
-                Kind::Full {
-                    shared,
-                    cpus,
-                    tuples,
-                    index,
-                    ..
-                } => {
-                    let tuples = tuples.capacity() * size_of::<u32>();
-                    tuples + index.allocation_size() + shared.memory_bytes() + cpus.memory_bytes()
-                }
-                Kind::Fingerprints {
-                    prints,
-                    index,
-                    level,
-                    next_level,
-                    ..
-                } => {
-                    let levels = level.capacity() + next_level.capacity();
-                    prints.capacity() * size_of::<u128>() + index.allocation_size() + levels
-                }
+        let chunks = self.shared.memory_bytes() + self.cpus.memory_bytes();
+        prints + tuples + parents + chunks + self.index.allocation_size()
+    }
+}
+
+/// Returns the fingerprint of a state. Its chunks' ids stand for its bytes, one for one.
+fn fingerprint(tuple: &[u32]) -> u128 {
+    let mut bytes = [0; 4 * MOST_CHUNKS];
+    for (four, id) in bytes.chunks_exact_mut(4).zip(tuple) {
+        four.copy_from_slice(&id.to_le_bytes());
+    }
+    xxh3_128(&bytes[..4 * tuple.len()])
+}
+
+/// Chunks of a state: one shared, and one for each CPU that a machine can have.
+const MOST_CHUNKS: usize = 1 + lazytlb_model::machine::MOST_CPUS;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lazytlb_model::machine::{Machine, MachineSpec, MemoryModel};
+
+    #[test]
+    fn a_state_is_stored_once_and_comes_back_whole() {
+        let spec = MachineSpec {
+            atomics: vec![0; 3],
+            own_cells: vec![vec![0]; 2],
+            frames: vec![None],
+            root: lazytlb::PhysAddr(0),
+            cpu_model: lazytlb_model::CpuModel::WEAKEST,
+            memory: MemoryModel::Sc,
+        };
+        let machine = Machine::new(&spec).unwrap();
+        for storage in [Storage::FullStates, Storage::Fingerprints] {
+            let mut store = StateStore::new(machine.layout(), storage);
+            let base = machine.initial();
+            assert!(store.insert(&base, 0, &base));
+            assert!(!store.insert(&base, 0, &base), "seen");
+            let states: Vec<Vec<u8>> = (0..base.len())
+                .map(|byte| {
+                    let mut state = base.clone();
+                    state[byte] ^= 1;
+                    state
+                })
+                .collect();
+            assert!(states.iter().all(|state| store.insert(state, 0, &base)));
+            store.begin_level(1);
+            let mut loaded = base.clone();
+            for (id, state) in (1..).zip(&states) {
+                store.load(id, &mut loaded);
+                assert_eq!(loaded, *state);
+                assert!(store.is(id, state) && !store.is(id, &base));
+                assert_eq!(store.path_to(id), [0, id]);
             }
+        }
     }
 }

@@ -126,10 +126,6 @@ fn print(
             }
             Finding::Safe => {}
         }
-        if verdict.is_safe() && !verdict.unreached.is_empty() {
-            let unreached = verdict.unreached.join("; ");
-            report.line(format_args!("{policy}: no execution reached: {unreached}"))?;
-        }
         if verdict.is_safe() && verdict.omission_probability() > 0.0 {
             let odds = verdict.omission_probability();
             report.line(format_args!(

@@ -127,8 +127,8 @@ const MOST_ENTRIES: usize = 16;
 const MOST_TRANSLATIONS: usize = 64;
 /// Bytes that name a location or a frame leave room for this many cells.
 const MOST_CELLS: usize = 200;
-/// CPUs: a bit each in a byte would do, but a search ends long before.
-const MOST_CPUS: usize = 8;
+/// CPUs that a machine can have: a bit each in a byte.
+pub const MOST_CPUS: usize = 8;
 const MOST_BUFFER_DEPTH: u8 = 8;
 
 impl Machine {

@@ -35,7 +35,6 @@ pub(crate) fn lazytlb(arguments: &[&str]) -> Run {
 }
 
 /// Returns the path of a recording that ships with the project.
-
 pub(crate) fn shipped_trace(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../traces")
