@@ -34,7 +34,12 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
     let cheapest = cheapest(&safe, &costs);
     if options.output.json {
         for row in &rows {
-            report.json(&DecisionRecord::new(row, &costs, cheapest.as_ref()))?;
+            report.json(&DecisionRecord::new(
+                row,
+                workload.summary.events,
+                &costs,
+                cheapest.as_ref(),
+            ))?;
         }
     } else {
         report.line(describe(&workload))?;
@@ -160,14 +165,19 @@ struct DecisionRecord {
 }
 
 impl DecisionRecord {
-    fn new(row: &Row<'_>, costs: &Costs, cheapest: Option<&Cheapest>) -> DecisionRecord {
+    fn new(
+        row: &Row<'_>,
+        events: u64,
+        costs: &Costs,
+        cheapest: Option<&Cheapest>,
+    ) -> DecisionRecord {
         let policy = row.replayed.policy;
         DecisionRecord {
             policy: policy.name(),
             verdict: row.verdict.name(),
             among_the_safe: standing(policy, &row.verdict, cheapest),
             proof: VerdictRecord::new(policy, &row.verdict),
-            price: PriceRecord::new(row.replayed, costs),
+            price: PriceRecord::new(row.replayed, events, costs),
         }
     }
 }

@@ -14,7 +14,7 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
     let workload = workload::replay(Some(&options.trace), &options.policy.0, options.cpu.quirks)?;
     if options.output.json {
         for replayed in &workload.replayed {
-            report.json(&PriceRecord::new(replayed, &costs))?;
+            report.json(&PriceRecord::new(replayed, workload.summary.events, &costs))?;
         }
         return Ok(Ending::Good);
     }
@@ -131,6 +131,8 @@ pub(crate) fn sentence(cheapest: &Cheapest) -> String {
 #[derive(Serialize)]
 pub(crate) struct PriceRecord {
     policy: &'static str,
+    /// Events of the recording, of which the operations were made.
+    events: u64,
     #[serde(flatten)]
     counts: Counts,
     cost_cycles: f64,
@@ -139,10 +141,11 @@ pub(crate) struct PriceRecord {
 }
 
 impl PriceRecord {
-    pub(crate) fn new(replayed: &Replayed, costs: &Costs) -> PriceRecord {
+    pub(crate) fn new(replayed: &Replayed, events: u64, costs: &Costs) -> PriceRecord {
         let cost = price(&replayed.counts, costs);
         PriceRecord {
             policy: replayed.policy.name(),
+            events,
             counts: replayed.counts,
             cost_cycles: cost.typical,
             cost_cycles_low: cost.low,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Operations that were replayed.
-    pub events: u64,
+    pub operations: u64,
     /// Flushes and retires that interrupted at least one CPU.
     pub shootdowns: u64,
     /// Of them, those that interrupted at least one idle CPU: the initiator waits until it is
@@ -57,7 +57,7 @@ pub struct Counts {
 /// A thing that is counted.
 #[derive(Clone, Copy)]
 pub(crate) enum Effect {
-    Event,
+    Operation,
     Shootdown,
     ShootdownToIdle,
     IpiToRunning,
@@ -104,7 +104,7 @@ impl Tally {
         let ipis_to_lazy = get(Effect::IpiToLazy);
         let ipis_to_idle = get(Effect::IpiToIdle);
         Counts {
-            events: get(Effect::Event),
+            operations: get(Effect::Operation),
             shootdowns: get(Effect::Shootdown),
             shootdowns_to_idle: get(Effect::ShootdownToIdle),
             ipis: ipis_to_running + ipis_to_lazy + ipis_to_idle,

@@ -88,7 +88,7 @@ impl Replay {
         if let Some(initial) = operation.initial {
             self.warm_up(initial);
         }
-        self.machine.tally().count(Effect::Event);
+        self.machine.tally().count(Effect::Operation);
         match operation.kind {
             OperationKind::Switch { mm } => self.switch(mm),
             OperationKind::GoLazy { onto } => self.go_lazy(onto),
@@ -285,7 +285,7 @@ mod tests {
         };
         replay.apply(&first_of_cpu_1).unwrap();
         let expected = Counts {
-            events: 1,
+            operations: 1,
             ..Counts::default()
         };
         assert_eq!(replay.counts(), expected);
@@ -323,7 +323,7 @@ mod tests {
         ];
         run(&mut replay, &stream);
         let expected = Counts {
-            events: 4,
+            operations: 4,
             ..Counts::default()
         };
         assert_eq!(replay.finish(), expected);
@@ -341,7 +341,7 @@ mod tests {
         let error = replay.apply(&operation).unwrap_err();
         assert_eq!(error, ReplayError::CpuOutOfRange { cpu: 512 });
         run(&mut replay, &[(MAX_CPUS - 1, switch(SHELL))]);
-        assert_eq!(replay.finish().events, 1);
+        assert_eq!(replay.finish().operations, 1);
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn init_mm_pays_a_load_on_each_way_out_and_back() {
     // 4, 5, 8, 13: L to init_mm. 7, 10, 11, 15: L from it. cr3: 3 + 4 + 4 + 1 (at 12) = 12.
     // refills after loads: 3 + 4 + 1 = 8. locked: 3 + 4 + 4 + 2 (12) + 3 (6, 9, 14) + 7 (16) = 23.
     let expected = Counts {
-        events: 16,
+        operations: 16,
         shootdowns: 1,
         ipis: 2,
         ipis_to_running: 2,
@@ -89,7 +89,7 @@ fn ipi_interrupts_each_lazy_stay_once() {
     // Each costs L to init_mm: 4; 7, 10, 11, 15: L from it. cr3: 3 + 4 + 4 + 1 = 12.
     // locked: 3 + 4 * 4 (IPIs with leaving) + 4 (7, 10, 11, 15) + 2 (12) + 3 (6, 9, 14) + 7 = 35.
     let expected = Counts {
-        events: 16,
+        operations: 16,
         shootdowns: 4,
         shootdowns_to_idle: 2,
         ipis: 6,
@@ -115,7 +115,7 @@ fn ipi_on_table_free_skips_at_the_first_flush_only() {
     // full flushes: 7, 9. reads: 2 (6) + 2 (16: both run).
     // locked: 3 + 3 * 4 + 3 + 2 + 3 + 7 = 30.
     let expected = Counts {
-        events: 16,
+        operations: 16,
         shootdowns: 3,
         shootdowns_to_idle: 1,
         ipis: 5,
@@ -144,7 +144,7 @@ fn deferral_interrupts_lazy_cpus_at_a_retire_only() {
     // refills after loads: 3 + 1 + 1 + 1 = 6. full flushes: 7, 9, 10. reads: 4 + 2 (16).
     // locked: 3 + 2 (11) + 2 (12) + 4 (14) + 1 (15) + 3 (6, 9, 14) + 7 = 22.
     let expected = Counts {
-        events: 16,
+        operations: 16,
         shootdowns: 2,
         ipis: 3,
         ipis_to_running: 2,

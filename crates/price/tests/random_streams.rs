@@ -67,7 +67,7 @@ proptest! {
         let [_, _, init_mm, ipi, on_table_free] = Policy::ALL.map(|p| replay(p, &operations));
         for policy in Policy::ALL {
             let counts = replay(policy, &operations);
-            prop_assert_eq!(counts.events, operations.len() as u64);
+            prop_assert_eq!(counts.operations, operations.len() as u64);
             prop_assert_eq!(counts.ipis, counts.ipis_to_running + to_lazy(counts));
             prop_assert!(counts.shootdowns <= counts.ipis);
             prop_assert!(counts.shootdowns_to_idle <= counts.ipis_to_idle);

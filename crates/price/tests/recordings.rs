@@ -18,7 +18,7 @@
 
 use std::path::PathBuf;
 
-use lazytlb::{GarbageWalksAccepted, Policy};
+use lazytlb::{GarbageWalksAccepted, Policy, Quirks};
 use lazytlb_price::{Cheapest, Costs, Counts, Replayed, cheapest, price_trace};
 use lazytlb_trace::{RemoteShootdowns, TraceReader};
 
