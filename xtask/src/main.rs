@@ -1,9 +1,10 @@
-//! Runs the workspace's checks: `cargo xtask test` is all that CI runs.
+//! Runs the workspace's checks and benchmarks: `cargo xtask test` is all that CI runs.
 //!
 //! Reading order:
 //! - [`mod@test`]: the steps in their order, and the loop that runs them;
 //! - [`arrows`]: which crate may depend on which;
 //! - [`protocol_source`]: what the protocol's sources may not contain;
+//! - [`mod@bench`]: the checker beside its peers, and the replay's speed;
 //! - [`cargo`]: how a step calls cargo.
 //!
 //! `no-std-use/`, beside `src/`, is a freestanding program that the step `no-std` builds and runs.
@@ -11,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod arrows;
+mod bench;
 mod cargo;
 mod protocol_source;
 mod test;
@@ -24,7 +26,7 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "cargo xtask",
     bin_name = "cargo xtask",
-    about = "Runs the workspace's checks"
+    about = "Runs the workspace's checks and benchmarks"
 )]
 struct CommandLine {
     /// Selects what to do.
@@ -37,11 +39,14 @@ struct CommandLine {
 enum Command {
     /// Run every check, in order, and stop at the first failure
     Test(test::Args),
+    /// Measure the checker beside SPIN and Stateright, and the reader with the replay
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match CommandLine::parse().command {
         Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,7 @@
 //! What a newcomer sees who gets something wrong: a clear error, exit code 2, never a panic.
 
+#![allow(clippy::unwrap_used)] // A test that fails is to panic.
+
 mod program;
 
 use std::fs;
