@@ -225,6 +225,7 @@ fn smoke<P: Protocol>(name: &'static str, policy: Policy) -> Program {
     setup.map_and_free_table(0, "map, unmap, free the table", FrameKind::Page);
     setup.switch(1, "switch to the space");
     setup.touch(1, ADDR);
+    setup.switch(1, "switch to the same space");
     setup.go_lazy(1);
     setup.program
 }
