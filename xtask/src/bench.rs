@@ -173,7 +173,8 @@ impl Bench {
                 command
             }
             Tool::Stateright => {
-                let mut command = Command::new(self.target.join("peers/release/lazytlb-peer-stateright"));
+                let mut command =
+                    Command::new(self.target.join("peers/release/lazytlb-peer-stateright"));
                 command.args(["--policy", policy, "--variant", variant]);
                 command
             }
@@ -284,7 +285,7 @@ fn row(tool: Tool, variant: &str, found: &Value) -> String {
     let seconds = found["seconds"].as_f64().unwrap_or(f64::NAN);
     let bytes = found["bytes_per_state"].as_f64();
     format!(
-        "| {} | {} | {states} | {seconds:.2} | {:.2} M | {} |",
+        "| {} | {} | {states} | {seconds:.3} | {:.2} M | {} |",
         tool.name(),
         if variant == "equal" {
             "every seam call a step"
