@@ -46,6 +46,11 @@ const ALLOWED: &[Row] = &[
         external: External::Allowed,
     },
     Row {
+        package: "lazytlb-mutants",
+        internal: &["lazytlb", "lazytlb-model", "lazytlb-check"],
+        external: External::Allowed,
+    },
+    Row {
         package: "lazytlb-trace",
         internal: &[],
         external: External::Allowed,

@@ -114,7 +114,12 @@ fn deferral_is_wrong_only_because_of_freed_tables() {
 
 #[test]
 fn every_policy_keeps_every_property_where_tables_stay_or_spaces_end() {
-    for program in ["two-initiators", "two-spaces", "exit"] {
+    for program in [
+        "two-initiators",
+        "two-spaces",
+        "lazy-between-spaces",
+        "exit",
+    ] {
         let (exit_code, verdicts) = check(&["--policy", "all", "--program", program]);
         assert_eq!((exit_code, verdicts.len()), (0, 5), "{program}");
     }

@@ -94,8 +94,8 @@ impl FlushRange {
         }
     }
 
-    /// Returns a range that covers both: exact where both continue each other page by page in one
-    /// size, else everything.
+    /// Returns a range that covers both and what lies between; everything, if they are not in pages of
+    /// one size.
     pub fn union(self, other: FlushRange) -> FlushRange {
         let (FlushRange::Pages(a), FlushRange::Pages(b)) = (self, other) else {
             return FlushRange::All;

@@ -106,7 +106,8 @@ impl<K: Kernel<WORDS>, S: FrameSink, const WORDS: usize> Gather<'_, K, S, WORDS>
     /// Removes one entry with `clear`, and frees what it stood for after the next flush.
     ///
     /// `addr` is the page's address; for a table, any address that it translates. One INVLPG of it
-    /// drops every paging-structure-cache entry that leads there.
+    /// drops every paging-structure-cache entry that leads there, but no other page's TLB entry: unhook
+    /// the pages that a table maps before the table.
     ///
     /// Source: SDM 3A, "Operations that Invalidate TLBs and Paging-Structure Caches", INVLPG; APM 2,
     /// EFER.TCE.

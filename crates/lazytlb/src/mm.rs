@@ -69,15 +69,15 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
     ///
     /// A full fence: it orders the caller's page-table writes, and this raise, before the loads of the
     /// cpumask and of `is_lazy` that choose the targets. Its partners are [`Mm::join`] and the fence
-    /// in `Tlb::resume`: either the initiator sees the CPU there, or the CPU sees the new generation.
+    /// in `Tlb::resume`: either the initiator sees the CPU there, or the CPU sees the change.
     pub(crate) fn bump_tlb_gen(&self, hw: &H) -> TlbGen {
         TlbGen(hw.fetch_add(&self.tlb_gen, 1)).next()
     }
 
     /// Adds a CPU to the cpumask, before it loads the root (I2).
     ///
-    /// A full fence: it orders the bit before the load of the generation. Pairs with
-    /// [`Mm::bump_tlb_gen`].
+    /// Locked, because other CPUs change the same word. Pairs with [`Mm::bump_tlb_gen`]: an initiator that
+    /// misses the bit has written its page tables before this CPU's CR3 load, which fills from them.
     pub(crate) fn join(&self, hw: &H, cpu: CpuId) {
         let (word, bit) = cpu.word_and_bit();
         hw.fetch_or(&self.cpumask[word], bit);

@@ -13,7 +13,8 @@ pub struct PerCpu<H: Hw, const WORDS: usize = 8> {
     /// I3: this CPU has flushed everything of the loaded space that generations up to this one
     /// removed. Raised only after the invalidation, never past a generation read before it.
     flushed_to: H::Local,
-    /// 1 in lazy mode. I4: cleared, with a fence, before a generation is read to come back.
+    /// 1 in lazy mode. I4: seen cleared by everyone before this CPU reads a generation to come back, or
+    /// loads another root.
     is_lazy: H::Atomic,
     /// The initiators whose requests wait to be served here: a bit each.
     inbox: [H::Atomic; WORDS],

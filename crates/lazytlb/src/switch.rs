@@ -122,8 +122,8 @@ impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
     ) {
         let init_mm = self.kernel.init_mm();
         let (cpu, next_mm) = (hw.cpu(), self.kernel.mm(next));
-        // I4: before `next`'s generation is read, or an initiator there might take us for lazy in it
-        // and skip us, after we read the generation before its raise. `join` is the fence.
+        // I4: visible before the CR3 load, which serializes. Or an initiator in `next` might still take us
+        // for lazy, and skip us after we have filled our TLB.
         if me.is_lazy(hw) {
             me.clear_lazy(hw);
         }

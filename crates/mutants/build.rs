@@ -1,0 +1,251 @@
+//! Writes the mutated protocols, their registry and their tests, from `mutants.toml` and the
+//! sources of `lazytlb`.
+//!
+//! A diff in the table must match its file at exactly one place, and change one line: else the
+//! build fails, and says which mutant, file and lines. So the table cannot rot.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs};
+
+/// The modules that are copied, and may be mutated: the protocol.
+const COPIED: [&str; 9] = [
+    "kernel",
+    "mm",
+    "per_cpu",
+    "policy",
+    "interrupts",
+    "tlb",
+    "switch",
+    "shootdown",
+    "gather",
+];
+/// The modules that every copy shares with the real crate, so that their types are the same: the
+/// seam.
+const SHARED: &str = "addr, cpu_set, hw, memory";
+const SOURCES: &str = "../lazytlb/src";
+const TABLE: &str = "mutants.toml";
+/// The copy without a change.
+const UNMUTATED: &str = "unmutated";
+const SAFE: &str = "safe";
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    mutant: Vec<Mutant>,
+}
+
+/// A row of the table: the meaning of each key is told at the table's top.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mutant {
+    name: String,
+    history: Option<String>,
+    about: String,
+    harmless: Option<String>,
+    file: String,
+    diff: String,
+    program: String,
+    policy: String,
+    cpu_model: Option<String>,
+    sc: String,
+    tso: String,
+}
+
+/// A source file of the protocol, as lines of code: without comments and unit tests.
+struct Source {
+    module: &'static str,
+    lines: Vec<String>,
+}
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={TABLE}");
+    for module in COPIED {
+        println!("cargo::rerun-if-changed={SOURCES}/{module}.rs");
+    }
+    if let Err(problem) = generate() {
+        println!("cargo::error={}", problem.replace('\n', " ⏎ "));
+        eprintln!("{problem}");
+        std::process::exit(1);
+    }
+}
+
+fn generate() -> Result<(), String> {
+    let table = read(TABLE)?;
+    let table: Table = toml::from_str(&table).map_err(|error| format!("{TABLE}: {error}"))?;
+    let sources = COPIED
+        .into_iter()
+        .map(read_source)
+        .collect::<Result<Vec<_>, _>>()?;
+
+    let out = env::var("OUT_DIR").map_err(|error| error.to_string())?;
+    let write = |file: &str, text: String| {
+        let path = Path::new(&out).join(file);
+        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    write("unmutated.rs", protocol(UNMUTATED, &sources, None))?;
+    let mut protocols = module(UNMUTATED);
+    let (mut registry, mut claims) = (String::new(), String::new());
+    for mutant in &table.mutant {
+        let complaint = |what: String| format!("{TABLE}: mutant `{}`: {what}", mutant.name);
+        mutant.check_row().map_err(complaint)?;
+        let changed = mutant.change(&sources).map_err(complaint)?;
+        let text = protocol(&mutant.name, &sources, Some(changed));
+        write(&format!("{}.rs", mutant.name), text)?;
+        protocols += &module(&mutant.name);
+        registry += &mutant.row();
+        claims += &mutant.test();
+    }
+    let registry = format!(
+        "/// Every mutant of the table, in its order.\n\
+         pub static MUTANTS: &[Mutant] = &[\n{registry}];\n"
+    );
+    write("protocols.rs", protocols)?;
+    write("registry.rs", registry)?;
+    write("claims.rs", claims)
+}
+
+impl Mutant {
+    /// Refuses a row whose parts contradict each other.
+    fn check_row(&self) -> Result<(), String> {
+        let caught = self.sc != SAFE || self.tso != SAFE;
+        match (&self.harmless, caught) {
+            (None, false) => {
+                Err("is caught nowhere: say in `harmless` why it is no bug".to_owned())
+            }
+            (Some(_), true) => Err("is `harmless`, and yet caught".to_owned()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the file that the diff is for, with the diff applied.
+    fn change(&self, sources: &[Source]) -> Result<Source, String> {
+        let source = sources
+            .iter()
+            .find(|source| format!("{}.rs", source.module) == self.file)
+            .ok_or_else(|| format!("`{}` is not a file of the protocol", self.file))?;
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for line in self.diff.lines() {
+            let text = line.get(1..).unwrap_or_default().trim();
+            match line.as_bytes().first() {
+                Some(b' ') => {
+                    before.push(text);
+                    after.push(text);
+                }
+                Some(b'-') => before.push(text),
+                Some(b'+') => after.push(text),
+                _ => return Err(format!("`{line}` starts with none of ` `, `-`, `+`")),
+            }
+        }
+        let marked = |mark| {
+            self.diff
+                .lines()
+                .filter(|line| line.starts_with(mark))
+                .count()
+        };
+        let (removed, added) = (marked('-'), marked('+'));
+        if removed > 1 || added > 1 || removed + added == 0 {
+            return Err(format!(
+                "removes {removed} lines and adds {added}: change one"
+            ));
+        }
+        let matches = |at: &usize| {
+            let lines = source.lines[*at..].iter().map(|line| line.trim());
+            lines.take(before.len()).eq(before.iter().copied())
+        };
+        let mut places = (0..source.lines.len()).filter(matches);
+        let (Some(at), None) = (places.next(), places.next()) else {
+            let found = (0..source.lines.len()).filter(matches).count();
+            let lines = before.join("\n    ");
+            return Err(format!(
+                "{} has {found} places, not one, with:\n    {lines}",
+                self.file
+            ));
+        };
+        let mut lines = source.lines.clone();
+        let after = after.into_iter().map(str::to_owned);
+        lines.splice(at..at + before.len(), after);
+        Ok(Source {
+            module: source.module,
+            lines,
+        })
+    }
+
+    /// Returns the row as an expression of the registry.
+    fn row(&self) -> String {
+        let Mutant {
+            name,
+            history,
+            about,
+            harmless,
+            file,
+            diff,
+            program,
+            policy,
+            sc,
+            tso,
+            ..
+        } = self;
+        let cpu_model = self.cpu_model.as_deref().unwrap_or("weakest");
+        format!(
+            "Mutant {{ name: {name:?}, history: {history:?}, about: {about:?}, \
+             harmless: {harmless:?}, file: {file:?}, diff: {diff:?}, program: {program:?}, \
+             policy: {policy:?}, cpu_model: {cpu_model:?}, sc: {sc:?}, tso: {tso:?}, \
+             build: crate::build::<crate::protocols::{name}::Adapted> }},\n"
+        )
+    }
+
+    /// Returns the mutant's test, whose name is the claim.
+    fn test(&self) -> String {
+        let Mutant { name, sc, tso, .. } = self;
+        let claim = match (sc.as_str(), tso.as_str()) {
+            (sc, tso) if sc == tso => sc.to_owned(),
+            (SAFE, tso) => format!("{tso} under tso only"),
+            (sc, SAFE) => format!("{sc} under sc only"),
+            (sc, tso) => format!("{sc} under sc and {tso} under tso"),
+        };
+        let claim = claim.replace([' ', '-'], "_");
+        format!("#[test]\nfn {name}_is_{claim}() {{\n    check_claim({name:?});\n}}\n\n")
+    }
+}
+
+/// Returns a whole protocol: the sources, one of them changed, as modules of a module `name`.
+fn protocol(name: &str, sources: &[Source], changed: Option<Source>) -> String {
+    let mut text = format!("pub use lazytlb::{{{SHARED}}};\n");
+    for source in sources {
+        let source = changed
+            .as_ref()
+            .filter(|changed| changed.module == source.module)
+            .unwrap_or(source);
+        let lines = source.lines.join("\n");
+        let lines = lines.replace("crate::", &format!("crate::protocols::{name}::"));
+        let _ = writeln!(text, "pub mod {} {{\n{lines}\n}}", source.module);
+    }
+    let adapted = format!("lazytlb_check::protocol_of! {{ Adapted, crate::protocols::{name} }}");
+    text + &adapted
+}
+
+/// Returns the module of a protocol.
+fn module(name: &str) -> String {
+    let file = format!("include!(concat!(env!(\"OUT_DIR\"), \"/{name}.rs\"));");
+    format!(
+        "#[allow(missing_docs, unreachable_pub, unused, clippy::all)]\n\
+         pub mod {name} {{ {file} }}\n"
+    )
+}
+
+fn read_source(module: &'static str) -> Result<Source, String> {
+    let text = read(&format!("{SOURCES}/{module}.rs"))?;
+    let lines = text
+        .lines()
+        .take_while(|line| *line != "#[cfg(test)]")
+        .filter(|line| !line.trim_start().starts_with("//") && !line.trim().is_empty())
+        .map(str::to_owned)
+        .collect();
+    Ok(Source { module, lines })
+}
+
+fn read(file: &str) -> Result<String, String> {
+    fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))
+}

@@ -1,0 +1,170 @@
+//! Seeded bugs: is the checker able to find any?
+//!
+//! A proof of the protocol is worth what the checker would have caught. So here is the protocol
+//! many times over, each time with *one line* removed, added, replaced or moved: bugs that a reviewer
+//! would think of, and some that shipped in Linux. Each is caught by a *named* property in a *named*
+//! program, in which the real protocol is safe.
+//!
+//! ```text
+//!   lazytlb/src/{switch,shootdown,…}.rs ──┐
+//!                                         ├─ build.rs ─► the whole protocol as a module, one for each
+//!   mutants.toml: one-line diffs ─────────┘              mutant, over the seam of the real crate
+//!                        │                                              │
+//!                        └───► tests/claims.rs: one test for each ◄── lazytlb-check
+//! ```
+//!
+//! # To add a bug
+//! Add a row to `mutants.toml`: a diff of one line, the program and the policy, and what to expect
+//! under each memory model. The module, the registry's entry and the test come from that. A diff that
+//! does not match the sources at exactly one place fails the build: the table follows the protocol.
+//!
+//! To find where a new bug shows, or to see how, look at its verdict:
+//! ```text
+//! cargo run --release -p lazytlb-mutants --example verdict -- NAME                 # everywhere
+//! cargo run --release -p lazytlb-mutants --example verdict -- NAME PROGRAM POLICY MEMORY
+//! ```
+//!
+//! # What survives
+//! Some changes are caught nowhere because they are no bugs: the row then says in `harmless` why,
+//! and its test claims that the mutant is safe. They tell which lines only save time, and which are
+//! stronger than they must be.
+//!
+//! # What this cannot show
+//! That *every* bug is caught: the rows are examples. The seam (`addr`, `cpu_set`, `hw`, `memory`) is
+//! shared with the real crate, and so never mutated.
+#![forbid(unsafe_code)]
+
+/// The protocols, generated: `unmutated`, and one for each mutant.
+mod protocols {
+    include!(concat!(env!("OUT_DIR"), "/protocols.rs"));
+}
+
+use lazytlb::Policy;
+use lazytlb_check::{Checker, Program, Protocol, ShippedProgram, Verdict};
+use lazytlb_model::{CpuModel, MemoryModel, Property};
+
+/// A protocol that differs from the real one in one line, and where that shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Mutant {
+    /// Its name: what was changed.
+    pub name: &'static str,
+    /// The bug of `SOURCES.md` (Z1 to Z9) that it is, or is like.
+    pub history: Option<&'static str>,
+    /// Why it is tempting, and what goes wrong.
+    pub about: &'static str,
+    /// Why it is no bug, if it is none.
+    pub harmless: Option<&'static str>,
+    /// The file of `lazytlb` that is changed.
+    pub file: &'static str,
+    /// The change.
+    pub diff: &'static str,
+    /// The program that exposes it.
+    pub program: &'static str,
+    /// The policy under which it shows.
+    pub policy: &'static str,
+    /// The CPU model on which it shows.
+    pub cpu_model: &'static str,
+    sc: &'static str,
+    tso: &'static str,
+    build: fn(&str, Policy) -> Option<Program>,
+}
+
+include!(concat!(env!("OUT_DIR"), "/registry.rs"));
+
+/// Where a protocol is checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario<'a> {
+    /// The program's name: a shipped one.
+    pub program: &'a str,
+    /// The policy.
+    pub policy: Policy,
+    /// The CPU model.
+    pub cpu_model: CpuModel,
+    /// The memory model.
+    pub memory: MemoryModel,
+}
+
+impl Mutant {
+    /// Finds a mutant by its name.
+    pub fn by_name(name: &str) -> Option<&'static Mutant> {
+        MUTANTS.iter().find(|mutant| mutant.name == name)
+    }
+
+    /// Returns where the mutant shows, under a memory model.
+    ///
+    /// # Panics
+    /// If the table names a policy or a CPU model that does not exist.
+    pub fn scenario(&self, memory: MemoryModel) -> Scenario<'static> {
+        let policy = Policy::ALL
+            .into_iter()
+            .find(|policy| policy.name() == self.policy);
+        Scenario {
+            program: self.program,
+            policy: policy.expect("the table names policies by their names"),
+            cpu_model: CpuModel::by_name(self.cpu_model).expect("the table names CPU models"),
+            memory,
+        }
+    }
+
+    /// Returns the property that the mutant violates under a memory model; `None` where it is safe.
+    ///
+    /// # Panics
+    /// If the table names a property that does not exist.
+    pub fn expected(&self, memory: MemoryModel) -> Option<Property> {
+        let wanted = match memory {
+            MemoryModel::Sc => self.sc,
+            MemoryModel::Tso { .. } => self.tso,
+        };
+        if wanted == "safe" {
+            return None;
+        }
+        let property = Property::ALL
+            .into_iter()
+            .find(|property| property.name() == wanted);
+        Some(property.expect("the table names properties, or `safe`"))
+    }
+
+    /// Checks the mutant.
+    ///
+    /// # Panics
+    /// If there is no such program, or if the checker cannot give a verdict.
+    pub fn check(&self, scenario: Scenario<'_>) -> Verdict {
+        check(self.build, scenario)
+    }
+}
+
+/// Checks the copy without a change, which must be no different from the real protocol.
+///
+/// # Panics
+/// As [`Mutant::check`].
+pub fn check_unmutated(scenario: Scenario<'_>) -> Verdict {
+    check(build::<protocols::unmutated::Adapted>, scenario)
+}
+
+/// Checks the real protocol.
+///
+/// # Panics
+/// As [`Mutant::check`].
+pub fn check_real(scenario: Scenario<'_>) -> Verdict {
+    check(build::<lazytlb_check::LazyTlb>, scenario)
+}
+
+/// Makes a shipped program for a protocol; `None` if there is no such name.
+fn build<P: Protocol>(name: &str, policy: Policy) -> Option<Program> {
+    Some(ShippedProgram::<P>::by_name(name)?.build(policy))
+}
+
+fn check(build: fn(&str, Policy) -> Option<Program>, scenario: Scenario<'_>) -> Verdict {
+    let Scenario {
+        program,
+        policy,
+        cpu_model,
+        memory,
+    } = scenario;
+    let program =
+        build(program, policy).unwrap_or_else(|| panic!("no program is called {program}"));
+    Checker::new()
+        .memory(memory)
+        .cpu_model(cpu_model)
+        .check(&program)
+}
