@@ -109,6 +109,7 @@ impl Timeline {
             )));
         }
         recorder.events.extend(recorder.tried.take());
+        recorder.events.extend(garbage_walk(expected));
         let story = tell(&recorder.events, expected, system);
         Ok(Timeline {
             events: recorder.events,
@@ -121,6 +122,18 @@ impl Timeline {
     pub fn cpus(&self) -> usize {
         self.cpus
     }
+}
+
+/// Returns the walk that a freed table invites: no step of a program, but the reason of the violation.
+fn garbage_walk(violation: &Violation) -> Option<Event> {
+    let (cpu, frame) = (violation.cpu?, violation.frame?);
+    (violation.property == Property::TableUseAfterFree).then(|| Event {
+        cpu,
+        operation: "speculation".to_owned(),
+        what: format!("✗ walk reads frame {frame}: freed"),
+        visible: true,
+        frees: None,
+    })
 }
 
 fn run_steps(
@@ -176,7 +189,9 @@ fn tell(events: &[Event], violation: &Violation, system: &System<'_>) -> Vec<Str
     if let Some(cpu) = violation.cpu {
         let mut operations: Vec<&str> = Vec::new();
         let own = events.iter().filter(|event| event.cpu == cpu);
-        for event in own.filter(|event| event.operation != "store buffer") {
+        let is_code =
+            |event: &&Event| !["store buffer", "speculation"].contains(&&*event.operation);
+        for event in own.filter(is_code) {
             if operations.last() != Some(&event.operation.as_str()) {
                 operations.push(&event.operation);
             }

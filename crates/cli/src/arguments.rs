@@ -45,6 +45,8 @@ pub(crate) enum Command {
                             Example:\n  lazytlb price traces/linux61-smp8-mixed.trace.txt.xz --policy all"
     )]
     Price(Price),
+    /// Prints the shipped file of costs: every figure with its range and origin, to edit for --costs
+    Costs,
     /// Prints a completion script for a shell
     Completions {
         /// The shell
@@ -62,7 +64,7 @@ pub(crate) struct Decide {
     /// The program that every policy must keep safe
     #[arg(long, value_name = "NAME", default_value = "reference-3", value_parser = program())]
     pub(crate) program: String,
-    /// Costs to price with, as in the shipped file
+    /// Costs to price with: a file like that which `lazytlb costs` prints
     #[arg(long, value_name = "FILE")]
     pub(crate) costs: Option<PathBuf>,
     #[command(flatten)]
@@ -107,7 +109,7 @@ pub(crate) struct Price {
     /// The CPU model, whose errata `defer-unless-quirk` heeds
     #[arg(long, value_name = "MODEL", default_value = "weakest", value_parser = cpu_model())]
     pub(crate) cpu: CpuModel,
-    /// Costs to price with, as in the shipped file
+    /// Costs to price with: a file like that which `lazytlb costs` prints
     #[arg(long, value_name = "FILE")]
     pub(crate) costs: Option<PathBuf>,
     #[command(flatten)]

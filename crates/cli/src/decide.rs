@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::arguments::Decide;
 use crate::check::{self, VerdictRecord, checker, memory, outcome};
-use crate::price::{PriceRecord, describe, megacycles, sentence};
+use crate::price::{PriceRecord, describe, megacycles, sentence, what_decides};
 use crate::report::{Ending, Report, grouped, table};
 use crate::workload;
 
@@ -50,7 +50,19 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
             memory(MEMORY)
         ))?;
         report.line(lines(&rows, &costs, cheapest.as_ref()))?;
-        footnotes(&mut report, options, &rows, cheapest.as_ref())?;
+        match &cheapest {
+            Some(cheapest) => {
+                report.line(format_args!(
+                    "Cheapest safe policy: {}.",
+                    sentence(cheapest)
+                ))?;
+                for line in what_decides(&safe, cheapest, &costs) {
+                    report.line(line)?;
+                }
+            }
+            None => report.line("No policy is proved safe here.")?,
+        }
+        footnotes(&mut report, options, &rows)?;
     }
     let incomplete = |row: &Row| matches!(row.verdict.finding, Finding::Incomplete { .. });
     Ok(if rows.iter().any(incomplete) {
@@ -119,19 +131,7 @@ fn proof(verdict: &Verdict) -> String {
     }
 }
 
-fn footnotes(
-    report: &mut Report,
-    options: &Decide,
-    rows: &[Row<'_>],
-    cheapest: Option<&Cheapest>,
-) -> anyhow::Result<()> {
-    match cheapest {
-        Some(cheapest) => report.line(format_args!(
-            "Cheapest safe policy: {}.",
-            sentence(cheapest)
-        ))?,
-        None => report.line("No policy is proved safe here.")?,
-    }
+fn footnotes(report: &mut Report, options: &Decide, rows: &[Row<'_>]) -> anyhow::Result<()> {
     report.line(
         "Cost: low / typical / high, with every figure of the cost file at that end of its range.",
     )?;

@@ -14,7 +14,6 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use arguments::{Arguments, Command};
-use report::Ending;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -22,10 +21,11 @@ fn main() -> ExitCode {
         Command::Decide(options) => decide::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Price(options) => price::run(&options),
+        Command::Costs => report::print(lazytlb_price::Costs::shipped_text()),
         Command::Completions { shell } => {
-            let mut command = Arguments::command();
-            clap_complete::generate(shell, &mut command, "lazytlb", &mut std::io::stdout());
-            Ok(Ending::Good)
+            let (mut command, mut script) = (Arguments::command(), Vec::new());
+            clap_complete::generate(shell, &mut command, "lazytlb", &mut script);
+            report::print(&String::from_utf8_lossy(&script))
         }
     };
     match ending {

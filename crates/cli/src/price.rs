@@ -1,6 +1,8 @@
 //! `lazytlb price`: what each policy would have cost on a recorded workload.
 
-use lazytlb_price::{Cheapest, Cost, Costs, Counts, Replayed, cheapest, price};
+use lazytlb_price::{
+    Cheapest, Cost, Costs, Counts, Difference, Parameter, Replayed, cheapest, price,
+};
 use serde::Serialize;
 
 use crate::arguments::Price;
@@ -72,6 +74,9 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
             "Cheapest, safe or not: {}",
             sentence(&cheapest)
         ))?;
+        for line in what_decides(&workload.replayed, &cheapest, &costs) {
+            report.line(line)?;
+        }
     }
     Ok(Ending::Good)
 }
@@ -125,6 +130,45 @@ pub(crate) fn sentence(cheapest: &Cheapest) -> String {
             )
         }
     }
+}
+
+/// Says, where it is undecided, which single figure would turn the typical answer over, and where.
+pub(crate) fn what_decides(
+    replayed: &[Replayed],
+    cheapest: &Cheapest,
+    costs: &Costs,
+) -> Vec<String> {
+    let Cheapest::Undecided { between } = cheapest else {
+        return Vec::new();
+    };
+    let typical = |one: &Replayed| price(&one.counts, costs).typical;
+    let unbeaten = || replayed.iter().filter(|one| between.contains(&one.policy));
+    let leader = unbeaten().min_by(|a, b| typical(a).total_cmp(&typical(b)));
+    let Some(leader) = leader else {
+        return Vec::new();
+    };
+    let mut lines = vec![format!("  with typical figures: {}", leader.policy)];
+    for other in unbeaten().filter(|other| other.policy != leader.policy) {
+        let difference = Difference::between(&other.counts, &leader.counts, costs);
+        let turns = Parameter::ALL.into_iter().filter_map(|parameter| {
+            let (at, figure) = (
+                difference.break_even(parameter, costs)?,
+                costs.figure(parameter),
+            );
+            let leader_pays = difference.fewer.iter().any(|(paid, _)| *paid == parameter);
+            let side = if leader_pays { "over" } else { "under" };
+            (figure.low..=figure.high)
+                .contains(&at)
+                .then(|| format!("{} {side} {}", parameter.name(), grouped(at as u64)))
+        });
+        let turns: Vec<String> = turns.collect();
+        let turns = match turns.is_empty() {
+            true => "several figures away from typical together".to_owned(),
+            false => format!("{} cycles, the rest typical", turns.join(", or ")),
+        };
+        lines.push(format!("  {} instead, with {turns}", other.policy));
+    }
+    lines
 }
 
 /// A price as JSON.

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 
 use crate::arguments::Output;
@@ -68,6 +68,14 @@ impl Report {
     }
 }
 
+/// Prints a text as it is to standard output.
+pub(crate) fn print(text: &str) -> anyhow::Result<Ending> {
+    io::stdout()
+        .write_all(text.as_bytes())
+        .context("writing output")?;
+    Ok(Ending::Good)
+}
+
 /// Says whether the reader of our output went away, which is no error.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let causes = error
@@ -81,7 +89,8 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Makes a table whose first column is text and whose other columns are what they are.
 pub(crate) fn table(header: &[&str], right_aligned: std::ops::Range<usize>) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    let rule = LineStyle::none().fill('─').junction('─');
+    table.load_style(TableStyle::new().header_separator(rule));
     table.set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().copied());
     for column in right_aligned {

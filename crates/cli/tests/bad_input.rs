@@ -223,6 +223,7 @@ fn help_and_completions_are_there() {
         &["check", "--help"],
         &["price", "--help"],
         &["completions", "bash"],
+        &["costs", "--help"],
     ] {
         let run = lazytlb(arguments);
         assert_eq!(run.exit_code, 0);
