@@ -211,7 +211,7 @@ impl Checker {
                 let violation = stop_or_violation(error)?;
                 let system = self.system(program)?;
                 system.machine.learn_from(&search.system.machine);
-                let timeline = Timeline::replay(&system, &[], &violation)?;
+                let (violation, timeline) = Timeline::replay(&system, &[], &violation)?;
                 return Ok(Some(Finding::Violation {
                     violation,
                     timeline,
@@ -244,7 +244,7 @@ impl Checker {
                         steps.extend(step);
                         let system = self.system(program)?;
                         system.machine.learn_from(&search.system.machine);
-                        let timeline = Timeline::replay(&system, &steps, &violation)?;
+                        let (violation, timeline) = Timeline::replay(&system, &steps, &violation)?;
                         return Ok(Some(Finding::Violation {
                             violation,
                             timeline,

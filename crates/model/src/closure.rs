@@ -7,17 +7,18 @@ use lazytlb::{Entry, FlushRange, VirtAddr};
 
 use crate::cpu_model::InvlpgReach;
 use crate::machine::{Machine, Stop};
-use crate::state::{CacheSet, FrameUse, State, USER_MEMORY, members};
-use crate::translation::{Translation, frame_number, index_of, index_shift};
+use crate::state::{Buffered, CacheSet, FrameUse, State, USER_MEMORY, members};
+use crate::translation::{LEVELS, Translation, frame_number, index_of, index_shift};
 use crate::violation::{Property, Violation};
 
-/// A table that a walk reads: where it is, and what it translates.
+/// A table that a walk reads: where it is, what it translates, and how the walk got there.
 #[derive(Clone, Copy)]
 struct TableRead {
     frame: u8,
     level: u8,
     start: VirtAddr,
     writable: bool,
+    read: [u8; LEVELS],
     set: CacheSet,
     through: Option<Translation>,
 }
@@ -31,23 +32,22 @@ impl Machine {
             level: self.levels,
             start: VirtAddr(0),
             writable: true,
+            read: [0; LEVELS],
             set: CacheSet::Cached,
             through: None,
         };
         self.fill_from(state, cpu, root)?;
-        for set in [CacheSet::Tainted, CacheSet::Cached] {
-            let mut walked = 0;
-            while let Some(number) = members(self.layout.set(state, cpu, set) & !walked).next() {
-                walked |= 1 << number;
-                let entry = self.translations.get(number);
-                if entry.level == 0 {
-                    continue;
-                }
+        let mut walked = [0; 2];
+        while let Some((set, number)) = self.not_walked(state, cpu, walked) {
+            walked[set as usize] |= 1 << number;
+            let entry = self.translations.get(number);
+            if entry.level > 0 {
                 let table = TableRead {
                     frame: entry.frame,
                     level: entry.level,
                     start: entry.start,
                     writable: entry.writable,
+                    read: entry.read,
                     set,
                     through: Some(entry),
                 };
@@ -55,6 +55,16 @@ impl Machine {
             }
         }
         Ok(())
+    }
+
+    /// Returns an entry that may be cached, and from which no walk was taken yet.
+    fn not_walked(&self, state: &State, cpu: usize, walked: [u64; 2]) -> Option<(CacheSet, usize)> {
+        [CacheSet::Cached, CacheSet::Tainted]
+            .into_iter()
+            .find_map(|set| {
+                let left = self.layout.set(state, cpu, set) & !walked[set as usize];
+                members(left).next().map(|number| (set, number))
+            })
     }
 
     /// Closes the sets of every CPU whose walks can read a table.
@@ -77,18 +87,19 @@ impl Machine {
         if self.layout.frame_use(state, table.frame) != FrameUse::Table {
             return Err(self.garbage_walk(cpu, table.frame, table.through));
         }
+        let root = self.layout.cr3(state, cpu);
         for (number, (frame, index)) in self.entries.iter() {
             if frame != table.frame {
                 continue;
             }
             let location = self.layout.entry_location(number);
+            let in_memory = self.in_memory(state, location);
+            self.fill_one(state, cpu, root, table, index, in_memory)?;
             // H25: a walk may read memory, or see this CPU's own buffered stores.
-            let in_memory = state[self.layout.location(location)];
-            self.fill_one(state, cpu, table, index, in_memory)?;
             for slot in 0..self.layout.buffered_len(state, cpu) {
                 let store = self.layout.buffered(state, cpu).nth(slot);
                 if let Some(store) = store.filter(|store| store.location == location) {
-                    self.fill_one(state, cpu, table, index, store.value)?;
+                    self.fill_one(state, cpu, root, table, index, store)?;
                 }
             }
         }
@@ -99,32 +110,70 @@ impl Machine {
         &self,
         state: &mut State,
         cpu: usize,
+        root: u8,
         table: TableRead,
         index: u16,
-        code: u8,
+        entry: Buffered,
     ) -> Result<(), Stop> {
-        let entry = Entry(self.values.decode(code));
-        if !entry.is_present() {
+        let Some(filled) = self.translate(root, table, index, entry)? else {
             return Ok(());
-        }
-        let start = table.start.0 | u64::from(index) << index_shift(table.level);
-        let frame = self.frame(entry.frame())?;
-        let number = self.translations.number(Translation {
-            level: table.level - 1,
-            start: VirtAddr(start),
-            frame,
-            writable: table.writable && entry.is_writable(),
-        })?;
+        };
+        let number = self.translations.number(filled)?;
         // A page that was freed while it is mapped must not be used, however it got cached.
-        let freed_page = table.level == 1 && self.layout.frame_use(state, frame) == FrameUse::Free;
-        let set = if freed_page {
+        let is_freed_page =
+            filled.level == 0 && self.layout.frame_use(state, filled.frame) == FrameUse::Free;
+        let set = if is_freed_page || self.is_revoked(state, cpu, number) {
             CacheSet::Tainted
         } else {
             table.set
         };
-        let filled = self.layout.set(state, cpu, set) | 1 << number;
-        self.layout.put_set(state, cpu, set, filled);
+        let members = self.layout.set(state, cpu, set) | 1 << number;
+        self.layout.put_set(state, cpu, set, members);
         Ok(())
+    }
+
+    /// Returns what a walk caches that reads this entry in this table; `None` if it is absent.
+    fn translate(
+        &self,
+        root: u8,
+        table: TableRead,
+        index: u16,
+        stored: Buffered,
+    ) -> Result<Option<Translation>, Stop> {
+        let entry = Entry(self.values.decode(stored.value));
+        if !entry.is_present() {
+            return Ok(None);
+        }
+        let mut read = table.read;
+        read[LEVELS - usize::from(table.level)] = stored.version;
+        Ok(Some(Translation {
+            level: table.level - 1,
+            start: VirtAddr(table.start.0 | u64::from(index) << index_shift(table.level)),
+            frame: self.frame(entry.frame())?,
+            writable: table.writable && entry.is_writable(),
+            root,
+            read,
+        }))
+    }
+
+    /// Returns what memory holds at a page-table entry's location, as if it were a store.
+    fn in_memory(&self, state: &State, location: u8) -> Buffered {
+        let value = state[self.layout.location(location)];
+        let version = state[self.layout.version_of_location(location)];
+        Buffered {
+            location,
+            value,
+            version,
+        }
+    }
+
+    /// Returns what a CPU reads at a page-table entry's location: its newest buffered store, or memory.
+    fn as_seen_by(&self, state: &State, cpu: usize, location: u8) -> Buffered {
+        let own = self
+            .layout
+            .buffered(state, cpu)
+            .rfind(|store| store.location == location);
+        own.unwrap_or_else(|| self.in_memory(state, location))
     }
 
     /// Returns everything that a CPU may cache, usable or not.
@@ -166,40 +215,122 @@ impl Machine {
         self.close(state, cpu)
     }
 
-    /// Notes which entries a flush covers that begins now on a CPU: those in its range that are cached, or
-    /// that a store in a buffer went through, and that the page tables, with this CPU's own stores done,
-    /// no longer grant. What is not cached now cannot be filled later, because the sets are closed.
-    pub(crate) fn begin_flush(&self, state: &mut State, cpu: usize, root: u8, range: FlushRange) {
-        let users = (0..self.layout.cpus()).filter(|&user| self.layout.cr3(state, user) == root);
-        let in_use = users.fold(0, |in_use, user| {
-            let buffered = self.layout.buffered(state, user);
-            let stores = buffered.filter(|store| store.location == USER_MEMORY);
-            let through = stores.fold(0, |set, store| set | 1 << store.value);
-            in_use | through | self.may_be_cached(state, user)
+    /// Notes which entries a flush covers that begins now on a CPU: those in its space and range that were
+    /// read from a page-table entry which was overwritten since, as this CPU sees memory, and that the page
+    /// tables no longer grant. They may be cached, a store in a buffer may have gone through them, or memory
+    /// may still hold them, while this CPU's own store waits to drain.
+    pub(crate) fn begin_flush(
+        &self,
+        state: &mut State,
+        cpu: usize,
+        root: u8,
+        range: FlushRange,
+    ) -> Result<(), Stop> {
+        let users = 0..self.layout.cpus();
+        let in_use = users.fold(self.in_memory_of_space(state, root)?, |in_use, user| {
+            in_use | self.may_be_cached(state, user) | self.buffered_through(state, user)
         });
         let covered = members(in_use)
-            .map(|number| (number, self.translations.get(number)))
-            .filter(|(_, entry)| self.is_in_range(*entry, range))
-            .filter(|(_, entry)| !self.is_granted(state, cpu, root, *entry))
-            .fold(0, |covered, (number, _)| covered | 1 << number);
+            .filter(|&number| {
+                let entry = self.translations.get(number);
+                entry.root == root
+                    && self.is_in_range(entry, range)
+                    && self.is_overwritten(state, cpu, entry)
+                    && !self.is_granted(state, cpu, cpu, entry)
+            })
+            .fold(0, |covered, number| covered | 1 << number);
         self.layout.put_set(state, cpu, CacheSet::Covered, covered);
+        Ok(())
     }
 
     /// Taints what the flush covered, wherever it may still be cached: from now on its use is
-    /// `stale-use`. A store that went through it and still waits in a buffer is that at once.
-    pub(crate) fn finish_flush(&self, state: &mut State, cpu: usize, root: u8) -> Result<(), Stop> {
-        let covered = members(self.layout.set(state, cpu, CacheSet::Covered))
-            .filter(|&number| !self.is_granted(state, cpu, root, self.translations.get(number)))
-            .fold(0, |covered, number| covered | 1 << number);
+    /// `stale-use`. A store that went through it and still waits in a buffer is that at once. What has been
+    /// granted again meanwhile is free.
+    pub(crate) fn finish_flush(&self, state: &mut State, cpu: usize) -> Result<(), Stop> {
+        let covered = self.layout.set(state, cpu, CacheSet::Covered);
+        let revoked = self.layout.set(state, cpu, CacheSet::Revoked) | covered;
         self.layout.put_set(state, cpu, CacheSet::Covered, 0);
+        self.layout.put_set(state, cpu, CacheSet::Revoked, revoked);
         for other in 0..self.layout.cpus() {
-            if self.layout.cr3(state, other) == root {
-                self.taint(state, other, covered);
-            }
-            self.refuse_buffered_through(state, other, covered, "the flush returned")?;
+            let stale = members(covered)
+                .filter(|&number| {
+                    !self.is_granted(state, cpu, other, self.translations.get(number))
+                })
+                .fold(0, |stale, number| stale | 1 << number);
+            self.taint(state, other, stale);
+            self.refuse_buffered_through(state, other, stale, "the flush returned")?;
             self.close(state, other)?;
         }
+        self.forget_revoked(state, cpu);
         Ok(())
+    }
+
+    /// Lets go of what a CPU's returned flushes revoked once no page-table store waits in its buffer: then
+    /// memory does not hold it any more, and nobody can fill it.
+    pub(crate) fn forget_revoked(&self, state: &mut State, cpu: usize) {
+        let waits = |store: Buffered| {
+            store.location != USER_MEMORY && self.layout.entry_of_location(store.location).is_some()
+        };
+        if !self.layout.buffered(state, cpu).any(waits) {
+            self.layout.put_set(state, cpu, CacheSet::Revoked, 0);
+        }
+    }
+
+    /// Says whether an entry that a CPU fills now was revoked by a flush of some CPU, and has not been
+    /// granted again.
+    fn is_revoked(&self, state: &State, cpu: usize, number: usize) -> bool {
+        (0..self.layout.cpus()).any(|issuer| {
+            self.layout.set(state, issuer, CacheSet::Revoked) >> number & 1 != 0
+                && !self.is_granted(state, issuer, cpu, self.translations.get(number))
+        })
+    }
+
+    /// Returns what a walk of memory alone can find in a space.
+    fn in_memory_of_space(&self, state: &State, root: u8) -> Result<u64, Stop> {
+        let mut found = 0;
+        let mut tables = vec![TableRead {
+            frame: root,
+            level: self.levels,
+            start: VirtAddr(0),
+            writable: true,
+            read: [0; LEVELS],
+            set: CacheSet::Cached,
+            through: None,
+        }];
+        while let Some(table) = tables.pop() {
+            for (number, (_, index)) in self
+                .entries
+                .iter()
+                .filter(|(_, (frame, _))| *frame == table.frame)
+            {
+                let stored = self.in_memory(state, self.layout.entry_location(number));
+                let Some(entry) = self.translate(root, table, index, stored)? else {
+                    continue;
+                };
+                found |= 1 << self.translations.number(entry)?;
+                if entry.level > 0 {
+                    let (frame, level, start) = (entry.frame, entry.level, entry.start);
+                    let (writable, read) = (entry.writable, entry.read);
+                    tables.push(TableRead {
+                        frame,
+                        level,
+                        start,
+                        writable,
+                        read,
+                        ..table
+                    });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns the entries that user stores in a CPU's buffer went through.
+    fn buffered_through(&self, state: &State, cpu: usize) -> u64 {
+        let stores = self.layout.buffered(state, cpu);
+        stores
+            .filter(|store| store.location == USER_MEMORY)
+            .fold(0, |through, store| through | 1 << store.value)
     }
 
     /// Taints every cached translation to a page whose frame was freed.
@@ -276,19 +407,23 @@ impl Machine {
         }
     }
 
-    /// Says whether the page tables of a space grant what an entry grants, as CPU `cpu` sees memory.
-    fn is_granted(&self, state: &State, cpu: usize, root: u8, wanted: Translation) -> bool {
-        let (mut frame, mut level, mut writable) = (root, self.levels, true);
+    /// Says whether the page tables grant what an entry grants, with the buffered stores done of two CPUs,
+    /// a flush's issuer and then the user of the entry.
+    fn is_granted(&self, state: &State, issuer: usize, user: usize, wanted: Translation) -> bool {
+        let (mut frame, mut level, mut writable) = (wanted.root, self.levels, true);
         while level > wanted.level {
-            let index = index_of(wanted.start, level);
-            let number = self.entries.iter().find(|&(_, at)| at == (frame, index));
-            let code = match number {
-                Some((number, _)) => {
-                    self.read_location(state, cpu, self.layout.entry_location(number))
-                }
-                None => return false,
+            let Some(location) = self.location_of(frame, wanted.start, level) else {
+                return false;
             };
-            let entry = Entry(self.values.decode(code));
+            let stored = match self
+                .layout
+                .buffered(state, user)
+                .rfind(|s| s.location == location)
+            {
+                Some(own) => own,
+                None => self.as_seen_by(state, issuer, location),
+            };
+            let entry = Entry(self.values.decode(stored.value));
             if !entry.is_present() {
                 return false;
             }
@@ -297,6 +432,37 @@ impl Machine {
             level -= 1;
         }
         frame == wanted.frame && (writable || !wanted.writable)
+    }
+
+    /// Says whether a page-table entry that a cached entry was read from was overwritten since, as a CPU
+    /// sees memory.
+    fn is_overwritten(&self, state: &State, cpu: usize, cached: Translation) -> bool {
+        let (mut frame, mut level) = (cached.root, self.levels);
+        while level > cached.level {
+            let read = cached.read[LEVELS - usize::from(level)];
+            let Some(location) = self.location_of(frame, cached.start, level) else {
+                return false;
+            };
+            let stored = self.as_seen_by(state, cpu, location);
+            if stored.version > read {
+                return true;
+            }
+            let entry = Entry(self.values.decode(stored.value));
+            if stored.version < read || !entry.is_present() {
+                // Read from a store that this CPU does not see yet.
+                return false;
+            }
+            frame = frame_number(entry.frame()) as u8;
+            level -= 1;
+        }
+        false
+    }
+
+    /// Returns the location of the entry for an address in a table, if it was ever written.
+    fn location_of(&self, table: u8, addr: VirtAddr, level: u8) -> Option<u8> {
+        let index = index_of(addr, level);
+        let known = self.entries.iter().find(|&(_, at)| at == (table, index));
+        known.map(|(number, _)| self.layout.entry_location(number))
     }
 
     fn garbage_walk(&self, cpu: usize, frame: u8, through: Option<Translation>) -> Stop {

@@ -8,8 +8,8 @@
 //!   own handler cannot come in between.
 //! * Loading an atomic that no *other* CPU ever writes, with interrupts off: likewise. Who writes what is
 //!   learnt while exploring ([`crate::writers`]); if a writer turns up late, the search starts again.
-//! * Waiting until an atomic is 0, once it is: if other CPUs only ever clear bits in it, it stays so, and
-//!   this CPU, which waits, does not write it. A pending interrupt is as deliverable after the wait.
+//! * Waiting until an atomic is 0, once it is: if other CPUs and this one's own handler only ever clear bits
+//!   in it, it stays so, and whoever waits does not write it. A pending interrupt is as deliverable after.
 //! * Restoring interrupts: it only adds behaviour, all of which the state after it has.
 //! * Disabling interrupts that are off already, and a fence with nothing to drain: they do nothing.
 
@@ -30,10 +30,12 @@ impl Machine {
             Call::RestoreInterrupts(_) => true,
             Call::Fence => self.layout.buffered_len(state, cpu) == 0,
             Call::Load(cell) => {
-                interrupts == Interrupts::Disabled && self.writers.assume_no_other(cell, cpu)
+                interrupts == Interrupts::Disabled
+                    && self.writers.assume_no_other(cell, self.who(state, cpu))
             }
             Call::PauseUntil(cell, Until::Zero) => {
-                self.load(state, cpu, cell) == 0 && self.writers.assume_others_clear(cell, cpu)
+                self.load(state, cpu, cell) == 0
+                    && self.writers.assume_others_clear(cell, self.who(state, cpu))
             }
             _ => false,
         }

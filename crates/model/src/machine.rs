@@ -5,9 +5,9 @@ use lazytlb::{Access, Cr3Load, Entry, FrameKind, PhysAddr, VirtAddr};
 use crate::call::{AtomicCell, Call, LocalCell, Rmw};
 use crate::cpu_model::CpuModel;
 use crate::state::{Buffered, CacheSet, FrameUse, Layout, State, USER_MEMORY, members};
-use crate::translation::{Limit, Numbering, Translation, Values, frame_number};
+use crate::translation::{LEVELS, Limit, Numbering, Translation, Values, frame_number};
 use crate::violation::{Property, Violation};
-use crate::writers::{Write, Writers};
+use crate::writers::{Who, Write, Writers};
 
 /// How stores become visible to other CPUs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -119,8 +119,6 @@ pub struct Machine {
     initial: Vec<u8>,
 }
 
-/// Levels of page tables: a root whose entries span 2 MiB each, and tables of 4 KiB pages.
-const LEVELS: u8 = 2;
 /// Page-table entries that a program may write.
 const MOST_ENTRIES: usize = 16;
 /// Translations that may be cached: a bit each.
@@ -172,7 +170,7 @@ impl Machine {
         }
         Ok(Machine {
             layout,
-            levels: LEVELS,
+            levels: LEVELS as u8,
             cpu_model: spec.cpu_model,
             translations: Numbering::new("translations", MOST_TRANSLATIONS),
             entries: Numbering::new("page-table entries", MOST_ENTRIES),
@@ -220,7 +218,7 @@ impl Machine {
         match *call {
             Call::Load(cell) => Ok(Outcome::answer(self.load(state, cpu, cell))),
             Call::Store(cell, value) => {
-                self.writers.wrote(cell, cpu, Write::Any);
+                self.writers.wrote(cell, self.who(state, cpu), Write::Any);
                 self.store(state, cpu, cell.0, self.values.encode(value)?)
             }
             Call::LoadLocal(cell) => {
@@ -237,15 +235,12 @@ impl Machine {
             }
             Call::Rmw(cell, rmw, operand) => {
                 let clears = rmw == Rmw::And || rmw == Rmw::Swap && operand == 0;
-                self.writers.wrote(
-                    cell,
-                    cpu,
-                    if clears {
-                        Write::ClearsBits
-                    } else {
-                        Write::Any
-                    },
-                );
+                let write = if clears {
+                    Write::ClearsBits
+                } else {
+                    Write::Any
+                };
+                self.writers.wrote(cell, self.who(state, cpu), write);
                 let old = self.load(state, cpu, cell);
                 let new = self.values.encode(rmw.apply(old, operand))?;
                 state[self.layout.location(cell.0)] = new;
@@ -302,12 +297,11 @@ impl Machine {
             Call::Touch(addr, access) => self.touch(state, cpu, addr, access, choice),
             Call::FlushBegins(root, range) => {
                 let root = self.frame(root)?;
-                self.begin_flush(state, cpu, root, range);
+                self.begin_flush(state, cpu, root, range)?;
                 Ok(Outcome::NOTHING)
             }
-            Call::FlushReturned(root) => {
-                let root = self.frame(root)?;
-                self.finish_flush(state, cpu, root)?;
+            Call::FlushReturned(_) => {
+                self.finish_flush(state, cpu)?;
                 Ok(Outcome::NOTHING)
             }
         }
@@ -345,6 +339,14 @@ impl Machine {
             .collect()
     }
 
+    /// Returns what a CPU runs now: an operation, or its handler.
+    pub(crate) fn who(&self, state: &State, cpu: usize) -> Who {
+        Who {
+            cpu,
+            in_handler: self.layout.handler_node(state, cpu) != 0,
+        }
+    }
+
     pub(crate) fn load(&self, state: &State, cpu: usize, cell: AtomicCell) -> u64 {
         self.values.decode(self.read_location(state, cpu, cell.0))
     }
@@ -367,7 +369,12 @@ impl Machine {
         location: u8,
         value: u8,
     ) -> Result<Outcome, Stop> {
-        let store = Buffered { location, value };
+        let version = self.next_version(state, location)?;
+        let store = Buffered {
+            location,
+            value,
+            version,
+        };
         match self.memory {
             MemoryModel::Sc => self.write(state, cpu, store)?,
             MemoryModel::Tso { buffer_depth } => {
@@ -384,18 +391,40 @@ impl Machine {
         Ok(Outcome::NOTHING)
     }
 
+    /// Returns the version that a store to a page-table entry makes: one more than any that is in memory
+    /// or on its way there. ASSUMED: two CPUs do not write one entry at the same time, since kernels hold a
+    /// lock; their stores might drain the other way round. Other locations have no versions.
+    fn next_version(&self, state: &State, location: u8) -> Result<u8, Limit> {
+        if self.layout.entry_of_location(location).is_none() {
+            return Ok(0);
+        }
+        let cpus = 0..self.layout.cpus();
+        let buffered = cpus.flat_map(|cpu| self.layout.buffered(state, cpu));
+        let on_the_way = buffered.filter(|store| store.location == location);
+        let newest = on_the_way.map(|store| store.version).max().unwrap_or(0);
+        let newest = newest.max(state[self.layout.version_of_location(location)]);
+        let limit = Limit {
+            what: "stores to one page-table entry",
+            most: usize::from(u8::MAX),
+        };
+        newest.checked_add(1).ok_or(limit)
+    }
+
     /// Makes a store visible to everyone.
     fn write(&self, state: &mut State, cpu: usize, store: Buffered) -> Result<(), Stop> {
         state[self.layout.location(store.location)] = store.value;
         let Some(entry) = self.layout.entry_of_location(store.location) else {
             return Ok(());
         };
+        state[self.layout.version_of_location(store.location)] = store.version;
         let (table, _) = self.entries.get(entry);
         if self.layout.frame_use(state, table) != FrameUse::Table {
             let what = format!("wrote a page-table entry into frame {table}, which is no table");
             return Err(self.misuse(cpu, what));
         }
-        self.close_readers_of(state, table)
+        self.close_readers_of(state, table)?;
+        self.forget_revoked(state, cpu);
+        Ok(())
     }
 
     fn alloc_frame(&self, state: &mut State, cpu: usize, kind: FrameKind) -> Result<Outcome, Stop> {
@@ -421,6 +450,7 @@ impl Machine {
                     if table == frame {
                         let location = self.layout.entry_location(number);
                         state[self.layout.location(location)] = 0;
+                        state[self.layout.version_of_location(location)] = 0;
                     }
                 }
                 self.refuse_walks_of(state, frame)
@@ -437,15 +467,19 @@ impl Machine {
         access: Access,
         choice: usize,
     ) -> Result<Outcome, Stop> {
+        // In the order of what they are, not of their numbers: those depend on what a search met before.
         let matching = |set| {
-            members(self.layout.set(state, cpu, set)).filter(|&number| {
-                let entry = self.translations.get(number);
-                let allowed = access == Access::Load || entry.writable;
-                entry.level == 0 && entry.covers(addr) && allowed
-            })
+            let mut entries: Vec<(Translation, usize)> = members(self.layout.set(state, cpu, set))
+                .map(|number| (self.translations.get(number), number))
+                .filter(|(entry, _)| {
+                    let allowed = access == Access::Load || entry.writable;
+                    entry.level == 0 && entry.covers(addr) && allowed
+                })
+                .collect();
+            entries.sort_unstable();
+            entries
         };
-        if let Some(number) = matching(CacheSet::Tainted).next() {
-            let entry = self.translations.get(number);
+        if let Some(&(entry, _)) = matching(CacheSet::Tainted).first() {
             return Err(Stop::Violation(Violation {
                 property: Property::StaleUse,
                 cpu: Some(cpu as u8),
@@ -462,9 +496,9 @@ impl Machine {
         if access == Access::Load {
             return Ok(Outcome::NOTHING);
         }
-        let mut usable = matching(CacheSet::Cached).skip(choice);
+        let mut usable = matching(CacheSet::Cached).into_iter().skip(choice);
         // Without an entry the store faults, and has no effect.
-        let Some(used) = usable.next() else {
+        let Some((_, used)) = usable.next() else {
             return Ok(Outcome::NOTHING);
         };
         let more = usable.next().is_some();
@@ -474,6 +508,7 @@ impl Machine {
         let store = Buffered {
             location: USER_MEMORY,
             value: used as u8,
+            version: 0,
         };
         self.layout.push_buffered(state, cpu, store);
         Ok(Outcome::Done { answer: 0, more })

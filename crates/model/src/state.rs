@@ -4,19 +4,26 @@
 //! CPU. The chunks change one or two at a time, which a store of states exploits.
 //!
 //! ```text
-//! shared │ atomics │ page-table entries │ frames │
-//! CPU    │ node u16 │ handler's node u16 │ flags │ CR3 │ store buffer │ cached │ tainted │ covered │ own cells │
+//! shared │ atomics │ page-table entries │ their versions │ frames │
+//! CPU    │ node u16 │ handler's node u16 │ flags │ CR3 │ store buffer │ cached │ tainted │ covered │ revoked │ own cells │
 //! ```
 
 /// A state: [`Layout::len`] bytes.
 pub type State = [u8];
 
-/// A slot of the store buffer: what is written, and the value's code.
+/// A slot of the store buffer: what is written, the value's code, and for a page-table entry the version
+/// that the store makes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Buffered {
     pub(crate) location: u8,
     pub(crate) value: u8,
+    pub(crate) version: u8,
 }
+
+/// Bytes of a slot.
+const SLOT: usize = 3;
+/// Sets of translations that a CPU has.
+const SETS: usize = 4;
 
 /// The location of a store to user memory; its value is the number of the translation used.
 pub(crate) const USER_MEMORY: u8 = u8::MAX;
@@ -38,6 +45,9 @@ pub(crate) enum CacheSet {
     Tainted = 1,
     /// Is covered by the flush that this CPU has begun.
     Covered = 2,
+    /// Was covered by a flush of this CPU that has returned, while a store that removes it may still wait in
+    /// this CPU's buffer: whoever fills it now must not use it.
+    Revoked = 3,
 }
 
 /// What a frame is used for, as a state stores it.
@@ -69,8 +79,8 @@ impl Layout {
         buffer_depth: usize,
         own_cells: usize,
     ) -> Layout {
-        let sets = BUFFER + 2 * buffer_depth;
-        let own_start = sets + 3 * 8;
+        let sets = BUFFER + SLOT * buffer_depth;
+        let own_start = sets + SETS * 8;
         let cpu_len = own_start + own_cells;
         Layout {
             cpus,
@@ -95,7 +105,7 @@ impl Layout {
 
     /// Returns the length of the chunk that all CPUs share.
     pub fn shared_len(&self) -> usize {
-        self.atomics + self.entries + self.frames
+        self.atomics + 2 * self.entries + self.frames
     }
 
     /// Returns the length of one CPU's chunk.
@@ -159,28 +169,28 @@ impl Layout {
         cpu: usize,
     ) -> impl DoubleEndedIterator<Item = Buffered> + use<'a> {
         let start = self.cpu_start(cpu) + BUFFER;
-        state[start..start + 2 * self.buffered_len(state, cpu)]
-            .chunks_exact(2)
+        state[start..start + SLOT * self.buffered_len(state, cpu)]
+            .chunks_exact(SLOT)
             .map(|slot| Buffered {
                 location: slot[0],
                 value: slot[1],
+                version: slot[2],
             })
     }
 
     pub(crate) fn push_buffered(&self, state: &mut State, cpu: usize, store: Buffered) {
         let len = self.buffered_len(state, cpu);
-        let at = self.cpu_start(cpu) + BUFFER + 2 * len;
-        state[at] = store.location;
-        state[at + 1] = store.value;
+        let at = self.cpu_start(cpu) + BUFFER + SLOT * len;
+        state[at..at + SLOT].copy_from_slice(&[store.location, store.value, store.version]);
         state[self.cpu_start(cpu) + FLAGS] += 1 << BUFFERED_SHIFT;
     }
 
     pub(crate) fn pop_buffered(&self, state: &mut State, cpu: usize) -> Option<Buffered> {
         let oldest = self.buffered(state, cpu).next()?;
         let start = self.cpu_start(cpu) + BUFFER;
-        let end = start + 2 * self.buffered_len(state, cpu);
-        state.copy_within(start + 2..end, start);
-        state[end - 2..end].fill(0);
+        let end = start + SLOT * self.buffered_len(state, cpu);
+        state.copy_within(start + SLOT..end, start);
+        state[end - SLOT..end].fill(0);
         state[self.cpu_start(cpu) + FLAGS] -= 1 << BUFFERED_SHIFT;
         Some(oldest)
     }
@@ -224,8 +234,13 @@ impl Layout {
         usize::from(location).checked_sub(self.atomics)
     }
 
+    /// Returns where the version of a page-table entry's location lies.
+    pub(crate) fn version_of_location(&self, location: u8) -> usize {
+        usize::from(location) + self.entries
+    }
+
     pub(crate) fn frame_use(&self, state: &State, frame: u8) -> FrameUse {
-        match state[self.atomics + self.entries + usize::from(frame)] {
+        match state[self.atomics + 2 * self.entries + usize::from(frame)] {
             0 => FrameUse::Free,
             1 => FrameUse::Table,
             _ => FrameUse::Page,
@@ -233,7 +248,7 @@ impl Layout {
     }
 
     pub(crate) fn set_frame_use(&self, state: &mut State, frame: u8, frame_use: FrameUse) {
-        state[self.atomics + self.entries + usize::from(frame)] = frame_use as u8;
+        state[self.atomics + 2 * self.entries + usize::from(frame)] = frame_use as u8;
     }
 }
 
@@ -267,10 +282,12 @@ mod tests {
             Buffered {
                 location: 1,
                 value: 7,
+                version: 0,
             },
             Buffered {
                 location: 2,
                 value: 8,
+                version: 1,
             },
         ];
         for store in stores {

@@ -13,7 +13,7 @@ use lazytlb::{PageSize, PhysAddr, VirtAddr};
 ///
 /// An entry above level 0 also stands for a walk in flight, which holds a table's address just so
 /// (H12a).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Translation {
     /// 0: translates a page. 1 and up: leads to a table whose entries are of the level below.
     pub level: u8,
@@ -23,7 +23,15 @@ pub struct Translation {
     pub frame: u8,
     /// Whether every entry on the way allowed writing (H9).
     pub writable: bool,
+    /// The root of the space that it belongs to.
+    pub root: u8,
+    /// Which version of each page-table entry on the way was read, the root's first; 0 where none was. Two
+    /// mappings that look alike, but were written by different stores, are told apart by it.
+    pub read: [u8; LEVELS],
 }
+
+/// Levels of page tables: a root whose entries span 2 MiB each, and tables of 4 KiB pages.
+pub(crate) const LEVELS: usize = 2;
 
 impl Translation {
     /// Says whether the entry translates, or leads to the translation of, an address.
@@ -208,6 +216,8 @@ mod tests {
             start: VirtAddr(0x20_0000),
             frame: 3,
             writable: true,
+            root: 1,
+            read: [1, 0],
         };
         assert!(table.covers(VirtAddr(0x20_0000)) && table.covers(VirtAddr(0x3f_ffff)));
         assert!(!table.covers(VirtAddr(0x40_0000)) && !table.covers(VirtAddr(0x1f_f000)));

@@ -1,8 +1,9 @@
 //! Who writes which atomic: learnt while exploring, and assumed for what is not known yet.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use crate::call::AtomicCell;
+use crate::machine::MOST_CPUS;
 
 /// What a write may do to an atomic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,15 +14,41 @@ pub(crate) enum Write {
     Any,
 }
 
-/// What is known, and what was assumed, about one atomic: a bit for each CPU.
+/// Who writes or reads: a CPU's operations, or its interrupt handler.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Who {
+    pub(crate) cpu: usize,
+    pub(crate) in_handler: bool,
+}
+
+impl Who {
+    fn operations(self) -> u16 {
+        1 << self.cpu
+    }
+
+    fn handler(self) -> u16 {
+        1 << (self.cpu + MOST_CPUS)
+    }
+
+    fn bit(self) -> u16 {
+        if self.in_handler {
+            self.handler()
+        } else {
+            self.operations()
+        }
+    }
+}
+
+/// What is known, and what was assumed, about one atomic: a bit for each CPU's operations, and one for its
+/// handler.
 #[derive(Debug, Default)]
 struct Cell {
-    writes: AtomicU8,
-    writes_other_than_clearing: AtomicU8,
+    writes: AtomicU16,
+    writes_other_than_clearing: AtomicU16,
     /// These CPUs took it that no other CPU writes.
-    assumes_no_other: AtomicU8,
+    assumes_no_other: AtomicU16,
     /// These CPUs took it that others only clear bits.
-    assumes_others_clear: AtomicU8,
+    assumes_others_clear: AtomicU16,
 }
 
 /// The knowledge about every atomic. It only grows, so a search restarts a bounded number of times.
@@ -44,20 +71,23 @@ impl Writers {
         }
     }
 
-    /// Notes that a CPU writes an atomic.
+    /// Notes a write to an atomic.
     #[inline]
-    pub(crate) fn wrote(&self, cell: AtomicCell, cpu: usize, write: Write) {
-        let (cell, bit) = (&self.cells[usize::from(cell.0)], 1 << cpu);
+    pub(crate) fn wrote(&self, cell: AtomicCell, who: Who, write: Write) {
+        let (cell, bit) = (&self.cells[usize::from(cell.0)], who.bit());
         let news = cell.writes.load(ORDER) & bit == 0
             || write == Write::Any && cell.writes_other_than_clearing.load(ORDER) & bit == 0;
         if !news {
             return;
         }
         cell.writes.fetch_or(bit, ORDER);
-        let mut broken = cell.assumes_no_other.load(ORDER) & !bit != 0;
+        let own = who.operations() | who.handler();
+        let mut broken = cell.assumes_no_other.load(ORDER) & !own != 0;
         if write == Write::Any {
             cell.writes_other_than_clearing.fetch_or(bit, ORDER);
-            broken |= cell.assumes_others_clear.load(ORDER) & !bit != 0;
+            // What a wait in an operation assumes, the CPU's own handler can break.
+            let unharmed = if who.in_handler { who.handler() } else { own };
+            broken |= cell.assumes_others_clear.load(ORDER) & !unharmed != 0;
         }
         if broken {
             self.broken.store(true, ORDER);
@@ -66,20 +96,24 @@ impl Writers {
 
     /// Says whether no other CPU is known to write an atomic, and holds it against later knowledge.
     #[inline]
-    pub(crate) fn assume_no_other(&self, cell: AtomicCell, cpu: usize) -> bool {
-        let (cell, bit) = (&self.cells[usize::from(cell.0)], 1 << cpu);
-        assume(&cell.assumes_no_other, &cell.writes, bit)
+    pub(crate) fn assume_no_other(&self, cell: AtomicCell, who: Who) -> bool {
+        let cell = &self.cells[usize::from(cell.0)];
+        let own = who.operations() | who.handler();
+        assume(&cell.assumes_no_other, &cell.writes, who.bit(), own)
     }
 
-    /// Says whether other CPUs are known only to clear bits of an atomic, and holds it likewise.
+    /// Says whether everyone who can run while this one waits is known only to clear bits of an atomic, and
+    /// holds it likewise: other CPUs, and an operation's own handler.
     #[inline]
-    pub(crate) fn assume_others_clear(&self, cell: AtomicCell, cpu: usize) -> bool {
-        let (cell, bit) = (&self.cells[usize::from(cell.0)], 1 << cpu);
-        assume(
-            &cell.assumes_others_clear,
-            &cell.writes_other_than_clearing,
-            bit,
-        )
+    pub(crate) fn assume_others_clear(&self, cell: AtomicCell, who: Who) -> bool {
+        let cell = &self.cells[usize::from(cell.0)];
+        let waiting = if who.in_handler {
+            who.operations() | who.handler()
+        } else {
+            who.operations()
+        };
+        let writes = &cell.writes_other_than_clearing;
+        assume(&cell.assumes_others_clear, writes, who.bit(), waiting)
     }
 
     pub(crate) fn assumption_is_broken(&self) -> bool {
@@ -103,15 +137,15 @@ impl Writers {
     }
 }
 
-/// Assumes that no CPU but the one of `bit` is or will be in `writes`, unless one is known to be.
+/// Assumes, for whoever is `bit`, that none but `own` is or will be in `writes`, unless one is known to be.
 #[inline]
-fn assume(assumptions: &AtomicU8, writes: &AtomicU8, bit: u8) -> bool {
-    if writes.load(ORDER) & !bit != 0 {
+fn assume(assumptions: &AtomicU16, writes: &AtomicU16, bit: u16, own: u16) -> bool {
+    if writes.load(ORDER) & !own != 0 {
         return false;
     }
     if assumptions.load(ORDER) & bit == 0 {
         assumptions.fetch_or(bit, ORDER);
-        return writes.load(ORDER) & !bit == 0;
+        return writes.load(ORDER) & !own == 0;
     }
     true
 }
@@ -121,39 +155,70 @@ mod tests {
     use super::*;
 
     const CELL: AtomicCell = AtomicCell(0);
+    const FIRST: Who = Who {
+        cpu: 0,
+        in_handler: false,
+    };
+    const FIRSTS_HANDLER: Who = Who {
+        cpu: 0,
+        in_handler: true,
+    };
+    const SECOND: Who = Who {
+        cpu: 1,
+        in_handler: false,
+    };
 
     #[test]
     fn a_writer_that_turns_up_late_breaks_the_assumption() {
         let writers = Writers::new(1);
-        assert!(writers.assume_no_other(CELL, 0));
-        writers.wrote(CELL, 0, Write::Any);
+        assert!(writers.assume_no_other(CELL, FIRST));
+        writers.wrote(CELL, FIRST, Write::Any);
+        writers.wrote(CELL, FIRSTS_HANDLER, Write::Any);
         assert!(
             !writers.assumption_is_broken(),
             "its own writes do not count"
         );
-        writers.wrote(CELL, 1, Write::ClearsBits);
+        writers.wrote(CELL, SECOND, Write::ClearsBits);
         assert!(writers.assumption_is_broken());
         writers.forget_assumptions();
-        assert!(!writers.assume_no_other(CELL, 0), "now it is known");
+        assert!(!writers.assume_no_other(CELL, FIRST), "now it is known");
         assert!(!writers.assumption_is_broken());
     }
 
     #[test]
     fn clearing_bits_does_not_disturb_who_waits_for_zero() {
         let writers = Writers::new(1);
-        assert!(writers.assume_others_clear(CELL, 0));
-        writers.wrote(CELL, 1, Write::ClearsBits);
-        assert!(!writers.assumption_is_broken());
-        writers.wrote(CELL, 1, Write::Any);
+        assert!(writers.assume_others_clear(CELL, FIRST));
+        writers.wrote(CELL, SECOND, Write::ClearsBits);
+        writers.wrote(CELL, FIRST, Write::Any);
+        assert!(
+            !writers.assumption_is_broken(),
+            "whoever waits does not write"
+        );
+        writers.wrote(CELL, SECOND, Write::Any);
         assert!(writers.assumption_is_broken());
+    }
+
+    #[test]
+    fn a_waiting_cpus_own_handler_can_disturb_it() {
+        let writers = Writers::new(1);
+        assert!(writers.assume_others_clear(CELL, FIRST));
+        writers.wrote(CELL, FIRSTS_HANDLER, Write::Any);
+        assert!(writers.assumption_is_broken());
+        writers.forget_assumptions();
+        assert!(!writers.assume_others_clear(CELL, FIRST));
+        assert!(
+            writers.assume_others_clear(CELL, FIRSTS_HANDLER),
+            "it cannot disturb itself"
+        );
     }
 
     #[test]
     fn knowledge_can_be_handed_on() {
         let (from, to) = (Writers::new(1), Writers::new(1));
-        from.wrote(CELL, 1, Write::Any);
+        from.wrote(CELL, SECOND, Write::Any);
         to.learn_from(&from);
-        assert!(!to.assume_no_other(CELL, 0) && !to.assume_others_clear(CELL, 0));
-        assert!(to.assume_no_other(CELL, 1));
+        assert!(!to.assume_no_other(CELL, FIRST) && !to.assume_others_clear(CELL, FIRST));
+        assert!(to.assume_no_other(CELL, SECOND));
     }
 }
