@@ -6,7 +6,7 @@
 use lazytlb::{Entry, FlushRange, VirtAddr};
 
 use crate::cpu_model::InvlpgReach;
-use crate::machine::{Machine, Stop};
+use crate::machine::{Machine, Stop, is_pending, is_pending_of};
 use crate::state::{Buffered, CacheSet, FrameUse, State, USER_MEMORY, members};
 use crate::translation::{LEVELS, Translation, frame_number, index_of, index_shift};
 use crate::violation::{Property, Violation};
@@ -444,12 +444,13 @@ impl Machine {
                 return false;
             };
             let stored = self.as_seen_by(state, cpu, location);
-            if stored.version > read {
+            // What another CPU's buffer holds is not overwritten: it is not there yet.
+            let is_foreign = is_pending(read) && !is_pending_of(read, cpu);
+            if stored.version > read && !is_foreign {
                 return true;
             }
             let entry = Entry(self.values.decode(stored.value));
-            if stored.version < read || !entry.is_present() {
-                // Read from a store that this CPU does not see yet.
+            if stored.version != read || !entry.is_present() {
                 return false;
             }
             frame = frame_number(entry.frame()) as u8;

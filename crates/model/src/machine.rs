@@ -369,20 +369,38 @@ impl Machine {
         location: u8,
         value: u8,
     ) -> Result<Outcome, Stop> {
-        let version = self.next_version(state, location)?;
-        let store = Buffered {
-            location,
-            value,
-            version,
-        };
         match self.memory {
-            MemoryModel::Sc => self.write(state, cpu, store)?,
+            MemoryModel::Sc => {
+                self.write(
+                    state,
+                    cpu,
+                    Buffered {
+                        location,
+                        value,
+                        version: 0,
+                    },
+                )?;
+            }
             MemoryModel::Tso { buffer_depth } => {
                 if self.layout.buffered_len(state, cpu) == usize::from(buffer_depth) {
                     return Ok(Outcome::Blocked);
                 }
-                self.layout.push_buffered(state, cpu, store);
-                if self.layout.entry_of_location(location).is_some() {
+                let is_entry = self.layout.entry_of_location(location).is_some();
+                let version = if is_entry {
+                    self.pending_version(state, cpu)
+                } else {
+                    0
+                };
+                self.layout.push_buffered(
+                    state,
+                    cpu,
+                    Buffered {
+                        location,
+                        value,
+                        version,
+                    },
+                );
+                if is_entry {
                     // H25: this CPU's own walks may see the store already.
                     self.close(state, cpu)?;
                 }
@@ -391,39 +409,99 @@ impl Machine {
         Ok(Outcome::NOTHING)
     }
 
-    /// Returns the version that a store to a page-table entry makes: one more than any that is in memory
-    /// or on its way there. ASSUMED: two CPUs do not write one entry at the same time, since kernels hold a
-    /// lock; their stores might drain the other way round. Other locations have no versions.
-    fn next_version(&self, state: &State, location: u8) -> Result<u8, Limit> {
-        if self.layout.entry_of_location(location).is_none() {
-            return Ok(0);
-        }
-        let cpus = 0..self.layout.cpus();
-        let buffered = cpus.flat_map(|cpu| self.layout.buffered(state, cpu));
-        let on_the_way = buffered.filter(|store| store.location == location);
-        let newest = on_the_way.map(|store| store.version).max().unwrap_or(0);
-        let newest = newest.max(state[self.layout.version_of_location(location)]);
-        let limit = Limit {
-            what: "stores to one page-table entry",
-            most: usize::from(u8::MAX),
-        };
-        newest.checked_add(1).ok_or(limit)
+    /// Returns a version that no other store in the CPU's buffer has, for one to a page-table entry.
+    fn pending_version(&self, state: &State, cpu: usize) -> u8 {
+        let pending = self
+            .layout
+            .buffered(state, cpu)
+            .filter(|store| is_pending(store.version));
+        let newest = pending.map(|store| store.version).max();
+        newest.map_or(first_pending(cpu), |newest| newest + 1)
     }
 
-    /// Makes a store visible to everyone.
+    /// Makes a store visible to everyone. A page-table entry gets its next version, and what this CPU has
+    /// read from the store before is known by that from now on.
     fn write(&self, state: &mut State, cpu: usize, store: Buffered) -> Result<(), Stop> {
         state[self.layout.location(store.location)] = store.value;
         let Some(entry) = self.layout.entry_of_location(store.location) else {
             return Ok(());
         };
-        state[self.layout.version_of_location(store.location)] = store.version;
+        let version = &mut state[self.layout.version_of_location(store.location)];
+        if *version + 1 == FIRST_PENDING {
+            let most = usize::from(FIRST_PENDING) - 1;
+            return Err(Limit {
+                what: "stores to one page-table entry",
+                most,
+            }
+            .into());
+        }
+        *version += 1;
+        let version = *version;
         let (table, _) = self.entries.get(entry);
         if self.layout.frame_use(state, table) != FrameUse::Table {
             let what = format!("wrote a page-table entry into frame {table}, which is no table");
             return Err(self.misuse(cpu, what));
         }
+        if is_pending(store.version) {
+            self.rename_version(state, cpu, store.version, version)?;
+            self.move_up_pending(state, cpu)?;
+        }
         self.close_readers_of(state, table)?;
         self.forget_revoked(state, cpu);
+        Ok(())
+    }
+
+    /// Renumbers the versions in a CPU's buffer from the first on, after the oldest has drained: they never
+    /// run out, and equal states stay equal bytes.
+    fn move_up_pending(&self, state: &mut State, cpu: usize) -> Result<(), Limit> {
+        for slot in 0..self.layout.buffered_len(state, cpu) {
+            let store = self.layout.buffered(state, cpu).nth(slot);
+            let Some(store) = store.filter(|store| is_pending(store.version)) else {
+                continue;
+            };
+            let version = store.version - 1;
+            self.rename_version(state, cpu, store.version, version)?;
+            self.layout
+                .put_buffered(state, cpu, slot, Buffered { version, ..store });
+        }
+        Ok(())
+    }
+
+    /// Gives the entries that a CPU has read from a store in its own buffer the version that the store has
+    /// got in memory.
+    fn rename_version(
+        &self,
+        state: &mut State,
+        cpu: usize,
+        pending: u8,
+        version: u8,
+    ) -> Result<(), Limit> {
+        let renamed = |number: usize| {
+            let mut entry = self.translations.get(number);
+            if !entry.read.contains(&pending) {
+                return Ok(number);
+            }
+            entry.read = entry
+                .read
+                .map(|read| if read == pending { version } else { read });
+            self.translations.number(entry)
+        };
+        for set in CacheSet::ALL {
+            let mut members_after = 0;
+            for number in members(self.layout.set(state, cpu, set)) {
+                members_after |= 1 << renamed(number)?;
+            }
+            self.layout.put_set(state, cpu, set, members_after);
+        }
+        for slot in 0..self.layout.buffered_len(state, cpu) {
+            let store = self.layout.buffered(state, cpu).nth(slot);
+            let Some(store) = store.filter(|store| store.location == USER_MEMORY) else {
+                continue;
+            };
+            let value = renamed(usize::from(store.value))? as u8;
+            self.layout
+                .put_buffered(state, cpu, slot, Buffered { value, ..store });
+        }
         Ok(())
     }
 
@@ -546,6 +624,25 @@ impl Machine {
             what: format!("CPU {cpu} {what}"),
         })
     }
+}
+
+/// Versions of stores that are in memory count up from 1. From here on they are of stores in a buffer: a
+/// range for each CPU, so that they are told apart.
+const FIRST_PENDING: u8 = 128;
+
+fn first_pending(cpu: usize) -> u8 {
+    FIRST_PENDING + (cpu as u8) * (128 / MOST_CPUS as u8)
+}
+
+/// Says whether a version is of a store that still waits in a buffer.
+pub(crate) fn is_pending(version: u8) -> bool {
+    version >= FIRST_PENDING
+}
+
+/// Says whether a version is of a store that still waits in this CPU's buffer.
+pub(crate) fn is_pending_of(version: u8, cpu: usize) -> bool {
+    let first = first_pending(cpu);
+    (first..=first + (128 / MOST_CPUS as u8 - 1)).contains(&version)
 }
 
 fn frame_use_of(kind: FrameKind) -> FrameUse {

@@ -50,6 +50,15 @@ pub(crate) enum CacheSet {
     Revoked = 3,
 }
 
+impl CacheSet {
+    pub(crate) const ALL: [CacheSet; SETS] = [
+        CacheSet::Cached,
+        CacheSet::Tainted,
+        CacheSet::Covered,
+        CacheSet::Revoked,
+    ];
+}
+
 /// What a frame is used for, as a state stores it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FrameUse {
@@ -180,9 +189,13 @@ impl Layout {
 
     pub(crate) fn push_buffered(&self, state: &mut State, cpu: usize, store: Buffered) {
         let len = self.buffered_len(state, cpu);
-        let at = self.cpu_start(cpu) + BUFFER + SLOT * len;
-        state[at..at + SLOT].copy_from_slice(&[store.location, store.value, store.version]);
+        self.put_buffered(state, cpu, len, store);
         state[self.cpu_start(cpu) + FLAGS] += 1 << BUFFERED_SHIFT;
+    }
+
+    pub(crate) fn put_buffered(&self, state: &mut State, cpu: usize, slot: usize, store: Buffered) {
+        let at = self.cpu_start(cpu) + BUFFER + SLOT * slot;
+        state[at..at + SLOT].copy_from_slice(&[store.location, store.value, store.version]);
     }
 
     pub(crate) fn pop_buffered(&self, state: &mut State, cpu: usize) -> Option<Buffered> {

@@ -1,0 +1,618 @@
+//! A naive reference model: hardware that walks, fills and evicts one step at a time.
+//!
+//! It is written from the rules, and shares nothing with the may-cache model but plain data. Each cached
+//! entry is an actual one, and remembers which stores its walk read. So what a flush owes is the definition
+//! itself: a flush covers the entries that were read from stores which, as its issuer sees memory, were
+//! overwritten when it began.
+//!
+//! What it cannot show: as the model that it is compared with, and nothing larger than tiny.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use hashbrown::HashSet;
+use lazytlb::{Access, Entry, FlushRange, FrameKind, PhysAddr, VirtAddr};
+use lazytlb_model::cpu_model::InvlpgReach;
+use lazytlb_model::{AtomicCell, Call, CpuModel, MemoryModel, Property};
+
+use crate::script::{ATOMICS, FRAMES, IDLE_ROOT, Script};
+
+/// The naive machine, running one script.
+pub(crate) struct Naive<'a> {
+    script: &'a Script,
+    cpu_model: CpuModel,
+    memory_model: MemoryModel,
+}
+
+/// A page-table entry's place: the table's frame, and the index.
+type Location = (u8, u16);
+/// A page-table store, named by the call that makes it: the CPU, and the place in its list.
+type StoreName = (u8, u8);
+/// What page-table memory holds, by the stores that put it there; nothing means absent.
+type Tables = BTreeMap<Location, StoreName>;
+/// What one level of a walk can come to.
+type Walked = Result<Cached, Property>;
+/// What a step can lead to.
+type Next = Result<State, Property>;
+
+/// A state. It shares its parts with the states in which they are the same.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct State {
+    cpus: [Rc<Cpu>; 2],
+    memory: Rc<Memory>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Memory {
+    atomics: [u64; ATOMICS.len()],
+    tables: Tables,
+    /// Page-table stores that were in memory once and are no more.
+    overwritten: BTreeSet<StoreName>,
+    frames: [Option<FrameKind>; FRAMES.len()],
+    /// Flushes that have returned: what they cover must be out of use for ever.
+    returned: Vec<Rc<Flush>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Cpu {
+    position: u8,
+    in_handler: Option<u8>,
+    interrupts_off: bool,
+    pending: bool,
+    cr3: u8,
+    buffer: Vec<Buffered>,
+    cached: BTreeSet<Cached>,
+    flush: Option<Rc<Flush>>,
+}
+
+/// An entry that is in a TLB (level 0), or in a paging-structure cache or a walk in flight (level 1).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Cached {
+    level: u8,
+    start: u64,
+    frame: u8,
+    writable: bool,
+    tainted: bool,
+    /// The stores that the walk read: of the root's entry, then of the table's.
+    read: (StoreName, Option<StoreName>),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Buffered {
+    Atomic(AtomicCell, u64),
+    Entry(StoreName),
+    /// A store to user memory, and the entry that translated it.
+    User(Cached),
+}
+
+/// A flush, and what its issuer relies on once it has returned.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Flush {
+    issuer: usize,
+    root: u8,
+    range: FlushRange,
+    /// The page tables when it began, with the issuer's own stores done.
+    tables: Tables,
+    /// The stores that those had overwritten.
+    overwritten: BTreeSet<StoreName>,
+}
+
+impl<'a> Naive<'a> {
+    pub(crate) fn new(script: &'a Script, cpu_model: CpuModel, memory_model: MemoryModel) -> Self {
+        Naive {
+            script,
+            cpu_model,
+            memory_model,
+        }
+    }
+
+    /// Finds all properties that some execution violates; a violation ends its path only. `None` if there
+    /// are more states than `most`.
+    pub(crate) fn violated(&self, most: usize) -> Option<BTreeSet<Property>> {
+        let mut properties = BTreeSet::new();
+        let mut seen = HashSet::new();
+        let mut waiting = VecDeque::from([first_state()]);
+        seen.extend(waiting.iter().cloned());
+        while let Some(state) = waiting.pop_front() {
+            for next in self.successors(&state) {
+                match next {
+                    Err(property) => {
+                        properties.insert(property);
+                    }
+                    Ok(next) => {
+                        if seen.insert(next.clone()) {
+                            waiting.push_back(next);
+                        }
+                    }
+                }
+            }
+            if seen.len() > most {
+                return None;
+            }
+        }
+        Some(properties)
+    }
+
+    fn successors(&self, state: &State) -> Vec<Next> {
+        let mut all = Vec::new();
+        for cpu in 0..2 {
+            all.extend(self.drain(state, cpu));
+            all.extend(self.deliver(state, cpu));
+            all.extend(self.call(state, cpu));
+        }
+        let ended = (0..2).all(|cpu| self.next_call(state, cpu).is_none());
+        if all.is_empty() && !ended {
+            return vec![Err(Property::Deadlock)];
+        }
+        for cpu in 0..2 {
+            all.extend(self.fills(state, cpu));
+            all.extend(evictions(state, cpu));
+        }
+        all
+    }
+
+    fn next_call(&self, state: &State, cpu: usize) -> Option<Call> {
+        let (calls, position) = match state.cpus[cpu].in_handler {
+            Some(position) => (&self.script.handler, position),
+            None => (&self.script.cpus[cpu], state.cpus[cpu].position),
+        };
+        calls.get(usize::from(position)).copied()
+    }
+
+    /// Returns where a page-table store writes, and what.
+    fn entry(&self, (cpu, position): StoreName) -> (Location, Entry) {
+        match self.script.cpus[usize::from(cpu)][usize::from(position)] {
+            Call::WriteEntry(table, index, entry) => ((number(table), index), entry),
+            _ => unreachable!("only page-table stores have names"),
+        }
+    }
+
+    // What hardware does by itself.
+
+    /// H4: a walk begins at CR3 or goes on at a cached upper entry (H11), one level, and fills one entry.
+    fn fills(&self, state: &State, cpu: usize) -> Vec<Next> {
+        let cached = &state.cpus[cpu].cached;
+        let upper = cached.iter().filter(|entry| entry.level == 1);
+        let starts = std::iter::once(None).chain(upper.map(Some));
+        let walked = starts.flat_map(|above| self.read_table(state, cpu, above));
+        let news = walked.filter(|walked| {
+            walked
+                .as_ref()
+                .map_or(true, |filled| !cached.contains(filled))
+        });
+        news.map(|filled| {
+            let mut next = state.clone();
+            next.cpu(cpu).cached.insert(filled?);
+            Ok(next)
+        })
+        .collect()
+    }
+
+    /// Lists what one level of a walk can find in the table that an entry leads to, or CR3.
+    fn read_table(&self, state: &State, cpu: usize, above: Option<&Cached>) -> Vec<Walked> {
+        let table = above.map_or(state.cpus[cpu].cr3, |above| above.frame);
+        if state.memory.frames[usize::from(table)] != Some(FrameKind::Table) {
+            return vec![Err(Property::TableUseAfterFree)];
+        }
+        // H25: memory, or any of this CPU's own buffered stores.
+        let in_memory = state.memory.tables.values().copied();
+        in_memory
+            .chain(state.cpus[cpu].buffered_entries())
+            .filter(|&name| self.entry(name).0.0 == table && self.entry(name).1.is_present())
+            .map(|name| Ok(self.filled(state, cpu, above, name)))
+            .collect()
+    }
+
+    /// Makes the entry that a walk fills when it reads what a store wrote.
+    fn filled(&self, state: &State, cpu: usize, above: Option<&Cached>, name: StoreName) -> Cached {
+        let ((_, index), entry) = self.entry(name);
+        let mut filled = Cached {
+            level: 1,
+            start: u64::from(index) << 21,
+            frame: number(entry.frame()),
+            writable: entry.is_writable(),
+            tainted: false,
+            read: (name, None),
+        };
+        if let Some(above) = above {
+            filled.level = 0;
+            filled.start = above.start + (u64::from(index) << 12);
+            filled.writable &= above.writable;
+            filled.read = (above.read.0, Some(name));
+            let is_freed = state.memory.frames[usize::from(filled.frame)].is_none();
+            filled.tainted = above.tainted || is_freed;
+        }
+        // What a flush that has returned relies on may still wait in its issuer's buffer.
+        let mut returned = state.memory.returned.iter();
+        filled.tainted |= returned.any(|flush| self.covers(state, flush, cpu, &filled));
+        filled
+    }
+
+    fn drain(&self, state: &State, cpu: usize) -> Option<Next> {
+        let oldest = *state.cpus[cpu].buffer.first()?;
+        let mut next = state.clone();
+        next.cpu(cpu).buffer.remove(0);
+        Some(self.write(next, oldest))
+    }
+
+    /// Makes a store visible to everyone.
+    fn write(&self, mut state: State, store: Buffered) -> Next {
+        let memory = Rc::make_mut(&mut state.memory);
+        match store {
+            Buffered::Atomic(cell, value) => memory.atomics[usize::from(cell.0)] = value,
+            Buffered::User(entry) if entry.tainted => return Err(Property::StaleUse),
+            Buffered::User(_) => {}
+            Buffered::Entry(name) => {
+                let (location, _) = self.entry(name);
+                if memory.frames[usize::from(location.0)] != Some(FrameKind::Table) {
+                    return Err(Property::Panic);
+                }
+                let former = memory.tables.insert(location, name);
+                memory.overwritten.extend(former);
+            }
+        }
+        Ok(state)
+    }
+
+    fn deliver(&self, state: &State, cpu: usize) -> Option<Next> {
+        let of = &state.cpus[cpu];
+        let is_taken = of.pending && !of.interrupts_off && of.in_handler.is_none();
+        // H25: delivery drains the buffer.
+        if !is_taken || !of.buffer.is_empty() || self.script.handler.is_empty() {
+            return None;
+        }
+        let mut next = state.clone();
+        next.cpu(cpu).pending = false;
+        next.cpu(cpu).in_handler = Some(0);
+        Some(Ok(next))
+    }
+
+    // What software does.
+
+    /// Lists what a CPU's next call can lead to: nothing while it has to wait.
+    fn call(&self, state: &State, cpu: usize) -> Vec<Next> {
+        let Some(call) = self.next_call(state, cpu) else {
+            return Vec::new();
+        };
+        let name = (cpu as u8, state.cpus[cpu].position);
+        let is_drained = state.cpus[cpu].buffer.is_empty();
+        let mut next = self.after_call(state, cpu);
+        match call {
+            // H18, H25: locked and serializing instructions wait for the buffer to drain.
+            Call::Rmw(..) | Call::Fence | Call::LoadCr3(..) | Call::Invlpg(_) if !is_drained => {
+                return Vec::new();
+            }
+            Call::PauseUntil(cell, until) if !until.holds(state.load(cpu, cell)) => {
+                return Vec::new();
+            }
+            Call::Store(cell, value) => {
+                return self.store(next, cpu, Buffered::Atomic(cell, value));
+            }
+            Call::WriteEntry(..) => return self.store(next, cpu, Buffered::Entry(name)),
+            Call::Touch(addr, access) => return self.touch(state, next, cpu, addr, access),
+            Call::Rmw(cell, rmw, operand) => {
+                let atomic = &mut next.memory().atomics[usize::from(cell.0)];
+                *atomic = rmw.apply(*atomic, operand);
+            }
+            Call::DisableInterrupts => next.cpu(cpu).interrupts_off = true,
+            Call::RestoreInterrupts(_) => next.cpu(cpu).interrupts_off = false,
+            Call::SendIpi(targets) => {
+                for target in (0..2).filter(|target| targets >> target & 1 != 0) {
+                    next.cpu(target).pending = true;
+                }
+            }
+            Call::LoadCr3(root, _) => {
+                next.cpu(cpu).cr3 = number(root);
+                next.cpu(cpu).cached.clear();
+            }
+            Call::Invlpg(addr) => {
+                let all_upper = self.cpu_model.invlpg == InvlpgReach::AllUpperLevels;
+                let goes = |entry: &Cached| entry.level == 1 && all_upper || entry.matches(addr);
+                next.cpu(cpu).cached.retain(|entry| !goes(entry));
+            }
+            Call::AllocFrame(kind) => {
+                match next
+                    .memory()
+                    .frames
+                    .iter_mut()
+                    .find(|frame| frame.is_none())
+                {
+                    Some(free) => *free = Some(kind),
+                    None => return vec![Err(Property::Panic)],
+                }
+            }
+            Call::FreeFrame(frame) => return vec![free(next, number(frame))],
+            Call::FlushBegins(root, range) => {
+                let flush = self.flush(state, cpu, number(root), range);
+                next.cpu(cpu).flush = Some(Rc::new(flush));
+            }
+            Call::FlushReturned(_) => {
+                let flush = next.cpu(cpu).flush.take();
+                self.return_from(&mut next, flush.expect("flushes come in pairs"));
+            }
+            Call::PauseUntil(..) | Call::Fence | Call::Load(_) | Call::ReadEntry(..) => {}
+            Call::LoadLocal(_) | Call::StoreLocal(..) => {}
+        }
+        vec![Ok(next)]
+    }
+
+    /// Returns the state with the CPU's place moved on by a call.
+    fn after_call(&self, state: &State, cpu: usize) -> State {
+        let mut next = state.clone();
+        let of = next.cpu(cpu);
+        match of.in_handler {
+            None => of.position += 1,
+            Some(position) => {
+                let is_last = usize::from(position) + 1 == self.script.handler.len();
+                of.in_handler = (!is_last).then_some(position + 1);
+            }
+        }
+        next
+    }
+
+    fn store(&self, mut next: State, cpu: usize, store: Buffered) -> Vec<Next> {
+        match self.memory_model {
+            MemoryModel::Sc => vec![self.write(next, store)],
+            MemoryModel::Tso { buffer_depth } => {
+                if next.cpus[cpu].buffer.len() == usize::from(buffer_depth) {
+                    return Vec::new();
+                }
+                next.cpu(cpu).buffer.push(store);
+                vec![Ok(next)]
+            }
+        }
+    }
+
+    /// Touches an address: through one cached entry, or by a walk of its own; a fault has no effect.
+    fn touch(
+        &self,
+        state: &State,
+        next: State,
+        cpu: usize,
+        addr: VirtAddr,
+        access: Access,
+    ) -> Vec<Next> {
+        let cached = state.cpus[cpu].cached.iter().copied();
+        let (upper, leaves): (Vec<Cached>, Vec<Cached>) = cached
+            .filter(|entry| entry.matches(addr))
+            .partition(|entry| entry.level == 1);
+        let mut faults = self.finds_nothing(state, cpu, None, addr);
+        let mut found: Vec<Walked> = leaves.into_iter().map(Ok).collect();
+        let mut tables: Vec<Walked> = upper.into_iter().map(Ok).collect();
+        tables.extend(self.read_table(state, cpu, None));
+        for table in tables {
+            match table {
+                Ok(table) if table.matches(addr) => {
+                    faults |= self.finds_nothing(state, cpu, Some(&table), addr);
+                    found.extend(self.read_table(state, cpu, Some(&table)));
+                }
+                Ok(_) => {}
+                Err(garbage) => found.push(Err(garbage)),
+            }
+        }
+        let mut after = Vec::new();
+        for walked in found {
+            match walked {
+                Err(garbage) => after.push(Err(garbage)),
+                Ok(entry) if !entry.matches(addr) => {}
+                Ok(entry) if access == Access::Store && !entry.writable => faults = true,
+                Ok(entry) if entry.tainted => after.push(Err(Property::StaleUse)),
+                Ok(_) if access == Access::Load => after.push(Ok(next.clone())),
+                Ok(entry) => after.extend(self.store(next.clone(), cpu, Buffered::User(entry))),
+            }
+        }
+        if faults {
+            after.push(Ok(next));
+        }
+        after
+    }
+
+    /// Says whether one level of a walk for an address can find an absent entry.
+    fn finds_nothing(
+        &self,
+        state: &State,
+        cpu: usize,
+        above: Option<&Cached>,
+        addr: VirtAddr,
+    ) -> bool {
+        let (table, level) = above.map_or((state.cpus[cpu].cr3, 2), |above| (above.frame, 1));
+        let location = (table, index_of(addr, level));
+        let is_absent = |name: StoreName| !self.entry(name).1.is_present();
+        let mut own = state.cpus[cpu].buffered_entries();
+        let in_memory = state.memory.tables.get(&location).copied();
+        in_memory.is_none_or(is_absent)
+            || own.any(|name| self.entry(name).0 == location && is_absent(name))
+    }
+
+    // What a flush owes.
+
+    fn flush(&self, state: &State, issuer: usize, root: u8, range: FlushRange) -> Flush {
+        let mut tables = state.memory.tables.clone();
+        let mut overwritten = state.memory.overwritten.clone();
+        overwritten.extend(self.with_stores_of(state, issuer, &mut tables));
+        Flush {
+            issuer,
+            root,
+            range,
+            tables,
+            overwritten,
+        }
+    }
+
+    fn return_from(&self, state: &mut State, flush: Rc<Flush>) {
+        let now = state.clone();
+        for cpu in 0..2 {
+            taint(state, cpu, |entry| self.covers(&now, &flush, cpu, entry));
+        }
+        state.memory().returned.push(flush);
+    }
+
+    /// Says whether a CPU's entry is one that a flush, now that it has returned, should have removed.
+    ///
+    /// That is an entry in its space and range that was read from a store which was overwritten when it
+    /// began, and that the page tables did not grant then, and do not now, as its issuer sees them. A
+    /// CPU that has mapped the same once more may use it already: its own stores count, too.
+    fn covers(&self, state: &State, flush: &Flush, cpu: usize, entry: &Cached) -> bool {
+        let (upper, leaf) = entry.read;
+        let was_overwritten = |name| flush.overwritten.contains(&name);
+        if state.cpus[cpu].cr3 != flush.root
+            || !(was_overwritten(upper) || leaf.is_some_and(was_overwritten))
+        {
+            return false;
+        }
+        let is_in_range = match flush.range {
+            FlushRange::All => true,
+            FlushRange::Pages(pages) => pages.pages().any(|page| entry.matches(page)),
+        };
+        let mut now = state.memory.tables.clone();
+        self.with_stores_of(state, flush.issuer, &mut now);
+        self.with_stores_of(state, cpu, &mut now);
+        is_in_range
+            && !self.grants(&flush.tables, flush.root, entry)
+            && !self.grants(&now, flush.root, entry)
+    }
+
+    /// Does a CPU's buffered stores in a copy of the page tables; returns the stores overwritten thereby.
+    fn with_stores_of(&self, state: &State, cpu: usize, tables: &mut Tables) -> Vec<StoreName> {
+        let stores = state.cpus[cpu].buffered_entries();
+        stores
+            .filter_map(|name| tables.insert(self.entry(name).0, name))
+            .collect()
+    }
+
+    /// Says whether page tables grant what an entry grants.
+    fn grants(&self, tables: &Tables, root: u8, wanted: &Cached) -> bool {
+        let (mut frame, mut writable) = (root, true);
+        for level in (wanted.level + 1..=2).rev() {
+            let location = (frame, index_of(VirtAddr(wanted.start), level));
+            let Some(&name) = tables.get(&location) else {
+                return false;
+            };
+            let (_, entry) = self.entry(name);
+            if !entry.is_present() {
+                return false;
+            }
+            frame = number(entry.frame());
+            writable &= entry.is_writable();
+        }
+        frame == wanted.frame && (writable || !wanted.writable)
+    }
+}
+
+impl State {
+    fn cpu(&mut self, cpu: usize) -> &mut Cpu {
+        Rc::make_mut(&mut self.cpus[cpu])
+    }
+
+    fn memory(&mut self) -> &mut Memory {
+        Rc::make_mut(&mut self.memory)
+    }
+
+    /// Reads an atomic as a CPU sees it: its own newest buffered store, or memory.
+    fn load(&self, cpu: usize, wanted: AtomicCell) -> u64 {
+        let mut newest_first = self.cpus[cpu].buffer.iter().rev();
+        let own = newest_first.find_map(|store| match store {
+            Buffered::Atomic(cell, value) if *cell == wanted => Some(*value),
+            _ => None,
+        });
+        own.unwrap_or(self.memory.atomics[usize::from(wanted.0)])
+    }
+}
+
+impl Cpu {
+    /// Lists the page-table stores in the buffer, oldest first.
+    fn buffered_entries(&self) -> impl Iterator<Item = StoreName> {
+        self.buffer.iter().filter_map(|store| match store {
+            Buffered::Entry(name) => Some(*name),
+            _ => None,
+        })
+    }
+}
+
+impl Cached {
+    /// Says whether the entry translates an address, or leads to what does.
+    fn matches(&self, VirtAddr(addr): VirtAddr) -> bool {
+        let len = if self.level == 0 { 1 << 12 } else { 1 << 21 };
+        (self.start..self.start + len).contains(&addr)
+    }
+}
+
+fn first_state() -> State {
+    let cpu = Rc::new(Cpu {
+        position: 0,
+        in_handler: None,
+        interrupts_off: false,
+        pending: false,
+        cr3: number(IDLE_ROOT),
+        buffer: Vec::new(),
+        cached: BTreeSet::new(),
+        flush: None,
+    });
+    let memory = Rc::new(Memory {
+        atomics: ATOMICS,
+        tables: Tables::new(),
+        overwritten: BTreeSet::new(),
+        frames: FRAMES.map(Some),
+        returned: Vec::new(),
+    });
+    State {
+        cpus: [Rc::clone(&cpu), cpu],
+        memory,
+    }
+}
+
+/// H5: any one entry goes.
+fn evictions(state: &State, cpu: usize) -> Vec<Next> {
+    let cached = state.cpus[cpu].cached.iter();
+    let without = cached.map(|evicted| {
+        let mut next = state.clone();
+        next.cpu(cpu).cached.remove(evicted);
+        Ok(next)
+    });
+    without.collect()
+}
+
+/// Frees a frame: a table's entries are garbage from now on, and translations to a page must not be used.
+fn free(mut state: State, frame: u8) -> Next {
+    let memory = state.memory();
+    match memory.frames[usize::from(frame)].take() {
+        None => return Err(Property::Panic),
+        Some(FrameKind::Table) => {
+            let lost = memory
+                .tables
+                .iter()
+                .filter(|((table, _), _)| *table == frame);
+            memory.overwritten.extend(lost.map(|(_, name)| *name));
+            memory.tables.retain(|(table, _), _| *table != frame);
+        }
+        Some(FrameKind::Page) => {
+            let leads_there = |entry: &Cached| entry.level == 0 && entry.frame == frame;
+            (0..2).for_each(|cpu| taint(&mut state, cpu, leads_there));
+        }
+    }
+    Ok(state)
+}
+
+/// Taints entries of a CPU, and its buffered stores through such.
+fn taint(state: &mut State, cpu: usize, is_stale: impl Fn(&Cached) -> bool) {
+    let mark = |mut entry: Cached| {
+        entry.tainted |= is_stale(&entry);
+        entry
+    };
+    let of = state.cpu(cpu);
+    of.cached = of.cached.iter().copied().map(mark).collect();
+    for store in &mut of.buffer {
+        if let Buffered::User(entry) = store {
+            *entry = mark(*entry);
+        }
+    }
+}
+
+fn index_of(VirtAddr(addr): VirtAddr, level: u8) -> u16 {
+    let shift = if level == 2 { 21 } else { 12 };
+    (addr >> shift & 511) as u16
+}
+
+fn number(frame: PhysAddr) -> u8 {
+    (frame.0 >> 12) as u8
+}
