@@ -32,6 +32,7 @@
 //! The program's operations, the model's rules, the bounds in the verdict (depth of store buffers,
 //! frames, CPUs), and the notes that were reached. Local steps are collapsed: a call on a private word
 //! with interrupts off commutes with every step of other CPUs. The privacy is checked on each access.
+//! All cases and their arguments: [`lazytlb_model::locality`].
 #![forbid(unsafe_code)]
 
 mod automaton;

@@ -27,7 +27,8 @@ pub(crate) struct Step {
 /// Whether steps that no other CPU can observe are merged with the step before them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reduction {
-    /// They are merged: fewer states, the same verdicts.
+    /// They are merged, and so is disabling interrupts with the step after it: fewer states, the same
+    /// verdicts.
     CollapseLocal,
     /// Every seam call is a step of its own.
     None,
@@ -75,6 +76,8 @@ pub(crate) trait Watcher {
     fn tries(&mut self, cpu: usize, routine: Routine, call: &Call);
     /// The call tried last was made.
     fn made(&mut self, answer: u64);
+    /// The call tried last is not possible yet.
+    fn was_blocked(&mut self);
 }
 
 /// Watches nothing.
@@ -83,6 +86,7 @@ pub(crate) struct Unwatched;
 impl Watcher for Unwatched {
     fn tries(&mut self, _cpu: usize, _routine: Routine, _call: &Call) {}
     fn made(&mut self, _answer: u64) {}
+    fn was_blocked(&mut self) {}
 }
 
 /// The transition system of a program on a machine: a pure function from states to states.
@@ -175,26 +179,66 @@ impl<'p> System<'p> {
                 let Some(id) = self.active_node(state, cpu) else {
                     return Ok(Tried::Impossible);
                 };
-                let node = nodes.get(id);
-                let (call, routine) = (call_of(node), node.routine);
-                watcher.tries(cpu, routine, &call);
-                match self.machine.call(state, cpu, &call, choice)? {
+                let call = call_of(nodes.get(id));
+                match self.make_call(nodes, state, cpu, choice, watcher)? {
                     Outcome::Blocked => return Ok(Tried::Impossible),
-                    Outcome::Done {
-                        answer,
-                        more: another,
-                    } => {
-                        more = another;
-                        watcher.made(answer);
-                        let next = nodes.successor(id, answer)?;
-                        self.settle(nodes, state, cpu, next)?;
-                    }
+                    Outcome::Done { more: another, .. } => more = another,
+                }
+                if call == Call::DisableInterrupts && self.reduction == Reduction::CollapseLocal {
+                    self.run_local(nodes, state, cpu, watcher)?;
+                    self.go_on(nodes, state, cpu, watcher)?;
                 }
             }
         }
         debug_assert_eq!(state.len(), layout.len());
         self.run_local(nodes, state, cpu, watcher)?;
         Ok(Tried::Done { more })
+    }
+
+    /// Makes the call after disabling interrupts in the same step, if it is possible now.
+    ///
+    /// Disabling them is a right-mover: whatever other CPUs do between it and this CPU's next call they might
+    /// as well do before it, because they cannot tell, and this CPU takes no interrupt in between. If the
+    /// next call is not possible yet, the state in between stays, or a deadlock in it would be lost.
+    fn go_on(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: usize,
+        watcher: &mut impl Watcher,
+    ) -> Result<(), StepError> {
+        let next = self
+            .active_node(state, cpu)
+            .map(|id| call_of(nodes.get(id)));
+        // A touch may go on in several ways, which one step cannot tell.
+        if next.is_some_and(|call| !matches!(call, Call::Touch(..))) {
+            self.make_call(nodes, state, cpu, 0, watcher)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a CPU's next call, and moves the CPU on unless it is blocked. There must be a next call.
+    fn make_call(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: usize,
+        choice: usize,
+        watcher: &mut impl Watcher,
+    ) -> Result<Outcome, StepError> {
+        let id = self.active_node(state, cpu).expect("the caller looked");
+        let node = nodes.get(id);
+        let call = call_of(node);
+        watcher.tries(cpu, node.routine, &call);
+        let outcome = self.machine.call(state, cpu, &call, choice)?;
+        match outcome {
+            Outcome::Blocked => watcher.was_blocked(),
+            Outcome::Done { answer, .. } => {
+                watcher.made(answer);
+                self.settle(nodes, state, cpu, nodes.successor(id, answer)?)?;
+            }
+        }
+        Ok(outcome)
     }
 
     /// Says whether it is worth the copy of a state to try a step there: `false` only if it is impossible.
@@ -317,12 +361,8 @@ impl<'p> System<'p> {
             if !self.machine.is_local(state, cpu, &call, node.interrupts) {
                 return Ok(());
             }
-            watcher.tries(cpu, node.routine, &call);
-            let Outcome::Done { answer, .. } = self.machine.call(state, cpu, &call, 0)? else {
-                unreachable!("a local call never blocks");
-            };
-            watcher.made(answer);
-            self.settle(nodes, state, cpu, nodes.successor(id, answer)?)?;
+            let outcome = self.make_call(nodes, state, cpu, 0, watcher)?;
+            assert!(outcome != Outcome::Blocked, "a local call never blocks");
         }
         Ok(())
     }

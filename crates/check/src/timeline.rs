@@ -67,6 +67,10 @@ impl Watcher for Recorder<'_> {
         }
         self.events.push(event);
     }
+
+    fn was_blocked(&mut self) {
+        self.tried = None;
+    }
 }
 
 impl Recorder<'_> {
