@@ -85,7 +85,7 @@ impl Tool {
 
 impl Bench {
     fn peers(&self, workspace: &Metadata) -> Result<()> {
-        need_spin()?;
+        need_tools()?;
         let manifest = self.root.join("benches/peers/stateright/Cargo.toml");
         let manifest = manifest
             .to_str()
@@ -108,7 +108,7 @@ impl Bench {
         let tools = [Tool::Lazytlb, Tool::Spin, Tool::Stateright];
         for policy in COMPARED_POLICIES {
             let expected = self.check(Tool::Lazytlb, "best", policy)?;
-            for tool in tools {
+            for tool in [Tool::Spin, Tool::Stateright] {
                 let found = self.check(tool, "best", policy)?;
                 agree(policy, &expected, tool, &found)?;
             }
@@ -297,8 +297,8 @@ fn row(tool: Tool, variant: &str, found: &Value) -> String {
     )
 }
 
-/// Makes sure that SPIN is there: from Debian's packages, if we may install them.
-fn need_spin() -> Result<()> {
+/// Makes sure that SPIN and a C compiler are there: from Debian's packages, if we may install them.
+fn need_tools() -> Result<()> {
     let there = |program: &str| {
         Command::new(program)
             .arg("-V")
@@ -307,7 +307,7 @@ fn need_spin() -> Result<()> {
             .status()
             .is_ok()
     };
-    if there("spin") {
+    if there("spin") && there("gcc") {
         return Ok(());
     }
     println!("    apt-get install --yes spin gcc");

@@ -218,7 +218,11 @@ impl Hw for ModelHw {
         self.run.borrow_mut().interrupts = former;
     }
     fn send_ipi<const WORDS: usize>(&self, targets: &CpuSet<WORDS>) {
-        let bits = targets.iter().fold(0, |bits, cpu| bits | 1 << cpu.0);
+        let bit = |cpu: CpuId| {
+            let bit = 1u64.checked_shl(u32::from(cpu.0));
+            bit.expect("an IPI to a CPU that no checked program has")
+        };
+        let bits = targets.iter().fold(0, |bits, cpu| bits | bit(cpu));
         self.ask(Call::SendIpi(bits));
     }
     fn pause_until(&self, atomic: &AtomicCell, until: Until) {

@@ -23,6 +23,7 @@ pub struct Checker {
     reduction: Reduction,
     max_states: u64,
     max_time: Duration,
+    max_memory_bytes: u64,
     threads: usize,
 }
 
@@ -48,8 +49,8 @@ pub enum CheckError {
 
 /// States explored between two looks at the clock.
 const BLOCK: StateId = 1 << 14;
-/// Room for numbers of states.
-const MOST_STATES: u64 = StateId::MAX as u64;
+/// Room for numbers of states, with some to spare for what one state leads to.
+const MOST_STATES: u64 = StateId::MAX as u64 - (1 << 20);
 
 impl Default for Checker {
     fn default() -> Self {
@@ -79,6 +80,7 @@ impl Checker {
             reduction: Reduction::CollapseLocal,
             max_states: MOST_STATES,
             max_time: Duration::MAX,
+            max_memory_bytes: u64::MAX,
             threads: 1,
         }
     }
@@ -114,6 +116,15 @@ impl Checker {
     /// Sets after how much time a search ends as incomplete.
     pub fn max_time(self, max_time: Duration) -> Self {
         Checker { max_time, ..self }
+    }
+
+    /// Sets at how much memory for states, in bytes, a search ends as incomplete. Tables double when they are
+    /// full: allow for twice as much.
+    pub fn max_memory_bytes(self, max_memory_bytes: u64) -> Self {
+        Checker {
+            max_memory_bytes,
+            ..self
+        }
     }
 
     /// Sets how many threads explore. Verdict and counts do not depend on it.
@@ -170,6 +181,7 @@ impl Checker {
             cpu_model: self.cpu_model,
             memory: self.memory,
             storage: self.storage,
+            reduction: self.reduction,
             finding,
             effort: search.effort,
             unreached: search.system.automaton.unreached(),
@@ -226,9 +238,9 @@ impl Checker {
                 let block = block_start..level.end.min(block_start.saturating_add(BLOCK));
                 let block_end = block.end;
                 let explored = if self.threads == 1 {
-                    search.explore_block(block)
+                    search.explore_block(block, self.max_states)
                 } else {
-                    search.explore_block_in_parallel(block, self.threads)
+                    search.explore_block_in_parallel(block, self.max_states, self.threads)
                 };
                 if search.system.machine.locality_was_wrong() {
                     return Ok(None);
@@ -262,6 +274,11 @@ impl Checker {
                 });
                 if search.effort.states >= self.max_states {
                     let why = format!("the limit of {} states was reached", self.max_states);
+                    return Ok(Some(Finding::Incomplete { why }));
+                }
+                if search.effort.memory_bytes >= self.max_memory_bytes {
+                    let mebibytes = self.max_memory_bytes >> 20;
+                    let why = format!("the limit of {mebibytes} MiB for states was reached");
                     return Ok(Some(Finding::Incomplete { why }));
                 }
                 if search.started.elapsed() >= self.max_time {
@@ -302,10 +319,14 @@ impl Search<'_> {
         self.effort.executions = self.system.automaton.executions();
     }
 
-    fn explore_block(&mut self, block: std::ops::Range<StateId>) -> Explored {
+    /// Explores the states of a block, until there are too many.
+    fn explore_block(&mut self, block: std::ops::Range<StateId>, max_states: u64) -> Explored {
         let mut base = vec![0; self.system.machine.layout().len()];
         let mut scratch = base.clone();
         for id in block {
+            if u64::from(self.store.len()) >= max_states {
+                break;
+            }
             self.store.load(id, &mut base);
             let store = &mut self.store;
             let result = expand(&self.system, &base, &mut scratch, |_, state| {
@@ -332,6 +353,7 @@ impl Search<'_> {
     fn explore_block_in_parallel(
         &mut self,
         block: std::ops::Range<StateId>,
+        max_states: u64,
         threads: usize,
     ) -> Explored {
         let (system, store) = (&self.system, &self.store);
@@ -354,6 +376,9 @@ impl Search<'_> {
         for part in found {
             let mut states = part.states.chunks_exact(len);
             for (id, count) in part.counts {
+                if u64::from(self.store.len()) >= max_states {
+                    return Explored::Nothing;
+                }
                 self.store.load(id, &mut base);
                 for state in states.by_ref().take(count) {
                     self.effort.transitions += 1;

@@ -207,11 +207,13 @@ impl<'p> System<'p> {
         cpu: usize,
         watcher: &mut impl Watcher,
     ) -> Result<(), StepError> {
-        let next = self
-            .active_node(state, cpu)
-            .map(|id| call_of(nodes.get(id)));
+        let Some(id) = self.active_node(state, cpu) else {
+            return Ok(());
+        };
+        let next = nodes.get(id);
+        // The local calls in between may have restored interrupts: then one may come before the next call.
         // A touch may go on in several ways, which one step cannot tell.
-        if next.is_some_and(|call| !matches!(call, Call::Touch(..))) {
+        if next.interrupts == Interrupts::Disabled && !matches!(call_of(next), Call::Touch(..)) {
             self.make_call(nodes, state, cpu, 0, watcher)?;
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use lazytlb_model::{CpuModel, MemoryModel, Violation};
 
+use crate::step::Reduction;
 use crate::store::Storage;
 use crate::timeline::Timeline;
 
@@ -64,6 +65,8 @@ pub struct Verdict {
     pub memory: MemoryModel,
     /// How states were remembered.
     pub storage: Storage,
+    /// Whether steps that no other CPU can observe were merged.
+    pub reduction: Reduction,
     /// What was found.
     pub finding: Finding,
     /// How much work it was.

@@ -15,7 +15,7 @@ const EXIT_CODES: &str = "Exit codes: 0 safe, or a table was printed; 1 a violat
 ///
 /// A CPU that idles or runs a kernel thread may keep the last user address space loaded. Whether a TLB
 /// flush must interrupt it is decided by a policy. This program proves policies safe by running the
-/// real protocol against everything that x86 hardware may do, and prices them by replaying a recorded
+/// real protocol against all that the modelled rules allow x86 hardware to do, and prices them by replaying a recorded
 /// workload through the same code.
 #[derive(Parser, Debug)]
 #[command(name = "lazytlb", version, after_help = EXIT_CODES)]
@@ -56,7 +56,7 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct Decide {
-    /// A recorded workload; without one, the recording that ships with the program
+    /// A recorded workload, `-` for standard input; without one, the recording that ships with the program
     pub(crate) trace: Option<PathBuf>,
     /// The CPU model to prove policies on
     #[arg(long, value_name = "MODEL", default_value = "weakest", value_parser = cpu_model())]
@@ -101,7 +101,7 @@ pub(crate) struct Check {
 
 #[derive(Args, Debug)]
 pub(crate) struct Price {
-    /// The recorded workload
+    /// The recorded workload; `-` for standard input
     pub(crate) trace: PathBuf,
     /// The policy, or all of them
     #[arg(long, value_name = "P|all", default_value = "all", value_parser = policies())]
@@ -125,6 +125,9 @@ pub(crate) struct Bounds {
     /// End as incomplete after this many seconds, for each policy
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_seconds: Option<u64>,
+    /// End as incomplete when states take this many MiB; half of the available memory if not given
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..1 << 40))]
+    pub(crate) max_memory: Option<u64>,
     /// Threads that explore; the verdict and its counts do not depend on it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: u16,

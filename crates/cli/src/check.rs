@@ -40,6 +40,7 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
     if !options.output.json {
         print(&mut report, options, &verdicts)?;
     }
+    report.finish()?;
     Ok(ending)
 }
 
@@ -54,7 +55,23 @@ pub(crate) fn checker(cpu_model: CpuModel, memory: MemoryModel, bounds: &Bounds)
                 .max_seconds
                 .map_or(Duration::MAX, Duration::from_secs),
         )
+        .max_memory_bytes(
+            bounds
+                .max_memory
+                .map_or_else(memory_to_spare, |mebibytes| mebibytes << 20),
+        )
         .threads(usize::from(bounds.threads))
+}
+
+/// Returns how much memory states may take if nobody says: half of what is available, because tables that
+/// grow need as much again for a moment. Without a number from the system, all that is asked for.
+fn memory_to_spare() -> u64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = info
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibibytes = available.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kibibytes.map_or(u64::MAX, |kibibytes| kibibytes * 1024 / 2)
 }
 
 /// Checks one policy on one shipped program.
@@ -133,6 +150,29 @@ fn print(
             ))?;
         }
     }
+    let verdicts: Vec<&Verdict> = verdicts.iter().map(|(_, verdict)| verdict).collect();
+    print_unreached(report, &verdicts)
+}
+
+/// Says what no proof is about: outcomes of the protocol that none of them reached.
+pub(crate) fn print_unreached(report: &mut Report, verdicts: &[&Verdict]) -> anyhow::Result<()> {
+    let proved = || verdicts.iter().filter(|verdict| verdict.is_safe());
+    let Some(first) = proved().next() else {
+        return Ok(());
+    };
+    let nowhere = |what: &&String| proved().all(|verdict| verdict.unreached.contains(what));
+    let unreached: Vec<&str> = first
+        .unreached
+        .iter()
+        .filter(nowhere)
+        .map(String::as_str)
+        .collect();
+    if !unreached.is_empty() {
+        let unreached = unreached.join("; ");
+        report.line(format_args!(
+            "No proof here says anything about: {unreached}"
+        ))?;
+    }
     Ok(())
 }
 
@@ -180,6 +220,7 @@ pub(crate) struct VerdictRecord {
     memory: &'static str,
     store_buffer_depth: u8,
     storage: &'static str,
+    reduction: &'static str,
     verdict: &'static str,
     property: Option<&'static str>,
     why_incomplete: Option<String>,
@@ -233,6 +274,10 @@ impl VerdictRecord {
             storage: match verdict.storage {
                 Storage::FullStates => "full-states",
                 Storage::Fingerprints => "fingerprints",
+            },
+            reduction: match verdict.reduction {
+                Reduction::CollapseLocal => "collapse-local",
+                Reduction::None => "none",
             },
             verdict: verdict.name(),
             property: property.map(Property::name),

@@ -7,7 +7,7 @@ use lazytlb_price::{Cheapest, Costs, Replayed, cheapest, price};
 use serde::Serialize;
 
 use crate::arguments::Decide;
-use crate::check::{self, VerdictRecord, checker, memory, outcome};
+use crate::check::{self, VerdictRecord, checker, memory, outcome, print_unreached};
 use crate::price::{PriceRecord, describe, megacycles, sentence, what_decides};
 use crate::report::{Ending, Report, grouped, table};
 use crate::workload;
@@ -64,6 +64,7 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
         }
         footnotes(&mut report, options, &rows)?;
     }
+    report.finish()?;
     let incomplete = |row: &Row| matches!(row.verdict.finding, Finding::Incomplete { .. });
     Ok(if rows.iter().any(incomplete) {
         Ending::Incomplete
@@ -150,7 +151,8 @@ fn footnotes(report: &mut Report, options: &Decide, rows: &[Row<'_>]) -> anyhow:
             Finding::Safe => {}
         }
     }
-    Ok(())
+    let verdicts: Vec<&Verdict> = rows.iter().map(|row| &row.verdict).collect();
+    print_unreached(report, &verdicts)
 }
 
 /// A row as JSON.

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Ok(ending) => ending.exit_code(),
         Err(error) if report::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", report::told(&error));
             ExitCode::from(report::EXIT_BAD_INPUT)
         }
     }

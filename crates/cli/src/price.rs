@@ -18,6 +18,7 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
         for replayed in &workload.replayed {
             report.json(&PriceRecord::new(replayed, workload.summary.events, &costs))?;
         }
+        report.finish()?;
         return Ok(Ending::Good);
     }
     report.line(describe(&workload))?;
@@ -78,6 +79,7 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
             report.line(line)?;
         }
     }
+    report.finish()?;
     Ok(Ending::Good)
 }
 

@@ -1,12 +1,15 @@
 //! What the program prints, where, and how it ends.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
+use tempfile::NamedTempFile;
 
 use crate::arguments::Output;
 
@@ -33,38 +36,94 @@ impl Ending {
     }
 }
 
-/// Where the result goes: standard output or a file, opened before the work begins.
+/// Where the result goes: standard output, or a file that is replaced only by a whole result.
 pub(crate) struct Report {
-    to: Box<dyn Write>,
+    to: Destination,
     name: String,
+    /// Whoever read our output went away. That is no error; but the work goes on, for the exit code.
+    reader_left: bool,
+}
+
+enum Destination {
+    Stdout(io::StdoutLock<'static>),
+    /// A device or a pipe, written to as it is.
+    Special(File),
+    /// A file that takes the place of the one named when the result is whole.
+    Replacement(NamedTempFile, PathBuf),
 }
 
 impl Report {
+    /// Opens the destination before the work begins, so that one that cannot be written is refused at once.
     pub(crate) fn open(output: &Output) -> anyhow::Result<Report> {
         let Some(path) = &output.output else {
+            let to = Destination::Stdout(io::stdout().lock());
             return Ok(Report {
-                to: Box::new(io::stdout().lock()),
-                name: "output".to_owned(),
+                to,
+                name: "standard output".to_owned(),
+                reader_left: false,
             });
         };
         let name = path.display().to_string();
-        let file = File::create(path).with_context(|| {
+        let to = destination(path).with_context(|| {
             format!("{name} cannot be written: choose another --output, or leave it out")
         })?;
         Ok(Report {
-            to: Box::new(BufWriter::new(file)),
+            to,
             name,
+            reader_left: false,
         })
     }
 
     pub(crate) fn line(&mut self, line: impl std::fmt::Display) -> anyhow::Result<()> {
-        let written = writeln!(self.to, "{line}").and_then(|()| self.to.flush());
-        written.with_context(|| format!("writing {}", self.name))
+        if self.reader_left {
+            return Ok(());
+        }
+        let to: &mut dyn Write = match &mut self.to {
+            Destination::Stdout(stdout) => stdout,
+            Destination::Special(file) => file,
+            Destination::Replacement(file, _) => file,
+        };
+        match writeln!(to, "{line}").and_then(|()| to.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.reader_left = true,
+            written => written.with_context(|| format!("writing {}", self.name))?,
+        }
+        Ok(())
     }
 
     pub(crate) fn json(&mut self, object: &impl Serialize) -> anyhow::Result<()> {
         let text = serde_json::to_string(object).context("making JSON of the result")?;
         self.line(text)
+    }
+
+    /// Puts the whole result where it belongs. Without this call, a file keeps what it held.
+    pub(crate) fn finish(self) -> anyhow::Result<()> {
+        if let Destination::Replacement(file, path) = self.to {
+            file.persist(path)
+                .with_context(|| format!("writing {}", self.name))?;
+        }
+        Ok(())
+    }
+}
+
+fn destination(path: &Path) -> io::Result<Destination> {
+    match path.metadata() {
+        Ok(known) if !known.is_file() => Ok(Destination::Special(
+            OpenOptions::new().write(true).open(path)?,
+        )),
+        Ok(known) if known.permissions().readonly() => {
+            Err(io::Error::from(io::ErrorKind::PermissionDenied))
+        }
+        _ => {
+            let parent = path
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
+            let mut builder = tempfile::Builder::new();
+            // As any program's output: the umask takes away what the user does not want.
+            let permissions = Permissions::from_mode(0o666);
+            let builder = builder.prefix(".lazytlb-").permissions(permissions);
+            let file = builder.tempfile_in(parent.unwrap_or(Path::new(".")))?;
+            Ok(Destination::Replacement(file, path.to_owned()))
+        }
     }
 }
 
@@ -74,6 +133,19 @@ pub(crate) fn print(text: &str) -> anyhow::Result<Ending> {
         .write_all(text.as_bytes())
         .context("writing output")?;
     Ok(Ending::Good)
+}
+
+/// Tells an error with its causes, each once: some errors repeat their cause in their own words.
+pub(crate) fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if told.is_empty() {
+            told = cause;
+        } else if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 /// Says whether the reader of our output went away, which is no error.

@@ -34,6 +34,15 @@ pub(crate) fn replay(
     quirks: Quirks,
 ) -> anyhow::Result<Workload> {
     match trace {
+        Some(path) if path == Path::new("-") => {
+            let name = "standard input";
+            read(
+                TraceReader::new(std::io::stdin().lock(), name)?,
+                name.to_owned(),
+                policies,
+                quirks,
+            )
+        }
         Some(path) => read(
             TraceReader::open(path)?,
             path.display().to_string(),

@@ -230,3 +230,69 @@ fn help_and_completions_are_there() {
         assert!(run.stdout.contains("lazytlb"));
     }
 }
+
+#[test]
+fn a_failing_run_leaves_a_former_output_as_it_was() {
+    let files = Files::new();
+    let (good, bad) = (
+        files.write("good.txt", "a former result"),
+        files.write("bad.txt", "nonsense"),
+    );
+    let run = lazytlb(&[
+        "price",
+        bad.to_str().unwrap(),
+        "--output",
+        good.to_str().unwrap(),
+    ]);
+    assert_eq!(run.exit_code, 2);
+    assert_eq!(fs::read_to_string(&good).unwrap(), "a former result");
+
+    // Even onto the recording itself: it is replaced by the whole result, or not at all.
+    let trace = files.write("trace.txt", &files.text);
+    let name = trace.to_str().unwrap();
+    let run = lazytlb(&["price", name, "--output", name, "--json"]);
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    assert!(
+        fs::read_to_string(&trace)
+            .unwrap()
+            .starts_with("{\"policy\"")
+    );
+}
+
+#[test]
+fn a_directory_is_no_trace_and_the_reason_is_told_once() {
+    let files = Files::new();
+    let error = refused(files.dir.path());
+    assert_eq!(error.matches("os error").count(), 1, "{error}");
+    let error = refused(&files.dir.path().join("nowhere.txt"));
+    assert_eq!(error.matches("os error").count(), 1, "{error}");
+}
+
+#[test]
+fn a_reader_that_goes_away_does_not_change_the_verdict() {
+    use std::process::{Command, Stdio};
+
+    for (policy, exit_code) in [("defer", 1), ("ipi", 0)] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_lazytlb"))
+            .args(["check", "--program", "smoke", "--policy", policy])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(exit_code), "{policy}");
+    }
+}
+
+#[test]
+fn a_trace_may_come_from_standard_input() {
+    use std::process::{Command, Stdio};
+
+    let files = Files::new();
+    let trace = fs::File::open(files.write("trace.txt", &files.text)).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_lazytlb"))
+        .args(["price", "-", "--policy", "ipi", "--json"])
+        .stdin(Stdio::from(trace))
+        .output()
+        .unwrap();
+    assert!(output.status.success() && output.stdout.starts_with(b"{\"policy\":\"ipi\""));
+}

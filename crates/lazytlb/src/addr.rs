@@ -114,8 +114,8 @@ impl FlushRange {
         })
     }
 
-    /// Packs the range into one word of a shootdown request. A range of 4096 pages and more widens
-    /// to everything, which any ceiling does to it anyhow.
+    /// Packs the range into one word of a shootdown request. A range of 4096 pages and more, which
+    /// any ceiling turns into a full flush anyhow, and one of none, widen to everything.
     pub fn pack(self) -> u64 {
         match self {
             FlushRange::Pages(range) if (1..PACKED_PAGES_LIMIT).contains(&range.len_pages) => {

@@ -88,8 +88,9 @@ impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
     /// Flushes `range` of the space `mm` on every CPU that may use it.
     ///
     /// The page-table changes must be written before. When it returns, no CPU uses a translation that
-    /// they removed; with [`Tables::Freed`], no CPU can walk a table that they unhooked, except under
-    /// [`crate::Policy::Defer`]. [`Tlb::gather`] is the safer way to free.
+    /// they removed; with [`Tables::Freed`], no CPU can walk a table that they unhooked, except lazy ones under
+    /// [`crate::Policy::Defer`] and, where no erratum is detected, [`crate::Policy::DeferUnlessQuirk`].
+    /// [`Tlb::gather`] is the safer way to free.
     ///
     /// Cost: one locked instruction, one load and one locked instruction a target, one IPI to all
     /// targets, and a wait until each has acknowledged.
@@ -139,7 +140,7 @@ impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
     /// Serves every request that waits for this CPU: the body of the flush interrupt's handler.
     ///
     /// Cost: a locked instruction for each word of CPUs, one for each request, and at most one CR3
-    /// load or [`Tlb::single_page_ceiling`] INVLPGs for each.
+    /// load or [`Tlb::single_page_ceiling`] INVLPGs for each; one more where a lazy CPU leaves the space.
     ///
     /// # Panics
     /// If interrupts are enabled: it shares this CPU's words with the code that it interrupts.

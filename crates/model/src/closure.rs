@@ -6,9 +6,10 @@
 use lazytlb::{Entry, FlushRange, VirtAddr};
 
 use crate::cpu_model::InvlpgReach;
-use crate::machine::{Machine, Stop, is_pending, is_pending_of};
+use crate::machine::{Machine, Stop};
 use crate::state::{Buffered, CacheSet, FrameUse, State, USER_MEMORY, members};
 use crate::translation::{LEVELS, Translation, frame_number, index_of, index_shift};
+use crate::versions::{is_pending, is_pending_of};
 use crate::violation::{Property, Violation};
 
 /// A table that a walk reads: where it is, what it translates, and how the walk got there.
@@ -23,35 +24,53 @@ struct TableRead {
     through: Option<Translation>,
 }
 
-impl Machine {
-    /// Adds to a CPU's sets whatever a walk could produce now, from CR3 and from every entry that is
-    /// cached already. Called after each change of what the walks read or start from.
-    pub(crate) fn close(&self, state: &mut State, cpu: usize) -> Result<(), Stop> {
-        let root = TableRead {
-            frame: self.layout.cr3(state, cpu),
-            level: self.levels,
+impl TableRead {
+    /// The root of a space, which every walk of the whole way reads first.
+    fn root(frame: u8) -> TableRead {
+        TableRead {
+            frame,
+            level: LEVELS as u8,
             start: VirtAddr(0),
             writable: true,
             read: [0; LEVELS],
             set: CacheSet::Cached,
             through: None,
-        };
-        self.fill_from(state, cpu, root)?;
+        }
+    }
+
+    /// The table that a cached entry leads to.
+    fn below(entry: Translation, set: CacheSet) -> TableRead {
+        let Translation {
+            level,
+            start,
+            frame,
+            writable,
+            read,
+            ..
+        } = entry;
+        TableRead {
+            frame,
+            level,
+            start,
+            writable,
+            read,
+            set,
+            through: Some(entry),
+        }
+    }
+}
+
+impl Machine {
+    /// Adds to a CPU's sets whatever a walk could produce now, from CR3 and from every entry that is
+    /// cached already. Called after each change of what the walks read or start from.
+    pub(crate) fn close(&self, state: &mut State, cpu: usize) -> Result<(), Stop> {
+        self.fill_from(state, cpu, TableRead::root(self.layout.cr3(state, cpu)))?;
         let mut walked = [0; 2];
         while let Some((set, number)) = self.not_walked(state, cpu, walked) {
             walked[set as usize] |= 1 << number;
             let entry = self.translations.get(number);
             if entry.level > 0 {
-                let table = TableRead {
-                    frame: entry.frame,
-                    level: entry.level,
-                    start: entry.start,
-                    writable: entry.writable,
-                    read: entry.read,
-                    set,
-                    through: Some(entry),
-                };
-                self.fill_from(state, cpu, table)?;
+                self.fill_from(state, cpu, TableRead::below(entry, set))?;
             }
         }
         Ok(())
@@ -288,15 +307,7 @@ impl Machine {
     /// Returns what a walk of memory alone can find in a space.
     fn in_memory_of_space(&self, state: &State, root: u8) -> Result<u64, Stop> {
         let mut found = 0;
-        let mut tables = vec![TableRead {
-            frame: root,
-            level: self.levels,
-            start: VirtAddr(0),
-            writable: true,
-            read: [0; LEVELS],
-            set: CacheSet::Cached,
-            through: None,
-        }];
+        let mut tables = vec![TableRead::root(root)];
         while let Some(table) = tables.pop() {
             for (number, (_, index)) in self
                 .entries
@@ -309,16 +320,7 @@ impl Machine {
                 };
                 found |= 1 << self.translations.number(entry)?;
                 if entry.level > 0 {
-                    let (frame, level, start) = (entry.frame, entry.level, entry.start);
-                    let (writable, read) = (entry.writable, entry.read);
-                    tables.push(TableRead {
-                        frame,
-                        level,
-                        start,
-                        writable,
-                        read,
-                        ..table
-                    });
+                    tables.push(TableRead::below(entry, CacheSet::Cached));
                 }
             }
         }

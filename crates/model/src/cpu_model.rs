@@ -14,7 +14,7 @@ pub enum InvlpgReach {
 /// What a walk that leaves DRAM ends in (H32).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum WalkOutsideDram {
-    /// The load returns something or other.
+    /// The load returns something or other. No model promises it yet.
     ReturnsGarbage,
     /// A northbridge protocol error: the machine check of 2017.
     MachineCheck,
@@ -42,7 +42,7 @@ impl CpuModel {
         name: "weakest",
         about: "everything the manuals allow at once; reports no errata",
         invlpg: InvlpgReach::LeadingToAddress,
-        walk_outside_dram: WalkOutsideDram::ReturnsGarbage,
+        walk_outside_dram: WalkOutsideDram::MachineCheck,
         quirks: Quirks {
             erratum_383: false,
             walks_assume_dram: false,

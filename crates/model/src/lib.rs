@@ -16,6 +16,8 @@
 //! | [`machine`] | the steps: a CPU's call, a store that drains |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
 //! | [`closure`](mod@closure) | what may be cached: fills, invalidations, taints |
+//! | `versions` | which store a page-table entry comes from |
+//! | `touch` | user code that touches memory |
 //! | [`translation`] | cached entries and page-table entries, numbered as they turn up |
 //! | [`violation`] | the properties |
 //!
@@ -31,7 +33,9 @@ pub mod cpu_model;
 pub mod locality;
 pub mod machine;
 pub mod state;
+mod touch;
 pub mod translation;
+mod versions;
 pub mod violation;
 mod writers;
 

@@ -1,11 +1,12 @@
 //! The machine: what each call does to a state.
 
-use lazytlb::{Access, Cr3Load, Entry, FrameKind, PhysAddr, VirtAddr};
+use lazytlb::{Cr3Load, Entry, FrameKind, PhysAddr};
 
 use crate::call::{AtomicCell, Call, LocalCell, Rmw};
 use crate::cpu_model::CpuModel;
-use crate::state::{Buffered, CacheSet, FrameUse, Layout, State, USER_MEMORY, members};
+use crate::state::{Buffered, FrameUse, Layout, State, USER_MEMORY, members};
 use crate::translation::{LEVELS, Limit, Numbering, Translation, Values, frame_number};
+use crate::versions::{FIRST_PENDING, is_pending};
 use crate::violation::{Property, Violation};
 use crate::writers::{Who, Write, Writers};
 
@@ -82,7 +83,7 @@ impl Outcome {
         }
     }
 
-    const NOTHING: Outcome = Outcome::Done {
+    pub(crate) const NOTHING: Outcome = Outcome::Done {
         answer: 0,
         more: false,
     };
@@ -114,7 +115,7 @@ pub struct Machine {
     pub(crate) entries: Numbering<(u8, u16)>,
     pub(crate) values: Values,
     pub(crate) writers: Writers,
-    memory: MemoryModel,
+    pub(crate) memory: MemoryModel,
     frames: u8,
     initial: Vec<u8>,
 }
@@ -409,16 +410,6 @@ impl Machine {
         Ok(Outcome::NOTHING)
     }
 
-    /// Returns a version that no other store in the CPU's buffer has, for one to a page-table entry.
-    fn pending_version(&self, state: &State, cpu: usize) -> u8 {
-        let pending = self
-            .layout
-            .buffered(state, cpu)
-            .filter(|store| is_pending(store.version));
-        let newest = pending.map(|store| store.version).max();
-        newest.map_or(first_pending(cpu), |newest| newest + 1)
-    }
-
     /// Makes a store visible to everyone. A page-table entry gets its next version, and what this CPU has
     /// read from the store before is known by that from now on.
     fn write(&self, state: &mut State, cpu: usize, store: Buffered) -> Result<(), Stop> {
@@ -448,60 +439,6 @@ impl Machine {
         }
         self.close_readers_of(state, table)?;
         self.forget_revoked(state, cpu);
-        Ok(())
-    }
-
-    /// Renumbers the versions in a CPU's buffer from the first on, after the oldest has drained: they never
-    /// run out, and equal states stay equal bytes.
-    fn move_up_pending(&self, state: &mut State, cpu: usize) -> Result<(), Limit> {
-        for slot in 0..self.layout.buffered_len(state, cpu) {
-            let store = self.layout.buffered(state, cpu).nth(slot);
-            let Some(store) = store.filter(|store| is_pending(store.version)) else {
-                continue;
-            };
-            let version = store.version - 1;
-            self.rename_version(state, cpu, store.version, version)?;
-            self.layout
-                .put_buffered(state, cpu, slot, Buffered { version, ..store });
-        }
-        Ok(())
-    }
-
-    /// Gives the entries that a CPU has read from a store in its own buffer the version that the store has
-    /// got in memory.
-    fn rename_version(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        pending: u8,
-        version: u8,
-    ) -> Result<(), Limit> {
-        let renamed = |number: usize| {
-            let mut entry = self.translations.get(number);
-            if !entry.read.contains(&pending) {
-                return Ok(number);
-            }
-            entry.read = entry
-                .read
-                .map(|read| if read == pending { version } else { read });
-            self.translations.number(entry)
-        };
-        for set in CacheSet::ALL {
-            let mut members_after = 0;
-            for number in members(self.layout.set(state, cpu, set)) {
-                members_after |= 1 << renamed(number)?;
-            }
-            self.layout.put_set(state, cpu, set, members_after);
-        }
-        for slot in 0..self.layout.buffered_len(state, cpu) {
-            let store = self.layout.buffered(state, cpu).nth(slot);
-            let Some(store) = store.filter(|store| store.location == USER_MEMORY) else {
-                continue;
-            };
-            let value = renamed(usize::from(store.value))? as u8;
-            self.layout
-                .put_buffered(state, cpu, slot, Buffered { value, ..store });
-        }
         Ok(())
     }
 
@@ -536,62 +473,6 @@ impl Machine {
         }
     }
 
-    /// Touches an address: every matching entry may be the one that is used (H5, H7).
-    fn touch(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        addr: VirtAddr,
-        access: Access,
-        choice: usize,
-    ) -> Result<Outcome, Stop> {
-        // In the order of what they are, not of their numbers: those depend on what a search met before.
-        let matching = |set| {
-            let mut entries: Vec<(Translation, usize)> = members(self.layout.set(state, cpu, set))
-                .map(|number| (self.translations.get(number), number))
-                .filter(|(entry, _)| {
-                    let allowed = access == Access::Load || entry.writable;
-                    entry.level == 0 && entry.covers(addr) && allowed
-                })
-                .collect();
-            entries.sort_unstable();
-            entries
-        };
-        if let Some(&(entry, _)) = matching(CacheSet::Tainted).first() {
-            return Err(Stop::Violation(Violation {
-                property: Property::StaleUse,
-                cpu: Some(cpu as u8),
-                frame: Some(entry.frame),
-                through: Some(entry),
-                what: format!(
-                    "CPU {cpu} uses its {entry}, which a flush that has returned should have removed"
-                ),
-            }));
-        }
-        let MemoryModel::Tso { buffer_depth } = self.memory else {
-            return Ok(Outcome::NOTHING);
-        };
-        if access == Access::Load {
-            return Ok(Outcome::NOTHING);
-        }
-        let mut usable = matching(CacheSet::Cached).into_iter().skip(choice);
-        // Without an entry the store faults, and has no effect.
-        let Some((_, used)) = usable.next() else {
-            return Ok(Outcome::NOTHING);
-        };
-        let more = usable.next().is_some();
-        if self.layout.buffered_len(state, cpu) == usize::from(buffer_depth) {
-            return Ok(Outcome::Blocked);
-        }
-        let store = Buffered {
-            location: USER_MEMORY,
-            value: used as u8,
-            version: 0,
-        };
-        self.layout.push_buffered(state, cpu, store);
-        Ok(Outcome::Done { answer: 0, more })
-    }
-
     fn own_location(&self, cpu: usize, cell: LocalCell) -> Result<usize, Stop> {
         if usize::from(cell.owner) != cpu {
             let what = format!("accessed a private word of CPU {}", cell.owner);
@@ -624,25 +505,6 @@ impl Machine {
             what: format!("CPU {cpu} {what}"),
         })
     }
-}
-
-/// Versions of stores that are in memory count up from 1. From here on they are of stores in a buffer: a
-/// range for each CPU, so that they are told apart.
-const FIRST_PENDING: u8 = 128;
-
-fn first_pending(cpu: usize) -> u8 {
-    FIRST_PENDING + (cpu as u8) * (128 / MOST_CPUS as u8)
-}
-
-/// Says whether a version is of a store that still waits in a buffer.
-pub(crate) fn is_pending(version: u8) -> bool {
-    version >= FIRST_PENDING
-}
-
-/// Says whether a version is of a store that still waits in this CPU's buffer.
-pub(crate) fn is_pending_of(version: u8, cpu: usize) -> bool {
-    let first = first_pending(cpu);
-    (first..=first + (128 / MOST_CPUS as u8 - 1)).contains(&version)
 }
 
 fn frame_use_of(kind: FrameKind) -> FrameUse {

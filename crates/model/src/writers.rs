@@ -140,14 +140,14 @@ impl Writers {
 /// Assumes, for whoever is `bit`, that none but `own` is or will be in `writes`, unless one is known to be.
 #[inline]
 fn assume(assumptions: &AtomicU16, writes: &AtomicU16, bit: u16, own: u16) -> bool {
-    if writes.load(ORDER) & !own != 0 {
-        return false;
-    }
     if assumptions.load(ORDER) & bit == 0 {
+        if writes.load(ORDER) & !own != 0 {
+            return false;
+        }
         assumptions.fetch_or(bit, ORDER);
-        return writes.load(ORDER) & !own == 0;
     }
-    true
+    // Also where another thread has noted it: that one may be about to find a writer.
+    writes.load(ORDER) & !own == 0
 }
 
 #[cfg(test)]

@@ -143,7 +143,8 @@ impl Costs {
 
     /// Loads figures from a TOML file.
     ///
-    /// # Errors If the file cannot be read or is not of the form of the shipped one: [`CostsError`]
+    /// # Errors
+    /// If the file cannot be read or is not of the form of the shipped one: [`CostsError`]
     /// names the line, and what to do.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, CostsError> {
         costs_file::load(path.as_ref())
