@@ -69,6 +69,23 @@ pub(crate) fn run_quietly(workspace: &Metadata, args: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Runs `cargo` with `args`, and returns what it printed to standard output.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn output(workspace: &Metadata, args: &[&str]) -> Result<String> {
+    let shown = shown(args);
+    println!("    {shown}");
+    let output = command(workspace, args)
+        .output()
+        .with_context(|| format!("cannot start `{shown}`; is cargo installed?"))?;
+    if !output.status.success() {
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        bail!("`{shown}` failed ({})", output.status);
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("`{shown}` printed no UTF-8"))
+}
+
 /// Prepares a call of cargo in the workspace's root.
 fn command(workspace: &Metadata, args: &[&str]) -> Command {
     let mut command = Command::new(program());

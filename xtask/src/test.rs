@@ -20,7 +20,7 @@ struct Step {
 }
 
 /// The steps, cheapest first, so that a slip is reported before anything long is built.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step {
         name: "fmt",
         shows: "every file is formatted",
@@ -52,10 +52,25 @@ const STEPS: [Step; 7] = [
         run: no_std,
     },
     Step {
+        name: "peers",
+        shows: "the Stateright peer is formatted, has no warnings, and comes to the known verdicts",
+        run: peers,
+    },
+    Step {
         name: "demo",
         shows: "`lazytlb decide` comes to its answer",
         run: demo,
     },
+];
+
+/// The peer model for Stateright, a workspace of its own.
+const PEER_MANIFEST: &str = "benches/peers/stateright/Cargo.toml";
+/// What it must come to, as the checker does.
+const PEER_VERDICTS: [(&str, &str); 4] = [
+    ("ipi", "safe"),
+    ("ipi-on-table-free", "safe"),
+    ("init-mm", "safe"),
+    ("defer", "violation"),
 ];
 
 /// The manifest of the freestanding program, from the workspace's root.
@@ -232,6 +247,44 @@ fn no_std(workspace: &Metadata) -> Result<()> {
 /// Names the freestanding program's build directory, inside that of the workspace.
 fn no_std_target(workspace: &Metadata) -> String {
     workspace.target_directory.join("no-std-use").to_string()
+}
+
+/// Checks the peer that needs nothing but cargo: SPIN's is checked by `cargo xtask bench`.
+fn peers(workspace: &Metadata) -> Result<()> {
+    let manifest = ["--manifest-path", PEER_MANIFEST];
+    let target = workspace.target_directory.join("peers");
+    let target = ["--target-dir", target.as_str()];
+    cargo::run(workspace, &["fmt", manifest[0], manifest[1], "--check"])?;
+    let clippy = [
+        "clippy",
+        manifest[0],
+        manifest[1],
+        target[0],
+        target[1],
+        "--all-targets",
+    ];
+    cargo::run(
+        workspace,
+        &[&clippy[..], &["--", "-D", "warnings"]].concat(),
+    )?;
+    let run = [
+        "run",
+        "--release",
+        "--quiet",
+        manifest[0],
+        manifest[1],
+        target[0],
+        target[1],
+        "--",
+    ];
+    for (policy, verdict) in PEER_VERDICTS {
+        let arguments = ["--policy", policy, "--variant", "best"];
+        let printed = cargo::output(workspace, &[&run[..], &arguments].concat())?;
+        if !printed.contains(&format!("\"verdict\":\"{verdict}\"")) {
+            bail!("the peer does not find `{policy}` {verdict}: {printed}");
+        }
+    }
+    Ok(())
 }
 
 /// Runs the command that the README begins with; `lazytlb-cli` is the default member.

@@ -30,9 +30,9 @@
 //!
 //! # What a proof covers
 //! The program's operations, the model's rules, the bounds in the verdict (depth of store buffers,
-//! frames, CPUs), and the notes that were reached. Local steps are collapsed: a call on a private word
-//! with interrupts off commutes with every step of other CPUs. The privacy is checked on each access.
-//! All cases and their arguments: [`lazytlb_model::locality`].
+//! frames, CPUs), and the notes that were reached. Steps that no other CPU can observe are merged with the
+//! step before them, as [`lazytlb_model::locality`] argues case by case; disabling interrupts is merged with
+//! the step after it (`step`). What this assumes is checked at run time, and [`Reduction::None`] does without.
 #![forbid(unsafe_code)]
 
 mod automaton;

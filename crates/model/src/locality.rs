@@ -7,7 +7,7 @@
 //! * A private word, with interrupts off: nobody else accesses it (checked on each access), and this CPU's
 //!   own handler cannot come in between.
 //! * Loading an atomic that no *other* CPU ever writes, with interrupts off: likewise. Who writes what is
-//!   learnt while exploring ([`crate::writers`]); if a writer turns up late, the search starts again.
+//!   learnt while exploring (`writers.rs`); if a writer turns up late, the search starts again.
 //! * Waiting until an atomic is 0, once it is: if other CPUs and this one's own handler only ever clear bits
 //!   in it, it stays so, and whoever waits does not write it. A pending interrupt is as deliverable after.
 //! * Restoring interrupts: it only adds behaviour, all of which the state after it has.
