@@ -40,7 +40,7 @@ mod protocols {
 }
 
 use lazytlb::Policy;
-use lazytlb_check::{Checker, Program, Protocol, ShippedProgram, Verdict};
+use lazytlb_check::{Checker, Program, Protocol, Reduction, ShippedProgram, Verdict};
 use lazytlb_model::{CpuModel, MemoryModel, Property};
 
 /// A protocol that differs from the real one in one line, and where that shows.
@@ -129,7 +129,15 @@ impl Mutant {
     /// # Panics
     /// If there is no such program, or if the checker cannot give a verdict.
     pub fn check(&self, scenario: Scenario<'_>) -> Verdict {
-        check(self.build, scenario)
+        check(self.build, scenario, Reduction::CollapseLocal)
+    }
+
+    /// Checks it with every seam call as a step of its own.
+    ///
+    /// # Panics
+    /// As [`Mutant::check`].
+    pub fn check_every_step(&self, scenario: Scenario<'_>) -> Verdict {
+        check(self.build, scenario, Reduction::None)
     }
 }
 
@@ -138,7 +146,11 @@ impl Mutant {
 /// # Panics
 /// As [`Mutant::check`].
 pub fn check_unmutated(scenario: Scenario<'_>) -> Verdict {
-    check(build::<protocols::unmutated::Adapted>, scenario)
+    check(
+        build::<protocols::unmutated::Adapted>,
+        scenario,
+        Reduction::CollapseLocal,
+    )
 }
 
 /// Checks the real protocol.
@@ -146,7 +158,11 @@ pub fn check_unmutated(scenario: Scenario<'_>) -> Verdict {
 /// # Panics
 /// As [`Mutant::check`].
 pub fn check_real(scenario: Scenario<'_>) -> Verdict {
-    check(build::<lazytlb_check::LazyTlb>, scenario)
+    check(
+        build::<lazytlb_check::LazyTlb>,
+        scenario,
+        Reduction::CollapseLocal,
+    )
 }
 
 /// Makes a shipped program for a protocol; `None` if there is no such name.
@@ -154,7 +170,11 @@ fn build<P: Protocol>(name: &str, policy: Policy) -> Option<Program> {
     Some(ShippedProgram::<P>::by_name(name)?.build(policy))
 }
 
-fn check(build: fn(&str, Policy) -> Option<Program>, scenario: Scenario<'_>) -> Verdict {
+fn check(
+    build: fn(&str, Policy) -> Option<Program>,
+    scenario: Scenario<'_>,
+    reduction: Reduction,
+) -> Verdict {
     let Scenario {
         program,
         policy,
@@ -166,5 +186,6 @@ fn check(build: fn(&str, Policy) -> Option<Program>, scenario: Scenario<'_>) -> 
     Checker::new()
         .memory(memory)
         .cpu_model(cpu_model)
+        .reduction(reduction)
         .check(&program)
 }

@@ -101,6 +101,31 @@ fn the_unmutated_copy_has_the_state_counts_of_the_real_protocol() {
     }
 }
 
+/// What merging steps must not hide is what real code does with the answers it gets: these are the bugs to
+/// try it on. Where one violates several properties, which is met first depends on how steps count.
+#[test]
+fn no_seeded_bug_is_hidden_or_invented_by_merging_steps() {
+    let check = |mutants: &[Mutant]| {
+        for mutant in mutants {
+            let scenario = mutant.scenario(MemoryModel::Sc);
+            let verdict = mutant.check_every_step(scenario);
+            let is_bug = mutant.expected(MemoryModel::Sc).is_some();
+            let command = command(mutant.name, scenario);
+            assert_ne!(verdict.name(), "incomplete", "{command}");
+            assert_eq!(
+                verdict.violation().is_some(),
+                is_bug,
+                "without merging:\n{command}"
+            );
+        }
+    };
+    std::thread::scope(|scope| {
+        for part in MUTANTS.chunks(MUTANTS.len().div_ceil(2)) {
+            scope.spawn(move || check(part));
+        }
+    });
+}
+
 #[test]
 fn every_mutant_has_a_name_of_its_own() {
     let names: BTreeSet<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
