@@ -56,20 +56,10 @@ pub(crate) fn run_with_env(
 /// # Errors
 /// As [`run`].
 pub(crate) fn run_quietly(workspace: &Metadata, args: &[&str]) -> Result<()> {
-    let shown = shown(args);
-    println!("    {shown}");
-    let output = command(workspace, args)
-        .output()
-        .with_context(|| format!("cannot start `{shown}`; is cargo installed?"))?;
-    if !output.status.success() {
-        print!("{}", String::from_utf8_lossy(&output.stdout));
-        eprint!("{}", String::from_utf8_lossy(&output.stderr));
-        bail!("`{shown}` failed ({})", output.status);
-    }
-    Ok(())
+    output(workspace, args).map(|_| ())
 }
 
-/// Runs `cargo` with `args`, and returns what it printed to standard output.
+/// Runs `cargo` as [`run_quietly`] does, and returns what it printed to standard output.
 ///
 /// # Errors
 /// As [`run`].
@@ -79,11 +69,13 @@ pub(crate) fn output(workspace: &Metadata, args: &[&str]) -> Result<String> {
     let output = command(workspace, args)
         .output()
         .with_context(|| format!("cannot start `{shown}`; is cargo installed?"))?;
+    let printed = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
+        print!("{printed}");
         eprint!("{}", String::from_utf8_lossy(&output.stderr));
         bail!("`{shown}` failed ({})", output.status);
     }
-    String::from_utf8(output.stdout).with_context(|| format!("`{shown}` printed no UTF-8"))
+    Ok(printed.into_owned())
 }
 
 /// Prepares a call of cargo in the workspace's root.

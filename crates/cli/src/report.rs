@@ -48,8 +48,9 @@ enum Destination {
     Stdout(io::StdoutLock<'static>),
     /// A device or a pipe, written to as it is.
     Special(File),
-    /// A file that takes the place of the one named when the result is whole.
-    Replacement(NamedTempFile, PathBuf),
+    /// A file that is replaced when the result is whole; until then the result is kept in memory, so that
+    /// a run that is interrupted leaves nothing behind.
+    Replacement(Vec<u8>, PathBuf),
 }
 
 impl Report {
@@ -81,7 +82,7 @@ impl Report {
         let to: &mut dyn Write = match &mut self.to {
             Destination::Stdout(stdout) => stdout,
             Destination::Special(file) => file,
-            Destination::Replacement(file, _) => file,
+            Destination::Replacement(result, _) => result,
         };
         match writeln!(to, "{line}").and_then(|()| to.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.reader_left = true,
@@ -97,9 +98,12 @@ impl Report {
 
     /// Puts the whole result where it belongs. Without this call, a file keeps what it held.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
-        if let Destination::Replacement(file, path) = self.to {
-            file.persist(path)
-                .with_context(|| format!("writing {}", self.name))?;
+        if let Destination::Replacement(result, path) = self.to {
+            let replaced = beside(&path).and_then(|mut file| {
+                file.write_all(&result)?;
+                file.persist(&path).map_err(io::Error::from)
+            });
+            replaced.with_context(|| format!("writing {}", self.name))?;
         }
         Ok(())
     }
@@ -114,17 +118,24 @@ fn destination(path: &Path) -> io::Result<Destination> {
             Err(io::Error::from(io::ErrorKind::PermissionDenied))
         }
         _ => {
-            let parent = path
-                .parent()
-                .filter(|parent| !parent.as_os_str().is_empty());
-            let mut builder = tempfile::Builder::new();
-            // As any program's output: the umask takes away what the user does not want.
-            let permissions = Permissions::from_mode(0o666);
-            let builder = builder.prefix(".lazytlb-").permissions(permissions);
-            let file = builder.tempfile_in(parent.unwrap_or(Path::new(".")))?;
-            Ok(Destination::Replacement(file, path.to_owned()))
+            // Only to see whether it can be done; it is gone at once.
+            drop(beside(path)?);
+            Ok(Destination::Replacement(Vec::new(), path.to_owned()))
         }
     }
+}
+
+/// Makes a temporary file in the directory of another.
+fn beside(path: &Path) -> io::Result<NamedTempFile> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    // As any program's output: the umask takes away what the user does not want.
+    let permissions = Permissions::from_mode(0o666);
+    tempfile::Builder::new()
+        .prefix(".lazytlb-")
+        .permissions(permissions)
+        .tempfile_in(parent.unwrap_or(Path::new(".")))
 }
 
 /// Prints a text as it is to standard output.
