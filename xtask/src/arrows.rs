@@ -36,6 +36,11 @@ const ALLOWED: &[Row] = &[
         external: External::TestsOnly,
     },
     Row {
+        package: "lazytlb-x86",
+        internal: &["lazytlb"],
+        external: External::Allowed,
+    },
+    Row {
         package: "lazytlb-model",
         internal: &["lazytlb"],
         external: External::Allowed,

@@ -105,7 +105,7 @@ macro_rules! protocol_of {
             fn flushing(&mut self, range: ::lazytlb::FlushRange) {
                 ::lazytlb::Memory::flush_begins(self.hw, self.root, range);
             }
-            fn flushed(&mut self) {
+            fn flushed(&mut self, _report: $($krate)+::shootdown::Flushed) {
                 ::lazytlb::Memory::flush_returned(self.hw, self.root);
             }
             fn release_page(&mut self, frame: ::lazytlb::PhysAddr) {

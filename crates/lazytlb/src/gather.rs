@@ -3,7 +3,7 @@
 use crate::addr::{FlushRange, PhysAddr, VirtAddr};
 use crate::kernel::Kernel;
 use crate::mm::MmHandle;
-use crate::shootdown::Tables;
+use crate::shootdown::{Flushed, Tables};
 use crate::tlb::Tlb;
 
 /// What an entry stood for that was just removed from a page table.
@@ -23,8 +23,10 @@ pub trait FrameSink {
     fn flushing(&mut self, range: FlushRange) {
         let _ = range;
     }
-    /// Says that the flush has returned, before the first frame is released.
-    fn flushed(&mut self) {}
+    /// Says that the flush has returned and what it did, before the first frame is released.
+    fn flushed(&mut self, report: Flushed) {
+        let _ = report;
+    }
     /// Takes a page's frame: no CPU can reach it through this space any more.
     fn release_page(&mut self, frame: PhysAddr);
     /// Takes a page table's frame: no CPU can walk it any more.
@@ -135,8 +137,8 @@ impl<K: Kernel<WORDS>, S: FrameSink, const WORDS: usize> Gather<'_, K, S, WORDS>
         };
         if let Some(range) = self.range.take() {
             self.sink.flushing(range);
-            self.tlb.flush(self.hw, self.mm, range, tables);
-            self.sink.flushed();
+            let report = self.tlb.flush(self.hw, self.mm, range, tables);
+            self.sink.flushed(report);
         }
         for what in batch {
             match *what {

@@ -34,6 +34,7 @@
 //! | [`switch`] | switching spaces, entering and leaving lazy mode |
 //! | [`shootdown`] | flushing, the request queue, the interrupt handler, retiring a space |
 //! | [`gather`] | unhook, then flush, then free |
+//! | [`sources`] | hashes of these files: that what was checked is what boots |
 //!
 //! # Example
 //! A machine with one CPU, in `examples/machine/mod.rs`, is enough to see the calls.
@@ -63,6 +64,7 @@ pub mod mm;
 pub mod per_cpu;
 pub mod policy;
 pub mod shootdown;
+pub mod sources;
 pub mod switch;
 pub mod tlb;
 

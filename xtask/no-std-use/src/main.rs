@@ -7,6 +7,7 @@
 #![no_main]
 
 mod machine;
+mod mem;
 mod runtime;
 
 use lazytlb::{

@@ -1,0 +1,86 @@
+//! Address spaces with PCIDs: CR3 loads and INVPCID, by the manuals' names.
+//!
+//! The protocol has no PCID slots yet, so nothing here is behind the seam: a kernel that enables
+//! CR4.PCIDE for its own use finds the instructions here, with the rules that they follow.
+
+use lazytlb::{Cr3Load, PhysAddr, VirtAddr};
+use x86_64::instructions::tlb::{InvPcidCommand, flush_pcid};
+use x86_64::registers::control::Cr3;
+use x86_64::structures::paging::PhysFrame;
+
+pub use x86_64::instructions::tlb::Pcid;
+
+/// CR3's bit 63: keep the cached translations of the PCID that is loaded.
+const KEEP: u64 = 1 << 63;
+
+/// Composes the value that a MOV to CR3 takes (H15).
+pub const fn cr3_value(root: PhysAddr, pcid: Pcid, load: Cr3Load) -> u64 {
+    let keep = match load {
+        Cr3Load::Flush => 0,
+        Cr3Load::Keep => KEEP,
+    };
+    root.0 | pcid.value() as u64 | keep
+}
+
+/// Loads CR3 with a root and a PCID. A serializing instruction.
+///
+/// # Safety
+/// CR4.PCIDE must be 1 (or the PCID 0 and `load` a flush), and the tables at `root` must map everything
+/// that this CPU uses. With [`Cr3Load::Keep`], what is cached under the PCID must belong to this root.
+pub unsafe fn load_cr3(root: PhysAddr, pcid: Pcid, load: Cr3Load) {
+    let frame = PhysFrame::containing_address(x86_64::PhysAddr::new_truncate(root.0));
+    // SAFETY: the caller's promise, word for word.
+    unsafe {
+        match load {
+            Cr3Load::Flush => Cr3::write_pcid(frame, pcid),
+            Cr3Load::Keep => Cr3::write_pcid_no_flush(frame, pcid),
+        }
+    }
+}
+
+/// What INVPCID invalidates (H14).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Invpcid {
+    /// Type 0: one page of one PCID, not global; of the paging-structure caches only what led there.
+    Page(Pcid, VirtAddr),
+    /// Type 1: everything of one PCID, not global, with its paging-structure caches.
+    Space(Pcid),
+    /// Type 2: everything of every PCID, global entries too.
+    AllWithGlobal,
+    /// Type 3: everything of every PCID but global entries.
+    AllButGlobal,
+}
+
+/// Invalidates with INVPCID. A serializing instruction.
+///
+/// # Safety
+/// Ring 0, and the CPU must have it ([`crate::detect::Features::invpcid`]): else #UD. A PCID other than
+/// 0 needs CR4.PCIDE = 1, and an address must be canonical: else #GP.
+pub unsafe fn invpcid(what: Invpcid) {
+    let command = match what {
+        Invpcid::Page(pcid, addr) => {
+            // SAFETY: the address goes to the instruction as it is: truncating it would invalidate
+            // another page. One that is not canonical raises #GP, which the caller excludes.
+            let addr = unsafe { x86_64::VirtAddr::new_unsafe(addr.0) };
+            InvPcidCommand::Address(addr, pcid)
+        }
+        Invpcid::Space(pcid) => InvPcidCommand::Single(pcid),
+        Invpcid::AllWithGlobal => InvPcidCommand::All,
+        Invpcid::AllButGlobal => InvPcidCommand::AllExceptGlobal,
+    };
+    // SAFETY: the caller's promise; invalidating too much is always allowed (H18).
+    unsafe { flush_pcid(command) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cr3_holds_the_root_the_pcid_and_the_keep_bit() {
+        let pcid = Pcid::new(0x123).expect("12 bits");
+        let root = PhysAddr(0x7_f000);
+        assert_eq!(cr3_value(root, pcid, Cr3Load::Flush), 0x7_f123);
+        assert_eq!(cr3_value(root, pcid, Cr3Load::Keep), 1 << 63 | 0x7_f123);
+    }
+}

@@ -1,0 +1,161 @@
+//! From the assembly to the tests: the first CPU sets the kernel up and starts the others.
+
+use core::arch::global_asm;
+use core::ffi::CStr;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use lazytlb::PhysAddr;
+use lazytlb_x86::{ApicId, CpuMsrs, Detected, LocalApic, Timer};
+use x86_64::instructions::interrupts;
+use x86_64::instructions::port::Port;
+
+use crate::console::println;
+use crate::cpu::with_apic;
+use crate::options::{self, Driver};
+use crate::outcome::{self, Outcome};
+use crate::{clock, cpu, frames, machine, trap};
+
+global_asm!(include_str!("boot.s"));
+
+unsafe extern "C" {
+    static boot_pml4: [u64; 512];
+    static trampoline: u8;
+    static trampoline_end: u8;
+}
+
+/// Where started CPUs begin: a page below 1 MiB.
+const TRAMPOLINE_PAGE: u8 = 8;
+/// Bytes of the command line that are read.
+const LONGEST_LINE: usize = 1024;
+/// Counts of the APIC's timer from tick to tick.
+static TICK_COUNTS: AtomicU32 = AtomicU32::new(0);
+/// CPUs that have arrived.
+static STARTED: AtomicU64 = AtomicU64::new(1);
+
+/// Returns the root's entry that maps the kernel: every space has a copy.
+pub fn kernel_root_entry() -> u64 {
+    // SAFETY: written before Rust runs, and never again.
+    unsafe { boot_pml4[0] }
+}
+
+/// Runs on the first CPU, with interrupts off; `info` is the boot loader's.
+#[unsafe(no_mangle)]
+extern "C" fn boot_cpu_main(info: *const u32) -> ! {
+    cpu::set_up(0);
+    // SAFETY: the boot loader's structure: flags first, the command line's address fourth after them. The line
+    // ends with a zero byte, within memory that is mapped.
+    let line = unsafe {
+        if *info & 4 != 0 {
+            core::slice::from_raw_parts(*info.add(4) as usize as *const u8, LONGEST_LINE)
+        } else {
+            &[0]
+        }
+    };
+    let line = CStr::from_bytes_until_nul(line).unwrap_or_default();
+    let line = line.to_str().unwrap_or_default();
+    println!("lazytlb testkernel: {line}");
+    if let Err(word) = options::read(line) {
+        println!("the command line's `{word}` makes no sense");
+        outcome::end(Outcome::Refused);
+    }
+    let detected = detect();
+    let x2apic = choose_apic(&detected);
+    mask_pic();
+    cpu::enable_apic(x2apic);
+    let left = clock::calibrate(
+        || with_apic!(cpu::apic(), start_timer(Timer::Counting)),
+        || with_apic!(cpu::apic(), timer_left()),
+    );
+    // Calibration took 10 ms.
+    let counts = (u32::MAX - left) / 10_000 * trap::TICK_MICROSECONDS;
+    TICK_COUNTS.store(counts.max(1), Ordering::Relaxed);
+    frames::set_up();
+    machine::set_up(detected.quirks(), PhysAddr(&raw const boot_pml4 as u64));
+    let protocol = lazytlb::sources::combined();
+    println!(
+        "protocol: {} files, hash {protocol}",
+        lazytlb::sources::SOURCES.len()
+    );
+    start_others();
+    run(0)
+}
+
+/// Runs on every other CPU; `apic_id` is its own.
+#[unsafe(no_mangle)]
+extern "C" fn other_cpu_main(apic_id: u32) -> ! {
+    let cpu = apic_id as usize;
+    cpu::set_up(cpu);
+    cpu::enable_apic(matches!(cpu::apic(), cpu::Apic::Msr(_)));
+    STARTED.fetch_add(1, Ordering::SeqCst);
+    run(cpu)
+}
+
+fn run(cpu: usize) -> ! {
+    trap::start_ticks(TICK_COUNTS.load(Ordering::Relaxed));
+    interrupts::enable();
+    crate::run(cpu)
+}
+
+fn detect() -> Detected {
+    // SAFETY: ring 0. An emulator's CPU has the registers that its CPUID claims.
+    let msrs = unsafe { CpuMsrs::new() };
+    let detected = Detected::detect(lazytlb_x86::detect::native(), &msrs);
+    println!("{detected}");
+    detected
+}
+
+/// Decides between the drivers: every CPU must use the same.
+fn choose_apic(detected: &Detected) -> bool {
+    let able = detected.features.x2apic;
+    match options::get().apic {
+        Driver::Memory => false,
+        Driver::Auto => able,
+        Driver::Msr if able => true,
+        Driver::Msr => {
+            println!("this CPU has no x2APIC");
+            outcome::end(Outcome::Refused)
+        }
+    }
+}
+
+/// Silences the old interrupt controllers.
+fn mask_pic() {
+    // SAFETY: no device interrupt is used.
+    unsafe {
+        Port::<u8>::new(0x21).write(0xff);
+        Port::<u8>::new(0xa1).write(0xff);
+    }
+}
+
+/// Starts the other CPUs, one after the other.
+fn start_others() {
+    let (from, to) = (
+        &raw const trampoline,
+        (usize::from(TRAMPOLINE_PAGE) << 12) as *mut u8,
+    );
+    // SAFETY: the page below 1 MiB is free memory; the code was assembled for it.
+    unsafe {
+        let len = (&raw const trampoline_end).offset_from_unsigned(from);
+        core::ptr::copy_nonoverlapping(from, to, len);
+    }
+    for cpu in 1..options::get().cpus {
+        let to = ApicId(cpu as u32);
+        with_apic!(cpu::apic(), send_init(to));
+        clock::wait_microseconds(10_000);
+        for _ in 0..2 {
+            with_apic!(cpu::apic(), send_startup(to, TRAMPOLINE_PAGE));
+            let patience = clock::microseconds() + 200_000;
+            while STARTED.load(Ordering::SeqCst) <= cpu as u64 && clock::microseconds() < patience {
+                core::hint::spin_loop();
+            }
+            if STARTED.load(Ordering::SeqCst) > cpu as u64 {
+                break;
+            }
+        }
+        assert!(
+            STARTED.load(Ordering::SeqCst) > cpu as u64,
+            "CPU {cpu} does not start"
+        );
+    }
+    println!("{} CPUs, {}", options::get().cpus, options::get());
+}

@@ -1,0 +1,129 @@
+//! The instructions that invalidate: after each, the new mapping must be seen.
+//!
+//! What this shows is that they are issued and encoded rightly. That an entry may survive without them,
+//! which is allowed but never sure, is not asked; nor are PCID tags, which neither emulator keeps.
+
+use core::sync::atomic::Ordering;
+
+use lazytlb::{Cr3Load, Hw, MmHandle, PhysAddr, VirtAddr};
+use lazytlb_x86::detect;
+use lazytlb_x86::pcid::{self, Invpcid, Pcid};
+use x86_64::instructions::interrupts::without_interrupts;
+use x86_64::registers::control::{Cr4, Cr4Flags};
+
+use crate::console::println;
+use crate::machine::{hw, loaded_root, tlb};
+use crate::paging::{self, Level};
+use crate::space::{BOARD, SPACES};
+use crate::{frames, outcome};
+
+/// Where the page stands that is mapped to one frame, then to the other: for the kernel only.
+const PROBE: VirtAddr = VirtAddr(BOARD + 0x1000);
+/// A leaf entry for the kernel alone, and its global bit.
+const KERNEL_PAGE: u64 = 0b11;
+const GLOBAL: u64 = 1 << 8;
+
+/// Runs the test on this CPU.
+pub fn run() {
+    let features = boot_features();
+    SPACES[0].create();
+    tlb().switch_mm(hw(), SPACES[0].handle());
+    let root = loaded_root();
+    let probes = [frames::alloc(), frames::alloc()];
+    for (value, probe) in probes.iter().enumerate() {
+        frames::word(*probe, 0).store(value as u64, Ordering::Relaxed);
+    }
+    let entry = paging::make(root, PROBE);
+    let mut current = 0;
+    let mut tested = 0;
+    let mut test = |name: &str, global: u64, invalidate: &dyn Fn()| {
+        let set = |value: usize| {
+            entry.store(probes[value].0 | KERNEL_PAGE | global, Ordering::SeqCst);
+        };
+        // Cached for sure, then changed.
+        set(current);
+        hw().invlpg(PROBE);
+        read();
+        current = 1 - current;
+        set(current);
+        without_interrupts(invalidate);
+        if read() != current as u64 {
+            outcome::violation(format_args!("after {name}, CPU 0 still read the old page"));
+        }
+        tested += 1;
+    };
+    test("INVLPG", 0, &|| hw().invlpg(PROBE));
+    test("INVLPG of a global page", GLOBAL, &|| hw().invlpg(PROBE));
+    test("MOV to CR3", 0, &|| hw().load_cr3(root, Cr3Load::Flush));
+    test("MOV to CR4 that flips PGE", GLOBAL, &flip_pge);
+    let zero = Pcid::new(0).expect("12 bits");
+    if features.invpcid {
+        // SAFETY: the CPU has it; PCID 0 is allowed in any mode.
+        let invpcid = |what| unsafe { pcid::invpcid(what) };
+        test("INVPCID of one page", 0, &|| {
+            invpcid(Invpcid::Page(zero, PROBE))
+        });
+        test("INVPCID of one PCID", 0, &|| invpcid(Invpcid::Space(zero)));
+        test("INVPCID of all", GLOBAL, &|| {
+            invpcid(Invpcid::AllWithGlobal)
+        });
+        test("INVPCID of all but global", 0, &|| {
+            invpcid(Invpcid::AllButGlobal)
+        });
+    }
+    if features.pcid {
+        test("MOV to CR3 with another PCID and back", 0, &|| {
+            with_pcids(root)
+        });
+        test("clearing CR4.PCIDE", GLOBAL, &|| with_pcids(root));
+    }
+    println!("instructions: {tested} ways to invalidate work");
+    entry.store(0, Ordering::SeqCst);
+    hw().invlpg(PROBE);
+    probes.into_iter().for_each(frames::free);
+    assert!(
+        paging::find(root, PROBE, Level::Pages).is_some(),
+        "the board's table maps it too"
+    );
+    tlb().enter_lazy(hw());
+    tlb().switch_mm(hw(), MmHandle(0));
+    SPACES[0].end();
+}
+
+fn boot_features() -> detect::Features {
+    // SAFETY: ring 0; the CPU's own registers.
+    let msrs = unsafe { lazytlb_x86::CpuMsrs::new() };
+    detect::Detected::detect(detect::native(), &msrs).features
+}
+
+/// Reads the probe's first word, past the compiler.
+fn read() -> u64 {
+    // SAFETY: the probe is mapped by every caller.
+    unsafe { (PROBE.0 as *const u64).read_volatile() }
+}
+
+/// Flips CR4.PGE twice: everything is invalidated, global entries too (H16).
+fn flip_pge() {
+    // SAFETY: global pages are an optimisation; every mapping stays.
+    unsafe {
+        Cr4::update(|flags| flags.remove(Cr4Flags::PAGE_GLOBAL));
+        Cr4::update(|flags| flags.insert(Cr4Flags::PAGE_GLOBAL));
+    }
+}
+
+/// Enables PCIDs, loads another PCID and comes back keeping, then flushing; and disables them (H1, H15, H16).
+fn with_pcids(root: PhysAddr) {
+    let (zero, other) = (
+        Pcid::new(0).expect("12 bits"),
+        Pcid::new(0x123).expect("12 bits"),
+    );
+    // SAFETY: the CPU has PCIDs, CR3's low bits are 0, and one root is loaded under either PCID.
+    unsafe {
+        Cr4::update(|flags| flags.insert(Cr4Flags::PCID));
+        pcid::load_cr3(root, other, Cr3Load::Flush);
+        pcid::load_cr3(root, zero, Cr3Load::Keep);
+        pcid::load_cr3(root, other, Cr3Load::Keep);
+        pcid::load_cr3(root, zero, Cr3Load::Flush);
+        Cr4::update(|flags| flags.remove(Cr4Flags::PCID));
+    }
+}

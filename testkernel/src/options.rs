@@ -1,0 +1,155 @@
+//! The command line: `cpus=4 policy=ipi test=all seed=1 seconds=2 break=skip-ipis apic=auto`.
+
+use core::fmt;
+
+use lazytlb::Policy;
+use spin::Once;
+
+use crate::breaks::Break;
+
+/// What to run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Test {
+    /// The checks of instructions and counters, and the three storms.
+    All,
+    /// What each flush promises of IPIs and skips, one by one.
+    Counters,
+    /// CR3 loads, INVLPG, INVPCID and CR4 changes, each after a change in memory.
+    Instructions,
+    /// Pages: unmap, map, remap, protect.
+    Pages,
+    /// The same, and page tables that come and go.
+    Tables,
+    /// The same, and address spaces that die while lazily borrowed.
+    Exit,
+    /// The hashes of the protocol's sources.
+    Sources,
+    /// A panic.
+    Panic,
+    /// A triple fault.
+    TripleFault,
+    /// No progress.
+    Hang,
+}
+
+impl Test {
+    const NAMES: [(&'static str, Test); 10] = [
+        ("all", Test::All),
+        ("counters", Test::Counters),
+        ("instructions", Test::Instructions),
+        ("pages", Test::Pages),
+        ("tables", Test::Tables),
+        ("exit", Test::Exit),
+        ("sources", Test::Sources),
+        ("panic", Test::Panic),
+        ("triple-fault", Test::TripleFault),
+        ("hang", Test::Hang),
+    ];
+
+    /// Returns the name that people type.
+    pub fn name(self) -> &'static str {
+        let row = Self::NAMES.iter().find(|(_, test)| *test == self);
+        row.expect("every test has a name").0
+    }
+}
+
+/// Which APIC driver is used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Driver {
+    /// x2APIC where the CPU has it.
+    Auto,
+    /// xAPIC.
+    Memory,
+    /// x2APIC; refused where the CPU lacks it.
+    Msr,
+}
+
+/// The command line, read.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// CPUs to start, this one included.
+    pub cpus: usize,
+    /// How lazy CPUs are treated.
+    pub policy: Policy,
+    /// What to run.
+    pub test: Test,
+    /// Where the random choices start.
+    pub seed: u64,
+    /// How long each storm lasts.
+    pub seconds: u64,
+    /// The promise to break.
+    pub broken: Option<Break>,
+    /// The APIC driver.
+    pub apic: Driver,
+}
+
+static OPTIONS: Once<Options> = Once::new();
+
+/// Returns the options.
+pub fn get() -> &'static Options {
+    OPTIONS.get().expect("options are read first of all")
+}
+
+/// Reads the command line.
+///
+/// # Errors
+/// The word that makes no sense; then the defaults hold.
+pub fn read(line: &str) -> Result<(), &str> {
+    let mut options = Options {
+        cpus: 1,
+        policy: Policy::IpiOnTableFree,
+        test: Test::All,
+        seed: 1,
+        seconds: 2,
+        broken: None,
+        apic: Driver::Auto,
+    };
+    let wrong = line
+        .split_whitespace()
+        .filter(|word| word.contains('='))
+        .find(|word| set(&mut options, word).is_none());
+    OPTIONS.call_once(|| options);
+    wrong.map_or(Ok(()), Err)
+}
+
+/// Takes one word in, or returns `None` if it makes no sense.
+fn set(options: &mut Options, word: &str) -> Option<()> {
+    let (key, value) = word.split_once('=')?;
+    match key {
+        "cpus" => {
+            options.cpus = value.parse().ok()?;
+            if !(1..=crate::cpu::MAX_CPUS).contains(&options.cpus) {
+                return None;
+            }
+        }
+        "policy" => options.policy = Policy::ALL.into_iter().find(|p| p.name() == value)?,
+        "test" => options.test = Test::NAMES.iter().find(|(name, _)| *name == value)?.1,
+        "seed" => options.seed = value.parse().ok()?,
+        "seconds" => options.seconds = value.parse().ok()?,
+        "break" => options.broken = Some(Break::by_name(value)?),
+        "apic" => {
+            options.apic = match value {
+                "auto" => Driver::Auto,
+                "xapic" => Driver::Memory,
+                "x2apic" => Driver::Msr,
+                _ => return None,
+            }
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Options {
+            cpus, policy, seed, ..
+        } = self;
+        let test = self.test.name();
+        write!(f, "cpus {cpus}, policy {policy}, test {test}, seed {seed}")?;
+        match self.broken {
+            Some(broken) => write!(f, ", break {}", broken.name()),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Four-level page tables: finding entries, and making the tables on the way.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use lazytlb::{PhysAddr, VirtAddr};
+
+use crate::frames;
+
+/// Present, writable, for ring 3.
+pub const TABLE: u64 = 0b111;
+/// A page that ring 3 may read and write.
+pub const WRITABLE: u64 = 0b111;
+/// A page that ring 3 may read.
+pub const READ_ONLY: u64 = 0b101;
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// A level of tables, by what its entries map.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    /// 4 KiB pages.
+    Pages = 0,
+    /// Tables of 2 MiB.
+    Tables = 1,
+    /// Directories of 1 GiB.
+    Directories = 2,
+    /// The root's, of 512 GiB.
+    Root = 3,
+}
+
+fn index(addr: VirtAddr, level: Level) -> usize {
+    (addr.0 >> (12 + 9 * level as u64)) as usize & 511
+}
+
+/// Returns the frame that an entry points to, if it is present.
+pub fn target(entry: u64) -> Option<PhysAddr> {
+    (entry & 1 != 0).then_some(PhysAddr(entry & ADDRESS))
+}
+
+/// Finds the entry for `addr` at `level`, or `None` if a table above is missing.
+pub fn find(root: PhysAddr, addr: VirtAddr, level: Level) -> Option<&'static AtomicU64> {
+    let mut table = root;
+    for above in [Level::Root, Level::Directories, Level::Tables] {
+        if above == level {
+            break;
+        }
+        let entry = frames::word(table, index(addr, above));
+        table = target(entry.load(Ordering::Relaxed))?;
+    }
+    Some(frames::word(table, index(addr, level)))
+}
+
+/// Finds the entry for a page, and makes the tables that are missing. No flush: nothing that was not
+/// present can be cached (H21).
+pub fn make(root: PhysAddr, addr: VirtAddr) -> &'static AtomicU64 {
+    let mut table = root;
+    for level in [Level::Root, Level::Directories, Level::Tables] {
+        let entry = frames::word(table, index(addr, level));
+        table = target(entry.load(Ordering::Relaxed)).unwrap_or_else(|| {
+            let frame = frames::alloc();
+            entry.store(frame.0 | TABLE, Ordering::Release);
+            frame
+        });
+    }
+    frames::word(table, index(addr, Level::Pages))
+}
