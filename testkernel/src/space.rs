@@ -154,6 +154,8 @@ impl Space {
             let entry = (start + offset) | paging::READ_ONLY;
             paging::make(root, VirtAddr(PROGRAM + offset)).store(entry, Ordering::Relaxed);
         }
+        // The directory of all regions exists from now on: below it, each region has a lock of its own.
+        paging::make(root, VirtAddr(PAGES));
         let board = frames::alloc();
         paging::make(root, VirtAddr(BOARD)).store(board.0 | paging::READ_ONLY, Ordering::Relaxed);
         for (index, region) in self.regions.iter().enumerate() {

@@ -204,12 +204,9 @@ fn report(kind: Test, before: &Sums, frames_before: usize) {
                 "under init-mm there is nobody to skip",
             );
         }
+        // A CPU that comes back between the raised generation and its interrupt is behind, rightly.
         Policy::Ipi => {
             promise(sum("lazy_skipped") == 0, "under ipi no lazy CPU is skipped");
-            promise(
-                sum("resumed_behind") == 0,
-                "under ipi whoever stayed has missed nothing",
-            );
         }
         Policy::DeferUnlessQuirk if hw().quirks().garbage_walk_is_fatal() => {
             promise(

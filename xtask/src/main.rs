@@ -5,6 +5,7 @@
 //! - [`arrows`]: which crate may depend on which;
 //! - [`protocol_source`]: what the protocol's sources may not contain;
 //! - [`mod@bench`]: the checker beside its peers, and the replay's speed;
+//! - [`boot`]: the test kernel under an emulator;
 //! - [`cargo`]: how a step calls cargo.
 //!
 //! `no-std-use/`, beside `src/`, is a freestanding program that the step `no-std` builds and runs.
@@ -13,6 +14,7 @@
 
 mod arrows;
 mod bench;
+mod boot;
 mod cargo;
 mod protocol_source;
 mod test;
@@ -41,15 +43,18 @@ enum Command {
     Test(test::Args),
     /// Measure the checker beside SPIN and Stateright, and the reader with the replay
     Bench(bench::Args),
+    /// Boot the test kernel under QEMU or Bochs
+    Boot(boot::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match CommandLine::parse().command {
-        Command::Test(args) => test::run(&args),
-        Command::Bench(args) => bench::run(&args),
+        Command::Test(args) => test::run(&args).map(|()| 0),
+        Command::Bench(args) => bench::run(&args).map(|()| 0),
+        Command::Boot(args) => boot::run(&args),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("xtask: {error:#}");
             ExitCode::FAILURE

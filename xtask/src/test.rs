@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use cargo_metadata::Metadata;
 use clap::builder::PossibleValuesParser;
 
-use crate::{arrows, cargo, protocol_source};
+use crate::{arrows, boot, cargo, protocol_source};
 
 /// One check with a name of its own.
 struct Step {
@@ -20,7 +20,7 @@ struct Step {
 }
 
 /// The steps, cheapest first, so that a slip is reported before anything long is built.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step {
         name: "fmt",
         shows: "every file is formatted",
@@ -50,6 +50,11 @@ const STEPS: [Step; 8] = [
         name: "no-std",
         shows: "the protocol runs in a program without std or libc",
         run: no_std,
+    },
+    Step {
+        name: "boot",
+        shows: "the test kernel passes its storms under QEMU, and notices every broken promise",
+        run: boot::test,
     },
     Step {
         name: "peers",
@@ -156,13 +161,13 @@ fn print_summary(timings: &[Timing]) {
     println!("{:<8}{:>8.1} s", "total", total.as_secs_f64());
 }
 
-/// Compares the formatting of both workspaces with rustfmt's.
+/// Compares the formatting of all workspaces with rustfmt's.
 fn fmt(workspace: &Metadata) -> Result<()> {
     cargo::run(workspace, &["fmt", "--all", "--check"])?;
-    cargo::run(
-        workspace,
-        &["fmt", "--manifest-path", NO_STD_MANIFEST, "--check"],
-    )
+    for manifest in [NO_STD_MANIFEST, boot::MANIFEST] {
+        cargo::run(workspace, &["fmt", "--manifest-path", manifest, "--check"])?;
+    }
+    Ok(())
 }
 
 /// Checks the arrows between the crates, and the sources of the one at their bottom.
@@ -182,22 +187,29 @@ fn check_arrows(workspace: &Metadata) -> Result<()> {
     Ok(())
 }
 
-/// Lints every target of both workspaces.
+/// Lints every target of all workspaces.
 fn clippy(workspace: &Metadata) -> Result<()> {
     let deny = ["--", "-D", "warnings"];
     cargo::run(
         workspace,
         &[&["clippy", "--workspace", "--all-targets"], &deny[..]].concat(),
     )?;
-    let target = no_std_target(workspace);
-    let arguments = [
-        "clippy",
-        "--manifest-path",
-        NO_STD_MANIFEST,
-        "--target-dir",
-        &target,
-    ];
-    cargo::run(workspace, &[&arguments, &deny[..]].concat())
+    let kernel_target = workspace.target_directory.join("testkernel").to_string();
+    for (manifest, target) in [
+        (NO_STD_MANIFEST, no_std_target(workspace)),
+        (boot::MANIFEST, kernel_target),
+    ] {
+        let arguments = [
+            "clippy",
+            "--release",
+            "--manifest-path",
+            manifest,
+            "--target-dir",
+            &target,
+        ];
+        cargo::run(workspace, &[&arguments, &deny[..]].concat())?;
+    }
+    Ok(())
 }
 
 /// Runs the tests, optimised: the exhaustive checks among them are heavy.

@@ -1,8 +1,10 @@
 //! `lazytlb check`: proofs, counterexamples, or the word `incomplete`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lazytlb::Policy;
+use lazytlb::sources::{self, SOURCES};
 use lazytlb_check::{Checker, Finding, LazyTlb, Reduction, ShippedProgram, Storage, Verdict};
 use lazytlb_model::{CpuModel, GarbageWalkEnd, MemoryModel, Property};
 use serde::Serialize;
@@ -124,6 +126,12 @@ fn print(
         options.cpu.name,
         memory(options.memory.model())
     ))?;
+    report.line(format_args!(
+        "Protocol: lazytlb {}, {} source files, hash {}",
+        env!("CARGO_PKG_VERSION"),
+        SOURCES.len(),
+        sources::combined()
+    ))?;
     report.line(rows)?;
     for (policy, verdict) in verdicts {
         match &verdict.finding {
@@ -214,6 +222,7 @@ pub(crate) fn memory(memory: MemoryModel) -> String {
 /// A verdict as JSON.
 #[derive(Serialize)]
 pub(crate) struct VerdictRecord {
+    protocol: ProtocolRecord,
     policy: &'static str,
     program: String,
     cpu: &'static str,
@@ -235,6 +244,25 @@ pub(crate) struct VerdictRecord {
     executions: u64,
     omission_probability: f64,
     unreached: Vec<String>,
+}
+
+/// The protocol that was checked as JSON: its sources' hashes, to be compared with a kernel's.
+#[derive(Serialize)]
+struct ProtocolRecord {
+    version: &'static str,
+    hash: String,
+    sources: BTreeMap<&'static str, String>,
+}
+
+impl ProtocolRecord {
+    fn new() -> ProtocolRecord {
+        let sources = SOURCES.map(|file| (file.name, file.hash.to_string()));
+        ProtocolRecord {
+            version: env!("CARGO_PKG_VERSION"),
+            hash: sources::combined().to_string(),
+            sources: BTreeMap::from(sources),
+        }
+    }
 }
 
 /// An event of a counterexample as JSON.
@@ -266,6 +294,7 @@ impl VerdictRecord {
             }
         };
         VerdictRecord {
+            protocol: ProtocolRecord::new(),
             policy: policy.name(),
             program: verdict.program.clone(),
             cpu: verdict.cpu_model.name,

@@ -1,0 +1,339 @@
+//! Boots the test kernel under an emulator, and tells how it ended: `cargo xtask boot`.
+//!
+//! - [`plan`]: what one boot is told; [`emulator`]: how it is started; [`install`]: what that needs;
+//! - [`watch`]: reading what the kernel prints; [`end`]: judging it; [`sources`]: comparing hashes.
+
+mod emulator;
+mod end;
+mod install;
+mod plan;
+mod sources;
+mod watch;
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::Metadata;
+use clap::builder::PossibleValue;
+use clap::builder::PossibleValuesParser;
+use serde_json::json;
+
+use crate::cargo;
+use end::End;
+use plan::{Apic, BREAKS, Boot, Emulator, POLICIES, TESTS, Threads};
+
+/// The kernel's manifest, from the workspace's root.
+pub(crate) const MANIFEST: &str = "testkernel/Cargo.toml";
+/// What stands for every policy, or every break.
+const ALL: &str = "all";
+/// CPUs, threads and seeds of `--matrix`.
+const MATRIX_CPUS: [u8; 3] = [2, 4, 8];
+const MATRIX_SEEDS: u64 = 10;
+/// Lines that are shown of a boot that went wrong.
+const LAST_LINES: usize = 25;
+
+const CODES: &str = "\
+Exit codes:
+   0  every check held (with `--break all`: every break was caught)
+   1  not set up: build failed, emulator missing, command line refused by the kernel
+   2  wrong usage
+  10  coherence was violated, or a counter broke a promise
+  11  the kernel panicked
+  12  triple fault: the CPU reset itself
+  13  hang: no progress for 20 s of emulated time
+  14  the emulator crashed
+With several boots the first bad end counts. Each prints its last lines and the command that repeats it.";
+
+/// Holds the arguments of `cargo xtask boot`.
+#[derive(clap::Args)]
+#[command(after_help = CODES)]
+pub(crate) struct Args {
+    /// The emulator
+    #[arg(long, value_enum, default_value_t = Emulator::Qemu)]
+    emulator: Emulator,
+    /// CPUs to start, 1 to 16
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
+    cpus: u8,
+    /// How lazy CPUs are treated; `all` boots once for each
+    #[arg(long, default_value = "ipi-on-table-free", value_parser = policies())]
+    policy: String,
+    /// What to run
+    #[arg(long, default_value = "all", value_parser = described(&TESTS, None))]
+    test: String,
+    /// Where the kernel's random choices start [default: the time]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Boot with so many seeds, one after the other
+    #[arg(long, default_value_t = 1, conflicts_with = "matrix")]
+    seeds: u64,
+    /// Emulated seconds of each storm
+    #[arg(long, default_value_t = 2)]
+    seconds: u32,
+    /// Break a promise, and see the storm notice; `all` demands that each is caught
+    #[arg(long = "break", value_name = "NAME", value_parser = described(&BREAKS, Some((ALL, "every one of them"))))]
+    broken: Option<String>,
+    /// How QEMU runs the CPUs
+    #[arg(long, value_enum, default_value_t = Threads::Multi)]
+    threads: Threads,
+    /// Which APIC driver the kernel uses
+    #[arg(long, value_enum, default_value_t = Apic::Auto)]
+    apic: Apic,
+    /// All policies, 2, 4 and 8 CPUs, both ways of threading, ten seeds each
+    #[arg(long, conflicts_with_all = ["cpus", "policy", "threads", "broken"])]
+    matrix: bool,
+    /// Go on after a bad end
+    #[arg(long)]
+    keep_going: bool,
+    /// Print a line for each boot only
+    #[arg(long)]
+    quiet: bool,
+    /// Print one JSON object for each boot, with the kernel's figures
+    #[arg(long)]
+    json: bool,
+}
+
+fn policies() -> PossibleValuesParser {
+    PossibleValuesParser::new(POLICIES.into_iter().chain([ALL]))
+}
+
+/// Accepts the names of a list, and shows what each is.
+fn described(
+    list: &[(&'static str, &'static str)],
+    more: Option<(&'static str, &'static str)>,
+) -> PossibleValuesParser {
+    let value = |(name, about): (&'static str, &'static str)| PossibleValue::new(name).help(about);
+    PossibleValuesParser::new(
+        list.iter()
+            .copied()
+            .chain(more)
+            .map(value)
+            .collect::<Vec<_>>(),
+    )
+}
+
+/// Boots as often as was asked for; returns the exit code.
+///
+/// # Errors
+/// If the kernel does not build, or the emulator cannot be had.
+pub(crate) fn run(args: &Args) -> Result<u8> {
+    let workspace = cargo::metadata()?;
+    let kernel = Kernel::build(&workspace)?;
+    emulator::prepare(args.emulator)?;
+    let (boots, caught_is_good) = (plan(args), args.broken.as_deref() == Some(ALL));
+    let mut code = 0;
+    for boot in &boots {
+        let shows = !args.quiet && !args.json && boots.len() == 1;
+        let watched = kernel.boot(boot, |line| {
+            if shows {
+                println!("{line}");
+            }
+        })?;
+        let good = match caught_is_good {
+            true => watched.end == End::Violation,
+            false => watched.end == End::Passed,
+        };
+        report(args, boot, &watched, shows);
+        if !good {
+            code = if code == 0 {
+                bad_code(watched.end)
+            } else {
+                code
+            };
+            if !args.keep_going {
+                break;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// Returns the exit code of an end that is not the wanted one.
+fn bad_code(end: End) -> u8 {
+    match end {
+        // A break that nobody noticed.
+        End::Passed => 1,
+        end => end.exit_code(),
+    }
+}
+
+/// Lists the boots that the arguments ask for.
+fn plan(args: &Args) -> Vec<Boot> {
+    let clock = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(1, |now| now.as_secs())
+    };
+    let first_seed = args.seed.unwrap_or_else(clock);
+    let policies: Vec<&str> = match args.policy.as_str() {
+        _ if args.matrix => POLICIES.to_vec(),
+        ALL => POLICIES.to_vec(),
+        policy => vec![policy],
+    };
+    let breaks: Vec<Option<&str>> = match args.broken.as_deref() {
+        Some(ALL) => BREAKS.iter().map(|(name, _)| Some(*name)).collect(),
+        broken => vec![broken],
+    };
+    let (cpus, threads, seeds) = match args.matrix {
+        true => (
+            MATRIX_CPUS.to_vec(),
+            vec![Threads::Multi, Threads::Single],
+            MATRIX_SEEDS,
+        ),
+        false => (vec![args.cpus], vec![args.threads], args.seeds),
+    };
+    let mut boots = Vec::new();
+    for policy in policies {
+        for &cpus in &cpus {
+            for &threads in &threads {
+                for &broken in &breaks {
+                    boots.extend((0..seeds).map(|n| Boot {
+                        emulator: args.emulator,
+                        threads,
+                        apic: args.apic,
+                        cpus,
+                        policy: policy.to_owned(),
+                        test: args.test.clone(),
+                        seed: first_seed.wrapping_add(n),
+                        seconds: args.seconds,
+                        broken: broken.map(str::to_owned),
+                    }));
+                }
+            }
+        }
+    }
+    boots
+}
+
+/// Prints how a boot ended: a line, and after a bad end what led to it.
+fn report(args: &Args, boot: &Boot, watched: &watch::Watched, shown: bool) {
+    let seconds = watched.taken.as_secs_f64();
+    if args.json {
+        let figures = watched.lines.iter().filter_map(|line| {
+            let (name, value) = line.strip_prefix("figure ")?.split_once('=')?;
+            Some((name.to_owned(), value.parse::<u64>().ok()?.into()))
+        });
+        let figures: serde_json::Map<String, serde_json::Value> = figures.collect();
+        let record = json!({
+            "boot": boot.kernel_line(), "command": boot.command(), "end": watched.end.to_string(),
+            "exit_code": watched.end.exit_code(), "seconds": seconds, "figures": figures,
+        });
+        println!("{record}");
+        return;
+    }
+    println!("{}: {} after {seconds:.1} s", boot.title(), watched.end);
+    if watched.end == End::Passed {
+        return;
+    }
+    let tail = watched.lines.len().saturating_sub(LAST_LINES);
+    let caught = watched
+        .lines
+        .iter()
+        .filter(|line| line.starts_with("VIOLATION"));
+    match watched.end {
+        _ if shown => {}
+        End::Violation => caught.for_each(|line| println!("    {line}")),
+        _ => watched.lines[tail..]
+            .iter()
+            .for_each(|line| println!("    {line}")),
+    }
+    println!("  to repeat it: {}", boot.command());
+}
+
+/// The kernel's image.
+pub(crate) struct Kernel(PathBuf);
+
+impl Kernel {
+    /// Builds it.
+    ///
+    /// # Errors
+    /// If it does not build.
+    pub(crate) fn build(workspace: &Metadata) -> Result<Kernel> {
+        let target = workspace.target_directory.join("testkernel");
+        let build = ["build", "--quiet", "--release", "--manifest-path", MANIFEST];
+        cargo::run_quietly(
+            workspace,
+            &[&build[..], &["--target-dir", target.as_str()]].concat(),
+        )?;
+        Ok(Kernel(target.join("release/testkernel").into()))
+    }
+
+    fn boot(&self, boot: &Boot, show: impl FnMut(&str)) -> Result<watch::Watched> {
+        let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
+        watch::run(emulator::machine(boot, &self.0, scratch.path())?, show)
+    }
+
+    fn expect(&self, boot: &Boot, wanted: End) -> Result<watch::Watched> {
+        let watched = self.boot(boot, |_| {})?;
+        println!(
+            "    {}: {} after {:.1} s",
+            boot.title(),
+            watched.end,
+            watched.taken.as_secs_f64()
+        );
+        if watched.end != wanted {
+            let tail = watched.lines.len().saturating_sub(LAST_LINES);
+            let lines = watched.lines[tail..].join("\n    ");
+            bail!(
+                "this must end as {wanted}:\n    {lines}\nto repeat it:\n    {}",
+                boot.command()
+            );
+        }
+        Ok(watched)
+    }
+}
+
+/// Boots QEMU as CI does: every policy, every break, every bad end, and the comparison of sources.
+///
+/// # Errors
+/// If one of them does not end as it must.
+pub(crate) fn test(workspace: &Metadata) -> Result<()> {
+    let kernel = Kernel::build(workspace)?;
+    emulator::prepare(Emulator::Qemu)?;
+    let boot = |policy: &str, test: &str, broken: Option<&str>| Boot {
+        emulator: Emulator::Qemu,
+        threads: Threads::Multi,
+        apic: Apic::Auto,
+        cpus: 4,
+        policy: policy.to_owned(),
+        test: test.to_owned(),
+        seed: 1,
+        // A break is caught within a second or so; it has a minute.
+        seconds: if broken.is_some() { 60 } else { 2 },
+        broken: broken.map(str::to_owned),
+    };
+    for policy in POLICIES {
+        kernel.expect(&boot(policy, "all", None), End::Passed)?;
+    }
+    for (broken, _) in BREAKS {
+        let watched = kernel.expect(
+            &boot("ipi-on-table-free", "pages", Some(broken)),
+            End::Violation,
+        )?;
+        let message = watched
+            .lines
+            .iter()
+            .find(|line| line.starts_with("VIOLATION"));
+        let message = message.context("a violation without a message")?;
+        if !["CPU ", "0x", "version", "seed "]
+            .iter()
+            .all(|word| message.contains(word))
+        {
+            bail!("the message must name CPU, address, page version and seed: {message}");
+        }
+    }
+    for (test, end) in [
+        ("panic", End::Panic),
+        ("triple-fault", End::TripleFault),
+        ("hang", End::Hang),
+    ] {
+        kernel.expect(&boot("ipi", test, None), end)?;
+    }
+    let booted = kernel.expect(&boot("ipi", "sources", None), End::Passed)?;
+    let check = ["run", "--release", "--quiet", "--", "check", "--json"];
+    let what = ["--program", "smoke", "--policy", "ipi"];
+    let checked = cargo::output(workspace, &[&check[..], &what].concat())?;
+    let files = sources::compare(&checked, &booted.lines)?;
+    println!("    {files} source files: what boots is what is checked");
+    Ok(())
+}

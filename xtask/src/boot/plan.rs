@@ -1,0 +1,205 @@
+//! One boot: what the kernel is told, and the command that repeats it.
+
+use std::fmt::Write as _;
+
+use clap::ValueEnum;
+
+/// The policies, as the kernel knows them.
+pub(crate) const POLICIES: [&str; 5] = [
+    "defer",
+    "defer-unless-quirk",
+    "init-mm",
+    "ipi",
+    "ipi-on-table-free",
+];
+
+/// The kernel's tests, and what each is.
+pub(crate) const TESTS: [(&str, &str); 10] = [
+    ("all", "instructions, counters and the three storms"),
+    (
+        "counters",
+        "whom a flush interrupts and skips, one by one, as the policy promises",
+    ),
+    (
+        "instructions",
+        "INVLPG, CR3, CR4 and INVPCID: the new mapping is seen after each",
+    ),
+    ("pages", "storm: map, unmap, remap, protect"),
+    (
+        "tables",
+        "storm: the same, and page tables are freed and reused",
+    ),
+    (
+        "exit",
+        "storm: the same, and spaces die while lazily borrowed",
+    ),
+    (
+        "sources",
+        "the hashes of the protocol's sources, from the image",
+    ),
+    ("panic", "ends in a panic"),
+    ("triple-fault", "ends in a triple fault"),
+    ("hang", "makes no progress"),
+];
+
+/// The promises that can be broken, and how.
+pub(crate) const BREAKS: [(&str, &str); 6] = [
+    ("skip-ipis", "no flush interrupt is sent, and nobody waits"),
+    ("forget-invlpg", "INVLPG does nothing"),
+    (
+        "forget-cr3-reload",
+        "a CR3 load of the loaded root does nothing",
+    ),
+    (
+        "free-before-flush",
+        "pages are freed before the flush (window: 50 us)",
+    ),
+    (
+        "acknowledge-early",
+        "the handler invalidates at the next tick only (window: 2 ms)",
+    ),
+    (
+        "do-not-wait",
+        "the initiator does not wait for answers (they come 50 us late)",
+    ),
+];
+
+/// An emulator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Emulator {
+    /// QEMU's TCG: fast, CPUs in parallel; no PCIDs
+    Qemu,
+    /// Bochs: slow; PCIDs, INVPCID, x2APIC, global pages
+    Bochs,
+}
+
+/// How QEMU runs the CPUs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Threads {
+    /// One host thread for each CPU
+    Multi,
+    /// One thread for all, in turns of up to 100 ms
+    Single,
+}
+
+/// Which APIC driver the kernel uses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Apic {
+    /// x2APIC where the CPU has it
+    Auto,
+    /// The one behind memory
+    Xapic,
+    /// The one behind MSRs
+    X2apic,
+}
+
+/// One boot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Boot {
+    pub(crate) emulator: Emulator,
+    pub(crate) threads: Threads,
+    pub(crate) apic: Apic,
+    pub(crate) cpus: u8,
+    pub(crate) policy: String,
+    pub(crate) test: String,
+    pub(crate) seed: u64,
+    pub(crate) seconds: u32,
+    pub(crate) broken: Option<String>,
+}
+
+/// Writes a value as the command line does.
+fn name(value: impl ValueEnum) -> String {
+    let value = value.to_possible_value().expect("no value is hidden");
+    value.get_name().to_owned()
+}
+
+impl Boot {
+    /// Returns the kernel's command line.
+    pub(crate) fn kernel_line(&self) -> String {
+        let apic = name(self.apic);
+        let Boot {
+            cpus,
+            policy,
+            test,
+            seed,
+            seconds,
+            ..
+        } = self;
+        let mut line = format!(
+            "cpus={cpus} policy={policy} test={test} seed={seed} seconds={seconds} apic={apic}"
+        );
+        if let Some(broken) = &self.broken {
+            write!(line, " break={broken}").expect("a string takes all");
+        }
+        line
+    }
+
+    /// Returns the command that repeats this boot.
+    pub(crate) fn command(&self) -> String {
+        let Boot {
+            cpus,
+            policy,
+            test,
+            seed,
+            seconds,
+            ..
+        } = self;
+        let mut command = format!(
+            "cargo xtask boot --emulator {} --cpus {cpus} --threads {} --apic {} --policy {policy} \
+             --test {test} --seed {seed} --seconds {seconds}",
+            name(self.emulator),
+            name(self.threads),
+            name(self.apic)
+        );
+        if let Some(broken) = &self.broken {
+            write!(command, " --break {broken}").expect("a string takes all");
+        }
+        command
+    }
+
+    /// Names the boot in one line.
+    pub(crate) fn title(&self) -> String {
+        let broken = self
+            .broken
+            .as_ref()
+            .map_or(String::new(), |broken| format!(", break {broken}"));
+        format!(
+            "{} {} CPUs {}, {}, test {}, seed {}{broken}",
+            name(self.emulator),
+            self.cpus,
+            name(self.threads),
+            self.policy,
+            self.test,
+            self.seed
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_told_all_and_the_command_repeats_it() {
+        let boot = Boot {
+            emulator: Emulator::Qemu,
+            threads: Threads::Single,
+            apic: Apic::Auto,
+            cpus: 4,
+            policy: "ipi".to_owned(),
+            test: "pages".to_owned(),
+            seed: 7,
+            seconds: 2,
+            broken: Some("skip-ipis".to_owned()),
+        };
+        assert_eq!(
+            boot.kernel_line(),
+            "cpus=4 policy=ipi test=pages seed=7 seconds=2 apic=auto break=skip-ipis"
+        );
+        assert_eq!(
+            boot.command(),
+            "cargo xtask boot --emulator qemu --cpus 4 --threads single --apic auto --policy ipi \
+             --test pages --seed 7 --seconds 2 --break skip-ipis"
+        );
+    }
+}
