@@ -13,7 +13,7 @@ use crate::console::println;
 use crate::cpu::with_apic;
 use crate::options::{self, Driver};
 use crate::outcome::{self, Outcome};
-use crate::{clock, cpu, frames, machine, trap};
+use crate::{clock, console, cpu, frames, machine, trap};
 
 global_asm!(include_str!("boot.s"));
 
@@ -42,6 +42,7 @@ pub fn kernel_root_entry() -> u64 {
 #[unsafe(no_mangle)]
 extern "C" fn boot_cpu_main(info: *const u32) -> ! {
     cpu::set_up(0);
+    console::set_up();
     // SAFETY: the boot loader's structure: flags first, the command line's address fourth after them. The line
     // ends with a zero byte, within memory that is mapped.
     let line = unsafe {

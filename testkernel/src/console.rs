@@ -10,6 +10,8 @@ use x86_64::instructions::port::Port;
 const COM1: u16 = 0x3f8;
 /// The line-status register's bit for "ready for a byte".
 const READY: u8 = 1 << 5;
+/// The line-status register's bit for "nothing left to send".
+const EMPTY: u8 = 1 << 6;
 
 struct Ports;
 
@@ -33,12 +35,30 @@ impl Write for Ports {
 
 static PORTS: Mutex<Ports> = Mutex::new(Ports);
 
+/// Sets the serial port up: eight bits, no parity, 115,200 baud, no interrupts.
+pub fn set_up() {
+    for (offset, value) in [(1, 0), (3, 0x80), (0, 1), (1, 0), (3, 3)] {
+        // SAFETY: as in `write_str`.
+        unsafe { Port::<u8>::new(COM1 + offset).write(value) };
+    }
+}
+
 /// Prints a line. Interrupts are off meanwhile: a handler on this CPU may print too.
 pub fn print(line: fmt::Arguments<'_>) {
     without_interrupts(|| {
         // Ports never fails.
         let _ = PORTS.lock().write_fmt(line);
     });
+}
+
+/// Waits until the last byte has left: before the machine ends.
+pub fn drain() {
+    for _ in 0..1_000_000 {
+        // SAFETY: as in `write_str`.
+        if unsafe { Port::<u8>::new(COM1 + 5).read() } & EMPTY != 0 {
+            break;
+        }
+    }
 }
 
 /// Makes the next line possible whoever was printing: for panics.

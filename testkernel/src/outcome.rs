@@ -41,6 +41,7 @@ pub fn end(outcome: Outcome) -> ! {
                 Outcome::Refused => "refused",
             }
         );
+        console::drain();
         // SAFETY: QEMU's isa-debug-exit; nothing else answers at this port.
         unsafe { Port::<u32>::new(0xf4).write(outcome as u32) };
         for letter in *b"Shutdown" {

@@ -1,0 +1,169 @@
+//! Detection on recorded CPUs: the CPUID leaves are real, the MSRs are the test's.
+#![allow(clippy::unwrap_used)] // A dump that does not parse fails the test.
+
+use std::collections::HashMap;
+
+use lazytlb_x86::detect::{Detected, Features, ReadMsr, Vendor};
+use raw_cpuid::CpuIdResult;
+
+/// Registers as the test says; any other cannot be read.
+struct Msrs(&'static [(u32, u64)]);
+
+impl ReadMsr for Msrs {
+    fn read(&self, msr: u32) -> Option<u64> {
+        let found = self.0.iter().find(|(other, _)| *other == msr);
+        found.map(|(_, value)| *value)
+    }
+}
+
+const OSVW_LENGTH: u32 = 0xc001_0140;
+const OSVW_STATUS: u32 = 0xc001_0141;
+const HWCR: u32 = 0xc001_0015;
+const MICROCODE: u32 = 0x8b;
+
+/// Reads a dump: a line for each leaf, `leaf subleaf eax ebx ecx edx`, all hexadecimal.
+fn detect(dump: &str, msrs: &'static [(u32, u64)]) -> Detected {
+    let mut leaves = HashMap::new();
+    for line in dump.lines().filter(|line| !line.starts_with('#')) {
+        let words = line
+            .split(' ')
+            .map(|word| u32::from_str_radix(word, 16).unwrap());
+        let [leaf, subleaf, eax, ebx, ecx, edx] = words.collect::<Vec<_>>().try_into().unwrap();
+        leaves.insert((leaf, subleaf), CpuIdResult { eax, ebx, ecx, edx });
+    }
+    let nothing = CpuIdResult {
+        eax: 0,
+        ebx: 0,
+        ecx: 0,
+        edx: 0,
+    };
+    let reader = move |leaf, subleaf| *leaves.get(&(leaf, subleaf)).unwrap_or(&nothing);
+    Detected::detect(reader, &Msrs(msrs))
+}
+
+fn names(detected: &Detected) -> Vec<&'static str> {
+    detected.found().map(|quirk| quirk.name).collect()
+}
+
+const K10: &str = include_str!("cpuid/amd-k10.txt");
+const ZEN3: &str = include_str!("cpuid/amd-zen3.txt");
+const ZEN5: &str = include_str!("cpuid/amd-zen5.txt");
+const SKYLAKE: &str = include_str!("cpuid/intel-skylake.txt");
+const ALDER_LAKE: &str = include_str!("cpuid/intel-alder-lake.txt");
+const CONROE: &str = include_str!("cpuid/intel-conroe.txt");
+
+#[test]
+fn family_and_model_are_those_of_the_data_sheets() {
+    let cpus = [
+        (K10, Vendor::Amd, 0x10, 0x4),
+        (ZEN3, Vendor::Amd, 0x19, 0x21),
+        (ZEN5, Vendor::Amd, 0x1a, 0x44),
+        (SKYLAKE, Vendor::Intel, 6, 0x5e),
+        (ALDER_LAKE, Vendor::Intel, 6, 0x97),
+        (CONROE, Vendor::Intel, 6, 0xf),
+    ];
+    for (dump, vendor, family, model) in cpus {
+        let id = detect(dump, &[]).identity;
+        assert_eq!((id.vendor, id.family, id.model), (vendor, family, model));
+        assert!(!id.hypervisor, "all dumps are from bare metal");
+    }
+}
+
+#[test]
+fn features_are_those_that_the_leaves_announce() {
+    let old = Features {
+        global_pages: true,
+        ..Features::default()
+    };
+    assert_eq!(detect(CONROE, &[]).features, old);
+    let k10 = Features {
+        gigabyte_pages: true,
+        ..old
+    };
+    assert_eq!(detect(K10, &[]).features, k10);
+    let skylake = Features {
+        pcid: true,
+        invpcid: true,
+        x2apic: true,
+        ..k10
+    };
+    assert_eq!(detect(SKYLAKE, &[]).features, skylake);
+    assert_eq!(detect(ALDER_LAKE, &[]).features, skylake);
+    // These two desktop parts announce INVPCID but no PCIDs, and no INVLPGB.
+    let zen3 = Features {
+        invpcid: true,
+        x2apic: true,
+        tce: true,
+        ..k10
+    };
+    assert_eq!(detect(ZEN3, &[]).features, zen3);
+    assert_eq!(
+        detect(ZEN5, &[]).features,
+        Features {
+            x2apic: false,
+            ..zen3
+        }
+    );
+}
+
+#[test]
+fn erratum_383_is_found_unless_the_firmware_says_that_it_is_mended() {
+    let affected: [&[_]; 3] = [
+        // OSVW speaks of ids 0 to 3, and sets the bit of id 3.
+        &[(OSVW_LENGTH, 4), (OSVW_STATUS, 0b1000)],
+        // OSVW does not speak of id 3.
+        &[(OSVW_LENGTH, 3), (OSVW_STATUS, 0)],
+        // OSVW cannot be read.
+        &[],
+    ];
+    for msrs in affected {
+        let detected = detect(K10, msrs);
+        assert!(names(&detected).contains(&"erratum-383"));
+        assert!(detected.quirks().erratum_383);
+    }
+    let mended = detect(K10, &[(OSVW_LENGTH, 4), (OSVW_STATUS, 0)]);
+    assert!(!mended.quirks().erratum_383);
+    for dump in [ZEN3, ZEN5, SKYLAKE, ALDER_LAKE, CONROE] {
+        assert!(!detect(dump, &[]).quirks().erratum_383);
+    }
+}
+
+#[test]
+fn amd_walks_assume_dram_unless_the_register_says_otherwise() {
+    for dump in [K10, ZEN3, ZEN5] {
+        assert!(detect(dump, &[(HWCR, 0)]).quirks().walks_assume_dram);
+        assert!(detect(dump, &[]).quirks().walks_assume_dram);
+        assert!(!detect(dump, &[(HWCR, 1 << 3)]).quirks().walks_assume_dram);
+    }
+    for dump in [SKYLAKE, ALDER_LAKE, CONROE] {
+        assert!(!detect(dump, &[(HWCR, 0)]).quirks().walks_assume_dram);
+    }
+}
+
+#[test]
+fn the_invlpg_erratum_goes_with_the_microcode() {
+    let found = |dump, msrs| names(&detect(dump, msrs)).contains(&"invlpg-leaves-globals");
+    assert!(found(ALDER_LAKE, &[(MICROCODE, 0x2d << 32)]));
+    assert!(found(ALDER_LAKE, &[]));
+    assert!(!found(ALDER_LAKE, &[(MICROCODE, 0x2e << 32)]));
+    assert!(!found(SKYLAKE, &[]));
+}
+
+#[test]
+fn the_boot_log_names_cpu_features_and_quirks() {
+    let log = detect(ALDER_LAKE, &[(MICROCODE, 0x2d << 32)]).to_string();
+    assert_eq!(
+        log,
+        "CPU: Intel family 0x6 model 0x97 stepping 2, microcode 0x2d\n\
+         features: global pages; PCID; INVPCID; x2APIC; 1 GiB pages;\n\
+         quirks: invlpg-leaves-globals; x2apic-needs-fence;"
+    );
+}
+
+#[test]
+fn every_quirk_says_what_it_means_and_what_to_do() {
+    for quirk in &lazytlb_x86::detect::QUIRKS {
+        assert!(quirk.means.contains("(H"), "{} names its rule", quirk.name);
+        assert!(!quirk.remedy.is_empty() && !quirk.source.is_empty());
+    }
+}
