@@ -54,7 +54,7 @@ extern "C" fn boot_cpu_main(info: *const u32) -> ! {
     };
     let line = CStr::from_bytes_until_nul(line).unwrap_or_default();
     let line = line.to_str().unwrap_or_default();
-    println!("lazytlb testkernel: {line}");
+    println!("lazytlb testkernel {}", env!("CARGO_PKG_VERSION"));
     if let Err(word) = options::read(line) {
         println!("the command line's `{word}` makes no sense");
         outcome::end(Outcome::Refused);
