@@ -97,6 +97,7 @@ fn run(cpu: usize) -> ! {
     crate::run(cpu)
 }
 
+/// Looks at the first CPU: those of an emulator are all alike. Elsewhere, take the union over all.
 fn detect() -> Detected {
     // SAFETY: ring 0. An emulator's CPU has the registers that its CPUID claims.
     let msrs = unsafe { CpuMsrs::new() };

@@ -9,7 +9,7 @@
 //! | [`sched`] | who runs next; going lazy | calls `switch_mm`, `enter_lazy` |
 //! | [`space`] | address spaces: map, unmap, protect, remap, tear down, end | calls `flush`, `gather`, `retire` |
 //! | [`paging`], [`frames`] | four-level tables; frames, poisoned while free | has its own |
-//! | [`boot`], [`cpu`], [`clock`], [`console`], [`options`] | what any kernel has | has its own |
+//! | [`boot`], [`cpu`], [`clock`], [`console`], [`options`], [`mem`] | what any kernel has | has its own |
 //! | [`storm`], [`counters`], [`instructions`] | the tests | |
 //! | [`breaks`] | the promises that `break=` breaks | |
 //! | [`outcome`] | how a run ends | |
@@ -28,8 +28,6 @@ mod cpu;
 mod frames;
 mod instructions;
 mod machine;
-// The compiler's calls of memcpy and its like, which no C library serves here.
-#[path = "../../xtask/no-std-use/src/mem.rs"]
 mod mem;
 mod options;
 mod outcome;

@@ -240,6 +240,11 @@ fn report(args: &Args, boot: &Boot, watched: &watch::Watched, shown: bool) {
     println!("  to repeat it: {}", boot.command());
 }
 
+/// Names the kernel's build directory, inside that of the workspace.
+pub(crate) fn target(workspace: &Metadata) -> String {
+    workspace.target_directory.join("testkernel").to_string()
+}
+
 /// The kernel's image.
 pub(crate) struct Kernel(PathBuf);
 
@@ -249,13 +254,13 @@ impl Kernel {
     /// # Errors
     /// If it does not build.
     pub(crate) fn build(workspace: &Metadata) -> Result<Kernel> {
-        let target = workspace.target_directory.join("testkernel");
+        let target = target(workspace);
         let build = ["build", "--quiet", "--release", "--manifest-path", MANIFEST];
         cargo::run_quietly(
             workspace,
-            &[&build[..], &["--target-dir", target.as_str()]].concat(),
+            &[&build[..], &["--target-dir", &target]].concat(),
         )?;
-        Ok(Kernel(target.join("release/testkernel").into()))
+        Ok(Kernel(PathBuf::from(target).join("release/testkernel")))
     }
 
     fn boot(&self, boot: &Boot, show: impl FnMut(&str)) -> Result<watch::Watched> {

@@ -7,9 +7,6 @@
 //! - [`mod@bench`]: the checker beside its peers, and the replay's speed;
 //! - [`boot`]: the test kernel under an emulator;
 //! - [`cargo`]: how a step calls cargo.
-//!
-//! `no-std-use/`, beside `src/`, is a freestanding program that the step `no-std` builds and runs.
-//! It is a workspace of its own because its panic strategy and its linking differ from ours.
 #![forbid(unsafe_code)]
 
 mod arrows;

@@ -20,7 +20,7 @@ struct Step {
 }
 
 /// The steps, cheapest first, so that a slip is reported before anything long is built.
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 8] = [
     Step {
         name: "fmt",
         shows: "every file is formatted",
@@ -45,11 +45,6 @@ const STEPS: [Step; 9] = [
         name: "doc",
         shows: "the documentation builds, and all its links lead somewhere",
         run: doc,
-    },
-    Step {
-        name: "no-std",
-        shows: "the protocol runs in a program without std or libc",
-        run: no_std,
     },
     Step {
         name: "boot",
@@ -77,9 +72,6 @@ const PEER_VERDICTS: [(&str, &str); 4] = [
     ("init-mm", "safe"),
     ("defer", "violation"),
 ];
-
-/// The manifest of the freestanding program, from the workspace's root.
-const NO_STD_MANIFEST: &str = "xtask/no-std-use/Cargo.toml";
 
 /// Holds the arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -161,13 +153,11 @@ fn print_summary(timings: &[Timing]) {
     println!("{:<8}{:>8.1} s", "total", total.as_secs_f64());
 }
 
-/// Compares the formatting of all workspaces with rustfmt's.
+/// Compares the formatting of both workspaces with rustfmt's.
 fn fmt(workspace: &Metadata) -> Result<()> {
     cargo::run(workspace, &["fmt", "--all", "--check"])?;
-    for manifest in [NO_STD_MANIFEST, boot::MANIFEST] {
-        cargo::run(workspace, &["fmt", "--manifest-path", manifest, "--check"])?;
-    }
-    Ok(())
+    let kernel = ["fmt", "--manifest-path", boot::MANIFEST, "--check"];
+    cargo::run(workspace, &kernel)
 }
 
 /// Checks the arrows between the crates, and the sources of the one at their bottom.
@@ -187,29 +177,23 @@ fn check_arrows(workspace: &Metadata) -> Result<()> {
     Ok(())
 }
 
-/// Lints every target of all workspaces.
+/// Lints every target of both workspaces.
 fn clippy(workspace: &Metadata) -> Result<()> {
     let deny = ["--", "-D", "warnings"];
     cargo::run(
         workspace,
         &[&["clippy", "--workspace", "--all-targets"], &deny[..]].concat(),
     )?;
-    let kernel_target = workspace.target_directory.join("testkernel").to_string();
-    for (manifest, target) in [
-        (NO_STD_MANIFEST, no_std_target(workspace)),
-        (boot::MANIFEST, kernel_target),
-    ] {
-        let arguments = [
-            "clippy",
-            "--release",
-            "--manifest-path",
-            manifest,
-            "--target-dir",
-            &target,
-        ];
-        cargo::run(workspace, &[&arguments, &deny[..]].concat())?;
-    }
-    Ok(())
+    let target = boot::target(workspace);
+    let arguments = [
+        "clippy",
+        "--release",
+        "--manifest-path",
+        boot::MANIFEST,
+        "--target-dir",
+        &target,
+    ];
+    cargo::run(workspace, &[&arguments, &deny[..]].concat())
 }
 
 /// Runs the tests, optimised: the exhaustive checks among them are heavy.
@@ -233,32 +217,6 @@ fn doc(workspace: &Metadata) -> Result<()> {
         &["doc", "--workspace", "--no-deps", "--lib"],
         &env,
     )
-}
-
-/// Links the protocol into a freestanding program, and runs that.
-///
-/// Linking is the proof that nothing but `core` is needed: no C library is there to supply it.
-fn no_std(workspace: &Metadata) -> Result<()> {
-    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
-        bail!("the freestanding program is written for x86-64 Linux; run this step there");
-    }
-    let target = no_std_target(workspace);
-    cargo::run(
-        workspace,
-        &[
-            "run",
-            "--release",
-            "--manifest-path",
-            NO_STD_MANIFEST,
-            "--target-dir",
-            &target,
-        ],
-    )
-}
-
-/// Names the freestanding program's build directory, inside that of the workspace.
-fn no_std_target(workspace: &Metadata) -> String {
-    workspace.target_directory.join("no-std-use").to_string()
 }
 
 /// Checks the peer that needs nothing but cargo: SPIN's is checked by `cargo xtask bench`.
