@@ -36,7 +36,8 @@ const LAST_LINES: usize = 25;
 const CODES: &str = "\
 Exit codes:
    0  every check held (with `--break all`: every break was caught)
-   1  not set up: build failed, emulator missing, command line refused by the kernel
+   1  not set up: build failed, emulator missing, command line refused by the kernel;
+      or, with `--break all`, a break that no storm noticed
    2  wrong usage
   10  coherence was violated, or a counter broke a promise
   11  the kernel panicked

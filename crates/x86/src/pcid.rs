@@ -10,19 +10,9 @@ use x86_64::structures::paging::PhysFrame;
 
 pub use x86_64::instructions::tlb::Pcid;
 
-/// CR3's bit 63: keep the cached translations of the PCID that is loaded.
-const KEEP: u64 = 1 << 63;
-
-/// Composes the value that a MOV to CR3 takes (H15).
-pub const fn cr3_value(root: PhysAddr, pcid: Pcid, load: Cr3Load) -> u64 {
-    let keep = match load {
-        Cr3Load::Flush => 0,
-        Cr3Load::Keep => KEEP,
-    };
-    root.0 | pcid.value() as u64 | keep
-}
-
-/// Loads CR3 with a root and a PCID. A serializing instruction.
+/// Loads CR3 with a root and a PCID (H15). A serializing instruction.
+///
+/// Source: SDM 3A, "Operations that Invalidate TLBs and Paging-Structure Caches", MOV to CR3.
 ///
 /// # Safety
 /// CR4.PCIDE must be 1 (or the PCID 0 and `load` a flush), and the tables at `root` must map everything
@@ -70,17 +60,4 @@ pub unsafe fn invpcid(what: Invpcid) {
     };
     // SAFETY: the caller's promise; invalidating too much is always allowed (H18).
     unsafe { flush_pcid(command) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cr3_holds_the_root_the_pcid_and_the_keep_bit() {
-        let pcid = Pcid::new(0x123).expect("12 bits");
-        let root = PhysAddr(0x7_f000);
-        assert_eq!(cr3_value(root, pcid, Cr3Load::Flush), 0x7_f123);
-        assert_eq!(cr3_value(root, pcid, Cr3Load::Keep), 1 << 63 | 0x7_f123);
-    }
 }
