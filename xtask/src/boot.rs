@@ -121,7 +121,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let workspace = cargo::metadata()?;
     let kernel = Kernel::build(&workspace)?;
     emulator::prepare(args.emulator)?;
-    let (boots, caught_is_good) = (plan(args), args.broken.as_deref() == Some(ALL));
+    let (boots, caught_is_good) = (planned_boots(args), args.broken.as_deref() == Some(ALL));
     let mut code = 0;
     for boot in &boots {
         let shows = !args.quiet && !args.json && boots.len() == 1;
@@ -159,7 +159,7 @@ fn bad_code(end: End) -> u8 {
 }
 
 /// Lists the boots that the arguments ask for.
-fn plan(args: &Args) -> Vec<Boot> {
+fn planned_boots(args: &Args) -> Vec<Boot> {
     let clock = || {
         SystemTime::now()
             .duration_since(UNIX_EPOCH)
