@@ -23,6 +23,8 @@ pub(crate) enum Routine {
     Operation(usize),
     /// The flush interrupt's handler.
     Handler,
+    /// The NMI's handler.
+    Nmi,
 }
 
 /// What the code does next at a node.
@@ -81,7 +83,7 @@ pub(crate) struct Missing {
 /// Nodes by number, with the slot 0 empty.
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
-    /// The first node of each routine of each CPU: operations, then the handler.
+    /// The first node of each routine of each CPU: operations, then the handlers.
     starts: Vec<Vec<NodeId>>,
     reached_notes: BTreeSet<&'static str>,
     executions: u64,
@@ -118,7 +120,8 @@ impl Nodes {
         let starts = &self.starts[usize::from(cpu.0)];
         let index = match routine {
             Routine::Operation(index) => index,
-            Routine::Handler => starts.len() - 1,
+            Routine::Handler => starts.len() - 2,
+            Routine::Nmi => starts.len() - 1,
         };
         starts.get(index).copied().filter(|&id| id != 0)
     }
@@ -140,7 +143,7 @@ impl<'p> Automaton<'p> {
         let starts = program
             .operations
             .iter()
-            .map(|operations| vec![0; operations.len() + 1])
+            .map(|operations| vec![0; operations.len() + 2])
             .collect();
         let nodes = Nodes {
             nodes: Vec::new(),
@@ -190,6 +193,7 @@ impl<'p> Automaton<'p> {
                 .operation_of(cpu, index)
                 .map(|operation| &*operation.run as _),
             Routine::Handler => self.program.handler.as_deref().map(|run| run as _),
+            Routine::Nmi => self.program.nmi_handler.as_deref().map(|run| run as _),
         }
     }
 
@@ -217,7 +221,7 @@ impl<'p> Automaton<'p> {
         log.reverse();
         let interrupts = match routine {
             Routine::Operation(_) => Interrupts::Enabled,
-            Routine::Handler => Interrupts::Disabled,
+            Routine::Handler | Routine::Nmi => Interrupts::Disabled,
         };
         let code = self
             .code(cpu, routine)
@@ -260,8 +264,12 @@ impl<'p> Automaton<'p> {
             }
             (None, Routine::Operation(index)) => nodes.starts[usize::from(cpu.0)][index] = id,
             (None, Routine::Handler) => {
-                let starts = &mut nodes.starts[usize::from(cpu.0)];
-                *starts.last_mut().expect("the handler has a slot") = id;
+                let slot = self.program.operations[usize::from(cpu.0)].len();
+                nodes.starts[usize::from(cpu.0)][slot] = id;
+            }
+            (None, Routine::Nmi) => {
+                let slot = self.program.operations[usize::from(cpu.0)].len() + 1;
+                nodes.starts[usize::from(cpu.0)][slot] = id;
             }
         }
         Ok(())
@@ -275,6 +283,7 @@ impl<'p> Automaton<'p> {
                 .operation_of(cpu, index)
                 .map_or("an operation", |operation| &operation.name),
             Routine::Handler => "flush interrupt",
+            Routine::Nmi => "NMI",
         }
     }
 }

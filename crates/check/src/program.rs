@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use lazytlb::{Cells, CpuId, FrameKind, PhysAddr};
-use lazytlb_model::{AtomicCell, LocalCell};
+use lazytlb::{Cells, CpuId, Entry, PhysAddr};
+use lazytlb_model::{
+    AtomicCell, Cr4, Features, FrameUse, GarbageWalks, LocalCell, Property,
+};
 
 use crate::model_hw::ModelHw;
 
@@ -45,8 +47,15 @@ pub struct Program {
     pub(crate) handler: Option<OperationFn>,
     pub(crate) atomics: Vec<Word>,
     pub(crate) own_cells: Vec<Vec<Word>>,
-    pub(crate) frames: Vec<Option<FrameKind>>,
+    pub(crate) nmi_handler: Option<OperationFn>,
+    pub(crate) frames: Vec<FrameUse>,
+    pub(crate) page_words: Vec<Option<AtomicCell>>,
+    pub(crate) entries: Vec<(PhysAddr, u16, Entry)>,
     pub(crate) root: PhysAddr,
+    pub(crate) cr4: Cr4,
+    pub(crate) features: Features,
+    pub(crate) garbage: GarbageWalks,
+    pub(crate) ignored: Vec<Property>,
     pub(crate) expected_notes: Vec<&'static str>,
 }
 
@@ -71,8 +80,15 @@ impl Program {
             handler: None,
             atomics: Vec::new(),
             own_cells: vec![Vec::new(); cpus],
-            frames: vec![Some(FrameKind::Table)],
+            nmi_handler: None,
+            frames: vec![FrameUse::Table],
+            page_words: Vec::new(),
+            entries: Vec::new(),
             root: PhysAddr(0),
+            cr4: Cr4::default(),
+            features: Features::small(),
+            garbage: GarbageWalks::Refused,
+            ignored: Vec::new(),
             expected_notes: Vec::new(),
         }
     }
@@ -125,25 +141,83 @@ impl Program {
 
     /// Makes a page table that lives from the start, with absent entries.
     pub fn table(&mut self) -> PhysAddr {
-        self.frame(Some(FrameKind::Table))
+        self.frame(FrameUse::Table)
     }
 
     /// Makes a page's frame that is in use from the start.
     pub fn page(&mut self) -> PhysAddr {
-        self.frame(Some(FrameKind::Page))
+        self.frame(FrameUse::Page)
+    }
+
+    /// Makes a page's frame whose first word is a cell: what accesses by virtual address read and write.
+    pub fn page_with_word(&mut self, word: AtomicCell) -> PhysAddr {
+        let frame = self.frame(FrameUse::Page);
+        self.give_word(frame, word);
+        frame
+    }
+
+    /// Makes a frame that is a device's, in use from the start.
+    pub fn device(&mut self) -> PhysAddr {
+        self.frame(FrameUse::Device)
     }
 
     /// Makes frames that are free at the start. The lowest free one is always taken first, so reuse
     /// comes at once.
     pub fn free_frames(&mut self, count: usize) {
         for _ in 0..count {
-            self.frame(None);
+            self.frame(FrameUse::Free);
         }
     }
 
-    fn frame(&mut self, kind: Option<FrameKind>) -> PhysAddr {
-        self.frames.push(kind);
+    /// Gives a page's or a device's frame a cell as the word at its start.
+    pub fn give_word(&mut self, frame: PhysAddr, word: AtomicCell) {
+        let number = (frame.0 >> 12) as usize;
+        if self.page_words.len() <= number {
+            self.page_words.resize(number + 1, None);
+        }
+        self.page_words[number] = Some(word);
+    }
+
+    fn frame(&mut self, frame_use: FrameUse) -> PhysAddr {
+        self.frames.push(frame_use);
         PhysAddr(((self.frames.len() - 1) as u64) << 12)
+    }
+
+    /// Sets a page-table entry's value at the start.
+    pub fn first_entry(&mut self, table: PhysAddr, index: u16, entry: Entry) {
+        self.entries.push((table, index, entry));
+    }
+
+    /// Sets the root that every CPU starts with.
+    pub fn start_with_root(&mut self, root: PhysAddr) {
+        self.root = root;
+    }
+
+    /// Says what the program uses of the machine besides two levels of 4 KiB pages.
+    pub fn features(&mut self) -> &mut Features {
+        &mut self.features
+    }
+
+    /// Sets every CPU's CR4 at the start. It takes the feature `tags`.
+    pub fn start_with_cr4(&mut self, cr4: Cr4) {
+        self.features.tags = true;
+        self.cr4 = cr4;
+    }
+
+    /// Follows walks of freed tables to their ends, instead of stopping where one becomes possible.
+    pub fn follow_garbage_walks(&mut self) {
+        self.garbage = GarbageWalks::Followed;
+    }
+
+    /// Leaves a property out of what is looked at.
+    pub fn ignore(&mut self, property: Property) {
+        self.ignored.push(property);
+    }
+
+    /// Sets what an NMI runs, on any CPU.
+    pub fn on_nmi(&mut self, run: impl Fn(&ModelHw) + Send + Sync + 'static) {
+        self.features.nmis = true;
+        self.nmi_handler = Some(Arc::new(run));
     }
 
     /// Adds an operation to what a CPU does, after those before it.

@@ -199,7 +199,13 @@ impl Checker {
             atomics: first_values(&program.atomics),
             own_cells: program.own_cells.iter().map(first_values).collect(),
             frames: program.frames.clone(),
+            page_words: program.page_words.clone(),
+            entries: program.entries.clone(),
             root: program.root,
+            cr4: program.cr4,
+            features: program.features,
+            garbage: program.garbage,
+            ignored: program.ignored.clone(),
             cpu_model: self.cpu_model,
             memory: self.memory,
         };
@@ -463,7 +469,7 @@ fn successors_of(system: &System<'_>, store: &StateStore, ids: &[StateId]) -> Su
 
 /// Hands every successor of a state to `found`; fails at the first violation, with the step that
 /// leads to it, or none for a deadlock.
-fn expand(
+pub(crate) fn expand(
     system: &System<'_>,
     base: &[u8],
     scratch: &mut [u8],
@@ -472,7 +478,8 @@ fn expand(
     let mut stuck = true;
     let mut nodes = system.automaton.read();
     for cpu in 0..system.machine.layout().cpus() {
-        for mut action in [Action::Drain, Action::Deliver, Action::Call(0)] {
+        for first in system.first_actions() {
+            let mut action = *first;
             if !system.may_be_possible(base, Step { cpu, action }) {
                 continue;
             }
@@ -486,6 +493,10 @@ fn expand(
                         found(step, scratch);
                         match (more, action) {
                             (true, Action::Call(choice)) => action = Action::Call(choice + 1),
+                            (true, Action::Combined(slot)) => action = Action::Combined(slot + 1),
+                            (true, Action::Broadcast(number)) => {
+                                action = Action::Broadcast(number + 1);
+                            }
                             _ => break,
                         }
                     }

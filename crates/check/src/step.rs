@@ -11,11 +11,28 @@ use crate::automaton::{Automaton, ExtractionError, Missing, Next, Node, NodeId, 
 pub(crate) enum Action {
     /// The oldest store in the CPU's buffer becomes visible.
     Drain,
+    /// One of the CPU's write-combining stores leaves, in the order that the number says.
+    Combined(usize),
+    /// The CPU does one of the invalidations that were broadcast to it.
+    Broadcast(usize),
     /// The pending flush interrupt is delivered.
     Deliver,
+    /// The pending NMI is delivered.
+    DeliverNmi,
     /// The CPU's next seam call, in the way that the number says.
     Call(usize),
 }
+
+/// What may happen on a CPU of a program that uses nothing special; and all that may.
+const SMALL_ACTIONS: [Action; 3] = [Action::Drain, Action::Deliver, Action::Call(0)];
+const ALL_ACTIONS: [Action; 6] = [
+    Action::Drain,
+    Action::Combined(0),
+    Action::Broadcast(0),
+    Action::DeliverNmi,
+    Action::Deliver,
+    Action::Call(0),
+];
 
 /// A step: who, and what. With collapsing, the local calls that follow belong to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -166,12 +183,39 @@ impl<'p> System<'p> {
                     return Ok(Tried::Impossible);
                 }
             }
+            Action::Combined(slot) => {
+                if !self.machine.drain_combining(state, cpu, slot)? {
+                    return Ok(Tried::Impossible);
+                }
+                // One left: there were as many more as are still there from here on.
+                more = slot < layout.combining_len(state, cpu);
+            }
+            Action::Broadcast(which) => {
+                let requests = layout.broadcasts(state, cpu);
+                let mut pending = (0..8).filter(|number| requests >> number & 1 != 0).skip(which);
+                let Some(number) = pending.next() else {
+                    return Ok(Tried::Impossible);
+                };
+                more = pending.next().is_some();
+                self.machine.receive_broadcast(state, cpu, number)?;
+            }
+            Action::DeliverNmi => {
+                let free = layout.nmi_node(state, cpu) == 0;
+                if !free || !self.machine.can_deliver_nmi(state, cpu) {
+                    return Ok(Tried::Impossible);
+                }
+                let handler = nodes.start(CpuId(cpu as u16), Routine::Nmi)?;
+                self.wake(nodes, state, cpu)?;
+                self.machine.deliver_nmi(state, cpu);
+                self.settle(nodes, state, cpu, handler)?;
+            }
             Action::Deliver => {
                 let has_handler = self.automaton.program.handler.is_some();
                 if !has_handler || !self.takes_interrupt(nodes, state, cpu) {
                     return Ok(Tried::Impossible);
                 }
                 let handler = nodes.start(CpuId(cpu as u16), Routine::Handler)?;
+                self.wake(nodes, state, cpu)?;
                 self.machine.deliver(state, cpu);
                 self.settle(nodes, state, cpu, handler)?;
             }
@@ -212,8 +256,9 @@ impl<'p> System<'p> {
         };
         let next = nodes.get(id);
         // The local calls in between may have restored interrupts: then one may come before the next call.
-        // A touch may go on in several ways, which one step cannot tell.
-        if next.interrupts == Interrupts::Disabled && !matches!(call_of(next), Call::Touch(..)) {
+        // What may go on in several ways, one step cannot tell. And an NMI comes even so.
+        let has_nmis = self.automaton.program.features.nmis;
+        if next.interrupts == Interrupts::Disabled && !call_of(next).has_ways() && !has_nmis {
             self.make_call(nodes, state, cpu, 0, watcher)?;
         }
         Ok(())
@@ -248,8 +293,42 @@ impl<'p> System<'p> {
         let layout = self.machine.layout();
         match step.action {
             Action::Drain => layout.buffered_len(state, step.cpu) > 0,
+            Action::Combined(slot) => slot < layout.combining_len(state, step.cpu),
+            Action::Broadcast(_) => layout.broadcasts(state, step.cpu) != 0,
+            Action::DeliverNmi => {
+                layout.is_nmi_pending(state, step.cpu)
+                    && self.automaton.program.nmi_handler.is_some()
+            }
             Action::Deliver => layout.is_pending(state, step.cpu),
             Action::Call(_) => self.active_node(state, step.cpu).is_some(),
+        }
+    }
+
+    /// Returns the actions to try on a CPU: those that number their ways, with the first.
+    pub(crate) fn first_actions(&self) -> &'static [Action] {
+        let features = &self.automaton.program.features;
+        match features.nmis || features.broadcasts || features.write_combining > 0 {
+            true => &ALL_ACTIONS,
+            false => &SMALL_ACTIONS,
+        }
+    }
+
+    /// An interrupt ends a CPU's sleep.
+    fn wake(&self, nodes: &Nodes, state: &mut State, cpu: usize) -> Result<(), StepError> {
+        if !self.is_halted(nodes, state, cpu) {
+            return Ok(());
+        }
+        let id = self.machine.layout().node(state, cpu);
+        self.settle(nodes, state, cpu, nodes.successor(id, 0)?)
+    }
+
+    /// Says whether a CPU sleeps, and is in no handler.
+    fn is_halted(&self, nodes: &Nodes, state: &State, cpu: usize) -> bool {
+        let layout = self.machine.layout();
+        let in_handler = layout.handler_node(state, cpu) != 0 || layout.nmi_node(state, cpu) != 0;
+        match layout.node(state, cpu) {
+            0 => false,
+            id => !in_handler && call_of(nodes.get(id)) == Call::Halt,
         }
     }
 
@@ -273,9 +352,16 @@ impl<'p> System<'p> {
                 format!("CPU {cpu} waits in \"{routine}\" with interrupts {interrupts}")
             })
             .collect();
-        let what = format!("no CPU can go on: {}", waiting.join("; "));
+        let nodes = self.automaton.read();
+        let sleeps = (0..self.machine.layout().cpus())
+            .any(|cpu| self.is_halted(&nodes, state, cpu));
+        let (property, so) = match sleeps {
+            true => (Property::LostWakeup, ", and no interrupt is left that would wake the one that sleeps"),
+            false => (Property::Deadlock, ""),
+        };
+        let what = format!("no CPU can go on: {}{so}", waiting.join("; "));
         Violation {
-            property: Property::Deadlock,
+            property,
             cpu: None,
             frame: None,
             through: None,
@@ -285,23 +371,30 @@ impl<'p> System<'p> {
 
     fn active_node(&self, state: &State, cpu: usize) -> Option<NodeId> {
         let layout = self.machine.layout();
-        let handler = layout.handler_node(state, cpu);
-        let id = if handler == 0 {
-            layout.node(state, cpu)
-        } else {
-            handler
+        let (nmi, handler) = (layout.nmi_node(state, cpu), layout.handler_node(state, cpu));
+        let id = match (nmi, handler) {
+            (0, 0) => layout.node(state, cpu),
+            (0, handler) => handler,
+            (nmi, _) => nmi,
         };
         (id != 0).then_some(id)
     }
 
     fn takes_interrupt(&self, nodes: &Nodes, state: &State, cpu: usize) -> bool {
         let layout = self.machine.layout();
-        if !self.machine.can_deliver(state, cpu) || layout.handler_node(state, cpu) != 0 {
+        if !self.machine.can_deliver(state, cpu)
+            || layout.handler_node(state, cpu) != 0
+            || layout.nmi_node(state, cpu) != 0
+        {
             return false;
         }
         match layout.node(state, cpu) {
             0 => true,
-            id => nodes.get(id).interrupts == Interrupts::Enabled,
+            // STI; HLT: nothing comes between the two.
+            id => {
+                let node = nodes.get(id);
+                node.interrupts == Interrupts::Enabled || node.next == Next::Call(Call::Halt)
+            }
         }
     }
 
@@ -318,7 +411,9 @@ impl<'p> System<'p> {
             (Next::Call(_), Routine::Operation(_)) => layout.set_node(state, cpu, id),
             (Next::Call(_), Routine::Handler) => layout.set_handler_node(state, cpu, id),
             (Next::Panicked(message), _) => return Err(self.panicked(cpu, node, message)),
+            (Next::Call(_), Routine::Nmi) => layout.set_nmi_node(state, cpu, id),
             (Next::Ended, Routine::Handler) => layout.set_handler_node(state, cpu, 0),
+            (Next::Ended, Routine::Nmi) => layout.set_nmi_node(state, cpu, 0),
             (Next::Ended, Routine::Operation(index)) => {
                 return self.start_operation(nodes, state, cpu, index + 1);
             }

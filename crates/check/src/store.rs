@@ -235,8 +235,14 @@ mod tests {
         let spec = MachineSpec {
             atomics: vec![0; 3],
             own_cells: vec![vec![0]; 2],
-            frames: vec![None],
+            frames: vec![lazytlb_model::FrameUse::Free],
+            page_words: Vec::new(),
+            entries: Vec::new(),
             root: lazytlb::PhysAddr(0),
+            cr4: lazytlb_model::Cr4::default(),
+            features: lazytlb_model::Features::small(),
+            garbage: lazytlb_model::GarbageWalks::Refused,
+            ignored: Vec::new(),
             cpu_model: lazytlb_model::CpuModel::WEAKEST,
             memory: MemoryModel::Sc,
         };

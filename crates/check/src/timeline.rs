@@ -81,6 +81,7 @@ impl Recorder<'_> {
                 .operation_of(CpuId(cpu as u16), index)
                 .map_or_else(String::new, |operation| operation.name.clone()),
             Routine::Handler => "flush interrupt".to_owned(),
+            Routine::Nmi => "NMI".to_owned(),
         };
         Event {
             cpu: cpu as u8,
@@ -162,13 +163,18 @@ fn run_steps(
     for &step in steps {
         let note = match step.action {
             Action::Drain => Some("a buffered store becomes visible"),
+            Action::Combined(_) => Some("a write-combining store leaves its buffer"),
+            Action::Broadcast(_) => Some("does an invalidation that was broadcast"),
             Action::Deliver => Some("⚡ flush interrupt"),
+            Action::DeliverNmi => Some("⚡ NMI"),
             Action::Call(_) => None,
         };
         if let Some(what) = note {
             let mut event = recorder.event(step.cpu, Routine::Handler, what.to_owned());
-            if step.action == Action::Drain {
-                event.operation = "store buffer".to_owned();
+            match step.action {
+                Action::Drain | Action::Combined(_) => "store buffer".clone_into(&mut event.operation),
+                Action::Broadcast(_) => "broadcast".clone_into(&mut event.operation),
+                _ => {}
             }
             recorder.events.push(event);
         }
@@ -200,7 +206,7 @@ fn tell(events: &[Event], violation: &Violation, system: &System<'_>) -> Vec<Str
         let mut operations: Vec<&str> = Vec::new();
         let own = events.iter().filter(|event| event.cpu == cpu);
         let is_code =
-            |event: &&Event| !["store buffer", "speculation"].contains(&&*event.operation);
+            |event: &&Event| !["store buffer", "speculation", "broadcast"].contains(&&*event.operation);
         for event in own.filter(is_code) {
             if operations.last() != Some(&event.operation.as_str()) {
                 operations.push(&event.operation);
@@ -213,7 +219,8 @@ fn tell(events: &[Event], violation: &Violation, system: &System<'_>) -> Vec<Str
             ));
         }
     }
-    if violation.property != Property::TableUseAfterFree {
+    let is_walk = violation.through.is_none_or(|through| !through.garbage);
+    if violation.property != Property::TableUseAfterFree || !is_walk {
         return story;
     }
     let freed = events
@@ -256,6 +263,9 @@ fn describe(program: &Program, call: &Call) -> String {
                 Rmw::Or => format!("{name} |= {operand:#b}, was → ?"),
                 Rmw::And => format!("{name} &= !{:#b}, was → ?", !operand),
                 Rmw::Swap => format!("{name} swap {operand}, was → ?"),
+                Rmw::SwapIf(expected) => {
+                    format!("{name} = {operand} if {expected}, was → ?")
+                }
             }
         }
         Call::LoadLocal(cell) => format!("{} → ?", program.local_name(cell)),
@@ -280,7 +290,14 @@ fn describe(program: &Program, call: &Call) -> String {
         Call::PauseUntil(cell, Until::AtLeast(value)) => {
             format!("wait until {} ≥ {value}", program.atomic_name(cell))
         }
-        Call::LoadCr3(root, _) => format!("load CR3: root in frame {}", root.0 >> 12),
+        Call::LoadCr3(root, load) => {
+            let pcid = match root.0 & 0xfff {
+                0 => String::new(),
+                pcid => format!(", PCID {pcid}"),
+            };
+            let keep = if load == lazytlb::Cr3Load::Keep { ", keep" } else { "" };
+            format!("load CR3: root in frame {}{pcid}{keep}", root.0 >> 12)
+        }
         Call::Invlpg(addr) => format!("INVLPG {:#x}", addr.0),
         Call::ReadEntry(table, index) => format!("read frame {}[{index}] → ?", table.0 >> 12),
         Call::WriteEntry(table, index, entry) => {
@@ -301,6 +318,29 @@ fn describe(program: &Program, call: &Call) -> String {
         }
         Call::FlushBegins(..) => "(flush begins)".to_owned(),
         Call::FlushReturned(_) => "(flush has returned)".to_owned(),
+        Call::StoreBytes { cell, bytes, value } => {
+            format!("{}, bytes {bytes:#010b} = {value:#x}", program.atomic_name(cell))
+        }
+        Call::RmwBytes { cell, rmw, operand, .. } => {
+            format!("{} {rmw:?} {operand}, was → ?", program.atomic_name(cell))
+        }
+        Call::RmwEntry(table, index, rmw, operand) => {
+            format!("frame {}[{index}] {rmw:?} {operand:#x}, was → ?", table.0 >> 12)
+        }
+        Call::StoreFence => "SFENCE".to_owned(),
+        Call::Serialize => "CPUID".to_owned(),
+        Call::WriteCr4(cr4) => format!("MOV to CR4: {cr4:?}"),
+        Call::Invpcid(what) => format!("INVPCID {what:?}"),
+        Call::Invlpgb(what) => format!("INVLPGB {what:?}"),
+        Call::Tlbsync => "TLBSYNC".to_owned(),
+        Call::LoadVirtual(addr, _) => format!("load {:#x} → ?", addr.0),
+        Call::StoreVirtual { addr, value, .. } => format!("store {:#x} = {value}", addr.0),
+        Call::SwapVirtual(addr, _, value) => format!("swap {:#x}, {value} → ?", addr.0),
+        Call::Fetch(addr, _) => format!("fetch {:#x}", addr.0),
+        Call::TouchNonTemporal(addr) => format!("user non-temporal store {:#x}", addr.0),
+        Call::ReadDevice(device) => format!("read back from the device, frame {}", device.0 >> 12),
+        Call::SendNmi(targets) => format!("NMI to CPUs {targets:#b}"),
+        Call::Halt => "STI; HLT".to_owned(),
     }
 }
 
@@ -336,7 +376,7 @@ impl fmt::Display for Timeline {
             .filter(|(_, event)| event.visible)
         {
             let cpu = usize::from(event.cpu);
-            let is_note = event.operation == "store buffer" || event.what.starts_with('⚡');
+            let is_note = event.operation == "store buffer" || event.operation == "broadcast" || event.what.starts_with('⚡');
             if current[cpu] != event.operation && !is_note {
                 current[cpu] = &event.operation;
                 row("", cpu, &format!("[{}]", event.operation))?;

@@ -28,6 +28,8 @@ pub enum Rmw {
     And,
     /// Replaces.
     Swap,
+    /// Replaces if the cell holds this.
+    SwapIf(u64),
 }
 
 impl Rmw {
@@ -38,11 +40,83 @@ impl Rmw {
             Rmw::Or => old | operand,
             Rmw::And => old & operand,
             Rmw::Swap => operand,
+            Rmw::SwapIf(expected) if old == expected => operand,
+            Rmw::SwapIf(_) => old,
         }
     }
 }
 
-/// One call of the seam ([`lazytlb::Hw`]) or of the trait beside it ([`lazytlb::Memory`]).
+/// The mode in which code accesses memory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Privilege {
+    /// Ring 3: only pages whose every entry has U/S set.
+    User,
+    /// Ring 0. Writes heed R/W (CR0.WP = 1).
+    Supervisor,
+}
+
+/// The bits of CR4 that bear on translations.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Cr4(pub u8);
+
+impl Cr4 {
+    /// PGE: leaves may be global (H8).
+    pub const PGE: Cr4 = Cr4(1);
+    /// PCIDE: CR3[11:0] is the PCID (H1).
+    pub const PCIDE: Cr4 = Cr4(1 << 1);
+    /// SMEP: supervisor mode must not fetch from user pages.
+    pub const SMEP: Cr4 = Cr4(1 << 2);
+
+    /// Says whether all bits of another value are set.
+    pub const fn has(self, bits: Cr4) -> bool {
+        self.0 & bits.0 == bits.0
+    }
+
+    /// Returns the value with these bits set, or cleared.
+    #[must_use]
+    pub const fn with(self, bits: Cr4, set: bool) -> Cr4 {
+        match set {
+            true => Cr4(self.0 | bits.0),
+            false => Cr4(self.0 & !bits.0),
+        }
+    }
+}
+
+/// What INVPCID invalidates (H14).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Invpcid {
+    /// Type 0: an address in a PCID; no global entries.
+    Address(u16, VirtAddr),
+    /// Type 1: a PCID; no global entries.
+    Pcid(u16),
+    /// Type 2: everything, with global entries.
+    AllWithGlobals,
+    /// Type 3: everything but global entries.
+    AllNonGlobal,
+}
+
+/// What INVLPGB invalidates on every CPU (H29).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Broadcast {
+    /// One address; without it, all. The pages that go are those that are cached with it inside, of
+    /// whatever size they are, whatever stride the operand names (H30).
+    pub addr: Option<VirtAddr>,
+    /// One PCID; without it, all.
+    pub pcid: Option<u16>,
+    /// Global entries, too.
+    pub globals: bool,
+    /// Final translations only: paging-structure caches stay.
+    pub final_only: bool,
+}
+
+/// What a virtual access answers where it faults: no page's word has this bit.
+pub const FAULT: u64 = 1 << 63;
+
+/// One call of the seam ([`lazytlb::Hw`]), of the trait beside it ([`lazytlb::Memory`]), or of what only
+/// some programs use: the instructions that the seam leaves out.
+///
+/// `bytes` says which bytes of a cell are meant, a bit each; values and operands lie in their place in the
+/// cell, those of read-modify-writes at its low end.
 ///
 /// `Hw::cpu`, `Hw::quirks` and `Hw::interrupts` are no steps: their answers follow from the code's
 /// own past.
@@ -72,4 +146,53 @@ pub enum Call {
     Touch(VirtAddr, Access),
     FlushBegins(PhysAddr, FlushRange),
     FlushReturned(PhysAddr),
+    StoreBytes {
+        cell: AtomicCell,
+        bytes: u8,
+        value: u64,
+    },
+    RmwBytes {
+        cell: AtomicCell,
+        bytes: u8,
+        rmw: Rmw,
+        operand: u64,
+    },
+    RmwEntry(PhysAddr, u16, Rmw, u64),
+    StoreFence,
+    Serialize,
+    WriteCr4(Cr4),
+    Invpcid(Invpcid),
+    Invlpgb(Broadcast),
+    Tlbsync,
+    LoadVirtual(VirtAddr, Privilege),
+    StoreVirtual {
+        addr: VirtAddr,
+        bytes: u8,
+        value: u64,
+        privilege: Privilege,
+        non_temporal: bool,
+    },
+    SwapVirtual(VirtAddr, Privilege, u64),
+    Fetch(VirtAddr, Privilege),
+    TouchNonTemporal(VirtAddr),
+    ReadDevice(PhysAddr),
+    SendNmi(u64),
+    Halt,
+}
+
+impl Call {
+    /// Says whether the machine may do the call in several ways.
+    pub const fn has_ways(&self) -> bool {
+        matches!(
+            self,
+            Call::Touch(..)
+                | Call::TouchNonTemporal(_)
+                | Call::LoadVirtual(..)
+                | Call::StoreVirtual { .. }
+                | Call::SwapVirtual(..)
+                | Call::Fetch(..)
+                | Call::ReadEntry(..)
+                | Call::RmwEntry(..)
+        )
+    }
 }

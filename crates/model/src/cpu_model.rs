@@ -2,22 +2,146 @@
 
 use lazytlb::Quirks;
 
-/// Which paging-structure-cache entries INVLPG drops (H13, H37).
+/// What is cached of the upper levels of page tables, and how walks go through them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum UpperLevels {
+    /// Paging-structure caches at every level (H9), and walks that take their time (H12a).
+    Cached,
+    /// ASSUMED, no CPU promises it: no paging-structure caches. A walk in flight still holds a table's
+    /// address, until the CPU invalidates something (H12a).
+    OnlyInFlight,
+    /// ASSUMED, no CPU promises it: neither, a walk reads all its levels at one time.
+    Atomic,
+}
+
+/// Which paging-structure-cache entries INVLPG, INVLPGB and INVPCID drop for an address (H13, H37).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum InvlpgReach {
-    /// All of the current PCID.
+    /// All of the PCID.
     AllUpperLevels,
     /// Only those that lead to the address: EFER.TCE, or the weakest reading.
     LeadingToAddress,
 }
 
+/// What INVLPG does to global entries while PCIDs are on (H34).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum InvlpgGlobals {
+    /// It drops them (H13).
+    Dropped,
+    /// It may leave them: the erratum of Alder and Raptor Lake.
+    MayStay,
+}
+
+/// What an interrupt that is sent says about the sender's earlier stores (H36).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum IpiOrder {
+    /// They are visible before the target's handler runs: an uncached write to the xAPIC, or AMD's MSR.
+    AfterStores,
+    /// Nothing: a write to the x2APIC's register does not wait for them.
+    Unordered,
+}
+
+/// What an access does that finds two entries of different page sizes (H7, H31).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SizeConflict {
+    /// It uses either.
+    EitherIsUsed,
+    /// It takes a machine check: erratum 383.
+    MachineCheck,
+}
+
 /// What a walk that leaves DRAM ends in (H32).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum WalkOutsideDram {
-    /// The load returns something or other. No model promises it yet.
+    /// The load returns something or other.
     ReturnsGarbage,
     /// A northbridge protocol error: the machine check of 2017.
     MachineCheck,
+}
+
+/// What an event that empties the write-combining buffers means for a device's memory (H27).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Reading {
+    /// The writes have started, and arrive some time later: the weak reading.
+    Started,
+    /// The writes have arrived: the strong reading.
+    Retired,
+}
+
+/// The reading of each kind of event that empties write-combining buffers (H26, H27).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct WcReadings {
+    /// SFENCE.
+    pub sfence: Reading,
+    /// MFENCE.
+    pub mfence: Reading,
+    /// A locked instruction.
+    pub locked: Reading,
+    /// A serializing instruction: CPUID, MOV to CR3, INVLPG and their like.
+    pub serializing: Reading,
+    /// The delivery of an interrupt.
+    pub interrupt: Reading,
+    /// An access to uncached memory.
+    pub uncached: Reading,
+}
+
+impl WcReadings {
+    /// One reading for every kind of event.
+    pub const fn all(reading: Reading) -> WcReadings {
+        WcReadings {
+            sfence: reading,
+            mfence: reading,
+            locked: reading,
+            serializing: reading,
+            interrupt: reading,
+            uncached: reading,
+        }
+    }
+
+    /// Returns each kind of event's name with its reading.
+    pub const fn each(self) -> [(&'static str, Reading); 6] {
+        [
+            ("sfence", self.sfence),
+            ("mfence", self.mfence),
+            ("locked", self.locked),
+            ("serializing", self.serializing),
+            ("interrupt", self.interrupt),
+            ("uncached", self.uncached),
+        ]
+    }
+
+    /// Sets the reading of the event with this name; `None` if there is no such event.
+    #[must_use]
+    pub fn with(mut self, event: &str, reading: Reading) -> Option<WcReadings> {
+        let of_event = match event {
+            "sfence" => &mut self.sfence,
+            "mfence" => &mut self.mfence,
+            "locked" => &mut self.locked,
+            "serializing" => &mut self.serializing,
+            "interrupt" => &mut self.interrupt,
+            "uncached" => &mut self.uncached,
+            _ => return None,
+        };
+        *of_event = reading;
+        Some(self)
+    }
+}
+
+impl Reading {
+    /// Returns the name that people type.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reading::Started => "started",
+            Reading::Retired => "retired",
+        }
+    }
+
+    /// Finds a reading by its name.
+    pub fn by_name(name: &str) -> Option<Reading> {
+        [Reading::Started, Reading::Retired]
+            .into_iter()
+            .find(|reading| reading.name() == name)
+    }
 }
 
 /// A CPU model.
@@ -27,26 +151,55 @@ pub struct CpuModel {
     pub name: &'static str,
     /// One line on what it stands for.
     pub about: &'static str,
+    /// CR4.PCIDE may be set (H1).
+    pub pcids: bool,
+    /// INVPCID exists (H14).
+    pub invpcid: bool,
+    /// Five levels of page tables.
+    pub five_levels: bool,
+    /// INVLPGB and TLBSYNC exist (H29).
+    pub broadcast: bool,
+    /// What is cached of the upper levels.
+    pub upper_levels: UpperLevels,
     /// What INVLPG does to paging-structure caches.
     pub invlpg: InvlpgReach,
+    /// What INVLPG does to global entries while PCIDs are on.
+    pub invlpg_globals: InvlpgGlobals,
+    /// What an IPI says about earlier stores.
+    pub ipi: IpiOrder,
+    /// What two page sizes for one address lead to.
+    pub size_conflict: SizeConflict,
     /// What a walk outside DRAM ends in.
     pub walk_outside_dram: WalkOutsideDram,
+    /// What empties write-combining buffers, and how far.
+    pub write_combining: WcReadings,
     /// What software can detect: the weakest CPU owns up to nothing.
     pub quirks: Quirks,
 }
 
+const NO_QUIRKS: Quirks = Quirks {
+    erratum_383: false,
+    walks_assume_dram: false,
+};
+
 impl CpuModel {
-    /// All that the manuals allow at once, and the weak reading wherever they are silent. It reports no
-    /// erratum: software that is safe only where it detects one is not safe here.
+    /// All that the manuals allow at once, and the weak reading wherever they are silent. It has every
+    /// feature, and reports no erratum: software that is safe only where it detects one is not safe here.
     pub const WEAKEST: CpuModel = CpuModel {
         name: "weakest",
         about: "everything the manuals allow at once; reports no errata",
+        pcids: true,
+        invpcid: true,
+        five_levels: true,
+        broadcast: true,
+        upper_levels: UpperLevels::Cached,
         invlpg: InvlpgReach::LeadingToAddress,
+        invlpg_globals: InvlpgGlobals::Dropped,
+        ipi: IpiOrder::Unordered,
+        size_conflict: SizeConflict::EitherIsUsed,
         walk_outside_dram: WalkOutsideDram::MachineCheck,
-        quirks: Quirks {
-            erratum_383: false,
-            walks_assume_dram: false,
-        },
+        write_combining: WcReadings::all(Reading::Started),
+        quirks: NO_QUIRKS,
     };
 
     /// AMD family 10h (Phenom, 2007–2012): no PCIDs, erratum 383 (H31), and walks that assume
@@ -54,16 +207,68 @@ impl CpuModel {
     pub const AMD_K10: CpuModel = CpuModel {
         name: "amd-k10",
         about: "AMD family 10h: no PCIDs, erratum 383, a walk outside DRAM is a machine check",
+        pcids: false,
+        invpcid: false,
+        five_levels: false,
+        broadcast: false,
         invlpg: InvlpgReach::AllUpperLevels,
-        walk_outside_dram: WalkOutsideDram::MachineCheck,
+        ipi: IpiOrder::AfterStores,
+        size_conflict: SizeConflict::MachineCheck,
         quirks: Quirks {
             erratum_383: true,
             walks_assume_dram: true,
         },
+        ..Self::WEAKEST
+    };
+
+    /// AMD Zen 3: PCIDs, INVPCID, broadcast invalidation; INVLPG drops all upper levels.
+    pub const AMD_ZEN3: CpuModel = CpuModel {
+        name: "amd-zen3",
+        about: "AMD family 19h: PCIDs, INVLPGB, EFER.TCE clear",
+        five_levels: false,
+        invlpg: InvlpgReach::AllUpperLevels,
+        ipi: IpiOrder::AfterStores,
+        walk_outside_dram: WalkOutsideDram::ReturnsGarbage,
+        ..Self::WEAKEST
+    };
+
+    /// AMD Zen 5, with EFER.TCE set as Linux does where it is present (H37).
+    pub const AMD_ZEN5: CpuModel = CpuModel {
+        name: "amd-zen5",
+        about: "AMD family 1Ah: PCIDs, INVLPGB, EFER.TCE set",
+        five_levels: true,
+        invlpg: InvlpgReach::LeadingToAddress,
+        ..Self::AMD_ZEN3
+    };
+
+    /// Intel Skylake: PCIDs, no broadcast, an x2APIC that orders nothing (H36).
+    pub const INTEL_SKYLAKE: CpuModel = CpuModel {
+        name: "intel-skylake",
+        about: "Intel Skylake: PCIDs, INVPCID, x2APIC without ordering",
+        five_levels: false,
+        broadcast: false,
+        invlpg: InvlpgReach::AllUpperLevels,
+        walk_outside_dram: WalkOutsideDram::ReturnsGarbage,
+        ..Self::WEAKEST
+    };
+
+    /// Intel Alder Lake, with the microcode that has the INVLPG erratum (H34).
+    pub const INTEL_ALDER_LAKE: CpuModel = CpuModel {
+        name: "intel-alder-lake",
+        about: "Intel Alder Lake: as Skylake; with PCIDs on, INVLPG may leave global entries",
+        invlpg_globals: InvlpgGlobals::MayStay,
+        ..Self::INTEL_SKYLAKE
     };
 
     /// Every model.
-    pub const ALL: [CpuModel; 2] = [Self::WEAKEST, Self::AMD_K10];
+    pub const ALL: [CpuModel; 6] = [
+        Self::WEAKEST,
+        Self::AMD_K10,
+        Self::AMD_ZEN3,
+        Self::AMD_ZEN5,
+        Self::INTEL_SKYLAKE,
+        Self::INTEL_ALDER_LAKE,
+    ];
 
     /// Finds a model by its name.
     pub fn by_name(name: &str) -> Option<CpuModel> {

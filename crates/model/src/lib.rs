@@ -27,11 +27,21 @@
 //! invalidation. Nested paging, VPIDs, guests' ASIDs and IOMMUs are out of scope.
 #![forbid(unsafe_code)]
 
+mod access;
+mod accessed;
+mod broadcast;
 pub mod call;
 pub mod closure;
+mod combining;
 pub mod cpu_model;
+pub mod entry;
+pub mod features;
+mod garbage;
+mod invalidate;
 pub mod locality;
 pub mod machine;
+pub mod mutant;
+mod promises;
 pub mod state;
 mod touch;
 pub mod translation;
@@ -39,9 +49,11 @@ mod versions;
 pub mod violation;
 mod writers;
 
-pub use call::{AtomicCell, Call, LocalCell, Rmw};
-pub use cpu_model::{CpuModel, WalkOutsideDram};
-pub use machine::{Machine, MachineSpec, MemoryModel, Outcome};
-pub use state::{Layout, State};
+pub use call::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Privilege, Rmw};
+pub use cpu_model::{CpuModel, Reading, UpperLevels, WalkOutsideDram, WcReadings};
+pub use entry::MemoryType;
+pub use features::Features;
+pub use machine::{GarbageWalks, Machine, MachineSpec, MemoryModel, Outcome};
+pub use state::{FrameUse, Layout, State};
 pub use translation::{Limit, Translation};
 pub use violation::{GarbageWalkEnd, Property, Violation};

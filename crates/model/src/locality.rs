@@ -11,6 +11,7 @@
 //! * Waiting until an atomic is 0, once it is: if other CPUs and this one's own handler only ever clear bits
 //!   in it, it stays so, and whoever waits does not write it. A pending interrupt is as deliverable after.
 //! * Restoring interrupts: it only adds behaviour, all of which the state after it has.
+//! * Nothing at all in a program with NMIs, which come between any two calls.
 //! * Disabling interrupts that are off already, and a fence with nothing to drain: they do nothing.
 
 use lazytlb::{Interrupts, Until};
@@ -23,12 +24,18 @@ impl Machine {
     /// Says whether a call of a CPU, made with interrupts in this state, is local, and will not block.
     #[inline]
     pub fn is_local(&self, state: &State, cpu: usize, call: &Call, interrupts: Interrupts) -> bool {
+        if self.features.nmis {
+            return false;
+        }
         match *call {
             Call::LoadLocal(_) | Call::StoreLocal(..) | Call::DisableInterrupts => {
                 interrupts == Interrupts::Disabled
             }
             Call::RestoreInterrupts(_) => true,
-            Call::Fence => self.layout.buffered_len(state, cpu) == 0,
+            Call::Fence => {
+                self.layout.buffered_len(state, cpu) == 0
+                    && self.layout.combining_len(state, cpu) == 0
+            }
             Call::Load(cell) => {
                 interrupts == Interrupts::Disabled
                     && self.writers.assume_no_other(cell, self.who(state, cpu))

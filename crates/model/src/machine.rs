@@ -1,11 +1,16 @@
 //! The machine: what each call does to a state.
 
-use lazytlb::{Cr3Load, Entry, FrameKind, PhysAddr};
+use lazytlb::{Entry, FrameKind, PhysAddr};
 
-use crate::call::{AtomicCell, Call, LocalCell, Rmw};
-use crate::cpu_model::CpuModel;
-use crate::state::{Buffered, FrameUse, Layout, State, USER_MEMORY, members};
-use crate::translation::{LEVELS, Limit, Numbering, Translation, Values, frame_number};
+use crate::access::Does;
+use crate::broadcast::{MOST_REQUESTS, Request};
+use crate::call::{AtomicCell, Call, Cr4, LocalCell, Rmw};
+use crate::cpu_model::{CpuModel, IpiOrder};
+use crate::entry::bits;
+use crate::features::{Features, MOST_LEVELS};
+use crate::mutant::{Mutant, broken};
+use crate::state::{BARRIER, Buffered, FrameUse, Layout, State, USER_MEMORY, members};
+use crate::translation::{Limit, Numbering, Translation, Values, frame_number};
 use crate::versions::{FIRST_PENDING, is_pending};
 use crate::violation::{Property, Violation};
 use crate::writers::{Who, Write, Writers};
@@ -51,14 +56,35 @@ pub struct MachineSpec {
     pub atomics: Vec<u64>,
     /// Each CPU's own cells' first values: one list a CPU.
     pub own_cells: Vec<Vec<u64>>,
-    /// What each frame is at the start; `None` is free. A table starts with absent entries.
-    pub frames: Vec<Option<FrameKind>>,
+    /// What each frame is at the start. A table starts with absent entries.
+    pub frames: Vec<FrameUse>,
+    /// The cell that holds the word at the start of a page's frame; a frame past the end has none.
+    pub page_words: Vec<Option<AtomicCell>>,
+    /// Page-table entries' first values: the table, the index, the entry.
+    pub entries: Vec<(PhysAddr, u16, Entry)>,
     /// The root in every CPU's CR3 at the start.
     pub root: PhysAddr,
+    /// CR4 of every CPU at the start.
+    pub cr4: Cr4,
+    /// What the program uses of the machine.
+    pub features: Features,
+    /// What becomes of a walk of a freed table.
+    pub garbage: GarbageWalks,
+    /// Properties that are not looked at.
+    pub ignored: Vec<Property>,
     /// The CPU model.
     pub cpu_model: CpuModel,
     /// The memory model.
     pub memory: MemoryModel,
+}
+
+/// What becomes of a walk of a freed table.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum GarbageWalks {
+    /// It is the violation `table-use-after-free`.
+    Refused,
+    /// It is followed to its ends (H33).
+    Followed,
 }
 
 /// What a call led to.
@@ -76,7 +102,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    fn answer(answer: u64) -> Outcome {
+    pub(crate) fn answer(answer: u64) -> Outcome {
         Outcome::Done {
             answer,
             more: false,
@@ -108,7 +134,11 @@ impl From<Limit> for Stop {
 #[derive(Debug)]
 pub struct Machine {
     pub(crate) layout: Layout,
-    pub(crate) levels: u8,
+    pub(crate) features: Features,
+    pub(crate) garbage: GarbageWalks,
+    pub(crate) page_words: Vec<Option<AtomicCell>>,
+    pub(crate) requests: Numbering<Request>,
+    ignored: Vec<Property>,
     pub(crate) cpu_model: CpuModel,
     pub(crate) translations: Numbering<Translation>,
     /// Page-table entries that were ever written: (table's frame, index).
@@ -120,8 +150,6 @@ pub struct Machine {
     initial: Vec<u8>,
 }
 
-/// Page-table entries that a program may write.
-const MOST_ENTRIES: usize = 16;
 /// Translations that may be cached: a bit each.
 const MOST_TRANSLATIONS: usize = 64;
 /// Bytes that name a location or a frame leave room for this many cells.
@@ -153,7 +181,14 @@ impl Machine {
         )?;
         let own = spec.own_cells.iter().map(Vec::len).max().unwrap_or(0);
         let own = limit("cells of one CPU", MOST_CELLS, own)?;
-        let layout = Layout::new(cpus, atomics, MOST_ENTRIES, frames, depth, own);
+        let features = spec.features;
+        limit("levels of page tables", MOST_LEVELS, usize::from(features.levels))?;
+        let entries = limit(
+            "cells and page-table entries",
+            usize::from(BARRIER),
+            atomics + usize::from(features.page_table_entries),
+        )? - atomics;
+        let layout = Layout::new(cpus, atomics, frames, depth, own, &features);
         let values = Values::new();
         let mut initial = vec![0; layout.len()];
         for (location, &value) in spec.atomics.iter().enumerate() {
@@ -161,26 +196,61 @@ impl Machine {
         }
         for (cpu, cells) in spec.own_cells.iter().enumerate() {
             layout.set_cr3(&mut initial, cpu, frame_number(spec.root) as u8);
+            layout.set_cr4(&mut initial, cpu, spec.cr4.0);
             for (index, &value) in cells.iter().enumerate() {
                 initial[layout.own_cell(cpu, index as u8)] = values.encode(value)?;
             }
         }
-        for (frame, &kind) in spec.frames.iter().enumerate() {
-            let frame_use = kind.map_or(FrameUse::Free, frame_use_of);
+        for (frame, &frame_use) in spec.frames.iter().enumerate() {
             layout.set_frame_use(&mut initial, frame as u8, frame_use);
         }
-        Ok(Machine {
+        let mut machine = Machine {
             layout,
-            levels: LEVELS as u8,
+            features,
+            garbage: spec.garbage,
+            page_words: spec.page_words.clone(),
+            requests: Numbering::new("broadcast invalidations", MOST_REQUESTS),
+            ignored: spec.ignored.clone(),
             cpu_model: spec.cpu_model,
             translations: Numbering::new("translations", MOST_TRANSLATIONS),
-            entries: Numbering::new("page-table entries", MOST_ENTRIES),
+            entries: Numbering::new("page-table entries", entries),
             values,
             writers: Writers::new(atomics),
             memory: spec.memory,
             frames: frames as u8,
             initial,
-        })
+        };
+        machine.put_first_entries(&spec.entries)?;
+        Ok(machine)
+    }
+
+    /// Puts the first entries into the page tables; what can be cached at the start then is.
+    fn put_first_entries(&mut self, entries: &[(PhysAddr, u16, Entry)]) -> Result<(), Limit> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.initial.clone();
+        for &(table, index, entry) in entries {
+            let table = frame_number(table) as u8;
+            let location = self.layout.entry_location(self.entries.number((table, index))?);
+            state[self.layout.location(location)] = self.values.encode(entry.0)?;
+            state[self.layout.version_of_location(location)] = 1;
+        }
+        for cpu in 0..self.layout.cpus() {
+            match self.close(&mut state, cpu) {
+                Ok(()) => {}
+                Err(Stop::Limit(limit)) => return Err(limit),
+                // Found again, and reported, at the first step that closes.
+                Err(Stop::Violation(_)) => {}
+            }
+        }
+        self.initial = state;
+        Ok(())
+    }
+
+    /// Says whether a property is looked at.
+    pub(crate) fn checks(&self, property: Property) -> bool {
+        !self.ignored.contains(&property)
     }
 
     /// Returns the state that everything starts from; all CPUs' places are 0.
@@ -215,12 +285,15 @@ impl Machine {
         call: &Call,
         choice: usize,
     ) -> Result<Outcome, Stop> {
-        let drained = self.layout.buffered_len(state, cpu) == 0;
         match *call {
             Call::Load(cell) => Ok(Outcome::answer(self.load(state, cpu, cell))),
             Call::Store(cell, value) => {
                 self.writers.wrote(cell, self.who(state, cpu), Write::Any);
                 self.store(state, cpu, cell.0, self.values.encode(value)?)
+            }
+            Call::StoreBytes { cell, bytes, value } => {
+                self.writers.wrote(cell, self.who(state, cpu), Write::Any);
+                self.store_bytes(state, cpu, cell.0, bytes, self.values.encode(value)?)
             }
             Call::LoadLocal(cell) => {
                 let code = state[self.own_location(cpu, cell)?];
@@ -230,35 +303,18 @@ impl Machine {
                 state[self.own_location(cpu, cell)?] = self.values.encode(value)?;
                 Ok(Outcome::NOTHING)
             }
-            // Locked and serializing instructions wait for the buffer to drain (H18, H25).
-            Call::Rmw(..) | Call::Fence | Call::LoadCr3(..) | Call::Invlpg(_) if !drained => {
-                Ok(Outcome::Blocked)
+            Call::Rmw(..) | Call::RmwBytes { .. } | Call::RmwEntry(..) => {
+                self.locked(state, cpu, call, choice)
             }
-            Call::Rmw(cell, rmw, operand) => {
-                let clears = rmw == Rmw::And || rmw == Rmw::Swap && operand == 0;
-                let write = if clears {
-                    Write::ClearsBits
-                } else {
-                    Write::Any
-                };
-                self.writers.wrote(cell, self.who(state, cpu), write);
-                let old = self.load(state, cpu, cell);
-                let new = self.values.encode(rmw.apply(old, operand))?;
-                state[self.layout.location(cell.0)] = new;
-                Ok(Outcome::answer(old))
-            }
-            Call::Fence | Call::RestoreInterrupts(_) => Ok(Outcome::NOTHING),
-            // The caller knows the former state from the code's own past.
-            Call::DisableInterrupts => Ok(Outcome::NOTHING),
-            Call::SendIpi(targets) => {
-                for target in members(targets) {
-                    if target >= self.layout.cpus() {
-                        return Err(self.misuse(cpu, format!("sent an IPI to CPU {target}")));
-                    }
-                    // H36: no drain; the handler may run before this CPU's earlier stores are seen.
-                    self.layout.set_pending(state, target, true);
-                }
+            // H25, H26: it waits for the buffers to drain.
+            Call::Fence => Ok(self.after(state, cpu, |readings| readings.mfence)),
+            Call::StoreFence => self.store_fence(state, cpu),
+            Call::RestoreInterrupts(_) | Call::DisableInterrupts => {
+                // The caller knows the former state from the code's own past.
                 Ok(Outcome::NOTHING)
+            }
+            Call::SendIpi(targets) | Call::SendNmi(targets) => {
+                self.send(state, cpu, targets, matches!(call, Call::SendNmi(_)))
             }
             Call::PauseUntil(cell, until) => {
                 let met = until.holds(self.load(state, cpu, cell));
@@ -268,22 +324,16 @@ impl Machine {
                     Outcome::Blocked
                 })
             }
-            Call::LoadCr3(_, Cr3Load::Keep) => {
-                let what = "set bit 63 of CR3 without PCIDs: #GP".to_owned();
-                Err(self.misuse(cpu, what))
-            }
-            Call::LoadCr3(root, Cr3Load::Flush) => {
-                let root = self.frame(root)?;
-                self.load_root(state, cpu, root)?;
-                Ok(Outcome::NOTHING)
-            }
-            Call::Invlpg(addr) => {
-                self.invalidate_page(state, cpu, addr)?;
-                Ok(Outcome::NOTHING)
-            }
+            Call::Serialize
+            | Call::LoadCr3(..)
+            | Call::Invlpg(_)
+            | Call::Invpcid(_)
+            | Call::WriteCr4(_)
+            | Call::Tlbsync => self.serializing(state, cpu, call),
+            Call::Invlpgb(what) => self.invlpgb(state, cpu, what),
             Call::ReadEntry(table, index) => {
-                let code = self.read_location(state, cpu, self.entry_location(table, index)?);
-                Ok(Outcome::answer(self.values.decode(code)))
+                let location = self.entry_location(table, index)?;
+                self.read_settled(state, cpu, location, choice)
             }
             Call::WriteEntry(table, index, entry) => {
                 let location = self.entry_location(table, index)?;
@@ -295,7 +345,42 @@ impl Machine {
                 self.free_frame(state, cpu, frame)?;
                 Ok(Outcome::NOTHING)
             }
-            Call::Touch(addr, access) => self.touch(state, cpu, addr, access, choice),
+            Call::Touch(addr, access) => self.touch(state, cpu, addr, access, false, choice),
+            Call::TouchNonTemporal(addr) => {
+                self.touch(state, cpu, addr, lazytlb::Access::Store, true, choice)
+            }
+            Call::LoadVirtual(addr, privilege) => {
+                self.access(state, cpu, addr, privilege, Does::Load, choice)
+            }
+            Call::Fetch(addr, privilege) => {
+                self.access(state, cpu, addr, privilege, Does::Fetch, choice)
+            }
+            Call::StoreVirtual {
+                addr,
+                bytes,
+                value,
+                privilege,
+                non_temporal,
+            } => {
+                let does = Does::Store {
+                    bytes,
+                    value,
+                    non_temporal,
+                };
+                self.access(state, cpu, addr, privilege, does, choice)
+            }
+            Call::SwapVirtual(addr, privilege, value) => {
+                self.access(state, cpu, addr, privilege, Does::Swap(value), choice)
+            }
+            Call::ReadDevice(device) => {
+                let device = self.frame(device)?;
+                Ok(match self.read_back(state, cpu, device) {
+                    true => Outcome::NOTHING,
+                    false => Outcome::Blocked,
+                })
+            }
+            // Whoever delivers an interrupt ends it.
+            Call::Halt => Ok(Outcome::Blocked),
             Call::FlushBegins(root, range) => {
                 let root = self.frame(root)?;
                 self.begin_flush(state, cpu, root, range)?;
@@ -308,29 +393,223 @@ impl Machine {
         }
     }
 
+    /// A read-modify-write with a LOCK prefix: it waits for the buffers to drain (H25, H26).
+    fn locked(
+        &self,
+        state: &mut State,
+        cpu: usize,
+        call: &Call,
+        choice: usize,
+    ) -> Result<Outcome, Stop> {
+        if !self.empties(state, cpu, |readings| readings.locked) {
+            return Ok(Outcome::Blocked);
+        }
+        match *call {
+            Call::Rmw(cell, rmw, operand) => {
+                let clears = rmw == Rmw::And || rmw == Rmw::Swap && operand == 0;
+                let write = if clears {
+                    Write::ClearsBits
+                } else {
+                    Write::Any
+                };
+                self.writers.wrote(cell, self.who(state, cpu), write);
+                let old = self.load(state, cpu, cell);
+                let new = self.values.encode(rmw.apply(old, operand))?;
+                state[self.layout.location(cell.0)] = new;
+                self.forget_if_fence_invalidates(state, cpu);
+                Ok(Outcome::answer(old))
+            }
+            Call::RmwBytes {
+                cell,
+                bytes,
+                rmw,
+                operand,
+            } => {
+                self.writers.wrote(cell, self.who(state, cpu), Write::Any);
+                let whole = self.load(state, cpu, cell);
+                let (shift, mask) = (8 * bytes.trailing_zeros(), mask_of(bytes));
+                let old = (whole & mask) >> shift;
+                let new = (rmw.apply(old, operand) << shift) & mask | whole & !mask;
+                state[self.layout.location(cell.0)] = self.values.encode(new)?;
+                Ok(Outcome::answer(old))
+            }
+            Call::RmwEntry(table, index, rmw, operand) => {
+                let location = self.entry_location(table, index)?;
+                let (old, more) = match self.read_settled(state, cpu, location, choice)? {
+                    Outcome::Done { answer, more } => (answer, more),
+                    Outcome::Blocked => return Ok(Outcome::Blocked),
+                };
+                let value = self.values.encode(rmw.apply(old, operand))?;
+                self.write(
+                    state,
+                    cpu,
+                    Buffered {
+                        location,
+                        value,
+                        version: 0,
+                    },
+                )?;
+                Ok(Outcome::Done { answer: old, more })
+            }
+            _ => unreachable!("the caller has only locked calls"),
+        }
+    }
+
+    /// A serializing instruction: it waits for the buffers to drain (H18, H26).
+    fn serializing(&self, state: &mut State, cpu: usize, call: &Call) -> Result<Outcome, Stop> {
+        if !broken(Mutant::InvalidationsDoNotSerialize)
+            && !self.empties(state, cpu, |readings| readings.serializing)
+        {
+            return Ok(Outcome::Blocked);
+        }
+        match *call {
+            Call::LoadCr3(cr3, load) => {
+                let root = self.frame(cr3)?;
+                let pcid = (cr3.0 & 0xfff) as u16;
+                self.mov_to_cr3(state, cpu, root, pcid, load)?;
+            }
+            Call::Invlpg(addr) => self.invlpg(state, cpu, addr)?,
+            Call::Invpcid(what) => self.invpcid(state, cpu, what)?,
+            Call::WriteCr4(cr4) => self.mov_to_cr4(state, cpu, cr4)?,
+            Call::Tlbsync => return self.tlbsync(state, cpu),
+            _ => {}
+        }
+        Ok(Outcome::NOTHING)
+    }
+
+    /// Blocks until an event has emptied the buffers.
+    fn after(
+        &self,
+        state: &mut State,
+        cpu: usize,
+        event: crate::combining::Event,
+    ) -> Outcome {
+        if !self.empties(state, cpu, event) {
+            return Outcome::Blocked;
+        }
+        self.forget_if_fence_invalidates(state, cpu);
+        Outcome::NOTHING
+    }
+
+    /// H24, broken: a fence does not touch what is cached.
+    fn forget_if_fence_invalidates(&self, state: &mut State, cpu: usize) {
+        if broken(Mutant::FenceInvalidates) {
+            for set in crate::state::CacheSet::ALL {
+                self.layout.put_set(state, cpu, set, 0);
+            }
+        }
+    }
+
+    /// SFENCE: later stores of this CPU wait for its write-combining buffers, loads do not (H26).
+    fn store_fence(&self, state: &mut State, cpu: usize) -> Result<Outcome, Stop> {
+        let nothing_waits = self.layout.combining_len(state, cpu) == 0;
+        if nothing_waits || broken(Mutant::SfenceDrainsNothing) {
+            return Ok(Outcome::NOTHING);
+        }
+        match self.memory {
+            MemoryModel::Sc => {
+                let emptied = self.empties_combining(state, cpu, |readings| readings.sfence);
+                Ok(match emptied {
+                    true => Outcome::NOTHING,
+                    false => Outcome::Blocked,
+                })
+            }
+            MemoryModel::Tso { buffer_depth } => {
+                if self.layout.buffered_len(state, cpu) == usize::from(buffer_depth) {
+                    return Ok(Outcome::Blocked);
+                }
+                let barrier = Buffered {
+                    location: BARRIER,
+                    value: 0,
+                    version: 0,
+                };
+                self.layout.push_buffered(state, cpu, barrier);
+                Ok(Outcome::NOTHING)
+            }
+        }
+    }
+
+    fn send(
+        &self,
+        state: &mut State,
+        cpu: usize,
+        targets: u64,
+        non_maskable: bool,
+    ) -> Result<Outcome, Stop> {
+        // H36: by the model, no drain: the handler may run before this CPU's earlier stores are seen.
+        let waits = self.cpu_model.ipi == IpiOrder::AfterStores && !broken(Mutant::IpiNeverWaits)
+            || broken(Mutant::IpiWaitsForStores);
+        if waits && !self.empties(state, cpu, |readings| readings.uncached) {
+            return Ok(Outcome::Blocked);
+        }
+        for target in members(targets) {
+            if target >= self.layout.cpus() {
+                return Err(self.misuse(cpu, format!("sent an IPI to CPU {target}")));
+            }
+            if non_maskable {
+                self.layout.set_nmi_pending(state, target, true);
+            } else {
+                self.layout.set_pending(state, target, true);
+            }
+        }
+        Ok(Outcome::NOTHING)
+    }
+
     /// Drains the oldest store of a CPU's buffer; returns whether there was one.
     ///
     /// # Errors
     /// As [`Machine::call`].
     pub fn drain(&self, state: &mut State, cpu: usize) -> Result<bool, Stop> {
-        let Some(store) = self.layout.pop_buffered(state, cpu) else {
+        let Some(store) = self.layout.buffered(state, cpu).next() else {
             return Ok(false);
         };
-        if store.location != USER_MEMORY {
+        if store.location == BARRIER
+            && !self.empties_combining(state, cpu, |readings| readings.sfence)
+        {
+            return Ok(false);
+        }
+        self.layout.pop_buffered(state, cpu);
+        if store.location != USER_MEMORY && store.location != BARRIER {
             self.write(state, cpu, store)?;
         }
         Ok(true)
     }
 
-    /// Says whether the flush interrupt can be delivered, as far as the machine is concerned: it is
-    /// pending, and the store buffer is empty, because delivery drains it (H25).
+    /// Says whether an interrupt can be delivered, as far as the machine is concerned: it is pending, and
+    /// the buffers are empty as far as they must be, because delivery drains them (H25, H26).
+    #[inline]
     pub fn can_deliver(&self, state: &State, cpu: usize) -> bool {
-        self.layout.is_pending(state, cpu) && self.layout.buffered_len(state, cpu) == 0
+        self.layout.is_pending(state, cpu) && self.delivery_drained(state, cpu)
+    }
+
+    /// As [`Machine::can_deliver`], for an NMI.
+    pub fn can_deliver_nmi(&self, state: &State, cpu: usize) -> bool {
+        self.layout.is_nmi_pending(state, cpu) && self.delivery_drained(state, cpu)
+    }
+
+    #[inline]
+    fn delivery_drained(&self, state: &State, cpu: usize) -> bool {
+        if broken(Mutant::DeliveryDrainsNothing) {
+            return true;
+        }
+        let combining = self.layout.combining_len(state, cpu);
+        self.layout.buffered_len(state, cpu) == 0
+            && (combining == 0
+                || self.lets_go(state, &self.layout.combining(state, cpu), |readings| {
+                    readings.interrupt
+                }))
     }
 
     /// Delivers the flush interrupt: from now on it is not pending.
     pub fn deliver(&self, state: &mut State, cpu: usize) {
         self.layout.set_pending(state, cpu, false);
+        self.empties_combining(state, cpu, |readings| readings.interrupt);
+    }
+
+    /// Delivers an NMI.
+    pub fn deliver_nmi(&self, state: &mut State, cpu: usize) {
+        self.layout.set_nmi_pending(state, cpu, false);
+        self.empties_combining(state, cpu, |readings| readings.interrupt);
     }
 
     /// Returns everything that a CPU may cache, for people to read.
@@ -352,15 +631,38 @@ impl Machine {
         self.values.decode(self.read_location(state, cpu, cell.0))
     }
 
-    /// Reads a location as a CPU sees it: its own newest buffered store, or memory.
+    /// Reads a location as a CPU sees it: its own newest buffered store, or memory; a word of whose bytes
+    /// only some are in the buffer is put together.
     pub(crate) fn read_location(&self, state: &State, cpu: usize, location: u8) -> u8 {
-        self.layout
+        let in_memory = state[self.layout.location(location)];
+        if broken(Mutant::NoForwarding) {
+            return in_memory;
+        }
+        let is_cell = self.layout.entry_of_location(location).is_none();
+        let newest = self
+            .layout
             .buffered(state, cpu)
-            .rfind(|store| store.location == location)
-            .map_or_else(
-                || state[self.layout.location(location)],
-                |store| store.value,
-            )
+            .rfind(|store| store.location == location);
+        match newest {
+            None => in_memory,
+            Some(store) if !is_cell || store.version == 0 => store.value,
+            Some(_) => self
+                .layout
+                .buffered(state, cpu)
+                .filter(|store| store.location == location)
+                .fold(in_memory, |word, store| self.merged(word, store)),
+        }
+    }
+
+    /// Puts the bytes of a store into a cell's word, as codes.
+    fn merged(&self, word: u8, store: Buffered) -> u8 {
+        if store.version == 0 {
+            return store.value;
+        }
+        let mask = mask_of(store.version);
+        let merged = self.values.decode(word) & !mask | self.values.decode(store.value) & mask;
+        // The tables of values only grow, and a read-modify-write has made room for each word before.
+        self.values.encode(merged).unwrap_or(store.value)
     }
 
     fn store(
@@ -370,75 +672,103 @@ impl Machine {
         location: u8,
         value: u8,
     ) -> Result<Outcome, Stop> {
+        self.store_bytes(state, cpu, location, 0, value)
+    }
+
+    /// Stores some bytes of a cell, 0 for all, or a page-table entry.
+    pub(crate) fn store_bytes(
+        &self,
+        state: &mut State,
+        cpu: usize,
+        location: u8,
+        bytes: u8,
+        value: u8,
+    ) -> Result<Outcome, Stop> {
         match self.memory {
-            MemoryModel::Sc => {
-                self.write(
-                    state,
-                    cpu,
-                    Buffered {
-                        location,
-                        value,
-                        version: 0,
-                    },
-                )?;
-            }
-            MemoryModel::Tso { buffer_depth } => {
+            MemoryModel::Tso { buffer_depth } if !broken(Mutant::NoStoreBuffer) => {
                 if self.layout.buffered_len(state, cpu) == usize::from(buffer_depth) {
                     return Ok(Outcome::Blocked);
                 }
-                let is_entry = self.layout.entry_of_location(location).is_some();
-                let version = if is_entry {
-                    self.pending_version(state, cpu)
-                } else {
-                    0
+                let version = self.slot_version(state, cpu, location, bytes);
+                let store = Buffered {
+                    location,
+                    value,
+                    version,
                 };
-                self.layout.push_buffered(
-                    state,
-                    cpu,
-                    Buffered {
-                        location,
-                        value,
-                        version,
-                    },
-                );
-                if is_entry {
+                self.layout.push_buffered(state, cpu, store);
+                if self.layout.entry_of_location(location).is_some() {
                     // H25: this CPU's own walks may see the store already.
                     self.close(state, cpu)?;
                 }
             }
+            _ => self.write(
+                state,
+                cpu,
+                Buffered {
+                    location,
+                    value,
+                    version: bytes,
+                },
+            )?,
         }
         Ok(Outcome::NOTHING)
     }
 
     /// Makes a store visible to everyone. A page-table entry gets its next version, and what this CPU has
     /// read from the store before is known by that from now on.
-    fn write(&self, state: &mut State, cpu: usize, store: Buffered) -> Result<(), Stop> {
-        state[self.layout.location(store.location)] = store.value;
+    pub(crate) fn write(&self, state: &mut State, cpu: usize, store: Buffered) -> Result<(), Stop> {
+        let at = self.layout.location(store.location);
         let Some(entry) = self.layout.entry_of_location(store.location) else {
+            if store.version != 0 {
+                // Fails here, and not in a read that puts the word together, if there is no room.
+                let mask = mask_of(store.version);
+                let word = self.values.decode(state[at]) & !mask;
+                let word = word | self.values.decode(store.value) & mask;
+                state[at] = self.values.encode(word)?;
+            } else {
+                state[at] = store.value;
+            }
             return Ok(());
         };
-        let version = &mut state[self.layout.version_of_location(store.location)];
-        if *version + 1 == FIRST_PENDING {
-            let most = usize::from(FIRST_PENDING) - 1;
-            return Err(Limit {
-                what: "stores to one page-table entry",
-                most,
+        state[at] = store.value;
+        if self.features.provenance {
+            let version = &mut state[self.layout.version_of_location(store.location)];
+            if *version + 1 == FIRST_PENDING {
+                let most = usize::from(FIRST_PENDING) - 1;
+                return Err(Limit {
+                    what: "stores to one page-table entry",
+                    most,
+                }
+                .into());
             }
-            .into());
+            *version += 1;
         }
-        *version += 1;
-        let version = *version;
+        let version = state[self.layout.version_of_location(store.location)];
         let (table, _) = self.entries.get(entry);
         if self.layout.frame_use(state, table) != FrameUse::Table {
             let what = format!("wrote a page-table entry into frame {table}, which is no table");
             return Err(self.misuse(cpu, what));
         }
-        if is_pending(store.version) {
+        if is_pending(store.version) && self.features.provenance {
             self.rename_version(state, cpu, store.version, version)?;
             self.move_up_pending(state, cpu)?;
         }
+        if broken(Mutant::StoreInvalidates) {
+            self.drop_reads_of(state, table)?;
+        }
         self.close_readers_of(state, table)?;
         self.forget_revoked(state, cpu);
+        Ok(())
+    }
+
+    /// H5, broken: memory that changes takes the cached entries with it.
+    fn drop_reads_of(&self, state: &mut State, _table: u8) -> Result<(), Stop> {
+        for cpu in 0..self.layout.cpus() {
+            for set in [crate::state::CacheSet::Cached, crate::state::CacheSet::Tainted] {
+                self.layout.put_set(state, cpu, set, 0);
+            }
+            self.close(state, cpu)?;
+        }
         Ok(())
     }
 
@@ -458,7 +788,7 @@ impl Machine {
         self.layout.set_frame_use(state, frame, FrameUse::Free);
         match was {
             FrameUse::Free => Err(self.misuse(cpu, format!("freed frame {frame} twice"))),
-            FrameUse::Page => self.taint_page(state, frame),
+            FrameUse::Page | FrameUse::Device => self.taint_page(state, frame),
             FrameUse::Table => {
                 // Its contents are garbage from now on. Nobody may read them, so they need no value.
                 for (number, (table, _)) in self.entries.iter() {
@@ -514,10 +844,30 @@ fn frame_use_of(kind: FrameKind) -> FrameUse {
     }
 }
 
+/// Returns the bits that a mask of bytes names.
+fn mask_of(bytes: u8) -> u64 {
+    match bytes {
+        0 => u64::MAX,
+        _ => (0..8)
+            .filter(|byte| bytes >> byte & 1 != 0)
+            .fold(0, |mask, byte| mask | 0xff << (8 * byte)),
+    }
+}
+
 /// Returns the entry that a value stands for in a report.
 pub fn entry_for_people(entry: Entry) -> String {
-    match entry.is_present() {
-        true => format!("frame {}", frame_number(entry.frame())),
-        false => "absent".to_owned(),
+    if !entry.is_present() {
+        return "absent".to_owned();
     }
+    let large = if entry.0 & bits::LARGE != 0 {
+        "large page "
+    } else {
+        ""
+    };
+    let global = if entry.0 & bits::GLOBAL != 0 {
+        ", global"
+    } else {
+        ""
+    };
+    format!("{large}frame {}{global}", frame_number(entry.frame()))
 }

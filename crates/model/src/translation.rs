@@ -9,6 +9,9 @@ use std::sync::{Mutex, OnceLock};
 
 use lazytlb::{PageSize, PhysAddr, VirtAddr};
 
+use crate::entry::MemoryType;
+use crate::features::MOST_LEVELS;
+
 /// A cached entry: of the TLB (level 0), or of a paging-structure cache.
 ///
 /// An entry above level 0 also stands for a walk in flight, which holds a table's address just so
@@ -17,27 +20,46 @@ use lazytlb::{PageSize, PhysAddr, VirtAddr};
 pub struct Translation {
     /// 0: translates a page. 1 and up: leads to a table whose entries are of the level below.
     pub level: u8,
+    /// The level of the table that a page's entry was read in: 1 for 4 KiB, 2 for 2 MiB, 3 for 1 GiB. It
+    /// is one above `level` where that is not 0.
+    pub read_in: u8,
     /// The first address that the entry translates.
     pub start: VirtAddr,
     /// The frame of the page or of the table.
     pub frame: u8,
     /// Whether every entry on the way allowed writing (H9).
     pub writable: bool,
+    /// Whether every entry on the way allowed user mode.
+    pub user: bool,
+    /// Whether every entry on the way allowed instructions to be fetched.
+    pub executable: bool,
+    /// Whether a store may go through a page's entry without a walk that sets D.
+    pub dirty: bool,
+    /// How a page's memory is cached.
+    pub memory_type: MemoryType,
+    /// Usable under every PCID (H8).
+    pub global: bool,
+    /// The PCID that it is tagged with (H2).
+    pub pcid: u8,
+    /// Made from what a freed frame held (H33).
+    pub garbage: bool,
     /// The root of the space that it belongs to.
     pub root: u8,
     /// Which version of each page-table entry on the way was read, the root's first; 0 where none was. Two
     /// mappings that look alike, but were written by different stores, are told apart by it.
-    pub read: [u8; LEVELS],
+    pub read: [u8; MOST_LEVELS],
 }
-
-/// Levels of page tables: a root whose entries span 2 MiB each, and tables of 4 KiB pages.
-pub(crate) const LEVELS: usize = 2;
 
 impl Translation {
     /// Says whether the entry translates, or leads to the translation of, an address.
     pub fn covers(&self, addr: VirtAddr) -> bool {
-        let shift = index_shift(self.level + 1);
+        let shift = index_shift(self.read_in);
         addr.0 >> shift == self.start.0 >> shift
+    }
+
+    /// Says whether the entry translates any address that another one does.
+    pub(crate) fn overlaps(&self, other: &Translation) -> bool {
+        self.covers(other.start) || other.covers(self.start)
     }
 }
 
@@ -49,8 +71,10 @@ impl fmt::Display for Translation {
             frame,
             ..
         } = self;
+        let global = if self.global { "global " } else { "" };
         match level {
-            0 => write!(f, "TLB entry {:#x} → frame {frame}", start.0),
+            0 if self.garbage => write!(f, "{global}TLB entry {:#x} made of garbage", start.0),
+            0 => write!(f, "{global}TLB entry {:#x} → frame {frame}", start.0),
             _ => write!(
                 f,
                 "paging-structure-cache entry {:#x} → table in frame {frame}",
@@ -213,15 +237,29 @@ mod tests {
     fn an_entry_covers_what_its_level_spans() {
         let table = Translation {
             level: 1,
+            read_in: 2,
             start: VirtAddr(0x20_0000),
             frame: 3,
             writable: true,
+            user: true,
+            executable: true,
+            dirty: true,
+            memory_type: MemoryType::WriteBack,
+            global: false,
+            pcid: 0,
+            garbage: false,
             root: 1,
-            read: [1, 0],
+            read: [1, 0, 0, 0, 0],
         };
         assert!(table.covers(VirtAddr(0x20_0000)) && table.covers(VirtAddr(0x3f_ffff)));
         assert!(!table.covers(VirtAddr(0x40_0000)) && !table.covers(VirtAddr(0x1f_f000)));
-        let page = Translation { level: 0, ..table };
+        let page = Translation {
+            level: 0,
+            read_in: 1,
+            ..table
+        };
         assert!(page.covers(VirtAddr(0x20_0fff)) && !page.covers(VirtAddr(0x20_1000)));
+        let large = Translation { level: 0, ..table };
+        assert!(large.overlaps(&page) && page.overlaps(&large));
     }
 }

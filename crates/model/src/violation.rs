@@ -12,6 +12,20 @@ pub enum Property {
     StaleUse,
     /// A walk can start at, or reach, a page table that was freed (H10, H11, H12a, H22).
     TableUseAfterFree,
+    /// A walk of garbage wrote an Accessed bit into memory that is in use for something else (H33).
+    CorruptedFrame,
+    /// Entries of different page sizes for one address, on a CPU that cannot stand it (H7, H20, H31).
+    MultipleMatch,
+    /// An access in one space went through another's entry (H2, H19).
+    ForeignTranslation,
+    /// A write reached a device after the flush that unmapped it had returned (H26, H27).
+    DeviceWriteAfterFlush,
+    /// Memory changed its type while an access of the old type may still come (H28).
+    StaleSpeculation,
+    /// Software broke a rule of the instructions, and the CPU refuses (H1, H15).
+    GeneralProtection,
+    /// A CPU sleeps for ever: the interrupt that should have woken it came before it slept.
+    LostWakeup,
     /// No CPU can take a step, and not all have ended.
     Deadlock,
     /// The protocol's own code panicked, or broke a rule of the machine.
@@ -20,9 +34,16 @@ pub enum Property {
 
 impl Property {
     /// Every property.
-    pub const ALL: [Property; 4] = [
+    pub const ALL: [Property; 11] = [
         Property::StaleUse,
         Property::TableUseAfterFree,
+        Property::CorruptedFrame,
+        Property::MultipleMatch,
+        Property::ForeignTranslation,
+        Property::DeviceWriteAfterFlush,
+        Property::StaleSpeculation,
+        Property::GeneralProtection,
+        Property::LostWakeup,
         Property::Deadlock,
         Property::Panic,
     ];
@@ -32,9 +53,66 @@ impl Property {
         match self {
             Property::StaleUse => "stale-use",
             Property::TableUseAfterFree => "table-use-after-free",
+            Property::CorruptedFrame => "corrupted-frame",
+            Property::MultipleMatch => "multiple-match",
+            Property::ForeignTranslation => "foreign-translation",
+            Property::DeviceWriteAfterFlush => "device-write-after-flush",
+            Property::StaleSpeculation => "stale-speculation",
+            Property::GeneralProtection => "general-protection",
+            Property::LostWakeup => "lost-wakeup",
             Property::Deadlock => "deadlock",
             Property::Panic => "panic",
         }
+    }
+
+    /// Says in a sentence what must not happen.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Property::StaleUse => "a translation is used after the flush that covers it has returned",
+            Property::TableUseAfterFree => "a walk can start at, or reach, a page table that was freed",
+            Property::CorruptedFrame => {
+                "a walk of garbage sets an Accessed bit in memory that is used for something else"
+            }
+            Property::MultipleMatch => {
+                "two entries of different page sizes match one address, which this CPU answers with a \
+                 machine check"
+            }
+            Property::ForeignTranslation => "an access in one space goes through another space's entry",
+            Property::DeviceWriteAfterFlush => {
+                "a write arrives at a device after the flush that unmapped it has returned"
+            }
+            Property::StaleSpeculation => {
+                "memory changes its type while an access of the former type may still come"
+            }
+            Property::GeneralProtection => "software breaks a rule of the instructions, and gets #GP",
+            Property::LostWakeup => {
+                "a CPU sleeps for ever: the interrupt that should have woken it came before it slept"
+            }
+            Property::Deadlock => "no CPU can take a step, and not all have ended",
+            Property::Panic => "the protocol's code panics, or breaks a rule of the machine",
+        }
+    }
+
+    /// Returns the hardware rules that the property rests on.
+    pub const fn rules(self) -> &'static [&'static str] {
+        match self {
+            Property::StaleUse => &["H5", "H22", "H23"],
+            Property::TableUseAfterFree => &["H10", "H11", "H12a", "H22", "H33"],
+            Property::CorruptedFrame => &["H3", "H33"],
+            Property::MultipleMatch => &["H7", "H20", "H31"],
+            Property::ForeignTranslation => &["H2", "H19"],
+            Property::DeviceWriteAfterFlush => &["H26", "H27"],
+            Property::StaleSpeculation => &["H28"],
+            Property::GeneralProtection => &["H1", "H15"],
+            Property::LostWakeup | Property::Deadlock | Property::Panic => &[],
+        }
+    }
+
+    /// Finds a property by its name.
+    pub fn by_name(name: &str) -> Option<Property> {
+        Property::ALL
+            .into_iter()
+            .find(|property| property.name() == name)
     }
 }
 
@@ -113,4 +191,31 @@ pub struct Violation {
     pub through: Option<Translation>,
     /// What happened, in a sentence.
     pub what: String,
+}
+
+impl Violation {
+    /// A violation on a CPU that no frame and no cached entry explains.
+    pub(crate) fn on_cpu(property: Property, cpu: usize, what: impl fmt::Display) -> Violation {
+        Violation {
+            property,
+            cpu: Some(cpu as u8),
+            frame: None,
+            through: None,
+            what: format!("CPU {cpu} {what}"),
+        }
+    }
+
+    /// A violation on a CPU through a cached entry.
+    pub(crate) fn through(
+        property: Property,
+        cpu: usize,
+        through: Translation,
+        what: impl fmt::Display,
+    ) -> Violation {
+        Violation {
+            frame: Some(through.frame),
+            through: Some(through),
+            ..Violation::on_cpu(property, cpu, what)
+        }
+    }
 }

@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use hashbrown::HashSet;
 use lazytlb::{Access, Entry, FlushRange, FrameKind, PhysAddr, VirtAddr};
-use lazytlb_model::cpu_model::InvlpgReach;
+use lazytlb_model::cpu_model::{InvlpgReach, IpiOrder};
 use lazytlb_model::{AtomicCell, Call, CpuModel, MemoryModel, Property};
 
 use crate::script::{ATOMICS, FRAMES, IDLE_ROOT, Script};
@@ -284,6 +284,10 @@ impl<'a> Naive<'a> {
             Call::Rmw(..) | Call::Fence | Call::LoadCr3(..) | Call::Invlpg(_) if !is_drained => {
                 return Vec::new();
             }
+            // H36: there, an IPI waits for the sender's earlier stores.
+            Call::SendIpi(_) if self.cpu_model.ipi == IpiOrder::AfterStores && !is_drained => {
+                return Vec::new();
+            }
             Call::PauseUntil(cell, until) if !until.holds(state.load(cpu, cell)) => {
                 return Vec::new();
             }
@@ -334,6 +338,7 @@ impl<'a> Naive<'a> {
             }
             Call::PauseUntil(..) | Call::Fence | Call::Load(_) | Call::ReadEntry(..) => {}
             Call::LoadLocal(_) | Call::StoreLocal(..) => {}
+            other => unreachable!("no script has {other:?}"),
         }
         vec![Ok(next)]
     }

@@ -135,7 +135,7 @@ fn perform(hw: &ModelHw, call: &Call) {
         Call::Rmw(cell, Rmw::Or, value) => {
             hw.fetch_or(&cell, value);
         }
-        Call::Rmw(cell, Rmw::Swap, value) => {
+        Call::Rmw(cell, _, value) => {
             hw.swap(&cell, value);
         }
         Call::LoadLocal(cell) => {
@@ -165,6 +165,7 @@ fn perform(hw: &ModelHw, call: &Call) {
         Call::Touch(addr, access) => hw.touch(addr, access),
         Call::FlushBegins(root, range) => hw.flush_begins(root, range),
         Call::FlushReturned(root) => hw.flush_returned(root),
+        other => unreachable!("no script has {other:?}"),
     }
 }
 

@@ -1,0 +1,164 @@
+//! Write-combining buffers: stores to write-combining memory, and non-temporal ones.
+//!
+//! Rules: H26, H27, H27a, H28. A store waits in its CPU's buffers, in no order with any other, until it
+//! leaves by itself or an event empties them. To ordinary memory it has arrived then. On its way to a
+//! device it has, by the weak reading, only started.
+
+use crate::cpu_model::{Reading, WcReadings};
+use crate::entry::MemoryType;
+use crate::machine::{Machine, Outcome, Stop};
+use crate::mutant::{Mutant, broken};
+use crate::state::{BARRIER, Buffered, Combining, FrameUse, Stage, State, USER_MEMORY};
+use crate::translation::Translation;
+use crate::violation::{Property, Violation};
+
+/// Which reading an event has.
+pub(crate) type Event = fn(WcReadings) -> Reading;
+
+impl Machine {
+    /// Puts a store into the write-combining buffers; blocked while they, or an SFENCE before it, are full.
+    pub(crate) fn combine(&self, state: &mut State, cpu: usize, store: Combining) -> Outcome {
+        let mut stores = self.layout.combining(state, cpu);
+        let fenced = self.layout.buffered(state, cpu).any(|slot| slot.location == BARRIER);
+        // A second store to one place combines with the first, or waits: here it waits.
+        let same_place = |other: &Combining| {
+            other.location == store.location
+                && other.frame == store.frame
+                && other.stage == Stage::Filling
+        };
+        if fenced
+            || stores.len() == self.layout.combining_slots()
+            || stores.iter().any(same_place) && store.location != USER_MEMORY
+        {
+            return Outcome::Blocked;
+        }
+        if stores.contains(&store) {
+            return Outcome::NOTHING;
+        }
+        stores.push(store);
+        self.layout.put_combining(state, cpu, stores);
+        Outcome::NOTHING
+    }
+
+    /// Lets one of a CPU's write-combining stores leave; says whether there was one.
+    ///
+    /// # Errors
+    /// [`Stop::Violation`] if a property is violated by this step.
+    pub fn drain_combining(
+        &self,
+        state: &mut State,
+        cpu: usize,
+        slot: usize,
+    ) -> Result<bool, Stop> {
+        let mut stores = self.layout.combining(state, cpu);
+        if slot >= stores.len() || slot > 0 && broken(Mutant::WriteCombiningInOrder) {
+            return Ok(false);
+        }
+        let store = stores.remove(slot);
+        self.layout.put_combining(state, cpu, stores);
+        if store.location != USER_MEMORY {
+            let arrived = Buffered {
+                location: store.location,
+                value: store.value,
+                version: store.bytes,
+            };
+            self.write(state, cpu, arrived)?;
+        }
+        Ok(true)
+    }
+
+    /// Lets an event empty the write-combining buffers, as far as its reading says; `false` while it has
+    /// to wait for that, or for the store buffer.
+    pub(crate) fn empties(&self, state: &mut State, cpu: usize, event: Event) -> bool {
+        self.layout.buffered_len(state, cpu) == 0 && self.empties_combining(state, cpu, event)
+    }
+
+    /// As [`Machine::empties`], for the write-combining buffers alone.
+    pub(crate) fn empties_combining(&self, state: &mut State, cpu: usize, event: Event) -> bool {
+        if self.layout.combining_len(state, cpu) == 0 {
+            return true;
+        }
+        let mut stores = self.layout.combining(state, cpu);
+        if !self.lets_go(state, &stores, event) {
+            return false;
+        }
+        for store in &mut stores {
+            store.stage = Stage::Started;
+        }
+        self.layout.put_combining(state, cpu, stores);
+        true
+    }
+
+    /// Says whether an event need not wait for these stores: they are on their way to a device, and by the
+    /// event's reading that is enough.
+    pub(crate) fn lets_go(&self, state: &State, stores: &[Combining], event: Event) -> bool {
+        let starts = event(self.cpu_model.write_combining) == Reading::Started
+            && !broken(Mutant::StartedIsRetired);
+        stores
+            .iter()
+            .all(|store| starts && self.layout.frame_use(state, store.frame) == FrameUse::Device)
+    }
+
+    /// A driver reads back from its device: blocked until everything that has started towards it, from any
+    /// CPU, and all that this CPU has for it, has arrived (H27).
+    pub(crate) fn read_back(&self, state: &mut State, cpu: usize, device: u8) -> bool {
+        if broken(Mutant::ReadBackPushesNothing) {
+            return true;
+        }
+        if !self.empties(state, cpu, |readings| readings.uncached) {
+            return false;
+        }
+        (0..self.layout.cpus()).all(|other| {
+            let mut stores = self.layout.combining(state, other).into_iter();
+            !stores.any(|store| store.frame == device && store.stage == Stage::Started)
+        })
+    }
+
+    /// Fails if a frame is about to be cached under two memory types while an access of the other one may
+    /// still come (H28): speculation through a write-back entry, or a store that waits, or an access through
+    /// an entry that is still in use.
+    pub(crate) fn refuse_mixed_types(
+        &self,
+        state: &State,
+        cpu: usize,
+        filled: Translation,
+    ) -> Result<(), Stop> {
+        if !self.checks(Property::StaleSpeculation) || broken(Mutant::MemoryTypesMix) {
+            return Ok(());
+        }
+        for other in 0..self.layout.cpus() {
+            let conflicts = |entry: &Translation, is_usable: bool| {
+                entry.frame == filled.frame
+                    && entry.memory_type != filled.memory_type
+                    && (is_usable || entry.memory_type == MemoryType::WriteBack)
+            };
+            let usable = self.layout.set(state, other, crate::state::CacheSet::Cached);
+            let tainted = self.layout.set(state, other, crate::state::CacheSet::Tainted);
+            let found = crate::state::members(usable | tainted)
+                .map(|number| (self.translations.get(number), usable >> number & 1 != 0))
+                .find(|(entry, is_usable)| entry.level == 0 && conflicts(entry, *is_usable));
+            let waits = self
+                .layout
+                .combining(state, other)
+                .into_iter()
+                .any(|store| store.frame == filled.frame)
+                && filled.memory_type != MemoryType::WriteCombining;
+            let how = match (found, waits) {
+                (Some((entry, _)), _) => format!("CPU {other} may still use its {entry} as {}", entry.memory_type.name()),
+                (None, true) => format!("a store of CPU {other} still waits to be combined"),
+                (None, false) => continue,
+            };
+            let what = format!(
+                "may hold its {filled} as {} while {how}",
+                filled.memory_type.name()
+            );
+            return Err(Stop::Violation(Violation::through(
+                Property::StaleSpeculation,
+                cpu,
+                filled,
+                what,
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,48 @@
+//! What a program uses of the machine. What it does not use costs it no byte of state and no step.
+
+/// The parts of the machine that a program uses.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Features {
+    /// Levels of page tables: 2 (a root whose entries span 2 MiB each), up to 5.
+    pub levels: u8,
+    /// Page-table entries that may ever be written.
+    pub page_table_entries: u8,
+    /// PCIDs, global pages and CR4 (H1, H2, H8, H16).
+    pub tags: bool,
+    /// Accessed and dirty bits, which walks and stores set (H3, H21). Without them, both count as set.
+    pub accessed_dirty: bool,
+    /// Stores that a CPU's write-combining buffers hold (H26).
+    pub write_combining: u8,
+    /// INVLPGB and TLBSYNC (H29).
+    pub broadcasts: bool,
+    /// Non-maskable interrupts.
+    pub nmis: bool,
+    /// Whether cached entries remember which stores to the page tables they were read from: what a
+    /// promise about flushes is told by, and an Accessed bit.
+    pub provenance: bool,
+}
+
+/// The most levels of page tables.
+pub(crate) const MOST_LEVELS: usize = 5;
+
+impl Features {
+    /// Two levels of 4 KiB pages, and nothing else: what the protocol's own programs use.
+    pub const fn small() -> Features {
+        Features {
+            levels: 2,
+            page_table_entries: 16,
+            tags: false,
+            accessed_dirty: false,
+            write_combining: 0,
+            broadcasts: false,
+            nmis: false,
+            provenance: true,
+        }
+    }
+}
+
+impl Default for Features {
+    fn default() -> Self {
+        Features::small()
+    }
+}
