@@ -51,6 +51,11 @@ const ALLOWED: &[Row] = &[
         external: External::Allowed,
     },
     Row {
+        package: "lazytlb-litmus",
+        internal: &["lazytlb", "lazytlb-model", "lazytlb-check"],
+        external: External::Allowed,
+    },
+    Row {
         package: "lazytlb-mutants",
         internal: &["lazytlb", "lazytlb-model", "lazytlb-check"],
         external: External::Allowed,
@@ -69,8 +74,10 @@ const ALLOWED: &[Row] = &[
         package: "lazytlb-cli",
         internal: &[
             "lazytlb",
+            "lazytlb-x86",
             "lazytlb-model",
             "lazytlb-check",
+            "lazytlb-litmus",
             "lazytlb-trace",
             "lazytlb-price",
         ],

@@ -37,6 +37,7 @@
 
 mod automaton;
 pub mod model_hw;
+pub mod outcomes;
 pub mod program;
 pub mod programs;
 pub mod protocol;
@@ -47,6 +48,7 @@ pub mod timeline;
 pub mod verdict;
 
 pub use model_hw::ModelHw;
+pub use outcomes::{End, Outcomes};
 pub use program::{Program, ProgramCells};
 pub use programs::ShippedProgram;
 pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space};

@@ -11,9 +11,7 @@ use lazytlb::{
     Access, CpuId, CpuSet, Cr3Load, Entry, FlushRange, FrameKind, Hw, Interrupts, Memory, PhysAddr,
     Quirks, Until, VirtAddr,
 };
-use lazytlb_model::{
-    AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Privilege, Rmw,
-};
+use lazytlb_model::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Privilege, Rmw};
 
 /// The machine that a checked operation runs on: it implements [`Hw`] and [`Memory`].
 ///

@@ -4,9 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use lazytlb::{Cells, CpuId, Entry, PhysAddr};
-use lazytlb_model::{
-    AtomicCell, Cr4, Features, FrameUse, GarbageWalks, LocalCell, Property,
-};
+use lazytlb_model::{AtomicCell, Cr4, Features, FrameUse, GarbageWalks, LocalCell, Property};
 
 use crate::model_hw::ModelHw;
 
@@ -51,6 +49,7 @@ pub struct Program {
     pub(crate) frames: Vec<FrameUse>,
     pub(crate) page_words: Vec<Option<AtomicCell>>,
     pub(crate) entries: Vec<(PhysAddr, u16, Entry)>,
+    pub(crate) watched_entries: Vec<(PhysAddr, u16)>,
     pub(crate) root: PhysAddr,
     pub(crate) cr4: Cr4,
     pub(crate) features: Features,
@@ -84,6 +83,7 @@ impl Program {
             frames: vec![FrameUse::Table],
             page_words: Vec::new(),
             entries: Vec::new(),
+            watched_entries: Vec::new(),
             root: PhysAddr(0),
             cr4: Cr4::default(),
             features: Features::small(),
@@ -186,6 +186,11 @@ impl Program {
     /// Sets a page-table entry's value at the start.
     pub fn first_entry(&mut self, table: PhysAddr, index: u16, entry: Entry) {
         self.entries.push((table, index, entry));
+    }
+
+    /// Makes a page-table entry's final value part of [`crate::End`].
+    pub fn watch_entry(&mut self, table: PhysAddr, index: u16) {
+        self.watched_entries.push((table, index));
     }
 
     /// Sets the root that every CPU starts with.

@@ -6,9 +6,15 @@
 //! | `initiators` | several CPUs flush at once |
 //! | `spaces` | several spaces, and the end of one |
 //! | `batches` | what one flush covers, and what is freed after it |
+//! | `memory_types` | write-combining stores, devices, and memory that changes its type |
+//! | `page_sizes` | a mapping that becomes a large page |
+//! | `garbage` | walks of freed tables, followed to their ends |
 
 mod batches;
+mod garbage;
 mod initiators;
+mod memory_types;
+mod page_sizes;
 mod reference;
 mod setup;
 mod spaces;
@@ -44,7 +50,7 @@ impl<P> fmt::Debug for ShippedProgram<P> {
 impl<P: Protocol> ShippedProgram<P> {
     /// Every shipped program.
     pub fn all() -> Vec<ShippedProgram<P>> {
-        let programs: [(&str, &str, Build); 12] = [
+        let programs: [(&str, &str, Build); 22] = [
             (
                 "smoke",
                 "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -110,6 +116,61 @@ impl<P: Protocol> ShippedProgram<P> {
                 "two-pages-at-once",
                 "2 CPUs: one unmaps two pages with one flush, the other touches both",
                 batches::two_pages_at_once::<P>,
+            ),
+            (
+                "write-combining",
+                "2 CPUs: one writes a page of ordinary memory with non-temporal stores, and goes lazy; the \
+                 other unmaps and frees the page",
+                memory_types::ordinary::<P>,
+            ),
+            (
+                "device-unmap",
+                "2 CPUs: one writes to a device through a write-combining mapping, and goes lazy; the other \
+                 unmaps the device",
+                memory_types::device::<P>,
+            ),
+            (
+                "device-unmap-read-back",
+                "device-unmap, and the driver reads back from the device before the flush counts as done",
+                memory_types::device_with_read_back::<P>,
+            ),
+            (
+                "type-change",
+                "2 CPUs: one writes to write-combining memory; the other makes it write-back: break, flush, \
+                 make",
+                memory_types::break_flush_make::<P>,
+            ),
+            (
+                "type-change-in-place",
+                "type-change the unsound way: make, flush",
+                memory_types::make_flush::<P>,
+            ),
+            (
+                "promote",
+                "2 CPUs: one uses a 4 KiB page; the other makes a 2 MiB page of it: break, flush, make",
+                page_sizes::break_flush_make::<P>,
+            ),
+            (
+                "promote-in-place",
+                "promote without the break: make, flush",
+                page_sizes::make_flush::<P>,
+            ),
+            (
+                "garbage-entry",
+                "2 CPUs, garbage walks followed: one frees a table while the other is lazy, comes back and \
+                 touches",
+                garbage::entry::<P>,
+            ),
+            (
+                "garbage-entry-without-pge",
+                "garbage-entry with CR4.PGE clear: nothing survives the CR3 load that catches up",
+                garbage::entry_without_pge::<P>,
+            ),
+            (
+                "garbage-accessed-bit",
+                "2 CPUs, garbage walks followed: one frees a table, and reuses the frame as a page, while \
+                 the other is lazy",
+                garbage::accessed_bit::<P>,
             ),
         ];
         let shipped = programs.into_iter().map(|(name, about, build)| {

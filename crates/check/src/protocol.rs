@@ -52,7 +52,8 @@ pub trait Protocol: Send + Sync + 'static {
     fn flush(&self, hw: &ModelHw, space: Space, range: FlushRange, tables: Tables);
     /// Removes entries, flushes, and frees: with [`lazytlb::Memory::flush_begins`] before the flush,
     /// [`lazytlb::Memory::flush_returned`] after it, and [`lazytlb::Memory::free_frame`] for each frame.
-    fn remove(&self, hw: &ModelHw, space: Space, removals: &[Removal]);
+    /// `driver` runs when the flush is done, and before anybody relies on it.
+    fn remove(&self, hw: &ModelHw, space: Space, removals: &[Removal], driver: &dyn Fn(&ModelHw));
     /// Ends a space that nobody runs in any more.
     fn retire(&self, hw: &ModelHw, space: Space);
     /// Handles the flush interrupt.
@@ -99,6 +100,7 @@ macro_rules! protocol_of {
         struct Sink<'a> {
             hw: &'a $crate::ModelHw,
             root: ::lazytlb::PhysAddr,
+            driver: &'a dyn Fn(&$crate::ModelHw),
         }
 
         impl $($krate)+::gather::FrameSink for Sink<'_> {
@@ -106,6 +108,7 @@ macro_rules! protocol_of {
                 ::lazytlb::Memory::flush_begins(self.hw, self.root, range);
             }
             fn flushed(&mut self, _report: $($krate)+::shootdown::Flushed) {
+                (self.driver)(self.hw);
                 ::lazytlb::Memory::flush_returned(self.hw, self.root);
             }
             fn release_page(&mut self, frame: ::lazytlb::PhysAddr) {
@@ -204,9 +207,10 @@ macro_rules! protocol_of {
                 hw: &$crate::ModelHw,
                 space: $crate::Space,
                 removals: &[$crate::Removal],
+                driver: &dyn Fn(&$crate::ModelHw),
             ) {
                 use $($krate)+::gather::Unhooked;
-                let mut sink = Sink { hw, root: self.roots[space.0] };
+                let mut sink = Sink { hw, root: self.roots[space.0], driver };
                 self.tlb.gather(hw, handle_of(space), &mut sink, |gather| {
                     for removal in removals {
                         let what = match removal.frees {

@@ -19,7 +19,7 @@ use crate::verdict::{Effort, Finding, Verdict};
 pub struct Checker {
     cpu_model: CpuModel,
     memory: MemoryModel,
-    storage: Storage,
+    pub(crate) storage: Storage,
     reduction: Reduction,
     max_states: u64,
     max_time: Duration,
@@ -182,13 +182,14 @@ impl Checker {
             memory: self.memory,
             storage: self.storage,
             reduction: self.reduction,
+            uses_write_combining: program.features.write_combining > 0,
             finding,
             effort: search.effort,
             unreached: search.system.automaton.unreached(),
         })
     }
 
-    fn system<'p>(&self, program: &'p Program) -> Result<System<'p>, CheckError> {
+    pub(crate) fn system<'p>(&self, program: &'p Program) -> Result<System<'p>, CheckError> {
         let first_values = |words: &Vec<crate::program::Word>| {
             words
                 .iter()
@@ -278,17 +279,7 @@ impl Checker {
                     effort: search.effort,
                     waiting,
                 });
-                if search.effort.states >= self.max_states {
-                    let why = format!("the limit of {} states was reached", self.max_states);
-                    return Ok(Some(Finding::Incomplete { why }));
-                }
-                if search.effort.memory_bytes >= self.max_memory_bytes {
-                    let mebibytes = self.max_memory_bytes >> 20;
-                    let why = format!("the limit of {mebibytes} MiB for states was reached");
-                    return Ok(Some(Finding::Incomplete { why }));
-                }
-                if search.started.elapsed() >= self.max_time {
-                    let why = format!("the limit of {:?} was reached", self.max_time);
+                if let Some(why) = self.limit_reached(&search.store, search.started) {
                     return Ok(Some(Finding::Incomplete { why }));
                 }
             }
@@ -299,8 +290,30 @@ impl Checker {
     }
 }
 
+impl Checker {
+    /// Says which limit a search has reached.
+    pub(crate) fn limit_reached(&self, store: &StateStore, started: Instant) -> Option<String> {
+        if u64::from(store.len()) >= self.max_states {
+            return Some(format!(
+                "the limit of {} states was reached",
+                self.max_states
+            ));
+        }
+        if store.memory_bytes() as u64 >= self.max_memory_bytes {
+            let mebibytes = self.max_memory_bytes >> 20;
+            return Some(format!(
+                "the limit of {mebibytes} MiB for states was reached"
+            ));
+        }
+        if self.max_time != Duration::MAX && started.elapsed() >= self.max_time {
+            return Some(format!("the limit of {:?} was reached", self.max_time));
+        }
+        None
+    }
+}
+
 /// Returns the violation, or the error that keeps the checker from a verdict.
-fn stop_or_violation(error: StepError) -> Result<Violation, CheckError> {
+pub(crate) fn stop_or_violation(error: StepError) -> Result<Violation, CheckError> {
     match error {
         StepError::Violation(violation) => Ok(violation),
         StepError::Limit(limit) => Err(CheckError::Limit(limit.to_string())),
@@ -335,10 +348,16 @@ impl Search<'_> {
             }
             self.store.load(id, &mut base);
             let store = &mut self.store;
-            let result = expand(&self.system, &base, &mut scratch, |_, state| {
-                self.effort.transitions += 1;
-                store.insert(state, id, &base);
-            });
+            let result = expand(
+                &self.system,
+                &base,
+                &mut scratch,
+                |_, state| {
+                    self.effort.transitions += 1;
+                    store.insert(state, id, &base);
+                },
+                at_once,
+            );
             match result {
                 Ok(()) => {}
                 Err((step, StepError::Violation(violation))) => {
@@ -407,11 +426,17 @@ impl Search<'_> {
         for &next in &self.store.path_to(id)[1..] {
             let mut leads_on = None;
             let store = &mut self.store;
-            let reached_all = expand(&self.system, &state, &mut scratch, |step, reached| {
-                if leads_on.is_none() && store.is(next, reached) {
-                    leads_on = Some((step, reached.to_vec()));
-                }
-            });
+            let reached_all = expand(
+                &self.system,
+                &state,
+                &mut scratch,
+                |step, reached| {
+                    if leads_on.is_none() && store.is(next, reached) {
+                        leads_on = Some((step, reached.to_vec()));
+                    }
+                },
+                at_once,
+            );
             debug_assert!(
                 reached_all.is_ok(),
                 "only the last state of a path has a violation"
@@ -440,10 +465,16 @@ fn successors_of(system: &System<'_>, store: &StateStore, ids: &[StateId]) -> Su
     for &id in ids {
         store.load(id, &mut base);
         let mut count = 0;
-        let result = expand(system, &base, &mut scratch, |_, state| {
-            count += 1;
-            states.extend_from_slice(state);
-        });
+        let result = expand(
+            system,
+            &base,
+            &mut scratch,
+            |_, state| {
+                count += 1;
+                states.extend_from_slice(state);
+            },
+            at_once,
+        );
         counts.push((id, count));
         let end = match result {
             Ok(()) => continue,
@@ -467,14 +498,26 @@ fn successors_of(system: &System<'_>, store: &StateStore, ids: &[StateId]) -> Su
     }
 }
 
-/// Hands every successor of a state to `found`; fails at the first violation, with the step that
-/// leads to it, or none for a deadlock.
+/// Ways of one access that are tried after one of them was a violation: as many as a set has entries.
+const MOST_WAYS: usize = 64;
+
+/// A step that failed: none for a deadlock, in which there is none.
+pub(crate) type StepFailed = (Option<Step>, StepError);
+
+/// Lets an exploration end at the first violation.
+fn at_once(step: Option<Step>, error: StepError) -> Result<(), StepFailed> {
+    Err((step, error))
+}
+
+/// Hands every successor of a state to `found`, and every violation to `violated`, with the step that
+/// leads to it, or none for a deadlock. Fails if that does.
 pub(crate) fn expand(
     system: &System<'_>,
     base: &[u8],
     scratch: &mut [u8],
     mut found: impl FnMut(Step, &[u8]),
-) -> Result<(), (Option<Step>, StepError)> {
+    mut violated: impl FnMut(Option<Step>, StepError) -> Result<(), StepFailed>,
+) -> Result<(), StepFailed> {
     let mut stuck = true;
     let mut nodes = system.automaton.read();
     for cpu in 0..system.machine.layout().cpus() {
@@ -506,14 +549,24 @@ pub(crate) fn expand(
                         extended.map_err(|error| (Some(step), error.into()))?;
                         nodes = system.automaton.read();
                     }
-                    Err(error) => return Err((Some(step), error)),
+                    Err(error) => {
+                        stuck = false;
+                        violated(Some(step), error)?;
+                        // The next way may be a good one.
+                        match action {
+                            Action::Call(way) if way < MOST_WAYS && system.has_ways(base, cpu) => {
+                                action = Action::Call(way + 1);
+                            }
+                            _ => break,
+                        }
+                    }
                 }
             }
         }
     }
     drop(nodes);
     if stuck && !system.all_ended(base) {
-        return Err((None, StepError::Violation(system.deadlock(base))));
+        violated(None, StepError::Violation(system.deadlock(base)))?;
     }
     Ok(())
 }

@@ -192,7 +192,9 @@ impl<'p> System<'p> {
             }
             Action::Broadcast(which) => {
                 let requests = layout.broadcasts(state, cpu);
-                let mut pending = (0..8).filter(|number| requests >> number & 1 != 0).skip(which);
+                let mut pending = (0..8)
+                    .filter(|number| requests >> number & 1 != 0)
+                    .skip(which);
                 let Some(number) = pending.next() else {
                     return Ok(Tried::Impossible);
                 };
@@ -313,6 +315,13 @@ impl<'p> System<'p> {
         }
     }
 
+    /// Says whether a CPU's next call can be made in several ways.
+    pub(crate) fn has_ways(&self, state: &State, cpu: usize) -> bool {
+        let nodes = self.automaton.read();
+        self.active_node(state, cpu)
+            .is_some_and(|id| call_of(nodes.get(id)).has_ways())
+    }
+
     /// An interrupt ends a CPU's sleep.
     fn wake(&self, nodes: &Nodes, state: &mut State, cpu: usize) -> Result<(), StepError> {
         if !self.is_halted(nodes, state, cpu) {
@@ -353,10 +362,13 @@ impl<'p> System<'p> {
             })
             .collect();
         let nodes = self.automaton.read();
-        let sleeps = (0..self.machine.layout().cpus())
-            .any(|cpu| self.is_halted(&nodes, state, cpu));
+        let sleeps =
+            (0..self.machine.layout().cpus()).any(|cpu| self.is_halted(&nodes, state, cpu));
         let (property, so) = match sleeps {
-            true => (Property::LostWakeup, ", and no interrupt is left that would wake the one that sleeps"),
+            true => (
+                Property::LostWakeup,
+                ", and no interrupt is left that would wake the one that sleeps",
+            ),
             false => (Property::Deadlock, ""),
         };
         let what = format!("no CPU can go on: {}{so}", waiting.join("; "));

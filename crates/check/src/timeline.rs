@@ -172,7 +172,9 @@ fn run_steps(
         if let Some(what) = note {
             let mut event = recorder.event(step.cpu, Routine::Handler, what.to_owned());
             match step.action {
-                Action::Drain | Action::Combined(_) => "store buffer".clone_into(&mut event.operation),
+                Action::Drain | Action::Combined(_) => {
+                    "store buffer".clone_into(&mut event.operation)
+                }
                 Action::Broadcast(_) => "broadcast".clone_into(&mut event.operation),
                 _ => {}
             }
@@ -205,8 +207,9 @@ fn tell(events: &[Event], violation: &Violation, system: &System<'_>) -> Vec<Str
     if let Some(cpu) = violation.cpu {
         let mut operations: Vec<&str> = Vec::new();
         let own = events.iter().filter(|event| event.cpu == cpu);
-        let is_code =
-            |event: &&Event| !["store buffer", "speculation", "broadcast"].contains(&&*event.operation);
+        let is_code = |event: &&Event| {
+            !["store buffer", "speculation", "broadcast"].contains(&&*event.operation)
+        };
         for event in own.filter(is_code) {
             if operations.last() != Some(&event.operation.as_str()) {
                 operations.push(&event.operation);
@@ -295,7 +298,11 @@ fn describe(program: &Program, call: &Call) -> String {
                 0 => String::new(),
                 pcid => format!(", PCID {pcid}"),
             };
-            let keep = if load == lazytlb::Cr3Load::Keep { ", keep" } else { "" };
+            let keep = if load == lazytlb::Cr3Load::Keep {
+                ", keep"
+            } else {
+                ""
+            };
             format!("load CR3: root in frame {}{pcid}{keep}", root.0 >> 12)
         }
         Call::Invlpg(addr) => format!("INVLPG {:#x}", addr.0),
@@ -319,13 +326,21 @@ fn describe(program: &Program, call: &Call) -> String {
         Call::FlushBegins(..) => "(flush begins)".to_owned(),
         Call::FlushReturned(_) => "(flush has returned)".to_owned(),
         Call::StoreBytes { cell, bytes, value } => {
-            format!("{}, bytes {bytes:#010b} = {value:#x}", program.atomic_name(cell))
+            format!(
+                "{}, bytes {bytes:#010b} = {value:#x}",
+                program.atomic_name(cell)
+            )
         }
-        Call::RmwBytes { cell, rmw, operand, .. } => {
+        Call::RmwBytes {
+            cell, rmw, operand, ..
+        } => {
             format!("{} {rmw:?} {operand}, was → ?", program.atomic_name(cell))
         }
         Call::RmwEntry(table, index, rmw, operand) => {
-            format!("frame {}[{index}] {rmw:?} {operand:#x}, was → ?", table.0 >> 12)
+            format!(
+                "frame {}[{index}] {rmw:?} {operand:#x}, was → ?",
+                table.0 >> 12
+            )
         }
         Call::StoreFence => "SFENCE".to_owned(),
         Call::Serialize => "CPUID".to_owned(),
@@ -376,7 +391,9 @@ impl fmt::Display for Timeline {
             .filter(|(_, event)| event.visible)
         {
             let cpu = usize::from(event.cpu);
-            let is_note = event.operation == "store buffer" || event.operation == "broadcast" || event.what.starts_with('⚡');
+            let is_note = event.operation == "store buffer"
+                || event.operation == "broadcast"
+                || event.what.starts_with('⚡');
             if current[cpu] != event.operation && !is_note {
                 current[cpu] = &event.operation;
                 row("", cpu, &format!("[{}]", event.operation))?;

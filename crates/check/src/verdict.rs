@@ -67,6 +67,9 @@ pub struct Verdict {
     pub storage: Storage,
     /// Whether steps that no other CPU can observe were merged.
     pub reduction: Reduction,
+    /// Whether the program has write-combining memory: then the verdict hangs on the readings of what
+    /// empties the buffers ([`CpuModel::write_combining`]).
+    pub uses_write_combining: bool,
     /// What was found.
     pub finding: Finding,
     /// How much work it was.

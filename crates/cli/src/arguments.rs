@@ -8,6 +8,8 @@ use lazytlb::Policy;
 use lazytlb_check::{LazyTlb, ShippedProgram};
 use lazytlb_model::{CpuModel, MemoryModel};
 
+use crate::hardware::Hardware;
+
 const EXIT_CODES: &str = "Exit codes: 0 safe, or a table was printed; 1 a violation was found; 2 bad usage or \
                           bad input; 3 the search ended early, nothing is proved.";
 
@@ -45,6 +47,12 @@ pub(crate) enum Command {
                             Example:\n  lazytlb price traces/linux61-smp8-mixed.trace.txt.xz --policy all"
     )]
     Price(Price),
+    /// Lists the CPU models and what each has; or, with --detect, what this machine's CPU has
+    #[command(
+        after_help = "Examples:\n  lazytlb cpus\n  lazytlb cpus --detect\n\nThe rules H1 to H39 are listed in \
+                            SOURCES.md; --detect reads CPUID, and the microcode's revision where the system tells it."
+    )]
+    Cpus(Cpus),
     /// Prints the shipped file of costs: every figure with its range and origin, to edit for --costs
     Costs,
     /// Prints a completion script for a shell
@@ -58,9 +66,8 @@ pub(crate) enum Command {
 pub(crate) struct Decide {
     /// A recorded workload, `-` for standard input; without one, the recording that ships with the program
     pub(crate) trace: Option<PathBuf>,
-    /// The CPU model to prove policies on
-    #[arg(long, value_name = "MODEL", default_value = "weakest", value_parser = cpu_model())]
-    pub(crate) cpu: CpuModel,
+    #[command(flatten)]
+    pub(crate) hardware: Hardware,
     /// The program that every policy must keep safe
     #[arg(long, value_name = "NAME", default_value = "reference-3", value_parser = program())]
     pub(crate) program: String,
@@ -81,9 +88,8 @@ pub(crate) struct Check {
     /// The program: what the CPUs do
     #[arg(long, value_name = "NAME", default_value = "reference-3", value_parser = program())]
     pub(crate) program: String,
-    /// The CPU model
-    #[arg(long, value_name = "MODEL", default_value = "weakest", value_parser = cpu_model())]
-    pub(crate) cpu: CpuModel,
+    #[command(flatten)]
+    pub(crate) hardware: Hardware,
     /// The memory model
     #[arg(long, value_enum, default_value_t = Memory::Tso)]
     pub(crate) memory: Memory,
@@ -112,6 +118,15 @@ pub(crate) struct Price {
     /// Costs to price with: a file like that which `lazytlb costs` prints
     #[arg(long, value_name = "FILE")]
     pub(crate) costs: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Cpus {
+    /// Tell what this machine's CPUID says, the quirks found, and which model comes closest
+    #[arg(long)]
+    pub(crate) detect: bool,
     #[command(flatten)]
     pub(crate) output: Output,
 }
@@ -174,7 +189,7 @@ fn policies() -> impl TypedValueParser<Value = Policies> {
     })
 }
 
-fn cpu_model() -> impl TypedValueParser<Value = CpuModel> {
+pub(crate) fn cpu_model() -> impl TypedValueParser<Value = CpuModel> {
     let models = CpuModel::ALL.map(|model| PossibleValue::new(model.name).help(model.about));
     PossibleValuesParser::new(models)
         .map(|name| CpuModel::by_name(&name).expect("only names of models are accepted"))

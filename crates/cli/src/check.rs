@@ -6,10 +6,11 @@ use std::time::Duration;
 use lazytlb::Policy;
 use lazytlb::sources::{self, SOURCES};
 use lazytlb_check::{Checker, Finding, LazyTlb, Reduction, ShippedProgram, Storage, Verdict};
-use lazytlb_model::{CpuModel, GarbageWalkEnd, MemoryModel, Property};
+use lazytlb_model::{CpuModel, GarbageWalkEnd, MemoryModel, Property, UpperLevels};
 use serde::Serialize;
 
 use crate::arguments::{Bounds, Check};
+use crate::hardware::{told, told_readings};
 use crate::progress::Display;
 use crate::report::{Ending, Report, grouped, table};
 
@@ -26,7 +27,8 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
     } else {
         Reduction::CollapseLocal
     };
-    let checker = checker(options.cpu, options.memory.model(), &options.bounds)
+    let cpu = options.hardware.model()?;
+    let checker = checker(cpu, options.memory.model(), &options.bounds)
         .storage(storage)
         .reduction(reduction);
     let mut ending = Ending::Good;
@@ -40,7 +42,7 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
         }
     }
     if !options.output.json {
-        print(&mut report, options, &verdicts)?;
+        print(&mut report, options, cpu, &verdicts)?;
     }
     report.finish()?;
     Ok(ending)
@@ -96,6 +98,7 @@ pub(crate) fn ending_of(verdict: &Verdict) -> Ending {
 fn print(
     report: &mut Report,
     options: &Check,
+    cpu: CpuModel,
     verdicts: &[(Policy, Verdict)],
 ) -> anyhow::Result<()> {
     let header = [
@@ -123,9 +126,18 @@ fn print(
     report.line(format_args!(
         "{} on CPU model {}, memory {}",
         options.program,
-        options.cpu.name,
+        told(cpu),
         memory(options.memory.model())
     ))?;
+    if verdicts
+        .iter()
+        .any(|(_, verdict)| verdict.uses_write_combining)
+    {
+        report.line(format_args!(
+            "What empties write-combining buffers has {} the writes to a device (H27)",
+            told_readings(cpu.write_combining)
+        ))?;
+    }
     report.line(format_args!(
         "Protocol: lazytlb {}, {} source files, hash {}",
         env!("CARGO_PKG_VERSION"),
@@ -187,9 +199,9 @@ pub(crate) fn print_unreached(report: &mut Report, verdicts: &[&Verdict]) -> any
 /// Returns the arguments that repeat one row alone.
 fn repeat(options: &Check, policy: Policy) -> String {
     let mut command = format!(
-        "check --policy {policy} --program {} --cpu {} --memory {}",
+        "check --policy {policy} --program {} {} --memory {}",
         options.program,
-        options.cpu.name,
+        options.hardware.arguments(),
         options.memory.model().name()
     );
     for (set, flag) in [
@@ -226,6 +238,8 @@ pub(crate) struct VerdictRecord {
     policy: &'static str,
     program: String,
     cpu: &'static str,
+    assumed: Vec<&'static str>,
+    wc_readings: Option<BTreeMap<&'static str, &'static str>>,
     memory: &'static str,
     store_buffer_depth: u8,
     storage: &'static str,
@@ -298,6 +312,16 @@ impl VerdictRecord {
             policy: policy.name(),
             program: verdict.program.clone(),
             cpu: verdict.cpu_model.name,
+            assumed: match verdict.cpu_model.upper_levels {
+                UpperLevels::Cached => Vec::new(),
+                UpperLevels::OnlyInFlight => vec!["no-psc"],
+                UpperLevels::Atomic => vec!["no-psc", "atomic-walks"],
+            },
+            wc_readings: verdict.uses_write_combining.then(|| {
+                let each = verdict.cpu_model.write_combining.each().into_iter();
+                each.map(|(event, reading)| (event, reading.name()))
+                    .collect()
+            }),
             memory: verdict.memory.name(),
             store_buffer_depth: verdict.memory.buffer_depth(),
             storage: match verdict.storage {

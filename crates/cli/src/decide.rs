@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::arguments::Decide;
 use crate::check::{self, VerdictRecord, checker, memory, outcome, print_unreached};
+use crate::hardware::told;
 use crate::price::{PriceRecord, describe, megacycles, sentence, what_decides};
 use crate::report::{Ending, Report, grouped, table};
 use crate::workload;
@@ -19,8 +20,9 @@ const MEMORY: MemoryModel = MemoryModel::TSO;
 pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
     let costs = workload::costs(options.costs.as_deref())?;
     let mut report = Report::open(&options.output)?;
-    let workload = workload::replay(options.trace.as_deref(), &Policy::ALL, options.cpu.quirks)?;
-    let checker = checker(options.cpu, MEMORY, &options.bounds);
+    let cpu = options.hardware.model()?;
+    let workload = workload::replay(options.trace.as_deref(), &Policy::ALL, cpu.quirks)?;
+    let checker = checker(cpu, MEMORY, &options.bounds);
     let mut rows = Vec::new();
     for replayed in &workload.replayed {
         let verdict = check::check(&checker, &options.program, replayed.policy)?;
@@ -46,7 +48,7 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
         report.line(format_args!(
             "Proof: program {}, CPU model {}, memory {}: every interleaving, interrupt and speculative walk",
             options.program,
-            options.cpu.name,
+            told(cpu),
             memory(MEMORY)
         ))?;
         report.line(lines(&rows, &costs, cheapest.as_ref()))?;
@@ -140,8 +142,10 @@ fn footnotes(report: &mut Report, options: &Decide, rows: &[Row<'_>]) -> anyhow:
         let policy = replayed.policy;
         match &verdict.finding {
             Finding::Violation { timeline, .. } => report.line(format_args!(
-                "{policy} is unsafe: {}\n  lazytlb check --policy {policy} --program {} --cpu {}",
-                timeline.story[0], options.program, options.cpu.name
+                "{policy} is unsafe: {}\n  lazytlb check --policy {policy} --program {} {}",
+                timeline.story[0],
+                options.program,
+                options.hardware.arguments()
             ))?,
             Finding::Incomplete { why } => {
                 report.line(format_args!(

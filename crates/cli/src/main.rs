@@ -3,7 +3,9 @@
 
 mod arguments;
 mod check;
+mod cpus;
 mod decide;
+mod hardware;
 mod price;
 mod progress;
 mod report;
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
         Command::Decide(options) => decide::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Price(options) => price::run(&options),
+        Command::Cpus(options) => cpus::run(&options),
         Command::Costs => report::print(lazytlb_price::Costs::shipped_text()),
         Command::Completions { shell } => {
             let (mut command, mut script) = (Arguments::command(), Vec::new());

@@ -83,8 +83,10 @@ impl<H: Hw, const WORDS: usize> PerCpu<H, WORDS> {
         hw.load(&self.is_lazy) != 0
     }
 
+    /// Sets the flag. The exchange also drains this CPU's write-combining buffers: see
+    /// [`crate::Tlb::enter_lazy`].
     pub(crate) fn set_lazy(&self, hw: &H) {
-        hw.store(&self.is_lazy, 1);
+        hw.swap(&self.is_lazy, 1);
     }
 
     /// Clears the flag. A plain store: who needs it seen before a load must fence.

@@ -67,7 +67,8 @@ impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
     /// Enters lazy TLB mode: this CPU is about to run a kernel thread, or to idle.
     ///
     /// Under `init-mm` it leaves for the kernel's own space at the cost of a CR3 load and a locked
-    /// instruction; under every other policy one plain store marks it lazy.
+    /// instruction; under every other policy one locked exchange marks it lazy, and drains what it has
+    /// written and nobody can see yet: stores in write-combining buffers included.
     ///
     /// Preemption must be off. Interrupts may be in either state, and are off inside.
     ///
@@ -83,9 +84,11 @@ impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
             self.load(hw, me, loaded, self.kernel.init_mm());
             return EnteredLazy::LeftForInitMm;
         }
-        // A plain store will do. Seen late, it costs an IPI. Seen at all, this CPU's earlier stores to
-        // user memory are visible too, because stores drain in order: a flush that skips us cannot
-        // overtake them (the thread's first danger).
+        // I8. A locked exchange, where a plain store would do for ordinary stores: they drain in order, so
+        // whoever sees us lazy sees them too. But non-temporal stores, and those to write-combining memory,
+        // leave their buffers in any order, and a flush that skips us interrupts nothing that would drain
+        // them. XCHG does (the thread's first danger; SDM 3A, "Buffering of Write Combining Memory
+        // Locations").
         me.set_lazy(hw);
         EnteredLazy::StaysLoaded
     }

@@ -89,8 +89,7 @@ impl Machine {
             let mut entries: Vec<Translation> = members(self.layout.set(state, cpu, set))
                 .map(|number| self.translations.get(number))
                 .filter(|entry| {
-                    let of_pcid =
-                        entry.pcid == pcid || entry.global || broken(Mutant::TagsIgnored);
+                    let of_pcid = entry.pcid == pcid || entry.global || broken(Mutant::TagsIgnored);
                     entry.level == 0 && entry.covers(addr) && of_pcid
                 })
                 .collect();

@@ -43,8 +43,7 @@ impl Machine {
             let stored = self.in_memory(state, location);
             let value = self.values.decode(stored.value);
             // What software has written since was not read by the walk.
-            let is_source =
-                stored.version == read || broken(Mutant::AccessedSetThroughStaleEntry);
+            let is_source = stored.version == read || broken(Mutant::AccessedSetThroughStaleEntry);
             if is_source && value & bits::PRESENT != 0 {
                 let dirty = by_store && level == used.read_in && !broken(Mutant::StoreSetsNoDirty);
                 let marked = value & !bits::MAYBE_ACCESSED | bits::ACCESSED;

@@ -102,12 +102,7 @@ impl Machine {
 
     /// Adds what walks of the whole way find that read all levels at one time: nothing of the upper
     /// levels stays.
-    fn close_atomically(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        root: TableRead,
-    ) -> Result<(), Stop> {
+    fn close_atomically(&self, state: &mut State, cpu: usize, root: TableRead) -> Result<(), Stop> {
         let mut tables = vec![root];
         while let Some(table) = tables.pop() {
             self.fill_from(state, cpu, table, &mut |below| tables.push(below))?;

@@ -19,7 +19,10 @@ impl Machine {
     /// Puts a store into the write-combining buffers; blocked while they, or an SFENCE before it, are full.
     pub(crate) fn combine(&self, state: &mut State, cpu: usize, store: Combining) -> Outcome {
         let mut stores = self.layout.combining(state, cpu);
-        let fenced = self.layout.buffered(state, cpu).any(|slot| slot.location == BARRIER);
+        let fenced = self
+            .layout
+            .buffered(state, cpu)
+            .any(|slot| slot.location == BARRIER);
         // A second store to one place combines with the first, or waits: here it waits.
         let same_place = |other: &Combining| {
             other.location == store.location
@@ -132,8 +135,12 @@ impl Machine {
                     && entry.memory_type != filled.memory_type
                     && (is_usable || entry.memory_type == MemoryType::WriteBack)
             };
-            let usable = self.layout.set(state, other, crate::state::CacheSet::Cached);
-            let tainted = self.layout.set(state, other, crate::state::CacheSet::Tainted);
+            let usable = self
+                .layout
+                .set(state, other, crate::state::CacheSet::Cached);
+            let tainted = self
+                .layout
+                .set(state, other, crate::state::CacheSet::Tainted);
             let found = crate::state::members(usable | tainted)
                 .map(|number| (self.translations.get(number), usable >> number & 1 != 0))
                 .find(|(entry, is_usable)| entry.level == 0 && conflicts(entry, *is_usable));
@@ -144,7 +151,10 @@ impl Machine {
                 .any(|store| store.frame == filled.frame)
                 && filled.memory_type != MemoryType::WriteCombining;
             let how = match (found, waits) {
-                (Some((entry, _)), _) => format!("CPU {other} may still use its {entry} as {}", entry.memory_type.name()),
+                (Some((entry, _)), _) => format!(
+                    "CPU {other} may still use its {entry} as {}",
+                    entry.memory_type.name()
+                ),
                 (None, true) => format!("a store of CPU {other} still waits to be combined"),
                 (None, false) => continue,
             };

@@ -260,6 +260,24 @@ impl CpuModel {
         ..Self::INTEL_SKYLAKE
     };
 
+    /// The model with another assumption about the upper levels.
+    #[must_use]
+    pub const fn with_upper_levels(self, upper_levels: UpperLevels) -> CpuModel {
+        CpuModel {
+            upper_levels,
+            ..self
+        }
+    }
+
+    /// The model with other readings of what empties write-combining buffers.
+    #[must_use]
+    pub const fn with_write_combining(self, write_combining: WcReadings) -> CpuModel {
+        CpuModel {
+            write_combining,
+            ..self
+        }
+    }
+
     /// Every model.
     pub const ALL: [CpuModel; 6] = [
         Self::WEAKEST,

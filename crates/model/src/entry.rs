@@ -97,7 +97,10 @@ pub(crate) fn has(entry: Entry, bit: u64) -> bool {
 
 /// Returns the memory type that a leaf gives its page.
 pub(crate) fn memory_type(entry: Entry) -> MemoryType {
-    match (has(entry, bits::CACHE_DISABLE), has(entry, bits::WRITE_THROUGH)) {
+    match (
+        has(entry, bits::CACHE_DISABLE),
+        has(entry, bits::WRITE_THROUGH),
+    ) {
         (false, false) => MemoryType::WriteBack,
         (false, true) => MemoryType::WriteCombining,
         (true, _) => MemoryType::Uncached,

@@ -182,7 +182,11 @@ impl Machine {
         let own = spec.own_cells.iter().map(Vec::len).max().unwrap_or(0);
         let own = limit("cells of one CPU", MOST_CELLS, own)?;
         let features = spec.features;
-        limit("levels of page tables", MOST_LEVELS, usize::from(features.levels))?;
+        limit(
+            "levels of page tables",
+            MOST_LEVELS,
+            usize::from(features.levels),
+        )?;
         let entries = limit(
             "cells and page-table entries",
             usize::from(BARRIER),
@@ -232,7 +236,9 @@ impl Machine {
         let mut state = self.initial.clone();
         for &(table, index, entry) in entries {
             let table = frame_number(table) as u8;
-            let location = self.layout.entry_location(self.entries.number((table, index))?);
+            let location = self
+                .layout
+                .entry_location(self.entries.number((table, index))?);
             state[self.layout.location(location)] = self.values.encode(entry.0)?;
             state[self.layout.version_of_location(location)] = 1;
         }
@@ -478,12 +484,7 @@ impl Machine {
     }
 
     /// Blocks until an event has emptied the buffers.
-    fn after(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        event: crate::combining::Event,
-    ) -> Outcome {
+    fn after(&self, state: &mut State, cpu: usize, event: crate::combining::Event) -> Outcome {
         if !self.empties(state, cpu, event) {
             return Outcome::Blocked;
         }
@@ -617,6 +618,56 @@ impl Machine {
         members(self.may_be_cached(state, cpu))
             .map(|n| self.translations.get(n))
             .collect()
+    }
+
+    /// Returns the shared cells' values in memory.
+    pub fn atomic_values(&self, state: &State) -> Vec<u64> {
+        (0..self.writers.len())
+            .map(|cell| self.values.decode(state[self.layout.location(cell as u8)]))
+            .collect()
+    }
+
+    /// Returns each CPU's own cells' values.
+    pub fn own_values(&self, state: &State) -> Vec<Vec<u64>> {
+        (0..self.layout.cpus())
+            .map(|cpu| {
+                let cells = self.layout.own_cells(state, cpu).iter();
+                cells.map(|&code| self.values.decode(code)).collect()
+            })
+            .collect()
+    }
+
+    /// Returns what page-table entries may hold in memory: as many answers as there are, where speculation
+    /// may have set A or not.
+    pub fn entry_values(&self, state: &State, wanted: &[(PhysAddr, u16)]) -> Vec<Vec<u64>> {
+        let mut answers = vec![Vec::new()];
+        for &(table, index) in wanted {
+            let table = frame_number(table) as u8;
+            let number = self.entries.iter().find(|&(_, at)| at == (table, index));
+            let value = number.map_or(0, |(number, _)| {
+                let location = self.layout.entry_location(number);
+                self.values.decode(state[self.layout.location(location)])
+            });
+            let plain = value & !bits::MAYBE_ACCESSED;
+            let mut values = vec![plain];
+            if plain != value {
+                values.push(plain | bits::ACCESSED);
+            }
+            answers = answers
+                .into_iter()
+                .flat_map(|answer: Vec<u64>| {
+                    values
+                        .iter()
+                        .map(move |&value| {
+                            let mut longer = answer.clone();
+                            longer.push(value);
+                            longer
+                        })
+                        .collect::<Vec<_>>()
+                })
+                .collect();
+        }
+        answers
     }
 
     /// Returns what a CPU runs now: an operation, or its handler.
@@ -764,7 +815,10 @@ impl Machine {
     /// H5, broken: memory that changes takes the cached entries with it.
     fn drop_reads_of(&self, state: &mut State, _table: u8) -> Result<(), Stop> {
         for cpu in 0..self.layout.cpus() {
-            for set in [crate::state::CacheSet::Cached, crate::state::CacheSet::Tainted] {
+            for set in [
+                crate::state::CacheSet::Cached,
+                crate::state::CacheSet::Tainted,
+            ] {
                 self.layout.put_set(state, cpu, set, 0);
             }
             self.close(state, cpu)?;
@@ -780,6 +834,10 @@ impl Machine {
             return Err(self.misuse(cpu, "found no free frame".to_owned()));
         };
         self.layout.set_frame_use(state, frame, frame_use_of(kind));
+        if self.garbage == GarbageWalks::Followed {
+            // H33: whoever still walks the frame as a table may now write into what it is used for.
+            self.refuse_walks_of(state, frame)?;
+        }
         Ok(Outcome::answer(u64::from(frame) << 12))
     }
 

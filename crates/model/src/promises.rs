@@ -144,9 +144,10 @@ impl Machine {
             .filter(|store| is_through(store.location, store.value))
             .map(|store| (store.value, store.frame))
             .next();
-        let Some((number, frame)) = buffered.map(|store| (store.value, None)).or_else(|| {
-            combining.map(|(value, frame)| (value, Some(frame)))
-        }) else {
+        let Some((number, frame)) = buffered
+            .map(|store| (store.value, None))
+            .or_else(|| combining.map(|(value, frame)| (value, Some(frame))))
+        else {
             return Ok(());
         };
         let entry = self.translations.get(usize::from(number));
@@ -254,7 +255,6 @@ impl Machine {
         let known = self.entries.iter().find(|&(_, at)| at == (table, index));
         known.map(|(number, _)| self.layout.entry_location(number))
     }
-
 }
 
 /// Returns an entry without what tells the PCIDs apart that it may be cached under.

@@ -238,7 +238,7 @@ impl Layout {
 
     pub(crate) fn set_nmi_pending(&self, state: &mut State, cpu: usize, pending: bool) {
         let flags = &mut state[self.cpu_start(cpu) + FLAGS];
-        *flags = *flags & !FLAG_PENDING_NMI | u8::from(pending) * FLAG_PENDING_NMI;
+        *flags = *flags & !FLAG_PENDING_NMI | (u8::from(pending) << 7);
     }
 
     /// Says whether programs have NMIs.
@@ -329,7 +329,11 @@ impl Layout {
                 location: slot[0],
                 value: slot[1],
                 bytes: slot[2],
-                stage: if slot[3] == 0 { Stage::Filling } else { Stage::Started },
+                stage: if slot[3] == 0 {
+                    Stage::Filling
+                } else {
+                    Stage::Started
+                },
                 frame: slot[4],
             })
             .collect()
@@ -345,7 +349,13 @@ impl Layout {
         state[start] = stores.len() as u8;
         for (slot, store) in stores.iter().enumerate() {
             let at = start + 1 + WC_SLOT * slot;
-            let bytes = [store.location, store.value, store.bytes, store.stage as u8, store.frame];
+            let bytes = [
+                store.location,
+                store.value,
+                store.bytes,
+                store.stage as u8,
+                store.frame,
+            ];
             state[at..at + WC_SLOT].copy_from_slice(&bytes);
         }
     }
@@ -412,6 +422,11 @@ impl Layout {
     pub(crate) fn put_set(&self, state: &mut State, cpu: usize, set: CacheSet, members: u64) {
         let at = self.cpu_start(cpu) + self.sets + 8 * set as usize;
         state[at..at + 8].copy_from_slice(&members.to_le_bytes());
+    }
+
+    pub(crate) fn own_cells<'a>(&self, state: &'a State, cpu: usize) -> &'a [u8] {
+        let start = self.cpu_start(cpu);
+        &state[start + self.own_cells..start + self.cpu_len]
     }
 
     pub(crate) fn own_cell(&self, cpu: usize, index: u8) -> usize {

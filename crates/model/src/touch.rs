@@ -26,8 +26,7 @@ impl Machine {
                 .map(|number| (self.translations.get(number), number))
                 .filter(|(entry, _)| {
                     let allowed = access == Access::Load || entry.writable;
-                    let of_pcid =
-                        entry.pcid == pcid || entry.global || broken(Mutant::TagsIgnored);
+                    let of_pcid = entry.pcid == pcid || entry.global || broken(Mutant::TagsIgnored);
                     entry.level == 0 && entry.covers(addr) && allowed && of_pcid
                 })
                 .collect();
@@ -43,7 +42,13 @@ impl Machine {
             }
         }
         if access == Access::Store && self.features.write_combining > 0 {
-            return self.touch_combining(state, cpu, &matching(CacheSet::Cached), non_temporal, choice);
+            return self.touch_combining(
+                state,
+                cpu,
+                &matching(CacheSet::Cached),
+                non_temporal,
+                choice,
+            );
         }
         let MemoryModel::Tso { buffer_depth } = self.memory else {
             return Ok(Outcome::NOTHING);
@@ -54,7 +59,11 @@ impl Machine {
         let mut usable = matching(CacheSet::Cached).into_iter().skip(choice);
         // Without an entry the store faults, and has no effect.
         let Some((_, used)) = usable.next() else {
-            return Ok(Outcome::NOTHING);
+            return Ok(if choice == 0 {
+                Outcome::NOTHING
+            } else {
+                Outcome::Blocked
+            });
         };
         let more = usable.next().is_some();
         if self.layout.buffered_len(state, cpu) == usize::from(buffer_depth) {
@@ -81,7 +90,11 @@ impl Machine {
     ) -> Result<Outcome, Stop> {
         // Without an entry the store faults, and has no effect.
         let Some(&(entry, number)) = usable.get(choice) else {
-            return Ok(Outcome::NOTHING);
+            return Ok(if choice == 0 {
+                Outcome::NOTHING
+            } else {
+                Outcome::Blocked
+            });
         };
         let more = choice + 1 < usable.len();
         let combines = entry.memory_type == MemoryType::WriteCombining || non_temporal;

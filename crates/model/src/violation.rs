@@ -68,8 +68,12 @@ impl Property {
     /// Says in a sentence what must not happen.
     pub const fn about(self) -> &'static str {
         match self {
-            Property::StaleUse => "a translation is used after the flush that covers it has returned",
-            Property::TableUseAfterFree => "a walk can start at, or reach, a page table that was freed",
+            Property::StaleUse => {
+                "a translation is used after the flush that covers it has returned"
+            }
+            Property::TableUseAfterFree => {
+                "a walk can start at, or reach, a page table that was freed"
+            }
             Property::CorruptedFrame => {
                 "a walk of garbage sets an Accessed bit in memory that is used for something else"
             }
@@ -77,14 +81,18 @@ impl Property {
                 "two entries of different page sizes match one address, which this CPU answers with a \
                  machine check"
             }
-            Property::ForeignTranslation => "an access in one space goes through another space's entry",
+            Property::ForeignTranslation => {
+                "an access in one space goes through another space's entry"
+            }
             Property::DeviceWriteAfterFlush => {
                 "a write arrives at a device after the flush that unmapped it has returned"
             }
             Property::StaleSpeculation => {
                 "memory changes its type while an access of the former type may still come"
             }
-            Property::GeneralProtection => "software breaks a rule of the instructions, and gets #GP",
+            Property::GeneralProtection => {
+                "software breaks a rule of the instructions, and gets #GP"
+            }
             Property::LostWakeup => {
                 "a CPU sleeps for ever: the interrupt that should have woken it came before it slept"
             }

@@ -71,6 +71,11 @@ impl Writers {
         }
     }
 
+    /// Returns the number of atomics.
+    pub(crate) fn len(&self) -> usize {
+        self.cells.len()
+    }
+
     /// Notes a write to an atomic.
     #[inline]
     pub(crate) fn wrote(&self, cell: AtomicCell, who: Who, write: Write) {

@@ -100,7 +100,7 @@ impl<P: Protocol> Setup<P> {
                     }
                 })
                 .collect();
-            protocol.remove(hw, space, &removals);
+            protocol.remove(hw, space, &removals, &|_| {});
         });
     }
 
@@ -132,6 +132,7 @@ impl<P: Protocol> Setup<P> {
                 hw,
                 USER,
                 &[page, removal(root, in_root, Frees::Table(table))],
+                &|_| {},
             );
         });
     }
@@ -150,6 +151,7 @@ impl<P: Protocol> Setup<P> {
                     index,
                     frees,
                 }],
+                &|_| {},
             );
         });
     }
@@ -162,10 +164,12 @@ impl<P: Protocol> Setup<P> {
     }
 }
 
-fn root_index(addr: VirtAddr) -> u16 {
+/// Returns the index of an address's entry in a root.
+pub(super) fn root_index(addr: VirtAddr) -> u16 {
     u16::try_from(addr.0 >> 21).expect("the programs' addresses are small")
 }
 
-fn table_index(addr: VirtAddr) -> u16 {
+/// Returns the index of an address's entry in a table.
+pub(super) fn table_index(addr: VirtAddr) -> u16 {
     u16::try_from(addr.0 >> 12 & 511).expect("nine bits fit")
 }

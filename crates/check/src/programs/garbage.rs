@@ -1,0 +1,45 @@
+//! Walks of freed tables, followed to their ends (H33): what the mail of 2017 doubts that one can observe.
+
+use lazytlb::{FrameKind, Memory, Policy};
+use lazytlb_model::Cr4;
+
+use super::setup::{PAGE, Setup, USER};
+use crate::program::Program;
+use crate::protocol::Protocol;
+
+pub(super) fn entry<P: Protocol>(name: &str, policy: Policy) -> Program {
+    come_back::<P>(name, policy, Cr4::PGE)
+}
+
+pub(super) fn entry_without_pge<P: Protocol>(name: &str, policy: Policy) -> Program {
+    come_back::<P>(name, policy, Cr4::default())
+}
+
+/// CPU 1 is lazy while CPU 0 frees a table, comes back, catches up with a CR3 load, and touches.
+fn come_back<P: Protocol>(name: &str, policy: Policy, cr4: Cr4) -> Program {
+    let mut setup = free_under_a_lazy_cpu::<P>(name, policy, cr4);
+    setup.switch(1, "switch back", USER);
+    setup.touch(1, PAGE);
+    setup.program
+}
+
+pub(super) fn accessed_bit<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = free_under_a_lazy_cpu::<P>(name, policy, Cr4::PGE);
+    setup.operation(0, "reuse the frames as pages", |hw, _| {
+        hw.alloc_frame(FrameKind::Page);
+        hw.alloc_frame(FrameKind::Page);
+    });
+    setup.program
+}
+
+fn free_under_a_lazy_cpu<P: Protocol>(name: &str, policy: Policy, cr4: Cr4) -> Setup<P> {
+    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+    setup.program.free_frames(2);
+    setup.program.start_with_cr4(cr4);
+    setup.program.follow_garbage_walks();
+    setup.switch(0, "switch to the space", USER);
+    setup.map_and_free_table(0, "map, unmap, free the table", FrameKind::Page);
+    setup.switch(1, "switch to the space", USER);
+    setup.go_lazy(1);
+    setup
+}

@@ -1,0 +1,99 @@
+//! Write-combining stores, devices, and memory that changes its type: the thread's first two dangers.
+
+use lazytlb::{Entry, FlushRange, FrameKind, Memory, PhysAddr, Policy, Tables};
+use lazytlb_model::MemoryType;
+
+use super::setup::{PAGE, Setup, USER, table_index};
+use crate::model_hw::ModelHw;
+use crate::program::Program;
+use crate::protocol::{Frees, Protocol, Removal};
+
+/// Stores that wait in a CPU's write-combining buffers: one is enough to come late.
+const WC_BUFFERS: u8 = 1;
+
+/// A space whose table stays, and two CPUs; CPU 0 is in the space already when its turn comes.
+fn setup<P: Protocol>(name: &str, policy: Policy) -> (Setup<P>, PhysAddr) {
+    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+    setup.program.features().write_combining = WC_BUFFERS;
+    setup.switch(0, "switch to the space", USER);
+    let table = setup.hook_table(0, USER, PAGE);
+    (setup, table)
+}
+
+/// CPU 1 writes, and goes lazy: with policies that skip lazy CPUs, nobody interrupts it.
+fn write_and_go_lazy<P: Protocol>(
+    setup: &mut Setup<P>,
+    write: impl Fn(&ModelHw) + Send + Sync + 'static,
+) {
+    setup.switch(1, "switch to the space", USER);
+    setup.operation(1, "write", move |hw, _| write(hw));
+    setup.go_lazy(1);
+}
+
+pub(super) fn ordinary<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let (mut setup, table) = setup::<P>(name, policy);
+    setup.program.free_frames(1);
+    setup.map_and_free_pages(0, USER, table, &[PAGE]);
+    write_and_go_lazy(&mut setup, |hw| hw.touch_non_temporal(PAGE));
+    setup.program
+}
+
+pub(super) fn device<P: Protocol>(name: &str, policy: Policy) -> Program {
+    unmap_device::<P>(name, policy, |_, _| {})
+}
+
+pub(super) fn device_with_read_back<P: Protocol>(name: &str, policy: Policy) -> Program {
+    unmap_device::<P>(name, policy, |hw, device| hw.read_device(device))
+}
+
+fn unmap_device<P: Protocol>(
+    name: &str,
+    policy: Policy,
+    driver: impl Fn(&ModelHw, PhysAddr) + Send + Sync + 'static,
+) -> Program {
+    let (mut setup, table) = setup::<P>(name, policy);
+    let (device, index) = (setup.program.device(), table_index(PAGE));
+    setup.operation(0, "map and unmap the device", move |hw, protocol| {
+        hw.write_entry(table, index, mapping(device, MemoryType::WriteCombining));
+        let (addr, frees) = (PAGE, Frees::Nothing);
+        let removal = Removal {
+            addr,
+            table,
+            index,
+            frees,
+        };
+        protocol.remove(hw, USER, &[removal], &|hw| driver(hw, device));
+    });
+    write_and_go_lazy(&mut setup, |hw| hw.touch(PAGE, lazytlb::Access::Store));
+    setup.program
+}
+
+pub(super) fn break_flush_make<P: Protocol>(name: &str, policy: Policy) -> Program {
+    change_type::<P>(name, policy, true)
+}
+
+pub(super) fn make_flush<P: Protocol>(name: &str, policy: Policy) -> Program {
+    change_type::<P>(name, policy, false)
+}
+
+fn change_type<P: Protocol>(name: &str, policy: Policy, breaks: bool) -> Program {
+    let (mut setup, table) = setup::<P>(name, policy);
+    setup.program.free_frames(1);
+    let index = table_index(PAGE);
+    setup.operation(0, "map, change the type", move |hw, protocol| {
+        let page = hw.alloc_frame(FrameKind::Page);
+        hw.write_entry(table, index, mapping(page, MemoryType::WriteCombining));
+        let made = mapping(page, MemoryType::WriteBack);
+        hw.write_entry(table, index, if breaks { Entry::ABSENT } else { made });
+        protocol.flush(hw, USER, FlushRange::page(PAGE), Tables::Kept);
+        if breaks {
+            hw.write_entry(table, index, made);
+        }
+    });
+    write_and_go_lazy(&mut setup, |hw| hw.touch(PAGE, lazytlb::Access::Store));
+    setup.program
+}
+
+fn mapping(frame: PhysAddr, memory_type: MemoryType) -> Entry {
+    Entry(Entry::to(frame).0 | memory_type.bits())
+}

@@ -1,0 +1,39 @@
+//! A mapping of 4 KiB that becomes one of 2 MiB: erratum 383 (H20, H31).
+
+use lazytlb::{Entry, FlushRange, Memory, Policy, Tables};
+use lazytlb_model::entry::bits;
+
+use super::setup::{PAGE, Setup, USER, root_index, table_index};
+use crate::program::Program;
+use crate::protocol::Protocol;
+
+pub(super) fn break_flush_make<P: Protocol>(name: &str, policy: Policy) -> Program {
+    promote::<P>(name, policy, true)
+}
+
+pub(super) fn make_flush<P: Protocol>(name: &str, policy: Policy) -> Program {
+    promote::<P>(name, policy, false)
+}
+
+/// The table is not freed: what the change of size does is all that there is to see.
+fn promote<P: Protocol>(name: &str, policy: Policy, breaks: bool) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+    setup.switch(0, "switch to the space", USER);
+    let table = setup.hook_table(0, USER, PAGE);
+    let (root, page) = (setup.root(USER), setup.program.page());
+    setup.operation(0, "promote", move |hw, protocol| {
+        hw.write_entry(table, table_index(PAGE), Entry::to(page));
+        let large = Entry(Entry::to(page).0 | bits::LARGE);
+        let index = root_index(PAGE);
+        hw.write_entry(root, index, if breaks { Entry::ABSENT } else { large });
+        // Whoever may walk the table must let go of it: as if it were freed.
+        protocol.flush(hw, USER, FlushRange::All, Tables::Freed);
+        if breaks {
+            hw.write_entry(root, index, large);
+        }
+    });
+    setup.switch(1, "switch to the space", USER);
+    setup.touch(1, PAGE);
+    setup.go_lazy(1);
+    setup.program
+}

@@ -1,0 +1,122 @@
+//! The CPU that a question is about: a model, and what is assumed of it.
+
+use clap::Args;
+use clap::ValueEnum;
+use lazytlb_model::{CpuModel, Reading, UpperLevels, WcReadings};
+
+use crate::arguments::cpu_model;
+
+/// The hardware of a check.
+#[derive(Args, Debug)]
+pub(crate) struct Hardware {
+    /// The CPU model: `lazytlb cpus` lists what each has
+    #[arg(long, value_name = "MODEL", default_value = "weakest", value_parser = cpu_model())]
+    cpu: CpuModel,
+    /// Assume what no CPU promises, to see what a verdict hangs on
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    assume: Vec<Assumption>,
+    /// What empties write-combining buffers only starts the writes to a device, or retires them: for all
+    /// events, or as `EVENT=READING` for sfence, mfence, locked, serializing, interrupt, uncached
+    #[arg(long, value_name = "[EVENT=]READING", value_delimiter = ',', value_parser = wc_reading)]
+    wc: Vec<(Option<String>, Reading)>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum Assumption {
+    /// No paging-structure caches; a walk in flight still holds a table's address
+    NoPsc,
+    /// With no-psc: a walk reads all levels at one time
+    AtomicWalks,
+}
+
+fn wc_reading(text: &str) -> Result<(Option<String>, Reading), String> {
+    let (event, name) = match text.split_once('=') {
+        Some((event, name)) => (Some(event), name),
+        None => (None, text),
+    };
+    let reading = Reading::by_name(name)
+        .ok_or_else(|| format!("`{name}` is no reading: write started or retired"))?;
+    if let Some(event) = event
+        && WcReadings::all(reading).with(event, reading).is_none()
+    {
+        let known = WcReadings::all(reading).each().map(|(name, _)| name);
+        return Err(format!(
+            "`{event}` is no event that empties write-combining buffers: {}",
+            known.join(", ")
+        ));
+    }
+    Ok((event.map(str::to_owned), reading))
+}
+
+impl Hardware {
+    /// Returns the model with the assumptions.
+    ///
+    /// # Errors
+    /// If the assumptions make no sense together.
+    pub(crate) fn model(&self) -> anyhow::Result<CpuModel> {
+        let assumes = |what| self.assume.contains(&what);
+        let upper_levels = match (assumes(Assumption::NoPsc), assumes(Assumption::AtomicWalks)) {
+            (false, false) => self.cpu.upper_levels,
+            (true, false) => UpperLevels::OnlyInFlight,
+            (true, true) => UpperLevels::Atomic,
+            (false, true) => anyhow::bail!(
+                "`--assume atomic-walks` alone changes nothing: a paging-structure cache holds a table's \
+                 address longer than any walk. Write `--assume no-psc,atomic-walks`"
+            ),
+        };
+        let mut readings = self.cpu.write_combining;
+        for (event, reading) in &self.wc {
+            readings = match event {
+                None => WcReadings::all(*reading),
+                Some(event) => readings
+                    .with(event, *reading)
+                    .expect("the command line accepts only known events"),
+            };
+        }
+        Ok(self
+            .cpu
+            .with_upper_levels(upper_levels)
+            .with_write_combining(readings))
+    }
+
+    /// Returns the arguments that repeat this choice.
+    pub(crate) fn arguments(&self) -> String {
+        let mut arguments = format!("--cpu {}", self.cpu.name);
+        let assume: Vec<String> = self
+            .assume
+            .iter()
+            .filter_map(|what| Some(what.to_possible_value()?.get_name().to_owned()))
+            .collect();
+        if !assume.is_empty() {
+            arguments.push_str(&format!(" --assume {}", assume.join(",")));
+        }
+        let wc = self.wc.iter().map(|(event, reading)| match event {
+            Some(event) => format!("{event}={}", reading.name()),
+            None => reading.name().to_owned(),
+        });
+        let wc: Vec<String> = wc.collect();
+        if !wc.is_empty() {
+            arguments.push_str(&format!(" --wc {}", wc.join(",")));
+        }
+        arguments
+    }
+}
+
+/// Describes a model with what is assumed of it, for people.
+pub(crate) fn told(model: CpuModel) -> String {
+    match model.upper_levels {
+        UpperLevels::Cached => model.name.to_owned(),
+        UpperLevels::OnlyInFlight => format!("{} (ASSUMED: no-psc)", model.name),
+        UpperLevels::Atomic => format!("{} (ASSUMED: no-psc, atomic-walks)", model.name),
+    }
+}
+
+/// Describes the readings of what empties write-combining buffers: `started`, or each event's.
+pub(crate) fn told_readings(readings: WcReadings) -> String {
+    let each = readings.each();
+    if each.iter().all(|(_, reading)| *reading == each[0].1) {
+        return each[0].1.name().to_owned();
+    }
+    let each = each.map(|(event, reading)| format!("{event}={}", reading.name()));
+    each.join(" ")
+}
