@@ -265,6 +265,7 @@ fn describe(program: &Program, call: &Call) -> String {
                 Rmw::Add => format!("{name} += {operand}, was → ?"),
                 Rmw::Or => format!("{name} |= {operand:#b}, was → ?"),
                 Rmw::And => format!("{name} &= !{:#b}, was → ?", !operand),
+                Rmw::Xor => format!("{name} ^= {operand:#b}, was → ?"),
                 Rmw::Swap => format!("{name} swap {operand}, was → ?"),
                 Rmw::SwapIf(expected) => {
                     format!("{name} = {operand} if {expected}, was → ?")

@@ -40,6 +40,15 @@ pub(crate) enum Command {
     #[command(after_help = format!("Examples:\n  lazytlb check --policy defer --program reference-3 --cpu amd-k10\n  \
                             lazytlb check --program no-table-free --memory sc --json\n\n{EXIT_CODES}"))]
     Check(Check),
+    /// Answers litmus tests in herd's syntax, also about translations: what can a small program end in?
+    #[command(
+        after_help = "Examples:\n  lazytlb litmus SB.litmus\n  lazytlb litmus --cpu amd-k10 --json \
+                            crates/model/litmus\n  lazytlb litmus --kinds kinds.txt @all\n\nA file may be a \
+                            directory, with all .litmus files below it, or a list @NAME, a path a line. docs/litmus.md \
+                            has the syntax.\n\nExit codes: 0 all were answered; 1 a verdict is not the one expected; 2 a \
+                            file could not be read, the others were; 3 an exploration ended early."
+    )]
+    Litmus(Litmus),
     /// Replays a recorded workload under policies: IPIs, CR3 loads, flushes, and what they cost
     #[command(
         after_help = "Reads the kernel's text trace format, plain, gz or xz. A trace without the events \
@@ -101,6 +110,26 @@ pub(crate) struct Check {
     pub(crate) no_reduction: bool,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Litmus {
+    /// Files, directories, or lists of files
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) hardware: Hardware,
+    /// The memory model: x86-TSO has store buffers as deep as the test needs, 8 at most
+    #[arg(long, value_enum, default_value_t = Memory::Tso)]
+    pub(crate) memory: Memory,
+    /// Compare the verdicts with a file of them: a test's name and Allow or Forbid a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kinds: Option<PathBuf>,
+    /// End a test as incomplete after this many states
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_states: Option<u64>,
     #[command(flatten)]
     pub(crate) output: Output,
 }

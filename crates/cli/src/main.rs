@@ -6,6 +6,7 @@ mod check;
 mod cpus;
 mod decide;
 mod hardware;
+mod litmus;
 mod price;
 mod progress;
 mod report;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Command::Decide(options) => decide::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Price(options) => price::run(&options),
+        Command::Litmus(options) => litmus::run_all(&options),
         Command::Cpus(options) => cpus::run(&options),
         Command::Costs => report::print(lazytlb_price::Costs::shipped_text()),
         Command::Completions { shell } => {

@@ -43,6 +43,18 @@ impl Display {
         self.bar.tick();
     }
 
+    /// Says how many of a number of things are done.
+    pub(crate) fn count(&self, done: u64, of: u64) {
+        self.bar
+            .set_message(format!("{} of {}", grouped(done), grouped(of)));
+        self.bar.tick();
+    }
+
+    /// Takes the line away while something else is printed.
+    pub(crate) fn pause(&self, print: impl FnOnce()) {
+        self.bar.suspend(print);
+    }
+
     /// Says how far a replay is.
     pub(crate) fn replay(&self, progress: lazytlb_price::Progress) {
         self.bar.set_message(format!(

@@ -24,6 +24,8 @@ pub(crate) enum Ending {
     Good,
     Incomplete,
     Violation,
+    /// Some of the input could not be read; the rest was.
+    BadInput,
 }
 
 impl Ending {
@@ -32,6 +34,7 @@ impl Ending {
             Ending::Good => ExitCode::SUCCESS,
             Ending::Incomplete => ExitCode::from(EXIT_INCOMPLETE),
             Ending::Violation => ExitCode::from(EXIT_VIOLATION),
+            Ending::BadInput => ExitCode::from(EXIT_BAD_INPUT),
         }
     }
 }

@@ -26,6 +26,8 @@ pub enum Rmw {
     Or,
     /// Keeps only the operand's bits.
     And,
+    /// Inverts the operand's bits.
+    Xor,
     /// Replaces.
     Swap,
     /// Replaces if the cell holds this.
@@ -39,6 +41,7 @@ impl Rmw {
             Rmw::Add => old.wrapping_add(operand),
             Rmw::Or => old | operand,
             Rmw::And => old & operand,
+            Rmw::Xor => old ^ operand,
             Rmw::Swap => operand,
             Rmw::SwapIf(expected) if old == expected => operand,
             Rmw::SwapIf(_) => old,

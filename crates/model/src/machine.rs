@@ -782,7 +782,7 @@ impl Machine {
             return Ok(());
         };
         state[at] = store.value;
-        if self.features.provenance {
+        {
             let version = &mut state[self.layout.version_of_location(store.location)];
             if *version + 1 == FIRST_PENDING {
                 let most = usize::from(FIRST_PENDING) - 1;
@@ -800,7 +800,7 @@ impl Machine {
             let what = format!("wrote a page-table entry into frame {table}, which is no table");
             return Err(self.misuse(cpu, what));
         }
-        if is_pending(store.version) && self.features.provenance {
+        if is_pending(store.version) {
             self.rename_version(state, cpu, store.version, version)?;
             self.move_up_pending(state, cpu)?;
         }

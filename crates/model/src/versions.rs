@@ -34,9 +34,15 @@ impl Machine {
         let pending = self
             .layout
             .buffered(state, cpu)
-            .filter(|store| is_pending(store.version));
+            .filter(|store| self.is_pending_entry(*store));
         let newest = pending.map(|store| store.version).max();
         newest.map_or(first_pending(cpu), |newest| newest + 1)
+    }
+
+    /// Says whether a slot of a store buffer is a store to a page-table entry, with a version: in a slot
+    /// for a cell, the number is a mask of bytes.
+    fn is_pending_entry(&self, store: Buffered) -> bool {
+        is_pending(store.version) && self.layout.entry_of_location(store.location).is_some()
     }
 
     /// Renumbers the versions in a CPU's buffer from the first on, after the oldest has drained: they never
@@ -44,7 +50,7 @@ impl Machine {
     pub(crate) fn move_up_pending(&self, state: &mut State, cpu: usize) -> Result<(), Limit> {
         for slot in 0..self.layout.buffered_len(state, cpu) {
             let store = self.layout.buffered(state, cpu).nth(slot);
-            let Some(store) = store.filter(|store| is_pending(store.version)) else {
+            let Some(store) = store.filter(|store| self.is_pending_entry(*store)) else {
                 continue;
             };
             let version = store.version - 1;

@@ -1,0 +1,367 @@
+//! Runs a thread's instructions on the checker's machine: an operation like any other.
+
+use std::sync::Arc;
+
+use lazytlb::{CpuId, CpuSet, Hw, Interrupts, Memory as _, Until, VirtAddr};
+use lazytlb_check::ModelHw;
+use lazytlb_model::{AtomicCell, Cr4, Invpcid, LocalCell, Privilege, Rmw};
+
+use super::code::{Line, Op, Source, Where, accumulator};
+use super::world::{Slot, Target, World};
+use crate::instruction::AluOp;
+use crate::register::{GeneralRegister, Register, Width};
+
+/// What the threads of a test have in common.
+#[derive(Debug)]
+pub(crate) struct Common {
+    pub(crate) world: World,
+    /// Whether every access to a word is of this width, at its start: then a store writes all of it.
+    pub(crate) only_width: Option<Width>,
+    pub(crate) cr4: Cr4,
+}
+
+/// A thread, ready to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Code {
+    pub(crate) common: Arc<Common>,
+    pub(crate) lines: Arc<[Line]>,
+    pub(crate) first_registers: Arc<[(Register, u64)]>,
+    pub(crate) privilege: Privilege,
+    /// Registers to publish at the end, and the private words for them.
+    pub(crate) published: Arc<[(Register, LocalCell)]>,
+    /// The private word for the lines that faulted, a bit each.
+    pub(crate) faults: Option<LocalCell>,
+    /// Whether nobody interrupts this CPU: then it may as well run with interrupts off, which saves states.
+    pub(crate) is_undisturbed: bool,
+}
+
+/// Lines whose faults are told apart: a bit each, in a value that no fault's answer resembles.
+pub(crate) const MOST_LINES: usize = 60;
+
+impl Code {
+    /// Runs the thread from its first line to its last.
+    pub(crate) fn run(&self, hw: &ModelHw) {
+        let mut cpu = Cpu {
+            hw,
+            common: &self.common,
+            registers: [0; 16],
+            cr4: self.common.cr4,
+            privilege: self.privilege,
+        };
+        for (register, value) in self.first_registers.iter() {
+            cpu.set(*register, register.width, *value);
+        }
+        let first = hw.interrupts();
+        if self.is_undisturbed {
+            hw.disable_interrupts();
+        }
+        let mut faults = 0;
+        for (number, line) in self.lines.iter().enumerate() {
+            if cpu.execute(&line.op).is_none() {
+                faults |= 1 << number;
+            }
+        }
+        for (register, cell) in self.published.iter() {
+            hw.store_local(cell, cpu.get(*register, register.width));
+        }
+        if let Some(cell) = &self.faults {
+            hw.store_local(cell, faults);
+        }
+        if hw.interrupts() != first {
+            hw.restore_interrupts(first);
+        }
+    }
+}
+
+/// A CPU in the middle of a thread.
+struct Cpu<'a> {
+    hw: &'a ModelHw,
+    common: &'a Common,
+    registers: [u64; 16],
+    cr4: Cr4,
+    privilege: Privilege,
+}
+
+/// A fault skips the instruction.
+type Done<T> = Option<T>;
+
+impl Cpu<'_> {
+    fn get(&self, register: Register, width: Width) -> u64 {
+        self.registers[index_of(register.general)] & mask(width)
+    }
+
+    /// Writes a register: 32 bits clear those above, fewer leave them.
+    fn set(&mut self, register: Register, width: Width, value: u64) {
+        let whole = &mut self.registers[index_of(register.general)];
+        *whole = match width {
+            Width::Quad | Width::Long => value & mask(width),
+            Width::Word | Width::Byte => *whole & !mask(width) | value & mask(width),
+        };
+    }
+
+    fn source(&self, source: Source, width: Width) -> u64 {
+        match source {
+            Source::Register(register) => self.get(register, width),
+            Source::Number(number) => number & mask(width),
+        }
+    }
+
+    /// Returns what a memory operand names, and how far into its word the access begins.
+    fn target(&self, place: Where) -> (Target, u32) {
+        match place {
+            Where::At(target) => (target, 0),
+            Where::ByRegister(register, offset) => {
+                let address = self.get(register, Width::Quad).wrapping_add_signed(offset);
+                let target = self.common.world.at_address(address);
+                let target = target.unwrap_or_else(|| {
+                    panic!("the address {address:#x} in a register is nobody's")
+                });
+                (target, (address % 8) as u32)
+            }
+        }
+    }
+
+    fn execute(&mut self, op: &Op) -> Done<()> {
+        match *op {
+            Op::Load { to, from, width } => {
+                let (target, offset) = self.target(from);
+                let word = self.load(target)?;
+                self.set(to, width, word >> (8 * offset));
+            }
+            Op::Store {
+                to,
+                from,
+                width,
+                non_temporal,
+            } => {
+                let value = self.source(from, width);
+                let (target, offset) = self.target(to);
+                self.store(target, offset, width, value, non_temporal)?;
+            }
+            Op::Set { to, from, width } => {
+                let value = self.source(from, width);
+                self.set(to, width, value);
+            }
+            Op::Exchange {
+                memory,
+                register,
+                width,
+            } => {
+                let new = self.get(register, width);
+                let (target, offset) = self.target(memory);
+                let old = self.locked(target, offset, width, Rmw::Swap, new)?;
+                self.set(register, width, old);
+            }
+            Op::ExchangeRegisters(one, other) => {
+                let width = one.width;
+                let (first, second) = (self.get(one, width), self.get(other, width));
+                self.set(one, width, second);
+                self.set(other, width, first);
+            }
+            Op::Modify {
+                op,
+                locked,
+                memory,
+                source,
+                width,
+            } => self.modify(op, locked, memory, source, width)?,
+            Op::Compute {
+                op,
+                to,
+                source,
+                width,
+            } => {
+                let (old, operand) = (self.get(to, width), self.source(source, width));
+                let new = self.computed(op, width, old, operand);
+                self.set(to, width, new);
+                self.leave_old(op, width, source, old);
+            }
+            Op::Wait { cell, value } => self.hw.pause_until(&cell, Until::Equals(value)),
+            Op::Fetch(place) => match self.target(place).0 {
+                Target::Virtual(addr) => self.hw.fetch(addr, self.privilege)?,
+                Target::Cell(_) | Target::Entry(_) => {}
+            },
+            _ => self.control(op),
+        }
+        Some(())
+    }
+
+    /// Runs what neither reads nor writes a word.
+    fn control(&mut self, op: &Op) {
+        let hw = self.hw;
+        match *op {
+            Op::FullFence => hw.fence(),
+            Op::StoreFence => hw.store_fence(),
+            Op::Invlpg(place) => hw.invlpg(self.address(place)),
+            Op::InvpcidAddress(pcid, place) => {
+                hw.invpcid(Invpcid::Address(pcid, self.address(place)));
+            }
+            Op::Invpcid(what) => hw.invpcid(what),
+            Op::LoadCr3 { root, pcid, load } => hw.load_cr3_with_pcid(root, pcid, load),
+            Op::ChangeCr4 { set, clear } => {
+                self.cr4 = self.cr4.with(set, true).with(clear, false);
+                hw.write_cr4(self.cr4);
+            }
+            Op::Invlpgb(what) => hw.invlpgb(what),
+            Op::Tlbsync => hw.tlbsync(),
+            Op::Cpuid => hw.serialize(),
+            Op::Cli => {
+                hw.disable_interrupts();
+            }
+            Op::Sti => hw.restore_interrupts(Interrupts::Enabled),
+            Op::Halt => hw.halt(),
+            Op::Ipi(cpu) => {
+                let mut target = CpuSet::<1>::EMPTY;
+                target.insert(CpuId(cpu as u16));
+                hw.send_ipi(&target);
+            }
+            Op::Nmi(cpu) => hw.send_nmi(1 << cpu),
+            _ => {}
+        }
+    }
+
+    fn address(&self, place: Where) -> VirtAddr {
+        match self.target(place).0 {
+            Target::Virtual(addr) => addr,
+            Target::Cell(_) | Target::Entry(_) => VirtAddr(0),
+        }
+    }
+
+    fn load(&self, target: Target) -> Done<u64> {
+        match target {
+            Target::Cell(cell) => Some(self.hw.load(&cell)),
+            Target::Virtual(addr) => self.hw.load_virtual(addr, self.privilege),
+            Target::Entry((table, index)) => Some(self.hw.read_entry(table, index).0),
+        }
+    }
+
+    fn store(
+        &self,
+        target: Target,
+        offset: u32,
+        width: Width,
+        value: u64,
+        non_temporal: bool,
+    ) -> Done<()> {
+        let bytes = self.bytes(width, offset);
+        let placed = value << (8 * offset);
+        match target {
+            Target::Cell(cell) if self.common.only_width == Some(width) && offset == 0 => {
+                self.hw.store(&cell, value);
+            }
+            Target::Cell(cell) => self.hw.store_bytes(&cell, bytes, placed),
+            Target::Virtual(addr) => {
+                let whole = self.common.only_width == Some(width) && offset == 0;
+                let bytes = if whole { 0 } else { bytes };
+                let (hw, privilege) = (self.hw, self.privilege);
+                hw.store_virtual(addr, bytes, placed, privilege, non_temporal)?;
+            }
+            Target::Entry((table, index)) => {
+                self.hw.write_entry(table, index, lazytlb::Entry(placed));
+            }
+        }
+        Some(())
+    }
+
+    fn bytes(&self, width: Width, offset: u32) -> u8 {
+        let bytes = ((1_u16 << width.bytes()) - 1) << offset;
+        bytes as u8
+    }
+
+    /// A locked read-modify-write; returns what was there.
+    fn locked(
+        &self,
+        target: Target,
+        offset: u32,
+        width: Width,
+        rmw: Rmw,
+        operand: u64,
+    ) -> Done<u64> {
+        let bytes = self.bytes(width, offset);
+        match target {
+            Target::Cell(cell) => Some(self.locked_cell(cell, bytes, rmw, operand)),
+            Target::Entry((table, index)) => Some(self.locked_entry((table, index), rmw, operand)),
+            Target::Virtual(addr) => {
+                assert!(
+                    rmw == Rmw::Swap,
+                    "on a translated variable, xchg is the only locked instruction"
+                );
+                self.hw.swap_virtual(addr, operand, self.privilege)
+            }
+        }
+    }
+
+    fn locked_cell(&self, cell: AtomicCell, bytes: u8, rmw: Rmw, operand: u64) -> u64 {
+        self.hw.locked_rmw(&cell, bytes, rmw, operand)
+    }
+
+    fn locked_entry(&self, (table, index): Slot, rmw: Rmw, operand: u64) -> u64 {
+        let hw = self.hw;
+        hw.rmw_entry(table, index, rmw, lazytlb::Entry(operand)).0
+    }
+
+    fn modify(
+        &mut self,
+        op: AluOp,
+        locked: bool,
+        memory: Where,
+        source: Source,
+        width: Width,
+    ) -> Done<()> {
+        let (target, offset) = self.target(memory);
+        let operand = self.source(source, width);
+        if locked {
+            let rmw = match op {
+                AluOp::Add | AluOp::Inc | AluOp::Xadd | AluOp::Sub | AluOp::Dec => Rmw::Add,
+                AluOp::And => Rmw::And,
+                AluOp::Or => Rmw::Or,
+                AluOp::Xor => Rmw::Xor,
+                AluOp::Cmpxchg => Rmw::SwapIf(self.get(accumulator(width), width)),
+            };
+            let operand = match op {
+                AluOp::Sub | AluOp::Dec => operand.wrapping_neg() & mask(width),
+                _ => operand,
+            };
+            let old = self.locked(target, offset, width, rmw, operand)?;
+            self.leave_old(op, width, source, old);
+            return Some(());
+        }
+        let old = self.load(target)? >> (8 * offset) & mask(width);
+        let new = self.computed(op, width, old, operand);
+        self.store(target, offset, width, new, false)?;
+        self.leave_old(op, width, source, old);
+        Some(())
+    }
+
+    fn computed(&self, op: AluOp, width: Width, old: u64, operand: u64) -> u64 {
+        let new = match op {
+            AluOp::Add | AluOp::Inc | AluOp::Xadd => old.wrapping_add(operand),
+            AluOp::Sub | AluOp::Dec => old.wrapping_sub(operand),
+            AluOp::And => old & operand,
+            AluOp::Or => old | operand,
+            AluOp::Xor => old ^ operand,
+            AluOp::Cmpxchg if old == self.get(accumulator(width), width) => operand,
+            AluOp::Cmpxchg => old,
+        };
+        new & mask(width)
+    }
+
+    /// Leaves the old value where XADD and a CMPXCHG that failed want it.
+    fn leave_old(&mut self, op: AluOp, width: Width, source: Source, old: u64) {
+        match (op, source) {
+            (AluOp::Xadd, Source::Register(register)) => self.set(register, width, old),
+            (AluOp::Cmpxchg, _) if old != self.get(accumulator(width), width) => {
+                self.set(accumulator(width), width, old);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn mask(width: Width) -> u64 {
+    u64::MAX >> (64 - 8 * width.bytes())
+}
+
+fn index_of(register: GeneralRegister) -> usize {
+    register as usize
+}

@@ -1,0 +1,452 @@
+//! Answers a test: all executions, on the machine of `lazytlb-model`.
+//!
+//! A thread becomes one operation of a program for `lazytlb-check`: real code, which interprets the
+//! instructions and asks the machine for each access. So everything holds here that holds of a checked
+//! kernel: what may be cached, what may wait in a buffer, when an interrupt comes.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `world` | names: variables, pages, tables, address spaces |
+//! | `code` | instructions with their names resolved |
+//! | `interpreter` | a thread, running |
+//! | `answer` | final states, and what the condition says of them |
+
+pub(crate) mod answer;
+mod code;
+mod interpreter;
+mod world;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lazytlb_check::{CheckError, Checker, Program};
+use lazytlb_model::{
+    CpuModel, Cr4, LocalCell, MemoryModel, Privilege, Property, Reading, WcReadings,
+};
+
+use crate::condition::{Atom, Expr};
+use crate::entry::MemoryType;
+use crate::error::{Position, SyntaxError};
+use crate::location::Location;
+use crate::operand::Operand;
+use crate::register::{Register, Width};
+use crate::test::{Handler, LitmusTest, Thread};
+use crate::value::Value;
+use answer::{Answer, Observer};
+use code::{Line, Op, Where};
+use interpreter::{Code, Common, MOST_LINES};
+use world::{Slot, Target, World, refuse};
+
+/// How a test is answered.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The CPU model.
+    pub cpu_model: CpuModel,
+    /// Stores are visible at once, as on no x86.
+    pub sequentially_consistent: bool,
+    /// Gives up, as incomplete, after this many states.
+    pub max_states: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            cpu_model: CpuModel::WEAKEST,
+            sequentially_consistent: false,
+            max_states: 20_000_000,
+        }
+    }
+}
+
+/// Why a test has no answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RunError {
+    /// The test is not one that can be run: a name that nothing has, a value out of place.
+    #[error("{0}")]
+    Meaning(#[from] SyntaxError),
+    /// The test does not fit into the model.
+    #[error("{0}")]
+    Check(#[from] CheckError),
+}
+
+/// Stores that a store buffer of the model holds at most.
+const MOST_BUFFERED: usize = 8;
+
+/// Explores all executions of a test.
+///
+/// # Errors
+/// If a name or a value makes no sense, or the test does not fit into the model.
+pub fn run(test: &LitmusTest, options: &Options) -> Result<Answer, RunError> {
+    let cpus: Vec<&Thread> = test
+        .threads
+        .iter()
+        .filter(|thread| thread.handler.is_none())
+        .collect();
+    let cpu_of = |id: u32| cpus.iter().position(|thread| thread.id == id);
+    let mut program = Program::new(test.name.clone(), cpus.len() as u8);
+    let world = World::new(test, &mut program)?;
+    let settings = Settings::of(test)?;
+    let mut codes = Vec::new();
+    for thread in &test.threads {
+        let Some(cpu) = cpu_of(thread.id) else {
+            continue;
+        };
+        let lines = code::resolve(thread, &world, &cpu_of)?;
+        if lines.len() > MOST_LINES {
+            let at = thread.instructions[MOST_LINES].position;
+            let advice = "split the test";
+            return Err(refuse(
+                at,
+                "too many instructions",
+                "at most 60 in a thread",
+                advice,
+            )
+            .into());
+        }
+        codes.push((cpu, thread.handler, lines));
+    }
+    let (buffer_depth, is_cut) = prepare(&mut program, test, &world, &settings, &codes);
+    let is_translated = world.is_translated;
+    let cr4 = settings.cr4();
+    if is_translated {
+        program.start_with_cr4(cr4);
+    }
+    let observer = Observer::new(test, &world, &cpu_of)?;
+    for &(table, index) in &observer.slots {
+        program.watch_entry(table, index);
+    }
+    for property in [Property::ForeignTranslation, Property::StaleSpeculation] {
+        if !observer.asks_for(property) {
+            program.ignore(property);
+        }
+    }
+    let only_width = only_width(&codes, test);
+    let common = Arc::new(Common {
+        world,
+        only_width,
+        cr4,
+    });
+    let uses_interrupts = codes.iter().any(|(_, handler, lines)| {
+        let sends = |line: &Line| matches!(line.op, Op::Ipi(_) | Op::Nmi(_) | Op::Halt);
+        handler.is_some() || lines.iter().any(sends)
+    });
+    let mut handlers: [Vec<Option<Code>>; 2] = [vec![None; cpus.len()], vec![None; cpus.len()]];
+    let mut private = PrivateWords::default();
+    for (cpu, handler, lines) in codes {
+        let id = cpus[cpu].id;
+        let mut code = Code {
+            common: Arc::clone(&common),
+            lines: lines.into(),
+            first_registers: first_registers(test, id, &common.world)?.into(),
+            privilege: settings.privilege(id),
+            published: Arc::new([]),
+            faults: None,
+            is_undisturbed: !uses_interrupts,
+        };
+        match handler {
+            None => {
+                let published = observer.registers.iter().filter(|(of, _)| *of == cpu);
+                let published: Vec<(Register, LocalCell)> = published
+                    .map(|&(_, register)| {
+                        let cell = program.local(cpu as u8, register.to_string(), 0);
+                        private.registers.push(((cpu, register), cell));
+                        (register, cell)
+                    })
+                    .collect();
+                code.published = published.into();
+                if observer.asks_for_faults_of(cpu) {
+                    let cell = program.local(cpu as u8, "faults", 0);
+                    private.faults.push((cpu, cell, Arc::clone(&code.lines)));
+                    code.faults = Some(cell);
+                }
+                program.operation(cpu as u8, format!("P{id}"), move |hw| code.run(hw));
+            }
+            Some(Handler::Ipi) => handlers[0][cpu] = Some(code),
+            Some(Handler::Nmi) => handlers[1][cpu] = Some(code),
+        }
+    }
+    let [on_ipi, on_nmi] = handlers;
+    let run_of = |codes: Vec<Option<Code>>| {
+        move |hw: &lazytlb_check::ModelHw| {
+            use lazytlb::Hw;
+            if let Some(code) = &codes[usize::from(hw.cpu().0)] {
+                code.run(hw);
+            }
+        }
+    };
+    if uses_interrupts {
+        program.on_flush_interrupt(run_of(on_ipi));
+    }
+    if program.features().nmis {
+        program.on_nmi(run_of(on_nmi));
+    }
+    let memory = match options.sequentially_consistent {
+        true => MemoryModel::Sc,
+        false => MemoryModel::Tso { buffer_depth },
+    };
+    let cpu_model = match settings.readings {
+        Some(readings) => options.cpu_model.with_write_combining(readings),
+        None => options.cpu_model,
+    };
+    let checker = Checker::new()
+        .cpu_model(cpu_model)
+        .memory(memory)
+        .max_states(options.max_states);
+    let outcomes = checker.outcomes(&program)?;
+    Ok(observer.answer(test, &common.world, &private, outcomes, is_cut))
+}
+
+/// Where threads leave what the condition asks for.
+#[derive(Default)]
+pub(crate) struct PrivateWords {
+    pub(crate) registers: Vec<((usize, Register), LocalCell)>,
+    pub(crate) faults: Vec<(usize, LocalCell, Arc<[Line]>)>,
+}
+
+/// What a test's metadata set.
+struct Settings {
+    pcids: bool,
+    globals: bool,
+    accessed: bool,
+    user_threads: Vec<u32>,
+    readings: Option<WcReadings>,
+}
+
+impl Settings {
+    fn of(test: &LitmusTest) -> Result<Settings, SyntaxError> {
+        let is_on = |key: &str, usual: bool| match test.metadata(key) {
+            None => Ok(usual),
+            Some("on") => Ok(true),
+            Some("off") => Ok(false),
+            Some(other) => Err(bad_metadata(key, other, "write `on` or `off`")),
+        };
+        let mut user_threads = Vec::new();
+        for name in test
+            .metadata("User")
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+        {
+            if name.is_empty() {
+                continue;
+            }
+            let id = name.strip_prefix('P').and_then(|id| id.parse().ok());
+            let known = id.filter(|id| test.threads.iter().any(|thread| thread.id == *id));
+            user_threads.push(known.ok_or_else(|| {
+                bad_metadata("User", name, "name threads of the test: `User=P1`")
+            })?);
+        }
+        Ok(Settings {
+            pcids: is_on("PCIDs", false)?,
+            globals: is_on("Global", true)?,
+            accessed: is_on("Accessed", false)?,
+            user_threads,
+            readings: readings(test)?,
+        })
+    }
+
+    fn cr4(&self) -> Cr4 {
+        Cr4::default()
+            .with(Cr4::PGE, self.globals)
+            .with(Cr4::PCIDE, self.pcids)
+    }
+
+    fn privilege(&self, thread: u32) -> Privilege {
+        match self.user_threads.contains(&thread) {
+            true => Privilege::User,
+            false => Privilege::Supervisor,
+        }
+    }
+}
+
+fn bad_metadata(key: &str, value: &str, advice: &str) -> SyntaxError {
+    let at = Position { line: 1, column: 1 };
+    refuse(at, format!("`{key}={value}`"), "another value", advice)
+}
+
+fn readings(test: &LitmusTest) -> Result<Option<WcReadings>, SyntaxError> {
+    let Some(written) = test.metadata("WC") else {
+        return Ok(None);
+    };
+    let mut readings = WcReadings::all(Reading::Started);
+    for part in written.split(',').map(str::trim) {
+        let bad = || {
+            bad_metadata(
+                "WC",
+                part,
+                "write `started`, `retired`, or `sfence:retired`",
+            )
+        };
+        readings = match part.split_once(':') {
+            None => WcReadings::all(Reading::by_name(part).ok_or_else(bad)?),
+            Some((event, reading)) => {
+                let reading = Reading::by_name(reading).ok_or_else(bad)?;
+                readings.with(event, reading).ok_or_else(bad)?
+            }
+        };
+    }
+    Ok(Some(readings))
+}
+
+type Codes = [(usize, Option<Handler>, Vec<Line>)];
+
+/// Sets what the program uses of the machine. Returns how deep store buffers must be for every reordering,
+/// and whether that was cut.
+fn prepare(
+    program: &mut Program,
+    test: &LitmusTest,
+    world: &World,
+    settings: &Settings,
+    codes: &Codes,
+) -> (u8, bool) {
+    let stores = codes.iter().map(|(cpu, ..)| {
+        let own = codes.iter().filter(|(of, ..)| of == cpu);
+        own.flat_map(|(_, _, lines)| lines)
+            .filter(|line| is_store(&line.op))
+            .count()
+    });
+    let wanted = stores.max().unwrap_or(0).max(1);
+    let lines = || codes.iter().flat_map(|(_, _, lines)| lines);
+    let has = |wanted: fn(&Op) -> bool| lines().any(|line| wanted(&line.op));
+    let features = program.features();
+    features.page_table_entries = 0;
+    if world.is_translated {
+        let written: BTreeSet<Slot> = lines().filter_map(|line| entry_of(&line.op)).collect();
+        let entries = world.entries_needed(&written);
+        features.page_table_entries = u8::try_from(entries).unwrap_or(u8::MAX);
+        features.accessed_dirty = settings.accessed;
+        features.provenance = settings.accessed;
+        features.broadcasts = has(|op| matches!(op, Op::Invlpgb(_) | Op::Tlbsync));
+        let non_temporal = |op: &Op| {
+            matches!(
+                op,
+                Op::Store {
+                    non_temporal: true,
+                    ..
+                }
+            )
+        };
+        if has(non_temporal) || mentions_write_combining(test) {
+            let stores = lines().filter(|line| is_store(&line.op)).count();
+            features.write_combining = stores.clamp(1, 4) as u8;
+        }
+    }
+    features.nmis = has(|op| matches!(op, Op::Nmi(_)))
+        || codes
+            .iter()
+            .any(|(_, handler, _)| *handler == Some(Handler::Nmi));
+    (wanted.min(MOST_BUFFERED) as u8, wanted > MOST_BUFFERED)
+}
+
+fn is_store(op: &Op) -> bool {
+    matches!(op, Op::Store { .. } | Op::Modify { .. } | Op::StoreFence)
+}
+
+/// Returns the page-table entry that an instruction names.
+fn entry_of(op: &Op) -> Option<Slot> {
+    let place = match op {
+        Op::Load { from: place, .. }
+        | Op::Store { to: place, .. }
+        | Op::Exchange { memory: place, .. }
+        | Op::Modify { memory: place, .. } => *place,
+        _ => return None,
+    };
+    match place {
+        Where::At(Target::Entry(slot)) => Some(slot),
+        _ => None,
+    }
+}
+
+fn mentions_write_combining(test: &LitmusTest) -> bool {
+    use crate::init::InitItem;
+    use crate::instruction::Instruction;
+    let is_wc = |value: &Value| matches!(value, Value::Entry(entry) if entry.memory_type == MemoryType::WriteCombining);
+    let in_init = test.init.iter().any(|item| match &item.value {
+        InitItem::Set {
+            value: Some(value), ..
+        } => is_wc(value),
+        _ => false,
+    });
+    let instructions = test.threads.iter().flat_map(|thread| &thread.instructions);
+    in_init
+        || instructions
+            .into_iter()
+            .any(|instruction| match &instruction.value {
+                Instruction::Mov {
+                    src: Operand::Immediate(value),
+                    ..
+                } => is_wc(value),
+                _ => false,
+            })
+}
+
+/// Returns the width of all accesses, if it is one, and each is to the start of its word.
+fn only_width(codes: &Codes, test: &LitmusTest) -> Option<Width> {
+    let mut widths = BTreeSet::new();
+    for line in codes.iter().flat_map(|(_, _, lines)| lines) {
+        let (width, place) = match &line.op {
+            Op::Load { width, from, .. } => (*width, *from),
+            Op::Store { width, to, .. } => (*width, *to),
+            Op::Exchange { width, memory, .. } | Op::Modify { width, memory, .. } => {
+                (*width, *memory)
+            }
+            _ => continue,
+        };
+        if let Where::ByRegister(_, offset) = place
+            && offset != 0
+        {
+            return None;
+        }
+        if !matches!(place, Where::At(Target::Entry(_))) {
+            widths.insert(width);
+        }
+    }
+    let width = widths.first().copied().filter(|_| widths.len() == 1)?;
+    // A first value that is wider than all accesses keeps its upper bytes.
+    let fits = test.init.iter().all(|item| match &item.value {
+        crate::init::InitItem::Set {
+            location: Location::Memory(_),
+            value: Some(Value::Number(number)),
+            ..
+        } => u64::try_from(*number)
+            .is_ok_and(|number| number <= u64::MAX >> (64 - 8 * width.bytes())),
+        crate::init::InitItem::Set {
+            location: Location::Memory(_),
+            value: Some(Value::Address(_)),
+            ..
+        } => width == Width::Quad,
+        _ => true,
+    });
+    fits.then_some(width)
+}
+
+/// Returns what init puts into a thread's registers.
+fn first_registers(
+    test: &LitmusTest,
+    id: u32,
+    world: &World,
+) -> Result<Vec<(Register, u64)>, SyntaxError> {
+    let mut registers = Vec::new();
+    for item in &test.init {
+        if let crate::init::InitItem::Set {
+            location: Location::Register { thread, register },
+            value: Some(value),
+            ..
+        } = &item.value
+            && *thread == id
+        {
+            registers.push((*register, world.number(value, item.position)?));
+        }
+    }
+    Ok(registers)
+}
+
+/// Calls `visit` with every atom of an expression.
+pub(crate) fn atoms<'e>(expr: &'e Expr, visit: &mut dyn FnMut(&'e Atom, Position)) {
+    match expr {
+        Expr::True | Expr::False => {}
+        Expr::Not(inner) => atoms(inner, visit),
+        Expr::And(all) | Expr::Or(all) => all.iter().for_each(|inner| atoms(inner, visit)),
+        Expr::Atom(atom) => visit(&atom.value, atom.position),
+    }
+}
