@@ -6,6 +6,7 @@
 //! - [`protocol_source`]: what the protocol's sources may not contain;
 //! - [`mod@bench`]: the checker beside its peers, and the replay's speed;
 //! - [`boot`]: the test kernel under an emulator;
+//! - [`rules`]: the hardware rules, their code and their tests; [`mutate_model`]: the rules, broken;
 //! - [`cargo`]: how a step calls cargo.
 #![forbid(unsafe_code)]
 
@@ -13,7 +14,9 @@ mod arrows;
 mod bench;
 mod boot;
 mod cargo;
+mod mutate_model;
 mod protocol_source;
+mod rules;
 mod test;
 
 use std::process::ExitCode;
@@ -40,6 +43,10 @@ enum Command {
     Test(test::Args),
     /// Measure the checker beside SPIN and Stateright, and the reader with the replay
     Bench(bench::Args),
+    /// Print where each hardware rule is encoded, and by what it is tested
+    Rules(rules::Args),
+    /// Break the model's rules one at a time: does a test notice?
+    MutateModel(mutate_model::Args),
     /// Boot the test kernel under QEMU or Bochs
     Boot(boot::Args),
 }
@@ -48,6 +55,8 @@ fn main() -> ExitCode {
     let outcome = match CommandLine::parse().command {
         Command::Test(args) => test::run(&args).map(|()| 0),
         Command::Bench(args) => bench::run(&args).map(|()| 0),
+        Command::Rules(args) => rules::run(&args).map(|()| 0),
+        Command::MutateModel(args) => mutate_model::run(&args).map(|()| 0),
         Command::Boot(args) => boot::run(&args),
     };
     match outcome {

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use cargo_metadata::Metadata;
 use clap::builder::PossibleValuesParser;
 
-use crate::{arrows, boot, cargo, protocol_source};
+use crate::{arrows, boot, cargo, protocol_source, rules};
 
 /// One check with a name of its own.
 struct Step {
@@ -20,7 +20,7 @@ struct Step {
 }
 
 /// The steps, cheapest first, so that a slip is reported before anything long is built.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step {
         name: "fmt",
         shows: "every file is formatted",
@@ -30,6 +30,11 @@ const STEPS: [Step; 8] = [
         name: "arrows",
         shows: "crates depend along the allowed arrows, and the protocol is plain `core` code",
         run: check_arrows,
+    },
+    Step {
+        name: "rules",
+        shows: "every hardware rule is encoded and tested",
+        run: rules::test,
     },
     Step {
         name: "clippy",

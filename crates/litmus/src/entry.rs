@@ -41,6 +41,22 @@ pub enum Field {
 }
 
 impl Field {
+    /// Gives the field's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Field::Oa => "oa",
+            Field::Valid => "valid",
+            Field::Writable => "w",
+            Field::User => "u",
+            Field::Accessed => "a",
+            Field::Dirty => "d",
+            Field::PageSize => "ps",
+            Field::Global => "g",
+            Field::NoExecute => "nx",
+            Field::Type => "type",
+        }
+    }
+
     /// Finds the field called `name`.
     pub fn named(name: &str) -> Option<Field> {
         match name {

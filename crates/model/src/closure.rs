@@ -1,7 +1,7 @@
 //! What may be cached: the closure over all that speculation could fill.
 //!
-//! Rules: fills H3 to H5, H9, H10; large pages H6, H7; global pages H8; walks that start at a
-//! paging-structure-cache entry, or are in flight, H11, H12a; tags H2, H38.
+//! Rules: fills H3, H4, H5, H9, H10; large pages H6, H7, H20; global pages H8; walks that start at a
+//! paging-structure-cache entry, or are in flight, H11, H12a, by each way to a table, H12; tags H2, H38.
 
 use lazytlb::{Entry, VirtAddr};
 

@@ -15,7 +15,7 @@ use crate::error::{Position, SyntaxError};
 use crate::location::Location;
 use crate::place::Place;
 use crate::register::{Register, Width};
-use crate::test::LitmusTest;
+use crate::test::{Arch, LitmusTest};
 use crate::value::Value;
 
 /// What a test came to.
@@ -174,6 +174,7 @@ pub(crate) struct Observer {
     faults_of: BTreeSet<usize>,
     expr: Expr,
     filter: Option<Expr>,
+    arch: Arch,
 }
 
 /// Where an observed value comes from.
@@ -206,12 +207,13 @@ impl Observer {
             faults_of: BTreeSet::new(),
             expr: test.condition.expr.clone(),
             filter: test.filter.clone(),
+            arch: test.arch,
         };
         let start = Position { line: 1, column: 1 };
         let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
         let mut look = |location: &Location, at: Position| -> Result<(), SyntaxError> {
             let (name, what) = see(location, at, world, cpu_of)?;
-            seen.insert(name, what);
+            seen.insert(spelled(name, location, test.arch), what);
             Ok(())
         };
         for location in &test.locations {
@@ -328,7 +330,7 @@ impl Observer {
             condition: format!(
                 "{} ({})",
                 quantifier(test.condition.quantifier),
-                Told(&self.expr)
+                Told(&self.expr, self.arch)
             ),
             states: states.into_iter().collect(),
             incomplete: outcomes.incomplete,
@@ -345,7 +347,8 @@ impl Observer {
                 let value = state.value(*seen);
                 let told = match seen {
                     Seen::Entry(_) => world.told_entry(value),
-                    Seen::Register(..) | Seen::Word(_) => world.told(value),
+                    Seen::Register(_, register) => world.told(value, register.width),
+                    Seen::Word(_) => world.told(value, self.word_width()),
                 };
                 format!("{name}={told};")
             })
@@ -369,6 +372,14 @@ impl Observer {
         parts.join(" ")
     }
 
+    /// Returns the width in which words are printed: 32 bits in the 32-bit architecture.
+    fn word_width(&self) -> Width {
+        match self.arch {
+            Arch::X86 => Width::Long,
+            Arch::X86_64 => Width::Quad,
+        }
+    }
+
     fn fault_cells<'s>(
         &self,
         state: &'s State<'_>,
@@ -377,6 +388,14 @@ impl Observer {
         cells
             .map(|(cpu, cell, lines)| (*cpu, *cell, lines))
             .collect()
+    }
+}
+
+/// Spells a register as the architecture's tests do: `EAX` in the one, `eax` in the other.
+fn spelled(name: String, location: &Location, arch: Arch) -> String {
+    match (location, arch) {
+        (Location::Register { .. }, Arch::X86) => name.to_uppercase(),
+        _ => name,
     }
 }
 
@@ -607,7 +626,7 @@ fn told_place(place: &Place) -> String {
 }
 
 /// Prints an expression as herd does.
-struct Told<'e>(&'e Expr);
+struct Told<'e>(&'e Expr, Arch);
 
 impl fmt::Display for Told<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -617,8 +636,8 @@ impl fmt::Display for Told<'_> {
                     write!(f, " {by} ")?;
                 }
                 match inner {
-                    Expr::And(_) | Expr::Or(_) => write!(f, "({})", Told(inner))?,
-                    _ => write!(f, "{}", Told(inner))?,
+                    Expr::And(_) | Expr::Or(_) => write!(f, "({})", Told(inner, self.1))?,
+                    _ => write!(f, "{}", Told(inner, self.1))?,
                 }
             }
             Ok(())
@@ -626,17 +645,19 @@ impl fmt::Display for Told<'_> {
         match self.0 {
             Expr::True => f.write_str("true"),
             Expr::False => f.write_str("false"),
-            Expr::Not(inner) => write!(f, "~({})", Told(inner)),
+            Expr::Not(inner) => write!(f, "~({})", Told(inner, self.1)),
             Expr::And(all) => joined(f, all, "/\\"),
             Expr::Or(all) => joined(f, all, "\\/"),
-            Expr::Atom(atom) => f.write_str(&told_atom(&atom.value)),
+            Expr::Atom(atom) => f.write_str(&told_atom(&atom.value, self.1)),
         }
     }
 }
 
-fn told_atom(atom: &Atom) -> String {
+fn told_atom(atom: &Atom, arch: Arch) -> String {
     let told_location = |location: &Location| match location {
-        Location::Register { thread, register } => format!("{thread}:{register}"),
+        Location::Register { thread, register } => {
+            spelled(format!("{thread}:{register}"), location, arch)
+        }
         Location::Memory(place) => format!("[{}]", told_place(place)),
     };
     let told_relation = |relation: &Relation| match relation {
@@ -668,7 +689,7 @@ fn told_atom(atom: &Atom) -> String {
             relation,
             value,
         } => {
-            let field = format!("{field:?}").to_lowercase();
+            let field = field.name();
             let value = match value {
                 FieldValue::Bit(bit) => u8::from(*bit).to_string(),
                 FieldValue::Frame(_) => "(frame)".to_owned(),

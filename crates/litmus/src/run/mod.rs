@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lazytlb_check::{CheckError, Checker, Program};
+use lazytlb_model::machine::MOST_CPUS;
 use lazytlb_model::{
     CpuModel, Cr4, LocalCell, MemoryModel, Privilege, Property, Reading, WcReadings,
 };
@@ -82,6 +83,11 @@ pub fn run(test: &LitmusTest, options: &Options) -> Result<Answer, RunError> {
         .iter()
         .filter(|thread| thread.handler.is_none())
         .collect();
+    if cpus.len() > MOST_CPUS {
+        let at = Position { line: 1, column: 1 };
+        let advice = "split the test";
+        return Err(refuse(at, format!("{} threads", cpus.len()), "at most 8", advice).into());
+    }
     let cpu_of = |id: u32| cpus.iter().position(|thread| thread.id == id);
     let mut program = Program::new(test.name.clone(), cpus.len() as u8);
     let world = World::new(test, &mut program)?;

@@ -15,6 +15,7 @@ use crate::instruction::Instruction;
 use crate::location::Location;
 use crate::operand::{Memory, Operand};
 use crate::place::{EntryName, Frame, Level, Place, TableIndex};
+use crate::register::Width;
 use crate::test::LitmusTest;
 use crate::value::Value;
 
@@ -419,15 +420,16 @@ impl World {
         self.named_entries.union(written).count() + SPARE
     }
 
-    /// Tells an address, a frame or an entry by its name, where a value is one.
-    pub(crate) fn told(&self, value: u64) -> String {
+    /// Tells an address by its name, where a value is one, and other values as signed numbers of a width.
+    pub(crate) fn told(&self, value: u64, width: Width) -> String {
         let named = self
             .variables
             .iter()
             .find(|(_, variable)| variable.address == value);
         match named {
             Some((name, _)) if value != 0 => name.clone(),
-            _ => (value as i64).to_string(),
+            _ if width == Width::Long => (value as u32).cast_signed().to_string(),
+            _ => value.cast_signed().to_string(),
         }
     }
 

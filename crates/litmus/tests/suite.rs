@@ -1,0 +1,111 @@
+//! The project's own litmus tests, each on every CPU model that it is for, against the verdict in its header.
+
+#![allow(clippy::unwrap_used)] // A test that fails is to panic.
+
+use std::path::{Path, PathBuf};
+
+use lazytlb_litmus::{LitmusTest, Options, Verdict, read_bytes, run};
+use lazytlb_model::CpuModel;
+
+fn suite() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/litmus");
+    let mut files = Vec::new();
+    let mut folders = vec![folder];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "litmus")
+            {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+fn test_in(file: &Path) -> LitmusTest {
+    match read_bytes(&std::fs::read(file).unwrap()) {
+        Ok(test) => test,
+        Err(error) => panic!("{}: {error}", file.display()),
+    }
+}
+
+/// The models that a test is for: all, or those that its line `CPU=` names.
+fn models(test: &LitmusTest) -> Vec<CpuModel> {
+    let Some(names) = test.metadata("CPU") else {
+        return CpuModel::ALL.to_vec();
+    };
+    let model = |name: &str| {
+        CpuModel::by_name(name).unwrap_or_else(|| panic!("{}: no CPU model `{name}`", test.name))
+    };
+    names.split(',').map(|name| model(name.trim())).collect()
+}
+
+fn expected(test: &LitmusTest, model: CpuModel) -> Verdict {
+    let of_model = test.metadata(&format!("Expect@{}", model.name));
+    match of_model.or_else(|| test.metadata("Expect")) {
+        Some("Allowed") => Verdict::Allowed,
+        Some("Forbidden") => Verdict::Forbidden,
+        other => panic!("{}: `Expect={other:?}` is no verdict", test.name),
+    }
+}
+
+#[test]
+fn every_test_comes_to_the_verdict_in_its_header_on_every_model() {
+    let mut wrong = Vec::new();
+    let mut runs = 0;
+    for file in suite() {
+        let test = test_in(&file);
+        for cpu_model in models(&test) {
+            let options = Options {
+                cpu_model,
+                ..Options::default()
+            };
+            let answer = run(&test, &options);
+            let answer = answer.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            runs += 1;
+            if answer.verdict() != expected(&test, cpu_model) {
+                wrong.push(format!("on {}:\n{answer}", cpu_model.name));
+            }
+        }
+    }
+    println!("{runs} runs");
+    assert!(
+        wrong.is_empty(),
+        "{} of {runs} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_suite_is_as_large_as_it_claims_and_has_both_verdicts() {
+    let tests: Vec<LitmusTest> = suite().iter().map(|file| test_in(file)).collect();
+    let about_translation = tests.iter().filter(|test| test.metadata("Rule").is_some());
+    assert!(about_translation.count() >= 80);
+    for verdict in ["Allowed", "Forbidden"] {
+        let of_verdict = tests
+            .iter()
+            .filter(|test| test.metadata("Expect") == Some(verdict));
+        assert!(of_verdict.count() >= 30, "{verdict}");
+    }
+    for test in tests {
+        assert!(
+            test.metadata("Expect").is_some(),
+            "{} has no verdict",
+            test.name
+        );
+        let is_translation = test.metadata("Rule").is_some();
+        assert_eq!(
+            test.metadata("Because").is_some(),
+            is_translation,
+            "{}",
+            test.name
+        );
+    }
+}

@@ -1,0 +1,220 @@
+//! The hardware rules H1 to H39: where the model encodes each, and which tests hold it to that.
+//!
+//! A rule is where its name stands: in a comment of the model's code, in the line `Rule=` of a litmus test,
+//! in a test of a crate above. A rule without code, or without a test, is an error.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::Metadata;
+
+use crate::cargo;
+
+/// Holds the arguments of `cargo xtask rules`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Name every litmus test, not only how many there are
+    #[arg(long)]
+    tests: bool,
+}
+
+/// Rules that the model leaves out, and why.
+const OUTSIDE: [(&str, &str); 2] = [
+    ("H35", "remote action requests: out of scope"),
+    (
+        "H39",
+        "the contract of the seam, not of the hardware: crates/lazytlb/src/hw.rs",
+    ),
+];
+
+/// Files that name rules without encoding them: the table of contents, the switches that break them, the
+/// properties that rest on them.
+const NO_CODE: [&str; 3] = ["lib", "mutant", "violation"];
+
+/// Where the rules are encoded, told in full, tested.
+const CODE: &str = "crates/model/src";
+const TOLD: &str = "SOURCES.md";
+const LITMUS: &str = "crates/model/litmus";
+const TESTS: [&str; 3] = [
+    "crates/check/tests",
+    "crates/litmus/tests",
+    "crates/check/src/programs",
+];
+
+/// Prints the table.
+///
+/// # Errors
+/// If a rule has no code, or no test, or a test names a rule that nobody has told.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    check(&cargo::metadata()?, args.tests)
+}
+
+/// The step of `cargo xtask test`.
+pub(crate) fn test(workspace: &Metadata) -> Result<()> {
+    check(workspace, false)
+}
+
+fn check(workspace: &Metadata, name_tests: bool) -> Result<()> {
+    let root = workspace.workspace_root.as_std_path();
+    let rules = told(&root.join(TOLD))?;
+    let mut code_files = files_below(&root.join(CODE), "rs")?;
+    code_files.retain(|file| !NO_CODE.contains(&short(file).as_str()));
+    let code = mentions(&code_files)?;
+    let mut test_files = Vec::new();
+    for folder in TESTS {
+        test_files.extend(files_below(&root.join(folder), "rs")?);
+    }
+    let tests = mentions(&test_files)?;
+    let litmus = litmus_tests(&files_below(&root.join(LITMUS), "litmus")?)?;
+    let mut missing = Vec::new();
+    for rule in &rules {
+        if let Some((_, why)) = OUTSIDE.iter().find(|(outside, _)| outside == rule) {
+            println!("{rule:<5}{why}");
+            continue;
+        }
+        let list = |of: &BTreeMap<String, BTreeSet<String>>| {
+            of.get(rule)
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect::<Vec<_>>()
+        };
+        let (code, litmus, tests) = (list(&code), list(&litmus), list(&tests));
+        if code.is_empty() {
+            missing.push(format!("{rule} is encoded nowhere in {CODE}"));
+        }
+        if litmus.is_empty() && tests.is_empty() {
+            missing.push(format!("{rule} has no test"));
+        }
+        let litmus = match (name_tests, litmus.len()) {
+            (_, 0) => String::new(),
+            (true, _) => format!("litmus {}", litmus.join(" ")),
+            (false, count) => format!("{count} litmus"),
+        };
+        println!(
+            "{rule:<5}{:<58} {litmus:<10} {}",
+            code.join(" "),
+            tests.join(" ")
+        );
+    }
+    for rule in litmus.keys().filter(|rule| !rules.contains(rule)) {
+        missing.push(format!(
+            "a litmus test names {rule}, which {TOLD} does not have"
+        ));
+    }
+    if !missing.is_empty() {
+        bail!("{}", missing.join("\n"));
+    }
+    Ok(())
+}
+
+/// Returns the rules that have a row in the table of sources, in its order.
+fn told(sources: &Path) -> Result<Vec<String>> {
+    let text = read(sources)?;
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| H"));
+    let names = rows.filter_map(|row| row.split_once(' ').map(|(name, _)| format!("H{name}")));
+    let rules: Vec<String> = names.collect();
+    if rules.len() < 39 {
+        bail!(
+            "{} has rows for only {} rules",
+            sources.display(),
+            rules.len()
+        );
+    }
+    Ok(rules)
+}
+
+/// Returns which files name which rule.
+fn mentions(files: &[PathBuf]) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut by_rule: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in files {
+        for rule in rules_in(&read(file)?) {
+            by_rule.entry(rule).or_default().insert(short(file));
+        }
+    }
+    Ok(by_rule)
+}
+
+/// Returns which litmus tests say that they are about which rule.
+fn litmus_tests(files: &[PathBuf]) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut by_rule: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in files {
+        let text = read(file)?;
+        let lines = text.lines().filter_map(|line| line.strip_prefix("Rule="));
+        for rule in lines.flat_map(|names| names.split(',')) {
+            let tests = by_rule.entry(rule.trim().to_owned()).or_default();
+            tests.insert(short(file));
+        }
+    }
+    Ok(by_rule)
+}
+
+/// Finds the names of rules in a text: `H12a` in `(H12a, H13)`. A range, `H3 to H5`, names its ends and
+/// what lies between.
+fn rules_in(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words: Vec<&str> = text
+        .split(|c| !is_part(c))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let mut rules = BTreeSet::new();
+    for (index, word) in words.iter().enumerate() {
+        let Some(number) = rule_number(word) else {
+            continue;
+        };
+        rules.insert((*word).to_owned());
+        let range = [words.get(index + 1), words.get(index + 2)];
+        if let [Some(&"to"), Some(last)] = range
+            && let Some(last) = rule_number(last)
+        {
+            rules.extend((number..=last).map(|number| format!("H{number}")));
+        }
+    }
+    rules
+}
+
+fn rule_number(word: &str) -> Option<u32> {
+    let digits = word.strip_prefix('H')?;
+    digits.strip_suffix('a').unwrap_or(digits).parse().ok()
+}
+
+fn files_below(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(files_below(&path, extension)?);
+        } else if path.extension().is_some_and(|found| found == extension) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+fn short(file: &Path) -> String {
+    file.file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_found_by_their_names_and_in_ranges() {
+        let found = rules_in("//! Rules: H3 to H5 (H12a); not WH1, H, nor H2O.");
+        let expected = ["H12a", "H3", "H4", "H5"].map(str::to_owned);
+        assert_eq!(found, BTreeSet::from(expected));
+    }
+}
