@@ -1,0 +1,209 @@
+//! `lazytlb litmus` and `lazytlb cpus`, as people call them.
+
+#![allow(clippy::unwrap_used)] // A test that fails is to panic.
+
+mod program;
+
+use std::path::PathBuf;
+
+use program::lazytlb;
+
+fn suite(name: &str) -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../model/litmus/");
+    format!("{folder}{name}")
+}
+
+fn written(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(name);
+    std::fs::write(&file, text).unwrap();
+    (folder, file)
+}
+
+#[test]
+fn an_answer_has_herds_form_and_a_verdict() {
+    let run = lazytlb(&["litmus", &suite("tso/SB.litmus")]);
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    for line in [
+        "Test SB Allowed",
+        "States 4",
+        "Ok",
+        "Positive: 1 Negative: 3",
+    ] {
+        assert!(
+            run.stdout.lines().any(|found| found == line),
+            "{line} in {}",
+            run.stdout
+        );
+    }
+    assert!(
+        run.stdout.contains("Observation SB Sometimes 1 3"),
+        "{}",
+        run.stdout
+    );
+    assert!(run.stdout.contains("Verdict: Allowed"), "{}", run.stdout);
+}
+
+#[test]
+fn store_buffering_needs_store_buffers() {
+    let run = lazytlb(&[
+        "litmus",
+        "--memory",
+        "sc",
+        "--json",
+        &suite("tso/SB.litmus"),
+    ]);
+    assert_eq!(run.json()[0]["verdict"], "Forbidden");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_with_its_place_and_the_others_are_answered() {
+    let (_folder, bad) = written(
+        "bad.litmus",
+        "X86_64 bad\n{}\n P0 ;\n frob $1,(x) ;\nexists (x=1)\n",
+    );
+    let bad = bad.display().to_string();
+    let run = lazytlb(&["litmus", &bad, &suite("tso/SB.litmus"), "/nowhere/x.litmus"]);
+    assert_eq!(run.exit_code, 2);
+    assert!(
+        run.stderr.contains(&format!("{bad}: line 4, column 2")),
+        "{}",
+        run.stderr
+    );
+    assert!(run.stderr.contains("/nowhere/x.litmus"), "{}", run.stderr);
+    assert!(
+        run.stdout.contains("Verdict: Allowed"),
+        "the good one is answered"
+    );
+}
+
+#[test]
+fn a_name_that_makes_no_sense_is_told_with_its_place() {
+    let text = "X86_64 bad\n{}\n P0 ;\n movq $1,(PML5E(x)) ;\nexists (x=1)\n";
+    let (_folder, bad) = written("bad.litmus", text);
+    let run = lazytlb(&["litmus", &bad.display().to_string()]);
+    assert_eq!(run.exit_code, 2);
+    assert!(run.stderr.contains("line 4, column 2"), "{}", run.stderr);
+    assert!(run.stderr.contains("Paging=5"), "{}", run.stderr);
+}
+
+#[test]
+fn a_verdict_that_is_not_the_one_expected_is_exit_code_1() {
+    let (_folder, kinds) = written("kinds.txt", "SB Forbid\n");
+    let kinds = kinds.display().to_string();
+    let run = lazytlb(&["litmus", "--kinds", &kinds, &suite("tso/SB.litmus")]);
+    assert_eq!(run.exit_code, 1);
+    assert!(run.stdout.contains("Expected: Forbidden"), "{}", run.stdout);
+}
+
+#[test]
+fn too_few_states_are_incomplete_and_no_verdict() {
+    let run = lazytlb(&["litmus", "--max-states", "2", &suite("tso/MP.litmus")]);
+    assert_eq!(run.exit_code, 3);
+    assert!(run.stdout.contains("Verdict: Incomplete"), "{}", run.stdout);
+    assert!(!run.stdout.contains("Forbidden\n"), "{}", run.stdout);
+}
+
+#[test]
+fn a_directory_and_a_list_stand_for_their_tests() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |name: &str| {
+        std::fs::copy(suite(&format!("tso/{name}")), folder.path().join(name)).unwrap();
+    };
+    copy("SB.litmus");
+    copy("MP.litmus");
+    std::fs::write(folder.path().join("@some"), "# one of the two\nMP.litmus\n").unwrap();
+    let count = |path: &std::path::Path| {
+        let run = lazytlb(&["litmus", "--json", &path.display().to_string()]);
+        run.json().len()
+    };
+    assert_eq!(count(folder.path()), 2);
+    assert_eq!(count(&folder.path().join("@some")), 1);
+}
+
+#[test]
+fn every_model_is_listed_with_its_rules() {
+    let run = lazytlb(&["cpus"]);
+    assert_eq!(run.exit_code, 0);
+    for name in [
+        "weakest",
+        "amd-k10",
+        "amd-zen3",
+        "amd-zen5",
+        "intel-skylake",
+        "intel-alder-lake",
+    ] {
+        assert!(run.stdout.contains(name), "{name}");
+    }
+    let run = lazytlb(&["cpus", "--json"]);
+    let models = run.json();
+    assert_eq!(models.len(), 6);
+    let k10 = models
+        .iter()
+        .find(|model| model["name"] == "amd-k10")
+        .unwrap();
+    assert_eq!(k10["has"]["PCIDs"], "no");
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn this_machines_cpu_is_told() {
+    let run = lazytlb(&["cpus", "--detect"]);
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    assert!(run.stdout.starts_with("CPU: "), "{}", run.stdout);
+    assert!(run.stdout.contains("closest model: "), "{}", run.stdout);
+}
+
+#[test]
+fn assumptions_change_a_verdict_and_are_named() {
+    let check = |assume: &[&str]| {
+        let program = ["check", "--json", "--policy", "defer", "--program", "smoke"];
+        lazytlb(&[&program, assume].concat())
+    };
+    assert_eq!(check(&[]).exit_code, 1);
+    let in_flight = check(&["--assume", "no-psc"]);
+    assert_eq!(in_flight.exit_code, 1, "a walk in flight is enough");
+    let atomic = check(&["--assume", "no-psc,atomic-walks"]);
+    assert_eq!(atomic.exit_code, 0);
+    assert_eq!(atomic.json()[0]["assumed"][1], "atomic-walks");
+    let alone = check(&["--assume", "atomic-walks"]);
+    assert_eq!(alone.exit_code, 2);
+    assert!(
+        alone.stderr.contains("no-psc,atomic-walks"),
+        "{}",
+        alone.stderr
+    );
+}
+
+#[test]
+fn the_reading_of_what_empties_buffers_is_part_of_the_verdict() {
+    let check = |wc: &str| {
+        let program = [
+            "check",
+            "--policy",
+            "ipi",
+            "--program",
+            "device-unmap",
+            "--wc",
+            wc,
+        ];
+        lazytlb(&program)
+    };
+    let started = check("started");
+    assert_eq!(started.exit_code, 1);
+    assert!(
+        started.stdout.contains("has started the writes"),
+        "{}",
+        started.stdout
+    );
+    let retired = check("retired");
+    assert_eq!(retired.exit_code, 0);
+    assert!(
+        retired.stdout.contains("has retired the writes"),
+        "{}",
+        retired.stdout
+    );
+    let slip = check("sfnce=started");
+    assert_eq!(slip.exit_code, 2);
+    assert!(slip.stderr.contains("sfence"), "{}", slip.stderr);
+}
