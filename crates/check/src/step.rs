@@ -135,6 +135,9 @@ impl<'p> System<'p> {
 
     /// Returns the first state: every CPU before its first visible call.
     pub(crate) fn initial(&self, watcher: &mut impl Watcher) -> Result<Vec<u8>, StepError> {
+        if let Some(violation) = self.machine.first_violation() {
+            return Err(StepError::Violation(violation.clone()));
+        }
         self.extending(|nodes| {
             let mut state = self.machine.initial();
             for cpu in 0..self.machine.layout().cpus() {

@@ -100,12 +100,12 @@ fn the_suite_is_as_large_as_it_claims_and_has_both_verdicts() {
             "{} has no verdict",
             test.name
         );
-        let is_translation = test.metadata("Rule").is_some();
-        assert_eq!(
-            test.metadata("Because").is_some(),
-            is_translation,
-            "{}",
-            test.name
-        );
+        if test.metadata("Rule").is_some() {
+            assert!(
+                test.metadata("Because").is_some(),
+                "{} has no reason",
+                test.name
+            );
+        }
     }
 }

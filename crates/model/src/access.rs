@@ -54,27 +54,25 @@ impl Machine {
             .partition(|entry| allows(entry));
         let usable: Vec<Translation> = usable
             .into_iter()
-            .filter(|entry| !does.writes() || self.may_store_through(state, *entry))
+            .filter(|entry| !does.writes() || self.may_store_through(state, cpu, *entry))
             .collect();
         // A cached entry that refuses is enough for a fault, though memory may allow the access by now.
         let may_fault = !refusing.is_empty() || self.walk_may_fault(state, cpu, addr)?;
-        let Some(&used) = usable.get(choice) else {
-            if choice == usable.len() && may_fault {
-                self.fault(state, cpu, addr)?;
-                return Ok(Outcome::answer(FAULT));
-            }
-            // A state without a way: every entry went stale under an access that must walk again.
-            return Ok(Outcome::Blocked);
-        };
-        let more = choice + 1 < usable.len() || may_fault;
-        self.refuse_foreign(state, cpu, used)?;
-        let answer = match self.access_through(state, cpu, used, does)? {
-            // Buffers drain eventually, and the ways are the same then: nothing is lost by waiting.
-            Outcome::Blocked => return Ok(Outcome::Blocked),
-            Outcome::Done { answer, .. } => answer,
-        };
-        self.mark_used(state, used, does.writes())?;
-        Ok(Outcome::Done { answer, more })
+        for (way, &used) in usable.iter().enumerate().skip(choice) {
+            self.refuse_foreign(state, cpu, used)?;
+            // What has to wait for a buffer does not keep the other ways from being taken.
+            let Outcome::Done { answer, .. } = self.access_through(state, cpu, used, does)? else {
+                continue;
+            };
+            self.mark_used(state, cpu, used, does.writes())?;
+            let more = way + 1 < usable.len() || may_fault;
+            return Ok(Outcome::Done { answer, more });
+        }
+        if choice <= usable.len() && may_fault {
+            self.fault(state, cpu, addr)?;
+            return Ok(Outcome::answer(FAULT));
+        }
+        Ok(Outcome::Blocked)
     }
 
     /// Returns the entries that match an address, in an order that does not depend on their numbers.
@@ -193,17 +191,15 @@ impl Machine {
         }
         let location = self.data_location(used.frame)?;
         let uncached = used.memory_type == MemoryType::Uncached;
+        let own_waits = self.own_combining_waits(state, cpu, location);
+        if own_waits && !matches!(does, Does::Store { .. }) {
+            return Ok(Outcome::Blocked);
+        }
         if uncached && !self.empties(state, cpu, |readings| readings.uncached) {
             return Ok(Outcome::Blocked);
         }
-        let own_waits = self
-            .layout
-            .combining(state, cpu)
-            .into_iter()
-            .any(|store| store.location == location && store.stage == Stage::Filling);
         match does {
             Does::Fetch => Ok(Outcome::NOTHING),
-            Does::Load if own_waits => Ok(Outcome::Blocked),
             Does::Load => {
                 let value = self.values.decode(self.read_location(state, cpu, location));
                 Ok(Outcome::answer(value & !FAULT & !bits::MAYBE_ACCESSED))
@@ -213,7 +209,8 @@ impl Machine {
                 value,
                 non_temporal,
             } => {
-                let combines = (used.memory_type == MemoryType::WriteCombining || non_temporal)
+                let combines = (used.memory_type == MemoryType::WriteCombining
+                    || non_temporal && !uncached)
                     && self.features.write_combining > 0
                     && !broken(Mutant::NoWriteCombining);
                 let value = self.values.encode(value)?;
@@ -224,8 +221,9 @@ impl Machine {
                         bytes,
                         stage: Stage::Filling,
                         frame: used.frame,
+                        memory_type: used.memory_type,
                     };
-                    return Ok(self.combine(state, cpu, store));
+                    return Ok(self.combine(state, cpu, store)?);
                 }
                 if own_waits {
                     return Ok(Outcome::Blocked);

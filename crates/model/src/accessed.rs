@@ -6,10 +6,10 @@
 
 use lazytlb::Entry;
 
-use crate::entry::{EntryKind, bits, has, kind};
+use crate::entry::{bits, has};
 use crate::machine::{Machine, Outcome, Stop};
 use crate::mutant::{Mutant, broken};
-use crate::state::State;
+use crate::state::{State, members};
 use crate::translation::{Limit, Translation, frame_number};
 
 impl Machine {
@@ -28,62 +28,86 @@ impl Machine {
     pub(crate) fn mark_used(
         &self,
         state: &mut State,
+        cpu: usize,
         used: Translation,
         by_store: bool,
-    ) -> Result<(), Limit> {
+    ) -> Result<(), Stop> {
         if !self.features.accessed_dirty {
             return Ok(());
         }
-        let (mut frame, mut level) = (used.root, self.features.levels);
-        while level >= used.read_in {
-            let read = used.read[usize::from(self.features.levels - level)];
-            let Some(location) = self.location_of(frame, used.start, level) else {
-                return Ok(());
-            };
-            let stored = self.in_memory(state, location);
-            let value = self.values.decode(stored.value);
-            // What software has written since was not read by the walk.
-            let is_source = stored.version == read || broken(Mutant::AccessedSetThroughStaleEntry);
-            if is_source && value & bits::PRESENT != 0 {
-                let dirty = by_store && level == used.read_in && !broken(Mutant::StoreSetsNoDirty);
-                let marked = value & !bits::MAYBE_ACCESSED | bits::ACCESSED;
-                let marked = marked | if dirty { bits::DIRTY } else { 0 };
-                state[self.layout.location(location)] = self.values.encode(marked)?;
+        let mut written = None;
+        for (location, level) in self.sources(state, cpu, used) {
+            let value = self.values.decode(self.in_memory(state, location).value);
+            let dirty = by_store && level == used.read_in && !broken(Mutant::StoreSetsNoDirty);
+            let marked = value & !bits::MAYBE_ACCESSED | bits::ACCESSED;
+            let marked = marked | if dirty { bits::DIRTY } else { 0 };
+            state[self.layout.location(location)] = self.values.encode(marked)?;
+            if marked & !value & bits::DIRTY != 0 {
+                written = self.layout.entry_of_location(location);
             }
-            if kind(Entry(value), level) != EntryKind::Table {
-                return Ok(());
-            }
-            frame = frame_number(Entry(value).frame()) as u8;
-            level -= 1;
         }
-        Ok(())
+        // What has D may be cached with it from now on.
+        match written {
+            Some(entry) => self.close_readers_of(state, self.entries.get(entry).0),
+            None => Ok(()),
+        }
+    }
+
+    /// Lists the locations that a cached entry was read from and that still hold what was read: where the
+    /// tables are is known from memory, or from what may be cached of the upper levels.
+    fn sources(&self, state: &State, cpu: usize, used: Translation) -> Vec<(u8, u8)> {
+        let mut sources = Vec::new();
+        let (mut frame, levels) = (used.root, self.features.levels);
+        for level in (used.read_in..=levels).rev() {
+            let depth = usize::from(levels - level);
+            let mut below = None;
+            if let Some(location) = self.location_of(frame, used.start, level) {
+                let stored = self.in_memory(state, location);
+                let value = Entry(self.values.decode(stored.value));
+                if stored.version == used.read[depth] && has(value, bits::PRESENT) {
+                    sources.push((location, level));
+                    below = Some(frame_number(value.frame()) as u8);
+                }
+                let mut own = self.layout.buffered(state, cpu);
+                if below.is_none()
+                    && let Some(own) = own.find(|store| {
+                        store.location == location && store.version == used.read[depth]
+                    })
+                {
+                    let value = Entry(self.values.decode(own.value));
+                    below = Some(frame_number(value.frame()) as u8);
+                }
+            }
+            if below.is_none() {
+                let upper = members(self.may_be_cached(state, cpu));
+                below = upper
+                    .map(|number| self.translations.get(number))
+                    .find(|entry| {
+                        entry.level > 0
+                            && entry.read_in == level
+                            && entry.covers(used.start)
+                            && entry.root == used.root
+                            && entry.pcid == self.pcid(state, cpu)
+                            && entry.read[..=depth] == used.read[..=depth]
+                    })
+                    .map(|entry| entry.frame);
+            }
+            let Some(below) = below else { break };
+            frame = below;
+        }
+        sources
     }
 
     /// Says whether a store may go through a cached entry: it has D, or the page tables still hold the
     /// entry that it was read from, and the CPU sets D there (H21).
-    pub(crate) fn may_store_through(&self, state: &State, entry: Translation) -> bool {
+    pub(crate) fn may_store_through(&self, state: &State, cpu: usize, entry: Translation) -> bool {
         if entry.dirty || broken(Mutant::DirtyNotRechecked) {
             return true;
         }
-        let (mut frame, mut level) = (entry.root, self.features.levels);
-        loop {
-            let Some(location) = self.location_of(frame, entry.start, level) else {
-                return false;
-            };
-            let stored = self.in_memory(state, location);
-            let found = Entry(self.values.decode(stored.value));
-            if level == entry.read_in {
-                let read = entry.read[usize::from(self.features.levels - level)];
-                return stored.version == read
-                    && kind(found, level) == EntryKind::Leaf
-                    && has(found, bits::WRITABLE);
-            }
-            if kind(found, level) != EntryKind::Table {
-                return false;
-            }
-            frame = frame_number(found.frame()) as u8;
-            level -= 1;
-        }
+        let sources = self.sources(state, cpu, entry);
+        sources
+            .last()
+            .is_some_and(|&(_, level)| level == entry.read_in)
     }
 
     /// Reads an entry's location for software: where A is *maybe*, one way for each value. The answer 1
@@ -101,6 +125,7 @@ impl Machine {
         }
         let plain = value & !bits::MAYBE_ACCESSED;
         if choice == 0 {
+            self.drop_reads_of_version(state, location)?;
             return Ok(Outcome::Done {
                 answer: plain,
                 more: true,
@@ -109,5 +134,25 @@ impl Machine {
         let set = plain | bits::ACCESSED;
         state[self.layout.location(location)] = self.values.encode(set)?;
         Ok(Outcome::answer(set))
+    }
+
+    /// H3: where A is not set, nothing is cached of the entry that memory holds.
+    fn drop_reads_of_version(&self, state: &mut State, location: u8) -> Result<(), Stop> {
+        for cpu in 0..self.layout.cpus() {
+            for set in [
+                crate::state::CacheSet::Cached,
+                crate::state::CacheSet::Tainted,
+            ] {
+                let kept = members(self.layout.set(state, cpu, set))
+                    .filter(|&number| {
+                        let entry = self.translations.get(number);
+                        let sources = self.sources(state, cpu, entry);
+                        !sources.iter().any(|&(at, _)| at == location)
+                    })
+                    .fold(0, |kept, number| kept | 1 << number);
+                self.layout.put_set(state, cpu, set, kept);
+            }
+        }
+        Ok(())
     }
 }

@@ -17,7 +17,12 @@ pub(crate) type Event = fn(WcReadings) -> Reading;
 
 impl Machine {
     /// Puts a store into the write-combining buffers; blocked while they, or an SFENCE before it, are full.
-    pub(crate) fn combine(&self, state: &mut State, cpu: usize, store: Combining) -> Outcome {
+    pub(crate) fn combine(
+        &self,
+        state: &mut State,
+        cpu: usize,
+        store: Combining,
+    ) -> Result<Outcome, crate::translation::Limit> {
         let mut stores = self.layout.combining(state, cpu);
         let fenced = self
             .layout
@@ -29,18 +34,49 @@ impl Machine {
                 && other.frame == store.frame
                 && other.stage == Stage::Filling
         };
-        if fenced
-            || stores.len() == self.layout.combining_slots()
-            || stores.iter().any(same_place) && store.location != USER_MEMORY
-        {
-            return Outcome::Blocked;
+        let buffered = self
+            .layout
+            .buffered(state, cpu)
+            .any(|slot| slot.location == store.location && slot.location != USER_MEMORY);
+        if fenced || buffered {
+            return Ok(Outcome::Blocked);
         }
         if stores.contains(&store) {
-            return Outcome::NOTHING;
+            return Ok(Outcome::NOTHING);
+        }
+        if store.location != USER_MEMORY
+            && let Some(first) = stores.iter_mut().find(|other| same_place(other))
+        {
+            let merged = self.merged(
+                first.value,
+                Buffered {
+                    location: store.location,
+                    value: store.value,
+                    version: store.bytes,
+                },
+            );
+            first.value = self.values.encode(self.values.decode(merged))?;
+            first.bytes = match (first.bytes, store.bytes) {
+                (0, _) | (_, 0) => 0,
+                (one, other) => one | other,
+            };
+            self.layout.put_combining(state, cpu, stores);
+            return Ok(Outcome::NOTHING);
+        }
+        if stores.len() == self.layout.combining_slots() {
+            return Ok(Outcome::Blocked);
         }
         stores.push(store);
         self.layout.put_combining(state, cpu, stores);
-        Outcome::NOTHING
+        Ok(Outcome::NOTHING)
+    }
+
+    /// Says whether a write-combining store of this CPU to a location has not arrived.
+    pub(crate) fn own_combining_waits(&self, state: &State, cpu: usize, location: u8) -> bool {
+        let combining = self.layout.combining(state, cpu);
+        combining
+            .into_iter()
+            .any(|store| store.location == location)
     }
 
     /// Lets one of a CPU's write-combining stores leave; says whether there was one.
@@ -148,8 +184,9 @@ impl Machine {
                 .layout
                 .combining(state, other)
                 .into_iter()
-                .any(|store| store.frame == filled.frame)
-                && filled.memory_type != MemoryType::WriteCombining;
+                .any(|store| {
+                    store.frame == filled.frame && store.memory_type != filled.memory_type
+                });
             let how = match (found, waits) {
                 (Some((entry, _)), _) => format!(
                     "CPU {other} may still use its {entry} as {}",

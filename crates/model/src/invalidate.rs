@@ -157,8 +157,8 @@ impl Machine {
                 .filter(|&number| {
                     let entry = self.translations.get(number);
                     let all_upper = entry.level > 0 && broken(Mutant::FaultDropsAllUpperLevels);
+                    // A global entry, too, if it was made under this PCID: nothing excepts it.
                     let goes = entry.pcid == pcid
-                        && !entry.global
                         && (entry.covers(addr) || all_upper)
                         && !broken(Mutant::FaultDropsNothing);
                     !goes

@@ -139,6 +139,7 @@ pub struct Machine {
     pub(crate) page_words: Vec<Option<AtomicCell>>,
     pub(crate) requests: Numbering<Request>,
     ignored: Vec<Property>,
+    first_violation: Option<Violation>,
     pub(crate) cpu_model: CpuModel,
     pub(crate) translations: Numbering<Translation>,
     /// Page-table entries that were ever written: (table's frame, index).
@@ -215,6 +216,7 @@ impl Machine {
             page_words: spec.page_words.clone(),
             requests: Numbering::new("broadcast invalidations", MOST_REQUESTS),
             ignored: spec.ignored.clone(),
+            first_violation: None,
             cpu_model: spec.cpu_model,
             translations: Numbering::new("translations", MOST_TRANSLATIONS),
             entries: Numbering::new("page-table entries", entries),
@@ -246,8 +248,10 @@ impl Machine {
             match self.close(&mut state, cpu) {
                 Ok(()) => {}
                 Err(Stop::Limit(limit)) => return Err(limit),
-                // Found again, and reported, at the first step that closes.
-                Err(Stop::Violation(_)) => {}
+                Err(Stop::Violation(violation)) => {
+                    self.first_violation = Some(violation);
+                    break;
+                }
             }
         }
         self.initial = state;
@@ -262,6 +266,11 @@ impl Machine {
     /// Returns the state that everything starts from; all CPUs' places are 0.
     pub fn initial(&self) -> Vec<u8> {
         self.initial.clone()
+    }
+
+    /// Returns the property that the first entries violate by themselves, if they do.
+    pub fn first_violation(&self) -> Option<&Violation> {
+        self.first_violation.as_ref()
     }
 
     /// Returns where everything lies in a state.
@@ -291,6 +300,13 @@ impl Machine {
         call: &Call,
         choice: usize,
     ) -> Result<Outcome, Stop> {
+        // A CPU sees its own stores in order, also those that wait to be combined.
+        if self.layout.combining_len(state, cpu) > 0
+            && let Some(cell) = cell_of(call)
+            && self.own_combining_waits(state, cpu, cell.0)
+        {
+            return Ok(Outcome::Blocked);
+        }
         match *call {
             Call::Load(cell) => Ok(Outcome::answer(self.load(state, cpu, cell))),
             Call::Store(cell, value) => {
@@ -339,7 +355,12 @@ impl Machine {
             Call::Invlpgb(what) => self.invlpgb(state, cpu, what),
             Call::ReadEntry(table, index) => {
                 let location = self.entry_location(table, index)?;
-                self.read_settled(state, cpu, location, choice)
+                let settled = self.read_settled(state, cpu, location, choice)?;
+                if self.features.accessed_dirty {
+                    // H4: what the answer ruled out may be cached again at once.
+                    self.close_readers_of(state, self.frame(table)?)?;
+                }
+                Ok(settled)
             }
             Call::WriteEntry(table, index, entry) => {
                 let location = self.entry_location(table, index)?;
@@ -706,7 +727,7 @@ impl Machine {
     }
 
     /// Puts the bytes of a store into a cell's word, as codes.
-    fn merged(&self, word: u8, store: Buffered) -> u8 {
+    pub(crate) fn merged(&self, word: u8, store: Buffered) -> u8 {
         if store.version == 0 {
             return store.value;
         }
@@ -899,6 +920,19 @@ fn frame_use_of(kind: FrameKind) -> FrameUse {
     match kind {
         FrameKind::Table => FrameUse::Table,
         FrameKind::Page => FrameUse::Page,
+    }
+}
+
+/// Returns the cell that a call accesses.
+fn cell_of(call: &Call) -> Option<AtomicCell> {
+    match *call {
+        Call::Load(cell)
+        | Call::Store(cell, _)
+        | Call::StoreBytes { cell, .. }
+        | Call::Rmw(cell, ..)
+        | Call::RmwBytes { cell, .. }
+        | Call::PauseUntil(cell, _) => Some(cell),
+        _ => None,
     }
 }
 

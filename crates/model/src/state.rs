@@ -11,6 +11,7 @@
 //!
 //! What a program has no use for ([`Features`]) has no bytes.
 
+use crate::entry::MemoryType;
 use crate::features::Features;
 
 /// A state: [`Layout::len`] bytes.
@@ -35,6 +36,8 @@ pub(crate) struct Combining {
     pub(crate) stage: Stage,
     /// The frame that it goes to.
     pub(crate) frame: u8,
+    /// The memory type of the mapping that it went through.
+    pub(crate) memory_type: MemoryType,
 }
 
 /// How far a write-combining store has got.
@@ -66,7 +69,7 @@ const FLAG_PENDING_NMI: u8 = 1 << 7;
 const BUFFERED_SHIFT: u32 = 1;
 const BUFFERED_MASK: u8 = 0x3f;
 /// Bytes of a write-combining slot.
-const WC_SLOT: usize = 5;
+const WC_SLOT: usize = 6;
 
 /// What a CPU may cache, and what must not be used of it: sets of numbered translations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -335,6 +338,11 @@ impl Layout {
                     Stage::Started
                 },
                 frame: slot[4],
+                memory_type: match slot[5] {
+                    0 => MemoryType::WriteBack,
+                    1 => MemoryType::WriteCombining,
+                    _ => MemoryType::Uncached,
+                },
             })
             .collect()
     }
@@ -355,6 +363,7 @@ impl Layout {
                 store.bytes,
                 store.stage as u8,
                 store.frame,
+                store.memory_type as u8,
             ];
             state[at..at + WC_SLOT].copy_from_slice(&bytes);
         }

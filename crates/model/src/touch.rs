@@ -105,8 +105,9 @@ impl Machine {
                 bytes: 0,
                 stage: Stage::Filling,
                 frame: entry.frame,
+                memory_type: entry.memory_type,
             };
-            self.combine(state, cpu, store)
+            self.combine(state, cpu, store)?
         } else if self.memory == MemoryModel::Sc {
             Outcome::NOTHING
         } else {

@@ -20,6 +20,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lazytlb_check::{CheckError, Checker, Program};
+use lazytlb_model::cpu_model::IpiOrder;
 use lazytlb_model::machine::MOST_CPUS;
 use lazytlb_model::{
     CpuModel, Cr4, LocalCell, MemoryModel, Privilege, Property, Reading, WcReadings,
@@ -190,10 +191,13 @@ pub fn run(test: &LitmusTest, options: &Options) -> Result<Answer, RunError> {
         true => MemoryModel::Sc,
         false => MemoryModel::Tso { buffer_depth },
     };
-    let cpu_model = match settings.readings {
-        Some(readings) => options.cpu_model.with_write_combining(readings),
-        None => options.cpu_model,
-    };
+    let mut cpu_model = options.cpu_model;
+    if let Some(readings) = settings.readings {
+        cpu_model = cpu_model.with_write_combining(readings);
+    }
+    if settings.xapic {
+        cpu_model.ipi = IpiOrder::AfterStores;
+    }
     let checker = Checker::new()
         .cpu_model(cpu_model)
         .memory(memory)
@@ -216,6 +220,8 @@ struct Settings {
     accessed: bool,
     user_threads: Vec<u32>,
     readings: Option<WcReadings>,
+    /// IPIs go through an xAPIC, whose uncached write is ordered (H36).
+    xapic: bool,
 }
 
 impl Settings {
@@ -248,6 +254,11 @@ impl Settings {
             accessed: is_on("Accessed", false)?,
             user_threads,
             readings: readings(test)?,
+            xapic: match test.metadata("IPI") {
+                None | Some("x2apic") => false,
+                Some("xapic") => true,
+                Some(other) => return Err(bad_metadata("IPI", other, "write `xapic` or `x2apic`")),
+            },
         })
     }
 
