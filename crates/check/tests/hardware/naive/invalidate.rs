@@ -1,0 +1,150 @@
+//! What removes entries: the invalidating instructions, and broadcasts that arrive.
+
+use lazytlb::{Cr3Load, PhysAddr, VirtAddr};
+use lazytlb_model::cpu_model::{InvlpgGlobals, InvlpgReach, UpperLevels};
+use lazytlb_model::{Broadcast, Cr4, Invpcid, Property};
+
+use super::state::{Cached, State};
+use super::{Naive, Next};
+
+type Refused = Result<(), Property>;
+
+const GP: Refused = Err(Property::GeneralProtection);
+
+impl Naive<'_> {
+    /// Removes what is picked from a CPU's caches.
+    pub(super) fn drop_cached(&self, next: &mut State, cpu: usize, goes: impl Fn(&Cached) -> bool) {
+        let cached = next.cpus[cpu].cached;
+        for number in (0..64).filter(|number| cached >> number & 1 != 0) {
+            if goes(&self.entry(number)) {
+                next.cpus[cpu].cached &= !(1 << number);
+            }
+        }
+    }
+
+    /// As [`Naive::drop_cached`], by an instruction or a broadcast: where upper levels are held by walks in
+    /// flight alone, it ends those (H12a).
+    fn invalidate(&self, next: &mut State, cpu: usize, goes: impl Fn(&Cached) -> bool) {
+        let walks_end = self.upper_levels() == UpperLevels::OnlyInFlight;
+        self.drop_cached(next, cpu, |entry| {
+            goes(entry) || walks_end && !entry.is_leaf()
+        });
+    }
+
+    /// H13, H34, H37.
+    pub(super) fn invlpg(&self, next: &mut State, cpu: usize, VirtAddr(addr): VirtAddr) {
+        let of = &next.cpus[cpu];
+        let (pcid, has_pcids) = (of.pcid(), of.cr4.has(Cr4::PCIDE));
+        let model = &self.script.setting.cpu_model;
+        let globals_go = !(has_pcids && model.invlpg_globals == InvlpgGlobals::MayStay);
+        let whole_pcid = model.invlpg == InvlpgReach::AllUpperLevels;
+        self.invalidate(next, cpu, |entry| match entry.is_leaf() {
+            true if entry.global => globals_go && entry.covers(addr),
+            true => entry.pcid == pcid && entry.covers(addr),
+            false => entry.pcid == pcid && (whole_pcid || entry.covers(addr)),
+        });
+    }
+
+    /// H14; without PCIDs there is only PCID 0.
+    pub(super) fn invpcid(&self, next: &mut State, cpu: usize, what: Invpcid) -> Refused {
+        let named = match what {
+            Invpcid::Address(pcid, _) | Invpcid::Pcid(pcid) => pcid,
+            _ => 0,
+        };
+        let has_pcids = next.cpus[cpu].cr4.has(Cr4::PCIDE);
+        if !self.script.setting.cpu_model.invpcid || named != 0 && !has_pcids {
+            return GP;
+        }
+        self.invalidate(next, cpu, |entry| match what {
+            Invpcid::Address(pcid, VirtAddr(addr)) => {
+                !entry.global && entry.pcid == pcid && entry.covers(addr)
+            }
+            Invpcid::Pcid(pcid) => !entry.global && entry.pcid == pcid,
+            Invpcid::AllWithGlobals => true,
+            Invpcid::AllNonGlobal => !entry.global,
+        });
+        Ok(())
+    }
+
+    /// H15.
+    pub(super) fn load_cr3(
+        &self,
+        next: &mut State,
+        cpu: usize,
+        PhysAddr(cr3): PhysAddr,
+        load: Cr3Load,
+    ) -> Refused {
+        let of = &mut next.cpus[cpu];
+        let keeps = load == Cr3Load::Keep;
+        if keeps && !of.cr4.has(Cr4::PCIDE) {
+            return GP;
+        }
+        of.root = (cr3 >> 12) as u8;
+        of.cr3_low = (cr3 & 0xfff) as u16;
+        let pcid = of.pcid();
+        self.invalidate(next, cpu, |entry| {
+            !keeps && entry.pcid == pcid && !entry.global
+        });
+        Ok(())
+    }
+
+    /// H1, H16.
+    pub(super) fn write_cr4(&self, next: &mut State, cpu: usize, new: Cr4) -> Refused {
+        let of = &mut next.cpus[cpu];
+        let (old, flips) = (of.cr4, |bit: Cr4| of.cr4.has(bit) != new.has(bit));
+        let pcide_flips = flips(Cr4::PCIDE);
+        if pcide_flips && new.has(Cr4::PCIDE) {
+            let exist = self.script.setting.cpu_model.pcids;
+            if !exist || of.cr3_low != 0 {
+                return GP;
+            }
+        }
+        let all_go = flips(Cr4::PGE) || pcide_flips && old.has(Cr4::PCIDE);
+        let pcid_goes = flips(Cr4::SMEP) && new.has(Cr4::SMEP);
+        of.cr4 = new;
+        let pcid = of.pcid();
+        self.invalidate(next, cpu, |entry| {
+            all_go || pcid_goes && entry.pcid == pcid && !entry.global
+        });
+        Ok(())
+    }
+
+    /// H29: the request is on its way to every CPU.
+    pub(super) fn invlpgb(&self, next: &mut State, cpu: usize, what: Broadcast) -> Refused {
+        if !self.script.setting.cpu_model.broadcast {
+            return GP;
+        }
+        let number = self.request(cpu, what);
+        for of in &mut next.cpus {
+            of.requests |= 1 << number;
+        }
+        Ok(())
+    }
+
+    /// H29, H30, H37: a request arrives.
+    pub(super) fn receive(&self, state: &State, cpu: usize, out: &mut Vec<Next>) {
+        let whole_pcid = self.script.setting.cpu_model.invlpg == InvlpgReach::AllUpperLevels;
+        for number in (0..16).filter(|number| state.cpus[cpu].requests >> number & 1 != 0) {
+            let mut next = *state;
+            next.cpus[cpu].requests &= !(1 << number);
+            let (_, what) = self.requests.borrow()[number];
+            self.invalidate(&mut next, cpu, |entry| {
+                let covers = what.addr.is_none_or(|VirtAddr(addr)| entry.covers(addr));
+                let of_pcid = what.pcid.is_none_or(|pcid| entry.pcid == pcid);
+                match entry.is_leaf() {
+                    true if entry.global => what.globals && covers,
+                    true => of_pcid && covers,
+                    false => !what.final_only && of_pcid && (covers || whole_pcid),
+                }
+            });
+            out.push(Ok(next));
+        }
+    }
+
+    /// H29: says whether every CPU has done what this one has broadcast.
+    pub(super) fn is_synced(&self, state: &State, cpu: usize) -> bool {
+        let requests = self.requests.borrow();
+        let mut own = (0..requests.len()).filter(|&number| requests[number].0 == cpu);
+        !own.any(|number| state.cpus.iter().any(|of| of.requests >> number & 1 != 0))
+    }
+}

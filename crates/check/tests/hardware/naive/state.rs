@@ -1,0 +1,241 @@
+//! A state of the naive machine: explicit entries, buffers and bits.
+
+use lazytlb_model::{Cr4, MemoryType};
+
+use crate::script::{ANSWERS, FIRST_WORDS, WORDS};
+
+/// The most page-table entries that a script has.
+pub(crate) const PLACES: usize = 10;
+/// The most stores that a store buffer, and a CPU's write-combining buffers, hold.
+pub(super) const SLOTS: usize = 2;
+
+/// A state of the machine and of all CPUs' programs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct State {
+    pub(super) words: [u64; WORDS],
+    pub(super) tables: [u64; PLACES],
+    pub(super) cpus: [Cpu; 2],
+}
+
+/// One CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Cpu {
+    pub(super) position: u8,
+    pub(super) in_handler: Option<u8>,
+    pub(super) in_nmi: Option<u8>,
+    pub(super) pending: bool,
+    pub(super) nmi_pending: bool,
+    pub(super) root: u8,
+    /// CR3[11:0].
+    pub(super) cr3_low: u16,
+    pub(super) cr4: Cr4,
+    /// What is in the TLB and in the paging-structure caches, or held by a walk in flight: bits that
+    /// number entries.
+    pub(super) cached: u64,
+    /// Broadcast invalidations on their way to this CPU: bits that number requests.
+    pub(super) requests: u16,
+    /// The store buffer, the oldest first.
+    pub(super) buffer: [Option<Buffered>; SLOTS],
+    /// The write-combining buffers, and what has left them for a device, the oldest first.
+    pub(super) combining: [Option<Combining>; SLOTS],
+    pub(super) answers: [u64; ANSWERS],
+}
+
+/// An entry that is in a TLB (level 0), or in a paging-structure cache.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cached {
+    /// The level of the table that the entry leads to; 0 for a page.
+    pub(super) level: u8,
+    /// The level of the table that it was read in.
+    pub(super) read_in: u8,
+    pub(super) start: u64,
+    pub(super) frame: u8,
+    pub(super) writable: bool,
+    pub(super) user: bool,
+    pub(super) executable: bool,
+    pub(super) dirty: bool,
+    pub(super) global: bool,
+    pub(super) memory_type: MemoryType,
+    pub(super) pcid: u16,
+    /// The root of the space that it was walked in.
+    pub(super) root: u8,
+}
+
+/// A slot of the store buffer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Buffered {
+    /// Bytes of a word; and the page and the type that it was stored through, if by virtual address.
+    Word(WordStore, Option<(u8, MemoryType)>),
+    /// A page-table entry, by its place.
+    Entry(u8, u64),
+    /// SFENCE.
+    Barrier,
+}
+
+/// What is stored in a word: `bytes` has a bit for each byte, 0 for all.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct WordStore {
+    pub(super) word: u8,
+    pub(super) bytes: u8,
+    pub(super) value: u64,
+}
+
+/// A store that waits to be combined, or is on its way to a device.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Combining {
+    pub(super) store: WordStore,
+    pub(super) frame: u8,
+    pub(super) memory_type: MemoryType,
+    pub(super) started: bool,
+}
+
+impl State {
+    pub(super) fn new(root: u8, cr4: Cr4) -> State {
+        let cpu = Cpu {
+            position: 0,
+            in_handler: None,
+            in_nmi: None,
+            pending: false,
+            nmi_pending: false,
+            root,
+            cr3_low: 0,
+            cr4,
+            cached: 0,
+            requests: 0,
+            buffer: [None; SLOTS],
+            combining: [None; SLOTS],
+            answers: [0; ANSWERS],
+        };
+        State {
+            words: FIRST_WORDS,
+            tables: [0; PLACES],
+            cpus: [cpu; 2],
+        }
+    }
+
+    /// Makes a store visible to everyone.
+    pub(super) fn write(&mut self, store: WordStore) {
+        let word = &mut self.words[usize::from(store.word)];
+        *word = store.over(*word);
+    }
+
+    /// Reads a word as a CPU sees it: memory, with its own buffered stores done.
+    pub(super) fn load(&self, cpu: usize, word: u8) -> u64 {
+        let in_memory = self.words[usize::from(word)];
+        let own = self.cpus[cpu].buffered().filter_map(|slot| match slot {
+            Buffered::Word(store, _) if store.word == word => Some(store),
+            _ => None,
+        });
+        own.fold(in_memory, |value, store| store.over(value))
+    }
+
+    /// Reads a page-table entry as software on a CPU sees it.
+    pub(super) fn load_entry(&self, cpu: usize, place: u8) -> u64 {
+        let own = self.cpus[cpu].buffered_at(place);
+        own.last().unwrap_or(self.tables[usize::from(place)])
+    }
+}
+
+impl Cpu {
+    /// Returns the current PCID (H1).
+    pub(super) fn pcid(&self) -> u16 {
+        match self.cr4.has(Cr4::PCIDE) {
+            true => self.cr3_low,
+            false => 0,
+        }
+    }
+
+    /// Lists the store buffer, the oldest first.
+    pub(super) fn buffered(&self) -> impl Iterator<Item = Buffered> {
+        self.buffer.into_iter().flatten()
+    }
+
+    /// Lists the values that wait in the store buffer for a page-table entry, the oldest first.
+    pub(super) fn buffered_at(&self, wanted: u8) -> impl Iterator<Item = u64> {
+        self.buffered().filter_map(move |slot| match slot {
+            Buffered::Entry(place, value) if place == wanted => Some(value),
+            _ => None,
+        })
+    }
+
+    /// Says whether the store buffer holds a store to a word.
+    pub(super) fn buffers_word(&self, word: u8) -> bool {
+        self.buffered()
+            .any(|slot| matches!(slot, Buffered::Word(store, _) if store.word == word))
+    }
+
+    /// Lists the write-combining stores.
+    pub(super) fn combined(&self) -> impl Iterator<Item = Combining> {
+        self.combining.into_iter().flatten()
+    }
+
+    /// Says whether a write-combining store of this CPU to a word has not arrived.
+    pub(super) fn combines_word(&self, word: u8) -> bool {
+        self.combined().any(|slot| slot.store.word == word)
+    }
+
+    /// Puts the write-combining stores into an order that means nothing but for stores to one word.
+    pub(super) fn order_combining(&mut self) {
+        let mut stores: Vec<Combining> = self.combined().collect();
+        stores.sort_by_key(|slot| slot.store.word);
+        self.combining = std::array::from_fn(|slot| stores.get(slot).copied());
+    }
+}
+
+impl Cached {
+    /// Says whether the entry translates an address, or leads to what does.
+    pub(super) fn covers(&self, addr: u64) -> bool {
+        addr & !(self.span() - 1) == self.start
+    }
+
+    /// Says whether two entries translate a common address.
+    pub(super) fn overlaps(&self, other: &Cached) -> bool {
+        self.covers(other.start) || other.covers(self.start)
+    }
+
+    fn span(&self) -> u64 {
+        1 << shift(self.read_in)
+    }
+
+    pub(super) fn is_leaf(&self) -> bool {
+        self.level == 0
+    }
+}
+
+impl WordStore {
+    /// Returns the word after the store.
+    pub(super) fn over(&self, word: u64) -> u64 {
+        let mask = mask_of(self.bytes);
+        word & !mask | self.value & mask
+    }
+}
+
+/// Returns the lowest address bit that selects an entry in a table of a level.
+pub(super) fn shift(level: u8) -> u32 {
+    12 + 9 * (u32::from(level) - 1)
+}
+
+/// Returns the bits that a mask of bytes names.
+pub(super) fn mask_of(bytes: u8) -> u64 {
+    match bytes {
+        0 => u64::MAX,
+        _ => (0..8)
+            .map(|byte| (u64::from(bytes) >> byte & 1) * (0xff << (8 * byte)))
+            .sum(),
+    }
+}
+
+/// Puts something behind what slots hold; says whether there was room.
+pub(super) fn push<T: Copy>(slots: &mut [Option<T>], room: usize, thing: T) -> bool {
+    let Some(free) = slots[..room].iter_mut().find(|slot| slot.is_none()) else {
+        return false;
+    };
+    *free = Some(thing);
+    true
+}
+
+/// Takes something out of slots, and closes the gap.
+pub(super) fn take<T: Copy>(slots: &mut [Option<T>], at: usize) {
+    slots[at] = None;
+    slots[at..].rotate_left(1);
+}

@@ -1,0 +1,471 @@
+//! Random scripts: one or two families of the machine's features at a time, so that they stay small.
+
+use lazytlb::{Cr3Load, Entry, PhysAddr, VirtAddr};
+use lazytlb_model::entry::bits;
+use lazytlb_model::{
+    AtomicCell, Broadcast, Call, CpuModel, Cr4, Features, Invpcid, MemoryModel, MemoryType,
+    Privilege, Property, Reading, Rmw, UpperLevels, WcReadings,
+};
+
+use crate::random::Random;
+use crate::script::{DEVICE, FLAG, PAGES, ROOTS, Script, TABLES};
+use crate::setting::Setting;
+
+/// What a script is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Family {
+    Tags,
+    LargePages,
+    AccessedDirty,
+    WriteCombining,
+    Broadcast,
+    Permissions,
+    Nmi,
+}
+
+impl Family {
+    pub(crate) const ALL: [Family; 7] = [
+        Family::Tags,
+        Family::LargePages,
+        Family::AccessedDirty,
+        Family::WriteCombining,
+        Family::Broadcast,
+        Family::Permissions,
+        Family::Nmi,
+    ];
+}
+
+/// A script, and what it is about.
+pub(crate) struct Drawn {
+    pub(crate) script: Script,
+    pub(crate) families: Vec<Family>,
+}
+
+/// Makes the script of a seed.
+pub(crate) fn random_script(seed: u64) -> Drawn {
+    Generator::new(seed).script()
+}
+
+/// A page-table entry that scripts change.
+#[derive(Clone, Copy)]
+struct Slot {
+    table: PhysAddr,
+    index: u16,
+    level: u8,
+    /// The table that it leads to, if it does.
+    below: PhysAddr,
+}
+
+struct Generator {
+    random: Random,
+    families: Vec<Family>,
+    setting: Setting,
+    features: Features,
+    cr4: Cr4,
+    slots: Vec<Slot>,
+    addrs: Vec<VirtAddr>,
+    interrupts: bool,
+}
+
+/// What a CPU mostly does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// It changes page tables, and invalidates.
+    Changes,
+    /// It uses them.
+    Uses,
+}
+
+impl Generator {
+    fn new(seed: u64) -> Generator {
+        let mut random = Random::new(seed);
+        let mut families = vec![random.among(&Family::ALL)];
+        if random.percent(50) {
+            families.push(random.among(&Family::ALL));
+        }
+        families.sort_unstable();
+        families.dedup();
+        let setting = draw_setting(&mut random, &families);
+        let is = |family| families.contains(&family);
+        let tags = is(Family::Tags) || is(Family::Broadcast) && random.percent(40);
+        let features = Features {
+            levels: if random.percent(80) { 2 } else { 3 },
+            tags: tags || is(Family::Permissions) && random.percent(40),
+            accessed_dirty: is(Family::AccessedDirty),
+            write_combining: match is(Family::WriteCombining) {
+                true => 1 + u8::from(random.percent(60)),
+                false => 0,
+            },
+            broadcasts: is(Family::Broadcast),
+            nmis: is(Family::Nmi),
+            provenance: is(Family::AccessedDirty) || random.percent(50),
+            ..Features::small()
+        };
+        let pcids = setting.cpu_model.pcids && random.percent(65);
+        let cr4 = Cr4::default()
+            .with(Cr4::PGE, random.percent(60))
+            .with(Cr4::PCIDE, pcids)
+            .with(Cr4::SMEP, is(Family::Permissions) && random.percent(40));
+        let mut generator = Generator {
+            interrupts: random.percent(25),
+            random,
+            families,
+            setting,
+            cr4: if features.tags { cr4 } else { Cr4::default() },
+            features,
+            slots: Vec::new(),
+            addrs: vec![VirtAddr(0)],
+        };
+        generator.draw_slots();
+        generator
+    }
+
+    fn is(&self, family: Family) -> bool {
+        self.families.contains(&family)
+    }
+
+    /// Draws which entries there are, and which addresses are used.
+    fn draw_slots(&mut self) {
+        let [first, second] = TABLES;
+        let slot = |table, index, level, below| Slot {
+            table,
+            index,
+            level,
+            below,
+        };
+        let two_spaces = self.is(Family::Tags) || self.random.percent(15);
+        if self.features.levels == 2 {
+            self.slots.push(slot(ROOTS[0], 0, 2, first));
+            self.slots.push(slot(first, 0, 1, PAGES[0]));
+            let shares = self.random.percent(30);
+            if two_spaces {
+                let below = if shares { first } else { second };
+                self.slots.push(slot(ROOTS[1], 0, 2, below));
+            }
+            if two_spaces && !shares || self.random.percent(10) {
+                self.slots.push(slot(second, 0, 1, PAGES[0]));
+            }
+        } else {
+            self.slots.push(slot(ROOTS[0], 0, 3, first));
+            self.slots.push(slot(first, 0, 2, second));
+            self.slots.push(slot(second, 0, 1, PAGES[0]));
+            if two_spaces {
+                self.slots.push(slot(ROOTS[1], 0, 3, first));
+            }
+        }
+        if self.random.percent(25) {
+            let last = if self.features.levels == 2 {
+                first
+            } else {
+                second
+            };
+            self.slots.push(slot(last, 1, 1, PAGES[0]));
+            self.addrs.push(VirtAddr(0x1000));
+        } else if self.is(Family::LargePages) && self.random.percent(40) {
+            self.addrs.push(VirtAddr(0x1000));
+        }
+    }
+
+    fn script(mut self) -> Drawn {
+        let first_entries = self
+            .slots
+            .clone()
+            .into_iter()
+            .map(|slot| (slot.table, slot.index, self.entry(slot, 10)))
+            .collect();
+        let roles = match self.random.below(10) {
+            0..6 => [Role::Changes, Role::Uses],
+            6..9 => [Role::Changes, Role::Changes],
+            _ => [Role::Uses, Role::Uses],
+        };
+        let cpus = roles.map(|role| {
+            let len = 2 + self.random.below(3);
+            let mut calls: Vec<Call> = (0..len).map(|_| self.call(role)).collect();
+            if role == Role::Uses {
+                calls.push(self.access());
+                calls.remove(0);
+            }
+            calls
+        });
+        let mut script = Script {
+            setting: self.setting,
+            features: self.features,
+            cr4: self.cr4,
+            ignored: Vec::new(),
+            first_entries,
+            cpus,
+            handler: Vec::new(),
+            nmi: Vec::new(),
+        };
+        if self.interrupts {
+            self.add_sender(&mut script, Call::SendIpi);
+            script.handler = self.handler();
+        }
+        if self.is(Family::Nmi) {
+            self.add_sender(&mut script, Call::SendNmi);
+            script.nmi = self.handler();
+        }
+        for property in [Property::StaleSpeculation, Property::ForeignTranslation] {
+            if self.random.percent(50) {
+                script.ignored.push(property);
+            }
+        }
+        Drawn {
+            script,
+            families: self.families,
+        }
+    }
+
+    fn add_sender(&mut self, script: &mut Script, send: fn(u64) -> Call) {
+        let cpu = self.random.below(2) as usize;
+        let calls = &mut script.cpus[cpu];
+        let at = self.random.below(calls.len() as u64 + 1) as usize;
+        let to_itself = self.random.percent(25);
+        let target = if to_itself { cpu } else { 1 - cpu };
+        let call = send(1 << target);
+        if calls.len() < 4 {
+            calls.insert(at, call);
+        } else {
+            let last = calls.len() - 1;
+            calls[at.min(last)] = call;
+        }
+    }
+
+    fn handler(&mut self) -> Vec<Call> {
+        let len = 1 + self.random.below(2);
+        let roles = [Role::Changes, Role::Uses];
+        (0..len)
+            .map(|_| {
+                let role = self.random.among(&roles);
+                match self.random.below(5) {
+                    0 | 1 => self.invalidation(),
+                    2 => self.access(),
+                    _ => self.call(role),
+                }
+            })
+            .collect()
+    }
+
+    fn call(&mut self, role: Role) -> Call {
+        let (changes, invalidates, accesses) = match role {
+            Role::Changes => (35, 25, 28),
+            Role::Uses => (8, 22, 50),
+        };
+        let at = self.random.below(100);
+        if at < changes {
+            self.change()
+        } else if at < changes + invalidates {
+            self.invalidation()
+        } else if at < changes + invalidates + accesses {
+            self.access()
+        } else {
+            self.other()
+        }
+    }
+
+    /// Draws an entry for a slot.
+    fn entry(&mut self, slot: Slot, absent: u64) -> Entry {
+        if self.random.percent(absent) {
+            return Entry::ABSENT;
+        }
+        let has_large = self.is(Family::LargePages) && slot.level > 1;
+        let is_large = has_large && self.random.percent(45);
+        let is_page = slot.level == 1 || is_large;
+        let frame = if is_page { self.page() } else { slot.below };
+        let mut entry = frame.0 | bits::PRESENT;
+        entry |= self.random.bits(80, bits::WRITABLE);
+        entry |= match self.is(Family::Permissions) {
+            true => self.random.bits(60, bits::USER) | self.random.bits(30, bits::NO_EXECUTE),
+            false => bits::USER,
+        };
+        if self.features.accessed_dirty {
+            entry |= self.random.bits(40, bits::ACCESSED);
+            entry |= self.random.bits(if is_page { 35 } else { 0 }, bits::DIRTY);
+        }
+        if is_page {
+            entry |= if is_large { bits::LARGE } else { 0 };
+            entry |= match self.features.tags {
+                true => self.random.bits(35, bits::GLOBAL),
+                false => 0,
+            };
+            if self.is(Family::WriteCombining) {
+                let (wb, wc, uc) = (
+                    MemoryType::WriteBack,
+                    MemoryType::WriteCombining,
+                    MemoryType::Uncached,
+                );
+                entry |= self.random.among(&[wb, wb, wc, wc, uc]).bits();
+            }
+        }
+        Entry(entry)
+    }
+
+    fn page(&mut self) -> PhysAddr {
+        match self.is(Family::WriteCombining) && self.random.percent(35) {
+            true => DEVICE,
+            false => self.random.among(&PAGES),
+        }
+    }
+
+    /// A call that changes a page-table entry, or reads one.
+    fn change(&mut self) -> Call {
+        let slot = self.random.among(&self.slots.clone());
+        let new = self.entry(slot, 30);
+        match self.random.below(20) {
+            0..14 => Call::WriteEntry(slot.table, slot.index, new),
+            14 | 15 => Call::ReadEntry(slot.table, slot.index),
+            16 | 17 => Call::RmwEntry(slot.table, slot.index, Rmw::Swap, new.0),
+            _ => {
+                let marks = [bits::ACCESSED, bits::DIRTY, bits::ACCESSED | bits::DIRTY];
+                let others = [bits::WRITABLE, bits::PRESENT, bits::USER];
+                let cleared = match self.features.accessed_dirty {
+                    true => self.random.among(&marks),
+                    false => self.random.among(&others),
+                };
+                Call::RmwEntry(slot.table, slot.index, Rmw::And, !cleared)
+            }
+        }
+    }
+
+    fn invalidation(&mut self) -> Call {
+        let addr = self.random.among(&self.addrs.clone());
+        let most = if self.features.tags { 11 } else { 5 };
+        if self.features.broadcasts && self.random.percent(55) {
+            return match self.random.percent(35) {
+                true => Call::Tlbsync,
+                false => Call::Invlpgb(Broadcast {
+                    addr: self.random.percent(60).then_some(addr),
+                    pcid: self.random.percent(40).then(|| self.random.below(2) as u16),
+                    globals: self.random.percent(50),
+                    final_only: self.random.percent(30),
+                }),
+            };
+        }
+        match self.random.below(most) {
+            0..3 => Call::Invlpg(addr),
+            3..7 => self.cr3_load(),
+            7 | 8 => Call::WriteCr4(self.new_cr4()),
+            _ if !self.setting.cpu_model.invpcid && self.random.percent(80) => Call::Invlpg(addr),
+            _ => {
+                let pcid = match self.cr4.has(Cr4::PCIDE) || self.random.percent(20) {
+                    true => self.random.below(3) as u16,
+                    false => 0,
+                };
+                Call::Invpcid(match self.random.below(4) {
+                    0 => Invpcid::Address(pcid, addr),
+                    1 => Invpcid::Pcid(pcid),
+                    2 => Invpcid::AllWithGlobals,
+                    _ => Invpcid::AllNonGlobal,
+                })
+            }
+        }
+    }
+
+    fn cr3_load(&mut self) -> Call {
+        let has_second = self.slots.iter().any(|slot| slot.table == ROOTS[1]);
+        let root = ROOTS[usize::from(has_second && self.random.percent(60))];
+        let has_pcids = self.cr4.has(Cr4::PCIDE);
+        let low = match self.features.tags && (has_pcids || self.random.percent(20)) {
+            true => self.random.below(3),
+            false => 0,
+        };
+        let keeps = self.features.tags && self.random.percent(if has_pcids { 50 } else { 8 });
+        let load = if keeps { Cr3Load::Keep } else { Cr3Load::Flush };
+        Call::LoadCr3(PhysAddr(root.0 | low), load)
+    }
+
+    fn new_cr4(&mut self) -> Cr4 {
+        let bit = self
+            .random
+            .among(&[Cr4::PGE, Cr4::PCIDE, Cr4::SMEP, Cr4::PGE]);
+        let exists = bit != Cr4::PCIDE || self.setting.cpu_model.pcids || self.random.percent(20);
+        let bit = if exists { bit } else { Cr4::PGE };
+        self.cr4.with(bit, !self.cr4.has(bit))
+    }
+
+    fn access(&mut self) -> Call {
+        let addr = self.random.among(&self.addrs.clone());
+        let is_supervisor = self.is(Family::Permissions) && self.random.percent(45);
+        let privilege = match is_supervisor {
+            true => Privilege::Supervisor,
+            false => Privilege::User,
+        };
+        let fetches = if self.is(Family::Permissions) { 30 } else { 4 };
+        if self.random.percent(fetches) {
+            return Call::Fetch(addr, privilege);
+        }
+        match self.random.below(20) {
+            0..10 => Call::LoadVirtual(addr, privilege),
+            10..18 => {
+                let (bytes, value) = self.bytes();
+                Call::StoreVirtual {
+                    addr,
+                    bytes,
+                    value,
+                    privilege,
+                    non_temporal: self.is(Family::WriteCombining) && self.random.percent(30),
+                }
+            }
+            _ => Call::SwapVirtual(addr, privilege, 6 + self.random.below(2)),
+        }
+    }
+
+    /// Draws what is stored: which bytes, and a value in its place.
+    fn bytes(&mut self) -> (u8, u64) {
+        let value = 4 + self.random.below(2);
+        match self.random.below(5) {
+            0 => (0b01, value),
+            1 => (0b10, value << 8),
+            _ => (0, value),
+        }
+    }
+
+    fn other(&mut self) -> Call {
+        let pages = [AtomicCell(0), AtomicCell(1), AtomicCell(2), FLAG];
+        let cells = match self.is(Family::WriteCombining) {
+            true => &pages[..],
+            false => &pages[..2],
+        };
+        let cell = self.random.among(cells);
+        let (bytes, value) = self.bytes();
+        match self.random.below(20) {
+            0..5 => Call::Load(cell),
+            5..8 => Call::Store(cell, value),
+            8 | 9 if bytes != 0 => Call::StoreBytes { cell, bytes, value },
+            8..11 => Call::RmwBytes {
+                cell,
+                bytes: 1,
+                rmw: Rmw::Add,
+                operand: 1,
+            },
+            11..14 => Call::Fence,
+            14..17 => Call::StoreFence,
+            _ => Call::Serialize,
+        }
+    }
+}
+
+/// Draws a machine on which the families mean something, mostly.
+fn draw_setting(random: &mut Random, families: &[Family]) -> Setting {
+    let (weakest, k10) = (CpuModel::WEAKEST, CpuModel::AMD_K10);
+    let (zen3, alder_lake) = (CpuModel::AMD_ZEN3, CpuModel::INTEL_ALDER_LAKE);
+    let is = |family| families.contains(&family);
+    let rare = random.percent(10);
+    let mut cpu_model = match rare {
+        false if is(Family::Broadcast) => random.among(&[weakest, zen3]),
+        false if is(Family::Tags) => random.among(&[weakest, zen3, alder_lake]),
+        false if is(Family::LargePages) => random.among(&[weakest, k10, k10]),
+        _ => random.among(&[weakest, weakest, k10, zen3, alder_lake]),
+    };
+    if cpu_model == weakest {
+        let (cached, in_flight) = (UpperLevels::Cached, UpperLevels::OnlyInFlight);
+        let upper = random.among(&[cached, cached, in_flight, UpperLevels::Atomic]);
+        cpu_model = cpu_model.with_upper_levels(upper);
+    }
+    if is(Family::WriteCombining) {
+        let reading = random.among(&[Reading::Started, Reading::Retired]);
+        cpu_model = cpu_model.with_write_combining(WcReadings::all(reading));
+    }
+    let memory = random.among(&[MemoryModel::Sc, MemoryModel::TSO]);
+    Setting { memory, cpu_model }
+}
