@@ -111,6 +111,10 @@ pub(crate) struct System<'p> {
     pub(crate) machine: Machine,
     pub(crate) automaton: Automaton<'p>,
     reduction: Reduction,
+    /// Whether NMIs come: asked at every step, so it lies at hand.
+    has_nmis: bool,
+    /// What may happen on a CPU.
+    first_actions: &'static [Action],
 }
 
 /// What trying a step came to.
@@ -126,7 +130,11 @@ pub(crate) enum Tried {
 
 impl<'p> System<'p> {
     pub(crate) fn new(machine: Machine, automaton: Automaton<'p>, reduction: Reduction) -> Self {
+        let features = &automaton.program.features;
+        let uses_more = features.nmis || features.broadcasts || features.write_combining > 0;
         System {
+            has_nmis: features.nmis,
+            first_actions: if uses_more { &ALL_ACTIONS } else { &SMALL_ACTIONS },
             machine,
             automaton,
             reduction,
@@ -233,7 +241,7 @@ impl<'p> System<'p> {
                     Outcome::Blocked => return Ok(Tried::Impossible),
                     Outcome::Done { more: another, .. } => more = another,
                 }
-                if call == Call::DisableInterrupts && self.reduction == Reduction::CollapseLocal {
+                if *call == Call::DisableInterrupts && self.reduction == Reduction::CollapseLocal {
                     self.run_local(nodes, state, cpu, watcher)?;
                     self.go_on(nodes, state, cpu, watcher)?;
                 }
@@ -262,8 +270,10 @@ impl<'p> System<'p> {
         let next = nodes.get(id);
         // The local calls in between may have restored interrupts: then one may come before the next call.
         // What may go on in several ways, one step cannot tell. And an NMI comes even so.
-        let has_nmis = self.automaton.program.features.nmis;
-        if next.interrupts == Interrupts::Disabled && !call_of(next).has_ways() && !has_nmis {
+        if next.interrupts == Interrupts::Disabled
+            && !call_of(next).has_ways()
+            && !self.has_nmis
+        {
             self.make_call(nodes, state, cpu, 0, watcher)?;
         }
         Ok(())
@@ -281,8 +291,8 @@ impl<'p> System<'p> {
         let id = self.active_node(state, cpu).expect("the caller looked");
         let node = nodes.get(id);
         let call = call_of(node);
-        watcher.tries(cpu, node.routine, &call);
-        let outcome = self.machine.call(state, cpu, &call, choice)?;
+        watcher.tries(cpu, node.routine, call);
+        let outcome = self.machine.call(state, cpu, call, choice)?;
         match outcome {
             Outcome::Blocked => watcher.was_blocked(),
             Outcome::Done { answer, .. } => {
@@ -311,11 +321,7 @@ impl<'p> System<'p> {
 
     /// Returns the actions to try on a CPU: those that number their ways, with the first.
     pub(crate) fn first_actions(&self) -> &'static [Action] {
-        let features = &self.automaton.program.features;
-        match features.nmis || features.broadcasts || features.write_combining > 0 {
-            true => &ALL_ACTIONS,
-            false => &SMALL_ACTIONS,
-        }
+        self.first_actions
     }
 
     /// Says whether a CPU's next call can be made in several ways.
@@ -340,7 +346,7 @@ impl<'p> System<'p> {
         let in_handler = layout.handler_node(state, cpu) != 0 || layout.nmi_node(state, cpu) != 0;
         match layout.node(state, cpu) {
             0 => false,
-            id => !in_handler && call_of(nodes.get(id)) == Call::Halt,
+            id => !in_handler && *call_of(nodes.get(id)) == Call::Halt,
         }
     }
 
@@ -384,13 +390,20 @@ impl<'p> System<'p> {
         }
     }
 
+    #[inline(always)]
     fn active_node(&self, state: &State, cpu: usize) -> Option<NodeId> {
         let layout = self.machine.layout();
-        let (nmi, handler) = (layout.nmi_node(state, cpu), layout.handler_node(state, cpu));
-        let id = match (nmi, handler) {
-            (0, 0) => layout.node(state, cpu),
-            (0, handler) => handler,
-            (nmi, _) => nmi,
+        if self.has_nmis {
+            let nmi = layout.nmi_node(state, cpu);
+            if nmi != 0 {
+                return Some(nmi);
+            }
+        }
+        let handler = layout.handler_node(state, cpu);
+        let id = if handler == 0 {
+            layout.node(state, cpu)
+        } else {
+            handler
         };
         (id != 0).then_some(id)
     }
@@ -399,7 +412,7 @@ impl<'p> System<'p> {
         let layout = self.machine.layout();
         if !self.machine.can_deliver(state, cpu)
             || layout.handler_node(state, cpu) != 0
-            || layout.nmi_node(state, cpu) != 0
+            || self.has_nmis && layout.nmi_node(state, cpu) != 0
         {
             return false;
         }
@@ -470,7 +483,7 @@ impl<'p> System<'p> {
         while let Some(id) = self.active_node(state, cpu) {
             let node = nodes.get(id);
             let call = call_of(node);
-            if !self.machine.is_local(state, cpu, &call, node.interrupts) {
+            if !self.machine.is_local(state, cpu, call, node.interrupts) {
                 return Ok(());
             }
             let outcome = self.make_call(nodes, state, cpu, 0, watcher)?;
@@ -491,8 +504,8 @@ impl<'p> System<'p> {
     }
 }
 
-fn call_of(node: &Node) -> Call {
-    match node.next {
+fn call_of(node: &Node) -> &Call {
+    match &node.next {
         Next::Call(call) => call,
         _ => unreachable!("a CPU never rests where its code has ended"),
     }
