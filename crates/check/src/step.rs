@@ -134,7 +134,11 @@ impl<'p> System<'p> {
         let uses_more = features.nmis || features.broadcasts || features.write_combining > 0;
         System {
             has_nmis: features.nmis,
-            first_actions: if uses_more { &ALL_ACTIONS } else { &SMALL_ACTIONS },
+            first_actions: if uses_more {
+                &ALL_ACTIONS
+            } else {
+                &SMALL_ACTIONS
+            },
             machine,
             automaton,
             reduction,
@@ -270,10 +274,7 @@ impl<'p> System<'p> {
         let next = nodes.get(id);
         // The local calls in between may have restored interrupts: then one may come before the next call.
         // What may go on in several ways, one step cannot tell. And an NMI comes even so.
-        if next.interrupts == Interrupts::Disabled
-            && !call_of(next).has_ways()
-            && !self.has_nmis
-        {
+        if next.interrupts == Interrupts::Disabled && !call_of(next).has_ways() && !self.has_nmis {
             self.make_call(nodes, state, cpu, 0, watcher)?;
         }
         Ok(())

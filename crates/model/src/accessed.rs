@@ -64,7 +64,10 @@ impl Machine {
             if let Some(location) = self.location_of(frame, used.start, level) {
                 let stored = self.in_memory(state, location);
                 let value = Entry(self.values.decode(stored.value));
-                if stored.version == used.read[depth] && has(value, bits::PRESENT) {
+                // What software has written since was not read by the walk.
+                let is_source = stored.version == used.read[depth]
+                    || broken(Mutant::AccessedSetThroughStaleEntry);
+                if is_source && has(value, bits::PRESENT) {
                     sources.push((location, level));
                     below = Some(frame_number(value.frame()) as u8);
                 }

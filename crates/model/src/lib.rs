@@ -10,21 +10,31 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | [`call`] | the seam calls, as data: what one step of a CPU asks |
-//! | [`cpu_model`] | CPU models as data: rules and errata |
+//! | [`call`] | the seam calls, and instructions beyond the seam, as data: what one step of a CPU asks |
+//! | [`cpu_model`] | CPU models as data: features, rules and errata |
+//! | [`features`] | what a program uses of the machine; what it does not use has no bytes and no steps |
 //! | [`state`] | a state of the machine as plain bytes, and its layout |
-//! | [`machine`] | the steps: a CPU's call, a store that drains |
+//! | [`machine`] | the steps: a CPU's call, a store that drains, an interrupt |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
-//! | [`closure`](mod@closure) | what may be cached: fills, invalidations, taints |
-//! | `versions` | which store a page-table entry comes from |
-//! | `touch` | user code that touches memory |
+//! | [`closure`](mod@closure) | what may be cached: fills, from the root and from every cached upper level |
+//! | `invalidate`, `broadcast` | what removes from it, here and on other CPUs |
+//! | `accessed` | A and D bits, three-valued where speculation may have set one |
+//! | `garbage` | walks of freed tables, refused or followed to their ends |
+//! | `promises`, `versions` | what a returned flush promises; which store a page-table entry comes from |
+//! | `touch`, `access` | user code that touches memory, without its data and with it |
+//! | `combining` | write-combining buffers, and devices |
+//! | [`entry`] | page-table entries' bits, memory types |
 //! | [`translation`] | cached entries and page-table entries, numbered as they turn up |
 //! | [`violation`] | the properties |
+//! | [`mutant`] | rules broken on purpose, in builds made for that |
 //!
-//! # What it cannot show (yet)
-//! Two levels of page tables; no PCIDs, global pages, large pages, accessed or dirty bits (programs that
-//! read A or D are out of scope, not over-approximated), NMIs, write-combining buffers or broadcast
-//! invalidation. Nested paging, VPIDs, guests' ASIDs and IOMMUs are out of scope.
+//! # What it cannot show
+//! One level of translation: no nested paging, VPIDs, guests' ASIDs, IOMMUs; no remote action requests (H35).
+//! A page's frame has one word, which is its data, and a large page one frame. Addresses are of the lower
+//! half, PCIDs below 256. Self-modifying code, memory types of the walks themselves (MTRRs), and INVLPGB's
+//! counts above one page are left out. Over-approximated, so that more is allowed than hardware does:
+//! `multiple-match` is found where two sizes *may* be cached; a touch without data that faults drops no
+//! entry (H17), one with data does.
 #![forbid(unsafe_code)]
 
 mod access;

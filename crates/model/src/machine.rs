@@ -428,7 +428,11 @@ impl Machine {
         call: &Call,
         choice: usize,
     ) -> Result<Outcome, Stop> {
-        if !self.empties(state, cpu, |readings| readings.locked) {
+        let is_ready = match broken(Mutant::LockDrainsNoWriteCombining) {
+            true => self.layout.buffered_len(state, cpu) == 0,
+            false => self.empties(state, cpu, |readings| readings.locked),
+        };
+        if !is_ready {
             return Ok(Outcome::Blocked);
         }
         match *call {
