@@ -65,7 +65,7 @@ pub struct Cr4(pub u8);
 impl Cr4 {
     /// PGE: leaves may be global (H8).
     pub const PGE: Cr4 = Cr4(1);
-    /// PCIDE: CR3[11:0] is the PCID (H1).
+    /// PCIDE: `CR3[11:0]` is the PCID (H1).
     pub const PCIDE: Cr4 = Cr4(1 << 1);
     /// SMEP: supervisor mode must not fetch from user pages.
     pub const SMEP: Cr4 = Cr4(1 << 2);
