@@ -220,9 +220,23 @@ impl ModelHw {
         });
         (answer != FAULT).then_some(())
     }
-    /// XCHG with the word at a virtual address; returns what it was, `None` after a page fault.
-    pub fn swap_virtual(&self, addr: VirtAddr, value: u64, privilege: Privilege) -> Option<u64> {
-        let answer = self.ask(Call::SwapVirtual(addr, privilege, value));
+    /// Locked read-modify-write of bytes of the word at a virtual address; returns what they held, at the
+    /// low end, or `None` after a page fault. It needs permission to write, whatever it does.
+    pub fn rmw_virtual(
+        &self,
+        addr: VirtAddr,
+        bytes: u8,
+        rmw: Rmw,
+        operand: u64,
+        privilege: Privilege,
+    ) -> Option<u64> {
+        let answer = self.ask(Call::RmwVirtual {
+            addr,
+            bytes,
+            rmw,
+            operand,
+            privilege,
+        });
         (answer != FAULT).then_some(answer)
     }
     /// Fetches an instruction at a virtual address; `None` after a page fault.

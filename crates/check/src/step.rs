@@ -198,12 +198,11 @@ impl<'p> System<'p> {
                     return Ok(Tried::Impossible);
                 }
             }
-            Action::Combined(slot) => {
-                if !self.machine.drain_combining(state, cpu, slot)? {
+            Action::Combined(choice) => {
+                let Some(another) = self.machine.drain_combining(state, cpu, choice)? else {
                     return Ok(Tried::Impossible);
-                }
-                // One left: there were as many more as are still there from here on.
-                more = slot < layout.combining_len(state, cpu);
+                };
+                more = another;
             }
             Action::Broadcast(which) => {
                 let requests = layout.broadcasts(state, cpu);

@@ -351,7 +351,9 @@ fn describe(program: &Program, call: &Call) -> String {
         Call::Tlbsync => "TLBSYNC".to_owned(),
         Call::LoadVirtual(addr, _) => format!("load {:#x} → ?", addr.0),
         Call::StoreVirtual { addr, value, .. } => format!("store {:#x} = {value}", addr.0),
-        Call::SwapVirtual(addr, _, value) => format!("swap {:#x}, {value} → ?", addr.0),
+        Call::RmwVirtual {
+            addr, rmw, operand, ..
+        } => format!("locked {rmw:?} {operand} at {:#x}, was → ?", addr.0),
         Call::Fetch(addr, _) => format!("fetch {:#x}", addr.0),
         Call::TouchNonTemporal(addr) => format!("user non-temporal store {:#x}", addr.0),
         Call::ReadDevice(device) => format!("read back from the device, frame {}", device.0 >> 12),

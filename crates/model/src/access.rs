@@ -3,16 +3,18 @@
 //! The closed set has whatever a walk could find, so an access branches over its matching entries, and over
 //! a fault where some walk could find none that allows it. Rules: H5, H7, H17, H18, H21; memory types H26.
 
-use lazytlb::{Entry, VirtAddr};
+use lazytlb::VirtAddr;
 
-use crate::call::{Cr4, FAULT, Privilege, Rmw};
-use crate::entry::{EntryKind, MemoryType, bits, kind};
+use crate::call::{AtomicCell, Cr4, FAULT, Privilege, Rmw};
+use crate::closure::TableRead;
+use crate::entry::{MemoryType, bits};
 use crate::machine::{Machine, MemoryModel, Outcome, Stop};
 use crate::mutant::{Mutant, broken};
 use crate::state::{Buffered, CacheSet, Combining, FrameUse, Stage, State, members};
 use crate::translation::{Limit, Translation, index_of};
 use crate::versions::is_pending;
 use crate::violation::{Property, Violation};
+use crate::writers::Write;
 
 /// What an access by virtual address does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,14 +26,31 @@ pub(crate) enum Does {
         value: u64,
         non_temporal: bool,
     },
-    /// A locked exchange of the whole word.
-    Swap(u64),
+    /// A locked read-modify-write.
+    Rmw {
+        bytes: u8,
+        rmw: Rmw,
+        operand: u64,
+    },
 }
 
 impl Does {
     fn writes(self) -> bool {
-        matches!(self, Does::Store { .. } | Does::Swap(_))
+        matches!(self, Does::Store { .. } | Does::Rmw { .. })
     }
+
+    fn reads(self) -> bool {
+        matches!(self, Does::Load | Does::Rmw { .. })
+    }
+}
+
+/// How an access comes to fault.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// By a walk that reads all levels.
+    FromTheRoot,
+    /// Through an entry that is cached: a page's that refuses, or an upper one that a walk starts at.
+    Through(Translation),
 }
 
 impl Machine {
@@ -51,28 +70,45 @@ impl Machine {
         let (usable, refusing): (Vec<Translation>, Vec<Translation>) = self
             .matching(state, cpu, addr)?
             .into_iter()
-            .partition(|entry| allows(entry));
+            .partition(allows);
         let usable: Vec<Translation> = usable
             .into_iter()
             .filter(|entry| !does.writes() || self.may_store_through(state, cpu, *entry))
             .collect();
-        // A cached entry that refuses is enough for a fault, though memory may allow the access by now.
-        let may_fault = !refusing.is_empty() || self.walk_may_fault(state, cpu, addr)?;
-        for (way, &used) in usable.iter().enumerate().skip(choice) {
+        let faults = self.faults(state, cpu, addr, &refusing, allows)?;
+        let mut ways = Vec::new();
+        for used in usable {
+            let reads_entry = does.reads() && self.reads_maybe_accessed(state, used)?;
+            ways.push((used, 0));
+            if reads_entry {
+                ways.push((used, 1));
+            }
+        }
+        for (way, &(used, settled)) in ways.iter().enumerate().skip(choice) {
             self.refuse_foreign(state, cpu, used)?;
+            let mut next = state.to_vec();
+            self.mark_used(&mut next, cpu, used, does.writes())?;
             // What has to wait for a buffer does not keep the other ways from being taken.
-            let Outcome::Done { answer, .. } = self.access_through(state, cpu, used, does)? else {
+            let outcome = self.access_through(&mut next, cpu, used, does, settled)?;
+            let Outcome::Done { answer, .. } = outcome else {
                 continue;
             };
-            self.mark_used(state, cpu, used, does.writes())?;
-            let more = way + 1 < usable.len() || may_fault;
+            state.copy_from_slice(&next);
+            let more = way + 1 < ways.len() || !faults.is_empty();
             return Ok(Outcome::Done { answer, more });
         }
-        if choice <= usable.len() && may_fault {
-            self.fault(state, cpu, addr)?;
-            return Ok(Outcome::answer(FAULT));
+        let way = choice.saturating_sub(ways.len());
+        let Some(&fault) = faults.get(way) else {
+            return Ok(Outcome::Blocked);
+        };
+        if let Fault::Through(cached) = fault {
+            self.mark_used(state, cpu, cached, false)?;
         }
-        Ok(Outcome::Blocked)
+        self.fault(state, cpu, addr)?;
+        Ok(Outcome::Done {
+            answer: FAULT,
+            more: way + 1 < faults.len(),
+        })
     }
 
     /// Returns the entries that match an address, in an order that does not depend on their numbers.
@@ -138,41 +174,72 @@ impl Machine {
         )))
     }
 
-    /// Says whether some walk for an address finds an entry that is not valid: from the root, or from any
-    /// paging-structure-cache entry that leads there.
-    fn walk_may_fault(&self, state: &State, cpu: usize, addr: VirtAddr) -> Result<bool, Stop> {
+    /// Lists the ways in which an access may fault: through a cached entry that refuses it, though memory may
+    /// allow it by now, or by a walk.
+    ///
+    /// What was cached had A set in all that it was read from (H3), and a walk that faults need not set any.
+    /// So a fault by a walk from the root stands for all others, and without A bits any one does.
+    fn faults(
+        &self,
+        state: &State,
+        cpu: usize,
+        addr: VirtAddr,
+        refusing: &[Translation],
+        allows: impl Fn(&Translation) -> bool + Copy,
+    ) -> Result<Vec<Fault>, Stop> {
         let pcid = self.pcid(state, cpu);
-        let mut tables = vec![(self.layout.cr3(state, cpu), self.features.levels)];
-        for number in members(self.may_be_cached(state, cpu)) {
-            let entry = self.translations.get(number);
-            if entry.level > 0 && entry.pcid == pcid && entry.covers(addr) {
-                tables.push((entry.frame, entry.level));
-            }
+        let root = TableRead::root(self.layout.cr3(state, cpu), self.features.levels, pcid);
+        if self.walk_may_fault(state, cpu, root, addr, allows)? {
+            return Ok(vec![Fault::FromTheRoot]);
         }
-        let mut known = 0;
-        while let Some(&(table, level)) = tables.get(known) {
-            known += 1;
-            if self.layout.frame_use(state, table) != FrameUse::Table {
+        let mut faults: Vec<Fault> = refusing.iter().copied().map(Fault::Through).collect();
+        for number in members(self.may_be_cached(state, cpu)) {
+            let upper = self.translations.get(number);
+            if upper.level == 0 || upper.pcid != pcid || !upper.covers(addr) {
                 continue;
             }
-            let Some(location) = self.location_of(table, addr, level) else {
-                return Ok(true);
-            };
-            let own = self.layout.buffered(state, cpu);
-            let own = own.filter(|store| store.location == location);
-            let seen = own.chain([self.in_memory(state, location)]);
-            for stored in seen {
-                let entry = Entry(self.values.decode(stored.value));
-                match kind(entry, level) {
-                    EntryKind::Invalid => return Ok(true),
-                    EntryKind::Leaf => {}
-                    EntryKind::Table => {
-                        let below = (self.frame(entry.frame())?, level - 1);
-                        if !tables.contains(&below) {
-                            tables.push(below);
-                        }
-                    }
+            let below = TableRead::below(upper, CacheSet::Cached);
+            if self.walk_may_fault(state, cpu, below, addr, allows)? {
+                faults.push(Fault::Through(upper));
+            }
+        }
+        if !self.features.accessed_dirty {
+            faults.truncate(1);
+        }
+        Ok(faults)
+    }
+
+    /// Says whether a walk on from a table can find an entry that is not valid, or a page that does not allow
+    /// the access.
+    fn walk_may_fault(
+        &self,
+        state: &State,
+        cpu: usize,
+        table: TableRead,
+        addr: VirtAddr,
+        allows: impl Fn(&Translation) -> bool + Copy,
+    ) -> Result<bool, Stop> {
+        if self.layout.frame_use(state, table.frame) != FrameUse::Table {
+            return Ok(false);
+        }
+        let Some(location) = self.location_of(table.frame, addr, table.level) else {
+            return Ok(true);
+        };
+        let pge = Cr4(self.layout.cr4(state, cpu)).has(Cr4::PGE);
+        // H25: memory, or this CPU's own store that waits.
+        let own = self.layout.buffered(state, cpu);
+        let own = own.filter(|store| store.location == location);
+        for stored in own.chain([self.in_memory(state, location)]) {
+            let faults = match self.translate(table, index_of(addr, table.level), stored, pge)? {
+                None => true,
+                Some(page) if page.level == 0 => !allows(&page),
+                Some(upper) => {
+                    let below = TableRead::below(upper, CacheSet::Cached);
+                    self.walk_may_fault(state, cpu, below, addr, allows)?
                 }
+            };
+            if faults {
+                return Ok(true);
             }
         }
         Ok(false)
@@ -185,11 +252,18 @@ impl Machine {
         cpu: usize,
         used: Translation,
         does: Does,
+        settled: usize,
     ) -> Result<Outcome, Stop> {
         if does == Does::Fetch {
             return Ok(Outcome::NOTHING);
         }
         let location = self.data_location(used.frame)?;
+        let is_entry = self.layout.entry_of_location(location).is_some();
+        if !is_entry && does.writes() {
+            // Whoever loads the word without translation must know that it changes.
+            let who = self.who(state, cpu);
+            self.writers.wrote(AtomicCell(location), who, Write::Any);
+        }
         let uncached = used.memory_type == MemoryType::Uncached;
         let own_waits = self.own_combining_waits(state, cpu, location);
         if own_waits && !matches!(does, Does::Store { .. }) {
@@ -200,15 +274,15 @@ impl Machine {
         }
         match does {
             Does::Fetch => Ok(Outcome::NOTHING),
-            Does::Load => {
-                let value = self.values.decode(self.read_location(state, cpu, location));
-                Ok(Outcome::answer(value & !FAULT & !bits::MAYBE_ACCESSED))
-            }
+            Does::Load => data_answer(self.read_word(state, cpu, location, settled)?),
             Does::Store {
                 bytes,
                 value,
                 non_temporal,
             } => {
+                if is_entry && bytes != 0 {
+                    return Err(part_of_an_entry());
+                }
                 let combines = (used.memory_type == MemoryType::WriteCombining
                     || non_temporal && !uncached)
                     && self.features.write_combining > 0
@@ -242,12 +316,16 @@ impl Machine {
                 }
                 self.store_bytes(state, cpu, location, bytes, value)
             }
-            Does::Swap(_) if !self.empties(state, cpu, |readings| readings.locked) => {
+            Does::Rmw { .. } if !self.empties(state, cpu, |readings| readings.locked) => {
                 Ok(Outcome::Blocked)
             }
-            Does::Swap(value) => {
-                let old = self.values.decode(self.read_location(state, cpu, location));
-                let new = Rmw::Swap.apply(old, value);
+            Does::Rmw {
+                bytes,
+                rmw,
+                operand,
+            } => {
+                let word = self.read_word(state, cpu, location, settled)?;
+                let (old, new) = rmw.apply_to_bytes(word, bytes, operand);
                 self.write(
                     state,
                     cpu,
@@ -257,9 +335,38 @@ impl Machine {
                         version: 0,
                     },
                 )?;
-                Ok(Outcome::answer(old & !FAULT & !bits::MAYBE_ACCESSED))
+                data_answer(old)
             }
         }
+    }
+
+    /// Says whether the word that an entry leads to is a page-table entry whose A bit is *maybe* set.
+    fn reads_maybe_accessed(&self, state: &State, used: Translation) -> Result<bool, Limit> {
+        if !self.features.accessed_dirty {
+            return Ok(false);
+        }
+        let location = self.data_location(used.frame)?;
+        let value = self.values.decode(state[self.layout.location(location)]);
+        let is_entry = self.layout.entry_of_location(location).is_some();
+        Ok(is_entry && value & bits::MAYBE_ACCESSED != 0)
+    }
+
+    /// Reads a word as a CPU sees it; in a page-table entry, A as `settled` numbers the ways.
+    fn read_word(
+        &self,
+        state: &mut State,
+        cpu: usize,
+        location: u8,
+        settled: usize,
+    ) -> Result<u64, Stop> {
+        let entry = self.layout.entry_of_location(location);
+        let Some(entry) = entry.filter(|_| self.features.accessed_dirty) else {
+            return Ok(self.values.decode(self.read_location(state, cpu, location)));
+        };
+        let (word, _) = self.read_settled(state, cpu, location, settled)?;
+        // H4: what the answer ruled out may be cached again at once.
+        self.close_readers_of(state, self.entries.get(entry).0)?;
+        Ok(word)
     }
 
     /// Returns the location of the word at the start of a frame: a page's own, or a table's first entry.
@@ -295,7 +402,25 @@ fn allows(entry: &Translation, privilege: Privilege, does: Does, cr4: Cr4) -> bo
     let access = match does {
         Does::Load => true,
         Does::Fetch => entry.executable,
-        Does::Store { .. } | Does::Swap(_) => entry.writable,
+        Does::Store { .. } | Does::Rmw { .. } => entry.writable,
     };
     mode && access
+}
+
+/// Answers with what memory holds, which must not look like a fault.
+fn data_answer(word: u64) -> Result<Outcome, Stop> {
+    if word == FAULT {
+        return Err(Stop::Limit(Limit {
+            what: "words with the value that stands for a fault",
+            most: 0,
+        }));
+    }
+    Ok(Outcome::answer(word))
+}
+
+fn part_of_an_entry() -> Stop {
+    Stop::Limit(Limit {
+        what: "stores to a part of a page-table entry",
+        most: 0,
+    })
 }

@@ -7,7 +7,7 @@
 use lazytlb::Entry;
 
 use crate::entry::{bits, has};
-use crate::machine::{Machine, Outcome, Stop};
+use crate::machine::{Machine, Stop};
 use crate::mutant::{Mutant, broken};
 use crate::state::{State, members};
 use crate::translation::{Limit, Translation, frame_number};
@@ -107,36 +107,55 @@ impl Machine {
         if entry.dirty || broken(Mutant::DirtyNotRechecked) {
             return true;
         }
+        if !self.walks_reach(state, cpu, entry) {
+            return false;
+        }
         let sources = self.sources(state, cpu, entry);
         sources
             .last()
             .is_some_and(|&(_, level)| level == entry.read_in)
     }
 
-    /// Reads an entry's location for software: where A is *maybe*, one way for each value. The answer 1
-    /// settles it; after the answer 0 speculation may set it again at once.
+    /// Says whether a walk of this CPU can still come by the way that a cached entry was read on: from CR3,
+    /// or from an upper level that is cached for another space's root. A global entry can outlive both.
+    fn walks_reach(&self, state: &State, cpu: usize, used: Translation) -> bool {
+        if used.root == self.layout.cr3(state, cpu) {
+            return true;
+        }
+        let pcid = self.pcid(state, cpu);
+        members(self.may_be_cached(state, cpu)).any(|number| {
+            let upper = self.translations.get(number);
+            let depth = usize::from(self.features.levels - upper.read_in);
+            upper.level >= used.read_in
+                && upper.pcid == pcid
+                && upper.root == used.root
+                && upper.covers(used.start)
+                && upper.read[..=depth] == used.read[..=depth]
+        })
+    }
+
+    /// Reads an entry's location for software, in the way that `choice` numbers; says whether there are more:
+    /// where A is *maybe*, there is one for each value. The answer 1 settles it; after the answer 0
+    /// speculation may set it again at once.
     pub(crate) fn read_settled(
         &self,
         state: &mut State,
         cpu: usize,
         location: u8,
         choice: usize,
-    ) -> Result<Outcome, Stop> {
+    ) -> Result<(u64, bool), Stop> {
         let value = self.values.decode(self.read_location(state, cpu, location));
         if value & bits::MAYBE_ACCESSED == 0 {
-            return Ok(Outcome::answer(value));
+            return Ok((value, false));
         }
         let plain = value & !bits::MAYBE_ACCESSED;
         if choice == 0 {
             self.drop_reads_of_version(state, location)?;
-            return Ok(Outcome::Done {
-                answer: plain,
-                more: true,
-            });
+            return Ok((plain, true));
         }
         let set = plain | bits::ACCESSED;
         state[self.layout.location(location)] = self.values.encode(set)?;
-        Ok(Outcome::answer(set))
+        Ok((set, false))
     }
 
     /// H3: where A is not set, nothing is cached of the entry that memory holds.

@@ -47,6 +47,24 @@ impl Rmw {
             Rmw::SwapIf(_) => old,
         }
     }
+
+    /// Applies it to some bytes of a word; returns what those held, at the low end, and the new word.
+    pub(crate) fn apply_to_bytes(self, word: u64, bytes: u8, operand: u64) -> (u64, u64) {
+        let (shift, mask) = (8 * bytes.trailing_zeros(), mask_of(bytes));
+        let old = (word & mask) >> shift;
+        let new = (self.apply(old, operand) << shift) & mask | word & !mask;
+        (old, new)
+    }
+}
+
+/// Returns the bits that a mask of bytes names; 0 names all.
+pub(crate) fn mask_of(bytes: u8) -> u64 {
+    match bytes {
+        0 => u64::MAX,
+        _ => (0..8)
+            .filter(|byte| bytes >> byte & 1 != 0)
+            .fold(0, |mask, byte| mask | 0xff << (8 * byte)),
+    }
 }
 
 /// The mode in which code accesses memory.
@@ -112,8 +130,9 @@ pub struct Broadcast {
     pub final_only: bool,
 }
 
-/// What a virtual access answers where it faults: no page's word has this bit.
-pub const FAULT: u64 = 1 << 63;
+/// What a virtual access answers where it faults: an access that reads this word itself ends the program
+/// as a [`Limit`](crate::Limit).
+pub const FAULT: u64 = 0xfa17_0000_fa17_fa17;
 
 /// One call of the seam ([`lazytlb::Hw`]), of the trait beside it ([`lazytlb::Memory`]), or of what only
 /// some programs use: the instructions that the seam leaves out.
@@ -175,7 +194,13 @@ pub enum Call {
         privilege: Privilege,
         non_temporal: bool,
     },
-    SwapVirtual(VirtAddr, Privilege, u64),
+    RmwVirtual {
+        addr: VirtAddr,
+        bytes: u8,
+        rmw: Rmw,
+        operand: u64,
+        privilege: Privilege,
+    },
     Fetch(VirtAddr, Privilege),
     TouchNonTemporal(VirtAddr),
     ReadDevice(PhysAddr),
@@ -192,7 +217,7 @@ impl Call {
                 | Call::TouchNonTemporal(_)
                 | Call::LoadVirtual(..)
                 | Call::StoreVirtual { .. }
-                | Call::SwapVirtual(..)
+                | Call::RmwVirtual { .. }
                 | Call::Fetch(..)
                 | Call::ReadEntry(..)
                 | Call::RmwEntry(..)

@@ -73,13 +73,16 @@ impl Machine {
 
     /// Says whether a write-combining store of this CPU to a location has not arrived.
     pub(crate) fn own_combining_waits(&self, state: &State, cpu: usize, location: u8) -> bool {
-        let combining = self.layout.combining(state, cpu);
-        combining
-            .into_iter()
-            .any(|store| store.location == location)
+        self.layout.combining_len(state, cpu) > 0
+            && self
+                .layout
+                .combining(state, cpu)
+                .into_iter()
+                .any(|store| store.location == location)
     }
 
-    /// Lets one of a CPU's write-combining stores leave; says whether there was one.
+    /// Lets one of a CPU's write-combining stores leave, the one that `choice` numbers among those that may;
+    /// says whether there are more, or `None` if there is no such one.
     ///
     /// # Errors
     /// [`Stop::Violation`] if a property is violated by this step.
@@ -87,12 +90,13 @@ impl Machine {
         &self,
         state: &mut State,
         cpu: usize,
-        slot: usize,
-    ) -> Result<bool, Stop> {
+        choice: usize,
+    ) -> Result<Option<bool>, Stop> {
         let mut stores = self.layout.combining(state, cpu);
-        if slot >= stores.len() || slot > 0 && broken(Mutant::WriteCombiningInOrder) {
-            return Ok(false);
-        }
+        let leaving = slots_that_may_leave(&stores);
+        let Some(&slot) = leaving.get(choice) else {
+            return Ok(None);
+        };
         let store = stores.remove(slot);
         self.layout.put_combining(state, cpu, stores);
         if store.location != USER_MEMORY {
@@ -103,7 +107,7 @@ impl Machine {
             };
             self.write(state, cpu, arrived)?;
         }
-        Ok(true)
+        Ok(Some(choice + 1 < leaving.len()))
     }
 
     /// Lets an event empty the write-combining buffers, as far as its reading says; `false` while it has
@@ -208,4 +212,19 @@ impl Machine {
         }
         Ok(())
     }
+}
+
+/// Lists the stores that may leave next: of those to one place, the oldest, which stands first. A place
+/// without data has none to keep in order.
+fn slots_that_may_leave(stores: &[Combining]) -> Vec<usize> {
+    let is_oldest = |slot: usize| {
+        let location = stores[slot].location;
+        let mut older = stores[..slot].iter();
+        location == USER_MEMORY || older.all(|store| store.location != location)
+    };
+    let most = match broken(Mutant::WriteCombiningInOrder) {
+        true => stores.len().min(1),
+        false => stores.len(),
+    };
+    (0..most).filter(|&slot| is_oldest(slot)).collect()
 }

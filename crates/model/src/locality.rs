@@ -12,6 +12,7 @@
 //!   in it, it stays so, and whoever waits does not write it. A pending interrupt is as deliverable after.
 //! * Restoring interrupts: it only adds behaviour, all of which the state after it has.
 //! * Nothing at all in a program with NMIs, which come between any two calls.
+//! * Neither load nor wait while a write-combining store of this CPU to the word has not arrived: it blocks.
 //! * Disabling interrupts that are off already, and a fence with nothing to drain: they do nothing.
 
 use lazytlb::{Interrupts, Until};
@@ -35,6 +36,11 @@ impl Machine {
             Call::Fence => {
                 self.layout.buffered_len(state, cpu) == 0
                     && self.layout.combining_len(state, cpu) == 0
+            }
+            Call::Load(cell) | Call::PauseUntil(cell, Until::Zero)
+                if self.own_combining_waits(state, cpu, cell.0) =>
+            {
+                false
             }
             Call::Load(cell) => {
                 interrupts == Interrupts::Disabled

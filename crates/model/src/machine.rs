@@ -4,7 +4,7 @@ use lazytlb::{Entry, FrameKind, PhysAddr};
 
 use crate::access::Does;
 use crate::broadcast::{MOST_REQUESTS, Request};
-use crate::call::{AtomicCell, Call, Cr4, LocalCell, Rmw};
+use crate::call::{AtomicCell, Call, Cr4, LocalCell, Rmw, mask_of};
 use crate::cpu_model::{CpuModel, IpiOrder};
 use crate::entry::bits;
 use crate::features::{Features, MOST_LEVELS};
@@ -355,12 +355,12 @@ impl Machine {
             Call::Invlpgb(what) => self.invlpgb(state, cpu, what),
             Call::ReadEntry(table, index) => {
                 let location = self.entry_location(table, index)?;
-                let settled = self.read_settled(state, cpu, location, choice)?;
+                let (answer, more) = self.read_settled(state, cpu, location, choice)?;
                 if self.features.accessed_dirty {
                     // H4: what the answer ruled out may be cached again at once.
                     self.close_readers_of(state, self.frame(table)?)?;
                 }
-                Ok(settled)
+                Ok(Outcome::Done { answer, more })
             }
             Call::WriteEntry(table, index, entry) => {
                 let location = self.entry_location(table, index)?;
@@ -396,8 +396,19 @@ impl Machine {
                 };
                 self.access(state, cpu, addr, privilege, does, choice)
             }
-            Call::SwapVirtual(addr, privilege, value) => {
-                self.access(state, cpu, addr, privilege, Does::Swap(value), choice)
+            Call::RmwVirtual {
+                addr,
+                bytes,
+                rmw,
+                operand,
+                privilege,
+            } => {
+                let does = Does::Rmw {
+                    bytes,
+                    rmw,
+                    operand,
+                };
+                self.access(state, cpu, addr, privilege, does, choice)
             }
             Call::ReadDevice(device) => {
                 let device = self.frame(device)?;
@@ -457,19 +468,13 @@ impl Machine {
                 operand,
             } => {
                 self.writers.wrote(cell, self.who(state, cpu), Write::Any);
-                let whole = self.load(state, cpu, cell);
-                let (shift, mask) = (8 * bytes.trailing_zeros(), mask_of(bytes));
-                let old = (whole & mask) >> shift;
-                let new = (rmw.apply(old, operand) << shift) & mask | whole & !mask;
+                let (old, new) = rmw.apply_to_bytes(self.load(state, cpu, cell), bytes, operand);
                 state[self.layout.location(cell.0)] = self.values.encode(new)?;
                 Ok(Outcome::answer(old))
             }
             Call::RmwEntry(table, index, rmw, operand) => {
                 let location = self.entry_location(table, index)?;
-                let (old, more) = match self.read_settled(state, cpu, location, choice)? {
-                    Outcome::Done { answer, more } => (answer, more),
-                    Outcome::Blocked => return Ok(Outcome::Blocked),
-                };
+                let (old, more) = self.read_settled(state, cpu, location, choice)?;
                 let value = self.values.encode(rmw.apply(old, operand))?;
                 self.write(
                     state,
@@ -937,16 +942,6 @@ fn cell_of(call: &Call) -> Option<AtomicCell> {
         | Call::RmwBytes { cell, .. }
         | Call::PauseUntil(cell, _) => Some(cell),
         _ => None,
-    }
-}
-
-/// Returns the bits that a mask of bytes names.
-fn mask_of(bytes: u8) -> u64 {
-    match bytes {
-        0 => u64::MAX,
-        _ => (0..8)
-            .filter(|byte| bytes >> byte & 1 != 0)
-            .fold(0, |mask, byte| mask | 0xff << (8 * byte)),
     }
 }
 

@@ -27,7 +27,7 @@ use lazytlb_model::{Broadcast, Call, FAULT, Property};
 
 use crate::script::{Routine, Script, answer_cell, has_answer};
 use access::{Access, Does};
-use state::{Buffered, Cached, PLACES, State, WordStore, mask_of};
+use state::{Buffered, Cached, PLACES, State, WordStore};
 use useful::Useful;
 
 /// The naive machine, running one script.
@@ -165,7 +165,7 @@ impl<'a> Naive<'a> {
             Some((
                 Call::LoadVirtual(..)
                     | Call::StoreVirtual { .. }
-                    | Call::SwapVirtual(..)
+                    | Call::RmwVirtual { .. }
                     | Call::Fetch(..),
                 ..
             ))
@@ -242,7 +242,20 @@ impl<'a> Naive<'a> {
         let access = match call {
             Call::LoadVirtual(addr, privilege) => Some((addr, privilege, Does::Load)),
             Call::Fetch(addr, privilege) => Some((addr, privilege, Does::Fetch)),
-            Call::SwapVirtual(addr, privilege, value) => Some((addr, privilege, Does::Swap(value))),
+            Call::RmwVirtual {
+                addr,
+                bytes,
+                rmw,
+                operand,
+                privilege,
+            } => {
+                let does = Does::Rmw {
+                    bytes,
+                    rmw,
+                    operand,
+                };
+                Some((addr, privilege, does))
+            }
             Call::StoreVirtual {
                 addr,
                 bytes,
@@ -327,12 +340,7 @@ impl<'a> Naive<'a> {
                 rmw,
                 operand,
             } => {
-                let word = &mut next.words[usize::from(cell.0)];
-                let (lowest, mask) = (8 * bytes.trailing_zeros(), mask_of(bytes));
-                let old = (*word & mask) >> lowest;
-                let new = rmw.apply(old, operand) << lowest & mask;
-                *word = *word & !mask | new;
-                return Ok(Some(old));
+                return Ok(Some(next.modify(cell.0, bytes, rmw, operand)));
             }
             Call::ReadEntry(table, index) => {
                 return Ok(Some(next.load_entry(cpu, self.place(table.0, index))));

@@ -406,7 +406,21 @@ impl Generator {
                     non_temporal: self.is(Family::WriteCombining) && self.random.percent(30),
                 }
             }
-            _ => Call::SwapVirtual(addr, privilege, 6 + self.random.below(2)),
+            _ => {
+                let operand = 6 + self.random.below(2);
+                let (bytes, rmw) = match self.random.below(4) {
+                    0 => (0b1, Rmw::Add),
+                    1 => (0xff, Rmw::SwapIf(4 + self.random.below(2))),
+                    _ => (0xff, Rmw::Swap),
+                };
+                Call::RmwVirtual {
+                    addr,
+                    bytes,
+                    rmw,
+                    operand,
+                    privilege,
+                }
+            }
         }
     }
 

@@ -116,12 +116,20 @@ impl Script {
         for &property in ignored {
             program.ignore(property);
         }
+        // Where no interrupt comes, they may as well be off: then more calls are merged.
+        let is_undisturbed = self.handler.is_empty() && self.nmi.is_empty();
         for cpu in 0..2 {
             for answer in 0..ANSWERS {
                 program.local(cpu, format!("answer {answer}"), 0);
             }
             let calls = self.cpus[usize::from(cpu)].clone();
-            program.operation(cpu, "script", move |hw| run(hw, &calls, Routine::Operation));
+            program.operation(cpu, "script", move |hw| {
+                let former = is_undisturbed.then(|| hw.disable_interrupts());
+                run(hw, &calls, Routine::Operation);
+                if let Some(former) = former {
+                    hw.restore_interrupts(former);
+                }
+            });
         }
         if !self.handler.is_empty() {
             let calls = self.handler.clone();
@@ -183,7 +191,7 @@ pub(crate) fn has_answer(call: &Call) -> bool {
             | Call::RmwEntry(..)
             | Call::LoadVirtual(..)
             | Call::StoreVirtual { .. }
-            | Call::SwapVirtual(..)
+            | Call::RmwVirtual { .. }
             | Call::Fetch(..)
     )
 }
@@ -233,8 +241,14 @@ fn perform(hw: &ModelHw, call: &Call) -> u64 {
             let done = hw.store_virtual(addr, bytes, value, privilege, non_temporal);
             return done.map_or(FAULT, |()| 0);
         }
-        Call::SwapVirtual(addr, privilege, value) => {
-            let old = hw.swap_virtual(addr, value, privilege);
+        Call::RmwVirtual {
+            addr,
+            bytes,
+            rmw,
+            operand,
+            privilege,
+        } => {
+            let old = hw.rmw_virtual(addr, bytes, rmw, operand, privilege);
             return old.unwrap_or(FAULT);
         }
         Call::Fetch(addr, privilege) => {
@@ -338,8 +352,15 @@ fn told(call: &Call) -> String {
             let by = by(privilege);
             format!("{by} {non_temporal}store of {value:#x} (bytes {bytes:#b}) to {addr:#x}")
         }
-        Call::SwapVirtual(VirtAddr(addr), privilege, value) => {
-            format!("{} swap of {value} with {addr:#x}", by(privilege))
+        Call::RmwVirtual {
+            addr: VirtAddr(addr),
+            bytes,
+            rmw,
+            operand,
+            privilege,
+        } => {
+            let by = by(privilege);
+            format!("{by} locked {rmw:?} {operand} of bytes {bytes:#b} at {addr:#x}")
         }
         Call::Fetch(VirtAddr(addr), privilege) => {
             format!("{} fetch from {addr:#x}", by(privilege))

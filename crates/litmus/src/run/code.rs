@@ -21,11 +21,12 @@ pub(crate) enum Where {
     ByRegister(Register, i64),
 }
 
-/// What is read without memory.
+/// What an instruction reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Source {
     Register(Register),
     Number(u64),
+    Memory(Where),
 }
 
 /// An instruction, ready to run.
@@ -100,6 +101,7 @@ pub(crate) enum Op {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Line {
     pub(crate) op: Op,
+    pub(crate) position: Position,
     /// The labels before it.
     pub(crate) labels: Vec<String>,
     /// The variable that it accesses by name.
@@ -125,6 +127,7 @@ pub(crate) fn resolve(
         };
         lines.push(Line {
             op: resolver.op(value)?,
+            position: *position,
             labels: std::mem::take(&mut labels),
             variable: accessed(value),
         });
@@ -174,12 +177,7 @@ impl Resolver<'_> {
         match operand {
             Operand::Register(register) => Ok(Source::Register(*register)),
             Operand::Immediate(value) => Ok(Source::Number(self.world.number(value, self.at)?)),
-            Operand::Memory(_) => Err(refuse(
-                self.at,
-                "memory as both operands",
-                "a register or an immediate",
-                "load into a register first",
-            )),
+            Operand::Memory(memory) => Ok(Source::Memory(self.memory(memory)?)),
         }
     }
 
@@ -327,16 +325,6 @@ impl Resolver<'_> {
         source: Option<&Operand>,
         to: &Operand,
     ) -> Result<Op, SyntaxError> {
-        if let (Some(Operand::Memory(from)), Operand::Register(to)) = (source, to) {
-            let advice = "load it with `mov` first";
-            let _ = (from, to);
-            return Err(refuse(
-                self.at,
-                "memory as the source",
-                "a register",
-                advice,
-            ));
-        }
         let source = match source {
             Some(source) => self.source(source)?,
             None => Source::Number(1),

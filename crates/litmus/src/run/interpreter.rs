@@ -1,6 +1,6 @@
 //! Runs a thread's instructions on the checker's machine: an operation like any other.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lazytlb::{CpuId, CpuSet, Hw, Interrupts, Memory as _, Until, VirtAddr};
 use lazytlb_check::ModelHw;
@@ -8,6 +8,7 @@ use lazytlb_model::{AtomicCell, Cr4, Invpcid, LocalCell, Privilege, Rmw};
 
 use super::code::{Line, Op, Source, Where, accumulator};
 use super::world::{Slot, Target, World};
+use crate::error::{Position, SyntaxError};
 use crate::instruction::AluOp;
 use crate::register::{GeneralRegister, Register, Width};
 
@@ -18,6 +19,8 @@ pub(crate) struct Common {
     /// Whether every access to a word is of this width, at its start: then a store writes all of it.
     pub(crate) only_width: Option<Width>,
     pub(crate) cr4: Cr4,
+    /// What some execution does that no machine could: then the test has no answer.
+    pub(crate) nonsense: OnceLock<SyntaxError>,
 }
 
 /// A thread, ready to run.
@@ -35,7 +38,7 @@ pub(crate) struct Code {
     pub(crate) is_undisturbed: bool,
 }
 
-/// Lines whose faults are told apart: a bit each, in a value that no fault's answer resembles.
+/// Lines whose faults are told apart: a bit each in one word.
 pub(crate) const MOST_LINES: usize = 60;
 
 impl Code {
@@ -47,6 +50,7 @@ impl Code {
             registers: [0; 16],
             cr4: self.common.cr4,
             privilege: self.privilege,
+            at: Position::START,
         };
         for (register, value) in self.first_registers.iter() {
             cpu.set(*register, register.width, *value);
@@ -57,6 +61,7 @@ impl Code {
         }
         let mut faults = 0;
         for (number, line) in self.lines.iter().enumerate() {
+            cpu.at = line.position;
             if cpu.execute(&line.op).is_none() {
                 faults |= 1 << number;
             }
@@ -80,6 +85,8 @@ struct Cpu<'a> {
     registers: [u64; 16],
     cr4: Cr4,
     privilege: Privilege,
+    /// Where the instruction stands.
+    at: Position,
 }
 
 /// A fault skips the instruction.
@@ -99,32 +106,50 @@ impl Cpu<'_> {
         };
     }
 
-    fn source(&self, source: Source, width: Width) -> u64 {
-        match source {
+    fn source(&self, source: Source, width: Width) -> Done<u64> {
+        Some(match source {
             Source::Register(register) => self.get(register, width),
             Source::Number(number) => number & mask(width),
-        }
+            Source::Memory(place) => {
+                let (target, offset) = self.target(place, width);
+                self.load(target)? >> (8 * offset) & mask(width)
+            }
+        })
+    }
+
+    /// Gives up an execution that no machine could take, and with it the test.
+    fn refuse(&self, found: String, expected: &str, advice: &str) -> ! {
+        let error = SyntaxError::new(self.at, found, expected, advice);
+        let told = error.to_string();
+        let _ = self.common.nonsense.set(error);
+        panic!("{told}")
     }
 
     /// Returns what a memory operand names, and how far into its word the access begins.
-    fn target(&self, place: Where) -> (Target, u32) {
-        match place {
-            Where::At(target) => (target, 0),
-            Where::ByRegister(register, offset) => {
-                let address = self.get(register, Width::Quad).wrapping_add_signed(offset);
-                let target = self.common.world.at_address(address);
-                let target = target.unwrap_or_else(|| {
-                    panic!("the address {address:#x} in a register is nobody's")
-                });
-                (target, (address % 8) as u32)
-            }
+    fn target(&self, place: Where, width: Width) -> (Target, u32) {
+        let (register, offset) = match place {
+            Where::At(target) => return (target, 0),
+            Where::ByRegister(register, offset) => (register, offset),
+        };
+        let address = self.get(register, Width::Quad).wrapping_add_signed(offset);
+        let Some(target) = self.common.world.at_address(address) else {
+            let advice = "give the register an address in the init section: `0:rbx=x;`";
+            let found = format!("the address {address:#x} in a register");
+            self.refuse(found, "the address of a variable or an entry", advice)
+        };
+        let offset = (address % 8) as u32;
+        if offset + width.bytes() > 8 {
+            let found = format!("{} bytes at the address {address:#x}", width.bytes());
+            let advice = "the model has no access that crosses into the next word";
+            self.refuse(found, "an access inside one word of 8 bytes", advice)
         }
+        (target, offset)
     }
 
     fn execute(&mut self, op: &Op) -> Done<()> {
         match *op {
             Op::Load { to, from, width } => {
-                let (target, offset) = self.target(from);
+                let (target, offset) = self.target(from, width);
                 let word = self.load(target)?;
                 self.set(to, width, word >> (8 * offset));
             }
@@ -134,12 +159,12 @@ impl Cpu<'_> {
                 width,
                 non_temporal,
             } => {
-                let value = self.source(from, width);
-                let (target, offset) = self.target(to);
+                let value = self.source(from, width)?;
+                let (target, offset) = self.target(to, width);
                 self.store(target, offset, width, value, non_temporal)?;
             }
             Op::Set { to, from, width } => {
-                let value = self.source(from, width);
+                let value = self.source(from, width)?;
                 self.set(to, width, value);
             }
             Op::Exchange {
@@ -148,7 +173,7 @@ impl Cpu<'_> {
                 width,
             } => {
                 let new = self.get(register, width);
-                let (target, offset) = self.target(memory);
+                let (target, offset) = self.target(memory, width);
                 let old = self.locked(target, offset, width, Rmw::Swap, new)?;
                 self.set(register, width, old);
             }
@@ -171,13 +196,13 @@ impl Cpu<'_> {
                 source,
                 width,
             } => {
-                let (old, operand) = (self.get(to, width), self.source(source, width));
+                let (old, operand) = (self.get(to, width), self.source(source, width)?);
                 let new = self.computed(op, width, old, operand);
                 self.set(to, width, new);
                 self.leave_old(op, width, source, old);
             }
             Op::Wait { cell, value } => self.hw.pause_until(&cell, Until::Equals(value)),
-            Op::Fetch(place) => match self.target(place).0 {
+            Op::Fetch(place) => match self.target(place, Width::Byte).0 {
                 Target::Virtual(addr) => self.hw.fetch(addr, self.privilege)?,
                 Target::Cell(_) | Target::Entry(_) => {}
             },
@@ -221,7 +246,7 @@ impl Cpu<'_> {
     }
 
     fn address(&self, place: Where) -> VirtAddr {
-        match self.target(place).0 {
+        match self.target(place, Width::Byte).0 {
             Target::Virtual(addr) => addr,
             Target::Cell(_) | Target::Entry(_) => VirtAddr(0),
         }
@@ -257,10 +282,19 @@ impl Cpu<'_> {
                 hw.store_virtual(addr, bytes, placed, privilege, non_temporal)?;
             }
             Target::Entry((table, index)) => {
+                self.refuse_part_of_entry(width);
                 self.hw.write_entry(table, index, lazytlb::Entry(placed));
             }
         }
         Some(())
+    }
+
+    fn refuse_part_of_entry(&self, width: Width) {
+        if width != Width::Quad {
+            let found = format!("a write of {} bytes to a page-table entry", width.bytes());
+            let advice = "write the whole entry, with the suffix q";
+            self.refuse(found, "8 bytes", advice)
+        }
     }
 
     fn bytes(&self, width: Width, offset: u32) -> u8 {
@@ -280,13 +314,13 @@ impl Cpu<'_> {
         let bytes = self.bytes(width, offset);
         match target {
             Target::Cell(cell) => Some(self.locked_cell(cell, bytes, rmw, operand)),
-            Target::Entry((table, index)) => Some(self.locked_entry((table, index), rmw, operand)),
+            Target::Entry(slot) => {
+                self.refuse_part_of_entry(width);
+                Some(self.locked_entry(slot, rmw, operand))
+            }
             Target::Virtual(addr) => {
-                assert!(
-                    rmw == Rmw::Swap,
-                    "on a translated variable, xchg is the only locked instruction"
-                );
-                self.hw.swap_virtual(addr, operand, self.privilege)
+                let (hw, privilege) = (self.hw, self.privilege);
+                hw.rmw_virtual(addr, bytes, rmw, operand, privilege)
             }
         }
     }
@@ -308,8 +342,8 @@ impl Cpu<'_> {
         source: Source,
         width: Width,
     ) -> Done<()> {
-        let (target, offset) = self.target(memory);
-        let operand = self.source(source, width);
+        let (target, offset) = self.target(memory, width);
+        let operand = self.source(source, width)?;
         if locked {
             let rmw = match op {
                 AluOp::Add | AluOp::Inc | AluOp::Xadd | AluOp::Sub | AluOp::Dec => Rmw::Add,

@@ -17,7 +17,7 @@ mod interpreter;
 mod world;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lazytlb_check::{CheckError, Checker, Program};
 use lazytlb_model::cpu_model::IpiOrder;
@@ -35,7 +35,7 @@ use crate::register::{Register, Width};
 use crate::test::{Handler, LitmusTest, Thread};
 use crate::value::Value;
 use answer::{Answer, Observer};
-use code::{Line, Op, Where};
+use code::{Line, Op, Source, Where};
 use interpreter::{Code, Common, MOST_LINES};
 use world::{Slot, Target, World, refuse};
 
@@ -64,15 +64,20 @@ impl Default for Options {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum RunError {
     /// The test is not one that can be run: a name that nothing has, a value out of place.
-    #[error("{0}")]
+    #[error(transparent)]
     Meaning(#[from] SyntaxError),
     /// The test does not fit into the model.
-    #[error("{0}")]
+    #[error(transparent)]
     Check(#[from] CheckError),
+    /// An execution does what the model has no rule for.
+    #[error("the test has no answer: in some execution {0}")]
+    Outside(String),
 }
 
 /// Stores that a store buffer of the model holds at most.
 const MOST_BUFFERED: usize = 8;
+/// Stores that write-combining buffers hold at most in a test.
+const MOST_COMBINING: usize = 4;
 
 /// Explores all executions of a test.
 ///
@@ -132,6 +137,7 @@ pub fn run(test: &LitmusTest, options: &Options) -> Result<Answer, RunError> {
         world,
         only_width,
         cr4,
+        nonsense: OnceLock::new(),
     });
     let uses_interrupts = codes.iter().any(|(_, handler, lines)| {
         let sends = |line: &Line| matches!(line.op, Op::Ipi(_) | Op::Nmi(_) | Op::Halt);
@@ -202,7 +208,14 @@ pub fn run(test: &LitmusTest, options: &Options) -> Result<Answer, RunError> {
         .cpu_model(cpu_model)
         .memory(memory)
         .max_states(options.max_states);
-    let outcomes = checker.outcomes(&program)?;
+    let outcomes = checker.outcomes(&program);
+    if let Some(nonsense) = common.nonsense.get() {
+        return Err(nonsense.clone().into());
+    }
+    let outcomes = outcomes?;
+    if let Some(what) = outcomes.violations.get(&Property::Panic) {
+        return Err(RunError::Outside(what.clone()));
+    }
     Ok(observer.answer(test, &common.world, &private, outcomes, is_cut))
 }
 
@@ -344,32 +357,43 @@ fn prepare(
             )
         };
         if has(non_temporal) || mentions_write_combining(test) {
-            let stores = lines().filter(|line| is_store(&line.op)).count();
-            features.write_combining = stores.clamp(1, 4) as u8;
+            features.write_combining = wanted.min(MOST_COMBINING) as u8;
         }
     }
     features.nmis = has(|op| matches!(op, Op::Nmi(_)))
         || codes
             .iter()
             .any(|(_, handler, _)| *handler == Some(Handler::Nmi));
-    (wanted.min(MOST_BUFFERED) as u8, wanted > MOST_BUFFERED)
+    let is_cut = wanted > MOST_BUFFERED
+        || features.write_combining > 0 && wanted > usize::from(features.write_combining);
+    (wanted.min(MOST_BUFFERED) as u8, is_cut)
 }
 
 fn is_store(op: &Op) -> bool {
     matches!(op, Op::Store { .. } | Op::Modify { .. } | Op::StoreFence)
 }
 
+/// Returns the place that an instruction reads or writes, and how wide.
+fn place_of(op: &Op) -> Option<(Where, Width)> {
+    match *op {
+        Op::Load { from, width, .. } => Some((from, width)),
+        Op::Store { to, width, .. } => Some((to, width)),
+        Op::Exchange { memory, width, .. } | Op::Modify { memory, width, .. } => {
+            Some((memory, width))
+        }
+        Op::Compute {
+            source: Source::Memory(place),
+            width,
+            ..
+        } => Some((place, width)),
+        _ => None,
+    }
+}
+
 /// Returns the page-table entry that an instruction names.
 fn entry_of(op: &Op) -> Option<Slot> {
-    let place = match op {
-        Op::Load { from: place, .. }
-        | Op::Store { to: place, .. }
-        | Op::Exchange { memory: place, .. }
-        | Op::Modify { memory: place, .. } => *place,
-        _ => return None,
-    };
-    match place {
-        Where::At(Target::Entry(slot)) => Some(slot),
+    match place_of(op)? {
+        (Where::At(Target::Entry(slot)), _) => Some(slot),
         _ => None,
     }
 }
@@ -401,13 +425,8 @@ fn mentions_write_combining(test: &LitmusTest) -> bool {
 fn only_width(codes: &Codes, test: &LitmusTest) -> Option<Width> {
     let mut widths = BTreeSet::new();
     for line in codes.iter().flat_map(|(_, _, lines)| lines) {
-        let (width, place) = match &line.op {
-            Op::Load { width, from, .. } => (*width, *from),
-            Op::Store { width, to, .. } => (*width, *to),
-            Op::Exchange { width, memory, .. } | Op::Modify { width, memory, .. } => {
-                (*width, *memory)
-            }
-            _ => continue,
+        let Some((place, width)) = place_of(&line.op) else {
+            continue;
         };
         if let Where::ByRegister(_, offset) = place
             && offset != 0

@@ -327,7 +327,8 @@ impl World {
                 .map(|&slot| Target::Entry(slot));
         }
         if self.is_translated {
-            return Some(Target::Virtual(VirtAddr(address)));
+            // A page has one word, at its start.
+            return (address & 0xff8 == 0).then_some(Target::Virtual(VirtAddr(address)));
         }
         let mut variables = self.variables.values();
         let variable = variables.find(|variable| variable.address == address & !7)?;

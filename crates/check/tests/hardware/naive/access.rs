@@ -1,6 +1,6 @@
 //! Accesses by virtual address: through an entry that is in the TLB, or a walk.
 
-use lazytlb_model::{Cr4, FAULT, MemoryModel, MemoryType, Privilege, Property};
+use lazytlb_model::{Cr4, FAULT, MemoryModel, MemoryType, Privilege, Property, Rmw};
 
 use super::state::{Buffered, Cached, Combining, State, WordStore, push};
 use super::{Caching, Naive, Next};
@@ -24,13 +24,17 @@ pub(super) enum Does {
         value: u64,
         non_temporal: bool,
     },
-    /// A locked exchange of the whole word.
-    Swap(u64),
+    /// A locked read-modify-write.
+    Rmw {
+        bytes: u8,
+        rmw: Rmw,
+        operand: u64,
+    },
 }
 
 impl Does {
     fn writes(self) -> bool {
-        matches!(self, Does::Store { .. } | Does::Swap(_))
+        matches!(self, Does::Store { .. } | Does::Rmw { .. })
     }
 }
 
@@ -130,12 +134,15 @@ impl Naive<'_> {
                 let value = next.load(cpu, word);
                 out.push(Ok(self.done(next, cpu, value)));
             }
-            Does::Swap(value) => {
+            Does::Rmw {
+                bytes,
+                rmw,
+                operand,
+            } => {
                 if self.empties(&mut next, cpu, readings.locked)
                     && !next.cpus[cpu].combines_word(word)
                 {
-                    let old = next.words[usize::from(word)];
-                    next.words[usize::from(word)] = value;
+                    let old = next.modify(word, bytes, rmw, operand);
                     out.push(Ok(self.done(next, cpu, old)));
                 }
             }

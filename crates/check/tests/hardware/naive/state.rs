@@ -1,6 +1,6 @@
 //! A state of the naive machine: explicit entries, buffers and bits.
 
-use lazytlb_model::{Cr4, MemoryType};
+use lazytlb_model::{Cr4, MemoryType, Rmw};
 
 use crate::script::{ANSWERS, FIRST_WORDS, WORDS};
 
@@ -119,6 +119,16 @@ impl State {
         *word = store.over(*word);
     }
 
+    /// Changes bytes of a word in memory; returns what they held, at the low end.
+    pub(super) fn modify(&mut self, word: u8, bytes: u8, rmw: Rmw, operand: u64) -> u64 {
+        let word = &mut self.words[usize::from(word)];
+        let (lowest, mask) = (8 * bytes.trailing_zeros(), mask_of(bytes));
+        let old = (*word & mask) >> lowest;
+        let new = rmw.apply(old, operand) << lowest & mask;
+        *word = *word & !mask | new;
+        old
+    }
+
     /// Reads a word as a CPU sees it: memory, with its own buffered stores done.
     pub(super) fn load(&self, cpu: usize, word: u8) -> u64 {
         let in_memory = self.words[usize::from(word)];
@@ -216,7 +226,7 @@ pub(super) fn shift(level: u8) -> u32 {
 }
 
 /// Returns the bits that a mask of bytes names.
-pub(super) fn mask_of(bytes: u8) -> u64 {
+fn mask_of(bytes: u8) -> u64 {
     match bytes {
         0 => u64::MAX,
         _ => (0..8)

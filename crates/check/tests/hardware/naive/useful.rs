@@ -73,7 +73,10 @@ fn accessed(call: &Call) -> Option<u64> {
     match *call {
         Call::LoadVirtual(VirtAddr(addr), _)
         | Call::Fetch(VirtAddr(addr), _)
-        | Call::SwapVirtual(VirtAddr(addr), ..)
+        | Call::RmwVirtual {
+            addr: VirtAddr(addr),
+            ..
+        }
         | Call::StoreVirtual {
             addr: VirtAddr(addr),
             ..
