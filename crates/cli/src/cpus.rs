@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use lazytlb_model::cpu_model::{
-    InvlpgGlobals, InvlpgReach, IpiOrder, SizeConflict, WalkOutsideDram,
+    InvlpgGlobals, InvlpgReach, IpiOrder, LargePages, SizeConflict, WalkOutsideDram,
 };
 use lazytlb_model::{CpuModel, UpperLevels};
 use serde::Serialize;
@@ -30,7 +30,7 @@ fn yes_or_no(has: bool) -> String {
     if has { "yes" } else { "no" }.to_owned()
 }
 
-const LINES: [Line; 13] = [
+const LINES: [Line; 14] = [
     ("PCIDs", "H1", |model| yes_or_no(model.pcids)),
     ("INVPCID", "H14", |model| yes_or_no(model.invpcid)),
     ("five levels of page tables", "H9", |model| {
@@ -58,6 +58,14 @@ const LINES: [Line; 13] = [
         |model| match model.invlpg_globals {
             InvlpgGlobals::Dropped => "dropped".to_owned(),
             InvlpgGlobals::MayStay => "may stay with PCIDs on".to_owned(),
+        },
+    ),
+    (
+        "INVPCID, faults in a large page",
+        "H6, H14, H17",
+        |model| match model.large_pages {
+            LargePages::Whole => "drop all of it".to_owned(),
+            LargePages::InPieces => "may drop a 4 KiB piece".to_owned(),
         },
     ),
     ("an IPI waits for earlier stores", "H36", |model| {

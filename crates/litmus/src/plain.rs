@@ -55,7 +55,7 @@ pub(crate) fn without_operands(mnemonic: &str) -> Option<Option<Instruction>> {
         "mfence" => Some(Some(Instruction::Mfence)),
         "sfence" => Some(Some(Instruction::Sfence)),
         "lfence" => Some(Some(Instruction::Lfence)),
-        "nop" | "pause" => Some(None),
+        "nop" | "pause" | "endbr32" | "endbr64" => Some(None),
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ use crate::features::MOST_LEVELS;
 use crate::machine::{Machine, Stop};
 use crate::mutant::{Mutant, broken};
 use crate::state::{Buffered, CacheSet, FrameUse, State, members};
-use crate::translation::{Translation, index_shift};
+use crate::translation::{MOST_PIECES_GONE, Translation, index_shift};
 use crate::violation::{Property, Violation};
 
 /// A table that a walk reads: where it is, what it translates, and how the walk got there.
@@ -267,6 +267,7 @@ impl Machine {
             level,
             read_in: table.level,
             start: VirtAddr(table.start.0 | u64::from(index) << index_shift(table.level)),
+            without: [None; MOST_PIECES_GONE],
             frame: self.frame(entry.frame())?,
             writable: (table.writable || above) && entry.is_writable(),
             user: (table.user || above) && has(entry, bits::USER),

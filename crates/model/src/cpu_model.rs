@@ -23,6 +23,16 @@ pub enum InvlpgReach {
     LeadingToAddress,
 }
 
+/// How a large page's translation is held, as far as software can tell (H6).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum LargePages {
+    /// As one entry: what drops it drops all of it.
+    Whole,
+    /// Maybe as 4 KiB pieces. INVLPG drops all of them; of a page fault, and of INVPCID for an address, the
+    /// manuals say so much of the page number alone. ASSUMED: the other pieces may stay.
+    InPieces,
+}
+
 /// What INVLPG does to global entries while PCIDs are on (H34).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum InvlpgGlobals {
@@ -165,6 +175,8 @@ pub struct CpuModel {
     pub invlpg: InvlpgReach,
     /// What INVLPG does to global entries while PCIDs are on.
     pub invlpg_globals: InvlpgGlobals,
+    /// How large pages are held.
+    pub large_pages: LargePages,
     /// What an IPI says about earlier stores.
     pub ipi: IpiOrder,
     /// What two page sizes for one address lead to.
@@ -195,6 +207,7 @@ impl CpuModel {
         upper_levels: UpperLevels::Cached,
         invlpg: InvlpgReach::LeadingToAddress,
         invlpg_globals: InvlpgGlobals::Dropped,
+        large_pages: LargePages::InPieces,
         ipi: IpiOrder::Unordered,
         size_conflict: SizeConflict::EitherIsUsed,
         walk_outside_dram: WalkOutsideDram::MachineCheck,
@@ -212,6 +225,7 @@ impl CpuModel {
         five_levels: false,
         broadcast: false,
         invlpg: InvlpgReach::AllUpperLevels,
+        large_pages: LargePages::Whole,
         ipi: IpiOrder::AfterStores,
         size_conflict: SizeConflict::MachineCheck,
         quirks: Quirks {
@@ -227,6 +241,7 @@ impl CpuModel {
         about: "AMD family 19h: PCIDs, INVLPGB, EFER.TCE clear",
         five_levels: false,
         invlpg: InvlpgReach::AllUpperLevels,
+        large_pages: LargePages::Whole,
         ipi: IpiOrder::AfterStores,
         walk_outside_dram: WalkOutsideDram::ReturnsGarbage,
         ..Self::WEAKEST

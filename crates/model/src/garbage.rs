@@ -11,7 +11,7 @@ use crate::entry::MemoryType;
 use crate::machine::{GarbageWalks, Machine, Stop};
 use crate::mutant::{Mutant, broken};
 use crate::state::{CacheSet, FrameUse, State, members};
-use crate::translation::{Translation, index_shift};
+use crate::translation::{MOST_PIECES_GONE, Translation, index_shift};
 use crate::violation::{Property, Violation};
 
 impl Machine {
@@ -93,6 +93,7 @@ impl Machine {
             level: 0,
             read_in: table.level,
             start: lazytlb::VirtAddr(start),
+            without: [None; MOST_PIECES_GONE],
             frame: table.frame,
             writable: true,
             user: true,

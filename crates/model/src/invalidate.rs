@@ -6,7 +6,7 @@
 use lazytlb::{Cr3Load, VirtAddr};
 
 use crate::call::{Broadcast, Cr4, Invpcid};
-use crate::cpu_model::{InvlpgGlobals, InvlpgReach, UpperLevels};
+use crate::cpu_model::{InvlpgGlobals, InvlpgReach, LargePages, UpperLevels};
 use crate::machine::{Machine, Stop};
 use crate::mutant::{Mutant, broken};
 use crate::state::{CacheSet, State, members};
@@ -37,6 +37,32 @@ impl Machine {
         self.close(state, cpu)
     }
 
+    /// Removes the entries for an address that `goes` picks. Of a large page that is held in pieces, the
+    /// others stay (H6).
+    fn drop_address(
+        &self,
+        state: &mut State,
+        cpu: usize,
+        addr: VirtAddr,
+        goes: impl Fn(Translation) -> bool,
+    ) -> Result<(), Limit> {
+        let in_pieces = self.cpu_model.large_pages == LargePages::InPieces
+            && !broken(Mutant::LargePagesInOnePiece);
+        for set in [CacheSet::Cached, CacheSet::Tainted] {
+            let mut kept = 0;
+            for number in members(self.layout.set(state, cpu, set)) {
+                let entry = self.translations.get(number);
+                if !goes(entry) {
+                    kept |= 1 << number;
+                } else if in_pieces && entry.level == 0 && entry.read_in > 1 {
+                    kept |= 1 << self.translations.number(entry.without_piece(addr))?;
+                }
+            }
+            self.layout.put_set(state, cpu, set, kept);
+        }
+        Ok(())
+    }
+
     /// INVLPG (H13): the page in the current PCID, global entries for it in any, and
     /// paging-structure-cache entries of the current PCID as far as the model's instruction reaches (H37).
     pub(crate) fn invlpg(&self, state: &mut State, cpu: usize, addr: VirtAddr) -> Result<(), Stop> {
@@ -54,7 +80,7 @@ impl Machine {
                 0 if broken(Mutant::LargePageOnlyByStart) && entry.read_in > 1 => {
                     entry.start.0 >> 12 == addr.0 >> 12
                 }
-                0 => entry.covers(addr) && if entry.global { !globals_stay } else { of_pcid },
+                0 => entry.spans(addr) && if entry.global { !globals_stay } else { of_pcid },
                 _ if broken(Mutant::InvlpgLeavesUpperLevels) => false,
                 _ => of_pcid && (all_upper_levels || entry.covers(addr)),
             }
@@ -78,12 +104,13 @@ impl Machine {
             Invpcid::Address(pcid, addr) => {
                 let pcid = tag(pcid)?;
                 // Unlike INVLPG: of the upper levels, what was used for that address.
-                self.invalidate(state, cpu, |entry| {
+                self.drop_address(state, cpu, addr, |entry| {
                     let covers = entry.covers(addr)
                         || entry.level > 0 && broken(Mutant::InvpcidAddressDropsUpperLevels);
                     let spared = entry.global && !broken(Mutant::InvpcidAddressDropsGlobals);
                     entry.pcid == pcid && !spared && covers
-                })
+                })?;
+                self.invalidate(state, cpu, |_| false)
             }
             Invpcid::Pcid(pcid) => {
                 let pcid = tag(pcid)?;
@@ -152,20 +179,13 @@ impl Machine {
     /// for that address.
     pub(crate) fn fault(&self, state: &mut State, cpu: usize, addr: VirtAddr) -> Result<(), Stop> {
         let pcid = self.pcid(state, cpu);
-        for set in [CacheSet::Cached, CacheSet::Tainted] {
-            let kept = members(self.layout.set(state, cpu, set))
-                .filter(|&number| {
-                    let entry = self.translations.get(number);
-                    let all_upper = entry.level > 0 && broken(Mutant::FaultDropsAllUpperLevels);
-                    // A global entry, too, if it was made under this PCID: nothing excepts it.
-                    let goes = entry.pcid == pcid
-                        && (entry.covers(addr) || all_upper)
-                        && !broken(Mutant::FaultDropsNothing);
-                    !goes
-                })
-                .fold(0, |kept, number| kept | 1 << number);
-            self.layout.put_set(state, cpu, set, kept);
-        }
+        self.drop_address(state, cpu, addr, |entry| {
+            let all_upper = entry.level > 0 && broken(Mutant::FaultDropsAllUpperLevels);
+            // A global entry, too, if it was made under this PCID: nothing excepts it.
+            entry.pcid == pcid
+                && (entry.covers(addr) || all_upper)
+                && !broken(Mutant::FaultDropsNothing)
+        })?;
         self.close(state, cpu)
     }
 
@@ -187,7 +207,7 @@ impl Machine {
                     addr.0 >> 21 == entry.start.0 >> 21
                 }
                 // H30: by the size of the page that is cached.
-                Some(addr) => entry.covers(addr),
+                Some(addr) => entry.spans(addr),
             };
             match entry.level {
                 0 if entry.global => what.globals && covers,

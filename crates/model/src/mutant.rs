@@ -44,6 +44,8 @@ mutants! {
     StoreInvalidates = "h5-store-invalidates",
     /// H6: INVLPG of an address in a large page only drops it if it is the first.
     LargePageOnlyByStart = "h6-large-page-only-by-start",
+    /// H6: a page fault, and INVPCID of an address, drop all of a large page.
+    LargePagesInOnePiece = "h6-large-pages-in-one-piece",
     /// H7: a new page size replaces the old entries.
     NewSizeReplacesOld = "h7-new-size-replaces-old",
     /// H8: G means nothing.

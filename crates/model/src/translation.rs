@@ -25,6 +25,8 @@ pub struct Translation {
     pub read_in: u8,
     /// The first address that the entry translates.
     pub start: VirtAddr,
+    /// The 4 KiB pieces of a large page that are gone, by their numbers in it (H6).
+    pub without: [Option<u32>; MOST_PIECES_GONE],
     /// The frame of the page or of the table.
     pub frame: u8,
     /// Whether every entry on the way allowed writing (H9).
@@ -50,16 +52,48 @@ pub struct Translation {
     pub read: [u8; MOST_LEVELS],
 }
 
+/// Pieces of a large page that an entry can be without; more that go are taken to stay.
+pub const MOST_PIECES_GONE: usize = 2;
+
 impl Translation {
     /// Says whether the entry translates, or leads to the translation of, an address.
     pub fn covers(&self, addr: VirtAddr) -> bool {
-        let shift = index_shift(self.read_in);
-        addr.0 >> shift == self.start.0 >> shift
+        self.spans(addr) && !self.without.contains(&Some(self.piece(addr)))
     }
 
     /// Says whether the entry translates any address that another one does.
     pub(crate) fn overlaps(&self, other: &Translation) -> bool {
-        self.covers(other.start) || other.covers(self.start)
+        let (large, small) = match self.read_in >= other.read_in {
+            true => (self, other),
+            false => (other, self),
+        };
+        match small.read_in {
+            1 => large.covers(small.start),
+            _ => large.spans(small.start),
+        }
+    }
+
+    /// Returns the entry without the 4 KiB piece that an address lies in.
+    pub(crate) fn without_piece(mut self, addr: VirtAddr) -> Translation {
+        let piece = self.piece(addr);
+        if let Some(free) = self.without.iter_mut().find(|gone| gone.is_none()) {
+            *free = Some(piece);
+            self.without.sort_unstable();
+            self.without.reverse();
+        }
+        self
+    }
+
+    /// Says whether an address lies in what the entry was made for, gone pieces included.
+    pub(crate) fn spans(&self, addr: VirtAddr) -> bool {
+        let shift = index_shift(self.read_in);
+        addr.0 >> shift == self.start.0 >> shift
+    }
+
+    /// Returns the number, in the large page, of the 4 KiB piece that an address lies in.
+    fn piece(&self, addr: VirtAddr) -> u32 {
+        let pieces = 1_u64 << (index_shift(self.read_in) - PageSize::Size4K.shift());
+        ((addr.0 >> PageSize::Size4K.shift()) & (pieces - 1)) as u32
     }
 }
 
@@ -239,6 +273,7 @@ mod tests {
             level: 1,
             read_in: 2,
             start: VirtAddr(0x20_0000),
+            without: [None; MOST_PIECES_GONE],
             frame: 3,
             writable: true,
             user: true,
@@ -261,5 +296,17 @@ mod tests {
         assert!(page.covers(VirtAddr(0x20_0fff)) && !page.covers(VirtAddr(0x20_1000)));
         let large = Translation { level: 0, ..table };
         assert!(large.overlaps(&page) && page.overlaps(&large));
+        let pierced = large.without_piece(VirtAddr(0x20_1fff));
+        assert!(pierced.covers(VirtAddr(0x20_0000)) && !pierced.covers(VirtAddr(0x20_1000)));
+        assert!(pierced.overlaps(&page) && pierced.overlaps(&large));
+        let twice = pierced.without_piece(VirtAddr(0x20_0000));
+        assert!(!twice.overlaps(&page) && twice.covers(VirtAddr(0x20_2000)));
+        assert_eq!(
+            twice,
+            large
+                .without_piece(VirtAddr(0x20_0000))
+                .without_piece(VirtAddr(0x20_1000))
+        );
+        assert_eq!(twice.without_piece(VirtAddr(0x20_2000)), twice, "no room");
     }
 }

@@ -96,7 +96,7 @@ impl Naive<'_> {
     fn fault(&self, state: &State, cpu: usize, addr: u64, out: &mut Vec<Next>) {
         let mut next = *state;
         let pcid = next.cpus[cpu].pcid();
-        self.drop_cached(&mut next, cpu, |entry| {
+        self.drop_address(&mut next, cpu, addr, |entry| {
             entry.pcid == pcid && entry.covers(addr)
         });
         out.push(Ok(self.done(next, cpu, FAULT)));

@@ -1,7 +1,7 @@
 //! What removes entries: the invalidating instructions, and broadcasts that arrive.
 
 use lazytlb::{Cr3Load, PhysAddr, VirtAddr};
-use lazytlb_model::cpu_model::{InvlpgGlobals, InvlpgReach, UpperLevels};
+use lazytlb_model::cpu_model::{InvlpgGlobals, InvlpgReach, LargePages, UpperLevels};
 use lazytlb_model::{Broadcast, Cr4, Invpcid, Property};
 
 use super::state::{Cached, State};
@@ -18,6 +18,25 @@ impl Naive<'_> {
         for number in (0..64).filter(|number| cached >> number & 1 != 0) {
             if goes(&self.entry(number)) {
                 next.cpus[cpu].cached &= !(1 << number);
+            }
+        }
+    }
+
+    /// Removes what is picked for an address; of a large page in pieces, only the one (H6).
+    pub(super) fn drop_address(
+        &self,
+        next: &mut State,
+        cpu: usize,
+        addr: u64,
+        goes: impl Fn(&Cached) -> bool,
+    ) {
+        let in_pieces = self.script.setting.cpu_model.large_pages == LargePages::InPieces;
+        let cached = next.cpus[cpu].cached;
+        self.drop_cached(next, cpu, &goes);
+        for number in (0..64).filter(|number| cached >> number & 1 != 0) {
+            let mut entry = self.entry(number);
+            if in_pieces && goes(&entry) && entry.drop_piece(addr) {
+                next.cpus[cpu].cached |= 1 << self.number(entry);
             }
         }
     }
@@ -39,8 +58,9 @@ impl Naive<'_> {
         let globals_go = !(has_pcids && model.invlpg_globals == InvlpgGlobals::MayStay);
         let whole_pcid = model.invlpg == InvlpgReach::AllUpperLevels;
         self.invalidate(next, cpu, |entry| match entry.is_leaf() {
-            true if entry.global => globals_go && entry.covers(addr),
-            true => entry.pcid == pcid && entry.covers(addr),
+            // H6: all pieces of a large page.
+            true if entry.global => globals_go && entry.spans(addr),
+            true => entry.pcid == pcid && entry.spans(addr),
             false => entry.pcid == pcid && (whole_pcid || entry.covers(addr)),
         });
     }
@@ -55,10 +75,13 @@ impl Naive<'_> {
         if !self.script.setting.cpu_model.invpcid || named != 0 && !has_pcids {
             return GP;
         }
-        self.invalidate(next, cpu, |entry| match what {
-            Invpcid::Address(pcid, VirtAddr(addr)) => {
+        if let Invpcid::Address(pcid, VirtAddr(addr)) = what {
+            self.drop_address(next, cpu, addr, |entry| {
                 !entry.global && entry.pcid == pcid && entry.covers(addr)
-            }
+            });
+        }
+        self.invalidate(next, cpu, |entry| match what {
+            Invpcid::Address(..) => false,
             Invpcid::Pcid(pcid) => !entry.global && entry.pcid == pcid,
             Invpcid::AllWithGlobals => true,
             Invpcid::AllNonGlobal => !entry.global,
@@ -129,7 +152,7 @@ impl Naive<'_> {
             next.cpus[cpu].requests &= !(1 << number);
             let (_, what) = self.requests.borrow()[number];
             self.invalidate(&mut next, cpu, |entry| {
-                let covers = what.addr.is_none_or(|VirtAddr(addr)| entry.covers(addr));
+                let covers = what.addr.is_none_or(|VirtAddr(addr)| entry.spans(addr));
                 let of_pcid = what.pcid.is_none_or(|pcid| entry.pcid == pcid);
                 match entry.is_leaf() {
                     true if entry.global => what.globals && covers,

@@ -49,6 +49,8 @@ pub(super) struct Cached {
     /// The level of the table that it was read in.
     pub(super) read_in: u8,
     pub(super) start: u64,
+    /// The pieces of 4 KiB of a large page that are gone, of those that a script can access (H6).
+    pub(super) gone: [bool; PIECES],
     pub(super) frame: u8,
     pub(super) writable: bool,
     pub(super) user: bool,
@@ -59,6 +61,13 @@ pub(super) struct Cached {
     pub(super) pcid: u16,
     /// The root of the space that it was walked in.
     pub(super) root: u8,
+}
+
+/// Pieces of a large page that scripts access: they stay below 0x2000.
+pub(super) const PIECES: usize = 2;
+
+fn piece(addr: u64) -> usize {
+    (addr >> 12) as usize
 }
 
 /// A slot of the store buffer.
@@ -195,12 +204,29 @@ impl Cpu {
 impl Cached {
     /// Says whether the entry translates an address, or leads to what does.
     pub(super) fn covers(&self, addr: u64) -> bool {
-        addr & !(self.span() - 1) == self.start
+        self.spans(addr) && !(self.read_in > 1 && self.gone[piece(addr)])
     }
 
     /// Says whether two entries translate a common address.
     pub(super) fn overlaps(&self, other: &Cached) -> bool {
-        self.covers(other.start) || other.covers(self.start)
+        let both_cover = |addr| self.covers(addr) && other.covers(addr);
+        // Two large pages always have more pieces than a script can access.
+        let both_large = self.read_in > 1 && other.read_in > 1;
+        both_cover(self.start)
+            || both_cover(other.start)
+            || both_large && (self.spans(other.start) || other.spans(self.start))
+    }
+
+    /// Drops the translation of an address: of a large page that is held in pieces, one piece; says whether
+    /// something is left.
+    pub(super) fn drop_piece(&mut self, addr: u64) -> bool {
+        self.gone[piece(addr)] = true;
+        self.is_leaf() && self.read_in > 1
+    }
+
+    /// Says whether an address lies in what the entry was made for.
+    pub(super) fn spans(&self, addr: u64) -> bool {
+        addr & !(self.span() - 1) == self.start
     }
 
     fn span(&self) -> u64 {

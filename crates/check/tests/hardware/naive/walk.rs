@@ -4,7 +4,7 @@ use lazytlb_model::cpu_model::{SizeConflict, UpperLevels};
 use lazytlb_model::entry::bits;
 use lazytlb_model::{Cr4, FrameUse, MemoryType, Property};
 
-use super::state::{Buffered, Cached, State, shift};
+use super::state::{Buffered, Cached, PIECES, State, shift};
 use super::{Naive, Next};
 use crate::script::FRAMES;
 
@@ -32,6 +32,7 @@ impl Start {
             level: naive.script.features.levels,
             read_in: naive.script.features.levels + 1,
             start: 0,
+            gone: [false; PIECES],
             frame: of.root,
             writable: true,
             user: true,
@@ -171,6 +172,7 @@ impl Naive<'_> {
             level: if is_page { 0 } else { above.level - 1 },
             read_in: above.level,
             start: above.start + (u64::from(index) << shift(above.level)),
+            gone: [false; PIECES],
             frame: (value >> 12 & 0xff) as u8,
             // H9: what every entry on the way allows.
             writable: above.writable && has(bits::WRITABLE),
