@@ -14,7 +14,9 @@
 //! | [`cpu_model`] | CPU models as data: features, rules and errata |
 //! | [`features`] | what a program uses of the machine; what it does not use has no bytes and no steps |
 //! | [`state`] | a state of the machine as plain bytes, and its layout |
-//! | [`machine`] | the steps: a CPU's call, a store that drains, an interrupt |
+//! | [`machine`] | what a machine is made from, and its main step: a CPU's call |
+//! | `buffers`, `ordering` | store buffers, and what waits for them |
+//! | `interrupts`, `frames` | interrupts and NMIs; frames that are allocated and freed |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
 //! | [`closure`](mod@closure) | what may be cached: fills, from the root and from every cached upper level |
 //! | `invalidate`, `broadcast` | what removes from it, here and on other CPUs |
@@ -23,6 +25,7 @@
 //! | `promises`, `versions` | what a returned flush promises; which store a page-table entry comes from |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
 //! | `combining` | write-combining buffers, and devices |
+//! | `ends` | what a state holds, for people and for the ends of a program |
 //! | [`entry`] | page-table entries' bits, memory types |
 //! | [`translation`] | cached entries and page-table entries, numbered as they turn up |
 //! | [`violation`] | the properties |
@@ -40,17 +43,22 @@
 mod access;
 mod accessed;
 mod broadcast;
+mod buffers;
 pub mod call;
 pub mod closure;
 mod combining;
 pub mod cpu_model;
+mod ends;
 pub mod entry;
 pub mod features;
+mod frames;
 mod garbage;
+mod interrupts;
 mod invalidate;
 pub mod locality;
 pub mod machine;
 pub mod mutant;
+mod ordering;
 mod promises;
 pub mod state;
 mod touch;

@@ -1,17 +1,15 @@
 //! The machine: what each call does to a state.
 
-use lazytlb::{Entry, FrameKind, PhysAddr};
+use lazytlb::{Entry, PhysAddr};
 
 use crate::access::Does;
 use crate::broadcast::{MOST_REQUESTS, Request};
-use crate::call::{AtomicCell, Call, Cr4, LocalCell, Rmw, mask_of};
-use crate::cpu_model::{CpuModel, IpiOrder};
+use crate::call::{AtomicCell, Call, Cr4, LocalCell};
+use crate::cpu_model::CpuModel;
 use crate::entry::bits;
 use crate::features::{Features, MOST_LEVELS};
-use crate::mutant::{Mutant, broken};
-use crate::state::{BARRIER, Buffered, FrameUse, Layout, State, USER_MEMORY, members};
+use crate::state::{BARRIER, FrameUse, Layout, State};
 use crate::translation::{Limit, Numbering, Translation, Values, frame_number};
-use crate::versions::{FIRST_PENDING, is_pending};
 use crate::violation::{Property, Violation};
 use crate::writers::{Who, Write, Writers};
 
@@ -147,7 +145,7 @@ pub struct Machine {
     pub(crate) values: Values,
     pub(crate) writers: Writers,
     pub(crate) memory: MemoryModel,
-    frames: u8,
+    pub(crate) frames: u8,
     initial: Vec<u8>,
 }
 
@@ -431,463 +429,11 @@ impl Machine {
         }
     }
 
-    /// A read-modify-write with a LOCK prefix: it waits for the buffers to drain (H25, H26).
-    fn locked(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        call: &Call,
-        choice: usize,
-    ) -> Result<Outcome, Stop> {
-        let is_ready = match broken(Mutant::LockDrainsNoWriteCombining) {
-            true => self.layout.buffered_len(state, cpu) == 0,
-            false => self.empties(state, cpu, |readings| readings.locked),
-        };
-        if !is_ready {
-            return Ok(Outcome::Blocked);
-        }
-        match *call {
-            Call::Rmw(cell, rmw, operand) => {
-                let clears = rmw == Rmw::And || rmw == Rmw::Swap && operand == 0;
-                let write = if clears {
-                    Write::ClearsBits
-                } else {
-                    Write::Any
-                };
-                self.writers.wrote(cell, self.who(state, cpu), write);
-                let old = self.load(state, cpu, cell);
-                let new = self.values.encode(rmw.apply(old, operand))?;
-                state[self.layout.location(cell.0)] = new;
-                self.forget_if_fence_invalidates(state, cpu);
-                Ok(Outcome::answer(old))
-            }
-            Call::RmwBytes {
-                cell,
-                bytes,
-                rmw,
-                operand,
-            } => {
-                self.writers.wrote(cell, self.who(state, cpu), Write::Any);
-                let (old, new) = rmw.apply_to_bytes(self.load(state, cpu, cell), bytes, operand);
-                state[self.layout.location(cell.0)] = self.values.encode(new)?;
-                Ok(Outcome::answer(old))
-            }
-            Call::RmwEntry(table, index, rmw, operand) => {
-                let location = self.entry_location(table, index)?;
-                let (old, more) = self.read_settled(state, cpu, location, choice)?;
-                let value = self.values.encode(rmw.apply(old, operand))?;
-                self.write(
-                    state,
-                    cpu,
-                    Buffered {
-                        location,
-                        value,
-                        version: 0,
-                    },
-                )?;
-                Ok(Outcome::Done { answer: old, more })
-            }
-            _ => unreachable!("the caller has only locked calls"),
-        }
-    }
-
-    /// A serializing instruction: it waits for the buffers to drain (H18, H26).
-    fn serializing(&self, state: &mut State, cpu: usize, call: &Call) -> Result<Outcome, Stop> {
-        if !broken(Mutant::InvalidationsDoNotSerialize)
-            && !self.empties(state, cpu, |readings| readings.serializing)
-        {
-            return Ok(Outcome::Blocked);
-        }
-        match *call {
-            Call::LoadCr3(cr3, load) => {
-                let root = self.frame(cr3)?;
-                let pcid = (cr3.0 & 0xfff) as u16;
-                self.mov_to_cr3(state, cpu, root, pcid, load)?;
-            }
-            Call::Invlpg(addr) => self.invlpg(state, cpu, addr)?,
-            Call::Invpcid(what) => self.invpcid(state, cpu, what)?,
-            Call::WriteCr4(cr4) => self.mov_to_cr4(state, cpu, cr4)?,
-            Call::Tlbsync => return self.tlbsync(state, cpu),
-            _ => {}
-        }
-        Ok(Outcome::NOTHING)
-    }
-
-    /// Blocks until an event has emptied the buffers.
-    fn after(&self, state: &mut State, cpu: usize, event: crate::combining::Event) -> Outcome {
-        if !self.empties(state, cpu, event) {
-            return Outcome::Blocked;
-        }
-        self.forget_if_fence_invalidates(state, cpu);
-        Outcome::NOTHING
-    }
-
-    /// H24, broken: a fence does not touch what is cached.
-    fn forget_if_fence_invalidates(&self, state: &mut State, cpu: usize) {
-        if broken(Mutant::FenceInvalidates) {
-            for set in crate::state::CacheSet::ALL {
-                self.layout.put_set(state, cpu, set, 0);
-            }
-        }
-    }
-
-    /// SFENCE: later stores of this CPU wait for its write-combining buffers, loads do not (H26).
-    fn store_fence(&self, state: &mut State, cpu: usize) -> Result<Outcome, Stop> {
-        let nothing_waits = self.layout.combining_len(state, cpu) == 0;
-        if nothing_waits || broken(Mutant::SfenceDrainsNothing) {
-            return Ok(Outcome::NOTHING);
-        }
-        match self.memory {
-            MemoryModel::Sc => {
-                let emptied = self.empties_combining(state, cpu, |readings| readings.sfence);
-                Ok(match emptied {
-                    true => Outcome::NOTHING,
-                    false => Outcome::Blocked,
-                })
-            }
-            MemoryModel::Tso { buffer_depth } => {
-                if self.layout.buffered_len(state, cpu) == usize::from(buffer_depth) {
-                    return Ok(Outcome::Blocked);
-                }
-                let barrier = Buffered {
-                    location: BARRIER,
-                    value: 0,
-                    version: 0,
-                };
-                self.layout.push_buffered(state, cpu, barrier);
-                Ok(Outcome::NOTHING)
-            }
-        }
-    }
-
-    fn send(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        targets: u64,
-        non_maskable: bool,
-    ) -> Result<Outcome, Stop> {
-        // H36: by the model, no drain: the handler may run before this CPU's earlier stores are seen.
-        let waits = self.cpu_model.ipi == IpiOrder::AfterStores && !broken(Mutant::IpiNeverWaits)
-            || broken(Mutant::IpiWaitsForStores);
-        if waits && !self.empties(state, cpu, |readings| readings.uncached) {
-            return Ok(Outcome::Blocked);
-        }
-        for target in members(targets) {
-            if target >= self.layout.cpus() {
-                return Err(self.misuse(cpu, format!("sent an IPI to CPU {target}")));
-            }
-            if non_maskable {
-                self.layout.set_nmi_pending(state, target, true);
-            } else {
-                self.layout.set_pending(state, target, true);
-            }
-        }
-        Ok(Outcome::NOTHING)
-    }
-
-    /// Drains the oldest store of a CPU's buffer; returns whether there was one.
-    ///
-    /// # Errors
-    /// As [`Machine::call`].
-    pub fn drain(&self, state: &mut State, cpu: usize) -> Result<bool, Stop> {
-        let Some(store) = self.layout.buffered(state, cpu).next() else {
-            return Ok(false);
-        };
-        if store.location == BARRIER
-            && !self.empties_combining(state, cpu, |readings| readings.sfence)
-        {
-            return Ok(false);
-        }
-        self.layout.pop_buffered(state, cpu);
-        if store.location != USER_MEMORY && store.location != BARRIER {
-            self.write(state, cpu, store)?;
-        }
-        Ok(true)
-    }
-
-    /// Says whether an interrupt can be delivered, as far as the machine is concerned: it is pending, and
-    /// the buffers are empty as far as they must be, because delivery drains them (H25, H26).
-    #[inline]
-    pub fn can_deliver(&self, state: &State, cpu: usize) -> bool {
-        self.layout.is_pending(state, cpu) && self.delivery_drained(state, cpu)
-    }
-
-    /// As [`Machine::can_deliver`], for an NMI.
-    pub fn can_deliver_nmi(&self, state: &State, cpu: usize) -> bool {
-        self.layout.is_nmi_pending(state, cpu) && self.delivery_drained(state, cpu)
-    }
-
-    #[inline]
-    fn delivery_drained(&self, state: &State, cpu: usize) -> bool {
-        if broken(Mutant::DeliveryDrainsNothing) {
-            return true;
-        }
-        let combining = self.layout.combining_len(state, cpu);
-        self.layout.buffered_len(state, cpu) == 0
-            && (combining == 0
-                || self.lets_go(state, &self.layout.combining(state, cpu), |readings| {
-                    readings.interrupt
-                }))
-    }
-
-    /// Delivers the flush interrupt: from now on it is not pending.
-    pub fn deliver(&self, state: &mut State, cpu: usize) {
-        self.layout.set_pending(state, cpu, false);
-        self.empties_combining(state, cpu, |readings| readings.interrupt);
-    }
-
-    /// Delivers an NMI.
-    pub fn deliver_nmi(&self, state: &mut State, cpu: usize) {
-        self.layout.set_nmi_pending(state, cpu, false);
-        self.empties_combining(state, cpu, |readings| readings.interrupt);
-    }
-
-    /// Returns everything that a CPU may cache, for people to read.
-    pub fn cached(&self, state: &State, cpu: usize) -> Vec<Translation> {
-        members(self.may_be_cached(state, cpu))
-            .map(|n| self.translations.get(n))
-            .collect()
-    }
-
-    /// Returns the shared cells' values in memory.
-    pub fn atomic_values(&self, state: &State) -> Vec<u64> {
-        (0..self.writers.len())
-            .map(|cell| self.values.decode(state[self.layout.location(cell as u8)]))
-            .collect()
-    }
-
-    /// Returns each CPU's own cells' values.
-    pub fn own_values(&self, state: &State) -> Vec<Vec<u64>> {
-        (0..self.layout.cpus())
-            .map(|cpu| {
-                let cells = self.layout.own_cells(state, cpu).iter();
-                cells.map(|&code| self.values.decode(code)).collect()
-            })
-            .collect()
-    }
-
-    /// Returns what page-table entries may hold in memory: as many answers as there are, where speculation
-    /// may have set A or not.
-    pub fn entry_values(&self, state: &State, wanted: &[(PhysAddr, u16)]) -> Vec<Vec<u64>> {
-        let mut answers = vec![Vec::new()];
-        for &(table, index) in wanted {
-            let table = frame_number(table) as u8;
-            let number = self.entries.iter().find(|&(_, at)| at == (table, index));
-            let value = number.map_or(0, |(number, _)| {
-                let location = self.layout.entry_location(number);
-                self.values.decode(state[self.layout.location(location)])
-            });
-            let plain = value & !bits::MAYBE_ACCESSED;
-            let mut values = vec![plain];
-            if plain != value {
-                values.push(plain | bits::ACCESSED);
-            }
-            answers = answers
-                .into_iter()
-                .flat_map(|answer: Vec<u64>| {
-                    values
-                        .iter()
-                        .map(move |&value| {
-                            let mut longer = answer.clone();
-                            longer.push(value);
-                            longer
-                        })
-                        .collect::<Vec<_>>()
-                })
-                .collect();
-        }
-        answers
-    }
-
     /// Returns what a CPU runs now: an operation, or its handler.
     pub(crate) fn who(&self, state: &State, cpu: usize) -> Who {
         Who {
             cpu,
             in_handler: self.layout.handler_node(state, cpu) != 0,
-        }
-    }
-
-    pub(crate) fn load(&self, state: &State, cpu: usize, cell: AtomicCell) -> u64 {
-        self.values.decode(self.read_location(state, cpu, cell.0))
-    }
-
-    /// Reads a location as a CPU sees it: its own newest buffered store, or memory; a word of whose bytes
-    /// only some are in the buffer is put together.
-    pub(crate) fn read_location(&self, state: &State, cpu: usize, location: u8) -> u8 {
-        let in_memory = state[self.layout.location(location)];
-        if broken(Mutant::NoForwarding) {
-            return in_memory;
-        }
-        let is_cell = self.layout.entry_of_location(location).is_none();
-        let newest = self
-            .layout
-            .buffered(state, cpu)
-            .rfind(|store| store.location == location);
-        match newest {
-            None => in_memory,
-            Some(store) if !is_cell || store.version == 0 => store.value,
-            Some(_) => self
-                .layout
-                .buffered(state, cpu)
-                .filter(|store| store.location == location)
-                .fold(in_memory, |word, store| self.merged(word, store)),
-        }
-    }
-
-    /// Puts the bytes of a store into a cell's word, as codes.
-    pub(crate) fn merged(&self, word: u8, store: Buffered) -> u8 {
-        if store.version == 0 {
-            return store.value;
-        }
-        let mask = mask_of(store.version);
-        let merged = self.values.decode(word) & !mask | self.values.decode(store.value) & mask;
-        // The tables of values only grow, and a read-modify-write has made room for each word before.
-        self.values.encode(merged).unwrap_or(store.value)
-    }
-
-    fn store(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        location: u8,
-        value: u8,
-    ) -> Result<Outcome, Stop> {
-        self.store_bytes(state, cpu, location, 0, value)
-    }
-
-    /// Stores some bytes of a cell, 0 for all, or a page-table entry.
-    pub(crate) fn store_bytes(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        location: u8,
-        bytes: u8,
-        value: u8,
-    ) -> Result<Outcome, Stop> {
-        match self.memory {
-            MemoryModel::Tso { buffer_depth } if !broken(Mutant::NoStoreBuffer) => {
-                if self.layout.buffered_len(state, cpu) == usize::from(buffer_depth) {
-                    return Ok(Outcome::Blocked);
-                }
-                let version = self.slot_version(state, cpu, location, bytes);
-                let store = Buffered {
-                    location,
-                    value,
-                    version,
-                };
-                self.layout.push_buffered(state, cpu, store);
-                if self.layout.entry_of_location(location).is_some() {
-                    // H25: this CPU's own walks may see the store already.
-                    self.close(state, cpu)?;
-                }
-            }
-            _ => self.write(
-                state,
-                cpu,
-                Buffered {
-                    location,
-                    value,
-                    version: bytes,
-                },
-            )?,
-        }
-        Ok(Outcome::NOTHING)
-    }
-
-    /// Makes a store visible to everyone. A page-table entry gets its next version, and what this CPU has
-    /// read from the store before is known by that from now on.
-    pub(crate) fn write(&self, state: &mut State, cpu: usize, store: Buffered) -> Result<(), Stop> {
-        let at = self.layout.location(store.location);
-        let Some(entry) = self.layout.entry_of_location(store.location) else {
-            if store.version != 0 {
-                // Fails here, and not in a read that puts the word together, if there is no room.
-                let mask = mask_of(store.version);
-                let word = self.values.decode(state[at]) & !mask;
-                let word = word | self.values.decode(store.value) & mask;
-                state[at] = self.values.encode(word)?;
-            } else {
-                state[at] = store.value;
-            }
-            return Ok(());
-        };
-        state[at] = store.value;
-        {
-            let version = &mut state[self.layout.version_of_location(store.location)];
-            if *version + 1 == FIRST_PENDING {
-                let most = usize::from(FIRST_PENDING) - 1;
-                return Err(Limit {
-                    what: "stores to one page-table entry",
-                    most,
-                }
-                .into());
-            }
-            *version += 1;
-        }
-        let version = state[self.layout.version_of_location(store.location)];
-        let (table, _) = self.entries.get(entry);
-        if self.layout.frame_use(state, table) != FrameUse::Table {
-            let what = format!("wrote a page-table entry into frame {table}, which is no table");
-            return Err(self.misuse(cpu, what));
-        }
-        if is_pending(store.version) {
-            self.rename_version(state, cpu, store.version, version)?;
-            self.move_up_pending(state, cpu)?;
-        }
-        if broken(Mutant::StoreInvalidates) {
-            self.drop_reads_of(state, table)?;
-        }
-        self.close_readers_of(state, table)?;
-        self.forget_revoked(state, cpu);
-        Ok(())
-    }
-
-    /// H5, broken: memory that changes takes the cached entries with it.
-    fn drop_reads_of(&self, state: &mut State, _table: u8) -> Result<(), Stop> {
-        for cpu in 0..self.layout.cpus() {
-            for set in [
-                crate::state::CacheSet::Cached,
-                crate::state::CacheSet::Tainted,
-            ] {
-                self.layout.put_set(state, cpu, set, 0);
-            }
-            self.close(state, cpu)?;
-        }
-        Ok(())
-    }
-
-    fn alloc_frame(&self, state: &mut State, cpu: usize, kind: FrameKind) -> Result<Outcome, Stop> {
-        // The lowest free frame: the allocator reuses at once, which is when reuse hurts.
-        let free =
-            (0..self.frames).find(|&frame| self.layout.frame_use(state, frame) == FrameUse::Free);
-        let Some(frame) = free else {
-            return Err(self.misuse(cpu, "found no free frame".to_owned()));
-        };
-        self.layout.set_frame_use(state, frame, frame_use_of(kind));
-        if self.garbage == GarbageWalks::Followed {
-            // H33: whoever still walks the frame as a table may now write into what it is used for.
-            self.refuse_walks_of(state, frame)?;
-        }
-        Ok(Outcome::answer(u64::from(frame) << 12))
-    }
-
-    fn free_frame(&self, state: &mut State, cpu: usize, frame: u8) -> Result<(), Stop> {
-        let was = self.layout.frame_use(state, frame);
-        self.layout.set_frame_use(state, frame, FrameUse::Free);
-        match was {
-            FrameUse::Free => Err(self.misuse(cpu, format!("freed frame {frame} twice"))),
-            FrameUse::Page | FrameUse::Device => self.taint_page(state, frame),
-            FrameUse::Table => {
-                // Its contents are garbage from now on. Nobody may read them, so they need no value.
-                for (number, (table, _)) in self.entries.iter() {
-                    if table == frame {
-                        let location = self.layout.entry_location(number);
-                        state[self.layout.location(location)] = 0;
-                        state[self.layout.version_of_location(location)] = 0;
-                    }
-                }
-                self.refuse_walks_of(state, frame)
-            }
         }
     }
 
@@ -899,7 +445,7 @@ impl Machine {
         Ok(self.layout.own_cell(cpu, cell.index))
     }
 
-    fn entry_location(&self, table: PhysAddr, index: u16) -> Result<u8, Stop> {
+    pub(crate) fn entry_location(&self, table: PhysAddr, index: u16) -> Result<u8, Stop> {
         let number = self.entries.number((self.frame(table)?, index))?;
         Ok(self.layout.entry_location(number))
     }
@@ -914,7 +460,7 @@ impl Machine {
             }))
     }
 
-    fn misuse(&self, cpu: usize, what: String) -> Stop {
+    pub(crate) fn misuse(&self, cpu: usize, what: String) -> Stop {
         Stop::Violation(Violation {
             property: Property::Panic,
             cpu: Some(cpu as u8),
@@ -922,13 +468,6 @@ impl Machine {
             through: None,
             what: format!("CPU {cpu} {what}"),
         })
-    }
-}
-
-fn frame_use_of(kind: FrameKind) -> FrameUse {
-    match kind {
-        FrameKind::Table => FrameUse::Table,
-        FrameKind::Page => FrameUse::Page,
     }
 }
 
