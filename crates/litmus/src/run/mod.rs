@@ -9,11 +9,16 @@
 //! | `world` | names: variables, pages, tables, address spaces |
 //! | `code` | instructions with their names resolved |
 //! | `interpreter` | a thread, running |
-//! | `answer` | final states, and what the condition says of them |
+//! | `names` | which names a test uses |
+//! | `observer` | what is looked at in an end, and what the condition says of it |
+//! | `answer`, `told` | final states and the verdict; how they and conditions are printed |
 
 pub(crate) mod answer;
 mod code;
 mod interpreter;
+mod names;
+mod observer;
+mod told;
 mod world;
 
 use std::collections::BTreeSet;
@@ -34,9 +39,10 @@ use crate::operand::Operand;
 use crate::register::{Register, Width};
 use crate::test::{Handler, LitmusTest, Thread};
 use crate::value::Value;
-use answer::{Answer, Observer};
+use answer::Answer;
 use code::{Line, Op, Source, Where};
 use interpreter::{Code, Common, MOST_LINES};
+use observer::Observer;
 use world::{Slot, Target, World, refuse};
 
 /// How a test is answered.

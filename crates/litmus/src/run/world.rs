@@ -7,13 +7,11 @@ use lazytlb_check::Program;
 use lazytlb_model::entry::bits;
 use lazytlb_model::{AtomicCell, MemoryType as Caching};
 
-use crate::condition::{Atom, Expr};
+use super::names::Names;
 use crate::entry::{EntryLiteral, MemoryType};
 use crate::error::{Position, SyntaxError};
 use crate::init::InitItem;
-use crate::instruction::Instruction;
 use crate::location::Location;
-use crate::operand::{Memory, Operand};
 use crate::place::{EntryName, Frame, Level, Place, TableIndex};
 use crate::register::Width;
 use crate::test::LitmusTest;
@@ -89,7 +87,7 @@ impl World {
             entries: BTreeMap::new(),
             named_entries: BTreeSet::new(),
         };
-        let addresses = addresses(test, &names.variables);
+        let addresses = addresses(test, &names.variables, levels.unwrap_or(4))?;
         for (name, &address) in names.variables.iter().zip(&addresses) {
             let value = world.first_value(test, name, &names.variables, &addresses)?;
             let cell = program.atomic(name.clone(), value);
@@ -514,209 +512,42 @@ fn paging_levels(test: &LitmusTest) -> Result<Option<u8>, SyntaxError> {
     }
 }
 
-/// Returns each variable's virtual address: where init puts it, or the next page of its own.
-fn addresses(test: &LitmusTest, variables: &[String]) -> Vec<u64> {
-    let given = |name: &String| {
-        test.init.iter().find_map(|item| match &item.value {
-            InitItem::Address { variable, address } if variable == name => Some(*address),
-            _ => None,
-        })
-    };
-    let mut next = 0x1000;
-    let mut place = |name: &String| {
-        given(name).unwrap_or_else(|| {
-            let address = next;
-            next += 0x1000;
-            address
-        })
-    };
-    variables.iter().map(&mut place).collect()
-}
-
-/// The names that a test uses, in the order of appearance.
-#[derive(Default)]
-struct Names {
-    variables: Vec<String>,
-    devices: BTreeSet<String>,
-    frames: BTreeSet<String>,
-    tables: BTreeSet<String>,
-    spaces: BTreeSet<String>,
-    entries: Vec<EntryName>,
-    is_translated: bool,
-}
-
-impl Names {
-    fn of(test: &LitmusTest) -> Names {
-        let mut names = Names {
-            is_translated: test.metadata("Paging").is_some(),
-            ..Names::default()
+/// Returns each variable's virtual address: where init puts it, or the next free page.
+fn addresses(test: &LitmusTest, variables: &[String], levels: u8) -> Result<Vec<u64>, SyntaxError> {
+    let lower_half = PAGE << (9 * levels - 1);
+    let mut given: BTreeMap<&str, u64> = BTreeMap::new();
+    for item in &test.init {
+        let InitItem::Address { variable, address } = &item.value else {
+            continue;
         };
-        for item in &test.init {
-            match &item.value {
-                InitItem::Frame(name) => {
-                    names.frames.insert(name.clone());
-                }
-                InitItem::Table(name) => {
-                    names.tables.insert(name.clone());
-                    names.is_translated = true;
-                }
-                InitItem::Device(name) => {
-                    names.devices.insert(name.clone());
-                    names.variable(name);
-                    names.is_translated = true;
-                }
-                InitItem::Address { variable, .. } => names.variable(variable),
-                InitItem::Set {
-                    location, value, ..
-                } => {
-                    names.location(location);
-                    value.iter().for_each(|value| names.value(value));
-                }
-            }
+        let refuse = |expected: &str, advice: &str| {
+            let found = format!("`VA({variable}) = {address:#x}`");
+            Err(refuse(item.position, found, expected, advice))
+        };
+        if *address >= lower_half || address % PAGE != 0 {
+            return refuse(
+                "the start of a page of the lower half",
+                "write a multiple of 0x1000 below 2^47, or 2^56 with five levels",
+            );
         }
-        for thread in &test.threads {
-            names.is_translated |= thread.handler.is_some();
-            for instruction in &thread.instructions {
-                names.instruction(&instruction.value);
-            }
+        if given.contains_key(variable.as_str()) || given.values().any(|taken| taken == address) {
+            return refuse(
+                "a page of its own for each variable",
+                "map one frame twice to give a page two addresses: `[PTE(y)]=(oa:PA(x))`",
+            );
         }
-        test.locations
-            .iter()
-            .for_each(|location| names.location(location));
-        let expressions = [Some(&test.condition.expr), test.filter.as_ref()];
-        expressions
-            .into_iter()
-            .flatten()
-            .for_each(|expr| names.expr(expr));
-        names
+        given.insert(variable, *address);
     }
-
-    fn variable(&mut self, name: &str) {
-        if !self.variables.iter().any(|known| known == name) && !self.frames.contains(name) {
-            self.variables.push(name.to_owned());
-        }
-    }
-
-    fn entry(&mut self, entry: &EntryName) {
-        self.is_translated = true;
-        self.variable(&entry.variable);
-        self.spaces.extend(entry.space.clone());
-        self.entries.push(entry.clone());
-    }
-
-    fn place(&mut self, place: &Place) {
-        match place {
-            Place::Variable(name) => self.variable(name),
-            Place::Entry(entry) => self.entry(entry),
-            Place::Slot { index, .. } => {
-                if let TableIndex::Variable(name) = index {
-                    self.variable(name);
-                }
-            }
-            Place::Frame(name) => self.variable(name),
-        }
-    }
-
-    fn frame(&mut self, frame: &Frame) {
-        self.is_translated = true;
-        match frame {
-            Frame::Of(name) => self.variable(name),
-            Frame::Holding(entry) => self.entry(entry),
-            Frame::Root(_) | Frame::Table(_) => {}
-        }
-    }
-
-    fn value(&mut self, value: &Value) {
-        match value {
-            Value::Number(_) => {}
-            Value::Address(name) => self.variable(name),
-            Value::EntryAddress(entry) => self.entry(entry),
-            Value::Frame(frame) => self.frame(frame),
-            Value::Entry(entry) => {
-                self.is_translated = true;
-                entry.oa.iter().for_each(|frame| self.frame(frame));
-            }
-        }
-    }
-
-    fn location(&mut self, location: &Location) {
-        if let Location::Memory(place) = location {
-            self.place(place);
-        }
-    }
-
-    fn memory(&mut self, memory: &Memory) {
-        if let Memory::Place(place) = memory {
-            self.place(place);
-        }
-    }
-
-    fn operand(&mut self, operand: &Operand) {
-        match operand {
-            Operand::Register(_) => {}
-            Operand::Immediate(value) => self.value(value),
-            Operand::Memory(memory) => self.memory(memory),
-        }
-    }
-
-    fn instruction(&mut self, instruction: &Instruction) {
-        use Instruction as I;
-        self.is_translated |= matches!(
-            instruction,
-            I::Invlpg(_)
-                | I::Invpcid { .. }
-                | I::MovCr3 { .. }
-                | I::MovCr4 { .. }
-                | I::Invlpgb { .. }
-                | I::Tlbsync
-                | I::Movnti { .. }
-                | I::Fetch(_)
-        );
-        match instruction {
-            I::Mov { src, dst, .. } | I::Xchg { src, dst, .. } => {
-                self.operand(src);
-                self.operand(dst);
-            }
-            I::Alu { src, dst, .. } => {
-                src.iter().for_each(|src| self.operand(src));
-                self.operand(dst);
-            }
-            I::Movnti { src, dst, .. } => {
-                self.operand(src);
-                self.memory(dst);
-            }
-            I::Invlpg(memory) | I::Fetch(memory) => self.memory(memory),
-            I::Invpcid { address, .. } => address.iter().for_each(|at| self.memory(at)),
-            I::Invlpgb { variable, .. } => variable.iter().for_each(|name| self.variable(name)),
-            I::Wait { memory, value } => {
-                self.memory(memory);
-                self.value(value);
-            }
-            I::MovCr3 { space, .. } => {
-                self.spaces.insert(space.clone());
-            }
-            _ => {}
-        }
-    }
-
-    fn expr(&mut self, expr: &Expr) {
-        match expr {
-            Expr::True | Expr::False => {}
-            Expr::Not(inner) => self.expr(inner),
-            Expr::And(all) | Expr::Or(all) => all.iter().for_each(|expr| self.expr(expr)),
-            Expr::Atom(atom) => match &atom.value {
-                Atom::Compare {
-                    location, value, ..
-                } => {
-                    self.location(location);
-                    self.value(value);
-                }
-                Atom::Field { location, .. } => self.location(location),
-                Atom::Fault { variable, .. } => {
-                    variable.iter().for_each(|name| self.variable(name));
-                }
-                Atom::Violation(_) => {}
-            },
-        }
-    }
+    let taken: BTreeSet<u64> = given.values().copied().collect();
+    let mut free = (1..)
+        .map(|page| page * PAGE)
+        .filter(|page| !taken.contains(page));
+    let place = |name: &String| {
+        let given = given.get(name.as_str()).copied();
+        given.unwrap_or_else(|| free.next().expect("pages do not end"))
+    };
+    Ok(variables.iter().map(place).collect())
 }
+
+/// Bytes of a page.
+const PAGE: u64 = 0x1000;

@@ -1,0 +1,87 @@
+//! Tests that can be read, and mean nothing: they get an error that says where, and no verdict.
+#![allow(clippy::unwrap_used)] // A test that fails is to panic.
+
+use lazytlb_litmus::{Options, read, run};
+
+/// Init section, the cells of one thread, and what the error says.
+const REFUSED: [(&str, &str, &str); 9] = [
+    (
+        "",
+        "movq $23,%rbx ; movl $1,(%rbx)",
+        "line 6, column 2: found the address 0x17",
+    ),
+    (
+        "0:rbx=x;",
+        "movl $1,6(%rbx)",
+        "line 5, column 2: found 4 bytes at the address 0x1006",
+    ),
+    (
+        "0:rbx=x;",
+        "movq $1,8(%rbx)",
+        "found the address 0x1008 in a register",
+    ),
+    (
+        "",
+        "movl $1,(PTE(x))",
+        "found a write of 4 bytes to a page-table entry",
+    ),
+    (
+        "",
+        "lock incl (PTE(x))",
+        "found a write of 4 bytes to a page-table entry",
+    ),
+    (
+        "VA(x)=0x1008;",
+        "movq (x),%rax",
+        "line 3, column 3: found `VA(x) = 0x1008`",
+    ),
+    (
+        "VA(x)=0x800000000000;",
+        "movq (x),%rax",
+        "the start of a page of the lower half",
+    ),
+    (
+        "VA(x)=0x2000; VA(y)=0x2000;",
+        "movq (x),%rax",
+        "a page of its own for each variable",
+    ),
+    (
+        "VA(x)=0x2000; VA(x)=0x3000;",
+        "movq (x),%rax",
+        "a page of its own for each variable",
+    ),
+];
+
+fn test(init: &str, cells: &str) -> String {
+    let cells = cells.replace(" ; ", " ;\n ");
+    format!("X86_64 refused\nPaging=4\n{{ {init} }}\n P0 ;\n {cells} ;\nexists (x=1)\n")
+}
+
+#[test]
+fn what_means_nothing_has_no_verdict() {
+    for (init, cells, told) in REFUSED {
+        let text = test(init, cells);
+        let error = run(&read(&text).unwrap(), &Options::default()).expect_err(&text);
+        assert!(error.to_string().contains(told), "{text}{error}");
+    }
+}
+
+#[test]
+fn variables_without_an_address_keep_clear_of_those_with_one() {
+    let text = "X86_64 clear\nPaging=4\n{ x=1; y=2; VA(y)=0x1000; }\n P0 ;\n movq (x),%rax ;\n \
+        movq (y),%rbx ;\nforall (0:rax=1 /\\ 0:rbx=2)\n";
+    let answer = run(&read(text).unwrap(), &Options::default()).unwrap();
+    assert_eq!((answer.positive(), answer.negative()), (1, 0), "{answer}");
+}
+
+#[test]
+fn a_word_may_hold_any_value_behind_page_tables() {
+    for value in ["-1", "0x8000000000000000", "0x10000000000001"] {
+        let text = format!(
+            "X86_64 any\nPaging=4\n{{ x={value}; }}\n P0 ;\n movq (x),%rax ;\n\
+             forall (0:rax={value})\n"
+        );
+        let answer = run(&read(&text).unwrap(), &Options::default()).unwrap();
+        assert_eq!((answer.positive(), answer.negative()), (1, 0), "{answer}");
+    }
+}
