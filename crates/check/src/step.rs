@@ -2,7 +2,7 @@
 
 use lazytlb::{CpuId, Interrupts};
 use lazytlb_model::machine::Stop;
-use lazytlb_model::{Call, Limit, Machine, Outcome, Property, State, Violation};
+use lazytlb_model::{Call, Limit, Machine, MemoryModel, Outcome, Property, State, Violation};
 
 use crate::automaton::{Automaton, ExtractionError, Missing, Next, Node, NodeId, Nodes, Routine};
 
@@ -23,7 +23,9 @@ pub(crate) enum Action {
     Call(usize),
 }
 
-/// What may happen on a CPU of a program that uses nothing special; and all that may.
+/// What may happen on a CPU of a program that uses nothing special, without store buffers and with them;
+/// and all that may.
+const BUFFERLESS_ACTIONS: [Action; 2] = [Action::Deliver, Action::Call(0)];
 const SMALL_ACTIONS: [Action; 3] = [Action::Drain, Action::Deliver, Action::Call(0)];
 const ALL_ACTIONS: [Action; 6] = [
     Action::Drain,
@@ -134,10 +136,10 @@ impl<'p> System<'p> {
         let uses_more = features.nmis || features.broadcasts || features.write_combining > 0;
         System {
             has_nmis: features.nmis,
-            first_actions: if uses_more {
-                &ALL_ACTIONS
-            } else {
-                &SMALL_ACTIONS
+            first_actions: match machine.memory() {
+                _ if uses_more => &ALL_ACTIONS,
+                MemoryModel::Sc => &BUFFERLESS_ACTIONS,
+                MemoryModel::Tso { .. } => &SMALL_ACTIONS,
             },
             machine,
             automaton,
