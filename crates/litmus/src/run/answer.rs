@@ -143,7 +143,7 @@ impl fmt::Display for Answer {
         if self.buffers_cut {
             writeln!(
                 f,
-                "Bounded: store buffers hold 8 stores, and a thread has more"
+                "Bounded: a thread has more stores than the buffers of the model hold"
             )?;
         }
         writeln!(f, "Verdict: {}", self.verdict().name())

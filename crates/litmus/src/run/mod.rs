@@ -335,13 +335,16 @@ fn prepare(
     settings: &Settings,
     codes: &Codes,
 ) -> (u8, bool) {
-    let stores = codes.iter().map(|(cpu, ..)| {
-        let own = codes.iter().filter(|(of, ..)| of == cpu);
-        own.flat_map(|(_, _, lines)| lines)
-            .filter(|line| is_store(&line.op))
-            .count()
-    });
-    let wanted = stores.max().unwrap_or(0).max(1);
+    let most_on_a_cpu = |counts: fn(&Op) -> bool| {
+        let on_each = codes.iter().map(|(cpu, ..)| {
+            let own = codes.iter().filter(|(of, ..)| of == cpu);
+            let lines = own.flat_map(|(_, _, lines)| lines);
+            lines.filter(|line| counts(&line.op)).count()
+        });
+        on_each.max().unwrap_or(0).max(1)
+    };
+    let wanted = most_on_a_cpu(is_store);
+    let mut is_cut = wanted > MOST_BUFFERED;
     let lines = || codes.iter().flat_map(|(_, _, lines)| lines);
     let has = |wanted: fn(&Op) -> bool| lines().any(|line| wanted(&line.op));
     let features = program.features();
@@ -363,20 +366,35 @@ fn prepare(
             )
         };
         if has(non_temporal) || mentions_write_combining(test) {
+            let wanted = most_on_a_cpu(may_combine);
             features.write_combining = wanted.min(MOST_COMBINING) as u8;
+            is_cut |= wanted > MOST_COMBINING;
         }
     }
     features.nmis = has(|op| matches!(op, Op::Nmi(_)))
         || codes
             .iter()
             .any(|(_, handler, _)| *handler == Some(Handler::Nmi));
-    let is_cut = wanted > MOST_BUFFERED
-        || features.write_combining > 0 && wanted > usize::from(features.write_combining);
     (wanted.min(MOST_BUFFERED) as u8, is_cut)
 }
 
 fn is_store(op: &Op) -> bool {
     matches!(op, Op::Store { .. } | Op::Modify { .. } | Op::StoreFence)
+}
+
+/// Says whether an instruction's store may wait in a write-combining buffer: locked ones do not, and neither
+/// do those without translation.
+fn may_combine(op: &Op) -> bool {
+    let place = match *op {
+        Op::Store { to, .. } => to,
+        Op::Modify {
+            locked: false,
+            memory,
+            ..
+        } => memory,
+        _ => return false,
+    };
+    !matches!(place, Where::At(Target::Cell(_) | Target::Entry(_)))
 }
 
 /// Returns the place that an instruction reads or writes, and how wide.
