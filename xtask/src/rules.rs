@@ -1,7 +1,8 @@
 //! The hardware rules H1 to H39: where the model encodes each, and which tests hold it to that.
 //!
 //! A rule is where its name stands: in a comment of the model's code, in the line `Rule=` of a litmus test,
-//! in a test of a crate above. A rule without code, or without a test, is an error.
+//! in a test of a crate above. A rule without code, or without a litmus test that it allows and one that it
+//! forbids, is an error.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +16,7 @@ use crate::cargo;
 /// Holds the arguments of `cargo xtask rules`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Name every litmus test, not only how many there are
+    /// Name every litmus test, besides how many there are
     #[arg(long)]
     tests: bool,
 }
@@ -46,7 +47,8 @@ const TESTS: [&str; 3] = [
 /// Prints the table.
 ///
 /// # Errors
-/// If a rule has no code, or no test, or a test names a rule that nobody has told.
+/// If a rule has no code, or no litmus test on one of its two sides, or a test names a rule that nobody has
+/// told.
 pub(crate) fn run(args: &Args) -> Result<()> {
     check(&cargo::metadata()?, args.tests)
 }
@@ -69,35 +71,38 @@ fn check(workspace: &Metadata, name_tests: bool) -> Result<()> {
     let tests = mentions(&test_files)?;
     let litmus = litmus_tests(&files_below(&root.join(LITMUS), "litmus")?)?;
     let mut missing = Vec::new();
+    println!("rule {CODE:<58} {:<29} other tests", "litmus tests");
     for rule in &rules {
         if let Some((_, why)) = OUTSIDE.iter().find(|(outside, _)| outside == rule) {
             println!("{rule:<5}{why}");
             continue;
         }
         let list = |of: &BTreeMap<String, BTreeSet<String>>| {
-            of.get(rule)
-                .into_iter()
-                .flatten()
-                .cloned()
-                .collect::<Vec<_>>()
+            let files = of.get(rule).into_iter().flatten();
+            files.cloned().collect::<Vec<_>>()
         };
-        let (code, litmus, tests) = (list(&code), list(&litmus), list(&tests));
+        let (code, tests) = (list(&code), list(&tests));
+        let litmus = litmus.get(rule).cloned().unwrap_or_default();
         if code.is_empty() {
             missing.push(format!("{rule} is encoded nowhere in {CODE}"));
         }
-        if litmus.is_empty() && tests.is_empty() {
-            missing.push(format!("{rule} has no test"));
+        for side in SIDES {
+            if !litmus.values().any(|sides| sides.contains(side)) {
+                missing.push(format!("{rule} has no litmus test that is {side}"));
+            }
         }
-        let litmus = match (name_tests, litmus.len()) {
-            (_, 0) => String::new(),
-            (true, _) => format!("litmus {}", litmus.join(" ")),
-            (false, count) => format!("{count} litmus"),
-        };
+        let of_side = |side| litmus.values().filter(move |sides| sides.contains(side));
+        let [allowed, forbidden] = SIDES.map(|side| of_side(side).count());
         println!(
-            "{rule:<5}{:<58} {litmus:<10} {}",
+            "{rule:<5}{:<58} {allowed:>3} allowed {forbidden:>3} forbidden   {}",
             code.join(" "),
             tests.join(" ")
         );
+        if name_tests {
+            for test in litmus.keys() {
+                println!("       {test}");
+            }
+        }
     }
     for rule in litmus.keys().filter(|rule| !rules.contains(rule)) {
         missing.push(format!(
@@ -137,15 +142,26 @@ fn mentions(files: &[PathBuf]) -> Result<BTreeMap<String, BTreeSet<String>>> {
     Ok(by_rule)
 }
 
+/// The two sides of a rule: what it lets hardware do, and what not.
+const SIDES: [&str; 2] = ["Allowed", "Forbidden"];
+
+/// Litmus tests by name, each with the verdicts that it expects of some CPU model.
+type LitmusTests = BTreeMap<String, BTreeSet<String>>;
+
 /// Returns which litmus tests say that they are about which rule.
-fn litmus_tests(files: &[PathBuf]) -> Result<BTreeMap<String, BTreeSet<String>>> {
-    let mut by_rule: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+fn litmus_tests(files: &[PathBuf]) -> Result<BTreeMap<String, LitmusTests>> {
+    let mut by_rule: BTreeMap<String, LitmusTests> = BTreeMap::new();
     for file in files {
         let text = read(file)?;
-        let lines = text.lines().filter_map(|line| line.strip_prefix("Rule="));
-        for rule in lines.flat_map(|names| names.split(',')) {
+        let values = |wanted: &str| {
+            let lines = text.lines().filter_map(|line| line.split_once('='));
+            let of_key = lines.filter(|(key, _)| key.split('@').next() == Some(wanted));
+            of_key.map(|(_, value)| value).collect::<Vec<_>>()
+        };
+        let sides: BTreeSet<String> = values("Expect").into_iter().map(str::to_owned).collect();
+        for rule in values("Rule").iter().flat_map(|names| names.split(',')) {
             let tests = by_rule.entry(rule.trim().to_owned()).or_default();
-            tests.insert(short(file));
+            tests.insert(short(file), sides.clone());
         }
     }
     Ok(by_rule)
