@@ -1,6 +1,7 @@
 //! `lazytlb cpus`: what each CPU model has, and what this machine's CPU says of itself.
 
 use anyhow::Context;
+use comfy_table::ContentArrangement;
 use lazytlb_model::cpu_model::{
     InvlpgGlobals, InvlpgReach, IpiOrder, LargePages, SizeConflict, WalkOutsideDram,
 };
@@ -41,15 +42,15 @@ const LINES: [Line; 14] = [
     }),
     ("paging-structure caches", "H9, H12a", |model| {
         match model.upper_levels {
-            UpperLevels::Cached => "each level, and walks in flight".to_owned(),
-            UpperLevels::OnlyInFlight => "walks in flight only".to_owned(),
-            UpperLevels::Atomic => "none, walks are atomic".to_owned(),
+            UpperLevels::Cached => "every level".to_owned(),
+            UpperLevels::OnlyInFlight => "in flight only".to_owned(),
+            UpperLevels::Atomic => "none, atomic walks".to_owned(),
         }
     }),
     ("INVLPG drops of them", "H13, H37", |model| {
         match model.invlpg {
             InvlpgReach::AllUpperLevels => "all of the PCID".to_owned(),
-            InvlpgReach::LeadingToAddress => "those that lead there".to_owned(),
+            InvlpgReach::LeadingToAddress => "leading there".to_owned(),
         }
     }),
     (
@@ -64,8 +65,8 @@ const LINES: [Line; 14] = [
         "INVPCID, faults in a large page",
         "H6, H14, H17",
         |model| match model.large_pages {
-            LargePages::Whole => "drop all of it".to_owned(),
-            LargePages::InPieces => "may drop a 4 KiB piece".to_owned(),
+            LargePages::Whole => "drop all".to_owned(),
+            LargePages::InPieces => "may drop a piece".to_owned(),
         },
     ),
     ("an IPI waits for earlier stores", "H36", |model| {
@@ -122,6 +123,8 @@ fn list(report: &mut Report, json: bool) -> anyhow::Result<()> {
     let mut header = vec!["", "rule"];
     header.extend(CpuModel::ALL.map(|model| model.name));
     let mut rows = table(&header, 0..0);
+    // On a terminal that is too narrow, cells take several lines.
+    rows.set_content_arrangement(ContentArrangement::Dynamic);
     for (what, rule, of) in LINES {
         let mut row = vec![what.to_owned(), rule.to_owned()];
         row.extend(CpuModel::ALL.map(of));
