@@ -34,10 +34,13 @@
 //! # What it cannot show
 //! One level of translation: no nested paging, VPIDs, guests' ASIDs, IOMMUs; no remote action requests (H35).
 //! A page's frame has one word, which is its data, and a large page one frame. Addresses are of the lower
-//! half, PCIDs below 256. Self-modifying code, memory types of the walks themselves (MTRRs), and INVLPGB's
-//! counts above one page are left out. Over-approximated, so that more is allowed than hardware does:
-//! `multiple-match` is found where two sizes *may* be cached; a touch without data that faults drops no
-//! entry (H17), one with data does.
+//! half, PCIDs below 256. Paging stays on: CR0.PG does not change (H1, H16). SMAP, protection keys,
+//! self-modifying code, memory types of the walks themselves (MTRRs), and INVLPGB's counts above one page
+//! are left out.
+//!
+//! Over-approximated, so that more is allowed than hardware does: `multiple-match` is found where two sizes
+//! *may* be cached; a touch without data that faults drops no entry (H17), one with data does; of a large
+//! page in pieces, more than two that go are taken to stay (H6).
 #![forbid(unsafe_code)]
 
 mod access;
