@@ -190,7 +190,7 @@ pub(crate) struct Output {
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
 pub(crate) enum Memory {
-    /// x86-TSO: stores wait in a buffer of two on each CPU
+    /// x86-TSO: stores wait in a buffer on each CPU
     Tso,
     /// Sequential consistency: stronger than any x86
     Sc,

@@ -146,8 +146,6 @@ struct AnswerRecord {
     condition: String,
     states: Vec<StateRecord>,
     incomplete: Option<String>,
-    /// Buffers were cut to the model's depth.
-    bounded: bool,
     as_expected: Option<bool>,
     explored_states: u64,
     seconds: f64,
@@ -176,7 +174,6 @@ impl AnswerRecord {
             condition: answer.condition.clone(),
             states: states.collect(),
             incomplete: answer.incomplete.clone(),
-            bounded: answer.buffers_cut,
             as_expected,
             explored_states: answer.effort.states,
             seconds: answer.effort.seconds,

@@ -155,7 +155,8 @@ const MOST_TRANSLATIONS: usize = 64;
 const MOST_CELLS: usize = 200;
 /// CPUs that a machine can have: a bit each in a byte.
 pub const MOST_CPUS: usize = 8;
-const MOST_BUFFER_DEPTH: u8 = 8;
+/// Stores that a store buffer holds at most.
+pub const MOST_BUFFER_DEPTH: u8 = 63;
 
 impl Machine {
     /// Makes a machine.

@@ -20,8 +20,6 @@ pub struct Answer {
     pub states: Vec<FinalState>,
     /// Why the exploration ended early; then nothing is said about states that are not here.
     pub incomplete: Option<String>,
-    /// Whether store buffers are cut to the model's depth: a thread stores more often.
-    pub buffers_cut: bool,
     /// The work that it took.
     pub effort: Effort,
 }
@@ -139,12 +137,6 @@ impl fmt::Display for Answer {
         )?;
         if let Some(why) = &self.incomplete {
             writeln!(f, "Incomplete: {why}")?;
-        }
-        if self.buffers_cut {
-            writeln!(
-                f,
-                "Bounded: a thread has more stores than the buffers of the model hold"
-            )?;
         }
         writeln!(f, "Verdict: {}", self.verdict().name())
     }

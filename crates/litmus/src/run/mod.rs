@@ -10,6 +10,7 @@
 //! | `code` | instructions with their names resolved |
 //! | `interpreter` | a thread, running |
 //! | `names` | which names a test uses |
+//! | `width` | how wide each variable is |
 //! | `observer` | what is looked at in an end, and what the condition says of it |
 //! | `answer`, `told` | final states and the verdict; how they and conditions are printed |
 
@@ -19,6 +20,7 @@ mod interpreter;
 mod names;
 mod observer;
 mod told;
+mod width;
 mod world;
 
 use std::collections::BTreeSet;
@@ -26,7 +28,7 @@ use std::sync::{Arc, OnceLock};
 
 use lazytlb_check::{CheckError, Checker, Program};
 use lazytlb_model::cpu_model::IpiOrder;
-use lazytlb_model::machine::MOST_CPUS;
+use lazytlb_model::machine::{MOST_BUFFER_DEPTH, MOST_CPUS};
 use lazytlb_model::{
     CpuModel, Cr4, LocalCell, MemoryModel, Privilege, Property, Reading, WcReadings,
 };
@@ -80,8 +82,8 @@ pub enum RunError {
     Outside(String),
 }
 
-/// Stores that a store buffer of the model holds at most.
-const MOST_BUFFERED: usize = 8;
+/// Why a test with still more stores is not explored to its end.
+const CUT: &str = "a thread has more stores than the buffers of the model hold";
 /// Stores that write-combining buffers hold at most in a test.
 const MOST_COMBINING: usize = 4;
 
@@ -218,11 +220,14 @@ pub fn run(test: &LitmusTest, options: &Options) -> Result<Answer, RunError> {
     if let Some(nonsense) = common.nonsense.get() {
         return Err(nonsense.clone().into());
     }
-    let outcomes = outcomes?;
+    let mut outcomes = outcomes?;
+    if is_cut && outcomes.incomplete.is_none() {
+        outcomes.incomplete = Some(CUT.to_owned());
+    }
     if let Some(what) = outcomes.violations.get(&Property::Panic) {
         return Err(RunError::Outside(what.clone()));
     }
-    Ok(observer.answer(test, &common.world, &private, outcomes, is_cut))
+    Ok(observer.answer(test, &common.world, &private, outcomes))
 }
 
 /// Where threads leave what the condition asks for.
@@ -344,7 +349,7 @@ fn prepare(
         on_each.max().unwrap_or(0).max(1)
     };
     let wanted = most_on_a_cpu(is_store);
-    let mut is_cut = wanted > MOST_BUFFERED;
+    let mut is_cut = wanted > usize::from(MOST_BUFFER_DEPTH);
     let lines = || codes.iter().flat_map(|(_, _, lines)| lines);
     let has = |wanted: fn(&Op) -> bool| lines().any(|line| wanted(&line.op));
     let features = program.features();
@@ -375,7 +380,7 @@ fn prepare(
         || codes
             .iter()
             .any(|(_, handler, _)| *handler == Some(Handler::Nmi));
-    (wanted.min(MOST_BUFFERED) as u8, is_cut)
+    (wanted.min(usize::from(MOST_BUFFER_DEPTH)) as u8, is_cut)
 }
 
 fn is_store(op: &Op) -> bool {

@@ -17,7 +17,6 @@ use crate::location::Location;
 use crate::place::Place;
 use crate::register::{Register, Width};
 use crate::test::{Arch, LitmusTest};
-use crate::value::Value;
 
 /// What is looked at in a final state.
 pub(crate) struct Observer {
@@ -38,7 +37,7 @@ pub(crate) struct Observer {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Seen {
     Register(usize, Register),
-    Word(AtomicCell),
+    Word(AtomicCell, Width),
     Entry(Slot),
 }
 
@@ -118,7 +117,7 @@ impl Observer {
                     observer.registers.insert((*cpu, *register));
                 }
                 Seen::Entry(slot) if !observer.slots.contains(slot) => observer.slots.push(*slot),
-                Seen::Entry(_) | Seen::Word(_) => {}
+                Seen::Entry(_) | Seen::Word(..) => {}
             }
         }
         observer.shown = seen.into_iter().collect();
@@ -141,7 +140,6 @@ impl Observer {
         world: &World,
         private: &PrivateWords,
         outcomes: Outcomes,
-        buffers_cut: bool,
     ) -> Answer {
         let cpus = test
             .threads
@@ -191,7 +189,6 @@ impl Observer {
             ),
             states: states.into_iter().collect(),
             incomplete: outcomes.incomplete,
-            buffers_cut,
             effort: outcomes.effort,
         }
     }
@@ -205,7 +202,7 @@ impl Observer {
                 let told = match seen {
                     Seen::Entry(_) => world.told_entry(value),
                     Seen::Register(_, register) => world.told(value, register.width),
-                    Seen::Word(_) => world.told(value, self.word_width()),
+                    Seen::Word(_, width) => world.told(value, *width),
                 };
                 format!("{name}={told};")
             })
@@ -227,14 +224,6 @@ impl Observer {
             }
         }
         parts.join(" ")
-    }
-
-    /// Returns the width in which words are printed: 32 bits in the 32-bit architecture.
-    fn word_width(&self) -> Width {
-        match self.arch {
-            Arch::X86 => Width::Long,
-            Arch::X86_64 => Width::Quad,
-        }
     }
 
     fn fault_cells<'s>(
@@ -274,7 +263,8 @@ fn see(
             ))
         }
         Location::Memory(Place::Variable(name) | Place::Frame(name)) => {
-            Ok((format!("[{name}]"), Seen::Word(world.word_of(name, at)?)))
+            let word = Seen::Word(world.word_of(name, at)?, world.width_of(name));
+            Ok((format!("[{name}]"), word))
         }
         Location::Memory(place @ (Place::Entry(_) | Place::Slot { .. })) => {
             let slot = world.slot(place, at)?;
@@ -302,7 +292,7 @@ impl State<'_> {
                 let cell = cells.find(|(known, _)| *known == (cpu, register));
                 cell.map_or(0, |(_, cell)| self.own(cpu, *cell))
             }
-            Seen::Word(cell) => self
+            Seen::Word(cell, _) => self
                 .end
                 .atomics
                 .get(usize::from(cell.0))
@@ -341,9 +331,11 @@ impl State<'_> {
                 };
                 let width = match seen {
                     Seen::Register(_, register) => register.width,
-                    Seen::Word(_) | Seen::Entry(_) => Width::Quad,
+                    Seen::Word(_, width) => width,
+                    Seen::Entry(_) => Width::Quad,
                 };
-                let equal = is_same(self.value(seen), wanted, width, value);
+                let mask = u64::MAX >> (64 - 8 * width.bytes());
+                let equal = self.value(seen) & mask == wanted & mask;
                 equal == (*relation == Relation::Equal)
             }
             Atom::Field {
@@ -381,19 +373,6 @@ impl State<'_> {
             Atom::Violation(_) => false,
         }
     }
-}
-
-/// Compares a word with a value. A negative number stands for all ones above, in whatever width.
-fn is_same(found: u64, wanted: u64, width: Width, value: &Value) -> bool {
-    let mask = u64::MAX >> (64 - 8 * width.bytes());
-    if found & mask == wanted & mask {
-        return true;
-    }
-    let is_negative = matches!(value, Value::Number(number) if *number < 0);
-    is_negative
-        && [8, 16, 32]
-            .iter()
-            .any(|bits| found == wanted & (u64::MAX >> (64 - bits)))
 }
 
 fn field_is(entry: u64, field: Field, value: &FieldValue, world: &World, at: Position) -> bool {

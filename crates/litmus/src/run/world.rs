@@ -8,6 +8,7 @@ use lazytlb_model::entry::bits;
 use lazytlb_model::{AtomicCell, MemoryType as Caching};
 
 use super::names::Names;
+use super::width;
 use crate::entry::{EntryLiteral, MemoryType};
 use crate::error::{Position, SyntaxError};
 use crate::init::InitItem;
@@ -27,6 +28,7 @@ const ENTRY_ADDRESSES: u64 = 0x7000_0000_0000;
 pub(crate) struct Variable {
     pub(crate) cell: AtomicCell,
     pub(crate) address: u64,
+    width: Width,
     /// The page's frame; none in a test without translation.
     frame: Option<PhysAddr>,
 }
@@ -103,6 +105,7 @@ impl World {
             let variable = Variable {
                 cell,
                 address,
+                width: width::of_variable(test, name),
                 frame,
             };
             world.variables.insert(name.clone(), variable);
@@ -341,6 +344,12 @@ impl World {
         }
     }
 
+    /// Returns how wide a variable is, or the word of a spare frame.
+    pub(crate) fn width_of(&self, name: &str) -> Width {
+        let variable = self.variables.get(name);
+        variable.map_or(Width::Quad, |variable| variable.width)
+    }
+
     /// Returns a space's root.
     pub(crate) fn root(&self, space: &str, at: Position) -> Result<PhysAddr, SyntaxError> {
         self.roots.get(space).copied().ok_or_else(|| {
@@ -427,8 +436,10 @@ impl World {
             .find(|(_, variable)| variable.address == value);
         match named {
             Some((name, _)) if value != 0 => name.clone(),
-            _ if width == Width::Long => (value as u32).cast_signed().to_string(),
-            _ => value.cast_signed().to_string(),
+            _ => {
+                let unused = 64 - 8 * width.bytes();
+                ((value << unused).cast_signed() >> unused).to_string()
+            }
         }
     }
 
