@@ -185,6 +185,14 @@ impl ModelHw {
     pub fn write_cr4(&self, cr4: Cr4) {
         self.ask(Call::WriteCr4(cr4));
     }
+    /// Reads CR4, and writes it with some bits set and others cleared.
+    pub fn change_cr4(&self, set: Cr4, clear: Cr4) {
+        self.ask(Call::ChangeCr4 { set, clear });
+    }
+    /// LFENCE.
+    pub fn load_fence(&self) {
+        self.ask(Call::LoadFence);
+    }
     /// INVPCID.
     pub fn invpcid(&self, what: Invpcid) {
         self.ask(Call::Invpcid(what));

@@ -345,6 +345,8 @@ fn describe(program: &Program, call: &Call) -> String {
         }
         Call::StoreFence => "SFENCE".to_owned(),
         Call::Serialize => "CPUID".to_owned(),
+        Call::LoadFence => "LFENCE".to_owned(),
+        Call::ChangeCr4 { set, clear } => format!("CR4: set {set:?}, clear {clear:?}"),
         Call::WriteCr4(cr4) => format!("MOV to CR4: {cr4:?}"),
         Call::Invpcid(what) => format!("INVPCID {what:?}"),
         Call::Invlpgb(what) => format!("INVLPGB {what:?}"),

@@ -12,8 +12,8 @@ const MNEMONICS: [&str; 12] = [
     "fetch",
 ];
 
-/// The last PCID.
-const PCID_LIMIT: u64 = 4095;
+/// The last PCID that the model has.
+const PCID_LIMIT: u64 = 255;
 
 /// Tells whether a mnemonic in lower case is one of these.
 pub(crate) fn is_mnemonic(mnemonic: &str) -> bool {
@@ -139,7 +139,7 @@ fn cr4(lexer: &mut Lexer<'_>) -> Result<Instruction, SyntaxError> {
 
 /// Reads `$0, $1, (x)`.
 fn invpcid(lexer: &mut Lexer<'_>) -> Result<Instruction, SyntaxError> {
-    const ADVICE: &str = "write `invpcid $type, $pcid, (x)`";
+    const ADVICE: &str = "write `invpcid $type, $pcid, (x)`, or `invpcid $2`";
     lexer.expect("$", ADVICE)?;
     let at = lexer.peek()?.1;
     let kind = match lexer.number("a type of INVPCID", 3)? {
@@ -148,6 +148,17 @@ fn invpcid(lexer: &mut Lexer<'_>) -> Result<Instruction, SyntaxError> {
         2 => InvpcidType::AllWithGlobal,
         _ => InvpcidType::AllExceptGlobal,
     };
+    let names_no_pcid = matches!(
+        kind,
+        InvpcidType::AllWithGlobal | InvpcidType::AllExceptGlobal
+    );
+    if names_no_pcid && lexer.peek()?.0 != Token::Symbol(",") {
+        return Ok(Instruction::Invpcid {
+            kind,
+            pcid: 0,
+            address: None,
+        });
+    }
     lexer.expect(",", ADVICE)?;
     lexer.expect("$", ADVICE)?;
     let pcid = pcid(lexer)?;
@@ -310,14 +321,13 @@ mod tests {
         };
         assert_eq!(read("invpcid $0, $1, (x)"), Ok(expected));
         let kind = InvpcidType::AllWithGlobal;
-        assert_eq!(
-            read("invpcid $2, $0"),
-            Ok(Instruction::Invpcid {
-                kind,
-                pcid: 0,
-                address: None
-            })
-        );
+        let expected = Instruction::Invpcid {
+            kind,
+            pcid: 0,
+            address: None,
+        };
+        assert_eq!(read("invpcid $2, $0"), Ok(expected.clone()));
+        assert_eq!(read("invpcid $2"), Ok(expected));
         for text in ["invpcid $0, $1", "invpcid $4, $1, (x)", "invpcid $1, $4096"] {
             assert!(read(text).is_err(), "{text}");
         }

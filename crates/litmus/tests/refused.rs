@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used)] // A test that fails is to panic.
 
 use lazytlb_litmus::{Options, read, run};
+use lazytlb_model::CpuModel;
 
 /// Init section, the cells of one thread, and what the error says.
-const REFUSED: [(&str, &str, &str); 9] = [
+const REFUSED: [(&str, &str, &str); 12] = [
     (
         "",
         "movq $23,%rbx ; movl $1,(%rbx)",
@@ -50,6 +51,21 @@ const REFUSED: [(&str, &str, &str); 9] = [
         "movq (x),%rax",
         "a page of its own for each variable",
     ),
+    (
+        "",
+        "movnti $1,(PA(x))",
+        "line 5, column 2: found a non-temporal store without translation",
+    ),
+    (
+        "",
+        "invlpg (PA(x))",
+        "line 5, column 2: found an operand without translation",
+    ),
+    (
+        "",
+        "invlpg (PTE(x))",
+        "found an operand without translation",
+    ),
 ];
 
 fn test(init: &str, cells: &str) -> String {
@@ -64,6 +80,66 @@ fn what_means_nothing_has_no_verdict() {
         let error = run(&read(&text).unwrap(), &Options::default()).expect_err(&text);
         assert!(error.to_string().contains(told), "{text}{error}");
     }
+}
+
+#[test]
+fn what_the_machine_has_not_has_no_verdict() {
+    let cases = [
+        (
+            "PCIDs=on",
+            "nop",
+            "x=1",
+            "`PCIDs=on`, expected a CPU with PCIDs",
+        ),
+        (
+            "Paging=5",
+            "nop",
+            "x=1",
+            "`Paging=5`, expected a CPU with five levels",
+        ),
+        (
+            "User=P0",
+            "invlpg (x)",
+            "x=1",
+            "line 5, column 2: found a privileged instruction",
+        ),
+        (
+            "User=P0",
+            "cli",
+            "x=1",
+            "found a privileged instruction in a thread of ring 3",
+        ),
+        (
+            "Paging=4",
+            "movq (%rbx),%rax",
+            "fault(P0,x)",
+            "a fault told by its variable",
+        ),
+        (
+            "Paging=4",
+            "L: movq (%rbx),%rax",
+            "fault(P0:L,x)",
+            "a fault told by its variable",
+        ),
+    ];
+    let options = Options {
+        cpu_model: CpuModel::AMD_K10,
+        ..Options::default()
+    };
+    for (setting, cell, condition, told) in cases {
+        let text =
+            format!("X86_64 T\n{setting}\n{{ x=1; }}\n P0 ;\n {cell} ;\nexists ({condition})\n");
+        let error = run(&read(&text).unwrap(), &options).expect_err(&text);
+        assert!(error.to_string().contains(told), "{text}{error}");
+    }
+}
+
+#[test]
+fn a_fault_by_a_register_is_told_by_its_label() {
+    let text = "X86_64 T\n{ x=1; 0:rbx=x; [PTE(x)]=(valid:0); }\n P0 ;\n L: movq (%rbx),%rax ;\n\
+        movq (x),%rcx ;\nforall (fault(P0:L))\n";
+    let answer = run(&read(text).unwrap(), &Options::default()).unwrap();
+    assert_eq!((answer.positive(), answer.negative()), (1, 0), "{answer}");
 }
 
 #[test]

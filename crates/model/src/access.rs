@@ -266,7 +266,8 @@ impl Machine {
         }
         let uncached = used.memory_type == MemoryType::Uncached;
         let own_waits = self.own_combining_waits(state, cpu, location);
-        if own_waits && !matches!(does, Does::Store { .. }) {
+        let forwards = does == Does::Load && self.forwards_combining(state, cpu, location);
+        if own_waits && !forwards && !matches!(does, Does::Store { .. }) {
             return Ok(Outcome::Blocked);
         }
         if uncached && !self.empties(state, cpu, |readings| readings.uncached) {
@@ -274,7 +275,7 @@ impl Machine {
         }
         match does {
             Does::Fetch => Ok(Outcome::NOTHING),
-            Does::Load => data_answer(self.read_word(state, cpu, location, settled)?),
+            Does::Load => data_answer(self.read_word(state, cpu, location, does, settled)?),
             Does::Store {
                 bytes,
                 value,
@@ -324,7 +325,7 @@ impl Machine {
                 rmw,
                 operand,
             } => {
-                let word = self.read_word(state, cpu, location, settled)?;
+                let word = self.read_word(state, cpu, location, does, settled)?;
                 let (old, new) = rmw.apply_to_bytes(word, bytes, operand);
                 self.write(
                     state,
@@ -351,12 +352,14 @@ impl Machine {
         Ok(is_entry && value & bits::MAYBE_ACCESSED != 0)
     }
 
-    /// Reads a word as a CPU sees it; in a page-table entry, A as `settled` numbers the ways.
+    /// Reads a word as a CPU sees it; in a page-table entry, A as `settled` numbers the ways. A locked
+    /// instruction writes in the same step, and nothing is cached in between.
     fn read_word(
         &self,
         state: &mut State,
         cpu: usize,
         location: u8,
+        does: Does,
         settled: usize,
     ) -> Result<u64, Stop> {
         let entry = self.layout.entry_of_location(location);
@@ -364,8 +367,10 @@ impl Machine {
             return Ok(self.values.decode(self.read_location(state, cpu, location)));
         };
         let (word, _) = self.read_settled(state, cpu, location, settled)?;
-        // H4: what the answer ruled out may be cached again at once.
-        self.close_readers_of(state, self.entries.get(entry).0)?;
+        if does == Does::Load {
+            // H4: what the answer ruled out may be cached again at once.
+            self.close_readers_of(state, self.entries.get(entry).0)?;
+        }
         Ok(word)
     }
 

@@ -6,7 +6,7 @@
 use crate::call::{AtomicCell, mask_of};
 use crate::machine::{Machine, MemoryModel, Outcome, Stop};
 use crate::mutant::{Mutant, broken};
-use crate::state::{BARRIER, Buffered, CacheSet, FrameUse, State, USER_MEMORY};
+use crate::state::{BARRIER, Buffered, CacheSet, FENCE, FrameUse, State, USER_MEMORY};
 use crate::translation::Limit;
 use crate::versions::{FIRST_PENDING, is_pending};
 
@@ -24,8 +24,13 @@ impl Machine {
         {
             return Ok(false);
         }
+        if store.location == FENCE
+            && !self.empties_combining(state, cpu, |readings| readings.mfence)
+        {
+            return Ok(false);
+        }
         self.layout.pop_buffered(state, cpu);
-        if store.location != USER_MEMORY && store.location != BARRIER {
+        if ![USER_MEMORY, BARRIER, FENCE].contains(&store.location) {
             self.write(state, cpu, store)?;
         }
         Ok(true)
@@ -42,6 +47,9 @@ impl Machine {
         if broken(Mutant::NoForwarding) {
             return in_memory;
         }
+        if self.layout.combining_len(state, cpu) > 0 {
+            return self.read_through_buffers(state, cpu, location);
+        }
         let is_cell = self.layout.entry_of_location(location).is_none();
         let newest = self
             .layout
@@ -56,6 +64,28 @@ impl Machine {
                 .filter(|store| store.location == location)
                 .fold(in_memory, |word, store| self.merged(word, store)),
         }
+    }
+
+    /// As [`Machine::read_location`], with what waits to be combined: it is older than what waits in the
+    /// store buffer, because a store to one place waits for those of the other kind.
+    fn read_through_buffers(&self, state: &State, cpu: usize, location: u8) -> u8 {
+        let combining = self.layout.combining(state, cpu).into_iter();
+        let combining = combining.map(|store| Buffered {
+            location: store.location,
+            value: store.value,
+            version: store.bytes,
+        });
+        let is_entry = self.layout.entry_of_location(location).is_some();
+        combining
+            .chain(self.layout.buffered(state, cpu))
+            .filter(|store| store.location == location)
+            .fold(
+                state[self.layout.location(location)],
+                |word, store| match is_entry {
+                    true => store.value,
+                    false => self.merged(word, store),
+                },
+            )
     }
 
     /// Puts the bytes of a store into a cell's word, as codes.

@@ -181,8 +181,15 @@ pub enum Call {
     },
     RmwEntry(PhysAddr, u16, Rmw, u64),
     StoreFence,
+    /// LFENCE: waits for the instructions before it, MFENCE among them.
+    LoadFence,
     Serialize,
     WriteCr4(Cr4),
+    /// Reads CR4, and writes it with some bits set and others cleared.
+    ChangeCr4 {
+        set: Cr4,
+        clear: Cr4,
+    },
     Invpcid(Invpcid),
     Invlpgb(Broadcast),
     Tlbsync,

@@ -81,6 +81,15 @@ impl Machine {
                 .any(|store| store.location == location)
     }
 
+    /// Says whether a load of this CPU may read what it has stored to a location and what has not arrived:
+    /// non-temporal stores to ordinary memory are forwarded as others are, from the store buffer that they
+    /// go through first. Stores to write-combining memory are not.
+    pub(crate) fn forwards_combining(&self, state: &State, cpu: usize, location: u8) -> bool {
+        let own = self.layout.combining(state, cpu).into_iter();
+        own.filter(|store| store.location == location)
+            .all(|store| store.memory_type == MemoryType::WriteBack)
+    }
+
     /// Lets one of a CPU's write-combining stores leave, the one that `choice` numbers among those that may;
     /// says whether there are more, or `None` if there is no such one.
     ///

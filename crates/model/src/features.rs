@@ -17,6 +17,9 @@ pub struct Features {
     pub broadcasts: bool,
     /// Non-maskable interrupts.
     pub nmis: bool,
+    /// MFENCE does not hold up an IPI through an x2APIC (H36), as LFENCE does. Without it, MFENCE counts as
+    /// ordering both.
+    pub weak_fences: bool,
     /// Whether cached entries remember which stores to the page tables they were read from: what a
     /// promise about flushes is told by, and an Accessed bit.
     pub provenance: bool,
@@ -36,6 +39,7 @@ impl Features {
             write_combining: 0,
             broadcasts: false,
             nmis: false,
+            weak_fences: false,
             provenance: true,
         }
     }

@@ -13,15 +13,35 @@ use crate::state::{CacheSet, State, members};
 use crate::translation::{Limit, Translation};
 use crate::violation::{Property, Violation};
 
+/// What becomes of walks in flight (H12a).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum InFlight {
+    /// The instruction invalidates something: they end.
+    End,
+    /// It need not invalidate anything: they may go on.
+    Stay,
+}
+
+impl InFlight {
+    fn if_invalidates(invalidates: bool) -> InFlight {
+        match invalidates {
+            true => InFlight::End,
+            false => InFlight::Stay,
+        }
+    }
+}
+
 impl Machine {
-    /// Removes the entries that `goes` picks, and ends the CPU's walks in flight (H12a); then closes.
+    /// Removes the entries that `goes` picks, and may end the CPU's walks in flight (H12a); then closes.
     fn invalidate(
         &self,
         state: &mut State,
         cpu: usize,
+        in_flight: InFlight,
         goes: impl Fn(Translation) -> bool,
     ) -> Result<(), Stop> {
-        let walks_end = self.cpu_model.upper_levels == UpperLevels::OnlyInFlight;
+        let walks_end =
+            in_flight == InFlight::End && self.cpu_model.upper_levels == UpperLevels::OnlyInFlight;
         for set in [CacheSet::Cached, CacheSet::Tainted] {
             let kept = members(self.layout.set(state, cpu, set))
                 .filter(|&number| {
@@ -74,7 +94,7 @@ impl Machine {
             && Cr4(self.layout.cr4(state, cpu)).has(Cr4::PCIDE)
             && !broken(Mutant::NoInvlpgErratum)
             || broken(Mutant::InvlpgLeavesGlobals);
-        self.invalidate(state, cpu, |entry| {
+        self.invalidate(state, cpu, InFlight::End, |entry| {
             let of_pcid = entry.pcid == pcid || broken(Mutant::InvlpgReachesOtherPcids);
             match entry.level {
                 0 if broken(Mutant::LargePageOnlyByStart) && entry.read_in > 1 => {
@@ -110,18 +130,18 @@ impl Machine {
                     let spared = entry.global && !broken(Mutant::InvpcidAddressDropsGlobals);
                     entry.pcid == pcid && !spared && covers
                 })?;
-                self.invalidate(state, cpu, |_| false)
+                self.invalidate(state, cpu, InFlight::End, |_| false)
             }
             Invpcid::Pcid(pcid) => {
                 let pcid = tag(pcid)?;
-                self.invalidate(state, cpu, |entry| {
+                self.invalidate(state, cpu, InFlight::End, |entry| {
                     entry.pcid == pcid && !entry.global && !broken(Mutant::InvpcidPcidIgnored)
                 })
             }
-            Invpcid::AllWithGlobals => self.invalidate(state, cpu, |entry| {
+            Invpcid::AllWithGlobals => self.invalidate(state, cpu, InFlight::End, |entry| {
                 !entry.global || !broken(Mutant::InvpcidAllLeavesGlobals)
             }),
-            Invpcid::AllNonGlobal => self.invalidate(state, cpu, |entry| {
+            Invpcid::AllNonGlobal => self.invalidate(state, cpu, InFlight::End, |entry| {
                 !entry.global || broken(Mutant::InvpcidNonGlobalDropsGlobals)
             }),
         }
@@ -145,7 +165,7 @@ impl Machine {
         self.layout.set_cr3_low(state, cpu, self.tag(pcid)?);
         let pcid = self.pcid(state, cpu);
         let keeps = load == Cr3Load::Keep && !broken(Mutant::KeepIgnored);
-        self.invalidate(state, cpu, |entry| {
+        self.invalidate(state, cpu, InFlight::if_invalidates(!keeps), |entry| {
             let of_pcid = entry.pcid == pcid || broken(Mutant::Cr3LoadDropsEveryPcid);
             let spared = entry.global && !broken(Mutant::Cr3LoadDropsGlobals);
             !keeps && of_pcid && !spared
@@ -168,7 +188,8 @@ impl Machine {
         let pcide_cleared = old.has(Cr4::PCIDE) && !new.has(Cr4::PCIDE);
         let pcid = self.pcid(state, cpu);
         let smep_set = sets(Cr4::SMEP) && !broken(Mutant::SmepDropsNothing);
-        self.invalidate(state, cpu, |entry| {
+        let in_flight = InFlight::if_invalidates(pge_flips || pcide_cleared || smep_set);
+        self.invalidate(state, cpu, in_flight, |entry| {
             let globals_stay = entry.global && broken(Mutant::PgeFlipLeavesGlobals);
             (pge_flips || pcide_cleared) && !globals_stay
                 || smep_set && entry.pcid == pcid && !entry.global
@@ -199,7 +220,7 @@ impl Machine {
         let pcid = what.pcid.map(|pcid| self.tag(pcid)).transpose()?;
         let all_upper_levels = self.cpu_model.invlpg == InvlpgReach::AllUpperLevels;
         let final_only = what.final_only && !broken(Mutant::FinalOnlyIgnored);
-        self.invalidate(state, cpu, |entry| {
+        self.invalidate(state, cpu, InFlight::End, |entry| {
             let of_pcid = pcid.is_none_or(|pcid| entry.pcid == pcid);
             let covers = match what.addr {
                 None => true,

@@ -38,9 +38,14 @@
 //! self-modifying code, memory types of the walks themselves (MTRRs), and INVLPGB's counts above one page
 //! are left out.
 //!
+//! ASSUMED, because no rule says otherwise, and hardware may be weaker: stores to uncached memory are not
+//! buffered; loads from write-combining memory keep their order; a store through an entry without D walks
+//! again and heeds what it finds, where some CPUs set D in an entry that has just lost W. Programs of
+//! `lazytlb-check` take an MFENCE for ordering a later IPI, too, unless they set `Features::weak_fences`.
+//!
 //! Over-approximated, so that more is allowed than hardware does: `multiple-match` is found where two sizes
 //! *may* be cached; a touch without data that faults drops no entry (H17), one with data does; of a large
-//! page in pieces, more than two that go are taken to stay (H6).
+//! page in pieces, more than two that go are taken to stay (H6); page faults and IRET drain no store buffer.
 #![forbid(unsafe_code)]
 
 mod access;

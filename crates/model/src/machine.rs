@@ -8,7 +8,7 @@ use crate::call::{AtomicCell, Call, Cr4, LocalCell};
 use crate::cpu_model::CpuModel;
 use crate::entry::bits;
 use crate::features::{Features, MOST_LEVELS};
-use crate::state::{BARRIER, FrameUse, Layout, State};
+use crate::state::{FENCE, FrameUse, Layout, State};
 use crate::translation::{Limit, Numbering, Translation, Values, frame_number};
 use crate::violation::{Property, Violation};
 use crate::writers::{Who, Write, Writers};
@@ -189,7 +189,7 @@ impl Machine {
         )?;
         let entries = limit(
             "cells and page-table entries",
-            usize::from(BARRIER),
+            usize::from(FENCE),
             atomics + usize::from(features.page_table_entries),
         )? - atomics;
         let layout = Layout::new(cpus, atomics, frames, depth, own, &features);
@@ -303,7 +303,11 @@ impl Machine {
         if self.layout.combining_len(state, cpu) > 0
             && let Some(cell) = cell_of(call)
             && self.own_combining_waits(state, cpu, cell.0)
+            && !(matches!(call, Call::Load(_)) && self.forwards_combining(state, cpu, cell.0))
         {
+            return Ok(Outcome::Blocked);
+        }
+        if self.fence_waits(state, cpu) && !matches!(call, Call::SendIpi(_) | Call::SendNmi(_)) {
             return Ok(Outcome::Blocked);
         }
         match *call {
@@ -328,7 +332,8 @@ impl Machine {
                 self.locked(state, cpu, call, choice)
             }
             // H25, H26: it waits for the buffers to drain.
-            Call::Fence => Ok(self.after(state, cpu, |readings| readings.mfence)),
+            Call::Fence => Ok(self.full_fence(state, cpu)),
+            Call::LoadFence => Ok(Outcome::NOTHING),
             Call::StoreFence => self.store_fence(state, cpu),
             Call::RestoreInterrupts(_) | Call::DisableInterrupts => {
                 // The caller knows the former state from the code's own past.
@@ -350,6 +355,7 @@ impl Machine {
             | Call::Invlpg(_)
             | Call::Invpcid(_)
             | Call::WriteCr4(_)
+            | Call::ChangeCr4 { .. }
             | Call::Tlbsync => self.serializing(state, cpu, call),
             Call::Invlpgb(what) => self.invlpgb(state, cpu, what),
             Call::ReadEntry(table, index) => {

@@ -142,6 +142,8 @@ mutants! {
     GarbageWalkWritesNothing = "h33-garbage-walk-writes-nothing",
     /// H34: INVLPG drops global entries on every model.
     NoInvlpgErratum = "h34-no-invlpg-erratum",
+    /// H36: MFENCE holds up an IPI through an x2APIC.
+    IpiWaitsForFences = "h36-ipi-waits-for-fences",
     /// H36: an IPI waits for earlier stores on every model.
     IpiWaitsForStores = "h36-ipi-waits-for-stores",
     /// H36: an IPI waits for earlier stores on no model.

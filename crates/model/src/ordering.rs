@@ -1,12 +1,12 @@
 //! What waits for the buffers: locked and serializing instructions, and fences.
 //!
-//! Rules: H18, H24, H25, H26.
+//! Rules: H18, H24, H25, H26, H36.
 
-use crate::call::{Call, Rmw};
-use crate::combining::Event;
+use crate::call::{Call, Cr4, Rmw};
+use crate::cpu_model::IpiOrder;
 use crate::machine::{Machine, MemoryModel, Outcome, Stop};
 use crate::mutant::{Mutant, broken};
-use crate::state::{BARRIER, Buffered, CacheSet, State};
+use crate::state::{BARRIER, Buffered, CacheSet, FENCE, State};
 use crate::writers::Write;
 
 impl Machine {
@@ -91,19 +91,49 @@ impl Machine {
             Call::Invlpg(addr) => self.invlpg(state, cpu, addr)?,
             Call::Invpcid(what) => self.invpcid(state, cpu, what)?,
             Call::WriteCr4(cr4) => self.mov_to_cr4(state, cpu, cr4)?,
+            Call::ChangeCr4 { set, clear } => {
+                let cr4 = Cr4(self.layout.cr4(state, cpu));
+                let cr4 = cr4.with(set, true).with(clear, false);
+                self.mov_to_cr4(state, cpu, cr4)?;
+            }
             Call::Tlbsync => return self.tlbsync(state, cpu),
             _ => {}
         }
         Ok(Outcome::NOTHING)
     }
 
-    /// Blocks until an event has emptied the buffers.
-    pub(crate) fn after(&self, state: &mut State, cpu: usize, event: Event) -> Outcome {
-        if !self.empties(state, cpu, event) {
+    /// MFENCE. Loads and stores wait for it; an IPI through an x2APIC does not, without an LFENCE in between
+    /// (H36): then the fence waits in the store buffer.
+    pub(crate) fn full_fence(&self, state: &mut State, cpu: usize) -> Outcome {
+        if self.empties(state, cpu, |readings| readings.mfence) {
+            self.forget_if_fence_invalidates(state, cpu);
+            return Outcome::NOTHING;
+        }
+        let room = usize::from(self.memory.buffer_depth());
+        let is_passed = self.features.weak_fences
+            && self.cpu_model.ipi == IpiOrder::Unordered
+            && self.layout.buffered_len(state, cpu) < room
+            && !broken(Mutant::IpiWaitsForFences);
+        if !is_passed {
             return Outcome::Blocked;
         }
-        self.forget_if_fence_invalidates(state, cpu);
+        let fence = Buffered {
+            location: FENCE,
+            value: 0,
+            version: 0,
+        };
+        self.layout.push_buffered(state, cpu, fence);
         Outcome::NOTHING
+    }
+
+    /// Says whether an MFENCE waits in a CPU's store buffer.
+    #[inline]
+    pub(crate) fn fence_waits(&self, state: &State, cpu: usize) -> bool {
+        self.features.weak_fences
+            && self
+                .layout
+                .buffered(state, cpu)
+                .any(|slot| slot.location == FENCE)
     }
 
     /// H24, broken: a fence does not touch what is cached.
@@ -115,9 +145,11 @@ impl Machine {
         }
     }
 
-    /// SFENCE: later stores of this CPU wait for its write-combining buffers, loads do not (H26).
+    /// SFENCE: later stores of this CPU wait for its earlier ones, of both kinds; loads do not (H26).
     pub(crate) fn store_fence(&self, state: &mut State, cpu: usize) -> Result<Outcome, Stop> {
-        let nothing_waits = self.layout.combining_len(state, cpu) == 0;
+        // Without write-combining, the store buffer keeps its order by itself.
+        let nothing_waits = self.layout.combining_len(state, cpu) == 0
+            && (self.features.write_combining == 0 || self.layout.buffered_len(state, cpu) == 0);
         if nothing_waits || broken(Mutant::SfenceDrainsNothing) {
             return Ok(Outcome::NOTHING);
         }

@@ -58,6 +58,8 @@ const SETS: usize = 4;
 pub(crate) const USER_MEMORY: u8 = u8::MAX;
 /// The location of an SFENCE in the store buffer: it drains when the write-combining buffers have.
 pub(crate) const BARRIER: u8 = u8::MAX - 1;
+/// The location of an MFENCE in the store buffer: until it drains, this CPU does nothing but send an IPI.
+pub(crate) const FENCE: u8 = u8::MAX - 2;
 
 const NODE: usize = 0;
 const HANDLER_NODE: usize = 2;

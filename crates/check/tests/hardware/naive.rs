@@ -322,7 +322,11 @@ impl<'a> Naive<'a> {
             Call::StoreBytes { cell, .. } | Call::RmwBytes { cell, .. } => Some(cell.0),
             _ => None,
         };
-        if word.is_some_and(|word| next.cpus[cpu].combines_word(word)) {
+        let waits = |word| match call {
+            Call::Load(_) => next.cpus[cpu].load_waits(word),
+            _ => next.cpus[cpu].combines_word(word),
+        };
+        if word.is_some_and(waits) {
             return Ok(None);
         }
         let store = |next: &mut State, store| self.store(next, cpu, store).then_some(0);

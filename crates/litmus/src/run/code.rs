@@ -69,6 +69,7 @@ pub(crate) enum Op {
     },
     FullFence,
     StoreFence,
+    LoadFence,
     Nothing,
     Invlpg(Where),
     Invpcid(Invpcid),
@@ -196,7 +197,8 @@ impl Resolver<'_> {
     fn op(&self, instruction: &Instruction) -> Result<Op, SyntaxError> {
         use Instruction as I;
         Ok(match instruction {
-            I::Label(_) | I::Lfence => Op::Nothing,
+            I::Label(_) => Op::Nothing,
+            I::Lfence => Op::LoadFence,
             I::Mov { width, src, dst } => match (src, dst) {
                 (Operand::Memory(from), Operand::Register(to)) => Op::Load {
                     to: *to,

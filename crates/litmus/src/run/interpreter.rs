@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use lazytlb::{CpuId, CpuSet, Hw, Interrupts, Memory as _, Until, VirtAddr};
 use lazytlb_check::ModelHw;
-use lazytlb_model::{AtomicCell, Cr4, Invpcid, LocalCell, Privilege, Rmw};
+use lazytlb_model::{AtomicCell, Invpcid, LocalCell, Privilege, Rmw};
 
 use super::code::{Line, Op, Source, Where, accumulator};
 use super::world::{Slot, Target, World};
@@ -18,7 +18,6 @@ pub(crate) struct Common {
     pub(crate) world: World,
     /// Whether every access to a word is of this width, at its start: then a store writes all of it.
     pub(crate) only_width: Option<Width>,
-    pub(crate) cr4: Cr4,
     /// What some execution does that no machine could: then the test has no answer.
     pub(crate) nonsense: OnceLock<SyntaxError>,
 }
@@ -48,8 +47,8 @@ impl Code {
             hw,
             common: &self.common,
             registers: [0; 16],
-            cr4: self.common.cr4,
             privilege: self.privilege,
+            is_undisturbed: self.is_undisturbed,
             at: Position::START,
         };
         for (register, value) in self.first_registers.iter() {
@@ -83,8 +82,8 @@ struct Cpu<'a> {
     hw: &'a ModelHw,
     common: &'a Common,
     registers: [u64; 16],
-    cr4: Cr4,
     privilege: Privilege,
+    is_undisturbed: bool,
     /// Where the instruction stands.
     at: Position,
 }
@@ -217,6 +216,7 @@ impl Cpu<'_> {
         match *op {
             Op::FullFence => hw.fence(),
             Op::StoreFence => hw.store_fence(),
+            Op::LoadFence if !self.is_undisturbed => hw.load_fence(),
             Op::Invlpg(place) => hw.invlpg(self.address(place)),
             Op::InvpcidAddress(pcid, place) => {
                 hw.invpcid(Invpcid::Address(pcid, self.address(place)));
@@ -224,8 +224,7 @@ impl Cpu<'_> {
             Op::Invpcid(what) => hw.invpcid(what),
             Op::LoadCr3 { root, pcid, load } => hw.load_cr3_with_pcid(root, pcid, load),
             Op::ChangeCr4 { set, clear } => {
-                self.cr4 = self.cr4.with(set, true).with(clear, false);
-                hw.write_cr4(self.cr4);
+                hw.change_cr4(set, clear);
             }
             Op::Invlpgb(what) => hw.invlpgb(what),
             Op::Tlbsync => hw.tlbsync(),
@@ -245,10 +244,18 @@ impl Cpu<'_> {
         }
     }
 
+    /// Returns the address that an operand of INVLPG or INVPCID names: any in its page.
     fn address(&self, place: Where) -> VirtAddr {
-        match self.target(place, Width::Byte).0 {
-            Target::Virtual(addr) => addr,
-            Target::Cell(_) | Target::Entry(_) => VirtAddr(0),
+        match place {
+            Where::At(Target::Virtual(addr)) => addr,
+            Where::At(Target::Cell(_) | Target::Entry(_)) => self.refuse(
+                "an operand without translation".to_owned(),
+                "the virtual address of a variable",
+                "write `invlpg (x)`, in a test of translation",
+            ),
+            Where::ByRegister(register, offset) => {
+                VirtAddr(self.get(register, Width::Quad).wrapping_add_signed(offset))
+            }
         }
     }
 
@@ -271,6 +278,13 @@ impl Cpu<'_> {
         let bytes = self.bytes(width, offset);
         let placed = value << (8 * offset);
         match target {
+            Target::Cell(_) | Target::Entry(_)
+                if non_temporal && self.common.world.is_translated =>
+            {
+                let found = "a non-temporal store without translation".to_owned();
+                let advice = "write `movnti $1,(x)`: the model has them by virtual address only";
+                self.refuse(found, "a virtual address", advice)
+            }
             Target::Cell(cell) if self.common.only_width == Some(width) && offset == 0 => {
                 self.hw.store(&cell, value);
             }
@@ -360,11 +374,29 @@ impl Cpu<'_> {
             self.leave_old(op, width, source, old);
             return Some(());
         }
+        // An interrupt comes before an instruction or after it.
+        let former = (!self.is_undisturbed).then(|| self.hw.disable_interrupts());
+        let old = self.read_and_write(op, target, offset, width, operand);
+        if let Some(former) = former {
+            self.hw.restore_interrupts(former);
+        }
+        self.leave_old(op, width, source, old?);
+        Some(())
+    }
+
+    /// A read-modify-write without LOCK: other CPUs may come in between. Returns what was there.
+    fn read_and_write(
+        &self,
+        op: AluOp,
+        target: Target,
+        offset: u32,
+        width: Width,
+        operand: u64,
+    ) -> Done<u64> {
         let old = self.load(target)? >> (8 * offset) & mask(width);
         let new = self.computed(op, width, old, operand);
         self.store(target, offset, width, new, false)?;
-        self.leave_old(op, width, source, old);
-        Some(())
+        Some(old)
     }
 
     fn computed(&self, op: AluOp, width: Width, old: u64, operand: u64) -> u64 {

@@ -106,12 +106,16 @@ pub fn run(test: &LitmusTest, options: &Options) -> Result<Answer, RunError> {
     let mut program = Program::new(test.name.clone(), cpus.len() as u8);
     let world = World::new(test, &mut program)?;
     let settings = Settings::of(test)?;
+    settings.refuse_what_is_missing(test, options.cpu_model)?;
     let mut codes = Vec::new();
     for thread in &test.threads {
         let Some(cpu) = cpu_of(thread.id) else {
             continue;
         };
         let lines = code::resolve(thread, &world, &cpu_of)?;
+        if thread.handler.is_none() && settings.privilege(thread.id) == Privilege::User {
+            refuse_privileged(&lines)?;
+        }
         if lines.len() > MOST_LINES {
             let at = thread.instructions[MOST_LINES].position;
             let advice = "split the test";
@@ -127,9 +131,8 @@ pub fn run(test: &LitmusTest, options: &Options) -> Result<Answer, RunError> {
     }
     let (buffer_depth, is_cut) = prepare(&mut program, test, &world, &settings, &codes);
     let is_translated = world.is_translated;
-    let cr4 = settings.cr4();
     if is_translated {
-        program.start_with_cr4(cr4);
+        program.start_with_cr4(settings.cr4());
     }
     let observer = Observer::new(test, &world, &cpu_of)?;
     for &(table, index) in &observer.slots {
@@ -144,7 +147,6 @@ pub fn run(test: &LitmusTest, options: &Options) -> Result<Answer, RunError> {
     let common = Arc::new(Common {
         world,
         only_width,
-        cr4,
         nonsense: OnceLock::new(),
     });
     let uses_interrupts = codes.iter().any(|(_, handler, lines)| {
@@ -159,7 +161,11 @@ pub fn run(test: &LitmusTest, options: &Options) -> Result<Answer, RunError> {
             common: Arc::clone(&common),
             lines: lines.into(),
             first_registers: first_registers(test, id, &common.world)?.into(),
-            privilege: settings.privilege(id),
+            // An interrupt enters ring 0.
+            privilege: match handler {
+                None => settings.privilege(id),
+                Some(_) => Privilege::Supervisor,
+            },
             published: Arc::new([]),
             faults: None,
             is_undisturbed: !uses_interrupts,
@@ -286,6 +292,27 @@ impl Settings {
         })
     }
 
+    /// Refuses a setting that the CPU model does not have.
+    fn refuse_what_is_missing(
+        &self,
+        test: &LitmusTest,
+        cpu_model: CpuModel,
+    ) -> Result<(), SyntaxError> {
+        let five_levels = test.metadata("Paging") == Some("5");
+        let advice = format!(
+            "choose a model that has them with `--cpu`: {} does not",
+            cpu_model.name
+        );
+        let at = Position { line: 1, column: 1 };
+        if self.pcids && !cpu_model.pcids {
+            return Err(refuse(at, "`PCIDs=on`", "a CPU with PCIDs", &advice));
+        }
+        if five_levels && !cpu_model.five_levels {
+            return Err(refuse(at, "`Paging=5`", "a CPU with five levels", &advice));
+        }
+        Ok(())
+    }
+
     fn cr4(&self) -> Cr4 {
         Cr4::default()
             .with(Cr4::PGE, self.globals)
@@ -297,6 +324,36 @@ impl Settings {
             true => Privilege::User,
             false => Privilege::Supervisor,
         }
+    }
+}
+
+/// Refuses what ring 3 must not execute: it would be #GP, and end there.
+fn refuse_privileged(lines: &[Line]) -> Result<(), SyntaxError> {
+    let is_privileged = |op: &Op| {
+        matches!(
+            op,
+            Op::Invlpg(_)
+                | Op::Invpcid(_)
+                | Op::InvpcidAddress(..)
+                | Op::LoadCr3 { .. }
+                | Op::ChangeCr4 { .. }
+                | Op::Invlpgb(_)
+                | Op::Tlbsync
+                | Op::Cli
+                | Op::Sti
+                | Op::Halt
+                | Op::Ipi(_)
+                | Op::Nmi(_)
+        )
+    };
+    match lines.iter().find(|line| is_privileged(&line.op)) {
+        None => Ok(()),
+        Some(line) => Err(refuse(
+            line.position,
+            "a privileged instruction in a thread of ring 3",
+            "an instruction that ring 3 may execute",
+            "take the thread out of `User=`, or use another thread or a handler",
+        )),
     }
 }
 
@@ -348,7 +405,15 @@ fn prepare(
         });
         on_each.max().unwrap_or(0).max(1)
     };
-    let wanted = most_on_a_cpu(is_store);
+    let sends_ipis = codes.iter().any(|(_, _, lines)| {
+        let mut ops = lines.iter().map(|line| &line.op);
+        ops.any(|op| matches!(op, Op::Ipi(_) | Op::Nmi(_)))
+    });
+    let wanted = most_on_a_cpu(match sends_ipis {
+        false => is_store,
+        // H36: then an MFENCE may wait in the store buffer, too.
+        true => |op| is_store(op) || *op == Op::FullFence,
+    });
     let mut is_cut = wanted > usize::from(MOST_BUFFER_DEPTH);
     let lines = || codes.iter().flat_map(|(_, _, lines)| lines);
     let has = |wanted: fn(&Op) -> bool| lines().any(|line| wanted(&line.op));
@@ -370,12 +435,13 @@ fn prepare(
                 }
             )
         };
-        if has(non_temporal) || mentions_write_combining(test) {
+        if has(non_temporal) || mentions_other_types(test) {
             let wanted = most_on_a_cpu(may_combine);
             features.write_combining = wanted.min(MOST_COMBINING) as u8;
             is_cut |= wanted > MOST_COMBINING;
         }
     }
+    features.weak_fences = sends_ipis;
     features.nmis = has(|op| matches!(op, Op::Nmi(_)))
         || codes
             .iter()
@@ -427,14 +493,15 @@ fn entry_of(op: &Op) -> Option<Slot> {
     }
 }
 
-fn mentions_write_combining(test: &LitmusTest) -> bool {
+/// Says whether a test has memory that is not write-back: accesses may wait, or types mix (H26, H28).
+fn mentions_other_types(test: &LitmusTest) -> bool {
     use crate::init::InitItem;
     use crate::instruction::Instruction;
-    let is_wc = |value: &Value| matches!(value, Value::Entry(entry) if entry.memory_type == MemoryType::WriteCombining);
+    let is_other = |value: &Value| matches!(value, Value::Entry(entry) if entry.memory_type != MemoryType::WriteBack);
     let in_init = test.init.iter().any(|item| match &item.value {
         InitItem::Set {
             value: Some(value), ..
-        } => is_wc(value),
+        } => is_other(value),
         _ => false,
     });
     let instructions = test.threads.iter().flat_map(|thread| &thread.instructions);
@@ -445,7 +512,7 @@ fn mentions_write_combining(test: &LitmusTest) -> bool {
                 Instruction::Mov {
                     src: Operand::Immediate(value),
                     ..
-                } => is_wc(value),
+                } => is_other(value),
                 _ => false,
             })
 }

@@ -13,10 +13,12 @@ use super::{PrivateWords, atoms};
 use crate::condition::{Atom, Expr, FieldValue, Relation};
 use crate::entry::Field;
 use crate::error::{Position, SyntaxError};
+use crate::instruction::Instruction;
 use crate::location::Location;
+use crate::operand::{Memory, Operand};
 use crate::place::Place;
 use crate::register::{Register, Width};
-use crate::test::{Arch, LitmusTest};
+use crate::test::{Arch, LitmusTest, Thread};
 
 /// What is looked at in a final state.
 pub(crate) struct Observer {
@@ -86,6 +88,16 @@ impl Observer {
                         location, value, ..
                     } => look(location, at).and_then(|()| world.number(value, at).map(|_| ())),
                     Atom::Field { location, .. } => look(location, at),
+                    Atom::Fault {
+                        thread,
+                        variable: Some(_),
+                        label,
+                    } if goes_by_register(test, *thread, label.as_deref()) => Err(refuse(
+                        at,
+                        "a fault told by its variable, in a thread that goes by a register",
+                        "a label",
+                        "put a label before the instruction, and write `fault(P0:L)`",
+                    )),
                     Atom::Fault { thread, .. } => match cpu_of(*thread) {
                         Some(cpu) => {
                             observer.faults_of.insert(cpu);
@@ -234,6 +246,38 @@ impl Observer {
         cells
             .map(|(cpu, cell, lines)| (*cpu, *cell, lines))
             .collect()
+    }
+}
+
+/// Says whether a thread accesses memory by a register, at a label or anywhere: which variable that is, the
+/// text does not say.
+fn goes_by_register(test: &LitmusTest, thread: u32, label: Option<&str>) -> bool {
+    let is_it = |of: &&Thread| of.id == thread && of.handler.is_none();
+    let Some(thread) = test.threads.iter().find(is_it) else {
+        return false;
+    };
+    let mut labelled = false;
+    thread.instructions.iter().any(|located| {
+        if let Instruction::Label(name) = &located.value {
+            labelled |= label == Some(name.as_str());
+            return false;
+        }
+        let is_asked_for = label.is_none() || std::mem::take(&mut labelled);
+        is_asked_for && by_register(&located.value)
+    })
+}
+
+fn by_register(instruction: &Instruction) -> bool {
+    let is = |operand: &Operand| matches!(operand, Operand::Memory(Memory::Register { .. }));
+    match instruction {
+        Instruction::Mov { src, dst, .. } | Instruction::Xchg { src, dst, .. } => {
+            is(src) || is(dst)
+        }
+        Instruction::Alu { src, dst, .. } => src.as_ref().is_some_and(is) || is(dst),
+        Instruction::Movnti { dst, .. } | Instruction::Fetch(dst) => {
+            matches!(dst, Memory::Register { .. })
+        }
+        _ => false,
     }
 }
 

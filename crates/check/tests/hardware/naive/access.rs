@@ -129,7 +129,7 @@ impl Naive<'_> {
         }
         match does {
             Does::Fetch => unreachable!("see above"),
-            Does::Load if next.cpus[cpu].combines_word(word) => {}
+            Does::Load if next.cpus[cpu].load_waits(word) => {}
             Does::Load => {
                 let value = next.load(cpu, word);
                 out.push(Ok(self.done(next, cpu, value)));

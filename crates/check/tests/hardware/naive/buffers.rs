@@ -56,10 +56,12 @@ impl Naive<'_> {
         true
     }
 
-    /// SFENCE: later stores wait for the write-combining buffers, loads do not (H26).
+    /// SFENCE: later stores wait for earlier ones of both kinds, loads do not (H26).
     pub(super) fn store_fence(&self, next: &mut State, cpu: usize) -> bool {
         let reading = self.script.setting.cpu_model.write_combining.sfence;
-        if next.cpus[cpu].combining[0].is_none() {
+        let of = &next.cpus[cpu];
+        let keeps_order = self.script.features.write_combining == 0 || of.buffer[0].is_none();
+        if of.combining[0].is_none() && keeps_order {
             return true;
         }
         match self.script.setting.memory {

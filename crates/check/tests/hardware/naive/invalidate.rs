@@ -105,9 +105,10 @@ impl Naive<'_> {
         of.root = (cr3 >> 12) as u8;
         of.cr3_low = (cr3 & 0xfff) as u16;
         let pcid = of.pcid();
-        self.invalidate(next, cpu, |entry| {
-            !keeps && entry.pcid == pcid && !entry.global
-        });
+        // What invalidates nothing ends no walk in flight.
+        if !keeps {
+            self.invalidate(next, cpu, |entry| entry.pcid == pcid && !entry.global);
+        }
         Ok(())
     }
 
@@ -126,9 +127,11 @@ impl Naive<'_> {
         let pcid_goes = flips(Cr4::SMEP) && new.has(Cr4::SMEP);
         of.cr4 = new;
         let pcid = of.pcid();
-        self.invalidate(next, cpu, |entry| {
-            all_go || pcid_goes && entry.pcid == pcid && !entry.global
-        });
+        if all_go || pcid_goes {
+            self.invalidate(next, cpu, |entry| {
+                all_go || entry.pcid == pcid && !entry.global
+            });
+        }
         Ok(())
     }
 

@@ -141,10 +141,12 @@ impl State {
     /// Reads a word as a CPU sees it: memory, with its own buffered stores done.
     pub(super) fn load(&self, cpu: usize, word: u8) -> u64 {
         let in_memory = self.words[usize::from(word)];
-        let own = self.cpus[cpu].buffered().filter_map(|slot| match slot {
-            Buffered::Word(store, _) if store.word == word => Some(store),
+        let combined = self.cpus[cpu].combined().map(|slot| slot.store);
+        let buffered = self.cpus[cpu].buffered().filter_map(|slot| match slot {
+            Buffered::Word(store, _) => Some(store),
             _ => None,
         });
+        let own = combined.chain(buffered).filter(|store| store.word == word);
         own.fold(in_memory, |value, store| store.over(value))
     }
 
@@ -186,6 +188,13 @@ impl Cpu {
     /// Lists the write-combining stores.
     pub(super) fn combined(&self) -> impl Iterator<Item = Combining> {
         self.combining.into_iter().flatten()
+    }
+
+    /// Says whether a load has to wait for own write-combining stores to a word: non-temporal ones to
+    /// ordinary memory are forwarded to it.
+    pub(super) fn load_waits(&self, word: u8) -> bool {
+        let mut own = self.combined().filter(|slot| slot.store.word == word);
+        own.any(|slot| slot.memory_type != MemoryType::WriteBack)
     }
 
     /// Says whether a write-combining store of this CPU to a word has not arrived.
