@@ -6,7 +6,7 @@
 use crate::call::{AtomicCell, mask_of};
 use crate::machine::{Machine, MemoryModel, Outcome, Stop};
 use crate::mutant::{Mutant, broken};
-use crate::state::{BARRIER, Buffered, CacheSet, FENCE, FrameUse, State, USER_MEMORY};
+use crate::state::{BARRIER, Buffered, CacheSet, FENCE, FrameUse, State};
 use crate::translation::Limit;
 use crate::versions::{FIRST_PENDING, is_pending};
 
@@ -19,18 +19,17 @@ impl Machine {
         let Some(store) = self.layout.buffered(state, cpu).next() else {
             return Ok(false);
         };
-        if store.location == BARRIER
-            && !self.empties_combining(state, cpu, |readings| readings.sfence)
-        {
-            return Ok(false);
-        }
-        if store.location == FENCE
-            && !self.empties_combining(state, cpu, |readings| readings.mfence)
-        {
+        let waits = match store.location {
+            BARRIER => !self.empties_combining(state, cpu, |readings| readings.sfence),
+            FENCE => !self.empties_combining(state, cpu, |readings| readings.mfence),
+            _ => false,
+        };
+        if waits {
             return Ok(false);
         }
         self.layout.pop_buffered(state, cpu);
-        if ![USER_MEMORY, BARRIER, FENCE].contains(&store.location) {
+        // From there on, locations are no places in memory.
+        if store.location < FENCE {
             self.write(state, cpu, store)?;
         }
         Ok(true)
@@ -47,7 +46,7 @@ impl Machine {
         if broken(Mutant::NoForwarding) {
             return in_memory;
         }
-        if self.layout.combining_len(state, cpu) > 0 {
+        if self.has_more_buffers && self.layout.combining_len(state, cpu) > 0 {
             return self.read_through_buffers(state, cpu, location);
         }
         let is_cell = self.layout.entry_of_location(location).is_none();

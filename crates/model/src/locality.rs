@@ -11,9 +11,8 @@
 //! * Waiting until an atomic is 0, once it is: if other CPUs and this one's own handler only ever clear bits
 //!   in it, it stays so, and whoever waits does not write it. A pending interrupt is as deliverable after.
 //! * Restoring interrupts: it only adds behaviour, all of which the state after it has.
-//! * Nothing while an MFENCE waits in the store buffer: it holds up all but an IPI.
 //! * Nothing at all in a program with NMIs, which come between any two calls.
-//! * Neither load nor wait while a write-combining store of this CPU to the word has not arrived: it blocks.
+//! * Nothing that has to wait for a write-combining store, or an MFENCE, of this CPU: it blocks.
 //! * Disabling interrupts that are off already, and a fence with nothing to drain: they do nothing.
 
 use lazytlb::{Interrupts, Until};
@@ -26,7 +25,7 @@ impl Machine {
     /// Says whether a call of a CPU, made with interrupts in this state, is local, and will not block.
     #[inline]
     pub fn is_local(&self, state: &State, cpu: usize, call: &Call, interrupts: Interrupts) -> bool {
-        if self.features.nmis || self.fence_waits(state, cpu) {
+        if self.rarely_local && (self.features.nmis || self.waits_for_own(state, cpu, call)) {
             return false;
         }
         match *call {
@@ -37,11 +36,6 @@ impl Machine {
             Call::Fence => {
                 self.layout.buffered_len(state, cpu) == 0
                     && self.layout.combining_len(state, cpu) == 0
-            }
-            Call::Load(cell) | Call::PauseUntil(cell, Until::Zero)
-                if self.own_combining_waits(state, cpu, cell.0) =>
-            {
-                false
             }
             Call::Load(cell) => {
                 interrupts == Interrupts::Disabled

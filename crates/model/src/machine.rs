@@ -133,6 +133,10 @@ impl From<Limit> for Stop {
 pub struct Machine {
     pub(crate) layout: Layout,
     pub(crate) features: Features,
+    /// Whether the program has buffers beside the store buffer's stores: asked at every call.
+    pub(crate) has_more_buffers: bool,
+    /// Whether calls that are local elsewhere may not be in this program.
+    pub(crate) rarely_local: bool,
     pub(crate) garbage: GarbageWalks,
     pub(crate) page_words: Vec<Option<AtomicCell>>,
     pub(crate) requests: Numbering<Request>,
@@ -208,9 +212,12 @@ impl Machine {
         for (frame, &frame_use) in spec.frames.iter().enumerate() {
             layout.set_frame_use(&mut initial, frame as u8, frame_use);
         }
+        let has_more_buffers = features.weak_fences || features.write_combining > 0;
         let mut machine = Machine {
             layout,
             features,
+            has_more_buffers,
+            rarely_local: has_more_buffers || features.nmis,
             garbage: spec.garbage,
             page_words: spec.page_words.clone(),
             requests: Numbering::new("broadcast invalidations", MOST_REQUESTS),
@@ -299,15 +306,7 @@ impl Machine {
         call: &Call,
         choice: usize,
     ) -> Result<Outcome, Stop> {
-        // A CPU sees its own stores in order, also those that wait to be combined.
-        if self.layout.combining_len(state, cpu) > 0
-            && let Some(cell) = cell_of(call)
-            && self.own_combining_waits(state, cpu, cell.0)
-            && !(matches!(call, Call::Load(_)) && self.forwards_combining(state, cpu, cell.0))
-        {
-            return Ok(Outcome::Blocked);
-        }
-        if self.fence_waits(state, cpu) && !matches!(call, Call::SendIpi(_) | Call::SendNmi(_)) {
+        if self.has_more_buffers && self.waits_for_own(state, cpu, call) {
             return Ok(Outcome::Blocked);
         }
         match *call {
@@ -434,6 +433,18 @@ impl Machine {
                 Ok(Outcome::NOTHING)
             }
         }
+    }
+
+    /// Says whether a call has to wait for what this CPU has done before: a write-combining store to the same
+    /// word, which it sees in order (H25), or an MFENCE (H36).
+    pub(crate) fn waits_for_own(&self, state: &State, cpu: usize, call: &Call) -> bool {
+        let for_store = cell_of(call).is_some_and(|cell| {
+            let is_forwarded = matches!(call, Call::Load(_));
+            self.own_combining_waits(state, cpu, cell.0)
+                && !(is_forwarded && self.forwards_combining(state, cpu, cell.0))
+        });
+        let passes_fence = matches!(call, Call::SendIpi(_) | Call::SendNmi(_));
+        for_store || !passes_fence && self.fence_waits(state, cpu)
     }
 
     /// Returns what a CPU runs now: an operation, or its handler.
