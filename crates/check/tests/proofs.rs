@@ -61,6 +61,18 @@ fn the_safe_policies_are_proved_with_these_states() {
 }
 
 #[test]
+fn the_safe_policies_need_no_mfence_before_an_ipi() {
+    for name in ["reference-3", "two-initiators", "lazy-initiator", "exit"] {
+        for policy in SAFE {
+            let mut program = program(name, policy);
+            program.features().weak_fences = true;
+            let verdict = checker(MemoryModel::TSO).check(&program);
+            assert!(verdict.is_safe(), "{policy} on {name}: {verdict:?}");
+        }
+    }
+}
+
+#[test]
 fn deferral_is_unsafe_exactly_where_tables_are_freed_under_lazy_cpus() {
     let defer = Policy::Defer(GarbageWalksAccepted);
     for (name, memory, _) in STATES {
