@@ -121,7 +121,7 @@ pub(crate) struct Litmus {
     pub(crate) files: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) hardware: Hardware,
-    /// The memory model: x86-TSO has store buffers as deep as the test needs, 8 at most
+    /// The memory model: x86-TSO has store buffers as deep as the test needs
     #[arg(long, value_enum, default_value_t = Memory::Tso)]
     pub(crate) memory: Memory,
     /// Compare the verdicts with a file of them: a test's name and Allow or Forbid a line

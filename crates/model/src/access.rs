@@ -281,9 +281,11 @@ impl Machine {
                 value,
                 non_temporal,
             } => {
-                if is_entry && bytes != 0 {
-                    return Err(part_of_an_entry());
-                }
+                let bytes = match bytes {
+                    0 | 0xff if is_entry => 0,
+                    _ if is_entry => return Err(part_of_an_entry()),
+                    _ => bytes,
+                };
                 let combines = (used.memory_type == MemoryType::WriteCombining
                     || non_temporal && !uncached)
                     && self.features.write_combining > 0
