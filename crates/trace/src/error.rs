@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 
+use crate::compression::Compression;
+use crate::limits::{MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB};
 use crate::recording::HOW_TO_RECORD;
-use crate::source::{Compression, XZ_MEMORY_LIMIT_MIB};
-use crate::{MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS};
 
 /// Says why a recording cannot be read, or not to its end.
 #[derive(Debug, thiserror::Error)]

@@ -3,10 +3,7 @@
 use memchr::memchr;
 
 use crate::error::{LinePart, LineProblem, excerpt};
-
-/// Number of CPUs that a trace may name: CPU numbers are below it. Linux builds allow 8192 at
-/// most; the largest x86 machines have fewer than 2000.
-pub const MAX_CPUS: u64 = 4096;
+use crate::limits::MAX_CPUS;
 
 /// Longest event name: Linux `MAX_EVENT_NAME_LEN`.
 const MAX_NAME_BYTES: usize = 64;

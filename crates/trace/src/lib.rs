@@ -39,16 +39,18 @@
 //! ```
 //!
 //! Reading order: [`operation`](Operation) (what comes out), `reconstruct` (how an event becomes
-//! an operation), `task_chain` (who runs on a CPU), `event` and `fields` (the text), `source` and
-//! `lines` (the bytes), `error` (what can be wrong with a recording).
+//! an operation), `task_chain` (who runs on a CPU), `event` and `fields` (the text), `source`,
+//! `compression` and `lines` (the bytes), `limits` and `error` (what can be wrong with a recording).
 //!
 //! What the text cannot show: TLB fills, page-table writes, and the order of two events of
 //! different CPUs beyond their time stamps.
 #![forbid(unsafe_code)]
 
+mod compression;
 mod error;
 mod event;
 mod fields;
+mod limits;
 mod lines;
 mod mm_pointers;
 mod operation;
@@ -59,12 +61,10 @@ mod source;
 mod summary;
 mod task_chain;
 
+pub use compression::Compression;
 pub use error::{BinaryKind, LinePart, LineProblem, Place, TraceError};
-pub use event::MAX_CPUS;
-pub use lines::MAX_LINE_BYTES;
-pub use mm_pointers::MAX_LIVE_MMS;
+pub use limits::{MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB};
 pub use operation::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables};
 pub use reader::TraceReader;
 pub use recording::HOW_TO_RECORD;
-pub use source::{Compression, XZ_MEMORY_LIMIT_MIB};
 pub use summary::{Header, OperationCounts, RemoteShootdowns, Summary};

@@ -2,10 +2,8 @@
 
 use std::io::{self, Read};
 
+use crate::limits::MAX_LINE_BYTES;
 use memchr::memchr;
-
-/// Longest line that the reader accepts, in bytes. Event lines have some 140, at most a page.
-pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
 /// Size of the buffer in bytes: large enough that moving a partial line to the front is rare.
 const BUFFER_BYTES: usize = 4 * MAX_LINE_BYTES;

@@ -5,13 +5,8 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use crate::error::LineProblem;
+use crate::limits::MAX_LIVE_MMS;
 use crate::operation::MmId;
-
-/// Number of address spaces that may be alive at once.
-///
-/// Linux allows 4 Mi tasks, so real machines stay far below. It bounds the reader's memory to
-/// some 40 MiB against traces that are not real.
-pub const MAX_LIVE_MMS: usize = 1 << 20;
 
 /// x86-64 Linux maps the kernel image into this GiB; mms from the allocator lie elsewhere.
 const KERNEL_IMAGE: std::ops::Range<u64> = 0xffff_ffff_8000_0000..0xffff_ffff_c000_0000;

@@ -4,12 +4,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use crate::compression::Compression;
 use crate::error::{BinaryKind, LineProblem, Place, TraceError, excerpt};
 use crate::event::Event;
 use crate::lines::{Lines, Next};
 use crate::operation::Operation;
 use crate::reconstruct::Reconstruct;
-use crate::source::{Compression, Source};
+use crate::source::Source;
 use crate::summary::{Header, Summary};
 
 /// Events without which a replay is wrong.

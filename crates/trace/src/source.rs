@@ -1,46 +1,20 @@
 //! Opens a recording: finds out by its first bytes how it is compressed, and decompresses it.
 
-use std::fmt;
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 
 use flate2::bufread::MultiGzDecoder;
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
 
+use crate::compression::Compression;
 use crate::error::{BinaryKind, TraceError};
-
-/// Memory that an xz stream may ask for, in MiB.
-///
-/// `xz -9` needs 65 MiB. A crafted stream can ask for 4 GiB, which would break the promise of
-/// bounded memory.
-pub const XZ_MEMORY_LIMIT_MIB: u64 = 256;
+use crate::limits::XZ_MEMORY_LIMIT_MIB;
 
 /// Bytes that tell the formats apart; the longest magic, trace.dat's, has 10.
 const MAGIC_BYTES: usize = 16;
 
 /// Size of the buffer in front of a decompressor, in bytes.
 const INPUT_BUFFER_BYTES: usize = 64 * 1024;
-
-/// Says how a recording is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    Plain,
-    /// gzip; several members in a row are one text.
-    Gzip,
-    /// xz; several streams in a row are one text.
-    Xz,
-}
-
-impl fmt::Display for Compression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Compression::Plain => "plain",
-            Compression::Gzip => "gzip",
-            Compression::Xz => "xz",
-        })
-    }
-}
 
 /// A recording's text, decompressed as it is read.
 pub(crate) struct Source<R> {
@@ -144,18 +118,6 @@ impl<R: Read> Read for Source<R> {
             Decoder::Plain(input) => input.read(buffer),
             Decoder::Gzip(decoder) => decoder.read(buffer),
             Decoder::Xz(decoder) => decoder.read(buffer),
-        }
-    }
-}
-
-impl Compression {
-    fn of(head: &[u8]) -> Self {
-        if head.starts_with(b"\x1f\x8b") {
-            Compression::Gzip
-        } else if head.starts_with(b"\xfd7zXZ\0") {
-            Compression::Xz
-        } else {
-            Compression::Plain
         }
     }
 }

@@ -1,0 +1,37 @@
+//! How a recording is compressed, by its first bytes.
+
+use std::fmt;
+
+/// Says how a recording is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    Plain,
+    /// gzip; several members in a row are one text.
+    Gzip,
+    /// xz; several streams in a row are one text.
+    Xz,
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Compression::Plain => "plain",
+            Compression::Gzip => "gzip",
+            Compression::Xz => "xz",
+        })
+    }
+}
+
+impl Compression {
+    /// Tells the format by a file's first bytes.
+    pub(crate) fn of(head: &[u8]) -> Self {
+        if head.starts_with(b"\x1f\x8b") {
+            Compression::Gzip
+        } else if head.starts_with(b"\xfd7zXZ\0") {
+            Compression::Xz
+        } else {
+            Compression::Plain
+        }
+    }
+}
