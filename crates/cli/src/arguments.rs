@@ -8,7 +8,7 @@ use lazytlb::Policy;
 use lazytlb_check::{LazyTlb, ShippedProgram};
 use lazytlb_model::{CpuModel, MemoryModel};
 
-use crate::hardware::Hardware;
+use crate::hardware::{Hardware, cpu_model};
 
 const EXIT_CODES: &str = "Exit codes: 0 safe, or a table was printed; 1 a violation was found; 2 bad usage or \
                           bad input; 3 the search ended early, nothing is proved.";
@@ -216,12 +216,6 @@ fn policies() -> impl TypedValueParser<Value = Policies> {
         let named = |policy: &Policy| name == "all" || policy.name() == name;
         Policies(Policy::ALL.into_iter().filter(named).collect())
     })
-}
-
-pub(crate) fn cpu_model() -> impl TypedValueParser<Value = CpuModel> {
-    let models = CpuModel::ALL.map(|model| PossibleValue::new(model.name).help(model.about));
-    PossibleValuesParser::new(models)
-        .map(|name| CpuModel::by_name(&name).expect("only names of models are accepted"))
 }
 
 fn program() -> PossibleValuesParser {

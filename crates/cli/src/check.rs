@@ -101,28 +101,6 @@ fn print(
     cpu: CpuModel,
     verdicts: &[(Policy, Verdict)],
 ) -> anyhow::Result<()> {
-    let header = [
-        "policy",
-        "verdict",
-        "states",
-        "transitions",
-        "depth",
-        "seconds",
-        "bytes/state",
-    ];
-    let mut rows = table(&header, 2..7);
-    for (policy, verdict) in verdicts {
-        let effort = verdict.effort;
-        rows.add_row([
-            policy.name().to_owned(),
-            outcome(verdict),
-            grouped(effort.states),
-            grouped(effort.transitions),
-            effort.depth.to_string(),
-            format!("{:.2}", effort.seconds),
-            format!("{:.0}", effort.bytes_per_state()),
-        ]);
-    }
     report.line(format_args!(
         "{} on CPU model {}, memory {}",
         options.program,
@@ -144,7 +122,7 @@ fn print(
         SOURCES.len(),
         sources::combined()
     ))?;
-    report.line(rows)?;
+    report.line(rows(verdicts))?;
     for (policy, verdict) in verdicts {
         match &verdict.finding {
             Finding::Violation { timeline, .. } if verdicts.len() == 1 => {
@@ -172,6 +150,33 @@ fn print(
     }
     let verdicts: Vec<&Verdict> = verdicts.iter().map(|(_, verdict)| verdict).collect();
     print_unreached(report, &verdicts)
+}
+
+/// Makes the table of the verdicts, and what each took.
+fn rows(verdicts: &[(Policy, Verdict)]) -> comfy_table::Table {
+    let header = [
+        "policy",
+        "verdict",
+        "states",
+        "transitions",
+        "depth",
+        "seconds",
+        "bytes/state",
+    ];
+    let mut rows = table(&header, 2..7);
+    for (policy, verdict) in verdicts {
+        let effort = verdict.effort;
+        rows.add_row([
+            policy.name().to_owned(),
+            outcome(verdict),
+            grouped(effort.states),
+            grouped(effort.transitions),
+            effort.depth.to_string(),
+            format!("{:.2}", effort.seconds),
+            format!("{:.0}", effort.bytes_per_state()),
+        ]);
+    }
+    rows
 }
 
 /// Says what no proof is about: outcomes of the protocol that none of them reached.

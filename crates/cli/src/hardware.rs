@@ -1,10 +1,8 @@
 //! The CPU that a question is about: a model, and what is assumed of it.
 
-use clap::Args;
-use clap::ValueEnum;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
 use lazytlb_model::{CpuModel, Reading, UpperLevels, WcReadings};
-
-use crate::arguments::cpu_model;
 
 /// The hardware of a check.
 #[derive(Args, Debug)]
@@ -46,6 +44,12 @@ fn wc_reading(text: &str) -> Result<(Option<String>, Reading), String> {
         ));
     }
     Ok((event.map(str::to_owned), reading))
+}
+
+pub(crate) fn cpu_model() -> impl TypedValueParser<Value = CpuModel> {
+    let models = CpuModel::ALL.map(|model| PossibleValue::new(model.name).help(model.about));
+    PossibleValuesParser::new(models)
+        .map(|name| CpuModel::by_name(&name).expect("only names of models are accepted"))
 }
 
 impl Hardware {

@@ -22,6 +22,26 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
         return Ok(Ending::Good);
     }
     report.line(describe(&workload))?;
+    report.line(counted(&workload, &costs))?;
+    report.line(
+        "Cost: low / typical / high. IPIs by what the target did: ran a task, was lazy on a kernel thread, \
+         was lazy and idle.\nCR3 loads that flush and change the space; full flushes reload the same one.",
+    )?;
+    if let Some(cheapest) = cheapest(&workload.replayed, &costs) {
+        report.line(format_args!(
+            "Cheapest, safe or not: {}",
+            sentence(&cheapest)
+        ))?;
+        for line in what_decides(&workload.replayed, &cheapest, &costs) {
+            report.line(line)?;
+        }
+    }
+    report.finish()?;
+    Ok(Ending::Good)
+}
+
+/// Makes the table of what each policy did, and what that costs.
+fn counted(workload: &Workload, costs: &Costs) -> comfy_table::Table {
     let header = [
         "policy",
         "IPIs",
@@ -62,25 +82,10 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
         ];
         let mut row = vec![replayed.policy.name().to_owned()];
         row.extend(counts.map(grouped));
-        row.push(megacycles(price(&replayed.counts, &costs)));
+        row.push(megacycles(price(&replayed.counts, costs)));
         rows.add_row(row);
     }
-    report.line(rows)?;
-    report.line(
-        "Cost: low / typical / high. IPIs by what the target did: ran a task, was lazy on a kernel thread, \
-         was lazy and idle.\nCR3 loads that flush and change the space; full flushes reload the same one.",
-    )?;
-    if let Some(cheapest) = cheapest(&workload.replayed, &costs) {
-        report.line(format_args!(
-            "Cheapest, safe or not: {}",
-            sentence(&cheapest)
-        ))?;
-        for line in what_decides(&workload.replayed, &cheapest, &costs) {
-            report.line(line)?;
-        }
-    }
-    report.finish()?;
-    Ok(Ending::Good)
+    rows
 }
 
 /// Describes a workload: what was read, and what the reader has doubts about.
