@@ -22,7 +22,7 @@ const COPIED: [&str; 9] = [
 ];
 /// The modules that every copy shares with the real crate, so that their types are the same: the
 /// seam.
-const SHARED: &str = "addr, cpu_set, hw, memory";
+const SHARED: &str = "addr, cpu_set, hw, memory, words";
 const SOURCES: &str = "../lazytlb/src";
 const TABLE: &str = "mutants.toml";
 /// The copy without a change.

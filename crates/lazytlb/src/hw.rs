@@ -12,6 +12,7 @@
 
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::cpu_set::{CpuId, CpuSet};
+use crate::words::{ProtocolWord, ValueKind};
 
 /// Whether this CPU takes maskable interrupts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -128,10 +129,34 @@ pub trait Hw: Sized {
 }
 
 /// Makes the words that a [`crate::Mm`] and a [`crate::PerCpu`] consist of, when a kernel creates
-/// them. The names are for people who debug.
+/// them, and those of other protocols.
+///
+/// Two methods suffice, and their names are for people who debug. A machine to which it matters *which*
+/// word of the protocol it makes overrides [`Cells::protocol_atomic`] and [`Cells::protocol_local`]; one to
+/// which the *kind* of value matters, [`Cells::atomic_of_kind`] and [`Cells::local_of_kind`].
 pub trait Cells<H: Hw> {
     /// Makes an atomic with a first value.
     fn atomic(&mut self, name: &'static str, value: u64) -> H::Atomic;
     /// Makes a word of the CPU whose [`crate::PerCpu`] is being made.
     fn local(&mut self, name: &'static str, value: u64) -> H::Local;
+
+    /// Makes an atomic that holds values of a kind.
+    fn atomic_of_kind(&mut self, kind: ValueKind, name: &'static str, value: u64) -> H::Atomic {
+        let _ = kind;
+        self.atomic(name, value)
+    }
+    /// Makes a word of this CPU that holds values of a kind.
+    fn local_of_kind(&mut self, kind: ValueKind, name: &'static str, value: u64) -> H::Local {
+        let _ = kind;
+        self.local(name, value)
+    }
+
+    /// Makes a word of the protocol that every CPU may access.
+    fn protocol_atomic(&mut self, word: ProtocolWord, value: u64) -> H::Atomic {
+        self.atomic_of_kind(word.kind(), word.name(), value)
+    }
+    /// Makes a word of the protocol that is this CPU's own.
+    fn protocol_local(&mut self, word: ProtocolWord, value: u64) -> H::Local {
+        self.local_of_kind(word.kind(), word.name(), value)
+    }
 }

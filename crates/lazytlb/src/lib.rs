@@ -27,6 +27,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`hw`] | the seam: every access to shared memory and every hardware effect |
+//! | [`words`] | which word is which, and what kind of value it holds |
 //! | [`memory`] | what a kernel does around the protocol: entries, frames, touching memory |
 //! | [`kernel`] | who owns the storage: how the protocol reaches a [`Mm`] and a [`PerCpu`] |
 //! | [`policy`] | how lazy CPUs are treated |
@@ -67,6 +68,7 @@ pub mod shootdown;
 pub mod sources;
 pub mod switch;
 pub mod tlb;
+pub mod words;
 
 pub use addr::{FlushRange, PageRange, PageSize, PhysAddr, VirtAddr};
 pub use cpu_set::{CpuId, CpuSet};
@@ -80,3 +82,4 @@ pub use policy::{GarbageWalksAccepted, Policy};
 pub use shootdown::{Flushed, Interrupted, Served, Tables};
 pub use switch::{EnteredLazy, Switched};
 pub use tlb::Tlb;
+pub use words::{Payload, ProtocolWord, ValueKind};

@@ -3,6 +3,7 @@
 use crate::addr::PhysAddr;
 use crate::cpu_set::{CpuId, CpuSet};
 use crate::hw::{Cells, Hw};
+use crate::words::ProtocolWord;
 
 /// An address space's identity: never reused, unlike handles and roots (Linux: `ctx_id`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -45,8 +46,8 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
         Mm {
             id,
             root,
-            tlb_gen: cells.atomic("tlb_gen", 1),
-            cpumask: core::array::from_fn(|_| cells.atomic("cpumask", 0)),
+            tlb_gen: cells.protocol_atomic(ProtocolWord::TlbGen, 1),
+            cpumask: core::array::from_fn(|_| cells.protocol_atomic(ProtocolWord::Cpumask, 0)),
         }
     }
 

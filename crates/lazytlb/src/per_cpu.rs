@@ -4,6 +4,7 @@ use crate::addr::FlushRange;
 use crate::cpu_set::{CpuId, CpuSet};
 use crate::hw::{Cells, Hw, Until};
 use crate::mm::{MmHandle, MmId, TlbGen};
+use crate::words::ProtocolWord;
 
 /// One CPU's part of the protocol's state.
 #[derive(Debug)]
@@ -48,15 +49,17 @@ impl<H: Hw, const WORDS: usize> PerCpu<H, WORDS> {
     /// Makes the state of a CPU that has the kernel's own space loaded and was never interrupted.
     pub fn new(init_mm: MmHandle, cells: &mut impl Cells<H>) -> Self {
         PerCpu {
-            loaded_mm: cells.local("loaded_mm", init_mm.0),
-            flushed_to: cells.local("flushed_to", 0),
-            is_lazy: cells.atomic("is_lazy", 0),
-            inbox: core::array::from_fn(|_| cells.atomic("inbox", 0)),
-            unacknowledged: core::array::from_fn(|_| cells.atomic("unacknowledged", 0)),
+            loaded_mm: cells.protocol_local(ProtocolWord::LoadedMm, init_mm.0),
+            flushed_to: cells.protocol_local(ProtocolWord::FlushedTo, 0),
+            is_lazy: cells.protocol_atomic(ProtocolWord::IsLazy, 0),
+            inbox: core::array::from_fn(|_| cells.protocol_atomic(ProtocolWord::Inbox, 0)),
+            unacknowledged: core::array::from_fn(|_| {
+                cells.protocol_atomic(ProtocolWord::Unacknowledged, 0)
+            }),
             request: RequestCells {
-                mm: cells.atomic("request.mm", 0),
-                new_gen: cells.atomic("request.new_gen", 0),
-                range: cells.atomic("request.range", 0),
+                mm: cells.protocol_atomic(ProtocolWord::RequestMm, 0),
+                new_gen: cells.protocol_atomic(ProtocolWord::RequestNewGen, 0),
+                range: cells.protocol_atomic(ProtocolWord::RequestRange, 0),
             },
         }
     }

@@ -55,7 +55,7 @@ impl SourceFile {
 }
 
 /// Every file of this crate: its sources, and the manifest with edition and dependencies.
-pub const SOURCES: [SourceFile; 16] = [
+pub const SOURCES: [SourceFile; 17] = [
     SourceFile::new("Cargo.toml", include_bytes!("../Cargo.toml")),
     SourceFile::new("addr.rs", include_bytes!("addr.rs")),
     SourceFile::new("cpu_set.rs", include_bytes!("cpu_set.rs")),
@@ -72,6 +72,7 @@ pub const SOURCES: [SourceFile; 16] = [
     SourceFile::new("sources.rs", include_bytes!("sources.rs")),
     SourceFile::new("switch.rs", include_bytes!("switch.rs")),
     SourceFile::new("tlb.rs", include_bytes!("tlb.rs")),
+    SourceFile::new("words.rs", include_bytes!("words.rs")),
 ];
 
 /// Returns one hash over all names and hashes.

@@ -30,7 +30,7 @@
 //! stronger than they must be.
 //!
 //! # What this cannot show
-//! That *every* bug is caught: the rows are examples. The seam (`addr`, `cpu_set`, `hw`, `memory`) is
+//! That *every* bug is caught: the rows are examples. The seam (`addr`, `cpu_set`, `hw`, `memory`, `words`) is
 //! shared with the real crate, and so never mutated.
 #![forbid(unsafe_code)]
 

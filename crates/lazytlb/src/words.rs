@@ -1,0 +1,127 @@
+//! The words of shared and per-CPU state: which of the protocol's they are, and what kind of value they hold.
+//!
+//! Whoever makes a word ([`crate::Cells`]) is told both. *Which word* lets a machine treat one of them in a
+//! way of its own: the counting machine counts a read of another CPU's lazy flag. *What kind* is for
+//! anybody's protocol: a checker holds what the code does against it. Both say what a name only hints at;
+//! names are for people.
+
+/// Names a word of a [`crate::Mm`] or a [`crate::PerCpu`]: the field that it is, or is a part of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum ProtocolWord {
+    /// The generation of a space.
+    TlbGen,
+    /// A part of a space's cpumask.
+    Cpumask,
+    /// The space whose root is in this CPU's CR3.
+    LoadedMm,
+    /// How far this CPU has flushed the loaded space.
+    FlushedTo,
+    /// Whether a CPU is lazy.
+    IsLazy,
+    /// A part of a CPU's inbox.
+    Inbox,
+    /// A part of the set of targets that have not served a CPU's request.
+    Unacknowledged,
+    /// A request's space.
+    RequestMm,
+    /// A request's generation.
+    RequestNewGen,
+    /// A request's range.
+    RequestRange,
+}
+
+impl ProtocolWord {
+    /// Every word: those of a space, then those of a CPU.
+    pub const ALL: [ProtocolWord; 10] = [
+        ProtocolWord::TlbGen,
+        ProtocolWord::Cpumask,
+        ProtocolWord::LoadedMm,
+        ProtocolWord::FlushedTo,
+        ProtocolWord::IsLazy,
+        ProtocolWord::Inbox,
+        ProtocolWord::Unacknowledged,
+        ProtocolWord::RequestMm,
+        ProtocolWord::RequestNewGen,
+        ProtocolWord::RequestRange,
+    ];
+
+    /// Returns the name that people who debug see.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ProtocolWord::TlbGen => "tlb_gen",
+            ProtocolWord::Cpumask => "cpumask",
+            ProtocolWord::LoadedMm => "loaded_mm",
+            ProtocolWord::FlushedTo => "flushed_to",
+            ProtocolWord::IsLazy => "is_lazy",
+            ProtocolWord::Inbox => "inbox",
+            ProtocolWord::Unacknowledged => "unacknowledged",
+            ProtocolWord::RequestMm => "request.mm",
+            ProtocolWord::RequestNewGen => "request.new_gen",
+            ProtocolWord::RequestRange => "request.range",
+        }
+    }
+
+    /// Returns the kind of value that it holds.
+    pub const fn kind(self) -> ValueKind {
+        match self {
+            ProtocolWord::TlbGen | ProtocolWord::FlushedTo => ValueKind::Generation,
+            ProtocolWord::Cpumask | ProtocolWord::Inbox | ProtocolWord::Unacknowledged => {
+                ValueKind::CpuSet
+            }
+            ProtocolWord::IsLazy => ValueKind::Flag,
+            ProtocolWord::RequestMm | ProtocolWord::RequestRange => {
+                ValueKind::Message(Payload::Other)
+            }
+            ProtocolWord::RequestNewGen => ValueKind::Message(Payload::Generation),
+            // A handle is the kernel's: an index, or a pointer.
+            ProtocolWord::LoadedMm => ValueKind::Other,
+        }
+    }
+}
+
+/// Says what kind of value a word holds.
+///
+/// It is a claim about the code that uses the word, which the checker tests on every run of that code and
+/// never believes: `lazytlb-check` says for each kind what it tests. A real machine has no use for it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum ValueKind {
+    /// A generation: only compared, copied, and raised to the next one.
+    Generation,
+    /// A set of CPUs, or a part of one: a bit each.
+    CpuSet,
+    /// A flag: 0 or 1.
+    Flag,
+    /// A part of a message: written as a whole by its sender, read by whoever is told of it, and dead once
+    /// the operation that sent it has ended.
+    Message(Payload),
+    /// A lock: 0 while it is free, 1 while it is taken.
+    Lock,
+    /// The name of a promise that somebody keeps: only copied and compared.
+    Promise,
+    /// Anything else; nothing is claimed.
+    #[default]
+    Other,
+}
+
+/// Says what a word of a message carries.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Payload {
+    /// A generation, as in [`ValueKind::Generation`].
+    Generation,
+    /// Anything else.
+    Other,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_listed_once_under_a_name_of_its_own() {
+        assert!(ProtocolWord::ALL.is_sorted_by(|left, right| left < right));
+        for (n, word) in ProtocolWord::ALL.iter().enumerate() {
+            let others = &ProtocolWord::ALL[..n];
+            assert!(others.iter().all(|other| other.name() != word.name()));
+        }
+    }
+}
