@@ -3,7 +3,8 @@
 use crate::addr::{FlushRange, PhysAddr, VirtAddr};
 use crate::kernel::Kernel;
 use crate::mm::MmHandle;
-use crate::shootdown::{Flushed, Tables};
+use crate::policy::Tables;
+use crate::shootdown::Flushed;
 use crate::tlb::Tlb;
 
 /// What an entry stood for that was just removed from a page table.

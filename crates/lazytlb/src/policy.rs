@@ -3,7 +3,6 @@
 use core::fmt;
 
 use crate::hw::Quirks;
-use crate::shootdown::Tables;
 
 /// The statement that a kernel accepts walks of freed page tables on every CPU that it will ever
 /// boot on. Writing it down is the opt-in to [`Policy::Defer`].
@@ -25,6 +24,15 @@ pub enum Policy {
     Ipi,
     /// Interrupts lazy CPUs only if page tables are freed. Source: Linux since 4.20, 145f573b89a6.
     IpiOnTableFree,
+}
+
+/// Whether page tables will be freed after a flush.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Tables {
+    /// Only pages were unmapped or protected: no page table goes.
+    Kept,
+    /// Page tables were unhooked and will be freed when the flush returns.
+    Freed,
 }
 
 /// What a flush does about a target that is lazy.

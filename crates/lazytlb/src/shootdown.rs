@@ -20,16 +20,8 @@ use crate::kernel::Kernel;
 use crate::mm::{Mm, MmHandle};
 use crate::per_cpu::{PerCpu, Request};
 use crate::policy::LazyTargets;
+pub use crate::policy::Tables;
 use crate::tlb::Tlb;
-
-/// Whether page tables will be freed after a flush.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Tables {
-    /// Only pages were unmapped or protected: no page table goes.
-    Kept,
-    /// Page tables were unhooked and will be freed when the flush returns.
-    Freed,
-}
 
 /// What serving one request did on one CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
