@@ -37,7 +37,7 @@
 //! ```
 //!
 //! Reading order: [`Replay`] (open loop: what it means), `machine` (what is counted, and how a CPU
-//! takes an IPI), `spaces`, [`Counts`]; [`price_trace()`] (one pass); [`Costs`] and
+//! takes an IPI), `cells`, `spaces`, [`Counts`]; [`price_trace()`] (one pass); [`Costs`] and
 //! `costs/default.toml`; [`price()`], [`Difference`] and [`cheapest`].
 //!
 //! What a replay cannot show: races and waiting times (one operation runs at a time), the
@@ -45,6 +45,7 @@
 //! CR3 load), and what a flush costs the code that runs next, beyond the range that `refill` has.
 #![forbid(unsafe_code)]
 
+mod cells;
 mod costs;
 mod costs_file;
 mod counts;

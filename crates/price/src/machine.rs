@@ -7,10 +7,11 @@
 use std::cell::Cell;
 
 use lazytlb::{
-    Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Kernel, Mm, MmHandle, PerCpu, PhysAddr, Policy,
-    Quirks, Tlb, Until, VirtAddr,
+    CpuId, CpuSet, Cr3Load, Hw, Interrupts, Kernel, Mm, MmHandle, PerCpu, PhysAddr, Policy, Quirks,
+    Tlb, Until, VirtAddr,
 };
 
+use crate::cells::{CountedAtomic, CountedCells, Owner, Role};
 use crate::counts::{Effect, Tally};
 use crate::spaces::{INIT_MM, Spaces};
 
@@ -50,39 +51,6 @@ struct Cpu {
     root: Cell<PhysAddr>,
     interrupts: Cell<Interrupts>,
     activity: Cell<Activity>,
-}
-
-/// A word that every CPU may access.
-#[derive(Debug)]
-pub(crate) struct Word {
-    value: Cell<u64>,
-    /// The CPU whose lazy flag this is: others' reads of it are counted.
-    lazy_flag_of: Option<CpuId>,
-}
-
-/// Makes the words of a CPU's state, or of a space.
-pub(crate) struct Maker {
-    cpu: Option<CpuId>,
-}
-
-impl Maker {
-    /// Makes the words of a space.
-    pub(crate) fn of_space() -> Self {
-        Maker { cpu: None }
-    }
-}
-
-impl Cells<CountingMachine> for Maker {
-    fn atomic(&mut self, name: &'static str, value: u64) -> Word {
-        Word {
-            value: Cell::new(value),
-            lazy_flag_of: self.cpu.filter(|_| name == "is_lazy"),
-        }
-    }
-
-    fn local(&mut self, _name: &'static str, value: u64) -> Cell<u64> {
-        Cell::new(value)
-    }
 }
 
 /// The protocol's view of the storage.
@@ -139,7 +107,7 @@ impl CountingMachine {
     fn add_cpu(&mut self) {
         let cpu = CpuId(self.cpus.len() as u16);
         self.cpus.push(Cpu {
-            protocol: PerCpu::new(INIT_MM, &mut Maker { cpu: Some(cpu) }),
+            protocol: PerCpu::new(INIT_MM, &mut CountedCells(Owner::Cpu(cpu))),
             root: Cell::new(self.spaces.get(INIT_MM).root()),
             interrupts: Cell::new(Interrupts::Enabled),
             activity: Cell::new(Activity::KernelThread),
@@ -216,7 +184,7 @@ impl CountingMachine {
     }
 
     #[inline]
-    fn modify(&self, word: &Word, change: impl FnOnce(u64) -> u64) -> u64 {
+    fn modify(&self, word: &CountedAtomic, change: impl FnOnce(u64) -> u64) -> u64 {
         let former = word.value.get();
         word.value.set(change(former));
         former
@@ -224,7 +192,7 @@ impl CountingMachine {
 }
 
 impl Hw for CountingMachine {
-    type Atomic = Word;
+    type Atomic = CountedAtomic;
     type Local = Cell<u64>;
 
     #[inline]
@@ -233,41 +201,42 @@ impl Hw for CountingMachine {
     }
 
     #[inline]
-    fn load(&self, atomic: &Word) -> u64 {
-        if atomic.lazy_flag_of.is_some_and(|cpu| cpu != self.cpu()) {
-            self.tally.count(Effect::RemoteRead);
+    fn load(&self, atomic: &CountedAtomic) -> u64 {
+        match atomic.role {
+            Role::LazyFlagOf(cpu) if cpu != self.cpu() => self.tally.count(Effect::RemoteRead),
+            Role::LazyFlagOf(_) | Role::Inbox | Role::Plain => {}
         }
         atomic.value.get()
     }
 
     #[inline]
-    fn store(&self, atomic: &Word, value: u64) {
+    fn store(&self, atomic: &CountedAtomic, value: u64) {
         atomic.value.set(value);
     }
 
     #[inline]
-    fn fetch_add(&self, atomic: &Word, value: u64) -> u64 {
+    fn fetch_add(&self, atomic: &CountedAtomic, value: u64) -> u64 {
         self.tally.count(Effect::Locked);
         self.modify(atomic, |former| former.wrapping_add(value))
     }
 
     #[inline]
-    fn fetch_or(&self, atomic: &Word, bits: u64) -> u64 {
+    fn fetch_or(&self, atomic: &CountedAtomic, bits: u64) -> u64 {
         self.tally.count(Effect::Locked);
         self.modify(atomic, |former| former | bits)
     }
 
     #[inline]
-    fn fetch_and(&self, atomic: &Word, bits: u64) -> u64 {
+    fn fetch_and(&self, atomic: &CountedAtomic, bits: u64) -> u64 {
         self.tally.count(Effect::Locked);
         self.modify(atomic, |former| former & bits)
     }
 
-    /// The protocol exchanges inboxes only: see [`crate::Counts::locked`] for the empty ones.
+    /// An exchange of an empty inbox is not counted: see [`crate::Counts::locked`].
     #[inline]
-    fn swap(&self, atomic: &Word, value: u64) -> u64 {
+    fn swap(&self, atomic: &CountedAtomic, value: u64) -> u64 {
         let former = self.modify(atomic, |_| value);
-        if former != 0 {
+        if atomic.role != Role::Inbox || former != 0 {
             self.tally.count(Effect::Locked);
         }
         former
@@ -322,7 +291,7 @@ impl Hw for CountingMachine {
         }
     }
 
-    fn pause_until(&self, atomic: &Word, until: Until) {
+    fn pause_until(&self, atomic: &CountedAtomic, until: Until) {
         if until.holds(atomic.value.get()) {
             return;
         }

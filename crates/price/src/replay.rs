@@ -284,8 +284,10 @@ mod tests {
             }),
         };
         replay.apply(&first_of_cpu_1).unwrap();
+        // Going lazy is counted, the switch before it is not.
         let expected = Counts {
             operations: 1,
+            locked: 1,
             ..Counts::default()
         };
         assert_eq!(replay.counts(), expected);

@@ -5,7 +5,8 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use lazytlb::{Mm, MmHandle, MmId, PhysAddr};
 
-use crate::machine::{CountingMachine, Maker, WORDS};
+use crate::cells::{CountedCells, Owner};
+use crate::machine::{CountingMachine, WORDS};
 
 /// The slot of the kernel's own space, which always lives.
 const INIT_SLOT: usize = 0;
@@ -74,7 +75,7 @@ fn index_of(handle: MmHandle) -> usize {
 }
 
 fn new_mm(id: u64, slot: usize) -> Mm<CountingMachine, WORDS> {
-    Mm::new(MmId(id), root_of(slot), &mut Maker::of_space())
+    Mm::new(MmId(id), root_of(slot), &mut CountedCells(Owner::Space))
 }
 
 /// Invents the frame of a slot's root table. A slot is reused only when every CPU has left its

@@ -1,0 +1,94 @@
+//! The counting machine's words: each knows what there is to count when it is used.
+
+use std::cell::Cell;
+
+use lazytlb::{Cells, CpuId, Hw, ProtocolWord};
+
+/// A word that every CPU may access.
+#[derive(Debug)]
+pub(crate) struct CountedAtomic {
+    pub(crate) value: Cell<u64>,
+    pub(crate) role: Role,
+}
+
+/// What is special about a word, as far as counting goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Role {
+    /// It is the lazy flag of this CPU: others' reads of it are counted.
+    LazyFlagOf(CpuId),
+    /// It is a part of an inbox: a look at an empty one is not counted.
+    Inbox,
+    /// Nothing.
+    Plain,
+}
+
+/// Whose words are made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owner {
+    Cpu(CpuId),
+    Space,
+}
+
+/// Makes the words of a CPU's state, or of a space.
+pub(crate) struct CountedCells(pub(crate) Owner);
+
+impl CountedCells {
+    fn role(&self, word: ProtocolWord) -> Role {
+        match (word, self.0) {
+            (ProtocolWord::IsLazy, Owner::Cpu(cpu)) => Role::LazyFlagOf(cpu),
+            (ProtocolWord::IsLazy, Owner::Space) => unreachable!("a space is not lazy"),
+            (ProtocolWord::Inbox, _) => Role::Inbox,
+            (
+                ProtocolWord::TlbGen
+                | ProtocolWord::Cpumask
+                | ProtocolWord::LoadedMm
+                | ProtocolWord::FlushedTo
+                | ProtocolWord::Unacknowledged
+                | ProtocolWord::RequestMm
+                | ProtocolWord::RequestNewGen
+                | ProtocolWord::RequestRange,
+                _,
+            ) => Role::Plain,
+        }
+    }
+}
+
+fn atomic(role: Role, value: u64) -> CountedAtomic {
+    let value = Cell::new(value);
+    CountedAtomic { value, role }
+}
+
+impl<H: Hw<Atomic = CountedAtomic, Local = Cell<u64>>> Cells<H> for CountedCells {
+    fn atomic(&mut self, _name: &'static str, value: u64) -> CountedAtomic {
+        atomic(Role::Plain, value)
+    }
+
+    fn local(&mut self, _name: &'static str, value: u64) -> Cell<u64> {
+        Cell::new(value)
+    }
+
+    fn protocol_atomic(&mut self, word: ProtocolWord, value: u64) -> CountedAtomic {
+        atomic(self.role(word), value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::CountingMachine;
+
+    #[test]
+    fn a_words_role_follows_from_which_word_it_is_not_from_its_name() {
+        let cpu = CpuId(3);
+        let role = |word| {
+            let cells = &mut CountedCells(Owner::Cpu(cpu));
+            Cells::<CountingMachine>::protocol_atomic(cells, word, 0).role
+        };
+        assert_eq!(role(ProtocolWord::IsLazy), Role::LazyFlagOf(cpu));
+        assert_eq!(role(ProtocolWord::Inbox), Role::Inbox);
+        assert_eq!(role(ProtocolWord::Unacknowledged), Role::Plain);
+        let cells = &mut CountedCells(Owner::Cpu(cpu));
+        let namesake = Cells::<CountingMachine>::atomic(cells, "is_lazy", 0);
+        assert_eq!(namesake.role, Role::Plain);
+    }
+}
