@@ -4,6 +4,9 @@ use std::cell::Cell;
 
 use lazytlb::{Cells, CpuId, Hw, ProtocolWord};
 
+/// Words of 64 CPUs that a CPU set has here.
+pub(crate) const WORDS: usize = 8;
+
 /// A word that every CPU may access.
 #[derive(Debug)]
 pub(crate) struct CountedAtomic {

@@ -1,15 +1,9 @@
 //! What an effect costs: a range for each, with its origin.
 
-use std::path::Path;
-
-use crate::costs_file::{self, CostsError};
 use crate::counts::Counts;
 
 /// Figures may not exceed this: a million million cycles is minutes, and sums stay finite.
 pub const MAX_FIGURE_CYCLES: f64 = 1e12;
-
-/// The figures that are shipped.
-const SHIPPED: &str = include_str!("../costs/default.toml");
 
 /// Names a parameter of the cost model: a cost is a sum of figures times counts.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -130,34 +124,6 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Returns the figures that are shipped, `costs/default.toml`.
-    pub fn shipped() -> Self {
-        let costs = Self::parse("costs/default.toml", SHIPPED);
-        costs.expect("the shipped figures are right: a test reads them")
-    }
-
-    /// Returns the text of the shipped figures, to start a file of one's own from.
-    pub fn shipped_text() -> &'static str {
-        SHIPPED
-    }
-
-    /// Loads figures from a TOML file.
-    ///
-    /// # Errors
-    /// If the file cannot be read or is not of the form of the shipped one: [`CostsError`]
-    /// names the line, and what to do.
-    pub fn load(path: impl AsRef<Path>) -> Result<Self, CostsError> {
-        costs_file::load(path.as_ref())
-    }
-
-    /// Reads figures from a TOML text; `file` is what errors call it.
-    ///
-    /// # Errors
-    /// As [`Costs::load`].
-    pub fn parse(file: &str, text: &str) -> Result<Self, CostsError> {
-        costs_file::parse(file, text)
-    }
-
     /// Puts figures together that were checked.
     pub(crate) fn new(reference_ghz: f64, figures: [Figure; Parameter::ALL.len()]) -> Self {
         Costs {

@@ -8,6 +8,9 @@ use toml::de::{DeTable, DeValue};
 
 use crate::costs::{Costs, Figure, MAX_FIGURE_CYCLES, Parameter};
 
+/// The figures that are shipped.
+const SHIPPED: &str = include_str!("../costs/default.toml");
+
 /// The key of the clock.
 const CLOCK: &str = "reference_ghz";
 
@@ -111,43 +114,64 @@ pub enum CostsProblem {
     EmptyOrigin,
 }
 
-/// Loads a file.
-pub(crate) fn load(path: &Path) -> Result<Costs, CostsError> {
-    let file = path.display().to_string();
-    match std::fs::read_to_string(path) {
-        Ok(text) => parse(&file, &text),
-        Err(source) => Err(CostsError::Read { file, source }),
+/// The reading of files.
+impl Costs {
+    /// Returns the figures that are shipped, `costs/default.toml`.
+    pub fn shipped() -> Self {
+        let costs = Self::parse("costs/default.toml", SHIPPED);
+        costs.expect("the shipped figures are right: a test reads them")
     }
-}
 
-/// Reads a text.
-pub(crate) fn parse(file: &str, text: &str) -> Result<Costs, CostsError> {
-    let document = Document { file, text };
-    let table = DeTable::parse(text).map_err(|error| {
-        let message = error.message().trim_end().replace('\n', "; ");
-        let problem = CostsProblem::Syntax { message };
-        document.error(error.span().unwrap_or(0..0), problem)
-    })?;
-    let table = table.get_ref();
-    for key in table.keys() {
-        let known = |parameter: &Parameter| parameter.name() == key.get_ref();
-        if key.get_ref() != CLOCK && !Parameter::ALL.iter().any(known) {
-            let names = Parameter::ALL.map(|parameter| parameter.name());
-            let expected = format!("{CLOCK}, {}", names.join(", "));
-            return Err(document.unknown_key(key, expected));
+    /// Returns the text of the shipped figures, to start a file of one's own from.
+    pub fn shipped_text() -> &'static str {
+        SHIPPED
+    }
+
+    /// Loads figures from a TOML file.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is not of the form of the shipped one: [`CostsError`]
+    /// names the line, and what to do.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, CostsError> {
+        let file = path.as_ref().display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&file, &text),
+            Err(source) => Err(CostsError::Read { file, source }),
         }
     }
-    let clock = find(table, CLOCK).ok_or_else(|| document.missing(CLOCK))?;
-    let reference_ghz = document.number(CLOCK, clock, "GHz", 0.001..=1000.0)?;
-    let mut figures = Vec::with_capacity(Parameter::ALL.len());
-    for parameter in Parameter::ALL {
-        let entry = find(table, parameter.name());
-        let entry = entry.ok_or_else(|| document.missing(parameter.name()))?;
-        figures.push(document.figure(parameter.name(), entry)?);
+
+    /// Reads figures from a TOML text; `file` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Costs::load`].
+    pub fn parse(file: &str, text: &str) -> Result<Self, CostsError> {
+        let document = Document { file, text };
+        let table = DeTable::parse(text).map_err(|error| {
+            let message = error.message().trim_end().replace('\n', "; ");
+            let problem = CostsProblem::Syntax { message };
+            document.error(error.span().unwrap_or(0..0), problem)
+        })?;
+        let table = table.get_ref();
+        for key in table.keys() {
+            let known = |parameter: &Parameter| parameter.name() == key.get_ref();
+            if key.get_ref() != CLOCK && !Parameter::ALL.iter().any(known) {
+                let names = Parameter::ALL.map(|parameter| parameter.name());
+                let expected = format!("{CLOCK}, {}", names.join(", "));
+                return Err(document.unknown_key(key, expected));
+            }
+        }
+        let clock = find(table, CLOCK).ok_or_else(|| document.missing(CLOCK))?;
+        let reference_ghz = document.number(CLOCK, clock, "GHz", 0.001..=1000.0)?;
+        let mut figures = Vec::with_capacity(Parameter::ALL.len());
+        for parameter in Parameter::ALL {
+            let entry = find(table, parameter.name());
+            let entry = entry.ok_or_else(|| document.missing(parameter.name()))?;
+            figures.push(document.figure(parameter.name(), entry)?);
+        }
+        let figures = <[Figure; Parameter::ALL.len()]>::try_from(figures);
+        let figures = figures.expect("one figure was read for each parameter");
+        Ok(Costs::new(reference_ghz, figures))
     }
-    let figures = <[Figure; Parameter::ALL.len()]>::try_from(figures);
-    let figures = figures.expect("one figure was read for each parameter");
-    Ok(Costs::new(reference_ghz, figures))
 }
 
 type Value<'a> = Spanned<DeValue<'a>>;
@@ -292,7 +316,7 @@ mod tests {
         let text = Costs::shipped_text();
         assert!(text.contains(from), "{from}");
         let changed = text.replacen(from, to, 1);
-        parse("my.toml", &changed).unwrap_err().to_string()
+        Costs::parse("my.toml", &changed).unwrap_err().to_string()
     }
 
     fn line_of(needle: &str) -> usize {
@@ -372,12 +396,12 @@ mod tests {
     fn a_missing_table_is_named() {
         let text = Costs::shipped_text();
         let (before, _) = text.split_once("[remote_read]").unwrap();
-        let error = parse("my.toml", before).unwrap_err().to_string();
+        let error = Costs::parse("my.toml", before).unwrap_err().to_string();
         assert!(
             error.contains("my.toml: `remote_read` is missing"),
             "{error}"
         );
-        let error = parse("my.toml", "").unwrap_err().to_string();
+        let error = Costs::parse("my.toml", "").unwrap_err().to_string();
         assert!(error.contains("`reference_ghz` is missing"), "{error}");
         let error = shipped_with(
             "reference_ghz = 3.0",
@@ -389,7 +413,7 @@ mod tests {
     #[test]
     fn integers_of_every_base_are_read() {
         let text = Costs::shipped_text().replacen("high = 420", "high = 0x1_A4", 1);
-        assert_eq!(parse("my.toml", &text).unwrap(), Costs::shipped());
+        assert_eq!(Costs::parse("my.toml", &text).unwrap(), Costs::shipped());
     }
 
     #[test]

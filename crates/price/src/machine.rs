@@ -11,12 +11,9 @@ use lazytlb::{
     Tlb, Until, VirtAddr,
 };
 
-use crate::cells::{CountedAtomic, CountedCells, Owner, Role};
+use crate::cells::{CountedAtomic, CountedCells, Owner, Role, WORDS};
 use crate::counts::{Effect, Tally};
 use crate::spaces::{INIT_MM, Spaces};
-
-/// Words of 64 CPUs that a CPU set has here.
-pub(crate) const WORDS: usize = 8;
 
 /// CPUs that the machine can have: numbers are below.
 pub const MAX_CPUS: u16 = WORDS as u16 * 64;
@@ -38,7 +35,7 @@ pub(crate) struct CountingMachine {
     policy: Policy,
     quirks: Quirks,
     cpus: Vec<Cpu>,
-    spaces: Spaces,
+    spaces: Spaces<CountingMachine>,
     current: Cell<CpuId>,
     /// CPUs that were sent the flush interrupt and have not taken it.
     pending: Cell<CpuSet<WORDS>>,
@@ -122,13 +119,13 @@ impl CountingMachine {
 
     /// Returns the spaces.
     #[inline]
-    pub(crate) fn spaces(&self) -> &Spaces {
+    pub(crate) fn spaces(&self) -> &Spaces<CountingMachine> {
         &self.spaces
     }
 
     /// Returns the spaces, to make and forget some.
     #[inline]
-    pub(crate) fn spaces_mut(&mut self) -> &mut Spaces {
+    pub(crate) fn spaces_mut(&mut self) -> &mut Spaces<CountingMachine> {
         &mut self.spaces
     }
 

@@ -3,10 +3,9 @@
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use lazytlb::{Mm, MmHandle, MmId, PhysAddr};
+use lazytlb::{Cells, Hw, Mm, MmHandle, MmId, PhysAddr};
 
-use crate::cells::{CountedCells, Owner};
-use crate::machine::{CountingMachine, WORDS};
+use crate::cells::{CountedCells, Owner, WORDS};
 
 /// The slot of the kernel's own space, which always lives.
 const INIT_SLOT: usize = 0;
@@ -17,15 +16,18 @@ pub(crate) const INIT_MM: MmHandle = MmHandle(INIT_SLOT as u64);
 /// The id of the kernel's own space: Linux gives `init_mm` the `ctx_id` 1.
 const INIT_ID: u64 = 1;
 
-/// Holds the live spaces. A handle is a slot's index; memory is bounded by the spaces that live at
-/// the same time.
-pub(crate) struct Spaces {
-    slots: Vec<Mm<CountingMachine, WORDS>>,
+/// Holds the live spaces of a machine. A handle is a slot's index; memory is bounded by the spaces that
+/// live at the same time.
+pub(crate) struct Spaces<H: Hw> {
+    slots: Vec<Mm<H, WORDS>>,
     free: Vec<MmHandle>,
     by_id: HashMap<u64, MmHandle, FixedState>,
 }
 
-impl Spaces {
+impl<H: Hw> Spaces<H>
+where
+    CountedCells: Cells<H>,
+{
     /// Holds init_mm only.
     pub(crate) fn new() -> Self {
         Spaces {
@@ -37,7 +39,7 @@ impl Spaces {
 
     /// Returns the space behind a handle.
     #[inline]
-    pub(crate) fn get(&self, handle: MmHandle) -> &Mm<CountingMachine, WORDS> {
+    pub(crate) fn get(&self, handle: MmHandle) -> &Mm<H, WORDS> {
         &self.slots[index_of(handle)]
     }
 
@@ -74,7 +76,10 @@ fn index_of(handle: MmHandle) -> usize {
     handle.0 as usize
 }
 
-fn new_mm(id: u64, slot: usize) -> Mm<CountingMachine, WORDS> {
+fn new_mm<H: Hw>(id: u64, slot: usize) -> Mm<H, WORDS>
+where
+    CountedCells: Cells<H>,
+{
     Mm::new(MmId(id), root_of(slot), &mut CountedCells(Owner::Space))
 }
 
@@ -87,6 +92,8 @@ fn root_of(slot: usize) -> PhysAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    type Spaces = super::Spaces<crate::machine::CountingMachine>;
 
     #[test]
     fn a_slot_is_reused_and_an_id_is_not() {
