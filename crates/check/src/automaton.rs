@@ -10,6 +10,7 @@ use std::sync::{RwLock, RwLockReadGuard};
 use lazytlb::{CpuId, Interrupts, Quirks};
 use lazytlb_model::{Call, Limit};
 
+use crate::claims::{Claims, FalseClaim};
 use crate::model_hw::{ModelHw, Ran};
 use crate::program::Program;
 
@@ -61,6 +62,8 @@ impl Node {
 pub(crate) enum ExtractionError {
     #[error("{0}")]
     Limit(Limit),
+    #[error("{0}")]
+    FalseClaim(#[from] FalseClaim),
     #[error(
         "the code of CPU {cpu}, {routine}, is not a function of the seam's answers: {how}. \
          Keep clocks, random numbers and state outside of modelled memory out of it"
@@ -226,7 +229,7 @@ impl<'p> Automaton<'p> {
         let code = self
             .code(cpu, routine)
             .expect("callers name routines that exist");
-        let report = ModelHw::run(cpu, self.quirks, interrupts, log, code);
+        let report = ModelHw::run(cpu, self.quirks, interrupts, log.clone(), code);
         nodes.executions += 1;
         nodes.reached_notes.extend(report.notes);
         let (next, interrupts) = match report.ran {
@@ -242,6 +245,7 @@ impl<'p> Automaton<'p> {
                 });
             }
         };
+        self.test_claims(cpu, routine, &log, &next)?;
         let limit = Limit {
             what: "places in its code",
             most: usize::from(NodeId::MAX),
@@ -273,6 +277,25 @@ impl<'p> Automaton<'p> {
             }
         }
         Ok(())
+    }
+
+    /// Tests what the program's words claim, where the code gets to a new place.
+    fn test_claims(
+        &self,
+        cpu: CpuId,
+        routine: Routine,
+        log: &[(Call, u64)],
+        next: &Next,
+    ) -> Result<(), FalseClaim> {
+        let claims = Claims::of(self.program);
+        if log.is_empty() {
+            claims.test_first_values()?;
+        }
+        let call = match next {
+            Next::Call(call) => Some(call),
+            Next::Ended | Next::Panicked(_) => None,
+        };
+        claims.test(cpu, self.routine_name(cpu, routine), log, call)
     }
 
     /// Returns a routine's name for people.

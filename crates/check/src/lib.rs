@@ -21,6 +21,7 @@
 //! | [`program`] | what each CPU does |
 //! | [`model_hw`] | the seam over a log of answers: how real code becomes steps |
 //! | `automaton` | automaton extraction: a step of the code as a table look-up |
+//! | `claims` | what kind of value a word holds: said by the program, tested on every run of its code |
 //! | `step` | the transition system, and the collapsing of local steps |
 //! | `store` | the states seen so far |
 //! | [`search`] | breadth-first search |
@@ -36,6 +37,7 @@
 #![forbid(unsafe_code)]
 
 mod automaton;
+mod claims;
 pub mod model_hw;
 pub mod outcomes;
 pub mod program;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use lazytlb::{Cells, CpuId, Entry, PhysAddr};
+use lazytlb::{Cells, CpuId, Entry, PhysAddr, ValueKind};
 use lazytlb_model::{AtomicCell, Cr4, Features, FrameUse, GarbageWalks, LocalCell, Property};
 
 use crate::model_hw::ModelHw;
@@ -18,11 +18,12 @@ pub(crate) struct Operation {
     pub(crate) run: OperationFn,
 }
 
-/// A named word of memory.
+/// A named word of memory, with what it claims to hold.
 #[derive(Clone, Debug)]
 pub(crate) struct Word {
     pub(crate) name: String,
     pub(crate) first_value: u64,
+    pub(crate) kind: ValueKind,
 }
 
 /// What the CPUs do, and the memory and frames they do it with.
@@ -110,21 +111,59 @@ impl Program {
 
     /// Makes an atomic that all CPUs share.
     pub fn atomic(&mut self, name: impl Into<String>, first_value: u64) -> AtomicCell {
-        let index = u8::try_from(self.atomics.len()).unwrap_or(u8::MAX);
-        self.atomics.push(Word {
-            name: name.into(),
-            first_value,
-        });
-        AtomicCell(index)
+        self.atomic_of_kind(ValueKind::Other, name, first_value)
     }
 
     /// Makes a word that one CPU and its interrupt handler share; another CPU's access is a violation.
     pub fn local(&mut self, cpu: u8, name: impl Into<String>, first_value: u64) -> LocalCell {
+        self.local_of_kind(cpu, ValueKind::Other, name, first_value)
+    }
+
+    /// Makes an atomic that holds values of a kind: [`Program::atomic`] says nothing of them.
+    ///
+    /// The kind is a claim that every check tests: it ends in [`crate::CheckError::FalseClaim`] where the code
+    /// does not keep it. See the table in `claims.rs`.
+    ///
+    /// ```
+    /// use lazytlb::{Hw, ValueKind};
+    /// use lazytlb_check::{CheckError, Checker, Program};
+    ///
+    /// let mut program = Program::new("no flag", 1);
+    /// let flag = program.atomic_of_kind(ValueKind::Flag, "ready", 0);
+    /// program.operation(0, "count", move |hw| hw.store(&flag, 2));
+    /// let error = Checker::new().try_check(&program, |_| {}).unwrap_err();
+    /// assert!(matches!(error, CheckError::FalseClaim(_)));
+    /// ```
+    pub fn atomic_of_kind(
+        &mut self,
+        kind: ValueKind,
+        name: impl Into<String>,
+        first_value: u64,
+    ) -> AtomicCell {
+        let index = u8::try_from(self.atomics.len()).unwrap_or(u8::MAX);
+        self.atomics.push(Word {
+            name: name.into(),
+            first_value,
+            kind,
+        });
+        AtomicCell(index)
+    }
+
+    /// Makes a CPU's own word, as [`Program::local`], that holds values of a kind, as
+    /// [`Program::atomic_of_kind`].
+    pub fn local_of_kind(
+        &mut self,
+        cpu: u8,
+        kind: ValueKind,
+        name: impl Into<String>,
+        first_value: u64,
+    ) -> LocalCell {
         let words = &mut self.own_cells[usize::from(cpu)];
         let index = u8::try_from(words.len()).unwrap_or(u8::MAX);
         words.push(Word {
             name: name.into(),
             first_value,
+            kind,
         });
         LocalCell { owner: cpu, index }
     }
@@ -276,11 +315,17 @@ pub struct ProgramCells<'a> {
 
 impl Cells<ModelHw> for ProgramCells<'_> {
     fn atomic(&mut self, name: &'static str, value: u64) -> AtomicCell {
-        self.program
-            .atomic(format!("{}.{name}", self.prefix), value)
+        self.atomic_of_kind(ValueKind::Other, name, value)
     }
     fn local(&mut self, name: &'static str, value: u64) -> LocalCell {
-        self.program
-            .local(self.owner, format!("{}.{name}", self.prefix), value)
+        self.local_of_kind(ValueKind::Other, name, value)
+    }
+    fn atomic_of_kind(&mut self, kind: ValueKind, name: &'static str, value: u64) -> AtomicCell {
+        let name = format!("{}.{name}", self.prefix);
+        self.program.atomic_of_kind(kind, name, value)
+    }
+    fn local_of_kind(&mut self, kind: ValueKind, name: &'static str, value: u64) -> LocalCell {
+        let name = format!("{}.{name}", self.prefix);
+        self.program.local_of_kind(self.owner, kind, name, value)
     }
 }

@@ -42,6 +42,9 @@ pub enum CheckError {
     /// The program's code is not a function of the seam's answers.
     #[error("{0}")]
     Nondeterminism(String),
+    /// A word does not hold the kind of value that it was made for ([`Program::atomic_of_kind`]).
+    #[error("{0}")]
+    FalseClaim(String),
     /// The program does not fit into the model.
     #[error("{0}")]
     Limit(String),
@@ -318,6 +321,7 @@ pub(crate) fn stop_or_violation(error: StepError) -> Result<Violation, CheckErro
         StepError::Violation(violation) => Ok(violation),
         StepError::Limit(limit) => Err(CheckError::Limit(limit.to_string())),
         StepError::Nondeterminism(how) => Err(CheckError::Nondeterminism(how)),
+        StepError::FalseClaim(how) => Err(CheckError::FalseClaim(how)),
         StepError::Unknown(_) => unreachable!("whoever takes steps extends the automaton"),
     }
 }

@@ -65,6 +65,7 @@ pub(crate) enum StepError {
     Violation(Violation),
     Limit(Limit),
     Nondeterminism(String),
+    FalseClaim(String),
     /// The step needs a node that the automaton does not have yet: [`Automaton::extend`], then again.
     Unknown(Missing),
 }
@@ -82,6 +83,7 @@ impl From<ExtractionError> for StepError {
     fn from(error: ExtractionError) -> Self {
         match error {
             ExtractionError::Limit(limit) => StepError::Limit(limit),
+            ExtractionError::FalseClaim(claim) => StepError::FalseClaim(claim.to_string()),
             error @ ExtractionError::Nondeterminism { .. } => {
                 StepError::Nondeterminism(error.to_string())
             }

@@ -154,7 +154,10 @@ fn run_steps(
 ) -> Option<Violation> {
     let violation = |error| match error {
         StepError::Violation(violation) => Some(violation),
-        StepError::Limit(_) | StepError::Nondeterminism(_) | StepError::Unknown(_) => None,
+        StepError::Limit(_)
+        | StepError::Nondeterminism(_)
+        | StepError::FalseClaim(_)
+        | StepError::Unknown(_) => None,
     };
     let mut state = match system.initial(recorder) {
         Ok(state) => state,
