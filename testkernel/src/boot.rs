@@ -4,21 +4,19 @@ use core::arch::global_asm;
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use lazytlb::PhysAddr;
 use lazytlb_x86::{ApicId, CpuMsrs, Detected, LocalApic, Timer};
 use x86_64::instructions::interrupts;
 use x86_64::instructions::port::Port;
 
 use crate::console::println;
 use crate::cpu::with_apic;
+use crate::ending::{self, Ending};
 use crate::options::{self, Driver};
-use crate::outcome::{self, Outcome};
-use crate::{clock, console, cpu, frames, machine, trap};
+use crate::{clock, console, cpu, frames, machine, paging, trap};
 
 global_asm!(include_str!("boot.s"));
 
 unsafe extern "C" {
-    static boot_pml4: [u64; 512];
     static trampoline: u8;
     static trampoline_end: u8;
 }
@@ -31,12 +29,6 @@ const LONGEST_LINE: usize = 1024;
 static TICK_COUNTS: AtomicU32 = AtomicU32::new(0);
 /// CPUs that have arrived.
 static STARTED: AtomicU64 = AtomicU64::new(1);
-
-/// Returns the root's entry that maps the kernel: every space has a copy.
-pub fn kernel_root_entry() -> u64 {
-    // SAFETY: written before Rust runs, and never again.
-    unsafe { boot_pml4[0] }
-}
 
 /// Runs on the first CPU, with interrupts off; `info` is the boot loader's.
 #[unsafe(no_mangle)]
@@ -57,7 +49,7 @@ extern "C" fn boot_cpu_main(info: *const u32) -> ! {
     println!("lazytlb testkernel {}", env!("CARGO_PKG_VERSION"));
     if let Err(word) = options::read(line) {
         println!("the command line's `{word}` makes no sense");
-        outcome::end(Outcome::Refused);
+        ending::end(Ending::Refused);
     }
     let detected = detect();
     let x2apic = choose_apic(&detected);
@@ -71,7 +63,7 @@ extern "C" fn boot_cpu_main(info: *const u32) -> ! {
     let counts = (u32::MAX - left) / 10_000 * trap::TICK_MICROSECONDS;
     TICK_COUNTS.store(counts.max(1), Ordering::Relaxed);
     frames::set_up();
-    machine::set_up(detected.quirks(), PhysAddr(&raw const boot_pml4 as u64));
+    machine::set_up(detected.quirks(), paging::kernel_root());
     let protocol = lazytlb::sources::combined();
     println!(
         "protocol: {} files, hash {protocol}",
@@ -115,7 +107,7 @@ fn choose_apic(detected: &Detected) -> bool {
         Driver::Msr if able => true,
         Driver::Msr => {
             println!("this CPU has no x2APIC");
-            outcome::end(Outcome::Refused)
+            ending::end(Ending::Refused)
         }
     }
 }

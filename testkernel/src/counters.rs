@@ -2,28 +2,49 @@
 //!
 //! CPU 1 is told what to be, and CPU 0 flushes; so there are no races, and the numbers are exact.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 
 use lazytlb::{FlushRange, Flushed, MmHandle, Policy, Switched, Tables, VirtAddr};
 
 use crate::console::println;
 use crate::machine::{EFFECTS, hw, tlb};
-use crate::space::{PAGES, SPACES};
-use crate::{options, outcome};
+use crate::page_id::PAGES;
+use crate::shared::{Few, Shared};
+use crate::space::SPACES;
+use crate::{ending, freeing, options};
 
 /// What CPU 1 is told.
-const WAIT: u64 = 0;
-const RUN: u64 = 1;
-const GO_LAZY: u64 = 2;
-const LEAVE: u64 = 3;
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Order {
+    Wait,
+    Run,
+    GoLazy,
+    Leave,
+}
 
-static ORDER: AtomicU64 = AtomicU64::new(WAIT);
-/// How CPU 1's last switch came about: 1 up to date, 2 behind, 0 otherwise.
-static RESUMED: AtomicU64 = AtomicU64::new(0);
+impl Few for Order {
+    const ALL: &'static [Order] = &[Order::Wait, Order::Run, Order::GoLazy, Order::Leave];
+}
 
-fn tell(order: u64) {
-    ORDER.store(order, Ordering::SeqCst);
-    while ORDER.load(Ordering::SeqCst) != WAIT {
+/// How CPU 1's last switch found it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Found {
+    /// Not lazy in the space.
+    Elsewhere,
+    UpToDate,
+    Behind,
+}
+
+impl Few for Found {
+    const ALL: &'static [Found] = &[Found::Elsewhere, Found::UpToDate, Found::Behind];
+}
+
+static ORDER: Shared<Order> = Shared::first();
+static FOUND: Shared<Found> = Shared::first();
+
+fn tell(order: Order) {
+    ORDER.store(order);
+    while ORDER.load() != Order::Wait {
         core::hint::spin_loop();
     }
 }
@@ -31,30 +52,29 @@ fn tell(order: u64) {
 /// Does what CPU 0 says, until it says to leave.
 fn obey() {
     loop {
-        match ORDER.load(Ordering::SeqCst) {
-            RUN => {
-                let resumed = match tlb().switch_mm(hw(), SPACES[0].handle()) {
-                    Switched::ResumedUpToDate => 1,
-                    Switched::ResumedBehind => 2,
-                    Switched::AlreadyRunning | Switched::Loaded => 0,
-                };
-                RESUMED.store(resumed, Ordering::SeqCst);
+        match ORDER.load() {
+            Order::Run => {
+                FOUND.store(match tlb().switch_mm(hw(), SPACES[0].handle()) {
+                    Switched::ResumedUpToDate => Found::UpToDate,
+                    Switched::ResumedBehind => Found::Behind,
+                    Switched::AlreadyRunning | Switched::Loaded => Found::Elsewhere,
+                });
             }
-            GO_LAZY => {
+            Order::GoLazy => {
                 tlb().enter_lazy(hw());
             }
-            LEAVE => {
+            Order::Leave => {
                 tlb().enter_lazy(hw());
                 tlb().switch_mm(hw(), MmHandle(0));
-                ORDER.store(WAIT, Ordering::SeqCst);
+                ORDER.store(Order::Wait);
                 return;
             }
-            _ => {
+            Order::Wait => {
                 core::hint::spin_loop();
                 continue;
             }
         }
-        ORDER.store(WAIT, Ordering::SeqCst);
+        ORDER.store(Order::Wait);
     }
 }
 
@@ -91,9 +111,9 @@ fn expect() {
     };
     SPACES[0].create();
     for (tables, lot) in [(Tables::Kept, kept), (Tables::Freed, freed)] {
-        tell(RUN);
+        tell(Order::Run);
         check("a running CPU", tables, 1, 0);
-        tell(GO_LAZY);
+        tell(Order::GoLazy);
         let (interrupted, skipped) = match lot {
             Lot::Interrupted => (1, 0),
             Lot::Skipped => (0, 1),
@@ -103,24 +123,24 @@ fn expect() {
         // A second flush: whoever was interrupted while lazy has left, and is spared.
         let again = if matches!(lot, Lot::Skipped) { 1 } else { 0 };
         check("a lazy CPU, again", tables, 0, again);
-        tell(RUN);
-        let behind = RESUMED.load(Ordering::SeqCst) == 2;
+        tell(Order::Run);
+        let behind = FOUND.load() == Found::Behind;
         if behind != matches!(lot, Lot::Skipped) {
-            outcome::violation(format_args!(
+            ending::violation(format_args!(
                 "CPU 1 came back and was behind: {behind}, {tables:?}"
             ));
         }
         // Nothing missed: nothing to catch up on.
-        tell(GO_LAZY);
-        tell(RUN);
-        let up_to_date = RESUMED.load(Ordering::SeqCst) == 1;
+        tell(Order::GoLazy);
+        tell(Order::Run);
+        let up_to_date = FOUND.load() == Found::UpToDate;
         if up_to_date == matches!(lot, Lot::NotThere) {
-            outcome::violation(format_args!(
+            ending::violation(format_args!(
                 "CPU 1 came back up to date: {up_to_date}, {tables:?}"
             ));
         }
     }
-    tell(LEAVE);
+    tell(Order::Leave);
     check("nobody", Tables::Freed, 0, 0);
     SPACES[0].end();
     println!("counters: every flush interrupted and skipped whom {policy} promises");
@@ -132,14 +152,14 @@ fn check(whom: &str, tables: Tables, interrupted: u32, lazy_skipped: u32) {
     let range = FlushRange::page(VirtAddr(PAGES));
     let report = tlb().flush(hw(), SPACES[0].handle(), range, tables);
     let ipis = EFFECTS.ipis.load(Ordering::SeqCst) - before;
-    crate::space::count(report);
+    freeing::count(report);
     let Flushed {
         interrupted: found,
         lazy_skipped: skipped,
         ..
     } = report;
     if (found, skipped, ipis) != (interrupted, lazy_skipped, u64::from(interrupted)) {
-        outcome::violation(format_args!(
+        ending::violation(format_args!(
             "a flush of {whom}, tables {tables:?}: interrupted {found} with {ipis} IPIs and skipped {skipped}; \
              promised {interrupted} and {lazy_skipped}"
         ));

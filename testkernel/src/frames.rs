@@ -9,7 +9,7 @@ use lazytlb::PhysAddr;
 use spin::Mutex;
 use x86_64::instructions::interrupts::without_interrupts;
 
-use crate::outcome;
+use crate::ending;
 
 const FIRST: u64 = 16 << 20;
 const COUNT: usize = 1024;
@@ -68,7 +68,7 @@ pub fn alloc() -> PhysAddr {
     for index in 0..WORDS {
         let found = word(frame, index).load(Ordering::Relaxed);
         if found != POISON {
-            outcome::violation(format_args!(
+            ending::violation(format_args!(
                 "CPU {} found word {index} of the free frame {:#x} changed to {found:#x}: a store or a \
                  walk reached it after it was freed",
                 crate::cpu::current(),

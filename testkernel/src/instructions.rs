@@ -15,7 +15,7 @@ use crate::console::println;
 use crate::machine::{hw, loaded_root, tlb};
 use crate::paging::{self, Level};
 use crate::space::{BOARD, SPACES};
-use crate::{frames, outcome};
+use crate::{ending, frames};
 
 /// Where the page stands that is mapped to one frame, then to the other: for the kernel only.
 const PROBE: VirtAddr = VirtAddr(BOARD + 0x1000);
@@ -48,7 +48,7 @@ pub fn run() {
         set(current);
         without_interrupts(invalidate);
         if read() != current as u64 {
-            outcome::violation(format_args!("after {name}, CPU 0 still read the old page"));
+            ending::violation(format_args!("after {name}, CPU 0 still read the old page"));
         }
         tested += 1;
     };

@@ -1,7 +1,7 @@
 //! The seam: the real machine with this kernel's part, and the storage of the protocol's state.
 //!
 //! A port of yours has the same three pieces: a [`Board`], a [`Kernel`], and a place for [`Tlb`]. The
-//! fourth, [`Machine`], only exists to break promises; you would use [`X86`] itself.
+//! fourth, [`BreakableMachine`], only exists to break promises; you would use [`X86`] itself.
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -14,7 +14,8 @@ use lazytlb::{
 use lazytlb_x86::{ApicId, Board, LocalApic, Words, X86};
 use spin::Once;
 
-use crate::breaks::{self, Break};
+use crate::breaking;
+use crate::breaks::Break;
 use crate::cpu::{self, FLUSH_VECTOR, MAX_CPUS, with_apic};
 use crate::{clock, options};
 
@@ -57,9 +58,9 @@ impl Board for Pc {
 
 /// The machine that the protocol runs on: the real one, with one promise broken if that was asked for.
 #[derive(Debug)]
-pub struct Machine(X86<Pc>);
+pub struct BreakableMachine(X86<Pc>);
 
-impl Hw for Machine {
+impl Hw for BreakableMachine {
     type Atomic = AtomicU64;
     type Local = AtomicU64;
 
@@ -103,26 +104,26 @@ impl Hw for Machine {
         self.0.restore_interrupts(former);
     }
     fn send_ipi<const N: usize>(&self, targets: &CpuSet<N>) {
-        if !breaks::is(Break::SkipIpis) {
+        if !breaking::is(Break::SkipIpis) {
             self.0.send_ipi(targets);
         }
     }
     fn pause_until(&self, atomic: &AtomicU64, until: Until) {
-        if !breaks::is(Break::SkipIpis) && !breaks::is(Break::DoNotWait) {
+        if !breaking::is(Break::SkipIpis) && !breaking::is(Break::DoNotWait) {
             self.0.pause_until(atomic, until);
         }
     }
     fn load_cr3(&self, root: PhysAddr, load: Cr3Load) {
         EFFECTS.cr3_loads.fetch_add(1, Ordering::Relaxed);
         let reload = loaded_root() == root;
-        if reload && (breaks::is(Break::ForgetCr3Reload) || breaks::defers_invalidation()) {
+        if reload && (breaking::is(Break::ForgetCr3Reload) || breaking::defers_invalidation()) {
             return;
         }
         self.0.load_cr3(root, load);
     }
     fn invlpg(&self, addr: VirtAddr) {
         EFFECTS.invlpgs.fetch_add(1, Ordering::Relaxed);
-        if !breaks::is(Break::ForgetInvlpg) && !breaks::defers_invalidation() {
+        if !breaking::is(Break::ForgetInvlpg) && !breaking::defers_invalidation() {
             self.0.invlpg(addr);
         }
     }
@@ -131,10 +132,11 @@ impl Hw for Machine {
     }
 }
 
-/// Makes the machine's words.
+/// Makes the machine's words. On real CPUs a word is a word: it does not matter which one of the protocol it
+/// is, nor what kind of value it holds.
 struct Storage;
 
-impl Cells<Machine> for Storage {
+impl Cells<BreakableMachine> for Storage {
     fn atomic(&mut self, name: &'static str, value: u64) -> AtomicU64 {
         Cells::<X86<Pc>>::atomic(&mut Words, name, value)
     }
@@ -145,8 +147,8 @@ impl Cells<Machine> for Storage {
 
 /// Where the protocol's state lives: an array of spaces, whose indices are the handles.
 pub struct Store {
-    per_cpu: [PerCpu<Machine, WORDS>; MAX_CPUS],
-    mms: [UnsafeCell<MaybeUninit<Mm<Machine, WORDS>>>; MAX_SPACES],
+    per_cpu: [PerCpu<BreakableMachine, WORDS>; MAX_CPUS],
+    mms: [UnsafeCell<MaybeUninit<Mm<BreakableMachine, WORDS>>>; MAX_SPACES],
     next_id: AtomicU64,
 }
 
@@ -154,12 +156,12 @@ pub struct Store {
 unsafe impl Sync for Store {}
 
 impl Kernel<WORDS> for Store {
-    type Hw = Machine;
+    type Hw = BreakableMachine;
 
-    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<Machine, WORDS> {
+    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<BreakableMachine, WORDS> {
         &self.per_cpu[usize::from(cpu.0)]
     }
-    fn mm(&self, handle: MmHandle) -> &Mm<Machine, WORDS> {
+    fn mm(&self, handle: MmHandle) -> &Mm<BreakableMachine, WORDS> {
         // SAFETY: I6: the protocol asks only between the creation of a space and the end of `retire`,
         // and so does this kernel; the element is written before, and not again until after.
         unsafe { (*self.mms[handle.0 as usize].get()).assume_init_ref() }
@@ -181,12 +183,12 @@ impl Store {
 }
 
 static TLB: Once<Tlb<Store, WORDS>> = Once::new();
-static HW: Once<Machine> = Once::new();
+static HW: Once<BreakableMachine> = Once::new();
 
 /// Makes the protocol and its machine: once, on the first CPU.
 pub fn set_up(quirks: Quirks, init_root: PhysAddr) {
     // SAFETY: ring 0; every root that this kernel makes is a copy of init's, which maps the kernel.
-    HW.call_once(|| Machine(unsafe { X86::new(Pc, quirks) }));
+    HW.call_once(|| BreakableMachine(unsafe { X86::new(Pc, quirks) }));
     TLB.call_once(|| {
         let store = Store {
             per_cpu: core::array::from_fn(|_| PerCpu::new(MmHandle(0), &mut Storage)),
@@ -204,7 +206,7 @@ pub fn tlb() -> &'static Tlb<Store, WORDS> {
 }
 
 /// Returns the machine.
-pub fn hw() -> &'static Machine {
+pub fn hw() -> &'static BreakableMachine {
     HW.get().expect("the machine is set up at boot")
 }
 
@@ -216,12 +218,12 @@ pub fn loaded_root() -> PhysAddr {
 
 /// Does, at a tick, what `acknowledge-early` left undone.
 pub fn pay_debt() {
-    if breaks::takes_debt() {
+    if breaking::takes_debt() {
         hw().0.load_cr3(loaded_root(), Cr3Load::Flush);
     }
 }
 
 /// Widens the window of a break that frees too early.
 pub fn widen_window() {
-    clock::wait_microseconds(breaks::WINDOW_MICROSECONDS);
+    clock::wait_microseconds(breaking::WINDOW_MICROSECONDS);
 }

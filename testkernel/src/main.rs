@@ -5,14 +5,16 @@
 //! | file | what | a port of yours |
 //! | --- | --- | --- |
 //! | [`machine`] | the seam: `X86` with this kernel's `Board`, storage for `Mm` and `PerCpu` | needs one |
-//! | [`trap`] | the flush interrupt's handler, page faults, ticks | calls `handle_flush_ipi` |
-//! | [`sched`] | who runs next; going lazy | calls `switch_mm`, `enter_lazy` |
-//! | [`space`] | address spaces: map, unmap, protect, remap, tear down, end | calls `flush`, `gather`, `retire` |
+//! | [`trap`] | the flush interrupt's handler, ticks | calls `handle_flush_ipi` |
+//! | [`sched`], [`user`], [`slice`] | who runs next; tasks in ring 3; going lazy | calls `switch_mm`, `enter_lazy` |
+//! | [`space`] | address spaces: made, kept alive, ended | calls `gather`, `retire` |
+//! | [`changes`], [`freeing`] | map, unmap, protect, remap, tear down; where frames go | calls `flush`, `gather` |
 //! | [`paging`], [`frames`] | four-level tables; frames, poisoned while free | has its own |
 //! | [`boot`], [`cpu`], [`clock`], [`console`], [`options`], [`mem`] | what any kernel has | has its own |
-//! | [`storm`], [`counters`], [`instructions`] | the tests | |
-//! | [`breaks`] | the promises that `break=` breaks | |
-//! | [`outcome`] | how a run ends | |
+//! | [`storm`], [`figures`], [`counters`], [`instructions`] | the tests | |
+//! | [`page_id`] | which page | |
+//! | [`breaks`], [`breaking`] | the promises that `break=` breaks, and how | |
+//! | [`shared`], [`progress`], [`ending`] | shared enums; the sign of life; how a run ends | |
 //!
 //! It is no model of a good kernel: tasks are pinned to CPUs, kernel work runs to its end, CPUs are
 //! assumed to have the APIC ids 0, 1, 2 and so on, and memory to be 256 MiB.
@@ -20,31 +22,37 @@
 #![no_main]
 
 mod boot;
+mod breaking;
 mod breaks;
+mod changes;
 mod clock;
 mod console;
 mod counters;
 mod cpu;
+mod ending;
+mod figures;
 mod frames;
+mod freeing;
 mod instructions;
 mod machine;
 mod mem;
 mod options;
-mod outcome;
+mod page_id;
 mod paging;
+mod progress;
 mod sched;
+mod shared;
+mod slice;
 mod space;
 mod storm;
 mod trap;
-
-use core::sync::atomic::{AtomicU64, Ordering};
+mod user;
 
 use crate::console::println;
+use crate::ending::Ending;
 use crate::options::Test;
-use crate::outcome::Outcome;
-
-/// Changes of address spaces and reads of pages, on all CPUs: the watchdog's sign of life.
-pub static PROGRESS: AtomicU64 = AtomicU64::new(0);
+use crate::shared::Few;
+use crate::storm::Storm;
 
 /// Runs the chosen tests; every CPU comes here once it is set up.
 fn run(cpu: usize) -> ! {
@@ -66,9 +74,9 @@ fn run(cpu: usize) -> ! {
         counters::run(cpu);
         storm::barrier();
     }
-    for test in [Test::Pages, Test::Tables, Test::Exit] {
-        if chosen(test) {
-            storm::run(cpu, test);
+    for &storm in Storm::ALL {
+        if chosen(storm.test()) {
+            storm::run(cpu, storm);
         }
     }
     match options.test {
@@ -81,11 +89,8 @@ fn run(cpu: usize) -> ! {
     }
     storm::barrier();
     if cpu == 0 {
-        println!(
-            "progress: {} changes and reads",
-            PROGRESS.load(Ordering::Relaxed)
-        );
-        outcome::end(Outcome::Passed);
+        println!("progress: {} changes and reads", progress::so_far());
+        ending::end(Ending::Passed);
     }
     loop {
         sched::rest();

@@ -12,6 +12,7 @@ pub const TABLE: u64 = 0b111;
 pub const WRITABLE: u64 = 0b111;
 /// A page that ring 3 may read.
 pub const READ_ONLY: u64 = 0b101;
+/// The bits of an entry that are a frame's address.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// A level of tables, by what its entries map.
@@ -25,6 +26,21 @@ pub enum Level {
     Directories = 2,
     /// The root's, of 512 GiB.
     Root = 3,
+}
+
+unsafe extern "C" {
+    static boot_pml4: [u64; 512];
+}
+
+/// Returns the kernel's own root, which the assembly filled.
+pub fn kernel_root() -> PhysAddr {
+    PhysAddr(&raw const boot_pml4 as u64)
+}
+
+/// Returns the root's entry that maps the kernel: every space has a copy.
+pub fn kernel_root_entry() -> u64 {
+    // SAFETY: written before Rust runs, and never again.
+    unsafe { boot_pml4[0] }
 }
 
 fn index(addr: VirtAddr, level: Level) -> usize {

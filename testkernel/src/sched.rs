@@ -3,16 +3,16 @@
 //! This is where a kernel calls the protocol most: [`lazytlb::Tlb::switch_mm`] before a task runs, and
 //! [`lazytlb::Tlb::enter_lazy`] before kernel work or idling, which leaves the user space loaded.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use lazytlb::{EnteredLazy, MmHandle, Switched};
 use x86_64::instructions::interrupts;
 
-use crate::cpu::MAX_CPUS;
 use crate::machine::{hw, tlb};
-use crate::space::SPACES;
-use crate::trap::{self, UserContext};
-use crate::{cpu, storm};
+use crate::page_id::SpaceIndex;
+use crate::space::{SPACES, Space};
+use crate::user::{self, UserContext};
+use crate::{progress, slice};
 
 /// A source of chance with a seed: splitmix64.
 #[derive(Clone, Copy)]
@@ -45,14 +45,6 @@ pub static SWITCHES: Switches = Switches {
     left: AtomicU64::new(0),
 };
 
-/// Set by a tick: the task that runs has had its time.
-static TIME_IS_UP: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
-
-/// Ends the running task's time slice.
-pub fn end_slice() {
-    TIME_IS_UP[cpu::current()].store(true, Ordering::Relaxed);
-}
-
 /// Halts until the next interrupt.
 pub fn rest() {
     interrupts::enable_and_hlt();
@@ -70,16 +62,18 @@ impl Scheduler {
     /// Makes the scheduler of the CPU `cpu`, with a task in every space.
     pub fn new(cpu: usize, mut random: Random) -> Self {
         Scheduler {
-            contexts: core::array::from_fn(|space| UserContext::new(cpu, space, random.next() | 1)),
+            contexts: core::array::from_fn(|space| {
+                UserContext::new(cpu, SpaceIndex(space), random.next() | 1)
+            }),
             random,
             current: None,
         }
     }
 
-    /// Runs something for a while.
-    pub fn step(&mut self, work: fn(&mut Random)) {
+    /// Runs something for a while: a task, which may ask for a change of its space, kernel work, or nothing.
+    pub fn step(&mut self, change: fn(&Space, &mut Random), work: fn(&mut Random)) {
         match self.random.next() % 8 {
-            0..5 => self.run_task(),
+            0..5 => self.run_task(change),
             5..7 => {
                 self.go_lazy();
                 work(&mut self.random);
@@ -91,7 +85,7 @@ impl Scheduler {
         }
     }
 
-    fn run_task(&mut self) {
+    fn run_task(&mut self, change: fn(&Space, &mut Random)) {
         let next = self.random.next() as usize % SPACES.len();
         if self.current != Some(next) && !SPACES[next].pin() {
             return;
@@ -109,14 +103,13 @@ impl Scheduler {
         if let Some(former) = self.current.replace(next).filter(|&former| former != next) {
             SPACES[former].unpin();
         }
-        let time_is_up = &TIME_IS_UP[cpu::current()];
-        time_is_up.store(false, Ordering::Relaxed);
-        while !time_is_up.load(Ordering::Relaxed) {
-            trap::run_user(&mut self.contexts[next], &SPACES[next], |space| {
-                storm::change(space, &mut self.random);
+        slice::begin();
+        while !slice::is_over() {
+            user::run_user(&mut self.contexts[next], &SPACES[next], |space| {
+                change(space, &mut self.random);
             });
         }
-        crate::PROGRESS.fetch_add(1, Ordering::Relaxed);
+        progress::count();
     }
 
     fn go_lazy(&mut self) {

@@ -5,12 +5,14 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use lazytlb::{Hw, Policy};
 
 use crate::console::println;
-use crate::machine::{EFFECTS, hw};
+use crate::figures::Figures;
+use crate::machine::hw;
 use crate::options::{self, Test};
-use crate::sched::{Random, SWITCHES, Scheduler};
-use crate::space::{SPACES, Space, TOTALS};
-use crate::trap::HANDLED;
-use crate::{clock, frames, outcome};
+use crate::page_id::Region;
+use crate::sched::{Random, Scheduler};
+use crate::shared::{Few, Shared};
+use crate::space::{SPACES, Space};
+use crate::{clock, ending, frames};
 
 /// Waits until every CPU has come here. Interrupts stay enabled: others may still flush.
 pub fn barrier() {
@@ -23,19 +25,48 @@ pub fn barrier() {
     }
 }
 
+/// What changes in a storm.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Storm {
+    /// Pages.
+    Pages,
+    /// Pages, and page tables that come and go.
+    Tables,
+    /// The same, and spaces that end and are made anew.
+    Exit,
+}
+
+impl Few for Storm {
+    const ALL: &'static [Storm] = &[Storm::Pages, Storm::Tables, Storm::Exit];
+}
+
+impl Storm {
+    /// Returns the test that asks for it.
+    pub fn test(self) -> Test {
+        match self {
+            Storm::Pages => Test::Pages,
+            Storm::Tables => Test::Tables,
+            Storm::Exit => Test::Exit,
+        }
+    }
+}
+
 /// Which storm blows.
-static KIND: AtomicU64 = AtomicU64::new(0);
+static STORM: Shared<Storm> = Shared::first();
 /// When it ends, in microseconds.
 static END: AtomicU64 = AtomicU64::new(0);
 /// Pages that ring 3 has read in it.
 static READS: AtomicU64 = AtomicU64::new(0);
 
-/// Changes a space by chance, as the storm's kind allows.
-pub fn change(space: &Space, random: &mut Random) {
+/// Changes a space by chance, as the storm allows.
+fn change(space: &Space, random: &mut Random) {
     let chance = random.next();
-    let tables = KIND.load(Ordering::Relaxed) != Test::Pages as u64;
+    let tables = match STORM.load() {
+        Storm::Pages => false,
+        Storm::Tables | Storm::Exit => true,
+    };
     if tables && chance >> 32 & 15 == 0 {
-        space.tear_down((chance >> 40) as usize & 3);
+        space.tear_down(Region::by_chance(chance >> 40));
     } else {
         space.change_page(chance);
     }
@@ -45,7 +76,7 @@ pub fn change(space: &Space, random: &mut Random) {
 fn work(random: &mut Random) {
     let chance = random.next();
     let space = &SPACES[chance as usize % SPACES.len()];
-    if KIND.load(Ordering::Relaxed) == Test::Exit as u64 && chance >> 32 & 15 == 0 {
+    if STORM.load() == Storm::Exit && chance >> 32 & 15 == 0 {
         if space.end() {
             space.create();
         }
@@ -56,13 +87,13 @@ fn work(random: &mut Random) {
 }
 
 /// Runs a storm; every CPU calls it.
-pub fn run(cpu: usize, kind: Test) {
+pub fn run(cpu: usize, storm: Storm) {
     let options = options::get();
     barrier();
     let frames_before = frames::free_count();
-    let before = Sums::now();
+    let before = Figures::now();
     if cpu == 0 {
-        KIND.store(kind as u64, Ordering::Relaxed);
+        STORM.store(storm);
         READS.store(0, Ordering::Relaxed);
         SPACES.iter().for_each(Space::create);
         let end = clock::microseconds() + options.seconds * 1_000_000;
@@ -72,10 +103,10 @@ pub fn run(cpu: usize, kind: Test) {
     let seed = options
         .seed
         .wrapping_mul(1000)
-        .wrapping_add((kind as u64) << 8 | cpu as u64);
+        .wrapping_add((storm.test() as u64) << 8 | cpu as u64);
     let mut scheduler = Scheduler::new(cpu, Random(seed));
     while clock::microseconds() < END.load(Ordering::Relaxed) {
-        scheduler.step(work);
+        scheduler.step(change, work);
     }
     READS.fetch_add(scheduler.leave(), Ordering::Relaxed);
     barrier();
@@ -83,102 +114,50 @@ pub fn run(cpu: usize, kind: Test) {
         for space in &SPACES {
             space.end();
         }
-        report(kind, &before, frames_before);
+        let figures = Figures::now().since(before);
+        report(storm, figures);
+        check_promises(storm, figures, frames_before);
     }
     barrier();
 }
 
-/// The counters, at one moment.
-struct Sums([u64; Sums::NAMES.len()]);
-
-impl Sums {
-    const NAMES: [&'static str; 14] = [
-        "changes",
-        "flushes",
-        "ipis",
-        "interrupted",
-        "requests",
-        "left_for_init_mm",
-        "lazy_skipped",
-        "tables_freed",
-        "spaces_ended",
-        "cr3_loads",
-        "invlpgs",
-        "resumed_up_to_date",
-        "resumed_behind",
-        "stayed_lazy",
-    ];
-
-    fn now() -> Self {
-        let sources = [
-            &TOTALS.changes,
-            &TOTALS.flushes,
-            &EFFECTS.ipis,
-            &TOTALS.interrupted,
-            &HANDLED.requests,
-            &HANDLED.left_for_init_mm,
-            &TOTALS.lazy_skipped,
-            &TOTALS.tables_freed,
-            &TOTALS.spaces_ended,
-            &EFFECTS.cr3_loads,
-            &EFFECTS.invlpgs,
-            &SWITCHES.resumed_up_to_date,
-            &SWITCHES.resumed_behind,
-            &SWITCHES.stayed_lazy,
-        ];
-        Sums(sources.map(|counter| counter.load(Ordering::SeqCst)))
-    }
-
-    fn since(&self, before: &Sums) -> impl Fn(&str) -> u64 {
-        let sums =
-            core::array::from_fn::<u64, { Self::NAMES.len() }, _>(|n| self.0[n] - before.0[n]);
-        move |name| {
-            let place = Self::NAMES.iter().position(|other| *other == name);
-            sums[place.expect("a counter of this name exists")]
-        }
-    }
-}
-
-/// Prints the storm's figures, and compares them with what the protocol promises.
-fn report(kind: Test, before: &Sums, frames_before: usize) {
-    let options = options::get();
-    let now = Sums::now();
-    let sum = now.since(before);
-    for name in Sums::NAMES {
-        println!("figure {}.{name}={}", kind.name(), sum(name));
+/// Prints the storm's figures.
+fn report(storm: Storm, figures: Figures) {
+    let (options, name) = (options::get(), storm.test().name());
+    for (figure, value) in figures.rows() {
+        println!("figure {name}.{figure}={value}");
     }
     let reads = READS.load(Ordering::Relaxed);
-    println!("figure {}.reads={reads}", kind.name());
+    let most_held = frames::MOST_HELD.load(Ordering::Relaxed);
+    println!("figure {name}.reads={reads}");
+    println!("figure {name}.most_held_frames={most_held}");
     println!(
-        "figure {}.most_held_frames={}",
-        kind.name(),
-        frames::MOST_HELD.load(Ordering::Relaxed)
-    );
-    println!(
-        "storm {}: {} changes and {reads} reads in {} s: {} changes/s under {}",
-        kind.name(),
-        sum("changes"),
+        "storm {name}: {} changes and {reads} reads in {} s: {} changes/s under {}",
+        figures.changes,
         options.seconds,
-        sum("changes") / options.seconds.max(1),
+        figures.changes / options.seconds.max(1),
         options.policy
     );
+}
+
+/// Compares the storm's figures with what the protocol promises, unless a promise is broken on purpose.
+fn check_promises(storm: Storm, figures: Figures, frames_before: usize) {
+    let options = options::get();
     if options.broken.is_some() {
         return;
     }
     let promise = |holds: bool, what: &str| {
         if !holds {
-            outcome::violation(format_args!(
-                "storm {}: broken promise: {what}",
-                kind.name()
-            ));
+            let name = storm.test().name();
+            ending::violation(format_args!("storm {name}: broken promise: {what}"));
         }
     };
     promise(
-        sum("ipis") == sum("interrupted"),
+        figures.ipis == figures.interrupted,
         "one IPI for each target, none else",
     );
     promise(
-        sum("interrupted") == sum("requests"),
+        figures.interrupted == figures.requests,
         "each request is served once",
     );
     promise(
@@ -192,32 +171,34 @@ fn report(kind: Test, before: &Sums, frames_before: usize) {
     match options.policy {
         Policy::InitMm => {
             promise(
-                sum("stayed_lazy") == 0,
+                figures.stayed_lazy == 0,
                 "under init-mm nobody is lazy in a user space",
             );
             promise(
-                sum("left_for_init_mm") == 0,
+                figures.left_for_init_mm == 0,
                 "under init-mm no interrupt finds a lazy CPU",
             );
             promise(
-                sum("lazy_skipped") == 0,
+                figures.lazy_skipped == 0,
                 "under init-mm there is nobody to skip",
             );
         }
         // A CPU that comes back between the raised generation and its interrupt is behind, rightly.
         Policy::Ipi => {
-            promise(sum("lazy_skipped") == 0, "under ipi no lazy CPU is skipped");
+            promise(
+                figures.lazy_skipped == 0,
+                "under ipi no lazy CPU is skipped",
+            );
         }
         Policy::DeferUnlessQuirk if hw().quirks().garbage_walk_is_fatal() => {
             promise(
-                sum("lazy_skipped") == 0,
+                figures.lazy_skipped == 0,
                 "with a quirk found, no lazy CPU is skipped",
             );
         }
         Policy::Defer(_) | Policy::DeferUnlessQuirk | Policy::IpiOnTableFree => {
-            let skipped = options.cpus == 1 || sum("lazy_skipped") > 0;
             promise(
-                skipped,
+                options.cpus == 1 || figures.lazy_skipped > 0,
                 "some lazy CPU is skipped, or this storm shows nothing",
             );
         }

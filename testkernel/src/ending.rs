@@ -11,7 +11,7 @@ use crate::options;
 
 /// The ways in which a run ends by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
+pub enum Ending {
     /// Every check held.
     Passed = 0x10,
     /// Coherence was violated, or a counter broke a promise.
@@ -28,22 +28,22 @@ pub enum Outcome {
 static ENDING: AtomicBool = AtomicBool::new(false);
 
 /// Ends the run. If another CPU has ended it already, this one halts.
-pub fn end(outcome: Outcome) -> ! {
+pub fn end(ending: Ending) -> ! {
     interrupts::disable();
     if !ENDING.swap(true, Ordering::SeqCst) {
         println!(
             "outcome: {}",
-            match outcome {
-                Outcome::Passed => "passed",
-                Outcome::Violation => "violation",
-                Outcome::Panic => "panic",
-                Outcome::Hang => "hang",
-                Outcome::Refused => "refused",
+            match ending {
+                Ending::Passed => "passed",
+                Ending::Violation => "violation",
+                Ending::Panic => "panic",
+                Ending::Hang => "hang",
+                Ending::Refused => "refused",
             }
         );
         console::drain();
         // SAFETY: QEMU's isa-debug-exit; nothing else answers at this port.
-        unsafe { Port::<u32>::new(0xf4).write(outcome as u32) };
+        unsafe { Port::<u32>::new(0xf4).write(ending as u32) };
         for letter in *b"Shutdown" {
             // SAFETY: Bochs ends when it has read this word at this port.
             unsafe { Port::<u8>::new(0x8900).write(letter) };
@@ -58,7 +58,7 @@ pub fn end(outcome: Outcome) -> ! {
 pub fn violation(what: core::fmt::Arguments<'_>) -> ! {
     interrupts::disable();
     println!("VIOLATION: {what}; {}", options::get());
-    end(Outcome::Violation)
+    end(Ending::Violation)
 }
 
 #[panic_handler]
@@ -66,7 +66,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     interrupts::disable();
     console::force_unlock();
     println!("PANIC on CPU {}: {info}", crate::cpu::current());
-    end(Outcome::Panic)
+    end(Ending::Panic)
 }
 
 /// Stands in for the unwinder's hook, which the precompiled `core` names; nothing ever unwinds.

@@ -1,0 +1,134 @@
+//! Changes of a space's pages: each with its flush, and each raises the page's floor once that has returned.
+
+use core::sync::atomic::Ordering;
+
+use lazytlb::{FlushRange, PhysAddr, Tables, VirtAddr};
+
+use crate::freeing::{self, Freer, TOTALS};
+use crate::machine::{hw, tlb};
+use crate::page_id::{Place, Region, SpaceIndex};
+use crate::paging::{self, Level};
+use crate::space::{Page, Space};
+use crate::{clock, cpu, ending, frames, progress};
+
+impl Space {
+    /// Makes a frame with a version of a page.
+    fn page_frame(&self, place: Place, version: u32) -> PhysAddr {
+        let frame = frames::alloc();
+        let SpaceIndex(space) = self.index();
+        let header = (space as u64) << 48 | (place.slot() as u64) << 32 | u64::from(version);
+        frames::word(frame, 0).store(header, Ordering::Release);
+        frame
+    }
+
+    /// Maps, unmaps, remaps or protects one page, by chance.
+    pub fn change_page(&self, chance: u64) {
+        let place = Place::by_chance(chance);
+        let mut pages = self.pages_of(place.region());
+        let page = &mut pages[place.index()];
+        match (page.frame, chance >> 16 & 3) {
+            (None, _) => self.map(page, place),
+            (Some(frame), 0) => self.unmap(page, place, frame),
+            (Some(frame), 1) => self.remap(page, place, frame),
+            (Some(frame), 2) => self.remap_and_flush_all(page, place, frame),
+            (Some(frame), _) => self.protect_for_a_while(place, frame),
+        }
+        count_change();
+    }
+
+    fn map(&self, page: &mut Page, place: Place) {
+        let frame = self.page_frame(place, page.version);
+        // Nothing to flush: what is absent is not cached (H21).
+        paging::make(self.root(), VirtAddr(place.address()))
+            .store(frame.0 | paging::WRITABLE, Ordering::Release);
+        page.frame = Some(frame);
+    }
+
+    fn unmap(&self, page: &mut Page, place: Place, frame: PhysAddr) {
+        let addr = VirtAddr(place.address());
+        tlb().gather(hw(), self.handle(), &mut Freer, |gather| {
+            freeing::unhook_page(gather, self.root(), addr, frame, 0);
+        });
+        *page = Page {
+            version: page.version + 1,
+            frame: None,
+        };
+        self.publish(place, page.version);
+    }
+
+    /// Replaces a page, with a flush of it.
+    fn remap(&self, page: &mut Page, place: Place, old: PhysAddr) {
+        let addr = VirtAddr(place.address());
+        let new = self.page_frame(place, page.version + 1);
+        tlb().gather(hw(), self.handle(), &mut Freer, |gather| {
+            let entry = new.0 | paging::WRITABLE;
+            freeing::unhook_page(gather, self.root(), addr, old, entry);
+        });
+        *page = Page {
+            version: page.version + 1,
+            frame: Some(new),
+        };
+        self.publish(place, page.version);
+    }
+
+    /// Replaces a page, and flushes everything of the space.
+    fn remap_and_flush_all(&self, page: &mut Page, place: Place, old: PhysAddr) {
+        let version = page.version + 1;
+        let new = self.page_frame(place, version);
+        let entry = paging::find(self.root(), VirtAddr(place.address()), Level::Pages);
+        entry
+            .expect("it is mapped")
+            .store(new.0 | paging::WRITABLE, Ordering::Release);
+        freeing::count(tlb().flush(hw(), self.handle(), FlushRange::All, Tables::Kept));
+        *page = Page {
+            version,
+            frame: Some(new),
+        };
+        self.publish(place, version);
+        frames::free(old);
+    }
+
+    /// Forbids writing to a page, checks that nobody writes any more, and allows it again.
+    fn protect_for_a_while(&self, place: Place, frame: PhysAddr) {
+        let addr = VirtAddr(place.address());
+        let entry = paging::find(self.root(), addr, Level::Pages).expect("it is mapped");
+        // Written by the reader of each CPU at a word of its own, with the version's word. Clear them:
+        // a store that comes too late shows.
+        entry.store(frame.0 | paging::READ_ONLY, Ordering::Release);
+        let range = FlushRange::page(addr);
+        freeing::count(tlb().flush(hw(), self.handle(), range, Tables::Kept));
+        for writer in 0..cpu::MAX_CPUS {
+            frames::word(frame, 8 + writer).store(0, Ordering::SeqCst);
+        }
+        clock::wait_microseconds(20);
+        for writer in 0..cpu::MAX_CPUS {
+            let found = frames::word(frame, 8 + writer).load(Ordering::SeqCst);
+            if found != 0 {
+                ending::violation(format_args!(
+                    "CPU {writer} wrote to {:#x} (space {}), version {}, after the flush that made it \
+                     read-only had returned",
+                    addr.0,
+                    self.index().0,
+                    found as u32
+                ));
+            }
+        }
+        // An upgrade needs no flush: at worst a spurious fault (H21).
+        entry.store(frame.0 | paging::WRITABLE, Ordering::Release);
+    }
+
+    /// Unmaps a region, and frees its two tables.
+    pub fn tear_down(&self, region: Region) {
+        let mut pages = self.pages_of(region);
+        tlb().gather(hw(), self.handle(), &mut Freer, |gather| {
+            self.unhook_region(gather, region, &pages);
+        });
+        self.forget(region, &mut pages);
+        count_change();
+    }
+}
+
+fn count_change() {
+    TOTALS.changes.fetch_add(1, Ordering::Relaxed);
+    progress::count();
+}
