@@ -4,20 +4,26 @@ use core::sync::atomic::Ordering;
 
 use lazytlb::{FlushRange, PhysAddr, Tables, VirtAddr};
 
+use crate::evidence::{LateWrite, PageWord};
 use crate::freeing::{self, Freer, TOTALS};
 use crate::machine::{hw, tlb};
-use crate::page_id::{Place, Region, SpaceIndex};
+use crate::page_id::{PageId, Place, Region};
 use crate::paging::{self, Level};
 use crate::space::{Page, Space};
 use crate::{clock, cpu, ending, frames, progress};
 
 impl Space {
+    fn page_id(&self, place: Place) -> PageId {
+        let space = self.index();
+        PageId { space, place }
+    }
+
     /// Makes a frame with a version of a page.
     fn page_frame(&self, place: Place, version: u32) -> PhysAddr {
         let frame = frames::alloc();
-        let SpaceIndex(space) = self.index();
-        let header = (space as u64) << 48 | (place.slot() as u64) << 32 | u64::from(version);
-        frames::word(frame, 0).store(header, Ordering::Release);
+        let page = self.page_id(place);
+        let word = PageWord { page, version }.encode();
+        frames::word(frame, 0).store(word, Ordering::Release);
         frame
     }
 
@@ -104,13 +110,8 @@ impl Space {
         for writer in 0..cpu::MAX_CPUS {
             let found = frames::word(frame, 8 + writer).load(Ordering::SeqCst);
             if found != 0 {
-                ending::violation(format_args!(
-                    "CPU {writer} wrote to {:#x} (space {}), version {}, after the flush that made it \
-                     read-only had returned",
-                    addr.0,
-                    self.index().0,
-                    found as u32
-                ));
+                let (cpu, page) = (writer, self.page_id(place));
+                ending::violation(format_args!("{}", LateWrite { cpu, page, found }));
             }
         }
         // An upgrade needs no flush: at worst a spurious fault (H21).

@@ -12,7 +12,7 @@
 //! | [`paging`], [`frames`] | four-level tables; frames, poisoned while free | has its own |
 //! | [`boot`], [`cpu`], [`clock`], [`console`], [`options`], [`mem`] | what any kernel has | has its own |
 //! | [`storm`], [`figures`], [`counters`], [`instructions`] | the tests | |
-//! | [`page_id`] | which page | |
+//! | [`page_id`], [`evidence`] | which page; what its first word says, and reports of a wrong one | |
 //! | [`breaks`], [`breaking`] | the promises that `break=` breaks, and how | |
 //! | [`shared`], [`progress`], [`ending`] | shared enums; the sign of life; how a run ends | |
 //!
@@ -30,6 +30,7 @@ mod console;
 mod counters;
 mod cpu;
 mod ending;
+mod evidence;
 mod figures;
 mod frames;
 mod freeing;

@@ -1,6 +1,7 @@
 //! Which page: its space, its region there, its place in the region.
 //!
-//! A space has 32 pages, eight in each of four gibibytes, so that a region has tables of its own.
+//! A space has 32 pages, eight in each of four gibibytes, so that a region has tables of its own. This file
+//! and [`crate::evidence`] need no machine: a test on the host reads them too (`xtask/tests/evidence.rs`).
 
 /// Where the pages begin; the next 512 GiB hold the program and the board.
 pub const PAGES: u64 = 0x80_0000_0000;
@@ -63,6 +64,15 @@ impl Place {
         }
     }
 
+    /// Returns the place with a number, if there is one.
+    pub fn of_slot(slot: u64) -> Option<Place> {
+        let slot = usize::try_from(slot).ok()?;
+        (slot < REGIONS * PAGES_IN_REGION).then_some(Place {
+            region: Region(slot / PAGES_IN_REGION),
+            index: slot % PAGES_IN_REGION,
+        })
+    }
+
     /// Returns its number among all places: that of its word on the board.
     pub fn slot(self) -> usize {
         self.region.0 * PAGES_IN_REGION + self.index
@@ -82,4 +92,11 @@ impl Place {
     pub fn address(self) -> u64 {
         self.region.address() + ((self.index as u64) << 12)
     }
+}
+
+/// A page of all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageId {
+    pub space: SpaceIndex,
+    pub place: Place,
 }

@@ -1,6 +1,6 @@
 //! Address spaces: how one is made, kept alive, and ended, while others change it and are lazy in it.
 //!
-//! Every page begins with a word that names its space, its place and its version; the
+//! Every page begins with a word that names its space, its place and its version ([`crate::evidence`]); the
 //! board, a page that ring 3 may read, has a floor for each: no older version may be seen, because the flush
 //! after it has returned. [`crate::changes`] has the changes of pages, each with its flush.
 
@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use lazytlb::{Hw, MmHandle, PhysAddr, Unhooked, VirtAddr};
 use spin::{Mutex, MutexGuard};
 
+use crate::evidence::WrongRead;
 use crate::freeing::{self, Freer, Gather, TOTALS};
 use crate::machine::{MAX_SPACES, hw, tlb};
 use crate::page_id::{PAGES, PAGES_IN_REGION, Place, REGIONS, Region, SpaceIndex};
@@ -211,21 +212,17 @@ impl Space {
 
     /// Reports what ring 3 found wrong.
     pub fn report_read(&self, addr: u64, seen: u64, floor: u64) -> ! {
-        let (cpu, SpaceIndex(space)) = (hw().cpu().0, self.index);
-        let left = format_args!("a flush had returned that left version {floor} or a newer one");
-        if seen == frames::POISON {
-            ending::violation(format_args!(
-                "CPU {cpu} read a freed frame at {addr:#x} (space {space}): saw poison instead of a page version; \
-                 {left}"
-            ));
-        }
-        let what = match seen >> 48 == space as u64 {
-            true => "an old version",
-            false => "another space's page",
-        };
+        let (cpu, space, poison) = (hw().cpu().0, self.index, frames::POISON);
         ending::violation(format_args!(
-            "CPU {cpu} read {what} at {addr:#x} (space {space}): saw page version {} (word {seen:#x}); {left}",
-            seen as u32
+            "{}",
+            WrongRead {
+                cpu,
+                space,
+                addr,
+                seen,
+                poison,
+                floor,
+            }
         ))
     }
 }
