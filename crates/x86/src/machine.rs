@@ -117,7 +117,8 @@ impl<B: Board> Hw for X86<B> {
     }
 }
 
-/// Makes the protocol's words: on this machine an atomic is an atomic.
+/// Makes the protocol's words: on this machine an atomic is an atomic, whichever word of the protocol it is
+/// and whatever kind of value it holds. So it takes [`Cells`] as it is provided.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Words;
 
