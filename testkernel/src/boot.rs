@@ -9,7 +9,7 @@ use x86_64::instructions::interrupts;
 use x86_64::instructions::port::Port;
 
 use crate::console::println;
-use crate::cpu::with_apic;
+use crate::cpu::{ApicMode, with_apic};
 use crate::ending::{self, Ending};
 use crate::options::{self, Driver};
 use crate::{clock, console, cpu, frames, machine, paging, trap};
@@ -52,9 +52,9 @@ extern "C" fn boot_cpu_main(info: *const u32) -> ! {
         ending::end(Ending::Refused);
     }
     let detected = detect();
-    let x2apic = choose_apic(&detected);
+    let mode = choose_apic(&detected);
     mask_pic();
-    cpu::enable_apic(x2apic);
+    cpu::enable_apic(mode);
     let left = clock::calibrate(
         || with_apic!(cpu::apic(), start_timer(Timer::Counting)),
         || with_apic!(cpu::apic(), timer_left()),
@@ -78,7 +78,7 @@ extern "C" fn boot_cpu_main(info: *const u32) -> ! {
 extern "C" fn other_cpu_main(apic_id: u32) -> ! {
     let cpu = apic_id as usize;
     cpu::set_up(cpu);
-    cpu::enable_apic(matches!(cpu::apic(), cpu::Apic::Msr(_)));
+    cpu::enable_apic(cpu::apic().mode());
     STARTED.fetch_add(1, Ordering::SeqCst);
     run(cpu)
 }
@@ -99,12 +99,11 @@ fn detect() -> Detected {
 }
 
 /// Decides between the drivers: every CPU must use the same.
-fn choose_apic(detected: &Detected) -> bool {
+fn choose_apic(detected: &Detected) -> ApicMode {
     let able = detected.features.x2apic;
     match options::get().apic {
-        Driver::Memory => false,
-        Driver::Auto => able,
-        Driver::Msr if able => true,
+        Driver::Auto | Driver::Msr if able => ApicMode::Msr,
+        Driver::Auto | Driver::Memory => ApicMode::Memory,
         Driver::Msr => {
             println!("this CPU has no x2APIC");
             ending::end(Ending::Refused)

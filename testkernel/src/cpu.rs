@@ -165,16 +165,34 @@ pub enum Apic {
     Msr(X2Apic),
 }
 
+impl Apic {
+    /// Returns how it is reached.
+    pub fn mode(&self) -> ApicMode {
+        match self {
+            Apic::Memory(_) => ApicMode::Memory,
+            Apic::Msr(_) => ApicMode::Msr,
+        }
+    }
+}
+
 static APIC: Once<Apic> = Once::new();
 
+/// How an APIC is reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ApicMode {
+    /// By memory: xAPIC.
+    Memory,
+    /// By MSRs: x2APIC.
+    Msr,
+}
+
 /// Switches this CPU's APIC on.
-pub fn enable_apic(x2apic: bool) {
+pub fn enable_apic(mode: ApicMode) {
     // SAFETY: ring 0, every CPU takes the same way, and the page is mapped uncached at its address.
     let apic = unsafe {
-        if x2apic {
-            Apic::Msr(X2Apic::new())
-        } else {
-            Apic::Memory(XApic::new(XApic::DEFAULT_BASE))
+        match mode {
+            ApicMode::Msr => Apic::Msr(X2Apic::new()),
+            ApicMode::Memory => Apic::Memory(XApic::new(XApic::DEFAULT_BASE)),
         }
     };
     APIC.call_once(|| apic);
