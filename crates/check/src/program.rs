@@ -122,7 +122,8 @@ impl Program {
     /// Makes an atomic that holds values of a kind: [`Program::atomic`] says nothing of them.
     ///
     /// The kind is a claim that every check tests: it ends in [`crate::CheckError::FalseClaim`] where the code
-    /// does not keep it. See the table in `claims.rs`.
+    /// does not keep it. [`ValueKind`] says what each kind claims; a set of CPUs has bits of the program's CPUs
+    /// only. The table at the head of `claims.rs` says what exactly is tested, and what cannot be.
     ///
     /// ```
     /// use lazytlb::{Hw, ValueKind};
