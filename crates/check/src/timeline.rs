@@ -191,7 +191,7 @@ fn run_steps(
         });
         if matches!(
             tried,
-            Err(StepError::Limit(_) | StepError::Nondeterminism(_))
+            Err(StepError::Limit(_) | StepError::Nondeterminism(_) | StepError::FalseClaim(_))
         ) {
             return None;
         }
