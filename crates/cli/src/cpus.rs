@@ -241,7 +241,7 @@ impl lazytlb_x86::detect::ReadMsr for Told {
 /// Returns the model that comes closest to a CPU; `None` for a vendor or a generation without one.
 #[cfg(target_arch = "x86_64")]
 fn closest(detected: &lazytlb_x86::detect::Detected) -> Option<CpuModel> {
-    use lazytlb_x86::detect::Vendor;
+    use lazytlb_x86::detect::{KnownQuirk, Vendor};
 
     let (identity, features) = (detected.identity, detected.features);
     match identity.vendor {
@@ -250,10 +250,7 @@ fn closest(detected: &lazytlb_x86::detect::Detected) -> Option<CpuModel> {
         Vendor::Amd if identity.family == 0x19 && features.tce => Some(CpuModel::AMD_ZEN5),
         Vendor::Amd if identity.family == 0x19 => Some(CpuModel::AMD_ZEN3),
         Vendor::Intel if identity.family == 6 && features.pcid => {
-            let has_erratum = detected
-                .found()
-                .any(|quirk| quirk.name == "invlpg-leaves-globals");
-            Some(match has_erratum {
+            Some(match detected.has(KnownQuirk::InvlpgLeavesGlobals) {
                 true => CpuModel::INTEL_ALDER_LAKE,
                 false => CpuModel::INTEL_SKYLAKE,
             })

@@ -68,9 +68,27 @@ pub struct Features {
     pub tce: bool,
 }
 
+/// Names a row of [`QUIRKS`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum KnownQuirk {
+    /// Two page sizes for one address end in a machine check (H31).
+    Erratum383,
+    /// A walk that leaves DRAM ends in a machine check (H32).
+    WalksAssumeDram,
+    /// INVLPG may leave global entries (H34).
+    InvlpgLeavesGlobals,
+    /// An IPI does not wait for earlier stores (H36).
+    X2apicNeedsFence,
+    /// INVLPG may drop only the upper-level entries that lead to its address (H37).
+    TranslationCacheExtension,
+}
+
 /// Something that a CPU does and software must know.
 #[derive(Debug)]
 pub struct Quirk {
+    /// Which one it is, for code; the name is for people.
+    pub which: KnownQuirk,
     /// Its name in a boot log.
     pub name: &'static str,
     /// What it means for TLB coherence.
@@ -115,6 +133,7 @@ const INVLPG_LEAVES_GLOBALS: [(u16, u32); 6] = [
 /// Every quirk that is looked for.
 pub const QUIRKS: [Quirk; 5] = [
     Quirk {
+        which: KnownQuirk::Erratum383,
         name: "erratum-383",
         means: "two TLB entries of different size for one address end in a machine check (H31)",
         remedy: "clear the entry and flush everywhere before a page changes its size; interrupt lazy CPUs",
@@ -137,6 +156,7 @@ pub const QUIRKS: [Quirk; 5] = [
         seam: |quirks| quirks.erratum_383 = true,
     },
     Quirk {
+        which: KnownQuirk::WalksAssumeDram,
         name: "walks-assume-dram",
         means: "a walk through a freed table that leaves write-back DRAM ends in a machine check (H32)",
         remedy: "let no CPU walk a freed table: any policy but `defer`",
@@ -154,6 +174,7 @@ pub const QUIRKS: [Quirk; 5] = [
         seam: |quirks| quirks.walks_assume_dram = true,
     },
     Quirk {
+        which: KnownQuirk::InvlpgLeavesGlobals,
         name: "invlpg-leaves-globals",
         means: "with PCIDs enabled, INVLPG may leave global entries in place (H34)",
         remedy: "keep CR4.PCIDE clear, or update the microcode",
@@ -172,6 +193,7 @@ pub const QUIRKS: [Quirk; 5] = [
         seam: |_| {},
     },
     Quirk {
+        which: KnownQuirk::X2apicNeedsFence,
         name: "x2apic-needs-fence",
         means: "an IPI sent in x2APIC mode may arrive before earlier stores are visible (H36)",
         remedy: "MFENCE and LFENCE before the command: `X2Apic` does so",
@@ -180,6 +202,7 @@ pub const QUIRKS: [Quirk; 5] = [
         seam: |_| {},
     },
     Quirk {
+        which: KnownQuirk::TranslationCacheExtension,
         name: "tce",
         means: "if EFER.TCE is set, INVLPG drops only upper-level entries that lead to its address (H37)",
         remedy: "unhook a table together with an address that it translates, as `Gather` does",
@@ -220,6 +243,11 @@ impl Detected {
             features,
             found,
         }
+    }
+
+    /// Says whether a quirk was found.
+    pub fn has(&self, wanted: KnownQuirk) -> bool {
+        self.found().any(|quirk| quirk.which == wanted)
     }
 
     /// Returns the quirks found, in the table's order.
