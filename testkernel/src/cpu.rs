@@ -206,7 +206,7 @@ pub fn apic() -> Apic {
 
 /// Ends the machine: an exception without a table of handlers.
 pub fn triple_fault() -> ! {
-    crate::println!("a triple fault was asked for");
+    crate::console::println!("a triple fault was asked for");
     let none = x86_64::structures::DescriptorTablePointer {
         limit: 0,
         base: VirtAddr::zero(),
