@@ -8,6 +8,7 @@
 //! | `batches` | what one flush covers, and what is freed after it |
 //! | `memory_types` | write-combining stores, devices, and memory that changes its type |
 //! | `page_sizes` | a mapping that becomes a large page |
+//! | `setup` | what they are made of |
 //! | `garbage` | walks of freed tables, followed to their ends |
 
 mod batches;

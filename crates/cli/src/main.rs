@@ -1,4 +1,11 @@
 //! `lazytlb`: which way of treating lazy CPUs is safe, and which safe one is cheapest here?
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `arguments`, `hardware` | the command line; the CPU that a question is about |
+//! | `decide`, `check`, `litmus`, `cpus`, `price` | the commands of these names |
+//! | `workload` | the recorded workload: a file, or the one that ships inside the program |
+//! | `report`, `progress` | what is printed, where, and how the program ends; progress on a terminal |
 #![forbid(unsafe_code)]
 
 mod arguments;

@@ -29,9 +29,12 @@
 //! | [`hw`] | the seam: every access to shared memory and every hardware effect |
 //! | [`words`] | which word is which, and what kind of value it holds |
 //! | [`memory`] | what a kernel does around the protocol: entries, frames, touching memory |
+//! | [`addr`], [`cpu_set`] | addresses, pages and ranges; CPUs and sets of them |
 //! | [`kernel`] | who owns the storage: how the protocol reaches a [`Mm`] and a [`PerCpu`] |
+//! | [`mm`], [`per_cpu`] | the state: of a space, and of a CPU with its requests |
 //! | [`policy`] | how lazy CPUs are treated |
 //! | [`tlb`] | [`Tlb`], the protocol's handle, and its configuration |
+//! | [`interrupts`] | a guard that keeps them off |
 //! | [`switch`] | switching spaces, entering and leaving lazy mode |
 //! | [`shootdown`] | flushing, the request queue, the interrupt handler, retiring a space |
 //! | [`gather`] | unhook, then flush, then free |

@@ -36,9 +36,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Reading order: [`Replay`] (open loop: what it means), `machine` (what is counted, and how a CPU
-//! takes an IPI), `cells`, `spaces`, [`Counts`]; [`price_trace()`] (one pass); [`Costs`] and
-//! `costs/default.toml`; [`price()`], [`Difference`] and [`cheapest`].
+//! | file, in reading order | what |
+//! | --- | --- |
+//! | `replay` | [`Replay`]: open loop, and what that means |
+//! | `machine`, `cells` | what is counted, and how a CPU takes an IPI; the words that it counts at |
+//! | `spaces` | which space is which |
+//! | `counts` | [`Counts`] |
+//! | `price_trace` | one pass over a recording, for every policy |
+//! | `costs`, `costs_file` | [`Costs`]: figures with ranges and origins; read from a file like `costs/default.toml` |
+//! | `price` | [`price()`], [`Difference`] and [`cheapest`] |
 //!
 //! What a replay cannot show: races and waiting times (one operation runs at a time), the
 //! workload's own reaction to a cheaper policy, PCIDs that are kept (the protocol flushes at every

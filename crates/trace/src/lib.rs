@@ -38,9 +38,16 @@
 //! # Ok::<(), lazytlb_trace::TraceError>(())
 //! ```
 //!
-//! Reading order: [`operation`](Operation) (what comes out), `reconstruct` (how an event becomes
-//! an operation), `task_chain` (who runs on a CPU), `event` and `fields` (the text), `source`,
-//! `compression` and `lines` (the bytes), `limits` and `error` (what can be wrong with a recording).
+//! | file, in reading order | what |
+//! | --- | --- |
+//! | `operation` | [`Operation`]: what comes out |
+//! | `reader`, `summary` | [`TraceReader`]; counts, and the recorded kernel's reactions |
+//! | `reconstruct` | how an event becomes an operation |
+//! | `task_chain`, `mm_pointers` | who runs on a CPU; which space a pointer means now |
+//! | `event`, `fields` | the text |
+//! | `source`, `compression`, `lines` | the bytes |
+//! | `limits`, `error` | what a recording may ask for, and what can be wrong with one |
+//! | `recording` | how to record |
 //!
 //! What the text cannot show: TLB fills, page-table writes, and the order of two events of
 //! different CPUs beyond their time stamps.

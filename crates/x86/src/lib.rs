@@ -18,6 +18,7 @@
 //! | [`apic`] | drivers for xAPIC and x2APIC, with the fence that the latter needs |
 //! | [`pcid`] | CR3 loads with a PCID, and INVPCID: for kernels, since the protocol has no PCID slots yet |
 //! | [`device`] | draining stores to devices before their memory goes away |
+//! | `msr` | reading model-specific registers, for detection |
 //! | [`detect`] | what CPUID and MSRs tell: capabilities, and a table of errata |
 //!
 //! INVLPGB and TLBSYNC are detected, not used: no part of the protocol broadcasts yet.

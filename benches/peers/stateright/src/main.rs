@@ -1,5 +1,13 @@
 //! The scenario `reference-3` of the lazytlb protocol for Stateright, under sequential consistency.
 //!
+//! | file | what |
+//! | --- | --- |
+//! | `config` | what a run can choose |
+//! | `program` | what the CPUs do |
+//! | `protocol`, `transaction` | the protocol, one seam call a step; as one step a transaction |
+//! | `memory`, `state` | frames, tables, what each CPU may cache; the state in five words |
+//! | `model` | the model as Stateright sees it |
+//!
 //! Prints one line of JSON. What it models, and what it cannot show, stands in `../README.md`.
 
 mod config;
