@@ -36,6 +36,7 @@
 #![forbid(unsafe_code)]
 
 mod automaton;
+mod error;
 pub mod model_hw;
 pub mod outcomes;
 pub mod program;
@@ -47,12 +48,13 @@ mod store;
 pub mod timeline;
 pub mod verdict;
 
+pub use error::CheckError;
 pub use model_hw::ModelHw;
 pub use outcomes::{End, Outcomes};
 pub use program::{Program, ProgramCells};
 pub use programs::ShippedProgram;
 pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space};
-pub use search::{CheckError, Checker, Progress};
+pub use search::{Checker, Progress};
 pub use step::Reduction;
 pub use store::Storage;
 pub use timeline::{Event, Timeline};

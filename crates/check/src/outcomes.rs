@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use lazytlb_model::{Property, Violation};
 
+use crate::error::CheckError;
 use crate::program::Program;
-use crate::search::{CheckError, Checker, expand, stop_or_violation};
+use crate::search::{Checker, expand, stop_or_violation};
 use crate::step::{StepError, System, Unwatched};
 use crate::store::{StateId, StateStore};
 use crate::verdict::Effort;

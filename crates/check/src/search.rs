@@ -6,6 +6,7 @@ use lazytlb_model::machine::MachineSpec;
 use lazytlb_model::{CpuModel, Machine, MemoryModel, Violation};
 
 use crate::automaton::Automaton;
+pub use crate::error::CheckError;
 use crate::program::Program;
 use crate::step::{Action, Reduction, Step, StepError, System, Tried, Unwatched};
 use crate::store::{StateId, StateStore, Storage};
@@ -34,17 +35,6 @@ pub struct Progress {
     pub effort: Effort,
     /// States found and not yet explored.
     pub waiting: u64,
-}
-
-/// The checker cannot give a verdict, because the program is not what it must be.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum CheckError {
-    /// The program's code is not a function of the seam's answers.
-    #[error("{0}")]
-    Nondeterminism(String),
-    /// The program does not fit into the model.
-    #[error("{0}")]
-    Limit(String),
 }
 
 /// States explored between two looks at the clock.

@@ -7,8 +7,8 @@ use lazytlb_model::machine::entry_for_people;
 use lazytlb_model::{Call, GarbageWalkEnd, Property, Rmw, Violation};
 
 use crate::automaton::Routine;
+use crate::error::CheckError;
 use crate::program::Program;
-use crate::search::CheckError;
 use crate::step::{Action, Step, StepError, System, Tried, Unwatched, Watcher};
 
 /// One thing that happened on one CPU.
