@@ -27,6 +27,7 @@
 //! | [`timeline`] | counterexamples, replayed and told |
 //! | [`verdict`] | safe, violation, or incomplete |
 //! | [`protocol`], [`programs`] | the shipped programs, for `lazytlb` and its peers |
+//! | `protocol/adapter` | `lazytlb` as such a protocol; compiled for its mutations too |
 //!
 //! # What a proof covers
 //! The program's operations, the model's rules, the bounds in the verdict (depth of store buffers,
@@ -34,6 +35,9 @@
 //! step before them, as [`lazytlb_model::locality`] argues case by case; disabling interrupts is merged with
 //! the step after it (`step`). What this assumes is checked at run time, and [`Reduction::None`] does without.
 #![forbid(unsafe_code)]
+
+// `protocol/adapter.rs` is compiled in another crate too, and so names this one as others do.
+extern crate self as lazytlb_check;
 
 mod automaton;
 mod error;
