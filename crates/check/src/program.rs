@@ -18,9 +18,9 @@ pub(crate) struct Operation {
     pub(crate) run: OperationFn,
 }
 
-/// A named word of memory.
+/// A cell that a program has declared: its name for people, and what it holds first.
 #[derive(Clone, Debug)]
-pub(crate) struct Word {
+pub(crate) struct DeclaredCell {
     pub(crate) name: String,
     pub(crate) first_value: u64,
 }
@@ -43,8 +43,8 @@ pub struct Program {
     pub(crate) name: String,
     pub(crate) operations: Vec<Vec<Operation>>,
     pub(crate) handler: Option<OperationFn>,
-    pub(crate) atomics: Vec<Word>,
-    pub(crate) own_cells: Vec<Vec<Word>>,
+    pub(crate) atomics: Vec<DeclaredCell>,
+    pub(crate) own_cells: Vec<Vec<DeclaredCell>>,
     pub(crate) nmi_handler: Option<OperationFn>,
     pub(crate) frames: Vec<FrameUse>,
     pub(crate) page_words: Vec<Option<AtomicCell>>,
@@ -111,7 +111,7 @@ impl Program {
     /// Makes an atomic that all CPUs share.
     pub fn atomic(&mut self, name: impl Into<String>, first_value: u64) -> AtomicCell {
         let index = u8::try_from(self.atomics.len()).unwrap_or(u8::MAX);
-        self.atomics.push(Word {
+        self.atomics.push(DeclaredCell {
             name: name.into(),
             first_value,
         });
@@ -122,7 +122,7 @@ impl Program {
     pub fn local(&mut self, cpu: u8, name: impl Into<String>, first_value: u64) -> LocalCell {
         let words = &mut self.own_cells[usize::from(cpu)];
         let index = u8::try_from(words.len()).unwrap_or(u8::MAX);
-        words.push(Word {
+        words.push(DeclaredCell {
             name: name.into(),
             first_value,
         });

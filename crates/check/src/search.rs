@@ -180,7 +180,7 @@ impl Checker {
     }
 
     pub(crate) fn system<'p>(&self, program: &'p Program) -> Result<System<'p>, CheckError> {
-        let first_values = |words: &Vec<crate::program::Word>| {
+        let first_values = |words: &Vec<crate::program::DeclaredCell>| {
             words
                 .iter()
                 .map(|word| word.first_value)
