@@ -40,15 +40,21 @@
 extern crate self as lazytlb_check;
 
 mod automaton;
+mod cursor;
 mod error;
+mod explore;
+mod hardware;
 pub mod model_hw;
+mod order;
 pub mod outcomes;
 pub mod program;
 pub mod programs;
 pub mod protocol;
+mod reduction;
 pub mod search;
 mod step;
 mod store;
+mod system;
 pub mod timeline;
 pub mod verdict;
 
@@ -58,8 +64,8 @@ pub use outcomes::{End, Outcomes};
 pub use program::{Program, ProgramCells};
 pub use programs::ShippedProgram;
 pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space};
+pub use reduction::Reduction;
 pub use search::{Checker, Progress};
-pub use step::Reduction;
 pub use store::Storage;
 pub use timeline::{Event, Timeline};
 pub use verdict::{Effort, Finding, Verdict};

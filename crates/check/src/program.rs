@@ -18,6 +18,22 @@ pub(crate) struct Operation {
     pub(crate) run: OperationFn,
 }
 
+/// An operation's place among a CPU's operations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct OperationIndex(usize);
+
+impl OperationIndex {
+    pub(crate) const FIRST: OperationIndex = OperationIndex(0);
+
+    pub(crate) fn next(self) -> OperationIndex {
+        OperationIndex(self.0 + 1)
+    }
+
+    pub(crate) fn get(self) -> usize {
+        self.0
+    }
+}
+
 /// A cell that a program has declared: its name for people, and what it holds first.
 #[derive(Clone, Debug)]
 pub(crate) struct DeclaredCell {
@@ -261,8 +277,23 @@ impl Program {
         &self.own_cells[usize::from(cell.owner)][usize::from(cell.index)].name
     }
 
-    pub(crate) fn operation_of(&self, cpu: CpuId, index: usize) -> Option<&Operation> {
-        self.operations[usize::from(cpu.0)].get(index)
+    pub(crate) fn operation_of(&self, cpu: CpuId, index: OperationIndex) -> Option<&Operation> {
+        self.operations[usize::from(cpu.0)].get(index.0)
+    }
+
+    /// Returns every operation of every CPU.
+    pub(crate) fn all_operations(
+        &self,
+    ) -> impl Iterator<Item = (CpuId, OperationIndex, &Operation)> {
+        self.operations
+            .iter()
+            .enumerate()
+            .flat_map(|(cpu, operations)| {
+                let numbered = operations.iter().enumerate();
+                numbered.map(move |(index, operation)| {
+                    (CpuId(cpu as u16), OperationIndex(index), operation)
+                })
+            })
     }
 }
 

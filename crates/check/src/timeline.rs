@@ -8,8 +8,10 @@ use lazytlb_model::{Call, GarbageWalkEnd, Property, Rmw, Violation};
 
 use crate::automaton::Routine;
 use crate::error::CheckError;
+use crate::hardware::{Tried, number_for_people};
 use crate::program::Program;
-use crate::step::{Action, Step, StepError, System, Tried, Unwatched, Watcher};
+use crate::step::{Action, CallWatcher, Step, StepError, Unwatched};
+use crate::system::System;
 
 /// One thing that happened on one CPU.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,8 +45,8 @@ struct Recorder<'p> {
     tried: Option<Event>,
 }
 
-impl Watcher for Recorder<'_> {
-    fn tries(&mut self, cpu: usize, routine: Routine, call: &Call) {
+impl CallWatcher for Recorder<'_> {
+    fn call_begins(&mut self, cpu: CpuId, routine: Routine, call: &Call) {
         let mut event = self.event(cpu, routine, describe(self.program, call));
         event.visible = is_worth_telling(call);
         event.frees = match call {
@@ -54,7 +56,7 @@ impl Watcher for Recorder<'_> {
         self.tried = Some(event);
     }
 
-    fn made(&mut self, answer: u64) {
+    fn call_returns(&mut self, answer: u64) {
         let Some(mut event) = self.tried.take() else {
             return;
         };
@@ -68,23 +70,23 @@ impl Watcher for Recorder<'_> {
         self.events.push(event);
     }
 
-    fn was_blocked(&mut self) {
+    fn call_is_blocked(&mut self) {
         self.tried = None;
     }
 }
 
 impl Recorder<'_> {
-    fn event(&self, cpu: usize, routine: Routine, what: String) -> Event {
+    fn event(&self, cpu: CpuId, routine: Routine, what: String) -> Event {
         let operation = match routine {
             Routine::Operation(index) => self
                 .program
-                .operation_of(CpuId(cpu as u16), index)
+                .operation_of(cpu, index)
                 .map_or_else(String::new, |operation| operation.name.clone()),
             Routine::Handler => "flush interrupt".to_owned(),
             Routine::Nmi => "NMI".to_owned(),
         };
         Event {
-            cpu: cpu as u8,
+            cpu: number_for_people(cpu),
             operation,
             what,
             visible: true,
@@ -163,19 +165,17 @@ fn run_steps(
     for &step in steps {
         let note = match step.action {
             Action::Drain => Some("a buffered store becomes visible"),
-            Action::Combined(_) => Some("a write-combining store leaves its buffer"),
-            Action::Broadcast(_) => Some("does an invalidation that was broadcast"),
+            Action::Combined => Some("a write-combining store leaves its buffer"),
+            Action::Broadcast => Some("does an invalidation that was broadcast"),
             Action::Deliver => Some("⚡ flush interrupt"),
             Action::DeliverNmi => Some("⚡ NMI"),
-            Action::Call(_) => None,
+            Action::Call => None,
         };
         if let Some(what) = note {
             let mut event = recorder.event(step.cpu, Routine::Handler, what.to_owned());
             match step.action {
-                Action::Drain | Action::Combined(_) => {
-                    "store buffer".clone_into(&mut event.operation)
-                }
-                Action::Broadcast(_) => "broadcast".clone_into(&mut event.operation),
+                Action::Drain | Action::Combined => "store buffer".clone_into(&mut event.operation),
+                Action::Broadcast => "broadcast".clone_into(&mut event.operation),
                 _ => {}
             }
             recorder.events.push(event);
@@ -193,12 +193,12 @@ fn run_steps(
             return None;
         }
         match system.step(&system.automaton.read(), &mut state, step, recorder) {
-            Ok(Tried::Done { .. }) => {}
+            Ok(Tried::Done(_)) => {}
             Ok(Tried::Impossible) => return None,
             Err(error) => return violation(error),
         }
     }
-    Some(system.deadlock(&state))
+    Some(system.deadlock(&system.automaton.read(), &state))
 }
 
 /// Says in sentences what a kernel engineer looks for first.
@@ -238,7 +238,7 @@ fn tell(events: &[Event], violation: &Violation, system: &System<'_>) -> Vec<Str
         ));
     }
     story.push("The walk that reads it can end in (H33):".to_owned());
-    for end in GarbageWalkEnd::possible_on(system.machine.cpu_model()) {
+    for end in GarbageWalkEnd::possible_on(system.hardware.machine().cpu_model()) {
         story.push(format!("  {}: {}", end.name(), end.about()));
     }
     story
