@@ -21,11 +21,15 @@
 //! | [`program`] | what each CPU does |
 //! | [`model_hw`] | the seam over a log of answers: how real code becomes steps |
 //! | `automaton` | automaton extraction: a step of the code as a table look-up |
-//! | `step` | the transition system, and the collapsing of local steps |
-//! | `store` | the states seen so far |
-//! | [`search`] | breadth-first search |
-//! | [`timeline`] | counterexamples, replayed and told |
-//! | [`verdict`] | safe, violation, or incomplete |
+//! | `hardware` | the border to the model: CPUs, places and ways become its numbers |
+//! | `step`, `system` | a step, and the transition system |
+//! | `cursor` | the steps of a state, one after the other |
+//! | `reduction` | which steps are merged, and which states count as one |
+//! | `store`, `order` | the states seen so far, and which is next |
+//! | `explore` | the exploration, for whoever visits |
+//! | [`search`], [`outcomes`] | its visitors: a shortest violation, or every end |
+//! | `event`, [`timeline`] | counterexamples, replayed and printed |
+//! | [`verdict`], `error` | safe, violation, or incomplete; or why there is no verdict |
 //! | [`protocol`], [`programs`] | the shipped programs, for `lazytlb` and its peers |
 //! | `protocol/adapter` | `lazytlb` as such a protocol; compiled for its mutations too |
 //!
@@ -33,7 +37,7 @@
 //! The program's operations, the model's rules, the bounds in the verdict (depth of store buffers,
 //! frames, CPUs), and the notes that were reached. Steps that no other CPU can observe are merged with the
 //! step before them, as [`lazytlb_model::locality`] argues case by case; disabling interrupts is merged with
-//! the step after it (`step`). What this assumes is checked at run time, and [`Reduction::None`] does without.
+//! the step after it (`reduction`). What this assumes is checked at run time, and [`Reduction::None`] does without.
 #![forbid(unsafe_code)]
 
 // `protocol/adapter.rs` is compiled in another crate too, and so names this one as others do.
@@ -42,6 +46,7 @@ extern crate self as lazytlb_check;
 mod automaton;
 mod cursor;
 mod error;
+mod event;
 mod explore;
 mod hardware;
 pub mod model_hw;
@@ -67,5 +72,7 @@ pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space};
 pub use reduction::Reduction;
 pub use search::{Checker, Progress};
 pub use store::Storage;
-pub use timeline::{Event, Timeline};
+#[allow(deprecated)] // For programs written before it had its name.
+pub use timeline::Event;
+pub use timeline::{EventKind, Timeline, TimelineEvent};
 pub use verdict::{Effort, Finding, Verdict};
