@@ -91,11 +91,12 @@ pub(crate) enum ExtractionError {
     #[error("{0}")]
     Limit(Limit),
     #[error(
-        "the code of CPU {cpu}, {routine}, is not a function of the seam's answers: {how}. \
-         Keep clocks, random numbers and state outside of modelled memory out of it"
+        "the code of CPU {}, {routine}, is not a function of the seam's answers: {how}. \
+         Keep clocks, random numbers and state outside of modelled memory out of it",
+        cpu.0
     )]
     Nondeterminism {
-        cpu: u16,
+        cpu: CpuId,
         routine: String,
         how: String,
     },
@@ -289,11 +290,7 @@ impl<'p> Automaton<'p> {
             Ran::Panicked(message) => (Next::Panicked(message), before),
             Ran::Diverged(how) => {
                 let routine = self.routine_name(cpu, routine).to_owned();
-                return Err(ExtractionError::Nondeterminism {
-                    cpu: cpu.0,
-                    routine,
-                    how,
-                });
+                return Err(ExtractionError::Nondeterminism { cpu, routine, how });
             }
         };
         let edges = Vec::new();

@@ -13,7 +13,7 @@ use crate::program::Program;
 pub struct TimelineEvent {
     /// The CPU.
     pub cpu: u8,
-    /// What it happened in.
+    /// What it was.
     pub kind: EventKind,
     /// The operation that it belongs to, by the name that the program gave it.
     pub operation: String,
@@ -108,7 +108,7 @@ impl TimelineEvent {
     }
 
     /// Makes an event that is no call, and says what it reads like.
-    pub(crate) fn of_machine(cpu: u8, kind: EventKind) -> Self {
+    pub(crate) fn of_machine(cpu: CpuId, kind: EventKind) -> Self {
         let (operation, what) = match kind {
             EventKind::Call { call, .. } => unreachable!("{call:?} is a call"),
             EventKind::StoreDrained => (STORE_BUFFER, "a buffered store becomes visible".into()),
@@ -127,7 +127,7 @@ impl TimelineEvent {
             }
         };
         TimelineEvent {
-            cpu,
+            cpu: number_for_people(cpu),
             kind,
             operation: operation.to_owned(),
             what,

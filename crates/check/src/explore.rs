@@ -10,22 +10,14 @@ use std::time::{Duration, Instant};
 
 use lazytlb_model::{Machine, State, Violation};
 
-use crate::cursor::Cursor;
 use crate::error::CheckError;
-use crate::hardware::Tried;
+use crate::expand::{AfterViolation, Expanded, expand, expand_all};
 use crate::order::Order;
 use crate::reduction::{CanonicalForm, Merge, Reduction};
 use crate::step::{Step, StepError, Unwatched};
 use crate::store::{StateId, Store};
 use crate::system::System;
 use crate::verdict::Effort;
-
-/// Whether an exploration ends at a violation, or looks for more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum AfterViolation {
-    Stop,
-    GoOn,
-}
 
 /// What an exploration is for.
 pub(crate) trait Visitor {
@@ -365,127 +357,4 @@ fn go_on_after<V: Visitor>() -> ControlFlow<Halt> {
         AfterViolation::Stop => ControlFlow::Break(Halt::AtViolation),
         AfterViolation::GoOn => ControlFlow::Continue(()),
     }
-}
-
-/// What a state leads to, but for the states themselves.
-struct Expanded {
-    id: StateId,
-    successors: u64,
-    violations: Vec<(Option<Step>, Violation)>,
-}
-
-impl Expanded {
-    #[inline]
-    fn new(id: StateId) -> Self {
-        Expanded {
-            id,
-            successors: 0,
-            violations: Vec::new(),
-        }
-    }
-}
-
-/// What some states lead to.
-struct Part {
-    /// The successors' bytes, one after the other.
-    states: Vec<u8>,
-    expanded: Vec<Expanded>,
-    /// Why the states after those expanded are missing.
-    error: Option<StepError>,
-}
-
-fn expand_all<M: Merge>(
-    system: &System<'_, M>,
-    form: &impl CanonicalForm,
-    store: &impl Store,
-    ids: &[StateId],
-    after_violation: AfterViolation,
-) -> Part {
-    let mut base = vec![0; system.hardware.state_len()];
-    let mut scratch = base.clone();
-    let (mut states, mut all) = (Vec::new(), Vec::with_capacity(ids.len()));
-    for &id in ids {
-        store.load(id, &mut base);
-        let mut expanded = Expanded::new(id);
-        let result = expand(
-            system,
-            form,
-            &base,
-            &mut scratch,
-            |_, state| {
-                expanded.successors += 1;
-                states.extend_from_slice(state);
-            },
-            |step, violation| {
-                expanded.violations.push((step, violation));
-                after_violation
-            },
-        );
-        let is_last = after_violation == AfterViolation::Stop && !expanded.violations.is_empty();
-        all.push(expanded);
-        let error = result.err();
-        if is_last || error.is_some() {
-            let expanded = all;
-            return Part {
-                states,
-                expanded,
-                error,
-            };
-        }
-    }
-    Part {
-        states,
-        expanded: all,
-        error: None,
-    }
-}
-
-/// Hands every successor of a state to `found`, and every violation to `violated`, with the step that
-/// leads to it, or none for a deadlock; that says whether it is to be the last.
-#[inline]
-fn expand<M: Merge>(
-    system: &System<'_, M>,
-    form: &impl CanonicalForm,
-    base: &State,
-    scratch: &mut State,
-    mut found: impl FnMut(Step, &State),
-    mut violated: impl FnMut(Option<Step>, Violation) -> AfterViolation,
-) -> Result<(), StepError> {
-    let mut stuck = true;
-    let mut nodes = system.automaton.read();
-    let mut cursor = Cursor::new(system);
-    while let Some(step) = cursor.step(system, base) {
-        scratch.copy_from_slice(base);
-        let result = system.step(&nodes, scratch, step, &mut Unwatched);
-        let result = match result {
-            Ok(done @ Tried::Done(_)) => {
-                form.apply(&system.hardware, &nodes, scratch).map(|()| done)
-            }
-            other => other,
-        };
-        cursor.tried(system, &nodes, base, step, &result);
-        match result {
-            Ok(Tried::Impossible) => {}
-            Ok(Tried::Done(_)) => {
-                stuck = false;
-                found(step, scratch);
-            }
-            Err(StepError::Unknown(missing)) => {
-                drop(nodes);
-                system.automaton.extend(missing)?;
-                nodes = system.automaton.read();
-            }
-            Err(StepError::Violation(violation)) => {
-                stuck = false;
-                if violated(Some(step), violation) == AfterViolation::Stop {
-                    return Ok(());
-                }
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    if stuck && !system.all_ended(base) {
-        violated(None, system.deadlock(&nodes, base));
-    }
-    Ok(())
 }

@@ -26,7 +26,7 @@
 //! | `cursor` | the steps of a state, one after the other |
 //! | `reduction` | which steps are merged, and which states count as one |
 //! | `store`, `order` | the states seen so far, and which is next |
-//! | `explore` | the exploration, for whoever visits |
+//! | `expand`, `explore` | what one state leads to, and all states; for whoever visits |
 //! | [`search`], [`outcomes`] | its visitors: a shortest violation, or every end |
 //! | `event`, [`timeline`] | counterexamples, replayed and printed |
 //! | [`verdict`], `error` | safe, violation, or incomplete; or why there is no verdict |
@@ -47,6 +47,7 @@ mod automaton;
 mod cursor;
 mod error;
 mod event;
+mod expand;
 mod explore;
 mod hardware;
 pub mod model_hw;

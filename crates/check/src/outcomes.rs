@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use lazytlb_model::{Machine, Property, State};
 
 use crate::error::CheckError;
-use crate::explore::{AfterViolation, Ended, Found, Visitor};
+use crate::expand::AfterViolation;
+use crate::explore::{Ended, Found, Visitor};
 use crate::program::Program;
 use crate::search::Checker;
 use crate::store::StateId;

@@ -7,7 +7,8 @@ use lazytlb_model::{CpuModel, Machine, MemoryModel, State};
 
 use crate::automaton::Automaton;
 pub use crate::error::CheckError;
-use crate::explore::{AfterViolation, Ended, Exploration, Found, Limits, Visitor};
+use crate::expand::AfterViolation;
+use crate::explore::{Ended, Exploration, Found, Limits, Visitor};
 use crate::hardware::Hardware;
 use crate::order::BreadthFirst;
 use crate::program::{DeclaredCell, Program};

@@ -8,7 +8,7 @@ use lazytlb_model::{Call, GarbageWalkEnd, Property, Violation};
 use crate::automaton::Routine;
 use crate::error::CheckError;
 pub use crate::event::{EventKind, TimelineEvent};
-use crate::hardware::{Tried, number_for_people};
+use crate::hardware::Tried;
 use crate::program::Program;
 use crate::step::{Action, CallWatcher, Step, StepError, Unwatched};
 use crate::system::System;
@@ -106,8 +106,7 @@ impl Recorder<'_> {
             Action::DeliverNmi => EventKind::Nmi,
             Action::Call => return,
         };
-        let cpu = number_for_people(step.cpu);
-        self.events.push(TimelineEvent::of_machine(cpu, kind));
+        self.events.push(TimelineEvent::of_machine(step.cpu, kind));
     }
 
     /// Records the call that the violation cut off, and the walk that it is about.
@@ -117,6 +116,7 @@ impl Recorder<'_> {
             && let (Some(cpu), Some(frame)) = (violation.cpu, violation.frame)
         {
             let walk = EventKind::GarbageWalk { frame };
+            let cpu = CpuId(u16::from(cpu));
             self.events.push(TimelineEvent::of_machine(cpu, walk));
         }
     }
@@ -212,10 +212,10 @@ impl fmt::Display for Timeline {
             format!("┼{:─>1$}", "", WIDTH + 1).repeat(self.cpus)
         )?;
         let mut current = vec![""; self.cpus];
-        let mut row = |number: &str, cpu: usize, text: &str| -> fmt::Result {
+        let mut row = |number: &str, own: usize, text: &str| -> fmt::Result {
             write!(f, "{number:>4} ")?;
             for column in 0..self.cpus {
-                let cell = if column == cpu { text } else { "" };
+                let cell = if column == own { text } else { "" };
                 write!(f, "│ {}", pad(cell, WIDTH))?;
             }
             writeln!(f)
