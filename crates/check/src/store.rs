@@ -131,16 +131,25 @@ impl StateStore {
         let at = (parent.wrapping_sub(self.first_kept)) as usize * width;
         let parents_tuple = self.tuples.get(at..at + width);
         let (shared_len, cpu_len) = (self.layout.shared_len(), self.layout.cpu_len());
-        let mut start = 0;
-        for chunk in 0..width {
-            let len = if chunk == 0 { shared_len } else { cpu_len };
-            let bytes = &state[start..start + len];
-            self.scratch[chunk] = match parents_tuple {
-                Some(tuple) if bytes == &base[start..start + len] => tuple[chunk],
-                _ if chunk == 0 => self.shared.intern(bytes),
-                _ => self.cpus.intern(bytes),
-            };
-            start += len;
+        let (shared, cpus) = state.split_at(shared_len);
+        let cpus = cpus.chunks_exact(cpu_len);
+        let Some(parents_tuple) = parents_tuple else {
+            self.scratch[0] = self.shared.intern(shared);
+            for (id, bytes) in self.scratch[1..].iter_mut().zip(cpus) {
+                *id = self.cpus.intern(bytes);
+            }
+            return;
+        };
+        let (base_shared, base_cpus) = base.split_at(shared_len);
+        self.scratch.copy_from_slice(parents_tuple);
+        if shared != base_shared {
+            self.scratch[0] = self.shared.intern(shared);
+        }
+        let before = base_cpus.chunks_exact(cpu_len);
+        for (id, (bytes, before)) in self.scratch[1..].iter_mut().zip(cpus.zip(before)) {
+            if bytes != before {
+                *id = self.cpus.intern(bytes);
+            }
         }
     }
 }
