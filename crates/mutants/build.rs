@@ -24,6 +24,9 @@ const COPIED: [&str; 9] = [
 /// seam.
 const SHARED: &str = "addr, cpu_set, hw, memory, words";
 const SOURCES: &str = "../lazytlb/src";
+/// What makes a protocol of `lazytlb`, and of each copy: the line that names the protocol is replaced.
+const ADAPTER: &str = "../check/src/protocol/adapter.rs";
+const NAMES_PROTOCOL: &str = "use lazytlb as protocol;";
 const TABLE: &str = "mutants.toml";
 /// The copy without a change.
 const UNMUTATED: &str = "unmutated";
@@ -58,9 +61,16 @@ struct Source {
     lines: Vec<String>,
 }
 
+/// The protocol and its adapter, as they are without a change.
+struct Sources {
+    protocol: Vec<Source>,
+    adapter: String,
+}
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={TABLE}");
+    println!("cargo::rerun-if-changed={ADAPTER}");
     for module in COPIED {
         println!("cargo::rerun-if-changed={SOURCES}/{module}.rs");
     }
@@ -74,10 +84,13 @@ fn main() {
 fn generate() -> Result<(), String> {
     let table = read(TABLE)?;
     let table: Table = toml::from_str(&table).map_err(|error| format!("{TABLE}: {error}"))?;
-    let sources = COPIED
-        .into_iter()
-        .map(read_source)
-        .collect::<Result<Vec<_>, _>>()?;
+    let sources = Sources {
+        protocol: COPIED
+            .into_iter()
+            .map(|module| read_source(module, &format!("{SOURCES}/{module}.rs")))
+            .collect::<Result<_, _>>()?,
+        adapter: read_adapter()?,
+    };
 
     let out = env::var("OUT_DIR").map_err(|error| error.to_string())?;
     let write = |file: &str, text: String| {
@@ -90,7 +103,7 @@ fn generate() -> Result<(), String> {
     for mutant in &table.mutant {
         let complaint = |what: String| format!("{TABLE}: mutant `{}`: {what}", mutant.name);
         mutant.check_row().map_err(complaint)?;
-        let changed = mutant.change(&sources).map_err(complaint)?;
+        let changed = mutant.change(&sources.protocol).map_err(complaint)?;
         let text = protocol(&mutant.name, &sources, Some(changed));
         write(&format!("{}.rs", mutant.name), text)?;
         protocols += &module(&mutant.name);
@@ -192,7 +205,7 @@ impl Mutant {
             "Mutant {{ name: {name:?}, history: {history:?}, about: {about:?}, \
              harmless: {harmless:?}, file: {file:?}, diff: {diff:?}, program: {program:?}, \
              policy: {policy:?}, cpu_model: {cpu_model:?}, sc: {sc:?}, tso: {tso:?}, \
-             build: crate::build::<crate::protocols::{name}::Adapted> }},\n"
+             build: crate::build::<crate::protocols::{name}::adapter::LazyTlb> }},\n"
         )
     }
 
@@ -210,10 +223,11 @@ impl Mutant {
     }
 }
 
-/// Returns a whole protocol: the sources, one of them changed, as modules of a module `name`.
-fn protocol(name: &str, sources: &[Source], changed: Option<Source>) -> String {
+/// Returns a whole protocol: the sources, one of them changed, as modules of a module `name`, and the
+/// adapter over them.
+fn protocol(name: &str, sources: &Sources, changed: Option<Source>) -> String {
     let mut text = format!("pub use lazytlb::{{{SHARED}}};\n");
-    for source in sources {
+    for source in &sources.protocol {
         let source = changed
             .as_ref()
             .filter(|changed| changed.module == source.module)
@@ -222,8 +236,10 @@ fn protocol(name: &str, sources: &[Source], changed: Option<Source>) -> String {
         let lines = lines.replace("crate::", &format!("crate::protocols::{name}::"));
         let _ = writeln!(text, "pub mod {} {{\n{lines}\n}}", source.module);
     }
-    let adapted = format!("lazytlb_check::protocol_of! {{ Adapted, crate::protocols::{name} }}");
-    text + &adapted
+    let names_this = format!("use crate::protocols::{name} as protocol;");
+    let adapter = sources.adapter.replace(NAMES_PROTOCOL, &names_this);
+    let _ = writeln!(text, "pub mod adapter {{\n{adapter}\n}}");
+    text
 }
 
 /// Returns the module of a protocol.
@@ -235,8 +251,8 @@ fn module(name: &str) -> String {
     )
 }
 
-fn read_source(module: &'static str) -> Result<Source, String> {
-    let text = read(&format!("{SOURCES}/{module}.rs"))?;
+fn read_source(module: &'static str, file: &str) -> Result<Source, String> {
+    let text = read(file)?;
     let lines = text
         .lines()
         .take_while(|line| *line != "#[cfg(test)]")
@@ -244,6 +260,17 @@ fn read_source(module: &'static str) -> Result<Source, String> {
         .map(str::to_owned)
         .collect();
     Ok(Source { module, lines })
+}
+
+/// Reads the adapter, and refuses one that names the protocol in no line, or in two.
+fn read_adapter() -> Result<String, String> {
+    let lines = read_source("adapter", ADAPTER)?.lines;
+    match lines.iter().filter(|line| *line == NAMES_PROTOCOL).count() {
+        1 => Ok(lines.join("\n")),
+        found => Err(format!(
+            "{ADAPTER} has {found} lines, not one, with: {NAMES_PROTOCOL}"
+        )),
+    }
 }
 
 fn read(file: &str) -> Result<String, String> {

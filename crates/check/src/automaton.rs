@@ -5,6 +5,7 @@
 //! of that code is a table look-up. So a CPU's whole local state is one number.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::{RwLock, RwLockReadGuard};
 
 use lazytlb::{CpuId, Interrupts, Quirks};
@@ -12,16 +13,36 @@ use lazytlb_model::{Call, Limit};
 
 use crate::claims::{Claims, FalseClaim};
 use crate::model_hw::{ModelHw, Ran};
-use crate::program::Program;
+use crate::program::{OperationIndex, Program};
 
-/// A node's number. 0 is no node: a CPU that has ended, or is not in its handler.
-pub(crate) type NodeId = u16;
+/// A node's number: a place in a CPU's code. A CPU that has ended, or is not in its handler, is at none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct NodeId(NonZeroU32);
+
+impl NodeId {
+    /// Returns the node with a number, which 0 is not.
+    #[inline]
+    pub(crate) fn from_number(number: u32) -> Option<NodeId> {
+        NonZeroU32::new(number).map(NodeId)
+    }
+
+    /// Returns the number, which is not 0.
+    #[inline]
+    pub(crate) fn number(self) -> u32 {
+        self.0.get()
+    }
+
+    #[inline]
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// Which code a node belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Routine {
-    /// A CPU's operation, by its index.
-    Operation(usize),
+    /// A CPU's operation, by its place among them.
+    Operation(OperationIndex),
     /// The flush interrupt's handler.
     Handler,
     /// The NMI's handler.
@@ -44,6 +65,7 @@ pub(crate) struct Node {
     pub(crate) interrupts: Interrupts,
     /// The node before, and the answer that led here; `None` at a routine's start.
     from: Option<(NodeId, u64)>,
+    /// The answers that were met, each with the node that it leads to.
     edges: Vec<(u64, NodeId)>,
 }
 
@@ -55,6 +77,13 @@ impl Node {
             .find(|&&(known, _)| known == answer)
             .map(|&(_, node)| node)
     }
+
+    fn answered_call(&self) -> Call {
+        match self.next {
+            Next::Call(call) => call,
+            Next::Ended | Next::Panicked(_) => unreachable!("only calls have answers"),
+        }
+    }
 }
 
 /// Why the automaton could not be extended.
@@ -65,11 +94,12 @@ pub(crate) enum ExtractionError {
     #[error("{0}")]
     FalseClaim(#[from] FalseClaim),
     #[error(
-        "the code of CPU {cpu}, {routine}, is not a function of the seam's answers: {how}. \
-         Keep clocks, random numbers and state outside of modelled memory out of it"
+        "the code of CPU {}, {routine}, is not a function of the seam's answers: {how}. \
+         Keep clocks, random numbers and state outside of modelled memory out of it",
+        cpu.0
     )]
     Nondeterminism {
-        cpu: u16,
+        cpu: CpuId,
         routine: String,
         how: String,
     },
@@ -83,19 +113,27 @@ pub(crate) struct Missing {
     from: Option<(NodeId, u64)>,
 }
 
-/// Nodes by number, with the slot 0 empty.
+/// Nodes by number, from 1 on.
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
-    /// The first node of each routine of each CPU: operations, then the handlers.
-    starts: Vec<Vec<NodeId>>,
+    /// The first node of each routine of each CPU.
+    starts: Vec<Starts>,
     reached_notes: BTreeSet<&'static str>,
     executions: u64,
+}
+
+/// The first nodes of a CPU's routines, as far as they are known.
+#[derive(Clone)]
+struct Starts {
+    operations: Vec<Option<NodeId>>,
+    handler: Option<NodeId>,
+    nmi: Option<NodeId>,
 }
 
 impl Nodes {
     #[inline]
     pub(crate) fn get(&self, id: NodeId) -> &Node {
-        &self.nodes[usize::from(id) - 1]
+        &self.nodes[id.index()]
     }
 
     /// Returns the node that an answer leads to.
@@ -119,18 +157,58 @@ impl Nodes {
         })
     }
 
-    fn start_of(&self, cpu: CpuId, routine: Routine) -> Option<NodeId> {
-        let starts = &self.starts[usize::from(cpu.0)];
-        let index = match routine {
-            Routine::Operation(index) => index,
-            Routine::Handler => starts.len() - 2,
-            Routine::Nmi => starts.len() - 1,
-        };
-        starts.get(index).copied().filter(|&id| id != 0)
+    /// Returns the calls and answers that led to a node from its routine's start: whoever moves a CPU to
+    /// another place of the same code maps these, and follows them from the start.
+    pub(crate) fn log_of(&self, id: NodeId) -> Vec<(Call, u64)> {
+        let mut log = Vec::new();
+        let mut from = self.get(id).from;
+        while let Some((before, answer)) = from {
+            let node = self.get(before);
+            log.push((node.answered_call(), answer));
+            from = node.from;
+        }
+        log.reverse();
+        log
     }
 
-    pub(crate) fn operation_started(&self, cpu: usize, index: usize) -> bool {
-        self.starts[cpu][index] != 0
+    fn log_along(&self, from: Option<(NodeId, u64)>) -> Vec<(Call, u64)> {
+        let Some((before, answer)) = from else {
+            return Vec::new();
+        };
+        let mut log = self.log_of(before);
+        log.push((self.get(before).answered_call(), answer));
+        log
+    }
+
+    fn start_of(&self, cpu: CpuId, routine: Routine) -> Option<NodeId> {
+        let starts = &self.starts[usize::from(cpu.0)];
+        match routine {
+            Routine::Operation(index) => starts.operations[index.get()],
+            Routine::Handler => starts.handler,
+            Routine::Nmi => starts.nmi,
+        }
+    }
+
+    /// Adds a node, where it was missing.
+    fn add(&mut self, node: Node) -> Result<(), Limit> {
+        let id = u32::try_from(self.nodes.len() + 1).ok();
+        let id = id.and_then(NodeId::from_number).ok_or(Limit {
+            what: "places in its code",
+            most: u32::MAX as usize,
+        })?;
+        let (cpu, routine, from) = (node.cpu, node.routine, node.from);
+        self.nodes.push(node);
+        if let Some((before, answer)) = from {
+            self.nodes[before.index()].edges.push((answer, id));
+            return Ok(());
+        }
+        let starts = &mut self.starts[usize::from(cpu.0)];
+        match routine {
+            Routine::Operation(index) => starts.operations[index.get()] = Some(id),
+            Routine::Handler => starts.handler = Some(id),
+            Routine::Nmi => starts.nmi = Some(id),
+        }
+        Ok(())
     }
 }
 
@@ -143,14 +221,14 @@ pub(crate) struct Automaton<'p> {
 
 impl<'p> Automaton<'p> {
     pub(crate) fn new(program: &'p Program, quirks: Quirks) -> Self {
-        let starts = program
-            .operations
-            .iter()
-            .map(|operations| vec![0; operations.len() + 2])
-            .collect();
+        let starts = program.operations.iter().map(|operations| Starts {
+            operations: vec![None; operations.len()],
+            handler: None,
+            nmi: None,
+        });
         let nodes = Nodes {
             nodes: Vec::new(),
-            starts,
+            starts: starts.collect(),
             reached_notes: BTreeSet::new(),
             executions: 0,
         };
@@ -161,7 +239,8 @@ impl<'p> Automaton<'p> {
         }
     }
 
-    /// Returns the nodes to read. A thread must let go of them before it extends the automaton.
+    /// Returns the nodes to read. A thread must let go of them before it extends the automaton, or reads
+    /// once more.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Nodes> {
         self.nodes.read().expect("no holder of this lock panics")
     }
@@ -179,25 +258,12 @@ impl<'p> Automaton<'p> {
             .filter(|&note| !nodes.reached_notes.contains(note))
             .map(|&note| note.to_owned())
             .collect();
-        for (cpu, operations) in self.program.operations.iter().enumerate() {
-            for (index, operation) in operations.iter().enumerate() {
-                if !nodes.operation_started(cpu, index) {
-                    unreached.push(format!("CPU {cpu}: {}", operation.name));
-                }
+        for (cpu, index, operation) in self.program.all_operations() {
+            if nodes.start_of(cpu, Routine::Operation(index)).is_none() {
+                unreached.push(format!("CPU {}: {}", cpu.0, operation.name));
             }
         }
         unreached
-    }
-
-    fn code(&self, cpu: CpuId, routine: Routine) -> Option<&dyn Fn(&ModelHw)> {
-        match routine {
-            Routine::Operation(index) => self
-                .program
-                .operation_of(cpu, index)
-                .map(|operation| &*operation.run as _),
-            Routine::Handler => self.program.handler.as_deref().map(|run| run as _),
-            Routine::Nmi => self.program.nmi_handler.as_deref().map(|run| run as _),
-        }
     }
 
     /// Runs the code along the answers to a new node, and adds it.
@@ -211,72 +277,48 @@ impl<'p> Automaton<'p> {
         if known.is_some() {
             return Ok(());
         }
-        let mut log = Vec::new();
-        let mut before = from;
-        while let Some((id, answer)) = before {
-            let node = nodes.get(id);
-            let Next::Call(call) = node.next else {
-                unreachable!("only calls have answers")
-            };
-            log.push((call, answer));
-            before = node.from;
-        }
-        log.reverse();
-        let interrupts = match routine {
+        let before = match routine {
             Routine::Operation(_) => Interrupts::Enabled,
             Routine::Handler | Routine::Nmi => Interrupts::Disabled,
         };
         let code = self
             .code(cpu, routine)
             .expect("callers name routines that exist");
-        let report = ModelHw::run(cpu, self.quirks, interrupts, log.clone(), code);
+        let log = nodes.log_along(from);
+        let report = ModelHw::run(cpu, self.quirks, before, log.clone(), code);
         nodes.executions += 1;
         nodes.reached_notes.extend(report.notes);
         let (next, interrupts) = match report.ran {
             Ran::Asks(call, interrupts) => (Next::Call(call), interrupts),
-            Ran::Ended => (Next::Ended, interrupts),
-            Ran::Panicked(message) => (Next::Panicked(message), interrupts),
+            Ran::Ended => (Next::Ended, before),
+            Ran::Panicked(message) => (Next::Panicked(message), before),
             Ran::Diverged(how) => {
                 let routine = self.routine_name(cpu, routine).to_owned();
-                return Err(ExtractionError::Nondeterminism {
-                    cpu: cpu.0,
-                    routine,
-                    how,
-                });
+                return Err(ExtractionError::Nondeterminism { cpu, routine, how });
             }
         };
         self.test_claims(cpu, routine, &log, &next)?;
-        let limit = Limit {
-            what: "places in its code",
-            most: usize::from(NodeId::MAX),
-        };
-        let id =
-            NodeId::try_from(nodes.nodes.len() + 1).map_err(|_| ExtractionError::Limit(limit))?;
-        nodes.nodes.push(Node {
+        let edges = Vec::new();
+        let node = Node {
             cpu,
             routine,
             next,
             interrupts,
             from,
-            edges: Vec::new(),
-        });
-        match (from, routine) {
-            (Some((before, answer)), _) => {
-                nodes.nodes[usize::from(before) - 1]
-                    .edges
-                    .push((answer, id));
-            }
-            (None, Routine::Operation(index)) => nodes.starts[usize::from(cpu.0)][index] = id,
-            (None, Routine::Handler) => {
-                let slot = self.program.operations[usize::from(cpu.0)].len();
-                nodes.starts[usize::from(cpu.0)][slot] = id;
-            }
-            (None, Routine::Nmi) => {
-                let slot = self.program.operations[usize::from(cpu.0)].len() + 1;
-                nodes.starts[usize::from(cpu.0)][slot] = id;
-            }
+            edges,
+        };
+        nodes.add(node).map_err(ExtractionError::Limit)
+    }
+
+    fn code(&self, cpu: CpuId, routine: Routine) -> Option<&dyn Fn(&ModelHw)> {
+        match routine {
+            Routine::Operation(index) => self
+                .program
+                .operation_of(cpu, index)
+                .map(|operation| &*operation.run as _),
+            Routine::Handler => self.program.handler.as_deref().map(|run| run as _),
+            Routine::Nmi => self.program.nmi_handler.as_deref().map(|run| run as _),
         }
-        Ok(())
     }
 
     /// Tests what the program's words claim, where the code gets to a new place.

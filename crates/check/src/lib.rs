@@ -21,41 +21,60 @@
 //! | [`program`] | what each CPU does |
 //! | [`model_hw`] | the seam over a log of answers: how real code becomes steps |
 //! | `automaton` | automaton extraction: a step of the code as a table look-up |
-//! | `claims` | what kind of value a word holds: said by the program, tested on every run of its code |
-//! | `step` | the transition system, and the collapsing of local steps |
-//! | `store` | the states seen so far |
-//! | [`search`] | breadth-first search |
-//! | [`timeline`] | counterexamples, replayed and told |
-//! | [`verdict`] | safe, violation, or incomplete |
+//! | `hardware` | the border to the model: CPUs, places and ways become its numbers |
+//! | `step`, `system` | a step, and the transition system |
+//! | `cursor` | the steps of a state, one after the other |
+//! | `reduction` | which steps are merged, and which states count as one |
+//! | `store`, `order` | the states seen so far, and which is next |
+//! | `expand`, `explore` | what one state leads to, and all states; for whoever visits |
+//! | [`search`], [`outcomes`] | its visitors: a shortest violation, or every end |
+//! | `event`, [`timeline`] | counterexamples, replayed and printed |
+//! | [`verdict`], `error` | safe, violation, or incomplete; or why there is no verdict |
 //! | [`protocol`], [`programs`] | the shipped programs, for `lazytlb` and its peers |
+//! | `protocol/adapter` | `lazytlb` as such a protocol; compiled for its mutations too |
 //!
 //! # What a proof covers
 //! The program's operations, the model's rules, the bounds in the verdict (depth of store buffers,
 //! frames, CPUs), and the notes that were reached. Steps that no other CPU can observe are merged with the
 //! step before them, as [`lazytlb_model::locality`] argues case by case; disabling interrupts is merged with
-//! the step after it (`step`). What this assumes is checked at run time, and [`Reduction::None`] does without.
+//! the step after it (`reduction`). What this assumes is checked at run time, and [`Reduction::None`] does without.
 #![forbid(unsafe_code)]
+
+// `protocol/adapter.rs` is compiled in another crate too, and so names this one as others do.
+extern crate self as lazytlb_check;
 
 mod automaton;
 mod claims;
+mod cursor;
+mod error;
+mod event;
+mod expand;
+mod explore;
+mod hardware;
 pub mod model_hw;
+mod order;
 pub mod outcomes;
 pub mod program;
 pub mod programs;
 pub mod protocol;
+mod reduction;
 pub mod search;
 mod step;
 mod store;
+mod system;
 pub mod timeline;
 pub mod verdict;
 
+pub use error::CheckError;
 pub use model_hw::ModelHw;
 pub use outcomes::{End, Outcomes};
 pub use program::{Program, ProgramCells};
 pub use programs::ShippedProgram;
 pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space};
-pub use search::{CheckError, Checker, Progress};
-pub use step::Reduction;
+pub use reduction::Reduction;
+pub use search::{Checker, Progress};
 pub use store::Storage;
-pub use timeline::{Event, Timeline};
+#[allow(deprecated)] // For programs written before it had its name.
+pub use timeline::Event;
+pub use timeline::{EventKind, Timeline, TimelineEvent};
 pub use verdict::{Effort, Finding, Verdict};

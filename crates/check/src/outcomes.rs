@@ -4,14 +4,15 @@
 //! test: is an end in which the condition holds among them?
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
 
-use lazytlb_model::{Property, Violation};
+use lazytlb_model::{Machine, Property, State};
 
+use crate::error::CheckError;
+use crate::expand::AfterViolation;
+use crate::explore::{Ended, Found, Visitor};
 use crate::program::Program;
-use crate::search::{CheckError, Checker, expand, stop_or_violation};
-use crate::step::{StepError, System, Unwatched};
-use crate::store::{StateId, StateStore};
+use crate::search::Checker;
+use crate::store::StateId;
 use crate::verdict::Effort;
 
 /// An end of a program: all CPUs have ended, and no store waits anywhere.
@@ -40,126 +41,58 @@ pub struct Outcomes {
 }
 
 impl Checker {
-    /// Explores all executions of a program, and collects their ends. Limits on states and time hold as in
-    /// a check.
+    /// Explores all executions of a program, and collects their ends. Limits and threads are those of a
+    /// check. With several threads, which of several entries a violation's sentence names may differ;
+    /// nothing else does.
     ///
     /// # Errors
     /// If the program's code is nondeterministic, or does not fit into the model.
     pub fn outcomes(&self, program: &Program) -> Result<Outcomes, CheckError> {
-        let started = Instant::now();
-        let system = self.system(program)?;
-        loop {
-            let outcomes = self.collect(&system, program, started)?;
-            if !system.machine.locality_was_wrong() {
-                return Ok(outcomes);
-            }
-            system.machine.restart();
-        }
-    }
-
-    fn collect(
-        &self,
-        system: &System<'_>,
-        program: &Program,
-        started: Instant,
-    ) -> Result<Outcomes, CheckError> {
-        let mut outcomes = Outcomes::default();
-        let initial = match system.initial(&mut Unwatched) {
-            Ok(initial) => initial,
-            Err(error) => {
-                let violation = stop_or_violation(error)?;
-                outcomes
-                    .violations
-                    .insert(violation.property, violation.what);
-                return Ok(outcomes);
-            }
+        let mut exploration = self.exploration(program)?;
+        let mut collection = Collection {
+            program,
+            outcomes: Outcomes::default(),
         };
-        let mut store = StateStore::new(system.machine.layout(), self.storage);
-        store.insert(&initial, 0, &initial);
-        let (mut base, mut scratch) = (initial.clone(), initial.clone());
-        let mut next: StateId = 0;
-        let mut level_end = store.len();
-        store.begin_level(0);
-        while next < store.len() {
-            if next == level_end {
-                store.begin_level(next);
-                level_end = store.len();
-                outcomes.effort.depth += 1;
-                if system.machine.locality_was_wrong() {
-                    return Ok(outcomes);
-                }
-            }
-            if let Some(why) = self.limit_reached(&store, started) {
-                outcomes.incomplete = Some(why);
-                break;
-            }
-            store.load(next, &mut base);
-            let found = explore_ends(system, program, next, &base, &mut scratch, &mut store)?;
-            outcomes.effort.transitions += found.transitions;
-            outcomes.ends.extend(found.ends);
-            for violation in found.violations {
-                let sentence = outcomes.violations.entry(violation.property);
-                sentence.or_insert(violation.what);
-            }
-            next += 1;
-        }
-        outcomes.effort.states = u64::from(store.len());
-        outcomes.effort.seconds = started.elapsed().as_secs_f64();
-        outcomes.effort.memory_bytes = store.memory_bytes() as u64;
-        outcomes.effort.executions = system.automaton.executions();
-        Ok(outcomes)
+        let ended = exploration.run(&mut collection)?;
+        let incomplete = match ended {
+            Ended::AtLimit(why) => Some(why),
+            Ended::Exhausted | Ended::AtViolation => None,
+        };
+        Ok(Outcomes {
+            incomplete,
+            effort: exploration.effort,
+            ..collection.outcomes
+        })
     }
 }
 
-/// What the exploration of one state found.
-struct Found {
-    transitions: u64,
-    ends: Vec<End>,
-    violations: Vec<Violation>,
+/// Collects ends and violations.
+struct Collection<'p> {
+    program: &'p Program,
+    outcomes: Outcomes,
 }
 
-fn explore_ends(
-    system: &System<'_>,
-    program: &Program,
-    id: StateId,
-    base: &[u8],
-    scratch: &mut [u8],
-    store: &mut StateStore,
-) -> Result<Found, CheckError> {
-    let (mut transitions, mut violations) = (0, Vec::new());
-    let explored = expand(
-        system,
-        base,
-        scratch,
-        |_, state| {
-            transitions += 1;
-            store.insert(state, id, base);
-        },
-        |step, error| match error {
-            StepError::Violation(violation) => {
-                violations.push(violation);
-                Ok(())
-            }
-            error => Err((step, error)),
-        },
-    );
-    if let Err((_, error)) = explored {
-        violations.push(stop_or_violation(error)?);
+impl Visitor for Collection<'_> {
+    const AFTER_VIOLATION: AfterViolation = AfterViolation::GoOn;
+
+    fn begin(&mut self) {
+        self.outcomes = Outcomes::default();
     }
-    let mut ends = Vec::new();
-    if transitions == 0 && violations.is_empty() {
-        let machine = &system.machine;
-        for entries in machine.entry_values(base, &program.watched_entries) {
-            ends.push(End {
-                atomics: machine.atomic_values(base),
-                own_cells: machine.own_values(base),
+
+    fn violated(&mut self, found: Found) {
+        let sentence = self.outcomes.violations.entry(found.violation.property);
+        sentence.or_insert(found.violation.what);
+    }
+
+    fn ended(&mut self, machine: &Machine, state: &State) {
+        for entries in machine.entry_values(state, &self.program.watched_entries) {
+            self.outcomes.ends.insert(End {
+                atomics: machine.atomic_values(state),
+                own_cells: machine.own_values(state),
                 entries,
             });
         }
     }
-    Ok(Found {
-        transitions,
-        ends,
-        violations,
-    })
+
+    fn progressed(&mut self, _effort: Effort, _waiting: StateId) {}
 }

@@ -18,9 +18,25 @@ pub(crate) struct Operation {
     pub(crate) run: OperationFn,
 }
 
-/// A named word of memory, with what it claims to hold.
+/// An operation's place among a CPU's operations.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct OperationIndex(usize);
+
+impl OperationIndex {
+    pub(crate) const FIRST: OperationIndex = OperationIndex(0);
+
+    pub(crate) fn next(self) -> OperationIndex {
+        OperationIndex(self.0 + 1)
+    }
+
+    pub(crate) fn get(self) -> usize {
+        self.0
+    }
+}
+
+/// A cell that a program has declared: its name for people, and what it holds: first, and of what kind, as it claims.
 #[derive(Clone, Debug)]
-pub(crate) struct Word {
+pub(crate) struct DeclaredCell {
     pub(crate) name: String,
     pub(crate) first_value: u64,
     pub(crate) kind: ValueKind,
@@ -44,8 +60,8 @@ pub struct Program {
     pub(crate) name: String,
     pub(crate) operations: Vec<Vec<Operation>>,
     pub(crate) handler: Option<OperationFn>,
-    pub(crate) atomics: Vec<Word>,
-    pub(crate) own_cells: Vec<Vec<Word>>,
+    pub(crate) atomics: Vec<DeclaredCell>,
+    pub(crate) own_cells: Vec<Vec<DeclaredCell>>,
     pub(crate) nmi_handler: Option<OperationFn>,
     pub(crate) frames: Vec<FrameUse>,
     pub(crate) page_words: Vec<Option<AtomicCell>>,
@@ -142,7 +158,7 @@ impl Program {
         first_value: u64,
     ) -> AtomicCell {
         let index = u8::try_from(self.atomics.len()).unwrap_or(u8::MAX);
-        self.atomics.push(Word {
+        self.atomics.push(DeclaredCell {
             name: name.into(),
             first_value,
             kind,
@@ -161,7 +177,7 @@ impl Program {
     ) -> LocalCell {
         let words = &mut self.own_cells[usize::from(cpu)];
         let index = u8::try_from(words.len()).unwrap_or(u8::MAX);
-        words.push(Word {
+        words.push(DeclaredCell {
             name: name.into(),
             first_value,
             kind,
@@ -301,8 +317,23 @@ impl Program {
         &self.own_cells[usize::from(cell.owner)][usize::from(cell.index)].name
     }
 
-    pub(crate) fn operation_of(&self, cpu: CpuId, index: usize) -> Option<&Operation> {
-        self.operations[usize::from(cpu.0)].get(index)
+    pub(crate) fn operation_of(&self, cpu: CpuId, index: OperationIndex) -> Option<&Operation> {
+        self.operations[usize::from(cpu.0)].get(index.0)
+    }
+
+    /// Returns every operation of every CPU.
+    pub(crate) fn all_operations(
+        &self,
+    ) -> impl Iterator<Item = (CpuId, OperationIndex, &Operation)> {
+        self.operations
+            .iter()
+            .enumerate()
+            .flat_map(|(cpu, operations)| {
+                let numbered = operations.iter().enumerate();
+                numbered.map(move |(index, operation)| {
+                    (CpuId(cpu as u16), OperationIndex(index), operation)
+                })
+            })
     }
 }
 

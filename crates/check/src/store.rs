@@ -18,14 +18,45 @@ pub enum Storage {
 /// A state's number, in the order of discovery.
 pub(crate) type StateId = u32;
 
+/// A chunk's number, in the order of discovery.
+type ChunkId = u32;
+
 const HASH_SEED: u64 = 0x1a2b_3c4d;
+
+/// Remembers states, by numbers, and how each was reached.
+pub(crate) trait Store: Sync {
+    /// Counts the states.
+    fn len(&self) -> StateId;
+
+    /// Adds a state that was reached from `parent`, a state of the block being explored, whose bytes are
+    /// `base`. Returns whether it is new.
+    fn insert(&mut self, state: &State, parent: StateId, base: &State) -> bool;
+
+    /// Learns that no state before `first` will be loaded, nor be a parent, any more.
+    fn forget_before(&mut self, first: StateId);
+
+    /// Writes a state that may still be loaded to `state`.
+    fn load(&self, id: StateId, state: &mut State);
+
+    /// Says whether a state is the one with a number.
+    fn is(&mut self, id: StateId, state: &State) -> bool;
+
+    /// Returns the numbers from the first state to `id`, each reached from the one before.
+    fn path_to(&self, id: StateId) -> Vec<StateId>;
+
+    /// Returns the memory held, in bytes.
+    fn memory_bytes(&self) -> usize;
+
+    /// Forgets every state.
+    fn clear(&mut self);
+}
 
 /// Chunks of states, each kept once: a state's chunks change one or two at a time, so states share
 /// nearly all of theirs.
 struct ChunkTable {
     len: usize,
     bytes: Vec<u8>,
-    index: HashTable<u32>,
+    index: HashTable<ChunkId>,
 }
 
 impl ChunkTable {
@@ -37,18 +68,18 @@ impl ChunkTable {
         }
     }
 
-    fn get(&self, id: u32) -> &[u8] {
+    fn get(&self, id: ChunkId) -> &[u8] {
         &self.bytes[id as usize * self.len..][..self.len]
     }
 
-    fn intern(&mut self, chunk: &[u8]) -> u32 {
+    fn intern(&mut self, chunk: &[u8]) -> ChunkId {
         let hash = hash_of(chunk);
         let (bytes, len) = (&self.bytes, self.len);
-        let at = |id: u32| &bytes[id as usize * len..][..len];
+        let at = |id: ChunkId| &bytes[id as usize * len..][..len];
         if let Some(&id) = self.index.find(hash, |&id| at(id) == chunk) {
             return id;
         }
-        let id = (self.bytes.len() / self.len) as u32;
+        let id = (self.bytes.len() / self.len) as ChunkId;
         self.index.insert_unique(hash, id, |&id| hash_of(at(id)));
         self.bytes.extend_from_slice(chunk);
         id
@@ -70,12 +101,12 @@ pub(crate) struct StateStore {
     shared: ChunkTable,
     cpus: ChunkTable,
     /// For each state from `first_kept` on, the ids of its chunks: the shared one, then each CPU's.
-    tuples: Vec<u32>,
+    tuples: Vec<ChunkId>,
     first_kept: StateId,
     /// For each state its fingerprint; `None` if states are kept whole.
     prints: Option<Vec<u128>>,
     index: HashTable<StateId>,
-    scratch: Vec<u32>,
+    scratch: Vec<ChunkId>,
 }
 
 impl StateStore {
@@ -93,13 +124,42 @@ impl StateStore {
         }
     }
 
-    pub(crate) fn len(&self) -> StateId {
+    /// Writes the ids of a state's chunks to the scratch tuple; those that are as in the parent are
+    /// known.
+    fn intern(&mut self, state: &State, parent: StateId, base: &State) {
+        let width = self.scratch.len();
+        let at = (parent.wrapping_sub(self.first_kept)) as usize * width;
+        let parents_tuple = self.tuples.get(at..at + width);
+        let (shared_len, cpu_len) = (self.layout.shared_len(), self.layout.cpu_len());
+        let (shared, cpus) = state.split_at(shared_len);
+        let cpus = cpus.chunks_exact(cpu_len);
+        let Some(parents_tuple) = parents_tuple else {
+            self.scratch[0] = self.shared.intern(shared);
+            for (id, bytes) in self.scratch[1..].iter_mut().zip(cpus) {
+                *id = self.cpus.intern(bytes);
+            }
+            return;
+        };
+        let (base_shared, base_cpus) = base.split_at(shared_len);
+        self.scratch.copy_from_slice(parents_tuple);
+        if shared != base_shared {
+            self.scratch[0] = self.shared.intern(shared);
+        }
+        let before = base_cpus.chunks_exact(cpu_len);
+        for (id, (bytes, before)) in self.scratch[1..].iter_mut().zip(cpus.zip(before)) {
+            if bytes != before {
+                *id = self.cpus.intern(bytes);
+            }
+        }
+    }
+}
+
+impl Store for StateStore {
+    fn len(&self) -> StateId {
         self.parents.len() as StateId
     }
 
-    /// Adds a state that was reached from `parent`, a state of the level being explored, whose bytes are
-    /// `base`. Returns whether it is new.
-    pub(crate) fn insert(&mut self, state: &State, parent: StateId, base: &State) -> bool {
+    fn insert(&mut self, state: &State, parent: StateId, base: &State) -> bool {
         self.intern(state, parent, base);
         let id = self.parents.len() as StateId;
         let (tuple, width) = (&self.scratch[..], self.scratch.len());
@@ -138,29 +198,8 @@ impl StateStore {
         true
     }
 
-    /// Writes the ids of a state's chunks to the scratch tuple; those that are as in the parent are
-    /// known.
-    fn intern(&mut self, state: &State, parent: StateId, base: &State) {
-        let width = self.scratch.len();
-        let at = (parent.wrapping_sub(self.first_kept)) as usize * width;
-        let parents_tuple = self.tuples.get(at..at + width);
-        let (shared_len, cpu_len) = (self.layout.shared_len(), self.layout.cpu_len());
-        let mut start = 0;
-        for chunk in 0..width {
-            let len = if chunk == 0 { shared_len } else { cpu_len };
-            let bytes = &state[start..start + len];
-            self.scratch[chunk] = match parents_tuple {
-                Some(tuple) if bytes == &base[start..start + len] => tuple[chunk],
-                _ if chunk == 0 => self.shared.intern(bytes),
-                _ => self.cpus.intern(bytes),
-            };
-            start += len;
-        }
-    }
-
-    /// Begins the exploration of the states found last, of which `first` is the first. With fingerprints,
-    /// the states before are let go.
-    pub(crate) fn begin_level(&mut self, first: StateId) {
+    /// With fingerprints, the chunks' numbers are let go: those of whole states tell states apart.
+    fn forget_before(&mut self, first: StateId) {
         if self.prints.is_some() {
             self.tuples
                 .drain(..(first - self.first_kept) as usize * self.scratch.len());
@@ -168,8 +207,7 @@ impl StateStore {
         }
     }
 
-    /// Writes a state of the level being explored to `state`.
-    pub(crate) fn load(&self, id: StateId, state: &mut State) {
+    fn load(&self, id: StateId, state: &mut State) {
         let width = self.scratch.len();
         let tuple = &self.tuples[(id - self.first_kept) as usize * width..][..width];
         let (head, tail) = state.split_at_mut(self.layout.shared_len());
@@ -182,8 +220,7 @@ impl StateStore {
         }
     }
 
-    /// Says whether a state is the one with a number.
-    pub(crate) fn is(&mut self, id: StateId, state: &State) -> bool {
+    fn is(&mut self, id: StateId, state: &State) -> bool {
         self.intern(state, StateId::MAX, state);
         let width = self.scratch.len();
         match &self.prints {
@@ -192,8 +229,7 @@ impl StateStore {
         }
     }
 
-    /// Returns the numbers from the first state to `id`, each reached from the one before.
-    pub(crate) fn path_to(&self, mut id: StateId) -> Vec<StateId> {
+    fn path_to(&self, mut id: StateId) -> Vec<StateId> {
         let mut path = vec![id];
         while id != 0 {
             id = self.parents[id as usize];
@@ -203,18 +239,25 @@ impl StateStore {
         path
     }
 
-    /// Returns the memory held, in bytes.
-    pub(crate) fn memory_bytes(&self) -> usize {
+    fn memory_bytes(&self) -> usize {
         let prints = self.prints.as_ref().map_or(0, Vec::capacity) * size_of::<u128>();
         let tuples = self.tuples.capacity() * size_of::<u32>();
         let parents = self.parents.capacity() * size_of::<StateId>();
         let chunks = self.shared.memory_bytes() + self.cpus.memory_bytes();
         prints + tuples + parents + chunks + self.index.allocation_size()
     }
+
+    fn clear(&mut self) {
+        let storage = match self.prints {
+            None => Storage::FullStates,
+            Some(_) => Storage::Fingerprints,
+        };
+        *self = StateStore::new(&self.layout, storage);
+    }
 }
 
 /// Returns the fingerprint of a state. Its chunks' ids stand for its bytes, one for one.
-fn fingerprint(tuple: &[u32]) -> u128 {
+fn fingerprint(tuple: &[ChunkId]) -> u128 {
     let mut bytes = [0; 4 * MOST_CHUNKS];
     for (four, id) in bytes.chunks_exact_mut(4).zip(tuple) {
         four.copy_from_slice(&id.to_le_bytes());
@@ -260,7 +303,7 @@ mod tests {
                 })
                 .collect();
             assert!(states.iter().all(|state| store.insert(state, 0, &base)));
-            store.begin_level(1);
+            store.forget_before(1);
             let mut loaded = base.clone();
             for (id, state) in (1..).zip(&states) {
                 store.load(id, &mut loaded);
@@ -268,6 +311,8 @@ mod tests {
                 assert!(store.is(id, state) && !store.is(id, &base));
                 assert_eq!(store.path_to(id), [0, id]);
             }
+            store.clear();
+            assert!(store.len() == 0 && store.insert(&base, 0, &base));
         }
     }
 }

@@ -1,96 +1,30 @@
-//! A counterexample, replayed through the real code and told with one column for each CPU.
+//! A counterexample: replayed through the real code, and printed with one column for each CPU.
 
 use std::fmt;
 
-use lazytlb::{CpuId, Interrupts, Until};
-use lazytlb_model::machine::entry_for_people;
-use lazytlb_model::{Call, GarbageWalkEnd, Property, Rmw, Violation};
+use lazytlb::CpuId;
+use lazytlb_model::{Call, GarbageWalkEnd, Property, Violation};
 
 use crate::automaton::Routine;
+use crate::error::CheckError;
+pub use crate::event::{EventKind, TimelineEvent};
+use crate::hardware::Tried;
 use crate::program::Program;
-use crate::search::CheckError;
-use crate::step::{Action, Step, StepError, System, Tried, Unwatched, Watcher};
+use crate::step::{Action, CallWatcher, Step, StepError, Unwatched};
+use crate::system::System;
 
-/// One thing that happened on one CPU.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Event {
-    /// The CPU.
-    pub cpu: u8,
-    /// The operation that it belongs to, by the name that the program gave it.
-    pub operation: String,
-    /// What happened.
-    pub what: String,
-    /// Whether other CPUs can tell: calls on private words are left out of the printed timeline.
-    pub visible: bool,
-    /// The frame that this event frees.
-    pub frees: Option<u8>,
-}
+/// What a [`TimelineEvent`] was called before.
+#[deprecated(note = "it is `TimelineEvent`: recordings have events, too")]
+pub type Event = TimelineEvent;
 
 /// An execution that ends in a violation, event by event.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Timeline {
     /// The events in their order.
-    pub events: Vec<Event>,
+    pub events: Vec<TimelineEvent>,
     /// What is violated, in a sentence; then who did what, where that helps.
     pub story: Vec<String>,
     cpus: usize,
-}
-
-/// Records the calls of a replay.
-struct Recorder<'p> {
-    program: &'p Program,
-    events: Vec<Event>,
-    tried: Option<Event>,
-}
-
-impl Watcher for Recorder<'_> {
-    fn tries(&mut self, cpu: usize, routine: Routine, call: &Call) {
-        let mut event = self.event(cpu, routine, describe(self.program, call));
-        event.visible = is_worth_telling(call);
-        event.frees = match call {
-            Call::FreeFrame(frame) => Some((frame.0 >> 12) as u8),
-            _ => None,
-        };
-        self.tried = Some(event);
-    }
-
-    fn made(&mut self, answer: u64) {
-        let Some(mut event) = self.tried.take() else {
-            return;
-        };
-        if let Some(arrow) = event.what.find("→ ?") {
-            let answered = match event.what.starts_with("alloc") {
-                true => format!("→ frame {}", answer >> 12),
-                false => format!("→ {answer}"),
-            };
-            event.what.replace_range(arrow.., &answered);
-        }
-        self.events.push(event);
-    }
-
-    fn was_blocked(&mut self) {
-        self.tried = None;
-    }
-}
-
-impl Recorder<'_> {
-    fn event(&self, cpu: usize, routine: Routine, what: String) -> Event {
-        let operation = match routine {
-            Routine::Operation(index) => self
-                .program
-                .operation_of(CpuId(cpu as u16), index)
-                .map_or_else(String::new, |operation| operation.name.clone()),
-            Routine::Handler => "flush interrupt".to_owned(),
-            Routine::Nmi => "NMI".to_owned(),
-        };
-        Event {
-            cpu: cpu as u8,
-            operation,
-            what,
-            visible: true,
-            frees: None,
-        }
-    }
 }
 
 impl Timeline {
@@ -101,15 +35,14 @@ impl Timeline {
         steps: &[Step],
         expected: &Violation,
     ) -> Result<(Violation, Timeline), CheckError> {
-        let program = system.automaton.program;
         let mut recorder = Recorder {
-            program,
+            program: system.automaton.program,
             events: Vec::new(),
-            tried: None,
+            begun: None,
         };
         let found = run_steps(system, steps, &mut recorder);
         // Where several entries lead to one violation, which is named first may depend on what the search
-        // met before; the replay met nothing, and is what is told.
+        // met before; the replay met nothing, and is what is reported.
         let violation = match found {
             Some(found) if found.property == expected.property => found,
             found => {
@@ -118,13 +51,12 @@ impl Timeline {
                 )));
             }
         };
-        recorder.events.extend(recorder.tried.take());
-        recorder.events.extend(garbage_walk(&violation));
-        let story = tell(&recorder.events, &violation, system);
+        recorder.end_at(&violation);
+        let story = story(&recorder.events, &violation, system);
         let timeline = Timeline {
             events: recorder.events,
             story,
-            cpus: program.operations.len(),
+            cpus: system.hardware.cpus().len(),
         };
         Ok((violation, timeline))
     }
@@ -135,16 +67,59 @@ impl Timeline {
     }
 }
 
-/// Returns the walk that a freed table invites: no step of a program, but the reason of the violation.
-fn garbage_walk(violation: &Violation) -> Option<Event> {
-    let (cpu, frame) = (violation.cpu?, violation.frame?);
-    (violation.property == Property::TableUseAfterFree).then(|| Event {
-        cpu,
-        operation: "speculation".to_owned(),
-        what: format!("✗ walk reads frame {frame}: freed"),
-        visible: true,
-        frees: None,
-    })
+/// Records the events of a replay.
+struct Recorder<'p> {
+    program: &'p Program,
+    events: Vec<TimelineEvent>,
+    begun: Option<(CpuId, Routine, Call)>,
+}
+
+impl CallWatcher for Recorder<'_> {
+    fn call_begins(&mut self, cpu: CpuId, routine: Routine, call: &Call) {
+        self.begun = Some((cpu, routine, *call));
+    }
+
+    fn call_returns(&mut self, answer: u64) {
+        self.record_call(Some(answer));
+    }
+
+    fn call_is_blocked(&mut self) {
+        self.begun = None;
+    }
+}
+
+impl Recorder<'_> {
+    fn record_call(&mut self, answer: Option<u64>) {
+        if let Some((cpu, routine, call)) = self.begun.take() {
+            let event = TimelineEvent::of_call(self.program, cpu, routine, call, answer);
+            self.events.push(event);
+        }
+    }
+
+    /// Records what a step does beside its calls.
+    fn record_step(&mut self, step: Step) {
+        let kind = match step.action {
+            Action::Drain => EventKind::StoreDrained,
+            Action::Combined => EventKind::CombiningStoreDrained,
+            Action::Broadcast => EventKind::BroadcastReceived,
+            Action::Deliver => EventKind::FlushInterrupt,
+            Action::DeliverNmi => EventKind::Nmi,
+            Action::Call => return,
+        };
+        self.events.push(TimelineEvent::of_machine(step.cpu, kind));
+    }
+
+    /// Records the call that the violation cut off, and the walk that it is about.
+    fn end_at(&mut self, violation: &Violation) {
+        self.record_call(None);
+        if violation.property == Property::TableUseAfterFree
+            && let (Some(cpu), Some(frame)) = (violation.cpu, violation.frame)
+        {
+            let walk = EventKind::GarbageWalk { frame };
+            let cpu = CpuId(u16::from(cpu));
+            self.events.push(TimelineEvent::of_machine(cpu, walk));
+        }
+    }
 }
 
 fn run_steps(
@@ -164,25 +139,7 @@ fn run_steps(
         Err(error) => return violation(error),
     };
     for &step in steps {
-        let note = match step.action {
-            Action::Drain => Some("a buffered store becomes visible"),
-            Action::Combined(_) => Some("a write-combining store leaves its buffer"),
-            Action::Broadcast(_) => Some("does an invalidation that was broadcast"),
-            Action::Deliver => Some("⚡ flush interrupt"),
-            Action::DeliverNmi => Some("⚡ NMI"),
-            Action::Call(_) => None,
-        };
-        if let Some(what) = note {
-            let mut event = recorder.event(step.cpu, Routine::Handler, what.to_owned());
-            match step.action {
-                Action::Drain | Action::Combined(_) => {
-                    "store buffer".clone_into(&mut event.operation)
-                }
-                Action::Broadcast(_) => "broadcast".clone_into(&mut event.operation),
-                _ => {}
-            }
-            recorder.events.push(event);
-        }
+        recorder.record_step(step);
         // Once unwatched, until every node is known; then to be watched.
         let tried = system.extending(|nodes| {
             system
@@ -196,28 +153,22 @@ fn run_steps(
             return None;
         }
         match system.step(&system.automaton.read(), &mut state, step, recorder) {
-            Ok(Tried::Done { .. }) => {}
+            Ok(Tried::Done(_)) => {}
             Ok(Tried::Impossible) => return None,
             Err(error) => return violation(error),
         }
     }
-    Some(system.deadlock(&state))
+    Some(system.deadlock(&system.automaton.read(), &state))
 }
 
 /// Says in sentences what a kernel engineer looks for first.
-fn tell(events: &[Event], violation: &Violation, system: &System<'_>) -> Vec<String> {
+fn story(events: &[TimelineEvent], violation: &Violation, system: &System<'_>) -> Vec<String> {
     let mut story = vec![format!("{}: {}.", violation.property, violation.what)];
     if let Some(cpu) = violation.cpu {
-        let mut operations: Vec<&str> = Vec::new();
         let own = events.iter().filter(|event| event.cpu == cpu);
-        let is_code = |event: &&Event| {
-            !["store buffer", "speculation", "broadcast"].contains(&&*event.operation)
-        };
-        for event in own.filter(is_code) {
-            if operations.last() != Some(&event.operation.as_str()) {
-                operations.push(&event.operation);
-            }
-        }
+        let of_code = own.filter(|event| event.kind.is_of_code());
+        let mut operations: Vec<&str> = of_code.map(|event| event.operation.as_str()).collect();
+        operations.dedup();
         if !operations.is_empty() {
             story.push(format!(
                 "CPU {cpu} came here by: {}.",
@@ -241,130 +192,10 @@ fn tell(events: &[Event], violation: &Violation, system: &System<'_>) -> Vec<Str
         ));
     }
     story.push("The walk that reads it can end in (H33):".to_owned());
-    for end in GarbageWalkEnd::possible_on(system.machine.cpu_model()) {
+    for end in GarbageWalkEnd::possible_on(system.hardware.machine().cpu_model()) {
         story.push(format!("  {}: {}", end.name(), end.about()));
     }
     story
-}
-
-fn is_worth_telling(call: &Call) -> bool {
-    !matches!(
-        call,
-        Call::LoadLocal(_)
-            | Call::StoreLocal(..)
-            | Call::DisableInterrupts
-            | Call::RestoreInterrupts(_)
-    )
-}
-
-/// Describes a call; `→ ?` stands where its answer goes.
-fn describe(program: &Program, call: &Call) -> String {
-    match *call {
-        Call::Load(cell) => format!("{} → ?", program.atomic_name(cell)),
-        Call::Store(cell, value) => format!("{} = {value}", program.atomic_name(cell)),
-        Call::Rmw(cell, rmw, operand) => {
-            let name = program.atomic_name(cell);
-            match rmw {
-                Rmw::Add => format!("{name} += {operand}, was → ?"),
-                Rmw::Or => format!("{name} |= {operand:#b}, was → ?"),
-                Rmw::And => format!("{name} &= !{:#b}, was → ?", !operand),
-                Rmw::Xor => format!("{name} ^= {operand:#b}, was → ?"),
-                Rmw::Swap => format!("{name} swap {operand}, was → ?"),
-                Rmw::SwapIf(expected) => {
-                    format!("{name} = {operand} if {expected}, was → ?")
-                }
-            }
-        }
-        Call::LoadLocal(cell) => format!("{} → ?", program.local_name(cell)),
-        Call::StoreLocal(cell, value) => format!("{} = {value}", program.local_name(cell)),
-        Call::Fence => "fence".to_owned(),
-        Call::DisableInterrupts => "interrupts off".to_owned(),
-        Call::RestoreInterrupts(Interrupts::Enabled) => "interrupts on".to_owned(),
-        Call::RestoreInterrupts(Interrupts::Disabled) => "interrupts stay off".to_owned(),
-        Call::SendIpi(targets) => {
-            let cpus: Vec<String> = (0..64)
-                .filter(|cpu| targets >> cpu & 1 != 0)
-                .map(|cpu: u32| cpu.to_string())
-                .collect();
-            format!("IPI to CPU {}", cpus.join(", "))
-        }
-        Call::PauseUntil(cell, Until::Zero) => {
-            format!("wait until {} = 0", program.atomic_name(cell))
-        }
-        Call::PauseUntil(cell, Until::Equals(value)) => {
-            format!("wait until {} = {value}", program.atomic_name(cell))
-        }
-        Call::PauseUntil(cell, Until::AtLeast(value)) => {
-            format!("wait until {} ≥ {value}", program.atomic_name(cell))
-        }
-        Call::LoadCr3(root, load) => {
-            let pcid = match root.0 & 0xfff {
-                0 => String::new(),
-                pcid => format!(", PCID {pcid}"),
-            };
-            let keep = if load == lazytlb::Cr3Load::Keep {
-                ", keep"
-            } else {
-                ""
-            };
-            format!("load CR3: root in frame {}{pcid}{keep}", root.0 >> 12)
-        }
-        Call::Invlpg(addr) => format!("INVLPG {:#x}", addr.0),
-        Call::ReadEntry(table, index) => format!("read frame {}[{index}] → ?", table.0 >> 12),
-        Call::WriteEntry(table, index, entry) => {
-            format!(
-                "frame {}[{index}] = {}",
-                table.0 >> 12,
-                entry_for_people(entry)
-            )
-        }
-        Call::AllocFrame(kind) => format!("alloc a {} → ?", format!("{kind:?}").to_lowercase()),
-        Call::FreeFrame(frame) => format!("free frame {}", frame.0 >> 12),
-        Call::Touch(addr, access) => {
-            format!(
-                "user {} {:#x}",
-                format!("{access:?}").to_lowercase(),
-                addr.0
-            )
-        }
-        Call::FlushBegins(..) => "(flush begins)".to_owned(),
-        Call::FlushReturned(_) => "(flush has returned)".to_owned(),
-        Call::StoreBytes { cell, bytes, value } => {
-            format!(
-                "{}, bytes {bytes:#010b} = {value:#x}",
-                program.atomic_name(cell)
-            )
-        }
-        Call::RmwBytes {
-            cell, rmw, operand, ..
-        } => {
-            format!("{} {rmw:?} {operand}, was → ?", program.atomic_name(cell))
-        }
-        Call::RmwEntry(table, index, rmw, operand) => {
-            format!(
-                "frame {}[{index}] {rmw:?} {operand:#x}, was → ?",
-                table.0 >> 12
-            )
-        }
-        Call::StoreFence => "SFENCE".to_owned(),
-        Call::Serialize => "CPUID".to_owned(),
-        Call::LoadFence => "LFENCE".to_owned(),
-        Call::ChangeCr4 { set, clear } => format!("CR4: set {set:?}, clear {clear:?}"),
-        Call::WriteCr4(cr4) => format!("MOV to CR4: {cr4:?}"),
-        Call::Invpcid(what) => format!("INVPCID {what:?}"),
-        Call::Invlpgb(what) => format!("INVLPGB {what:?}"),
-        Call::Tlbsync => "TLBSYNC".to_owned(),
-        Call::LoadVirtual(addr, _) => format!("load {:#x} → ?", addr.0),
-        Call::StoreVirtual { addr, value, .. } => format!("store {:#x} = {value}", addr.0),
-        Call::RmwVirtual {
-            addr, rmw, operand, ..
-        } => format!("locked {rmw:?} {operand} at {:#x}, was → ?", addr.0),
-        Call::Fetch(addr, _) => format!("fetch {:#x}", addr.0),
-        Call::TouchNonTemporal(addr) => format!("user non-temporal store {:#x}", addr.0),
-        Call::ReadDevice(device) => format!("read back from the device, frame {}", device.0 >> 12),
-        Call::SendNmi(targets) => format!("NMI to CPUs {targets:#b}"),
-        Call::Halt => "STI; HLT".to_owned(),
-    }
 }
 
 /// Prints the timeline: rows in the order of events, a column for each CPU, the operation's name above
@@ -384,10 +215,10 @@ impl fmt::Display for Timeline {
             format!("┼{:─>1$}", "", WIDTH + 1).repeat(self.cpus)
         )?;
         let mut current = vec![""; self.cpus];
-        let mut row = |number: &str, cpu: usize, text: &str| -> fmt::Result {
+        let mut row = |number: &str, own: usize, text: &str| -> fmt::Result {
             write!(f, "{number:>4} ")?;
             for column in 0..self.cpus {
-                let cell = if column == cpu { text } else { "" };
+                let cell = if column == own { text } else { "" };
                 write!(f, "│ {}", pad(cell, WIDTH))?;
             }
             writeln!(f)
@@ -399,10 +230,7 @@ impl fmt::Display for Timeline {
             .filter(|(_, event)| event.visible)
         {
             let cpu = usize::from(event.cpu);
-            let is_note = event.operation == "store buffer"
-                || event.operation == "broadcast"
-                || event.what.starts_with('⚡');
-            if current[cpu] != event.operation && !is_note {
+            if current[cpu] != event.operation && !event.kind.comes_from_outside() {
                 current[cpu] = &event.operation;
                 row("", cpu, &format!("[{}]", event.operation))?;
             }

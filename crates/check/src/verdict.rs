@@ -2,7 +2,7 @@
 
 use lazytlb_model::{CpuModel, MemoryModel, Violation};
 
-use crate::step::Reduction;
+use crate::reduction::Reduction;
 use crate::store::Storage;
 use crate::timeline::Timeline;
 

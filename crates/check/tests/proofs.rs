@@ -209,6 +209,45 @@ fn threads_and_fingerprints_find_the_same_states() {
 }
 
 #[test]
+fn threads_collect_the_same_outcomes() {
+    let defer = Policy::Defer(GarbageWalksAccepted);
+    for (name, policy) in [("no-table-free", Policy::Ipi), ("two-initiators", defer)] {
+        let program = program(name, policy);
+        let plain = checker(MemoryModel::TSO).outcomes(&program).unwrap();
+        assert!(!plain.ends.is_empty() && plain.incomplete.is_none());
+        for threads in [2, 5] {
+            let checker = checker(MemoryModel::TSO).threads(threads);
+            let outcomes = checker.outcomes(&program).unwrap();
+            assert_eq!(outcomes.ends, plain.ends, "{name}, {threads} threads");
+            assert!(outcomes.violations.keys().eq(plain.violations.keys()));
+            let counts =
+                |effort: lazytlb_check::Effort| (effort.states, effort.transitions, effort.depth);
+            assert_eq!(counts(outcomes.effort), counts(plain.effort), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_program_that_is_done_in_time_is_not_incomplete_because_its_last_steps_took_long() {
+    use lazytlb::Hw;
+    let mut program = lazytlb_check::Program::new("one step", 1);
+    let flag = program.atomic("flag", 0);
+    program.operation(0, "raise", move |hw| hw.store(&flag, 1));
+    let sc = checker(MemoryModel::Sc);
+    assert!(sc.clone().max_states(3).check(&program).is_safe());
+    // Full after its first state: the second may be anywhere.
+    assert_eq!(
+        sc.clone().max_states(1).check(&program).name(),
+        "incomplete"
+    );
+    let short = sc.max_time(std::time::Duration::ZERO);
+    assert_eq!(short.check(&program).name(), "incomplete");
+    let nothing = lazytlb_check::Program::new("nothing", 1);
+    assert!(short.check(&nothing).is_safe());
+    assert!(short.outcomes(&nothing).unwrap().incomplete.is_none());
+}
+
+#[test]
 fn a_quirk_that_is_detected_makes_the_difference() {
     for (cpu_model, is_safe) in [(CpuModel::AMD_K10, true), (CpuModel::WEAKEST, false)] {
         let checker = checker(MemoryModel::TSO).cpu_model(cpu_model);

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   lazytlb/src/{switch,shootdown,…}.rs ──┐
-//!                                         ├─ build.rs ─► the whole protocol as a module, one for each
+//!   check/src/protocol/adapter.rs ────────┼─ build.rs ─► the whole protocol as a module, one for each
 //!   mutants.toml: one-line diffs ─────────┘              mutant, over the seam of the real crate
 //!                        │                                              │
 //!                        └───► tests/claims.rs: one test for each ◄── lazytlb-check
@@ -147,7 +147,7 @@ impl Mutant {
 /// As [`Mutant::check`].
 pub fn check_unmutated(scenario: Scenario<'_>) -> Verdict {
     check(
-        build::<protocols::unmutated::Adapted>,
+        build::<protocols::unmutated::adapter::LazyTlb>,
         scenario,
         Reduction::CollapseLocal,
     )

@@ -3,7 +3,7 @@
 use lazytlb::{FrameKind, Memory, Policy};
 use lazytlb_model::Cr4;
 
-use super::setup::{PAGE, Setup, USER};
+use super::setup::{CPU_0, CPU_1, PAGE, Setup, USER};
 use crate::program::Program;
 use crate::protocol::Protocol;
 
@@ -18,14 +18,14 @@ pub(super) fn entry_without_pge<P: Protocol>(name: &str, policy: Policy) -> Prog
 /// CPU 1 is lazy while CPU 0 frees a table, comes back, catches up with a CR3 load, and touches.
 fn come_back<P: Protocol>(name: &str, policy: Policy, cr4: Cr4) -> Program {
     let mut setup = free_under_a_lazy_cpu::<P>(name, policy, cr4);
-    setup.switch(1, "switch back", USER);
-    setup.touch(1, PAGE);
+    setup.switch(CPU_1, "switch back", USER);
+    setup.touch(CPU_1, PAGE);
     setup.program
 }
 
 pub(super) fn accessed_bit<P: Protocol>(name: &str, policy: Policy) -> Program {
     let mut setup = free_under_a_lazy_cpu::<P>(name, policy, Cr4::PGE);
-    setup.operation(0, "reuse the frames as pages", |hw, _| {
+    setup.operation(CPU_0, "reuse the frames as pages", |hw, _| {
         hw.alloc_frame(FrameKind::Page);
         hw.alloc_frame(FrameKind::Page);
     });
@@ -37,9 +37,9 @@ fn free_under_a_lazy_cpu<P: Protocol>(name: &str, policy: Policy, cr4: Cr4) -> S
     setup.program.free_frames(2);
     setup.program.start_with_cr4(cr4);
     setup.program.follow_garbage_walks();
-    setup.switch(0, "switch to the space", USER);
-    setup.map_and_free_table(0, "map, unmap, free the table", FrameKind::Page);
-    setup.switch(1, "switch to the space", USER);
-    setup.go_lazy(1);
+    setup.switch(CPU_0, "switch to the space", USER);
+    setup.map_and_free_table(CPU_0, "map, unmap, free the table", FrameKind::Page);
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.go_lazy(CPU_1);
     setup
 }

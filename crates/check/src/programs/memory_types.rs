@@ -3,7 +3,7 @@
 use lazytlb::{Entry, FlushRange, FrameKind, Memory, PhysAddr, Policy, Tables};
 use lazytlb_model::MemoryType;
 
-use super::setup::{PAGE, Setup, USER, table_index};
+use super::setup::{CPU_0, CPU_1, PAGE, Setup, USER, table_index};
 use crate::model_hw::ModelHw;
 use crate::program::Program;
 use crate::protocol::{Frees, Protocol, Removal};
@@ -15,8 +15,8 @@ const WC_BUFFERS: u8 = 1;
 fn setup<P: Protocol>(name: &str, policy: Policy) -> (Setup<P>, PhysAddr) {
     let mut setup = Setup::<P>::new(name, 2, 1, policy);
     setup.program.features().write_combining = WC_BUFFERS;
-    setup.switch(0, "switch to the space", USER);
-    let table = setup.hook_table(0, USER, PAGE);
+    setup.switch(CPU_0, "switch to the space", USER);
+    let table = setup.hook_table(CPU_0, USER, PAGE);
     (setup, table)
 }
 
@@ -25,15 +25,15 @@ fn write_and_go_lazy<P: Protocol>(
     setup: &mut Setup<P>,
     write: impl Fn(&ModelHw) + Send + Sync + 'static,
 ) {
-    setup.switch(1, "switch to the space", USER);
-    setup.operation(1, "write", move |hw, _| write(hw));
-    setup.go_lazy(1);
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.operation(CPU_1, "write", move |hw, _| write(hw));
+    setup.go_lazy(CPU_1);
 }
 
 pub(super) fn ordinary<P: Protocol>(name: &str, policy: Policy) -> Program {
     let (mut setup, table) = setup::<P>(name, policy);
     setup.program.free_frames(1);
-    setup.map_and_free_pages(0, USER, table, &[PAGE]);
+    setup.map_and_free_pages(CPU_0, USER, table, &[PAGE]);
     write_and_go_lazy(&mut setup, |hw| hw.touch_non_temporal(PAGE));
     setup.program
 }
@@ -53,7 +53,7 @@ fn unmap_device<P: Protocol>(
 ) -> Program {
     let (mut setup, table) = setup::<P>(name, policy);
     let (device, index) = (setup.program.device(), table_index(PAGE));
-    setup.operation(0, "map and unmap the device", move |hw, protocol| {
+    setup.operation(CPU_0, "map and unmap the device", move |hw, protocol| {
         hw.write_entry(table, index, mapping(device, MemoryType::WriteCombining));
         let (addr, frees) = (PAGE, Frees::Nothing);
         let removal = Removal {
@@ -80,7 +80,7 @@ fn change_type<P: Protocol>(name: &str, policy: Policy, breaks: bool) -> Program
     let (mut setup, table) = setup::<P>(name, policy);
     setup.program.free_frames(1);
     let index = table_index(PAGE);
-    setup.operation(0, "map, change the type", move |hw, protocol| {
+    setup.operation(CPU_0, "map, change the type", move |hw, protocol| {
         let page = hw.alloc_frame(FrameKind::Page);
         hw.write_entry(table, index, mapping(page, MemoryType::WriteCombining));
         let made = mapping(page, MemoryType::WriteBack);

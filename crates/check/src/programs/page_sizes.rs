@@ -3,7 +3,7 @@
 use lazytlb::{Entry, FlushRange, Memory, Policy, Tables};
 use lazytlb_model::entry::bits;
 
-use super::setup::{PAGE, Setup, USER, root_index, table_index};
+use super::setup::{CPU_0, CPU_1, PAGE, Setup, USER, root_index, table_index};
 use crate::program::Program;
 use crate::protocol::Protocol;
 
@@ -18,10 +18,10 @@ pub(super) fn make_flush<P: Protocol>(name: &str, policy: Policy) -> Program {
 /// The table is not freed: what the change of size does is all that there is to see.
 fn promote<P: Protocol>(name: &str, policy: Policy, breaks: bool) -> Program {
     let mut setup = Setup::<P>::new(name, 2, 1, policy);
-    setup.switch(0, "switch to the space", USER);
-    let table = setup.hook_table(0, USER, PAGE);
+    setup.switch(CPU_0, "switch to the space", USER);
+    let table = setup.hook_table(CPU_0, USER, PAGE);
     let (root, page) = (setup.root(USER), setup.program.page());
-    setup.operation(0, "promote", move |hw, protocol| {
+    setup.operation(CPU_0, "promote", move |hw, protocol| {
         hw.write_entry(table, table_index(PAGE), Entry::to(page));
         let large = Entry(Entry::to(page).0 | bits::LARGE);
         let index = root_index(PAGE);
@@ -32,8 +32,8 @@ fn promote<P: Protocol>(name: &str, policy: Policy, breaks: bool) -> Program {
             hw.write_entry(root, index, large);
         }
     });
-    setup.switch(1, "switch to the space", USER);
-    setup.touch(1, PAGE);
-    setup.go_lazy(1);
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.touch(CPU_1, PAGE);
+    setup.go_lazy(CPU_1);
     setup.program
 }

@@ -1,20 +1,20 @@
 //! One CPU maps and frees, others come and go lazily.
 
-use lazytlb::{FrameKind, Policy};
+use lazytlb::{CpuId, FrameKind, Policy};
 
-use super::setup::{FAR_PAGE, PAGE, Setup, USER};
+use super::setup::{CPU_0, CPU_1, CPU_2, CPU_3, FAR_PAGE, PAGE, Setup, USER};
 use crate::program::Program;
 use crate::protocol::Protocol;
 
 pub(super) fn smoke<P: Protocol>(name: &str, policy: Policy) -> Program {
     let mut setup = Setup::<P>::new(name, 2, 1, policy);
     setup.program.free_frames(2);
-    setup.switch(0, "switch to the space", USER);
-    setup.map_and_free_table(0, "map, unmap, free the table", FrameKind::Page);
-    setup.switch(1, "switch to the space", USER);
-    setup.touch(1, PAGE);
-    setup.switch(1, "switch to the same space", USER);
-    setup.go_lazy(1);
+    setup.switch(CPU_0, "switch to the space", USER);
+    setup.map_and_free_table(CPU_0, "map, unmap, free the table", FrameKind::Page);
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.touch(CPU_1, PAGE);
+    setup.switch(CPU_1, "switch to the same space", USER);
+    setup.go_lazy(CPU_1);
     setup.program
 }
 
@@ -25,21 +25,21 @@ pub(super) fn reference_3<P: Protocol>(name: &str, policy: Policy) -> Program {
 pub(super) fn reference_4<P: Protocol>(name: &str, policy: Policy) -> Program {
     let mut setup = map_twice_while_two_come_and_go::<P>(name, 4, policy);
     setup.program.free_frames(1);
-    setup.switch(3, "switch to the space", USER);
-    let table = setup.hook_table(3, USER, FAR_PAGE);
-    setup.map_and_free_pages(3, USER, table, &[FAR_PAGE]);
+    setup.switch(CPU_3, "switch to the space", USER);
+    let table = setup.hook_table(CPU_3, USER, FAR_PAGE);
+    setup.map_and_free_pages(CPU_3, USER, table, &[FAR_PAGE]);
     setup.program
 }
 
 pub(super) fn no_table_free<P: Protocol>(name: &str, policy: Policy) -> Program {
     let mut setup = Setup::<P>::new(name, 3, 1, policy);
     setup.program.free_frames(1);
-    setup.switch(0, "switch to the space", USER);
-    let table = setup.hook_table(0, USER, PAGE);
-    setup.map_and_free_pages(0, USER, table, &[PAGE]);
-    setup.map_and_free_pages(0, USER, table, &[PAGE]);
-    come_and_go(&mut setup, 1);
-    come_and_go(&mut setup, 2);
+    setup.switch(CPU_0, "switch to the space", USER);
+    let table = setup.hook_table(CPU_0, USER, PAGE);
+    setup.map_and_free_pages(CPU_0, USER, table, &[PAGE]);
+    setup.map_and_free_pages(CPU_0, USER, table, &[PAGE]);
+    come_and_go(&mut setup, CPU_1);
+    come_and_go(&mut setup, CPU_2);
     setup.program
 }
 
@@ -47,15 +47,15 @@ pub(super) fn no_table_free<P: Protocol>(name: &str, policy: Policy) -> Program 
 fn map_twice_while_two_come_and_go<P: Protocol>(name: &str, cpus: u8, policy: Policy) -> Setup<P> {
     let mut setup = Setup::<P>::new(name, cpus, 1, policy);
     setup.program.free_frames(2);
-    setup.switch(0, "switch to the space", USER);
-    setup.map_and_free_table(0, "map, unmap, free the table", FrameKind::Page);
-    setup.map_and_free_table(0, "the same in reused frames", FrameKind::Table);
-    come_and_go(&mut setup, 1);
-    come_and_go(&mut setup, 2);
+    setup.switch(CPU_0, "switch to the space", USER);
+    setup.map_and_free_table(CPU_0, "map, unmap, free the table", FrameKind::Page);
+    setup.map_and_free_table(CPU_0, "the same in reused frames", FrameKind::Table);
+    come_and_go(&mut setup, CPU_1);
+    come_and_go(&mut setup, CPU_2);
     setup
 }
 
-fn come_and_go<P: Protocol>(setup: &mut Setup<P>, cpu: u8) {
+fn come_and_go<P: Protocol>(setup: &mut Setup<P>, cpu: CpuId) {
     setup.switch(cpu, "switch to the space", USER);
     setup.touch(cpu, PAGE);
     setup.go_lazy(cpu);

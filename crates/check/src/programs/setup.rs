@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use lazytlb::{Access, Entry, FlushRange, FrameKind, Memory, PhysAddr, Policy, Tables, VirtAddr};
+use lazytlb::{
+    Access, CpuId, Entry, FlushRange, FrameKind, Memory, PhysAddr, Policy, Tables, VirtAddr,
+};
 
+use crate::hardware::number_for_people;
 use crate::model_hw::ModelHw;
 use crate::program::Program;
 use crate::protocol::{Frees, Protocol, Removal, Space};
@@ -12,6 +15,12 @@ use crate::protocol::{Frees, Protocol, Removal, Space};
 pub(super) const USER: Space = Space(1);
 /// A second one.
 pub(super) const SECOND_USER: Space = Space(2);
+
+/// The CPUs, as the programs number them.
+pub(super) const CPU_0: CpuId = CpuId(0);
+pub(super) const CPU_1: CpuId = CpuId(1);
+pub(super) const CPU_2: CpuId = CpuId(2);
+pub(super) const CPU_3: CpuId = CpuId(3);
 
 /// The page that most programs map and unmap.
 pub(super) const PAGE: VirtAddr = VirtAddr(0);
@@ -48,29 +57,29 @@ impl<P: Protocol> Setup<P> {
 
     pub(super) fn operation(
         &mut self,
-        cpu: u8,
+        cpu: CpuId,
         name: &str,
         run: impl Fn(&ModelHw, &P) + Send + Sync + 'static,
     ) {
         let protocol = Arc::clone(&self.protocol);
         self.program
-            .operation(cpu, name, move |hw| run(hw, &protocol));
+            .operation(number_for_people(cpu), name, move |hw| run(hw, &protocol));
     }
 
-    pub(super) fn switch(&mut self, cpu: u8, name: &str, space: Space) {
+    pub(super) fn switch(&mut self, cpu: CpuId, name: &str, space: Space) {
         self.operation(cpu, name, move |hw, protocol| protocol.switch_mm(hw, space));
     }
 
-    pub(super) fn go_lazy(&mut self, cpu: u8) {
+    pub(super) fn go_lazy(&mut self, cpu: CpuId) {
         self.operation(cpu, "go lazy", |hw, protocol| protocol.enter_lazy(hw));
     }
 
-    pub(super) fn touch(&mut self, cpu: u8, addr: VirtAddr) {
+    pub(super) fn touch(&mut self, cpu: CpuId, addr: VirtAddr) {
         self.operation(cpu, "touch", move |hw, _| hw.touch(addr, Access::Store));
     }
 
     /// Makes a table that stays, and hooks it into a space's root as the CPU's next operation.
-    pub(super) fn hook_table(&mut self, cpu: u8, space: Space, addr: VirtAddr) -> PhysAddr {
+    pub(super) fn hook_table(&mut self, cpu: CpuId, space: Space, addr: VirtAddr) -> PhysAddr {
         let (table, root) = (self.program.table(), self.root(space));
         self.operation(cpu, "hook a table", move |hw, _| {
             hw.write_entry(root, root_index(addr), Entry::to(table));
@@ -81,7 +90,7 @@ impl<P: Protocol> Setup<P> {
     /// Maps pages under a table that stays, then unmaps and frees them with one flush.
     pub(super) fn map_and_free_pages(
         &mut self,
-        cpu: u8,
+        cpu: CpuId,
         space: Space,
         table: PhysAddr,
         addrs: &'static [VirtAddr],
@@ -105,7 +114,7 @@ impl<P: Protocol> Setup<P> {
     }
 
     /// Maps a page under a new table, then unmaps it and frees both; `first` is allocated first.
-    pub(super) fn map_and_free_table(&mut self, cpu: u8, name: &str, first: FrameKind) {
+    pub(super) fn map_and_free_table(&mut self, cpu: CpuId, name: &str, first: FrameKind) {
         let root = self.root(USER);
         self.operation(cpu, name, move |hw, protocol| {
             let (table, page) = match first {
@@ -138,7 +147,7 @@ impl<P: Protocol> Setup<P> {
     }
 
     /// Unhooks a table from a space's root, flushes, and frees it.
-    pub(super) fn free_table(&mut self, cpu: u8, space: Space, table: PhysAddr, addr: VirtAddr) {
+    pub(super) fn free_table(&mut self, cpu: CpuId, space: Space, table: PhysAddr, addr: VirtAddr) {
         let root = self.root(space);
         self.operation(cpu, "free the table", move |hw, protocol| {
             let (index, frees) = (root_index(addr), Frees::Table(table));
@@ -157,7 +166,7 @@ impl<P: Protocol> Setup<P> {
     }
 
     /// Flushes everything of a space; no table goes.
-    pub(super) fn flush_all(&mut self, cpu: u8, name: &str, space: Space) {
+    pub(super) fn flush_all(&mut self, cpu: CpuId, name: &str, space: Space) {
         self.operation(cpu, name, move |hw, protocol| {
             protocol.flush(hw, space, FlushRange::All, Tables::Kept);
         });

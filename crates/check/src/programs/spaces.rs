@@ -2,7 +2,7 @@
 
 use lazytlb::{FlushRange, Hw, Memory, Policy, Tables, Until};
 
-use super::setup::{FAR_PAGE, PAGE, SECOND_USER, Setup, USER};
+use super::setup::{CPU_0, CPU_1, CPU_2, FAR_PAGE, PAGE, SECOND_USER, Setup, USER};
 use crate::program::Program;
 use crate::protocol::Protocol;
 
@@ -11,14 +11,14 @@ use crate::protocol::Protocol;
 pub(super) fn two_spaces<P: Protocol>(name: &str, policy: Policy) -> Program {
     let mut setup = Setup::<P>::new(name, 3, 2, policy);
     setup.program.free_frames(1);
-    setup.switch(0, "switch to the first space", USER);
-    let table = setup.hook_table(0, USER, PAGE);
-    setup.map_and_free_pages(0, USER, table, &[PAGE]);
-    setup.flush_all(0, "flush the second space", SECOND_USER);
-    setup.switch(1, "switch to the first space", USER);
-    setup.touch(1, PAGE);
-    setup.touch(1, PAGE);
-    setup.switch(2, "switch to the second space", SECOND_USER);
+    setup.switch(CPU_0, "switch to the first space", USER);
+    let table = setup.hook_table(CPU_0, USER, PAGE);
+    setup.map_and_free_pages(CPU_0, USER, table, &[PAGE]);
+    setup.flush_all(CPU_0, "flush the second space", SECOND_USER);
+    setup.switch(CPU_1, "switch to the first space", USER);
+    setup.touch(CPU_1, PAGE);
+    setup.touch(CPU_1, PAGE);
+    setup.switch(CPU_2, "switch to the second space", SECOND_USER);
     setup.program
 }
 
@@ -26,15 +26,15 @@ pub(super) fn two_spaces<P: Protocol>(name: &str, policy: Policy) -> Program {
 pub(super) fn lazy_between_spaces<P: Protocol>(name: &str, policy: Policy) -> Program {
     let mut setup = Setup::<P>::new(name, 3, 2, policy);
     setup.program.free_frames(2);
-    for (cpu, space, page) in [(0, USER, &[PAGE]), (1, SECOND_USER, &[FAR_PAGE])] {
+    for (cpu, space, page) in [(CPU_0, USER, &[PAGE]), (CPU_1, SECOND_USER, &[FAR_PAGE])] {
         setup.switch(cpu, "switch to its space", space);
         let table = setup.hook_table(cpu, space, page[0]);
         setup.map_and_free_pages(cpu, space, table, page);
     }
-    setup.switch(2, "switch to the first space", USER);
-    setup.go_lazy(2);
-    setup.switch(2, "switch to the second space", SECOND_USER);
-    setup.touch(2, FAR_PAGE);
+    setup.switch(CPU_2, "switch to the first space", USER);
+    setup.go_lazy(CPU_2);
+    setup.switch(CPU_2, "switch to the second space", SECOND_USER);
+    setup.touch(CPU_2, FAR_PAGE);
     setup.program
 }
 
@@ -42,20 +42,20 @@ pub(super) fn exit<P: Protocol>(name: &str, policy: Policy) -> Program {
     let mut setup = Setup::<P>::new(name, 3, 1, policy);
     let root = setup.root(USER);
     let left = setup.program.atomic("tasks that left", 0);
-    for cpu in [1, 2] {
+    for cpu in [CPU_1, CPU_2] {
         setup.switch(cpu, "switch to the space", USER);
         setup.go_lazy(cpu);
         setup.operation(cpu, "its task is gone", move |hw, _| {
             hw.fetch_add(&left, 1);
         });
     }
-    setup.switch(0, "switch to the space", USER);
-    setup.operation(0, "wait for the other tasks", move |hw, _| {
+    setup.switch(CPU_0, "switch to the space", USER);
+    setup.operation(CPU_0, "wait for the other tasks", move |hw, _| {
         hw.pause_until(&left, Until::Equals(2));
     });
-    setup.go_lazy(0);
+    setup.go_lazy(CPU_0);
     setup.operation(
-        0,
+        CPU_0,
         "flush everything, retire, free the root",
         move |hw, protocol| {
             protocol.flush(hw, USER, FlushRange::All, Tables::Freed);

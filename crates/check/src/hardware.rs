@@ -1,0 +1,262 @@
+//! The border to the model: the machine, asked about a CPU by its [`CpuId`], and about places by [`NodeId`].
+//!
+//! Everywhere else in this crate a CPU is a `CpuId`, a place in its code a `NodeId`, and the manner of a
+//! step a [`Way`]. The model counts in numbers of its own; here, and nowhere else, they are converted.
+
+use lazytlb::{CpuId, Interrupts};
+use lazytlb_model::machine::Stop;
+use lazytlb_model::{Call, Limit, Machine, Outcome, State};
+
+use crate::automaton::{NodeId, Routine};
+
+/// One of several ways in which the machine can do a step, counted from the first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Way(usize);
+
+impl Way {
+    pub(crate) const FIRST: Way = Way(0);
+    /// Ways of one access that are tried after one of them was a violation: as many as a set has entries.
+    pub(crate) const LAST_AFTER_VIOLATIONS: Way = Way(64);
+
+    pub(crate) fn next(self) -> Way {
+        Way(self.0 + 1)
+    }
+}
+
+/// Whether the machine can do what it did in another way, too: the next one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ways {
+    Last,
+    More,
+}
+
+impl Ways {
+    fn more_if(more: bool) -> Ways {
+        if more { Ways::More } else { Ways::Last }
+    }
+}
+
+/// What trying a step came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Tried {
+    /// The step is not possible in this state.
+    Impossible,
+    /// The state was changed.
+    Done(Ways),
+}
+
+/// The modelled machine.
+pub(crate) struct Hardware {
+    machine: Machine,
+}
+
+impl Hardware {
+    pub(crate) fn new(machine: Machine) -> Self {
+        Hardware { machine }
+    }
+
+    /// Returns the machine, for what concerns no single CPU.
+    #[inline]
+    pub(crate) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Returns the length of a state in bytes.
+    #[inline]
+    pub(crate) fn state_len(&self) -> usize {
+        self.machine.layout().len()
+    }
+
+    /// Returns the CPUs, lowest first.
+    #[inline]
+    pub(crate) fn cpus(&self) -> impl ExactSizeIterator<Item = CpuId> + use<> {
+        (0..self.machine.layout().cpus()).map(|cpu| CpuId(cpu as u16))
+    }
+
+    /// Returns a CPU's place in its operation; `None` after the last one.
+    #[inline]
+    pub(crate) fn node(&self, state: &State, cpu: CpuId) -> Option<NodeId> {
+        place(self.machine.layout().node(state, index(cpu)))
+    }
+
+    /// Returns a CPU's place in its interrupt handler; `None` outside of it.
+    #[inline]
+    pub(crate) fn handler_node(&self, state: &State, cpu: CpuId) -> Option<NodeId> {
+        place(self.machine.layout().handler_node(state, index(cpu)))
+    }
+
+    /// Returns a CPU's place in its NMI handler; `None` outside of it.
+    #[inline]
+    pub(crate) fn nmi_node(&self, state: &State, cpu: CpuId) -> Option<NodeId> {
+        place(self.machine.layout().nmi_node(state, index(cpu)))
+    }
+
+    /// Puts a CPU at a place of a routine, or at none.
+    ///
+    /// # Errors
+    /// If a state has no room for the place's number.
+    #[inline]
+    pub(crate) fn set_node(
+        &self,
+        state: &mut State,
+        cpu: CpuId,
+        routine: Routine,
+        node: Option<NodeId>,
+    ) -> Result<(), Limit> {
+        let (layout, cpu) = (self.machine.layout(), index(cpu));
+        let number = match node {
+            None => 0,
+            Some(node) => u16::try_from(node.number()).map_err(|_| Limit {
+                what: "places in its code",
+                most: usize::from(u16::MAX),
+            })?,
+        };
+        match routine {
+            Routine::Operation(_) => layout.set_node(state, cpu, number),
+            Routine::Handler => layout.set_handler_node(state, cpu, number),
+            Routine::Nmi => layout.set_nmi_node(state, cpu, number),
+        }
+        Ok(())
+    }
+
+    /// Says whether a CPU has stores in its buffer.
+    #[inline]
+    pub(crate) fn has_buffered(&self, state: &State, cpu: CpuId) -> bool {
+        self.machine.layout().buffered_len(state, index(cpu)) > 0
+    }
+
+    /// Says whether a CPU has write-combining stores that have not arrived.
+    #[inline]
+    pub(crate) fn has_combining(&self, state: &State, cpu: CpuId) -> bool {
+        self.machine.layout().combining_len(state, index(cpu)) > 0
+    }
+
+    /// Says whether a CPU has broadcast invalidations still to do.
+    #[inline]
+    pub(crate) fn has_broadcasts(&self, state: &State, cpu: CpuId) -> bool {
+        self.machine.layout().broadcasts(state, index(cpu)) != 0
+    }
+
+    /// Says whether a flush interrupt is pending.
+    #[inline]
+    pub(crate) fn is_pending(&self, state: &State, cpu: CpuId) -> bool {
+        self.machine.layout().is_pending(state, index(cpu))
+    }
+
+    /// Says whether an NMI is pending.
+    #[inline]
+    pub(crate) fn is_nmi_pending(&self, state: &State, cpu: CpuId) -> bool {
+        self.machine.layout().is_nmi_pending(state, index(cpu))
+    }
+
+    /// Makes a call of a CPU in one way. If it is blocked, the state is unchanged.
+    #[inline]
+    pub(crate) fn call(
+        &self,
+        state: &mut State,
+        cpu: CpuId,
+        call: &Call,
+        way: Way,
+    ) -> Result<Called, Stop> {
+        Ok(match self.machine.call(state, index(cpu), call, way.0)? {
+            Outcome::Blocked => Called::Blocked,
+            Outcome::Done { answer, more } => Called::Returned(answer, Ways::more_if(more)),
+        })
+    }
+
+    /// Says whether a call of a CPU is local, and will not block.
+    #[inline]
+    pub(crate) fn is_local(
+        &self,
+        state: &State,
+        cpu: CpuId,
+        call: &Call,
+        interrupts: Interrupts,
+    ) -> bool {
+        self.machine.is_local(state, index(cpu), call, interrupts)
+    }
+
+    /// Lets the oldest store in a CPU's buffer become visible.
+    #[inline]
+    pub(crate) fn drain(&self, state: &mut State, cpu: CpuId) -> Result<Tried, Stop> {
+        Ok(match self.machine.drain(state, index(cpu))? {
+            true => Tried::Done(Ways::Last),
+            false => Tried::Impossible,
+        })
+    }
+
+    /// Lets one of a CPU's write-combining stores leave.
+    pub(crate) fn drain_combining(
+        &self,
+        state: &mut State,
+        cpu: CpuId,
+        way: Way,
+    ) -> Result<Tried, Stop> {
+        let left = self.machine.drain_combining(state, index(cpu), way.0)?;
+        Ok(left.map_or(Tried::Impossible, |more| Tried::Done(Ways::more_if(more))))
+    }
+
+    /// Lets a CPU do one of the invalidations that were broadcast to it.
+    pub(crate) fn receive_broadcast(
+        &self,
+        state: &mut State,
+        cpu: CpuId,
+        way: Way,
+    ) -> Result<Tried, Stop> {
+        let requests = self.machine.layout().broadcasts(state, index(cpu));
+        let mut pending = (0..8)
+            .filter(|number| requests >> number & 1 != 0)
+            .skip(way.0);
+        let Some(number) = pending.next() else {
+            return Ok(Tried::Impossible);
+        };
+        let more = pending.next().is_some();
+        self.machine.receive_broadcast(state, index(cpu), number)?;
+        Ok(Tried::Done(Ways::more_if(more)))
+    }
+
+    /// Says whether the machine could deliver a flush interrupt to a CPU.
+    #[inline]
+    pub(crate) fn can_deliver(&self, state: &State, cpu: CpuId) -> bool {
+        self.machine.can_deliver(state, index(cpu))
+    }
+
+    /// Delivers the pending flush interrupt.
+    pub(crate) fn deliver(&self, state: &mut State, cpu: CpuId) {
+        self.machine.deliver(state, index(cpu));
+    }
+
+    /// Says whether the machine could deliver an NMI to a CPU.
+    pub(crate) fn can_deliver_nmi(&self, state: &State, cpu: CpuId) -> bool {
+        self.machine.can_deliver_nmi(state, index(cpu))
+    }
+
+    /// Delivers the pending NMI.
+    pub(crate) fn deliver_nmi(&self, state: &mut State, cpu: CpuId) {
+        self.machine.deliver_nmi(state, index(cpu));
+    }
+}
+
+/// What a call came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Called {
+    /// It is not possible yet.
+    Blocked,
+    /// It returned this; 0 for nothing.
+    Returned(u64, Ways),
+}
+
+/// Returns a CPU's number in violations and events.
+pub(crate) fn number_for_people(cpu: CpuId) -> u8 {
+    u8::try_from(cpu.0).expect("a machine has fewer CPUs")
+}
+
+#[inline]
+fn index(cpu: CpuId) -> usize {
+    usize::from(cpu.0)
+}
+
+#[inline]
+fn place(number: u16) -> Option<NodeId> {
+    NodeId::from_number(u32::from(number))
+}

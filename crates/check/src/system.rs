@@ -1,0 +1,405 @@
+//! The transition system of a program on a machine: a pure function from states to states.
+
+use lazytlb::{CpuId, Interrupts};
+use lazytlb_model::{Call, MemoryModel, Property, State, Violation};
+
+use crate::automaton::{Automaton, Next, Node, NodeId, Nodes, Routine};
+use crate::hardware::{Called, Hardware, Tried, Way, Ways, number_for_people};
+use crate::program::OperationIndex;
+use crate::reduction::{Merge, Reduction, can_be_taken_along};
+use crate::step::{Action, CallWatcher, Step, StepError, Unwatched};
+
+/// What may happen on a CPU of a program that uses nothing special, without store buffers and with them;
+/// and all that may.
+const BUFFERLESS_ACTIONS: [Action; 2] = [Action::Deliver, Action::Call];
+const SMALL_ACTIONS: [Action; 3] = [Action::Drain, Action::Deliver, Action::Call];
+const ALL_ACTIONS: [Action; 6] = [
+    Action::Drain,
+    Action::Combined,
+    Action::Broadcast,
+    Action::DeliverNmi,
+    Action::Deliver,
+    Action::Call,
+];
+
+/// A program on a machine, with the steps that are merged.
+pub(crate) struct System<'p, M = Reduction> {
+    pub(crate) hardware: Hardware,
+    pub(crate) automaton: Automaton<'p>,
+    merge: M,
+    /// Whether NMIs come: asked at every step, so it lies at hand.
+    has_nmis: bool,
+    actions: &'static [Action],
+}
+
+impl<'p, M: Merge> System<'p, M> {
+    pub(crate) fn new(hardware: Hardware, automaton: Automaton<'p>, merge: M) -> Self {
+        let features = &automaton.program.features;
+        let uses_more = features.nmis || features.broadcasts || features.write_combining > 0;
+        System {
+            has_nmis: features.nmis,
+            actions: match hardware.machine().memory() {
+                _ if uses_more => &ALL_ACTIONS,
+                MemoryModel::Sc => &BUFFERLESS_ACTIONS,
+                MemoryModel::Tso { .. } => &SMALL_ACTIONS,
+            },
+            hardware,
+            automaton,
+            merge,
+        }
+    }
+
+    /// Returns the first state: every CPU before its first visible call.
+    pub(crate) fn initial(&self, watcher: &mut impl CallWatcher) -> Result<Vec<u8>, StepError> {
+        if let Some(violation) = self.hardware.machine().first_violation() {
+            return Err(StepError::Violation(violation.clone()));
+        }
+        self.extending(|nodes| self.start(nodes, &mut Unwatched))?;
+        // Everything is known now: once more, to be watched.
+        self.start(&self.automaton.read(), watcher)
+    }
+
+    fn start(&self, nodes: &Nodes, watcher: &mut impl CallWatcher) -> Result<Vec<u8>, StepError> {
+        let mut state = self.hardware.machine().initial();
+        for cpu in self.hardware.cpus() {
+            self.start_operation(nodes, &mut state, cpu, OperationIndex::FIRST)?;
+            self.run_local(nodes, &mut state, cpu, watcher)?;
+        }
+        Ok(state)
+    }
+
+    /// Does something with the automaton, as often as it takes for every node that it needs to be known.
+    pub(crate) fn extending<T>(
+        &self,
+        mut attempt: impl FnMut(&Nodes) -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
+        loop {
+            let result = attempt(&self.automaton.read());
+            match result {
+                Err(StepError::Unknown(missing)) => self.automaton.extend(missing)?,
+                known => return known,
+            }
+        }
+    }
+
+    /// Tries a step on `state`. After an error or [`Tried::Impossible`], the state is worthless.
+    #[inline]
+    pub(crate) fn step(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        step: Step,
+        watcher: &mut impl CallWatcher,
+    ) -> Result<Tried, StepError> {
+        let Step { cpu, action, way } = step;
+        let tried = match action {
+            Action::Drain => self.hardware.drain(state, cpu)?,
+            Action::Combined => self.hardware.drain_combining(state, cpu, way)?,
+            Action::Broadcast => self.hardware.receive_broadcast(state, cpu, way)?,
+            Action::DeliverNmi => self.deliver_nmi(nodes, state, cpu)?,
+            Action::Deliver => self.deliver(nodes, state, cpu)?,
+            Action::Call => self.step_call(nodes, state, cpu, way, watcher)?,
+        };
+        if tried != Tried::Impossible {
+            self.run_local(nodes, state, cpu, watcher)?;
+        }
+        Ok(tried)
+    }
+
+    fn deliver_nmi(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: CpuId,
+    ) -> Result<Tried, StepError> {
+        let in_handler = self.hardware.nmi_node(state, cpu).is_some();
+        if in_handler || !self.hardware.can_deliver_nmi(state, cpu) {
+            return Ok(Tried::Impossible);
+        }
+        let handler = nodes.start(cpu, Routine::Nmi)?;
+        self.wake(nodes, state, cpu)?;
+        self.hardware.deliver_nmi(state, cpu);
+        self.settle(nodes, state, cpu, handler)?;
+        Ok(Tried::Done(Ways::Last))
+    }
+
+    #[inline]
+    fn deliver(&self, nodes: &Nodes, state: &mut State, cpu: CpuId) -> Result<Tried, StepError> {
+        let has_handler = self.automaton.program.handler.is_some();
+        if !has_handler || !self.takes_interrupt(nodes, state, cpu) {
+            return Ok(Tried::Impossible);
+        }
+        let handler = nodes.start(cpu, Routine::Handler)?;
+        self.wake(nodes, state, cpu)?;
+        self.hardware.deliver(state, cpu);
+        self.settle(nodes, state, cpu, handler)?;
+        Ok(Tried::Done(Ways::Last))
+    }
+
+    #[inline]
+    fn step_call(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: CpuId,
+        way: Way,
+        watcher: &mut impl CallWatcher,
+    ) -> Result<Tried, StepError> {
+        let Some(id) = self.active_node(state, cpu) else {
+            return Ok(Tried::Impossible);
+        };
+        match self.make_call(nodes, state, cpu, id, way, watcher)? {
+            Called::Blocked => Ok(Tried::Impossible),
+            Called::Returned(_, ways) => {
+                if self.merge.takes_next_along(call_of(nodes.get(id))) {
+                    self.run_local(nodes, state, cpu, watcher)?;
+                    self.take_next_along(nodes, state, cpu, watcher)?;
+                }
+                Ok(Tried::Done(ways))
+            }
+        }
+    }
+
+    /// Makes the visible call that follows in the same step, if it is possible now. If it is not possible
+    /// yet, the state in between stays, or a deadlock in it would be lost.
+    fn take_next_along(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: CpuId,
+        watcher: &mut impl CallWatcher,
+    ) -> Result<(), StepError> {
+        let Some(id) = self.active_node(state, cpu) else {
+            return Ok(());
+        };
+        let next = nodes.get(id);
+        // An NMI comes even so.
+        if can_be_taken_along(next, call_of(next)) && !self.has_nmis {
+            self.make_call(nodes, state, cpu, id, Way::FIRST, watcher)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the call at a CPU's active node, and moves the CPU on unless it is blocked.
+    #[inline]
+    fn make_call(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: CpuId,
+        id: NodeId,
+        way: Way,
+        watcher: &mut impl CallWatcher,
+    ) -> Result<Called, StepError> {
+        let node = nodes.get(id);
+        let call = call_of(node);
+        watcher.call_begins(cpu, node.routine, call);
+        let called = self.hardware.call(state, cpu, call, way)?;
+        match called {
+            Called::Blocked => watcher.call_is_blocked(),
+            Called::Returned(answer, _) => {
+                watcher.call_returns(answer);
+                self.settle(nodes, state, cpu, nodes.successor(id, answer)?)?;
+            }
+        }
+        Ok(called)
+    }
+
+    /// Says whether it is worth the copy of a state to try an action there: `false` only if it is
+    /// impossible in every way.
+    #[inline]
+    pub(crate) fn may_be_possible(&self, state: &State, cpu: CpuId, action: Action) -> bool {
+        match action {
+            Action::Drain => self.hardware.has_buffered(state, cpu),
+            Action::Combined => self.hardware.has_combining(state, cpu),
+            Action::Broadcast => self.hardware.has_broadcasts(state, cpu),
+            Action::DeliverNmi => {
+                self.hardware.is_nmi_pending(state, cpu)
+                    && self.automaton.program.nmi_handler.is_some()
+            }
+            Action::Deliver => self.hardware.is_pending(state, cpu),
+            Action::Call => self.active_node(state, cpu).is_some(),
+        }
+    }
+
+    /// Returns what may happen on a CPU.
+    #[inline]
+    pub(crate) fn actions(&self) -> &'static [Action] {
+        self.actions
+    }
+
+    /// Says whether an action can be done in several ways.
+    pub(crate) fn has_ways(
+        &self,
+        nodes: &Nodes,
+        state: &State,
+        cpu: CpuId,
+        action: Action,
+    ) -> bool {
+        let active = self.active_node(state, cpu);
+        action == Action::Call && active.is_some_and(|id| call_of(nodes.get(id)).has_ways())
+    }
+
+    /// An interrupt ends a CPU's sleep.
+    fn wake(&self, nodes: &Nodes, state: &mut State, cpu: CpuId) -> Result<(), StepError> {
+        match self.halted_at(nodes, state, cpu) {
+            Some(id) => self.settle(nodes, state, cpu, nodes.successor(id, 0)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns where a CPU sleeps, if it does, and is in no handler.
+    fn halted_at(&self, nodes: &Nodes, state: &State, cpu: CpuId) -> Option<NodeId> {
+        let in_handler = self.hardware.handler_node(state, cpu).is_some()
+            || self.hardware.nmi_node(state, cpu).is_some();
+        let id = self.hardware.node(state, cpu)?;
+        (!in_handler && *call_of(nodes.get(id)) == Call::Halt).then_some(id)
+    }
+
+    /// Says whether every CPU has ended its program and is out of its handler.
+    pub(crate) fn all_ended(&self, state: &State) -> bool {
+        let mut cpus = self.hardware.cpus();
+        cpus.all(|cpu| self.active_node(state, cpu).is_none())
+    }
+
+    /// Describes a state in which nobody can take a step.
+    pub(crate) fn deadlock(&self, nodes: &Nodes, state: &State) -> Violation {
+        let waits = |cpu: CpuId| {
+            let node = nodes.get(self.active_node(state, cpu)?);
+            let routine = self.automaton.routine_name(node.cpu, node.routine);
+            let interrupts = match node.interrupts {
+                Interrupts::Enabled => "on",
+                Interrupts::Disabled => "off",
+            };
+            Some(format!(
+                "CPU {} waits in \"{routine}\" with interrupts {interrupts}",
+                cpu.0
+            ))
+        };
+        let waiting: Vec<String> = self.hardware.cpus().filter_map(waits).collect();
+        let mut cpus = self.hardware.cpus();
+        let (property, so) = match cpus.any(|cpu| self.halted_at(nodes, state, cpu).is_some()) {
+            true => (
+                Property::LostWakeup,
+                ", and no interrupt is left that would wake the one that sleeps",
+            ),
+            false => (Property::Deadlock, ""),
+        };
+        Violation {
+            property,
+            cpu: None,
+            frame: None,
+            through: None,
+            what: format!("no CPU can go on: {}{so}", waiting.join("; ")),
+        }
+    }
+
+    #[inline(always)]
+    fn active_node(&self, state: &State, cpu: CpuId) -> Option<NodeId> {
+        if self.has_nmis
+            && let Some(id) = self.hardware.nmi_node(state, cpu)
+        {
+            return Some(id);
+        }
+        let handler = self.hardware.handler_node(state, cpu);
+        handler.or_else(|| self.hardware.node(state, cpu))
+    }
+
+    #[inline]
+    fn takes_interrupt(&self, nodes: &Nodes, state: &State, cpu: CpuId) -> bool {
+        if !self.hardware.can_deliver(state, cpu)
+            || self.hardware.handler_node(state, cpu).is_some()
+            || self.has_nmis && self.hardware.nmi_node(state, cpu).is_some()
+        {
+            return false;
+        }
+        match self.hardware.node(state, cpu) {
+            None => true,
+            // STI; HLT: nothing comes between the two.
+            Some(id) => {
+                let node = nodes.get(id);
+                node.interrupts == Interrupts::Enabled || node.next == Next::Call(Call::Halt)
+            }
+        }
+    }
+
+    /// Puts a CPU at a node; from an ended routine it moves on to what comes next.
+    #[inline]
+    fn settle(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: CpuId,
+        id: NodeId,
+    ) -> Result<(), StepError> {
+        let node = nodes.get(id);
+        let place = match (&node.next, node.routine) {
+            (Next::Call(_), _) => Some(id),
+            (Next::Ended, Routine::Handler | Routine::Nmi) => None,
+            (Next::Ended, Routine::Operation(index)) => {
+                return self.start_operation(nodes, state, cpu, index.next());
+            }
+            (Next::Panicked(message), _) => return Err(self.panicked(node, message)),
+        };
+        Ok(self.hardware.set_node(state, cpu, node.routine, place)?)
+    }
+
+    fn start_operation(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: CpuId,
+        index: OperationIndex,
+    ) -> Result<(), StepError> {
+        let routine = Routine::Operation(index);
+        if self.automaton.program.operation_of(cpu, index).is_none() {
+            return Ok(self.hardware.set_node(state, cpu, routine, None)?);
+        }
+        self.settle(nodes, state, cpu, nodes.start(cpu, routine)?)
+    }
+
+    /// Makes the CPU's calls as long as they belong to the step before them.
+    fn run_local(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: CpuId,
+        watcher: &mut impl CallWatcher,
+    ) -> Result<(), StepError> {
+        while let Some(id) = self.active_node(state, cpu) {
+            let node = nodes.get(id);
+            let call = call_of(node);
+            if !self
+                .merge
+                .is_made_at_once(&self.hardware, state, cpu, node, call)
+            {
+                return Ok(());
+            }
+            let called = self.make_call(nodes, state, cpu, id, Way::FIRST, watcher)?;
+            assert!(called != Called::Blocked, "a local call never blocks");
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn panicked(&self, node: &Node, message: &str) -> StepError {
+        let routine = self.automaton.routine_name(node.cpu, node.routine);
+        StepError::Violation(Violation {
+            property: Property::Panic,
+            cpu: Some(number_for_people(node.cpu)),
+            frame: None,
+            through: None,
+            what: format!("CPU {} panics in \"{routine}\": {message}", node.cpu.0),
+        })
+    }
+}
+
+#[inline]
+fn call_of(node: &Node) -> &Call {
+    match &node.next {
+        Next::Call(call) => call,
+        Next::Ended | Next::Panicked(_) => {
+            unreachable!("a CPU never rests where its code has ended")
+        }
+    }
+}
