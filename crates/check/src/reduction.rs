@@ -54,7 +54,7 @@ impl Merge for Reduction {
     /// might as well do before it, because they cannot tell, and this CPU takes no interrupt in between.
     #[inline]
     fn takes_next_along(&self, call: &Call) -> bool {
-        *self == Reduction::CollapseLocal && *call == Call::DisableInterrupts
+        *self == Reduction::CollapseLocal && matches!(call, Call::DisableInterrupts)
     }
 }
 

@@ -253,7 +253,7 @@ impl<'p, M: Merge> System<'p, M> {
         let in_handler = self.hardware.handler_node(state, cpu).is_some()
             || self.hardware.nmi_node(state, cpu).is_some();
         let id = self.hardware.node(state, cpu)?;
-        (!in_handler && *call_of(nodes.get(id)) == Call::Halt).then_some(id)
+        (!in_handler && matches!(call_of(nodes.get(id)), Call::Halt)).then_some(id)
     }
 
     /// Says whether every CPU has ended its program and is out of its handler.
@@ -318,7 +318,8 @@ impl<'p, M: Merge> System<'p, M> {
             // STI; HLT: nothing comes between the two.
             Some(id) => {
                 let node = nodes.get(id);
-                node.interrupts == Interrupts::Enabled || node.next == Next::Call(Call::Halt)
+                node.interrupts == Interrupts::Enabled
+                    || matches!(node.next, Next::Call(Call::Halt))
             }
         }
     }

@@ -383,11 +383,11 @@ fn write_combining_stores_are_done_when_a_flush_returns() {
         for reading in [Reading::Started, Reading::Retired] {
             let model = model.with_write_combining(WcReadings::all(reading));
             for policy in Policy::ALL {
-                let told = format!("{policy} on {}, {reading:?}", model.name);
-                assert_eq!(found(model, "write-combining", policy), None, "{told}");
-                assert_eq!(found(model, "type-change", policy), None, "{told}");
+                let case = format!("{policy} on {}, {reading:?}", model.name);
+                assert_eq!(found(model, "write-combining", policy), None, "{case}");
+                assert_eq!(found(model, "type-change", policy), None, "{case}");
                 let in_place = found(model, "type-change-in-place", policy);
-                assert_eq!(in_place, Some(Property::StaleSpeculation), "{told}");
+                assert_eq!(in_place, Some(Property::StaleSpeculation), "{case}");
             }
         }
     }

@@ -7,6 +7,7 @@
 //!
 //! What it cannot show: as the model that it is compared with, and nothing larger than tiny.
 
+mod fills;
 mod flush;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -148,7 +149,7 @@ impl<'a> Naive<'a> {
         }
         for cpu in 0..2 {
             all.extend(self.fills(state, cpu));
-            all.extend(evictions(state, cpu));
+            all.extend(fills::evictions(state, cpu));
         }
         all
     }
@@ -169,66 +170,7 @@ impl<'a> Naive<'a> {
         }
     }
 
-    // What hardware does by itself.
-
-    /// H4: a walk begins at CR3 or goes on at a cached upper entry (H11), one level, and fills one entry.
-    fn fills(&self, state: &State, cpu: usize) -> Vec<Next> {
-        let cached = &state.cpus[cpu].cached;
-        let upper = cached.iter().filter(|entry| entry.level == 1);
-        let starts = std::iter::once(None).chain(upper.map(Some));
-        let walked = starts.flat_map(|above| self.read_table(state, cpu, above));
-        let news = walked.filter(|walked| {
-            walked
-                .as_ref()
-                .map_or(true, |filled| !cached.contains(filled))
-        });
-        news.map(|filled| {
-            let mut next = state.clone();
-            next.cpu(cpu).cached.insert(filled?);
-            Ok(next)
-        })
-        .collect()
-    }
-
-    /// Lists what one level of a walk can find in the table that an entry leads to, or CR3.
-    fn read_table(&self, state: &State, cpu: usize, above: Option<&Cached>) -> Vec<Walked> {
-        let table = above.map_or(state.cpus[cpu].cr3, |above| above.frame);
-        if state.memory.frames[usize::from(table)] != Some(FrameKind::Table) {
-            return vec![Err(Property::TableUseAfterFree)];
-        }
-        // H25: memory, or any of this CPU's own buffered stores.
-        let in_memory = state.memory.tables.values().copied();
-        in_memory
-            .chain(state.cpus[cpu].buffered_entries())
-            .filter(|&name| self.entry(name).0.0 == table && self.entry(name).1.is_present())
-            .map(|name| Ok(self.filled(state, cpu, above, name)))
-            .collect()
-    }
-
-    /// Makes the entry that a walk fills when it reads what a store wrote.
-    fn filled(&self, state: &State, cpu: usize, above: Option<&Cached>, name: StoreName) -> Cached {
-        let ((_, index), entry) = self.entry(name);
-        let mut filled = Cached {
-            level: 1,
-            start: u64::from(index) << 21,
-            frame: number(entry.frame()),
-            writable: entry.is_writable(),
-            tainted: false,
-            read: (name, None),
-        };
-        if let Some(above) = above {
-            filled.level = 0;
-            filled.start = above.start + (u64::from(index) << 12);
-            filled.writable &= above.writable;
-            filled.read = (above.read.0, Some(name));
-            let is_freed = state.memory.frames[usize::from(filled.frame)].is_none();
-            filled.tainted = above.tainted || is_freed;
-        }
-        // What a flush that has returned relies on may still wait in its issuer's buffer.
-        let mut returned = state.memory.returned.iter();
-        filled.tainted |= returned.any(|flush| self.covers(state, flush, cpu, &filled));
-        filled
-    }
+    // What hardware does by itself, besides filling and evicting.
 
     fn drain(&self, state: &State, cpu: usize) -> Option<Next> {
         let oldest = *state.cpus[cpu].buffer.first()?;
@@ -492,17 +434,6 @@ fn first_state() -> State {
         cpus: [Rc::clone(&cpu), cpu],
         memory,
     }
-}
-
-/// H5: any one entry goes.
-fn evictions(state: &State, cpu: usize) -> Vec<Next> {
-    let cached = state.cpus[cpu].cached.iter();
-    let without = cached.map(|evicted| {
-        let mut next = state.clone();
-        next.cpu(cpu).cached.remove(evicted);
-        Ok(next)
-    });
-    without.collect()
 }
 
 /// Frees a frame: a table's entries are garbage from now on, and translations to a page must not be used.
