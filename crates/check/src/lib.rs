@@ -20,6 +20,7 @@
 //! | --- | --- |
 //! | [`program`] | what each CPU does |
 //! | [`model_hw`] | the seam over a log of answers: how real code becomes steps |
+//! | `claims` | what kind of value a word holds: said by the program, tested on every run of its code |
 //! | `automaton` | automaton extraction: a step of the code as a table look-up |
 //! | `hardware` | the border to the model: CPUs, places and ways become its numbers |
 //! | `step`, `system` | a step, and the transition system |
