@@ -1,6 +1,6 @@
 //! Feeds the reader with noise: bytes, and words of the syntax in no order.
 
-use lazytlb_litmus::{read, read_bytes};
+use lazytlb_litmus_syntax::{read, read_bytes};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

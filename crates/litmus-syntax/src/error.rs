@@ -15,7 +15,7 @@ pub struct Position {
 
 impl Position {
     /// The first character of a file.
-    pub(crate) const START: Position = Position { line: 1, column: 1 };
+    pub const START: Position = Position { line: 1, column: 1 };
 
     /// Moves over one character.
     pub(crate) fn step(&mut self, over: char) {
@@ -42,7 +42,7 @@ pub struct SyntaxError {
 
 impl SyntaxError {
     /// Says what was found and what was expected, and how to repair it.
-    pub(crate) fn new(
+    pub fn new(
         at: Position,
         found: impl fmt::Display,
         expected: impl fmt::Display,

@@ -3,14 +3,14 @@
 use lazytlb::{Cr3Load, PhysAddr};
 use lazytlb_model::{AtomicCell, Broadcast, Cr4, Invpcid};
 
-use super::world::{Target, World, refuse};
-use crate::error::{Position, SyntaxError};
-use crate::instruction::{AluOp, Instruction, InvpcidType};
-use crate::operand::{Memory, Operand};
-use crate::place::Place;
-use crate::register::{GeneralRegister, Register, Width};
-use crate::test::{Located, Thread};
+use crate::world::{Target, World, refuse};
 use lazytlb::VirtAddr;
+use lazytlb_litmus_syntax::Place;
+use lazytlb_litmus_syntax::{AluOp, Instruction, InvpcidType};
+use lazytlb_litmus_syntax::{GeneralRegister, Register, Width};
+use lazytlb_litmus_syntax::{Located, Thread};
+use lazytlb_litmus_syntax::{Memory, Operand};
+use lazytlb_litmus_syntax::{Position, SyntaxError};
 
 /// A memory operand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,16 +7,16 @@ use lazytlb_check::Program;
 use lazytlb_model::entry::bits;
 use lazytlb_model::{AtomicCell, MemoryType as Caching};
 
-use super::names::Names;
-use super::width;
-use crate::entry::{EntryLiteral, MemoryType};
-use crate::error::{Position, SyntaxError};
-use crate::init::InitItem;
-use crate::location::Location;
-use crate::place::{EntryName, Frame, Level, Place, TableIndex};
-use crate::register::Width;
-use crate::test::LitmusTest;
-use crate::value::Value;
+use crate::names::Names;
+use crate::width;
+use lazytlb_litmus_syntax::InitItem;
+use lazytlb_litmus_syntax::LitmusTest;
+use lazytlb_litmus_syntax::Location;
+use lazytlb_litmus_syntax::Value;
+use lazytlb_litmus_syntax::Width;
+use lazytlb_litmus_syntax::{EntryLiteral, MemoryType};
+use lazytlb_litmus_syntax::{EntryName, Frame, Level, Place, TableIndex};
+use lazytlb_litmus_syntax::{Position, SyntaxError};
 
 /// The address space that every thread starts in.
 const FIRST_SPACE: &str = "A";

@@ -14,15 +14,6 @@
 //! | `observer` | what is looked at in an end, and what the condition says of it |
 //! | `answer`, `told` | final states and the verdict; how they and conditions are printed |
 
-pub(crate) mod answer;
-mod code;
-mod interpreter;
-mod names;
-mod observer;
-mod told;
-mod width;
-mod world;
-
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
@@ -33,19 +24,19 @@ use lazytlb_model::{
     CpuModel, Cr4, LocalCell, MemoryModel, Privilege, Property, Reading, WcReadings,
 };
 
-use crate::condition::{Atom, Expr};
-use crate::entry::MemoryType;
-use crate::error::{Position, SyntaxError};
-use crate::location::Location;
-use crate::operand::Operand;
-use crate::register::{Register, Width};
-use crate::test::{Handler, LitmusTest, Thread};
-use crate::value::Value;
-use answer::Answer;
-use code::{Line, Op, Source, Where};
-use interpreter::{Code, Common, MOST_LINES};
-use observer::Observer;
-use world::{Slot, Target, World, refuse};
+use crate::answer::Answer;
+use crate::code::{self, Line, Op, Source, Where};
+use crate::interpreter::{Code, Common, MOST_LINES};
+use crate::observer::Observer;
+use crate::world::{Slot, Target, World, refuse};
+use lazytlb_litmus_syntax::Location;
+use lazytlb_litmus_syntax::MemoryType;
+use lazytlb_litmus_syntax::Operand;
+use lazytlb_litmus_syntax::Value;
+use lazytlb_litmus_syntax::{Atom, Expr};
+use lazytlb_litmus_syntax::{Handler, LitmusTest, Thread};
+use lazytlb_litmus_syntax::{Position, SyntaxError};
+use lazytlb_litmus_syntax::{Register, Width};
 
 /// How a test is answered.
 #[derive(Clone, Debug)]
@@ -495,8 +486,8 @@ fn entry_of(op: &Op) -> Option<Slot> {
 
 /// Says whether a test has memory that is not write-back: accesses may wait, or types mix (H26, H28).
 fn mentions_other_types(test: &LitmusTest) -> bool {
-    use crate::init::InitItem;
-    use crate::instruction::Instruction;
+    use lazytlb_litmus_syntax::InitItem;
+    use lazytlb_litmus_syntax::Instruction;
     let is_other = |value: &Value| matches!(value, Value::Entry(entry) if entry.memory_type != MemoryType::WriteBack);
     let in_init = test.init.iter().any(|item| match &item.value {
         InitItem::Set {
@@ -536,13 +527,13 @@ fn only_width(codes: &Codes, test: &LitmusTest) -> Option<Width> {
     let width = widths.first().copied().filter(|_| widths.len() == 1)?;
     // A first value that is wider than all accesses keeps its upper bytes.
     let fits = test.init.iter().all(|item| match &item.value {
-        crate::init::InitItem::Set {
+        lazytlb_litmus_syntax::InitItem::Set {
             location: Location::Memory(_),
             value: Some(Value::Number(number)),
             ..
         } => u64::try_from(*number)
             .is_ok_and(|number| number <= u64::MAX >> (64 - 8 * width.bytes())),
-        crate::init::InitItem::Set {
+        lazytlb_litmus_syntax::InitItem::Set {
             location: Location::Memory(_),
             value: Some(Value::Address(_)),
             ..
@@ -560,7 +551,7 @@ fn first_registers(
 ) -> Result<Vec<(Register, u64)>, SyntaxError> {
     let mut registers = Vec::new();
     for item in &test.init {
-        if let crate::init::InitItem::Set {
+        if let lazytlb_litmus_syntax::InitItem::Set {
             location: Location::Register { thread, register },
             value: Some(value),
             ..

@@ -5,20 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use lazytlb_check::{End, Outcomes};
 use lazytlb_model::{AtomicCell, LocalCell, MemoryType as Caching, Property};
 
-use super::answer::{Answer, FinalState};
-use super::code::Line;
-use super::told::{Told, quantifier, spelled, told_place};
-use super::world::{Slot, World, caching, refuse};
-use super::{PrivateWords, atoms};
-use crate::condition::{Atom, Expr, FieldValue, Relation};
-use crate::entry::Field;
-use crate::error::{Position, SyntaxError};
-use crate::instruction::Instruction;
-use crate::location::Location;
-use crate::operand::{Memory, Operand};
-use crate::place::Place;
-use crate::register::{Register, Width};
-use crate::test::{Arch, LitmusTest, Thread};
+use crate::answer::{Answer, FinalState};
+use crate::code::Line;
+use crate::run::{PrivateWords, atoms};
+use crate::told::{Told, quantifier, spelled, told_place};
+use crate::world::{Slot, World, caching, refuse};
+use lazytlb_litmus_syntax::Field;
+use lazytlb_litmus_syntax::Instruction;
+use lazytlb_litmus_syntax::Location;
+use lazytlb_litmus_syntax::Place;
+use lazytlb_litmus_syntax::{Arch, LitmusTest, Thread};
+use lazytlb_litmus_syntax::{Atom, Expr, FieldValue, Relation};
+use lazytlb_litmus_syntax::{Memory, Operand};
+use lazytlb_litmus_syntax::{Position, SyntaxError};
+use lazytlb_litmus_syntax::{Register, Width};
 
 /// What is looked at in a final state.
 pub(crate) struct Observer {

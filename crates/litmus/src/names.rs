@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::condition::{Atom, Expr};
-use crate::init::InitItem;
-use crate::instruction::Instruction;
-use crate::location::Location;
-use crate::operand::{Memory, Operand};
-use crate::place::{EntryName, Frame, Place, TableIndex};
-use crate::test::LitmusTest;
-use crate::value::Value;
+use lazytlb_litmus_syntax::InitItem;
+use lazytlb_litmus_syntax::Instruction;
+use lazytlb_litmus_syntax::LitmusTest;
+use lazytlb_litmus_syntax::Location;
+use lazytlb_litmus_syntax::Value;
+use lazytlb_litmus_syntax::{Atom, Expr};
+use lazytlb_litmus_syntax::{EntryName, Frame, Place, TableIndex};
+use lazytlb_litmus_syntax::{Memory, Operand};
 
 /// The names that a test uses, in the order of appearance.
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! Reads a translation test that uses most of the extension.
 
-use lazytlb_litmus::{Handler, InitItem, Instruction, Quantifier};
+use lazytlb_litmus_syntax::{Handler, InitItem, Instruction, Quantifier};
 
 const TEST: &str = r#"X86_64 shootdown
 "unmap, then tell the other CPU"
@@ -32,7 +32,7 @@ locations [x; [PTE(x)]; 1:rax;]
 
 #[test]
 fn the_extension_is_read() {
-    let test = lazytlb_litmus::read(TEST).expect("reads");
+    let test = lazytlb_litmus_syntax::read(TEST).expect("reads");
     assert_eq!(test.metadata("Expect@amd-k10"), Some("Allowed"));
     assert_eq!(test.init.len(), 14);
     assert!(
@@ -58,6 +58,6 @@ fn the_extension_is_read() {
 #[test]
 fn no_prefix_of_a_test_panics() {
     for (end, _) in TEST.char_indices() {
-        let _ = lazytlb_litmus::read(&TEST[..end]);
+        let _ = lazytlb_litmus_syntax::read(&TEST[..end]);
     }
 }

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use super::world::caching;
-use crate::condition::{Atom, Expr, FieldValue, Quantifier, Relation};
-use crate::location::Location;
-use crate::place::{Level, Place, TableIndex};
-use crate::test::Arch;
-use crate::value::Value;
+use crate::world::caching;
+use lazytlb_litmus_syntax::Arch;
+use lazytlb_litmus_syntax::Location;
+use lazytlb_litmus_syntax::Value;
+use lazytlb_litmus_syntax::{Atom, Expr, FieldValue, Quantifier, Relation};
+use lazytlb_litmus_syntax::{Level, Place, TableIndex};
 
 /// Returns the word that a quantifier is printed as.
 pub(crate) fn quantifier(quantifier: Quantifier) -> &'static str {

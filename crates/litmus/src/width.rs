@@ -3,14 +3,14 @@
 //! A C type in the init section says it; else it is as wide as the widest instruction that names it, and
 //! where none does, as wide as the architecture's words.
 
-use crate::init::InitItem;
-use crate::instruction::Instruction;
-use crate::location::Location;
-use crate::operand::{Memory, Operand};
-use crate::place::Place;
-use crate::register::Width;
-use crate::test::{Arch, LitmusTest};
-use crate::value::Value;
+use lazytlb_litmus_syntax::InitItem;
+use lazytlb_litmus_syntax::Instruction;
+use lazytlb_litmus_syntax::Location;
+use lazytlb_litmus_syntax::Place;
+use lazytlb_litmus_syntax::Value;
+use lazytlb_litmus_syntax::Width;
+use lazytlb_litmus_syntax::{Arch, LitmusTest};
+use lazytlb_litmus_syntax::{Memory, Operand};
 
 /// Returns a variable's width.
 pub(crate) fn of_variable(test: &LitmusTest, variable: &str) -> Width {
@@ -83,7 +83,7 @@ mod tests {
 
     fn width(init: &str, cell: &str) -> Width {
         let text = format!("X86_64 T\n{{ {init} }}\n P0 ;\n {cell} ;\nexists (x=1)\n");
-        of_variable(&crate::read(&text).expect("reads"), "x")
+        of_variable(&lazytlb_litmus_syntax::read(&text).expect("reads"), "x")
     }
 
     #[test]

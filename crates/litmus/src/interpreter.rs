@@ -6,11 +6,11 @@ use lazytlb::{CpuId, CpuSet, Hw, Interrupts, Memory as _, Until, VirtAddr};
 use lazytlb_check::ModelHw;
 use lazytlb_model::{AtomicCell, Invpcid, LocalCell, Privilege, Rmw};
 
-use super::code::{Line, Op, Source, Where, accumulator};
-use super::world::{Slot, Target, World};
-use crate::error::{Position, SyntaxError};
-use crate::instruction::AluOp;
-use crate::register::{GeneralRegister, Register, Width};
+use crate::code::{Line, Op, Source, Where, accumulator};
+use crate::world::{Slot, Target, World};
+use lazytlb_litmus_syntax::AluOp;
+use lazytlb_litmus_syntax::{GeneralRegister, Register, Width};
+use lazytlb_litmus_syntax::{Position, SyntaxError};
 
 /// What the threads of a test have in common.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use lazytlb_check::Effort;
 
-use crate::condition::Quantifier;
+use lazytlb_litmus_syntax::Quantifier;
 
 /// What a test came to.
 #[derive(Clone, Debug)]
