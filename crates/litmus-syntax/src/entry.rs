@@ -1,19 +1,9 @@
 //! Page-table entries as literals, `(oa:PA(y), w:0)`, and the names of their fields.
 
-use crate::error::{Position, SyntaxError};
+use crate::error::SyntaxError;
 use crate::lexer::Lexer;
 use crate::place::{self, Frame};
-
-/// Selects how memory is cached.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum MemoryType {
-    /// `wb`: write-back.
-    WriteBack,
-    /// `wc`: write-combining.
-    WriteCombining,
-    /// `uc`: uncacheable.
-    Uncacheable,
-}
+use crate::position::Position;
 
 /// Names a field of a page-table entry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -41,6 +31,20 @@ pub enum Field {
 }
 
 impl Field {
+    /// Every field, in the order of the documentation.
+    pub const ALL: [Field; 10] = [
+        Field::Oa,
+        Field::Valid,
+        Field::Writable,
+        Field::User,
+        Field::Accessed,
+        Field::Dirty,
+        Field::PageSize,
+        Field::Global,
+        Field::NoExecute,
+        Field::Type,
+    ];
+
     /// Gives the field's name.
     pub fn name(self) -> &'static str {
         match self {
@@ -59,19 +63,7 @@ impl Field {
 
     /// Finds the field called `name`.
     pub fn named(name: &str) -> Option<Field> {
-        match name {
-            "oa" => Some(Field::Oa),
-            "valid" => Some(Field::Valid),
-            "w" => Some(Field::Writable),
-            "u" => Some(Field::User),
-            "a" => Some(Field::Accessed),
-            "d" => Some(Field::Dirty),
-            "ps" => Some(Field::PageSize),
-            "g" => Some(Field::Global),
-            "nx" => Some(Field::NoExecute),
-            "type" => Some(Field::Type),
-            _ => None,
-        }
+        Field::ALL.into_iter().find(|field| field.name() == name)
     }
 }
 
@@ -98,7 +90,7 @@ pub struct EntryLiteral {
     /// The XD bit.
     pub no_execute: bool,
     /// The memory type.
-    pub memory_type: MemoryType,
+    pub memory_type: Caching,
 }
 
 impl Default for EntryLiteral {
@@ -113,8 +105,42 @@ impl Default for EntryLiteral {
             page_size: false,
             global: false,
             no_execute: false,
-            memory_type: MemoryType::WriteBack,
+            memory_type: Caching::WriteBack,
         }
+    }
+}
+
+/// Selects how memory is cached: what the field `type` of an entry holds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Caching {
+    /// `wb`: write-back.
+    WriteBack,
+    /// `wc`: write-combining.
+    WriteCombining,
+    /// `uc`: uncacheable.
+    Uncacheable,
+}
+
+impl Caching {
+    /// Every way, in the order of the documentation.
+    pub const ALL: [Caching; 3] = [
+        Caching::WriteBack,
+        Caching::WriteCombining,
+        Caching::Uncacheable,
+    ];
+
+    /// Gives the name that tests write.
+    pub fn name(self) -> &'static str {
+        match self {
+            Caching::WriteBack => "wb",
+            Caching::WriteCombining => "wc",
+            Caching::Uncacheable => "uc",
+        }
+    }
+
+    /// Finds the one called `name`.
+    pub fn named(name: &str) -> Option<Caching> {
+        Caching::ALL.into_iter().find(|known| known.name() == name)
     }
 }
 
@@ -141,7 +167,7 @@ pub(crate) fn entry_literal(lexer: &mut Lexer<'_>) -> Result<EntryLiteral, Synta
         lexer.expect(":", FIELDS)?;
         match field {
             Field::Oa => entry.oa = Some(place::frame(lexer)?),
-            Field::Type => entry.memory_type = memory_type(lexer)?,
+            Field::Type => entry.memory_type = caching(lexer)?,
             Field::Valid => entry.valid = bit(lexer)?,
             Field::Writable => entry.writable = bit(lexer)?,
             Field::User => entry.user = bit(lexer)?,
@@ -195,20 +221,11 @@ pub(crate) fn bit(lexer: &mut Lexer<'_>) -> Result<bool, SyntaxError> {
 }
 
 /// Reads a memory type.
-pub(crate) fn memory_type(lexer: &mut Lexer<'_>) -> Result<MemoryType, SyntaxError> {
+pub(crate) fn caching(lexer: &mut Lexer<'_>) -> Result<Caching, SyntaxError> {
     let (expected, advice) = ("a memory type", "write `wb`, `wc` or `uc`");
     let (name, at) = lexer.name(expected, advice)?;
-    match name {
-        "wb" => Ok(MemoryType::WriteBack),
-        "wc" => Ok(MemoryType::WriteCombining),
-        "uc" => Ok(MemoryType::Uncacheable),
-        _ => Err(SyntaxError::new(
-            at,
-            format_args!("`{name}`"),
-            expected,
-            advice,
-        )),
-    }
+    Caching::named(name)
+        .ok_or_else(|| SyntaxError::new(at, format_args!("`{name}`"), expected, advice))
 }
 
 #[cfg(test)]
@@ -224,7 +241,7 @@ mod tests {
         let expected = EntryLiteral {
             oa: Some(Frame::Of("y".into())),
             writable: false,
-            memory_type: MemoryType::WriteCombining,
+            memory_type: Caching::WriteCombining,
             ..EntryLiteral::default()
         };
         assert_eq!(read("(oa:PA(y), w:0, type:wc)"), Ok(expected));

@@ -4,29 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// Locates a character of the file, both numbers from 1. Columns count characters, a tab as one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Position {
-    /// The line.
-    pub line: usize,
-    /// The column.
-    pub column: usize,
-}
-
-impl Position {
-    /// The first character of a file.
-    pub const START: Position = Position { line: 1, column: 1 };
-
-    /// Moves over one character.
-    pub(crate) fn step(&mut self, over: char) {
-        if over == '\n' {
-            self.line = self.line.saturating_add(1);
-            self.column = 1;
-        } else {
-            self.column = self.column.saturating_add(1);
-        }
-    }
-}
+use crate::position::Position;
 
 /// Reports a text that is no litmus test, or uses syntax that this reader does not know.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
@@ -68,14 +46,5 @@ mod tests {
             error.to_string(),
             "line 3, column 7: found `]`, expected `)`; close the bracket that was opened"
         );
-    }
-
-    #[test]
-    fn a_line_feed_starts_a_line() {
-        let mut at = Position::START;
-        for character in "ab\nc".chars() {
-            at.step(character);
-        }
-        assert_eq!(at, Position { line: 2, column: 2 });
     }
 }

@@ -4,7 +4,7 @@ use crate::error::SyntaxError;
 use crate::lexer::{Lexer, Token};
 use crate::location::{self, Location};
 use crate::place;
-use crate::test::Located;
+use crate::position::Located;
 use crate::value::{self, Value};
 
 /// Holds one entry of the init section.
@@ -58,13 +58,13 @@ pub(crate) fn init(lexer: &mut Lexer<'_>) -> Result<Vec<Located<InitItem>>, Synt
 
 fn item(lexer: &mut Lexer<'_>) -> Result<InitItem, SyntaxError> {
     let mut ahead = *lexer;
-    if let Token::Word(name) = ahead.next()?.0 {
+    if let Token::Name(name) = ahead.next()?.0 {
         if name == "VA" && ahead.peek()?.0 == Token::Symbol("(") {
             *lexer = ahead;
             return address(lexer);
         }
         if let Some(declaration) = declaration(name)
-            && let (Token::Word(declared), _) = ahead.next()?
+            && let (Token::Name(declared), _) = ahead.next()?
             && matches!(ahead.peek()?.0, Token::Symbol(";" | "}"))
         {
             *lexer = ahead;
@@ -109,7 +109,7 @@ fn ctype(lexer: &mut Lexer<'_>) -> Result<Option<String>, SyntaxError> {
         let mut ahead = *lexer;
         match ahead.next()?.0 {
             Token::Symbol("*") => words.push("*"),
-            Token::Word(word)
+            Token::Name(word)
                 if !word.starts_with(|c: char| c.is_ascii_digit()) && continues_a_type(ahead)? =>
             {
                 words.push(word);
@@ -123,7 +123,7 @@ fn ctype(lexer: &mut Lexer<'_>) -> Result<Option<String>, SyntaxError> {
 /// Tells whether the word before is a type: what follows starts another name.
 fn continues_a_type(ahead: Lexer<'_>) -> Result<bool, SyntaxError> {
     Ok(match ahead.peek()?.0 {
-        Token::Word(_) | Token::Number(_) | Token::Symbol("*") => true,
+        Token::Name(_) | Token::Number(_) | Token::Symbol("*") => true,
         // `uint64_t [x]` against the slot `T[3]`, which has an equals sign, and `T[x]` too: the
         // blank tells them apart.
         Token::Symbol("[") => ahead.peek_char().is_some_and(char::is_whitespace),

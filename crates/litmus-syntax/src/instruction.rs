@@ -175,3 +175,38 @@ pub enum Instruction {
     /// `fetch (x)`: fetches an instruction.
     Fetch(Memory),
 }
+
+impl Instruction {
+    /// Gives the memory whose data the instruction loads or stores, or that it fetches: where it may
+    /// take a page fault. What only gives an address (INVLPG) or a word to wait for is not accessed.
+    pub fn accessed(&self) -> Option<&Memory> {
+        match self {
+            Instruction::Mov { src, dst, .. } | Instruction::Xchg { src, dst, .. } => {
+                src.memory().or_else(|| dst.memory())
+            }
+            Instruction::Alu { src, dst, .. } => {
+                let source = src.as_ref().and_then(Operand::memory);
+                source.or_else(|| dst.memory())
+            }
+            Instruction::Movnti { dst, .. } => Some(dst),
+            Instruction::Fetch(memory) => Some(memory),
+            Instruction::Label(_)
+            | Instruction::Mfence
+            | Instruction::Sfence
+            | Instruction::Lfence
+            | Instruction::Invlpg(_)
+            | Instruction::Invpcid { .. }
+            | Instruction::MovCr3 { .. }
+            | Instruction::MovCr4 { .. }
+            | Instruction::Invlpgb { .. }
+            | Instruction::Tlbsync
+            | Instruction::Cpuid
+            | Instruction::Cli
+            | Instruction::Sti
+            | Instruction::Hlt
+            | Instruction::Ipi { .. }
+            | Instruction::Nmi { .. }
+            | Instruction::Wait { .. } => None,
+        }
+    }
+}

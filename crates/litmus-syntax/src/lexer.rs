@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use crate::error::{Position, SyntaxError};
+use crate::error::SyntaxError;
+use crate::position::Position;
 
 /// How deep parentheses, negations and comments may nest.
 ///
@@ -14,7 +15,7 @@ pub(crate) const NESTING_LIMIT: usize = 200;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Token<'a> {
     /// A name, a mnemonic, or digits followed by letters (`2m`).
-    Word(&'a str),
+    Name(&'a str),
     /// A number, decimal or `0x`.
     Number(u64),
     /// Punctuation.
@@ -26,7 +27,7 @@ pub(crate) enum Token<'a> {
 impl fmt::Display for Token<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Token::Word(word) => write!(f, "`{word}`"),
+            Token::Name(name) => write!(f, "`{name}`"),
             Token::Number(number) => write!(f, "the number {number}"),
             Token::Symbol(symbol) => write!(f, "`{symbol}`"),
             Token::End => write!(f, "the end of the file"),
@@ -142,13 +143,17 @@ impl<'a> Lexer<'a> {
             let word = self.take_while(|c| c.is_ascii_alphanumeric() || c == '_');
             return Ok((word_or_number(word, at)?, at));
         }
-        for symbol in SYMBOLS {
-            if self.starts_with(symbol) {
-                for _ in symbol.chars() {
-                    self.next_char();
-                }
-                return Ok((Token::Symbol(symbol), at));
+        let text = self.rest.as_bytes();
+        let fits = |symbol: &&str| {
+            let symbol = symbol.as_bytes();
+            // The first byte alone rules out nearly all of them.
+            symbol.first() == text.first() && text.starts_with(symbol)
+        };
+        if let Some(symbol) = SYMBOLS.into_iter().find(fits) {
+            for _ in symbol.chars() {
+                self.next_char();
             }
+            return Ok((Token::Symbol(symbol), at));
         }
         Err(SyntaxError::new(
             at,
@@ -177,7 +182,7 @@ impl<'a> Lexer<'a> {
     /// Takes the next token if it is `word`, in any case.
     pub(crate) fn eat_word(&mut self, word: &str) -> Result<bool, SyntaxError> {
         let mut ahead = *self;
-        let found = matches!(ahead.next()?.0, Token::Word(w) if w.eq_ignore_ascii_case(word));
+        let found = matches!(ahead.next()?.0, Token::Name(w) if w.eq_ignore_ascii_case(word));
         if found {
             *self = ahead;
         }
@@ -206,7 +211,7 @@ impl<'a> Lexer<'a> {
     ) -> Result<(&'a str, Position), SyntaxError> {
         let (token, at) = self.next()?;
         match token {
-            Token::Word(word) if !word.starts_with(|c: char| c.is_ascii_digit()) => Ok((word, at)),
+            Token::Name(word) if !word.starts_with(|c: char| c.is_ascii_digit()) => Ok((word, at)),
             other => Err(SyntaxError::new(at, other, expected, advice)),
         }
     }
@@ -234,7 +239,7 @@ fn word_or_number(word: &str, at: Position) -> Result<Token<'_>, SyntaxError> {
         None => (word, 10),
     };
     if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
-        return Ok(Token::Word(word));
+        return Ok(Token::Name(word));
     }
     match u64::from_str_radix(digits, radix) {
         Ok(number) => Ok(Token::Number(number)),
@@ -277,14 +282,14 @@ mod tests {
         assert_eq!(
             tokens("movq $0x1F,(x_1) 2m /\\").expect("lexes"),
             [
-                Token::Word("movq"),
+                Token::Name("movq"),
                 Token::Symbol("$"),
                 Token::Number(31),
                 Token::Symbol(","),
                 Token::Symbol("("),
-                Token::Word("x_1"),
+                Token::Name("x_1"),
                 Token::Symbol(")"),
-                Token::Word("2m"),
+                Token::Name("2m"),
                 Token::Symbol("/\\"),
             ]
         );
@@ -294,7 +299,7 @@ mod tests {
     fn nested_comments_are_skipped_and_positions_kept() {
         let mut lexer = Lexer::new("(* a (* b *)\n c *)  x");
         let (token, at) = lexer.next().expect("lexes");
-        assert_eq!(token, Token::Word("x"));
+        assert_eq!(token, Token::Name("x"));
         assert_eq!(at, Position { line: 2, column: 8 });
     }
 

@@ -36,46 +36,63 @@
 //! | `parser` | a whole file: [`read()`], [`read_bytes`] |
 //! | `test` | the tree: [`LitmusTest`] |
 //! | `header`, `init`, `table`, `condition` | the parts of a file, in order |
-//! | `att`, `intel` | instructions in the two syntaxes |
+//! | `att_syntax`, `intel_syntax` | instructions in the two syntaxes |
 //! | `plain`, `privileged` | what both share; the instructions of translation tests |
 //! | `instruction`, `operand`, `register` | instructions as data |
+//! | `expr`, `atom` | propositions: facts and how they are joined |
 //! | `place`, `location`, `entry`, `value` | memory, page-table entries, and what they hold |
-//! | `lexer`, `error` | tokens; positions and messages |
+//! | `spelling` | how answers print conditions and locations: [`Spelling`] |
+//! | `lexer`, `position`, `error` | tokens, where they stand, and messages |
+//!
+//! A new instruction takes a variant of [`Instruction`], a line in `plain` (no privilege, both
+//! syntaxes) or `privileged`, and what the compiler then asks for.
 //!
 //! # What it does not read
 //! Jumps, comparisons and conditional moves; arrays; addresses of two registers; `ah` to `dh`;
 //! conditions that compare two locations; herd's `observed` sections.
 #![forbid(unsafe_code)]
 
-mod att;
+mod atom;
+mod att_syntax;
 mod condition;
 mod entry;
 mod error;
+mod expr;
 mod header;
 mod init;
 mod instruction;
-mod intel;
+mod intel_syntax;
 mod lexer;
 mod location;
 mod operand;
 mod parser;
 mod place;
 mod plain;
+mod position;
 mod privileged;
 mod register;
+mod spelling;
 mod table;
 mod test;
 mod value;
 
-pub use condition::{Atom, Condition, Expr, FieldValue, Quantifier, Relation};
-pub use entry::{EntryLiteral, Field, MemoryType};
-pub use error::{Position, SyntaxError};
+pub use atom::{Atom, FieldValue, Relation};
+pub use condition::{Condition, Quantifier};
+pub use entry::{Caching, EntryLiteral, Field};
+pub use error::SyntaxError;
+pub use expr::Expr;
 pub use init::InitItem;
 pub use instruction::{AluOp, Instruction, InvpcidType, Stride};
 pub use location::Location;
 pub use operand::{Memory, Operand};
 pub use parser::{read, read_bytes};
 pub use place::{EntryName, Frame, Level, Place, TableIndex};
+pub use position::{Located, Position};
 pub use register::{GeneralRegister, Register, Width};
-pub use test::{Arch, Handler, LitmusTest, Located, Thread};
+pub use spelling::Spelling;
+pub use test::{Arch, Handler, LitmusTest, Thread};
 pub use value::Value;
+
+/// Keeps the former name of [`Caching`].
+#[deprecated(note = "renamed to `Caching`: the model has a `MemoryType` of its own")]
+pub type MemoryType = Caching;

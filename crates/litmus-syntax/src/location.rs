@@ -1,8 +1,9 @@
 //! What inits, conditions and `locations` name: a place in memory or a register of a thread.
 
-use crate::error::{Position, SyntaxError};
+use crate::error::SyntaxError;
 use crate::lexer::{Lexer, Token};
 use crate::place::{self, Place};
+use crate::position::Position;
 use crate::register::{self, Register};
 
 /// Names what an init sets and a condition reads.
@@ -41,7 +42,7 @@ pub(crate) fn location(lexer: &mut Lexer<'_>) -> Result<Location, SyntaxError> {
             })?;
             register_of(lexer, thread)
         }
-        Token::Word(name) => {
+        Token::Name(name) => {
             if lexer.peek()?.0 == Token::Symbol(":")
                 && let Some(thread) = thread_number(name)
             {

@@ -31,6 +31,16 @@ pub enum Operand {
     Memory(Memory),
 }
 
+impl Operand {
+    /// Gives the memory, if it is one.
+    pub fn memory(&self) -> Option<&Memory> {
+        match self {
+            Operand::Memory(memory) => Some(memory),
+            Operand::Register(_) | Operand::Immediate(_) => None,
+        }
+    }
+}
+
 /// Tells which syntax the operands have: they differ in where a bare name is a register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Dialect {
@@ -57,7 +67,7 @@ pub(crate) fn operand(lexer: &mut Lexer<'_>, dialect: Dialect) -> Result<Operand
     let (token, at) = lexer.peek()?;
     match token {
         Token::Symbol("%") => Ok(Operand::Register(register::register(lexer)?)),
-        Token::Word(name) if dialect == Dialect::Intel && Register::named(name).is_some() => {
+        Token::Name(name) if dialect == Dialect::Intel && Register::named(name).is_some() => {
             Ok(Operand::Register(register::register(lexer)?))
         }
         Token::Symbol("$") => Ok(Operand::Immediate(immediate(lexer)?)),
@@ -72,7 +82,7 @@ pub(crate) fn operand(lexer: &mut Lexer<'_>, dialect: Dialect) -> Result<Operand
             *lexer = ahead;
             Ok(Operand::Immediate(Value::Number(number)))
         }
-        Token::Word(_) if is_rip_relative(*lexer) => Ok(Operand::Memory(memory(lexer, dialect)?)),
+        Token::Name(_) if is_rip_relative(*lexer) => Ok(Operand::Memory(memory(lexer, dialect)?)),
         other => Err(SyntaxError::new(at, other, "an operand", dialect.advice())),
     }
 }
@@ -117,7 +127,7 @@ pub(crate) fn memory(lexer: &mut Lexer<'_>, dialect: Dialect) -> Result<Memory, 
             register: address(lexer)?,
             offset: 0,
         },
-        Token::Word(name) if dialect == Dialect::Intel && Register::named(name).is_some() => {
+        Token::Name(name) if dialect == Dialect::Intel && Register::named(name).is_some() => {
             Memory::Register {
                 register: address(lexer)?,
                 offset: 0,
@@ -167,11 +177,12 @@ fn address(lexer: &mut Lexer<'_>) -> Result<Register, SyntaxError> {
 /// Tells whether the text goes on with `x(%rip)`.
 fn is_rip_relative(mut ahead: Lexer<'_>) -> bool {
     let found = |ahead: &mut Lexer<'_>| -> Result<bool, SyntaxError> {
-        Ok(matches!(ahead.next()?.0, Token::Word(_))
+        Ok(matches!(ahead.next()?.0, Token::Name(_))
             && ahead.eat("(")?
             && ahead.eat("%")?
             && ahead.eat_word("rip")?)
     };
+    // What is no token is refused by whoever reads it.
     found(&mut ahead).unwrap_or(false)
 }
 

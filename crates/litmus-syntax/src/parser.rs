@@ -1,11 +1,13 @@
 //! A whole file: header, init, table, `locations`, `filter` and condition, and what may follow.
 
-use crate::condition::{self, Condition, Expr, Quantifier};
-use crate::error::{Position, SyntaxError};
+use crate::condition::{self, Condition, Quantifier};
+use crate::error::SyntaxError;
+use crate::expr::{self, Expr};
 use crate::header::{self, Header};
 use crate::init;
 use crate::lexer::{Lexer, Token};
 use crate::location::{self, Location};
+use crate::position::Position;
 use crate::table;
 use crate::test::LitmusTest;
 
@@ -87,15 +89,15 @@ fn sections(lexer: &mut Lexer<'_>) -> Result<Sections, SyntaxError> {
             ahead => ahead?,
         };
         match ahead {
-            (Token::Word("locations"), _) if opens_list(before) => {
+            (Token::Name("locations"), _) if opens_list(before) => {
                 self::locations(lexer, locations.get_or_insert_default())?;
             }
-            (Token::Word("filter"), at) if condition.is_none() || opens_expr(before) => {
+            (Token::Name("filter"), at) if condition.is_none() || opens_expr(before) => {
                 if filter.is_some() {
                     return Err(twice(at, "`filter`"));
                 }
                 lexer.next()?;
-                filter = Some(condition::expr(lexer)?);
+                filter = Some(expr::expr(lexer)?);
                 refuse_rest_of_line(*lexer)?;
             }
             _ if condition.is_none() && condition::starts_here(before) => {
@@ -158,7 +160,7 @@ fn locations(lexer: &mut Lexer<'_>, list: &mut Vec<Location>) -> Result<(), Synt
             return Ok(());
         }
         list.push(location::location(lexer)?);
-        while matches!(lexer.peek()?.0, Token::Word(_) | Token::Symbol("*")) {
+        while matches!(lexer.peek()?.0, Token::Name(_) | Token::Symbol("*")) {
             lexer.next()?;
         }
         let (token, at) = lexer.peek()?;
@@ -182,11 +184,11 @@ fn refuse_rest_of_line(lexer: Lexer<'_>) -> Result<(), SyntaxError> {
     };
     let allowed = match token {
         Token::End | Token::Symbol("<<") => true,
-        Token::Word("with" | "locations" | "filter") => true,
+        Token::Name("with" | "locations" | "filter") => true,
         Token::Symbol("~") => condition::starts_here(lexer),
-        Token::Word(_) if condition::starts_here(lexer) => true,
+        Token::Name(_) if condition::starts_here(lexer) => true,
         Token::Symbol(symbol) => at.line != line && !OPERATORS.contains(&symbol),
-        Token::Word(_) | Token::Number(_) => at.line != line,
+        Token::Name(_) | Token::Number(_) => at.line != line,
     };
     match allowed {
         true => Ok(()),
@@ -207,9 +209,10 @@ const OPERATORS: [&str; 12] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::condition::Atom;
+    use crate::atom::Atom;
     use crate::place::Place;
-    use crate::test::{Arch, Located};
+    use crate::position::Located;
+    use crate::test::Arch;
 
     const SB: &str = "X86_64 SB\n{ }\n P0 | P1 ;\n movl $1,(x) | movl $1,(y) ;\n \
         movl (y),%eax | movl (x),%eax ;\n";

@@ -1,7 +1,8 @@
 //! What tests name besides registers: variables, page-table entries, frames.
 
-use crate::error::{Position, SyntaxError};
+use crate::error::SyntaxError;
 use crate::lexer::{Lexer, Token};
+use crate::position::Position;
 
 /// Names a level of the page tables by its entries.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -19,28 +20,49 @@ pub enum Level {
 }
 
 impl Level {
-    /// Reads the name of an entry.
-    fn of_entry(name: &str) -> Option<Level> {
-        match name {
-            "PTE" => Some(Level::Pte),
-            "PDE" => Some(Level::Pde),
-            "PDPTE" => Some(Level::Pdpte),
-            "PML4E" => Some(Level::Pml4e),
-            "PML5E" => Some(Level::Pml5e),
-            _ => None,
+    /// Every level, from the pages up.
+    pub const ALL: [Level; 5] = [
+        Level::Pte,
+        Level::Pde,
+        Level::Pdpte,
+        Level::Pml4e,
+        Level::Pml5e,
+    ];
+
+    /// Gives the name of an entry.
+    pub fn entry_name(self) -> &'static str {
+        match self {
+            Level::Pte => "PTE",
+            Level::Pde => "PDE",
+            Level::Pdpte => "PDPTE",
+            Level::Pml4e => "PML4E",
+            Level::Pml5e => "PML5E",
         }
     }
 
-    /// Reads the name of a table.
-    fn of_table(name: &str) -> Option<Level> {
-        match name {
-            "PT" => Some(Level::Pte),
-            "PD" => Some(Level::Pde),
-            "PDPT" => Some(Level::Pdpte),
-            "PML4" => Some(Level::Pml4e),
-            "PML5" => Some(Level::Pml5e),
-            _ => None,
+    /// Gives the name of a table of such entries.
+    pub fn table_name(self) -> &'static str {
+        match self {
+            Level::Pte => "PT",
+            Level::Pde => "PD",
+            Level::Pdpte => "PDPT",
+            Level::Pml4e => "PML4",
+            Level::Pml5e => "PML5",
         }
+    }
+
+    /// Finds the level whose entries are called `name`.
+    fn of_entry(name: &str) -> Option<Level> {
+        Level::ALL
+            .into_iter()
+            .find(|level| level.entry_name() == name)
+    }
+
+    /// Finds the level whose tables are called `name`.
+    fn of_table(name: &str) -> Option<Level> {
+        Level::ALL
+            .into_iter()
+            .find(|level| level.table_name() == name)
     }
 }
 
@@ -128,7 +150,7 @@ pub(crate) fn place_called(
             let index = match lexer.peek()?.0 {
                 Token::Number(_) => {
                     let number = lexer.number("an index into a table", 511)?;
-                    TableIndex::Number(u16::try_from(number).unwrap_or(511))
+                    TableIndex::Number(u16::try_from(number).expect("it is 511 at most"))
                 }
                 _ => TableIndex::Variable(lexer.name("an index into a table", ADVICE)?.0.into()),
             };

@@ -1,9 +1,10 @@
 //! Instructions that need no privilege: mnemonics, and which operands go together. Shared by the two
 //! syntaxes, which differ in the order of operands and in the default width.
 
-use crate::error::{Position, SyntaxError};
+use crate::error::SyntaxError;
 use crate::instruction::{AluOp, Instruction};
 use crate::operand::Operand;
+use crate::position::Position;
 use crate::register::Width;
 use crate::value::Value;
 

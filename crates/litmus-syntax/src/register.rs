@@ -154,7 +154,7 @@ pub(crate) fn register(lexer: &mut Lexer<'_>) -> Result<Register, SyntaxError> {
     lexer.eat("%")?;
     let (token, at) = lexer.next()?;
     let found = match token {
-        Token::Word(word) => Register::named(word),
+        Token::Name(word) => Register::named(word),
         _ => None,
     };
     found.ok_or_else(|| {

@@ -1,13 +1,14 @@
 //! The table of threads: a header row, then rows of cells, `|` between columns, `;` behind rows.
 
-use crate::att;
+use crate::att_syntax;
 use crate::condition;
 use crate::error::SyntaxError;
 use crate::instruction::Instruction;
-use crate::intel;
+use crate::intel_syntax;
 use crate::lexer::{Lexer, Token};
 use crate::location;
-use crate::test::{Arch, Handler, Located, Thread};
+use crate::position::Located;
+use crate::test::{Arch, Handler, Thread};
 
 /// Reads the table up to the section behind it.
 pub(crate) fn table(lexer: &mut Lexer<'_>, arch: Arch) -> Result<Vec<Thread>, SyntaxError> {
@@ -93,7 +94,7 @@ fn handler(lexer: &mut Lexer<'_>) -> Result<Handler, SyntaxError> {
 /// Tells whether no row follows.
 fn ends_here(lexer: Lexer<'_>) -> Result<bool, SyntaxError> {
     Ok(match lexer.peek()?.0 {
-        Token::End | Token::Word("locations" | "filter") | Token::Symbol("<<") => true,
+        Token::End | Token::Name("locations" | "filter") | Token::Symbol("<<") => true,
         _ => condition::starts_here(lexer),
     })
 }
@@ -142,8 +143,8 @@ fn cell(
             continue;
         }
         let read = match arch {
-            Arch::X86 => intel::instruction(lexer)?,
-            Arch::X86_64 => att::instruction(lexer)?,
+            Arch::X86 => intel_syntax::instruction(lexer)?,
+            Arch::X86_64 => att_syntax::instruction(lexer)?,
         };
         instructions.extend(read.map(|value| Located { value, position }));
         return Ok(());
@@ -153,7 +154,7 @@ fn cell(
 /// Takes a label with its colon, or nothing.
 fn label(lexer: &mut Lexer<'_>) -> Result<Option<String>, SyntaxError> {
     let mut ahead = *lexer;
-    if let Token::Word(name) = ahead.next()?.0
+    if let Token::Name(name) = ahead.next()?.0
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && ahead.eat(":")?
     {

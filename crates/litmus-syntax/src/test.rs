@@ -1,19 +1,11 @@
 //! A litmus test as data.
 
-use crate::condition::{Condition, Expr};
-use crate::error::Position;
+use crate::condition::Condition;
+use crate::expr::Expr;
 use crate::init::InitItem;
 use crate::instruction::Instruction;
 use crate::location::Location;
-
-/// Keeps where something stood in the file, for messages about what it means.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Located<T> {
-    /// The thing.
-    pub value: T,
-    /// Its first character.
-    pub position: Position,
-}
+use crate::position::Located;
 
 /// Names the architecture of the header, and with it the syntax of the instructions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -28,7 +28,7 @@ pub(crate) fn value(lexer: &mut Lexer<'_>) -> Result<Value, SyntaxError> {
     match token {
         Token::Number(_) | Token::Symbol("-") => Ok(Value::Number(signed_number(lexer)?)),
         Token::Symbol("(") => Ok(Value::Entry(entry::entry_literal(lexer)?)),
-        Token::Word(_) => named_value(lexer),
+        Token::Name(_) => named_value(lexer),
         other => Err(SyntaxError::new(at, other, "a value", ADVICE)),
     }
 }

@@ -13,15 +13,16 @@ mod interpreter;
 mod names;
 mod observer;
 mod run;
-mod told;
 mod width;
 mod world;
 
 pub use answer::{Answer, FinalState, Verdict};
+#[allow(deprecated)]
+pub use lazytlb_litmus_syntax::MemoryType;
 pub use lazytlb_litmus_syntax::{
-    AluOp, Arch, Atom, Condition, EntryLiteral, EntryName, Expr, Field, FieldValue, Frame,
+    AluOp, Arch, Atom, Caching, Condition, EntryLiteral, EntryName, Expr, Field, FieldValue, Frame,
     GeneralRegister, Handler, InitItem, Instruction, InvpcidType, Level, LitmusTest, Located,
-    Location, Memory, MemoryType, Operand, Place, Position, Quantifier, Register, Relation, Stride,
+    Location, Memory, Operand, Place, Position, Quantifier, Register, Relation, Spelling, Stride,
     SyntaxError, TableIndex, Thread, Value, Width, read, read_bytes,
 };
 pub use run::{Options, RunError, run};

@@ -3,19 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lazytlb_check::{End, Outcomes};
-use lazytlb_model::{AtomicCell, LocalCell, MemoryType as Caching, Property};
+use lazytlb_model::{AtomicCell, LocalCell, MemoryType as ModelMemoryType, Property};
 
 use crate::answer::{Answer, FinalState};
 use crate::code::Line;
 use crate::run::{PrivateWords, atoms};
-use crate::told::{Told, quantifier, spelled, told_place};
 use crate::world::{Slot, World, caching, refuse};
 use lazytlb_litmus_syntax::Field;
 use lazytlb_litmus_syntax::Instruction;
 use lazytlb_litmus_syntax::Location;
 use lazytlb_litmus_syntax::Place;
-use lazytlb_litmus_syntax::{Arch, LitmusTest, Thread};
 use lazytlb_litmus_syntax::{Atom, Expr, FieldValue, Relation};
+use lazytlb_litmus_syntax::{LitmusTest, Spelling, Thread};
 use lazytlb_litmus_syntax::{Memory, Operand};
 use lazytlb_litmus_syntax::{Position, SyntaxError};
 use lazytlb_litmus_syntax::{Register, Width};
@@ -32,7 +31,6 @@ pub(crate) struct Observer {
     faults_of: BTreeSet<usize>,
     expr: Expr,
     filter: Option<Expr>,
-    arch: Arch,
 }
 
 /// Where an observed value comes from.
@@ -65,13 +63,12 @@ impl Observer {
             faults_of: BTreeSet::new(),
             expr: test.condition.expr.clone(),
             filter: test.filter.clone(),
-            arch: test.arch,
         };
         let start = Position { line: 1, column: 1 };
         let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
         let mut look = |location: &Location, at: Position| -> Result<(), SyntaxError> {
-            let (name, what) = see(location, at, world, cpu_of)?;
-            seen.insert(spelled(name, location, test.arch), what);
+            let what = see(location, at, world, cpu_of)?;
+            seen.insert(Spelling::of(test.arch).location(location), what);
             Ok(())
         };
         for location in &test.locations {
@@ -194,11 +191,7 @@ impl Observer {
         Answer {
             name: test.name.clone(),
             quantifier: test.condition.quantifier,
-            condition: format!(
-                "{} ({})",
-                quantifier(test.condition.quantifier),
-                Told(&self.expr, self.arch)
-            ),
+            condition: Spelling::of(test.arch).condition(&test.condition),
             states: states.into_iter().collect(),
             incomplete: outcomes.incomplete,
             effort: outcomes.effort,
@@ -291,28 +284,24 @@ fn no_thread(thread: u32, at: Position) -> SyntaxError {
     )
 }
 
-/// Finds what a location names, and how it is printed.
+/// Finds what a location names.
 fn see(
     location: &Location,
     at: Position,
     world: &World,
     cpu_of: &dyn Fn(u32) -> Option<usize>,
-) -> Result<(String, Seen), SyntaxError> {
+) -> Result<Seen, SyntaxError> {
     match location {
         Location::Register { thread, register } => {
             let cpu = cpu_of(*thread).ok_or_else(|| no_thread(*thread, at))?;
-            Ok((
-                format!("{thread}:{register}"),
-                Seen::Register(cpu, *register),
-            ))
+            Ok(Seen::Register(cpu, *register))
         }
         Location::Memory(Place::Variable(name) | Place::Frame(name)) => {
-            let word = Seen::Word(world.word_of(name, at)?, world.width_of(name));
-            Ok((format!("[{name}]"), word))
+            Ok(Seen::Word(world.word_of(name, at)?, world.width_of(name)))
         }
         Location::Memory(place @ (Place::Entry(_) | Place::Slot { .. })) => {
             let slot = world.slot(place, at)?;
-            Ok((format!("[{}]", told_place(place)), Seen::Entry(slot)))
+            Ok(Seen::Entry(slot))
         }
     }
 }
@@ -363,7 +352,7 @@ impl State<'_> {
 
     fn is_true(&self, atom: &Atom, at: Position, world: &World) -> bool {
         let cpu_of = |thread| self.cpu_of.get(&thread).copied();
-        let read = |location| see(location, at, world, &cpu_of).map(|(_, seen)| seen);
+        let read = |location| see(location, at, world, &cpu_of);
         match atom {
             Atom::Compare {
                 location,
@@ -441,9 +430,9 @@ fn field_is(entry: u64, field: Field, value: &FieldValue, world: &World, at: Pos
         FieldValue::Type(wanted) => {
             let wanted = caching(*wanted);
             let types = [
-                Caching::WriteBack,
-                Caching::WriteCombining,
-                Caching::Uncached,
+                ModelMemoryType::WriteBack,
+                ModelMemoryType::WriteCombining,
+                ModelMemoryType::Uncached,
             ];
             let all = types.iter().fold(0, |all, each| all | each.bits());
             entry & all == wanted.bits()

@@ -29,8 +29,8 @@ use crate::code::{self, Line, Op, Source, Where};
 use crate::interpreter::{Code, Common, MOST_LINES};
 use crate::observer::Observer;
 use crate::world::{Slot, Target, World, refuse};
+use lazytlb_litmus_syntax::Caching;
 use lazytlb_litmus_syntax::Location;
-use lazytlb_litmus_syntax::MemoryType;
 use lazytlb_litmus_syntax::Operand;
 use lazytlb_litmus_syntax::Value;
 use lazytlb_litmus_syntax::{Atom, Expr};
@@ -488,7 +488,7 @@ fn entry_of(op: &Op) -> Option<Slot> {
 fn mentions_other_types(test: &LitmusTest) -> bool {
     use lazytlb_litmus_syntax::InitItem;
     use lazytlb_litmus_syntax::Instruction;
-    let is_other = |value: &Value| matches!(value, Value::Entry(entry) if entry.memory_type != MemoryType::WriteBack);
+    let is_other = |value: &Value| matches!(value, Value::Entry(entry) if entry.memory_type != Caching::WriteBack);
     let in_init = test.init.iter().any(|item| match &item.value {
         InitItem::Set {
             value: Some(value), ..

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lazytlb::{Entry, PhysAddr, VirtAddr};
 use lazytlb_check::Program;
 use lazytlb_model::entry::bits;
-use lazytlb_model::{AtomicCell, MemoryType as Caching};
+use lazytlb_model::{AtomicCell, MemoryType as ModelMemoryType};
 
 use crate::names::Names;
 use crate::width;
@@ -14,7 +14,7 @@ use lazytlb_litmus_syntax::LitmusTest;
 use lazytlb_litmus_syntax::Location;
 use lazytlb_litmus_syntax::Value;
 use lazytlb_litmus_syntax::Width;
-use lazytlb_litmus_syntax::{EntryLiteral, MemoryType};
+use lazytlb_litmus_syntax::{Caching, EntryLiteral};
 use lazytlb_litmus_syntax::{EntryName, Frame, Level, Place, TableIndex};
 use lazytlb_litmus_syntax::{Position, SyntaxError};
 
@@ -481,11 +481,11 @@ impl World {
 }
 
 /// Returns the model's memory type for a test's.
-pub(crate) fn caching(memory_type: MemoryType) -> Caching {
+pub(crate) fn caching(memory_type: Caching) -> ModelMemoryType {
     match memory_type {
-        MemoryType::WriteBack => Caching::WriteBack,
-        MemoryType::WriteCombining => Caching::WriteCombining,
-        MemoryType::Uncacheable => Caching::Uncached,
+        Caching::WriteBack => ModelMemoryType::WriteBack,
+        Caching::WriteCombining => ModelMemoryType::WriteCombining,
+        Caching::Uncacheable => ModelMemoryType::Uncached,
     }
 }
 

@@ -69,9 +69,10 @@ pub(crate) fn instruction(lexer: &mut Lexer<'_>) -> Result<Option<Instruction>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entry::EntryLiteral;
     use crate::instruction::AluOp;
     use crate::operand::{Memory, Operand};
-    use crate::place::Place;
+    use crate::place::{EntryName, Frame, Level, Place};
     use crate::register::Register;
     use crate::value::Value;
 
@@ -101,6 +102,25 @@ mod tests {
             dst: register("eax"),
         };
         assert_eq!(read("MOV (x),%EAX"), Ok(Some(load)));
+    }
+
+    #[test]
+    fn entries_are_stored_as_literals() {
+        let entry = EntryName {
+            level: Level::Pte,
+            variable: "x".into(),
+            space: None,
+        };
+        let literal = EntryLiteral {
+            oa: Some(Frame::Of("y".into())),
+            ..EntryLiteral::default()
+        };
+        let expected = Instruction::Mov {
+            width: Width::Quad,
+            src: Operand::Immediate(Value::Entry(literal)),
+            dst: Operand::Memory(Memory::Place(Place::Entry(entry))),
+        };
+        assert_eq!(read("movq $(oa:PA(y)), (PTE(x))"), Ok(Some(expected)));
     }
 
     #[test]
@@ -160,6 +180,7 @@ mod tests {
             "movnti %rax,%rbx",
             "movntib %al,(x)",
             "frobnicate",
+            "movl $CR3(A), %cr3",
             "lock",
         ] {
             assert!(read(text).is_err(), "{text}");
