@@ -35,12 +35,6 @@ impl fmt::Display for Token<'_> {
     }
 }
 
-/// Longer symbols first: the first that fits is taken.
-const SYMBOLS: [&str; 31] = [
-    "/\\", "\\/", "!=", "<>", "<<", ">>", "=>", "==", "&&", "||", "{", "}", "(", ")", "[", "]",
-    "|", ";", ",", ":", "=", "$", "%", ".", "-", "+", "*", "~", "&", "<", ">",
-];
-
 /// A place in the text. Copying it is how the parsers look ahead.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lexer<'a> {
@@ -143,13 +137,7 @@ impl<'a> Lexer<'a> {
             let word = self.take_while(|c| c.is_ascii_alphanumeric() || c == '_');
             return Ok((word_or_number(word, at)?, at));
         }
-        let text = self.rest.as_bytes();
-        let fits = |symbol: &&str| {
-            let symbol = symbol.as_bytes();
-            // The first byte alone rules out nearly all of them.
-            symbol.first() == text.first() && text.starts_with(symbol)
-        };
-        if let Some(symbol) = SYMBOLS.into_iter().find(fits) {
+        if let Some(symbol) = symbol(self.rest.as_bytes()) {
             for _ in symbol.chars() {
                 self.next_char();
             }
@@ -229,6 +217,44 @@ impl<'a> Lexer<'a> {
             )),
         }
     }
+}
+
+/// Finds the symbol that a text starts with; the longer of two.
+fn symbol(text: &[u8]) -> Option<&'static str> {
+    Some(match text {
+        [b'/', b'\\', ..] => "/\\",
+        [b'\\', b'/', ..] => "\\/",
+        [b'!', b'=', ..] => "!=",
+        [b'<', b'>', ..] => "<>",
+        [b'<', b'<', ..] => "<<",
+        [b'>', b'>', ..] => ">>",
+        [b'=', b'>', ..] => "=>",
+        [b'=', b'=', ..] => "==",
+        [b'&', b'&', ..] => "&&",
+        [b'|', b'|', ..] => "||",
+        [b'{', ..] => "{",
+        [b'}', ..] => "}",
+        [b'(', ..] => "(",
+        [b')', ..] => ")",
+        [b'[', ..] => "[",
+        [b']', ..] => "]",
+        [b'|', ..] => "|",
+        [b';', ..] => ";",
+        [b',', ..] => ",",
+        [b':', ..] => ":",
+        [b'=', ..] => "=",
+        [b'$', ..] => "$",
+        [b'%', ..] => "%",
+        [b'.', ..] => ".",
+        [b'-', ..] => "-",
+        [b'+', ..] => "+",
+        [b'*', ..] => "*",
+        [b'~', ..] => "~",
+        [b'&', ..] => "&",
+        [b'<', ..] => "<",
+        [b'>', ..] => ">",
+        _ => return None,
+    })
 }
 
 /// Tells numbers from names, and refuses numbers beyond 64 bits.
