@@ -35,7 +35,7 @@ pub struct FinalState {
 
 /// Whether a state in which the proposition holds can be the end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
+pub enum LitmusVerdict {
     /// It can.
     Allowed,
     /// It cannot.
@@ -44,13 +44,13 @@ pub enum Verdict {
     Incomplete,
 }
 
-impl Verdict {
+impl LitmusVerdict {
     /// Returns the word for it.
     pub const fn name(self) -> &'static str {
         match self {
-            Verdict::Allowed => "Allowed",
-            Verdict::Forbidden => "Forbidden",
-            Verdict::Incomplete => "Incomplete",
+            LitmusVerdict::Allowed => "Allowed",
+            LitmusVerdict::Forbidden => "Forbidden",
+            LitmusVerdict::Incomplete => "Incomplete",
         }
     }
 }
@@ -67,11 +67,11 @@ impl Answer {
     }
 
     /// Says whether the proposition can hold at the end, whatever the quantifier.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> LitmusVerdict {
         match (self.positive(), &self.incomplete) {
-            (1.., _) => Verdict::Allowed,
-            (0, Some(_)) => Verdict::Incomplete,
-            (0, None) => Verdict::Forbidden,
+            (1.., _) => LitmusVerdict::Allowed,
+            (0, Some(_)) => LitmusVerdict::Incomplete,
+            (0, None) => LitmusVerdict::Forbidden,
         }
     }
 

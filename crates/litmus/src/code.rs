@@ -1,16 +1,50 @@
 //! A thread's instructions with every name resolved: what the interpreter runs.
+//!
+//! Operations come in families, so that each who goes through them sees all of one: what computes or
+//! accesses memory ([`Op`]), and what steers the machine ([`Control`]).
 
-use lazytlb::{Cr3Load, PhysAddr};
+use lazytlb::{CpuId, Cr3Load, PhysAddr, VirtAddr};
+use lazytlb_litmus_syntax::{AluOp, GeneralRegister, Handler, Position, Register, Width};
 use lazytlb_model::{AtomicCell, Broadcast, Cr4, Invpcid};
 
-use crate::world::{Target, World, refuse};
-use lazytlb::VirtAddr;
-use lazytlb_litmus_syntax::Place;
-use lazytlb_litmus_syntax::{AluOp, Instruction, InvpcidType};
-use lazytlb_litmus_syntax::{GeneralRegister, Register, Width};
-use lazytlb_litmus_syntax::{Located, Thread};
-use lazytlb_litmus_syntax::{Memory, Operand};
-use lazytlb_litmus_syntax::{Position, SyntaxError};
+use crate::page_tables::Slot;
+use crate::world::Target;
+
+/// A column of the table, ready to run.
+#[derive(Debug)]
+pub(crate) struct Routine {
+    /// The CPU that runs it.
+    pub(crate) cpu: CpuId,
+    /// The number of its thread.
+    pub(crate) thread: u32,
+    /// `None`: the thread itself.
+    pub(crate) handler: Option<Handler>,
+    pub(crate) lines: Vec<Line>,
+}
+
+/// A line of a thread.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Line {
+    pub(crate) op: Op,
+    pub(crate) position: Position,
+    /// The labels before it.
+    pub(crate) labels: Vec<String>,
+    /// How it names the memory that it accesses.
+    pub(crate) access: Named,
+}
+
+/// How an instruction names the memory that it accesses: what a condition can ask for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Named {
+    /// It accesses none.
+    Nothing,
+    /// A variable, by its name.
+    Variable(String),
+    /// By a register: which variable that is, the text does not say.
+    ByRegister,
+    /// A frame or a page-table entry, past all translations.
+    Physical,
+}
 
 /// A memory operand.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,12 +55,28 @@ pub(crate) enum Where {
     ByRegister(Register, i64),
 }
 
+/// An address that an instruction gives to the machine: nothing is read there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Address {
+    /// Known from the start.
+    Fixed(VirtAddr),
+    /// What a register holds, and what is added.
+    InRegister(Register, i64),
+}
+
 /// What an instruction reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Source {
     Register(Register),
     Number(u64),
     Memory(Where),
+}
+
+/// Whether a store has a non-temporal hint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hint {
+    Temporal,
+    NonTemporal,
 }
 
 /// An instruction, ready to run.
@@ -41,7 +91,7 @@ pub(crate) enum Op {
         to: Where,
         from: Source,
         width: Width,
-        non_temporal: bool,
+        hint: Hint,
     },
     Set {
         to: Register,
@@ -54,26 +104,47 @@ pub(crate) enum Op {
         width: Width,
     },
     ExchangeRegisters(Register, Register),
-    Modify {
-        op: AluOp,
-        locked: bool,
-        memory: Where,
-        source: Source,
-        width: Width,
-    },
+    Modify(Modify),
     Compute {
         op: AluOp,
         to: Register,
         source: Source,
         width: Width,
     },
+    Wait {
+        cell: AtomicCell,
+        value: u64,
+    },
+    Fetch(Address),
+    Control(Control),
+}
+
+/// A read-modify-write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Modify {
+    pub(crate) op: AluOp,
+    pub(crate) atomicity: Atomicity,
+    pub(crate) memory: Where,
+    pub(crate) source: Source,
+    pub(crate) width: Width,
+}
+
+/// Whether other CPUs may come in between.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Atomicity {
+    Locked,
+    Plain,
+}
+
+/// An instruction that steers the machine: it neither reads nor writes a word, and takes no fault.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Control {
     FullFence,
     StoreFence,
     LoadFence,
-    Nothing,
-    Invlpg(Where),
+    Invlpg(Address),
     Invpcid(Invpcid),
-    InvpcidAddress(u16, Where),
+    InvpcidAddress(u16, Address),
     LoadCr3 {
         root: PhysAddr,
         pcid: u16,
@@ -89,274 +160,85 @@ pub(crate) enum Op {
     Cli,
     Sti,
     Halt,
-    Ipi(usize),
-    Nmi(usize),
-    Wait {
-        cell: AtomicCell,
-        value: u64,
-    },
-    Fetch(Where),
+    Ipi(CpuId),
+    Nmi(CpuId),
 }
 
-/// A line of a thread.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Line {
-    pub(crate) op: Op,
-    pub(crate) position: Position,
-    /// The labels before it.
-    pub(crate) labels: Vec<String>,
-    /// The variable that it accesses by name.
-    pub(crate) variable: Option<String>,
+/// Where an instruction reads or writes, and how wide.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WordAccess {
+    pub(crate) place: Where,
+    pub(crate) width: Width,
 }
 
-/// Resolves a thread. `cpu_of` finds the CPU of a thread's number.
-pub(crate) fn resolve(
-    thread: &Thread,
-    world: &World,
-    cpu_of: &dyn Fn(u32) -> Option<usize>,
-) -> Result<Vec<Line>, SyntaxError> {
-    let (mut lines, mut labels) = (Vec::new(), Vec::new());
-    for Located { value, position } in &thread.instructions {
-        if let Instruction::Label(label) = value {
-            labels.push(label.clone());
-            continue;
-        }
-        let resolver = Resolver {
-            world,
-            at: *position,
-            cpu_of,
-        };
-        lines.push(Line {
-            op: resolver.op(value)?,
-            position: *position,
-            labels: std::mem::take(&mut labels),
-            variable: accessed(value),
-        });
-    }
-    Ok(lines)
-}
-
-/// Returns the variable that an instruction accesses by its name.
-fn accessed(instruction: &Instruction) -> Option<String> {
-    let of_memory = |memory: &Memory| match memory {
-        Memory::Place(Place::Variable(name)) => Some(name.clone()),
-        _ => None,
-    };
-    let of_operand = |operand: &Operand| match operand {
-        Operand::Memory(memory) => of_memory(memory),
-        _ => None,
-    };
-    match instruction {
-        Instruction::Mov { src, dst, .. } | Instruction::Xchg { src, dst, .. } => {
-            of_operand(src).or_else(|| of_operand(dst))
-        }
-        Instruction::Alu { src, dst, .. } => {
-            let source = src.as_ref().and_then(of_operand);
-            source.or_else(|| of_operand(dst))
-        }
-        Instruction::Movnti { dst, .. } => of_memory(dst),
-        Instruction::Fetch(memory) => of_memory(memory),
-        _ => None,
-    }
-}
-
-struct Resolver<'a> {
-    world: &'a World,
-    at: Position,
-    cpu_of: &'a dyn Fn(u32) -> Option<usize>,
-}
-
-impl Resolver<'_> {
-    fn memory(&self, memory: &Memory) -> Result<Where, SyntaxError> {
-        Ok(match memory {
-            Memory::Place(place) => Where::At(self.world.target(place, self.at)?),
-            Memory::Register { register, offset } => Where::ByRegister(*register, *offset),
-        })
-    }
-
-    fn source(&self, operand: &Operand) -> Result<Source, SyntaxError> {
-        match operand {
-            Operand::Register(register) => Ok(Source::Register(*register)),
-            Operand::Immediate(value) => Ok(Source::Number(self.world.number(value, self.at)?)),
-            Operand::Memory(memory) => Ok(Source::Memory(self.memory(memory)?)),
+impl Op {
+    /// Returns the word that an instruction reads or writes; none if it only fetches or waits.
+    pub(crate) fn word_access(&self) -> Option<WordAccess> {
+        let access = |place, width| Some(WordAccess { place, width });
+        match *self {
+            Op::Load { from, width, .. } => access(from, width),
+            Op::Store { to, width, .. } => access(to, width),
+            Op::Exchange { memory, width, .. } => access(memory, width),
+            Op::Modify(Modify { memory, width, .. }) => access(memory, width),
+            Op::Compute { source, width, .. } => match source {
+                Source::Memory(place) => access(place, width),
+                Source::Register(_) | Source::Number(_) => None,
+            },
+            Op::Set { .. }
+            | Op::ExchangeRegisters(..)
+            | Op::Wait { .. }
+            | Op::Fetch(_)
+            | Op::Control(_) => None,
         }
     }
 
-    fn cpu(&self, thread: u32) -> Result<usize, SyntaxError> {
-        (self.cpu_of)(thread).ok_or_else(|| {
-            let advice = "name a column of the table";
-            refuse(
-                self.at,
-                format!("`P{thread}`"),
-                "a thread of this test",
-                advice,
-            )
-        })
-    }
-
-    fn op(&self, instruction: &Instruction) -> Result<Op, SyntaxError> {
-        use Instruction as I;
-        Ok(match instruction {
-            I::Label(_) => Op::Nothing,
-            I::Lfence => Op::LoadFence,
-            I::Mov { width, src, dst } => match (src, dst) {
-                (Operand::Memory(from), Operand::Register(to)) => Op::Load {
-                    to: *to,
-                    from: self.memory(from)?,
-                    width: *width,
-                },
-                (from, Operand::Memory(to)) => Op::Store {
-                    to: self.memory(to)?,
-                    from: self.source(from)?,
-                    width: *width,
-                    non_temporal: false,
-                },
-                (from, Operand::Register(to)) => Op::Set {
-                    to: *to,
-                    from: self.source(from)?,
-                    width: *width,
-                },
-                (_, Operand::Immediate(_)) => return Err(self.no_destination()),
-            },
-            I::Xchg { width, src, dst } => match (src, dst) {
-                (Operand::Register(register), Operand::Memory(memory))
-                | (Operand::Memory(memory), Operand::Register(register)) => Op::Exchange {
-                    memory: self.memory(memory)?,
-                    register: *register,
-                    width: *width,
-                },
-                (Operand::Register(one), Operand::Register(other)) => {
-                    Op::ExchangeRegisters(*one, *other)
-                }
-                _ => return Err(self.no_destination()),
-            },
-            I::Alu {
-                op,
-                locked,
-                width,
-                src,
-                dst,
-            } => self.arithmetic(*op, *locked, *width, src.as_ref(), dst)?,
-            I::Mfence => Op::FullFence,
-            I::Sfence => Op::StoreFence,
-            I::Movnti { width, src, dst } => Op::Store {
-                to: self.memory(dst)?,
-                from: self.source(src)?,
-                width: *width,
-                non_temporal: true,
-            },
-            I::Invlpg(memory) => Op::Invlpg(self.memory(memory)?),
-            I::Invpcid {
-                kind,
-                pcid,
-                address,
-            } => match (kind, address) {
-                (InvpcidType::Address, Some(memory)) => {
-                    Op::InvpcidAddress(*pcid, self.memory(memory)?)
-                }
-                (InvpcidType::Address, None) => {
-                    let advice = "write `invpcid $0, $1, (x)`";
-                    return Err(refuse(self.at, "no address", "an address", advice));
-                }
-                (InvpcidType::SingleContext, _) => Op::Invpcid(Invpcid::Pcid(*pcid)),
-                (InvpcidType::AllWithGlobal, _) => Op::Invpcid(Invpcid::AllWithGlobals),
-                (InvpcidType::AllExceptGlobal, _) => Op::Invpcid(Invpcid::AllNonGlobal),
-            },
-            I::MovCr3 { space, pcid, keep } => Op::LoadCr3 {
-                root: self.world.root(space, self.at)?,
-                pcid: pcid.unwrap_or(0),
-                load: if *keep { Cr3Load::Keep } else { Cr3Load::Flush },
-            },
-            I::MovCr4 { pge, pcide, smep } => {
-                let named = [(pge, Cr4::PGE), (pcide, Cr4::PCIDE), (smep, Cr4::SMEP)];
-                let of = |wanted| {
-                    let bits = named.iter().filter(|(bit, _)| **bit == Some(wanted));
-                    bits.fold(Cr4::default(), |cr4, (_, bit)| cr4.with(*bit, true))
-                };
-                Op::ChangeCr4 {
-                    set: of(true),
-                    clear: of(false),
-                }
-            }
-            I::Invlpgb {
-                variable,
-                pcid,
-                global,
-                final_only,
-                // H30: the model goes by the size of the page that is cached, whatever the stride.
-                stride: _,
-            } => Op::Invlpgb(Broadcast {
-                addr: match variable {
-                    Some(name) => Some(VirtAddr(self.world.variable(name, self.at)?.address)),
-                    None => None,
-                },
-                pcid: *pcid,
-                globals: *global,
-                final_only: *final_only,
-            }),
-            I::Tlbsync => Op::Tlbsync,
-            I::Cpuid => Op::Cpuid,
-            I::Cli => Op::Cli,
-            I::Sti => Op::Sti,
-            I::Hlt => Op::Halt,
-            I::Ipi { thread } => Op::Ipi(self.cpu(*thread)?),
-            I::Nmi { thread } => Op::Nmi(self.cpu(*thread)?),
-            I::Wait { memory, value } => {
-                let Memory::Place(place @ (Place::Variable(_) | Place::Frame(_))) = memory else {
-                    let advice = "wait on a variable: `wait (x), $1`";
-                    return Err(refuse(self.at, "another place", "a variable", advice));
-                };
-                let name = match place {
-                    Place::Variable(name) | Place::Frame(name) => name,
-                    _ => return Err(self.no_destination()),
-                };
-                Op::Wait {
-                    cell: self.world.word_of(name, self.at)?,
-                    value: self.world.number(value, self.at)?,
-                }
-            }
-            I::Fetch(memory) => Op::Fetch(self.memory(memory)?),
-        })
-    }
-
-    fn arithmetic(
-        &self,
-        op: AluOp,
-        locked: bool,
-        width: Width,
-        source: Option<&Operand>,
-        to: &Operand,
-    ) -> Result<Op, SyntaxError> {
-        let source = match source {
-            Some(source) => self.source(source)?,
-            None => Source::Number(1),
-        };
-        match to {
-            Operand::Register(to) => Ok(Op::Compute {
-                op,
-                to: *to,
-                source,
-                width,
-            }),
-            Operand::Memory(memory) => Ok(Op::Modify {
-                op,
-                locked,
-                memory: self.memory(memory)?,
-                source,
-                width,
-            }),
-            Operand::Immediate(_) => Err(self.no_destination()),
+    /// Returns the page-table entry that an instruction names and accesses.
+    pub(crate) fn entry(&self) -> Option<Slot> {
+        match self.word_access()?.place {
+            Where::At(Target::Entry(slot)) => Some(slot),
+            Where::At(Target::Cell(_) | Target::Virtual(_)) | Where::ByRegister(..) => None,
         }
     }
 
-    fn no_destination(&self) -> SyntaxError {
-        let advice = "an immediate can only be read";
-        refuse(
-            self.at,
-            "an immediate as the destination",
-            "a register or memory",
-            advice,
-        )
+    /// Returns what it is, if it steers the machine.
+    pub(crate) fn control(&self) -> Option<&Control> {
+        match self {
+            Op::Control(control) => Some(control),
+            Op::Load { .. }
+            | Op::Store { .. }
+            | Op::Set { .. }
+            | Op::Exchange { .. }
+            | Op::ExchangeRegisters(..)
+            | Op::Modify(_)
+            | Op::Compute { .. }
+            | Op::Wait { .. }
+            | Op::Fetch(_) => None,
+        }
+    }
+}
+
+impl From<Control> for Op {
+    fn from(control: Control) -> Op {
+        Op::Control(control)
+    }
+}
+
+impl Control {
+    /// Says whether it is for ring 0 only.
+    pub(crate) fn is_privileged(&self) -> bool {
+        match self {
+            Control::Invlpg(_) | Control::Invpcid(_) | Control::InvpcidAddress(..) => true,
+            Control::LoadCr3 { .. } | Control::ChangeCr4 { .. } => true,
+            Control::Invlpgb(_) | Control::Tlbsync => true,
+            Control::Cli | Control::Sti | Control::Halt => true,
+            Control::Ipi(_) | Control::Nmi(_) => true,
+            Control::FullFence | Control::StoreFence | Control::LoadFence | Control::Cpuid => false,
+        }
+    }
+
+    /// Says whether it sends an interrupt.
+    pub(crate) fn sends_interrupt(&self) -> bool {
+        matches!(self, Control::Ipi(_) | Control::Nmi(_))
     }
 }
 

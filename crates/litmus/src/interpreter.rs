@@ -1,40 +1,39 @@
 //! Runs a thread's instructions on the checker's machine: an operation like any other.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use lazytlb::{CpuId, CpuSet, Hw, Interrupts, Memory as _, Until, VirtAddr};
+use lazytlb::{CpuSet, Hw, Interrupts, Until, VirtAddr};
 use lazytlb_check::ModelHw;
-use lazytlb_model::{AtomicCell, Invpcid, LocalCell, Privilege, Rmw};
+use lazytlb_litmus_syntax::{AluOp, Position, Register, Width};
+use lazytlb_model::{Invpcid, LocalCell, Privilege, Rmw};
 
-use crate::code::{Line, Op, Source, Where, accumulator};
-use crate::world::{Slot, Target, World};
-use lazytlb_litmus_syntax::AluOp;
-use lazytlb_litmus_syntax::{GeneralRegister, Register, Width};
-use lazytlb_litmus_syntax::{Position, SyntaxError};
-
-/// What the threads of a test have in common.
-#[derive(Debug)]
-pub(crate) struct Common {
-    pub(crate) world: World,
-    /// Whether every access to a word is of this width, at its start: then a store writes all of it.
-    pub(crate) only_width: Option<Width>,
-    /// What some execution does that no machine could: then the test has no answer.
-    pub(crate) nonsense: OnceLock<SyntaxError>,
-}
+use crate::access::{Common, Part, View};
+use crate::code::{
+    Address, Atomicity, Control, Hint, Line, Modify, Op, Source, Where, accumulator,
+};
+use crate::registers::{Registers, mask};
+use crate::world::Target;
 
 /// A thread, ready to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Code {
     pub(crate) common: Arc<Common>,
-    pub(crate) lines: Arc<[Line]>,
-    pub(crate) first_registers: Arc<[(Register, u64)]>,
+    pub(crate) lines: Vec<Line>,
+    pub(crate) first_registers: Vec<(Register, u64)>,
     pub(crate) privilege: Privilege,
     /// Registers to publish at the end, and the private words for them.
-    pub(crate) published: Arc<[(Register, LocalCell)]>,
+    pub(crate) published: Vec<(Register, LocalCell)>,
     /// The private word for the lines that faulted, a bit each.
     pub(crate) faults: Option<LocalCell>,
-    /// Whether nobody interrupts this CPU: then it may as well run with interrupts off, which saves states.
-    pub(crate) is_undisturbed: bool,
+    pub(crate) interruption: Interruption,
+}
+
+/// Whether anybody interrupts a CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Interruption {
+    Possible,
+    /// Then it may as well run with interrupts off, which saves states.
+    Never,
 }
 
 /// Lines whose faults are told apart: a bit each in one word.
@@ -43,30 +42,32 @@ pub(crate) const MOST_LINES: usize = 60;
 impl Code {
     /// Runs the thread from its first line to its last.
     pub(crate) fn run(&self, hw: &ModelHw) {
-        let mut cpu = Cpu {
-            hw,
-            common: &self.common,
-            registers: [0; 16],
-            privilege: self.privilege,
-            is_undisturbed: self.is_undisturbed,
-            at: Position::START,
+        let mut thread = Running {
+            view: View {
+                hw,
+                common: &self.common,
+                privilege: self.privilege,
+                at: Position::START,
+            },
+            registers: Registers::default(),
+            interruption: self.interruption,
         };
-        for (register, value) in self.first_registers.iter() {
-            cpu.set(*register, register.width, *value);
+        for (register, value) in &self.first_registers {
+            thread.registers.set(*register, register.width, *value);
         }
         let first = hw.interrupts();
-        if self.is_undisturbed {
+        if self.interruption == Interruption::Never {
             hw.disable_interrupts();
         }
         let mut faults = 0;
         for (number, line) in self.lines.iter().enumerate() {
-            cpu.at = line.position;
-            if cpu.execute(&line.op).is_none() {
+            thread.view.at = line.position;
+            if thread.execute(&line.op).is_none() {
                 faults |= 1 << number;
             }
         }
-        for (register, cell) in self.published.iter() {
-            hw.store_local(cell, cpu.get(*register, register.width));
+        for (register, cell) in &self.published {
+            hw.store_local(cell, thread.registers.get(*register, register.width));
         }
         if let Some(cell) = &self.faults {
             hw.store_local(cell, faults);
@@ -77,326 +78,209 @@ impl Code {
     }
 }
 
-/// A CPU in the middle of a thread.
-struct Cpu<'a> {
-    hw: &'a ModelHw,
-    common: &'a Common,
-    registers: [u64; 16],
-    privilege: Privilege,
-    is_undisturbed: bool,
-    /// Where the instruction stands.
-    at: Position,
+/// A thread in the middle of its lines.
+struct Running<'a> {
+    view: View<'a>,
+    registers: Registers,
+    interruption: Interruption,
 }
 
-/// A fault skips the instruction.
-type Done<T> = Option<T>;
-
-impl Cpu<'_> {
-    fn get(&self, register: Register, width: Width) -> u64 {
-        self.registers[index_of(register.general)] & mask(width)
-    }
-
-    /// Writes a register: 32 bits clear those above, fewer leave them.
-    fn set(&mut self, register: Register, width: Width, value: u64) {
-        let whole = &mut self.registers[index_of(register.general)];
-        *whole = match width {
-            Width::Quad | Width::Long => value & mask(width),
-            Width::Word | Width::Byte => *whole & !mask(width) | value & mask(width),
-        };
-    }
-
-    fn source(&self, source: Source, width: Width) -> Done<u64> {
-        Some(match source {
-            Source::Register(register) => self.get(register, width),
-            Source::Number(number) => number & mask(width),
-            Source::Memory(place) => {
-                let (target, offset) = self.target(place, width);
-                self.load(target)? >> (8 * offset) & mask(width)
-            }
-        })
-    }
-
-    /// Gives up an execution that no machine could take, and with it the test.
-    fn refuse(&self, found: String, expected: &str, advice: &str) -> ! {
-        let error = SyntaxError::new(self.at, found, expected, advice);
-        let told = error.to_string();
-        let _ = self.common.nonsense.set(error);
-        panic!("{told}")
-    }
-
-    /// Returns what a memory operand names, and how far into its word the access begins.
-    fn target(&self, place: Where, width: Width) -> (Target, u32) {
-        let (register, offset) = match place {
-            Where::At(target) => return (target, 0),
-            Where::ByRegister(register, offset) => (register, offset),
-        };
-        let address = self.get(register, Width::Quad).wrapping_add_signed(offset);
-        let Some(target) = self.common.world.at_address(address) else {
-            let advice = "give the register an address in the init section: `0:rbx=x;`";
-            let found = format!("the address {address:#x} in a register");
-            self.refuse(found, "the address of a variable or an entry", advice)
-        };
-        let offset = (address % 8) as u32;
-        if offset + width.bytes() > 8 {
-            let found = format!("{} bytes at the address {address:#x}", width.bytes());
-            let advice = "the model has no access that crosses into the next word";
-            self.refuse(found, "an access inside one word of 8 bytes", advice)
-        }
-        (target, offset)
-    }
-
-    fn execute(&mut self, op: &Op) -> Done<()> {
-        match *op {
+impl Running<'_> {
+    /// Runs an instruction; `None` if it took a page fault.
+    fn execute(&mut self, op: &Op) -> Option<()> {
+        match op {
             Op::Load { to, from, width } => {
-                let (target, offset) = self.target(from, width);
-                let word = self.load(target)?;
-                self.set(to, width, word >> (8 * offset));
+                let value = self.view.load(self.part(*from, *width))?;
+                self.registers.set(*to, *width, value);
             }
             Op::Store {
                 to,
                 from,
                 width,
-                non_temporal,
+                hint,
             } => {
-                let value = self.source(from, width)?;
-                let (target, offset) = self.target(to, width);
-                self.store(target, offset, width, value, non_temporal)?;
+                let value = self.source(*from, *width)?;
+                self.view.store(self.part(*to, *width), value, *hint)?;
             }
             Op::Set { to, from, width } => {
-                let value = self.source(from, width)?;
-                self.set(to, width, value);
+                let value = self.source(*from, *width)?;
+                self.registers.set(*to, *width, value);
             }
             Op::Exchange {
                 memory,
                 register,
                 width,
             } => {
-                let new = self.get(register, width);
-                let (target, offset) = self.target(memory, width);
-                let old = self.locked(target, offset, width, Rmw::Swap, new)?;
-                self.set(register, width, old);
+                let new = self.registers.get(*register, *width);
+                let part = self.part(*memory, *width);
+                let old = self.view.locked(part, Rmw::Swap, new)?;
+                self.registers.set(*register, *width, old);
             }
             Op::ExchangeRegisters(one, other) => {
                 let width = one.width;
-                let (first, second) = (self.get(one, width), self.get(other, width));
-                self.set(one, width, second);
-                self.set(other, width, first);
+                let registers = &mut self.registers;
+                let (first, second) = (registers.get(*one, width), registers.get(*other, width));
+                registers.set(*one, width, second);
+                registers.set(*other, width, first);
             }
-            Op::Modify {
-                op,
-                locked,
-                memory,
-                source,
-                width,
-            } => self.modify(op, locked, memory, source, width)?,
+            Op::Modify(modify) => self.modify(modify)?,
             Op::Compute {
                 op,
                 to,
                 source,
                 width,
             } => {
-                let (old, operand) = (self.get(to, width), self.source(source, width)?);
-                let new = self.computed(op, width, old, operand);
-                self.set(to, width, new);
-                self.leave_old(op, width, source, old);
+                let old = self.registers.get(*to, *width);
+                let operand = self.source(*source, *width)?;
+                let new = self.computed(*op, *width, old, operand);
+                self.registers.set(*to, *width, new);
+                self.leave_old(*op, *width, *source, old);
             }
-            Op::Wait { cell, value } => self.hw.pause_until(&cell, Until::Equals(value)),
-            Op::Fetch(place) => match self.target(place, Width::Byte).0 {
-                Target::Virtual(addr) => self.hw.fetch(addr, self.privilege)?,
-                Target::Cell(_) | Target::Entry(_) => {}
-            },
-            _ => self.control(op),
+            Op::Wait { cell, value } => self.view.hw.pause_until(cell, Until::Equals(*value)),
+            Op::Fetch(address) => {
+                let address = self.fetched(*address);
+                self.view.hw.fetch(address, self.view.privilege)?;
+            }
+            Op::Control(control) => self.control(control),
         }
         Some(())
     }
 
-    /// Runs what neither reads nor writes a word.
-    fn control(&mut self, op: &Op) {
-        let hw = self.hw;
-        match *op {
-            Op::FullFence => hw.fence(),
-            Op::StoreFence => hw.store_fence(),
-            Op::LoadFence if !self.is_undisturbed => hw.load_fence(),
-            Op::Invlpg(place) => hw.invlpg(self.address(place)),
-            Op::InvpcidAddress(pcid, place) => {
-                hw.invpcid(Invpcid::Address(pcid, self.address(place)));
+    /// Runs what steers the machine.
+    fn control(&self, control: &Control) {
+        let hw = self.view.hw;
+        match control {
+            Control::FullFence => hw.fence(),
+            Control::StoreFence => hw.store_fence(),
+            Control::LoadFence => match self.interruption {
+                // Loads are in order: only a test with interrupts can tell it from nothing (H36).
+                Interruption::Never => {}
+                Interruption::Possible => hw.load_fence(),
+            },
+            Control::Invlpg(address) => hw.invlpg(self.address(*address)),
+            Control::Invpcid(what) => hw.invpcid(*what),
+            Control::InvpcidAddress(pcid, address) => {
+                hw.invpcid(Invpcid::Address(*pcid, self.address(*address)));
             }
-            Op::Invpcid(what) => hw.invpcid(what),
-            Op::LoadCr3 { root, pcid, load } => hw.load_cr3_with_pcid(root, pcid, load),
-            Op::ChangeCr4 { set, clear } => {
-                hw.change_cr4(set, clear);
-            }
-            Op::Invlpgb(what) => hw.invlpgb(what),
-            Op::Tlbsync => hw.tlbsync(),
-            Op::Cpuid => hw.serialize(),
-            Op::Cli => {
+            Control::LoadCr3 { root, pcid, load } => hw.load_cr3_with_pcid(*root, *pcid, *load),
+            Control::ChangeCr4 { set, clear } => hw.change_cr4(*set, *clear),
+            Control::Invlpgb(what) => hw.invlpgb(*what),
+            Control::Tlbsync => hw.tlbsync(),
+            Control::Cpuid => hw.serialize(),
+            Control::Cli => {
                 hw.disable_interrupts();
             }
-            Op::Sti => hw.restore_interrupts(Interrupts::Enabled),
-            Op::Halt => hw.halt(),
-            Op::Ipi(cpu) => {
+            Control::Sti => hw.restore_interrupts(Interrupts::Enabled),
+            Control::Halt => hw.halt(),
+            Control::Ipi(cpu) => {
                 let mut target = CpuSet::<1>::EMPTY;
-                target.insert(CpuId(cpu as u16));
+                target.insert(*cpu);
                 hw.send_ipi(&target);
             }
-            Op::Nmi(cpu) => hw.send_nmi(1 << cpu),
-            _ => {}
+            Control::Nmi(cpu) => hw.send_nmi(1 << cpu.0),
         }
     }
 
-    /// Returns the address that an operand of INVLPG or INVPCID names: any in its page.
-    fn address(&self, place: Where) -> VirtAddr {
+    fn source(&self, source: Source, width: Width) -> Option<u64> {
+        match source {
+            Source::Register(register) => Some(self.registers.get(register, width)),
+            Source::Number(number) => Some(number & mask(width)),
+            Source::Memory(place) => self.view.load(self.part(place, width)),
+        }
+    }
+
+    /// Finds what a memory operand names.
+    fn part(&self, place: Where, width: Width) -> Part {
         match place {
-            Where::At(Target::Virtual(addr)) => addr,
-            Where::At(Target::Cell(_) | Target::Entry(_)) => self.refuse(
-                "an operand without translation".to_owned(),
-                "the virtual address of a variable",
-                "write `invlpg (x)`, in a test of translation",
-            ),
+            Where::At(target) => Part {
+                target,
+                offset: 0,
+                width,
+            },
             Where::ByRegister(register, offset) => {
-                VirtAddr(self.get(register, Width::Quad).wrapping_add_signed(offset))
+                let address = self.address(Address::InRegister(register, offset));
+                self.view.at_address(address, width)
             }
         }
     }
 
-    fn load(&self, target: Target) -> Done<u64> {
-        match target {
-            Target::Cell(cell) => Some(self.hw.load(&cell)),
-            Target::Virtual(addr) => self.hw.load_virtual(addr, self.privilege),
-            Target::Entry((table, index)) => Some(self.hw.read_entry(table, index).0),
-        }
-    }
-
-    fn store(
-        &self,
-        target: Target,
-        offset: u32,
-        width: Width,
-        value: u64,
-        non_temporal: bool,
-    ) -> Done<()> {
-        let bytes = self.bytes(width, offset);
-        let placed = value << (8 * offset);
-        match target {
-            Target::Cell(_) | Target::Entry(_)
-                if non_temporal && self.common.world.is_translated =>
-            {
-                let found = "a non-temporal store without translation".to_owned();
-                let advice = "write `movnti $1,(x)`: the model has them by virtual address only";
-                self.refuse(found, "a virtual address", advice)
-            }
-            Target::Cell(cell) if self.common.only_width == Some(width) && offset == 0 => {
-                self.hw.store(&cell, value);
-            }
-            Target::Cell(cell) => self.hw.store_bytes(&cell, bytes, placed),
-            Target::Virtual(addr) => {
-                let whole = self.common.only_width == Some(width) && offset == 0;
-                let bytes = if whole { 0 } else { bytes };
-                let (hw, privilege) = (self.hw, self.privilege);
-                hw.store_virtual(addr, bytes, placed, privilege, non_temporal)?;
-            }
-            Target::Entry((table, index)) => {
-                self.refuse_part_of_entry(width);
-                self.hw.write_entry(table, index, lazytlb::Entry(placed));
-            }
-        }
-        Some(())
-    }
-
-    fn refuse_part_of_entry(&self, width: Width) {
-        if width != Width::Quad {
-            let found = format!("a write of {} bytes to a page-table entry", width.bytes());
-            let advice = "write the whole entry, with the suffix q";
-            self.refuse(found, "8 bytes", advice)
-        }
-    }
-
-    fn bytes(&self, width: Width, offset: u32) -> u8 {
-        let bytes = ((1_u16 << width.bytes()) - 1) << offset;
-        bytes as u8
-    }
-
-    /// A locked read-modify-write; returns what was there.
-    fn locked(
-        &self,
-        target: Target,
-        offset: u32,
-        width: Width,
-        rmw: Rmw,
-        operand: u64,
-    ) -> Done<u64> {
-        let bytes = self.bytes(width, offset);
-        match target {
-            Target::Cell(cell) => Some(self.locked_cell(cell, bytes, rmw, operand)),
-            Target::Entry(slot) => {
-                self.refuse_part_of_entry(width);
-                Some(self.locked_entry(slot, rmw, operand))
-            }
-            Target::Virtual(addr) => {
-                let (hw, privilege) = (self.hw, self.privilege);
-                hw.rmw_virtual(addr, bytes, rmw, operand, privilege)
+    fn address(&self, address: Address) -> VirtAddr {
+        match address {
+            Address::Fixed(address) => address,
+            Address::InRegister(register, offset) => {
+                let base = self.registers.get(register, Width::Quad);
+                VirtAddr(base.wrapping_add_signed(offset))
             }
         }
     }
 
-    fn locked_cell(&self, cell: AtomicCell, bytes: u8, rmw: Rmw, operand: u64) -> u64 {
-        self.hw.locked_rmw(&cell, bytes, rmw, operand)
+    /// Finds the address that a fetch goes to: a variable's.
+    fn fetched(&self, address: Address) -> VirtAddr {
+        let wanted = self.address(address);
+        if let Address::InRegister(..) = address
+            && let Target::Cell(_) | Target::Entry(_) =
+                self.view.at_address(wanted, Width::Byte).target
+        {
+            let found = "an operand without translation".to_owned();
+            let expected = "the virtual address of a variable";
+            self.view.refuse(found, expected, "write `fetch (x)`")
+        }
+        wanted
     }
 
-    fn locked_entry(&self, (table, index): Slot, rmw: Rmw, operand: u64) -> u64 {
-        let hw = self.hw;
-        hw.rmw_entry(table, index, rmw, lazytlb::Entry(operand)).0
-    }
-
-    fn modify(
-        &mut self,
-        op: AluOp,
-        locked: bool,
-        memory: Where,
-        source: Source,
-        width: Width,
-    ) -> Done<()> {
-        let (target, offset) = self.target(memory, width);
+    fn modify(&mut self, modify: &Modify) -> Option<()> {
+        let Modify {
+            op,
+            atomicity,
+            memory,
+            source,
+            width,
+        } = *modify;
+        let part = self.part(memory, width);
         let operand = self.source(source, width)?;
-        if locked {
-            let rmw = match op {
-                AluOp::Add | AluOp::Inc | AluOp::Xadd | AluOp::Sub | AluOp::Dec => Rmw::Add,
-                AluOp::And => Rmw::And,
-                AluOp::Or => Rmw::Or,
-                AluOp::Xor => Rmw::Xor,
-                AluOp::Cmpxchg => Rmw::SwapIf(self.get(accumulator(width), width)),
-            };
-            let operand = match op {
-                AluOp::Sub | AluOp::Dec => operand.wrapping_neg() & mask(width),
-                _ => operand,
-            };
-            let old = self.locked(target, offset, width, rmw, operand)?;
-            self.leave_old(op, width, source, old);
-            return Some(());
-        }
-        // An interrupt comes before an instruction or after it.
-        let former = (!self.is_undisturbed).then(|| self.hw.disable_interrupts());
-        let old = self.read_and_write(op, target, offset, width, operand);
-        if let Some(former) = former {
-            self.hw.restore_interrupts(former);
-        }
+        let old = match atomicity {
+            Atomicity::Locked => {
+                let (rmw, operand) = self.rmw(op, width, operand);
+                self.view.locked(part, rmw, operand)
+            }
+            Atomicity::Plain => self.read_and_write(op, part, operand),
+        };
         self.leave_old(op, width, source, old?);
         Some(())
     }
 
-    /// A read-modify-write without LOCK: other CPUs may come in between. Returns what was there.
-    fn read_and_write(
-        &self,
-        op: AluOp,
-        target: Target,
-        offset: u32,
-        width: Width,
-        operand: u64,
-    ) -> Done<u64> {
-        let old = self.load(target)? >> (8 * offset) & mask(width);
-        let new = self.computed(op, width, old, operand);
-        self.store(target, offset, width, new, false)?;
-        Some(old)
+    /// Returns the machine's operation, and its operand, for a locked instruction.
+    fn rmw(&self, op: AluOp, width: Width, operand: u64) -> (Rmw, u64) {
+        match op {
+            AluOp::Add | AluOp::Inc | AluOp::Xadd => (Rmw::Add, operand),
+            AluOp::Sub | AluOp::Dec => (Rmw::Add, operand.wrapping_neg() & mask(width)),
+            AluOp::And => (Rmw::And, operand),
+            AluOp::Or => (Rmw::Or, operand),
+            AluOp::Xor => (Rmw::Xor, operand),
+            AluOp::Cmpxchg => {
+                let expected = self.registers.get(accumulator(width), width);
+                (Rmw::SwapIf(expected), operand)
+            }
+        }
+    }
+
+    /// A read-modify-write without LOCK: other CPUs may come in between, interrupts only before it or
+    /// after it. Returns what was there.
+    fn read_and_write(&self, op: AluOp, part: Part, operand: u64) -> Option<u64> {
+        let hw = self.view.hw;
+        let former = match self.interruption {
+            Interruption::Possible => Some(hw.disable_interrupts()),
+            Interruption::Never => None,
+        };
+        let old = self.view.load(part);
+        let stored = old.and_then(|old| {
+            let new = self.computed(op, part.width, old, operand);
+            self.view.store(part, new, Hint::Temporal)
+        });
+        if let Some(former) = former {
+            hw.restore_interrupts(former);
+        }
+        stored.and(old)
     }
 
     fn computed(&self, op: AluOp, width: Width, old: u64, operand: u64) -> u64 {
@@ -406,7 +290,7 @@ impl Cpu<'_> {
             AluOp::And => old & operand,
             AluOp::Or => old | operand,
             AluOp::Xor => old ^ operand,
-            AluOp::Cmpxchg if old == self.get(accumulator(width), width) => operand,
+            AluOp::Cmpxchg if old == self.registers.get(accumulator(width), width) => operand,
             AluOp::Cmpxchg => old,
         };
         new & mask(width)
@@ -414,20 +298,16 @@ impl Cpu<'_> {
 
     /// Leaves the old value where XADD and a CMPXCHG that failed want it.
     fn leave_old(&mut self, op: AluOp, width: Width, source: Source, old: u64) {
-        match (op, source) {
-            (AluOp::Xadd, Source::Register(register)) => self.set(register, width, old),
-            (AluOp::Cmpxchg, _) if old != self.get(accumulator(width), width) => {
-                self.set(accumulator(width), width, old);
-            }
-            _ => {}
+        let register = match (op, source) {
+            (AluOp::Xadd, Source::Register(register)) => register,
+            (AluOp::Cmpxchg, _) => accumulator(width),
+            (AluOp::Xadd, Source::Number(_) | Source::Memory(_)) => return,
+            (AluOp::Add | AluOp::Sub | AluOp::And | AluOp::Or | AluOp::Xor, _) => return,
+            (AluOp::Inc | AluOp::Dec, _) => return,
+        };
+        let succeeded = op == AluOp::Cmpxchg && old == self.registers.get(register, width);
+        if !succeeded {
+            self.registers.set(register, width, old);
         }
     }
-}
-
-fn mask(width: Width) -> u64 {
-    u64::MAX >> (64 - 8 * width.bytes())
-}
-
-fn index_of(register: GeneralRegister) -> usize {
-    register as usize
 }

@@ -5,18 +5,62 @@
 //! kernel: what may be cached, what may wait in a buffer, when an interrupt comes.
 //!
 //! Tests are read by `lazytlb-litmus-syntax`, whose tree is part of this crate's interface.
+//!
+//! ```
+//! use lazytlb_litmus::{LitmusVerdict, Options, read, run};
+//!
+//! let test = read(
+//!     "X86_64 SB\n{}\n P0 | P1 ;\n movl $1,(x) | movl $1,(y) ;\n movl (y),%eax | movl (x),%eax ;\n\
+//!      exists (0:eax=0 /\\ 1:eax=0)\n",
+//! )?;
+//! assert_eq!(run(&test, &Options::default())?.verdict(), LitmusVerdict::Allowed);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! From top to bottom; each uses only what is below it:
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `run` | the steps: [`run()`], [`Options`] |
+//! | `question` | condition, filter and what is shown, resolved; answers by the ends |
+//! | `proposition` | a resolved condition: true or false of an end, and nothing else |
+//! | `answer` | final states and the verdict, as printed: [`Answer`] |
+//! | `needs` | what a test uses of the machine: buffers, features, widths |
+//! | `resolve` | instructions, resolved |
+//! | `interpreter` | a thread, running |
+//! | `access`, `registers` | its memory and its registers |
+//! | `code` | instructions with their names resolved, as data |
+//! | `placement` | makes cells, frames and tables for the names of a test |
+//! | `world` | names, and what they stand for |
+//! | `page_tables`, `entry_bits` | address spaces; fields and bits of entries |
+//! | `names`, `layout`, `width` | which names a test uses; where variables lie, and how wide they are |
+//! | `settings`, `cpus` | what metadata set; which CPU runs which thread |
+//!
+//! All names are looked up before the search: an unknown one is an error with its place, and from
+//! `proposition` and `code` on nothing can be unknown.
 #![forbid(unsafe_code)]
 
+mod access;
 mod answer;
 mod code;
+mod cpus;
+mod entry_bits;
 mod interpreter;
+mod layout;
 mod names;
-mod observer;
+mod needs;
+mod page_tables;
+mod placement;
+mod proposition;
+mod question;
+mod registers;
+mod resolve;
 mod run;
+mod settings;
 mod width;
 mod world;
 
-pub use answer::{Answer, FinalState, Verdict};
+pub use answer::{Answer, FinalState, LitmusVerdict};
 #[allow(deprecated)]
 pub use lazytlb_litmus_syntax::MemoryType;
 pub use lazytlb_litmus_syntax::{
@@ -26,3 +70,7 @@ pub use lazytlb_litmus_syntax::{
     SyntaxError, TableIndex, Thread, Value, Width, read, read_bytes,
 };
 pub use run::{Options, RunError, run};
+
+/// Keeps the former name of [`LitmusVerdict`].
+#[deprecated(note = "renamed to `LitmusVerdict`: the checker has a `Verdict` of its own")]
+pub type Verdict = LitmusVerdict;

@@ -1,15 +1,15 @@
 //! The names that a test uses: its variables, frames, tables, spaces and entries.
+//!
+//! The init section and the instructions make things by naming them, `locations` makes variables.
+//! A condition makes nothing: a name that is only there is a slip of the pen, and would be a word that
+//! nobody ever writes.
 
 use std::collections::BTreeSet;
 
-use lazytlb_litmus_syntax::InitItem;
-use lazytlb_litmus_syntax::Instruction;
-use lazytlb_litmus_syntax::LitmusTest;
-use lazytlb_litmus_syntax::Location;
-use lazytlb_litmus_syntax::Value;
-use lazytlb_litmus_syntax::{Atom, Expr};
-use lazytlb_litmus_syntax::{EntryName, Frame, Place, TableIndex};
-use lazytlb_litmus_syntax::{Memory, Operand};
+use lazytlb_litmus_syntax::{
+    Atom, EntryName, Expr, FieldValue, Frame, InitItem, Instruction, LitmusTest, Located, Location,
+    Memory, Operand, Place, SyntaxError, TableIndex, Value,
+};
 
 /// The names that a test uses, in the order of appearance.
 #[derive(Default)]
@@ -19,85 +19,145 @@ pub(crate) struct Names {
     pub(crate) frames: BTreeSet<String>,
     pub(crate) tables: BTreeSet<String>,
     pub(crate) spaces: BTreeSet<String>,
+    /// Every page-table entry, whose tables must exist.
     pub(crate) entries: Vec<EntryName>,
+    /// The entries whose addresses the test uses, as a register's value for example.
+    pub(crate) addressed: Vec<EntryName>,
+    /// Whether the test is one of translation.
     pub(crate) is_translated: bool,
 }
 
 impl Names {
     /// Collects the names of a test.
-    pub(crate) fn of(test: &LitmusTest) -> Names {
+    ///
+    /// # Errors
+    /// If one name stands for things of two kinds.
+    pub(crate) fn of(test: &LitmusTest) -> Result<Names, SyntaxError> {
         let mut names = Names {
             is_translated: test.metadata("Paging").is_some(),
             ..Names::default()
         };
+        names.declarations(&test.init)?;
+        let mut making = Collector {
+            names: &mut names,
+            role: Role::Makes,
+        };
         for item in &test.init {
-            match &item.value {
-                InitItem::Frame(name) => {
-                    names.frames.insert(name.clone());
-                }
-                InitItem::Table(name) => {
-                    names.tables.insert(name.clone());
-                    names.is_translated = true;
-                }
-                InitItem::Device(name) => {
-                    names.devices.insert(name.clone());
-                    names.variable(name);
-                    names.is_translated = true;
-                }
-                InitItem::Address { variable, .. } => names.variable(variable),
-                InitItem::Set {
-                    location, value, ..
-                } => {
-                    names.location(location);
-                    value.iter().for_each(|value| names.value(value));
-                }
-            }
+            making.init_item(&item.value);
         }
         for thread in &test.threads {
-            names.is_translated |= thread.handler.is_some();
+            making.names.is_translated |= thread.handler.is_some();
             for instruction in &thread.instructions {
-                names.instruction(&instruction.value);
+                making.instruction(&instruction.value);
             }
         }
-        test.locations
-            .iter()
-            .for_each(|location| names.location(location));
-        let expressions = [Some(&test.condition.expr), test.filter.as_ref()];
-        expressions
-            .into_iter()
-            .flatten()
-            .for_each(|expr| names.expr(expr));
-        names
+        for location in &test.locations {
+            if let Location::Memory(Place::Variable(name)) = location {
+                making.variable(name);
+            }
+        }
+        let mut asking = Collector {
+            names: &mut names,
+            role: Role::Asks,
+        };
+        for location in &test.locations {
+            asking.location(location);
+        }
+        asking.expr(&test.condition.expr);
+        test.filter.iter().for_each(|filter| asking.expr(filter));
+        names.refuse_tables_as_variables(&test.init)?;
+        Ok(names)
     }
 
+    /// Takes the spare frames, spare tables and devices.
+    fn declarations(&mut self, init: &[Located<InitItem>]) -> Result<(), SyntaxError> {
+        for item in init {
+            let (name, set) = match &item.value {
+                InitItem::Frame(name) => (name, &mut self.frames),
+                InitItem::Table(name) => (name, &mut self.tables),
+                InitItem::Device(name) => (name, &mut self.devices),
+                InitItem::Set { .. } | InitItem::Address { .. } => continue,
+            };
+            set.insert(name.clone());
+            let sets = [&self.frames, &self.tables, &self.devices];
+            if sets.iter().filter(|set| set.contains(name)).count() > 1 {
+                return Err(two_kinds(name, item));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses `T` where an entry of the spare table is meant: it would be a variable of its own.
+    fn refuse_tables_as_variables(&self, init: &[Located<InitItem>]) -> Result<(), SyntaxError> {
+        let both = init.iter().find_map(|item| match &item.value {
+            InitItem::Table(name) if self.variables.contains(name) => Some(two_kinds(name, item)),
+            InitItem::Table(_)
+            | InitItem::Frame(_)
+            | InitItem::Device(_)
+            | InitItem::Set { .. }
+            | InitItem::Address { .. } => None,
+        });
+        both.map_or(Ok(()), Err)
+    }
+}
+
+fn two_kinds(name: &str, item: &Located<InitItem>) -> SyntaxError {
+    let found = format!("`{name}` for things of two kinds");
+    let advice = "rename one; a spare table has entries, `T[3]`, and a spare frame a word, `PA(F)`";
+    SyntaxError::new(item.position, found, "one thing for each name", advice)
+}
+
+/// Whether what names a thing also makes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// An init section or an instruction.
+    Makes,
+    /// A condition.
+    Asks,
+}
+
+/// Goes through the parts of a test.
+struct Collector<'n> {
+    names: &'n mut Names,
+    role: Role,
+}
+
+impl Collector<'_> {
     fn variable(&mut self, name: &str) {
-        if !self.variables.iter().any(|known| known == name) && !self.frames.contains(name) {
-            self.variables.push(name.to_owned());
+        let names = &mut self.names;
+        let is_known =
+            names.variables.iter().any(|known| known == name) || names.frames.contains(name);
+        if self.role == Role::Makes && !is_known {
+            names.variables.push(name.to_owned());
+        }
+    }
+
+    fn space(&mut self, name: &str) {
+        if self.role == Role::Makes {
+            self.names.spaces.insert(name.to_owned());
         }
     }
 
     fn entry(&mut self, entry: &EntryName) {
-        self.is_translated = true;
+        self.names.is_translated = true;
         self.variable(&entry.variable);
-        self.spaces.extend(entry.space.clone());
-        self.entries.push(entry.clone());
+        entry.space.iter().for_each(|space| self.space(space));
+        self.names.entries.push(entry.clone());
     }
 
     fn place(&mut self, place: &Place) {
         match place {
-            Place::Variable(name) => self.variable(name),
+            Place::Variable(name) | Place::Frame(name) => self.variable(name),
             Place::Entry(entry) => self.entry(entry),
-            Place::Slot { index, .. } => {
-                if let TableIndex::Variable(name) = index {
-                    self.variable(name);
-                }
-            }
-            Place::Frame(name) => self.variable(name),
+            Place::Slot { table: _, index } => match index {
+                TableIndex::Variable(name) => self.variable(name),
+                TableIndex::Number(_) => {}
+            },
         }
     }
 
     fn frame(&mut self, frame: &Frame) {
-        self.is_translated = true;
+        self.names.is_translated = true;
         match frame {
             Frame::Of(name) => self.variable(name),
             Frame::Holding(entry) => self.entry(entry),
@@ -109,24 +169,29 @@ impl Names {
         match value {
             Value::Number(_) => {}
             Value::Address(name) => self.variable(name),
-            Value::EntryAddress(entry) => self.entry(entry),
+            Value::EntryAddress(entry) => {
+                self.entry(entry);
+                self.names.addressed.push(entry.clone());
+            }
             Value::Frame(frame) => self.frame(frame),
             Value::Entry(entry) => {
-                self.is_translated = true;
+                self.names.is_translated = true;
                 entry.oa.iter().for_each(|frame| self.frame(frame));
             }
         }
     }
 
     fn location(&mut self, location: &Location) {
-        if let Location::Memory(place) = location {
-            self.place(place);
+        match location {
+            Location::Memory(place) => self.place(place),
+            Location::Register { .. } => {}
         }
     }
 
     fn memory(&mut self, memory: &Memory) {
-        if let Memory::Place(place) = memory {
-            self.place(place);
+        match memory {
+            Memory::Place(place) => self.place(place),
+            Memory::Register { .. } => {}
         }
     }
 
@@ -138,19 +203,26 @@ impl Names {
         }
     }
 
+    fn init_item(&mut self, item: &InitItem) {
+        match item {
+            InitItem::Frame(_) => {}
+            InitItem::Table(_) => self.names.is_translated = true,
+            InitItem::Device(name) => {
+                self.variable(name);
+                self.names.is_translated = true;
+            }
+            InitItem::Address { variable, .. } => self.variable(variable),
+            InitItem::Set {
+                location, value, ..
+            } => {
+                self.location(location);
+                value.iter().for_each(|value| self.value(value));
+            }
+        }
+    }
+
     fn instruction(&mut self, instruction: &Instruction) {
         use Instruction as I;
-        self.is_translated |= matches!(
-            instruction,
-            I::Invlpg(_)
-                | I::Invpcid { .. }
-                | I::MovCr3 { .. }
-                | I::MovCr4 { .. }
-                | I::Invlpgb { .. }
-                | I::Tlbsync
-                | I::Movnti { .. }
-                | I::Fetch(_)
-        );
         match instruction {
             I::Mov { src, dst, .. } | I::Xchg { src, dst, .. } => {
                 self.operand(src);
@@ -160,6 +232,10 @@ impl Names {
                 src.iter().for_each(|src| self.operand(src));
                 self.operand(dst);
             }
+            I::Wait { memory, value } => {
+                self.memory(memory);
+                self.value(value);
+            }
             I::Movnti { src, dst, .. } => {
                 self.operand(src);
                 self.memory(dst);
@@ -167,15 +243,11 @@ impl Names {
             I::Invlpg(memory) | I::Fetch(memory) => self.memory(memory),
             I::Invpcid { address, .. } => address.iter().for_each(|at| self.memory(at)),
             I::Invlpgb { variable, .. } => variable.iter().for_each(|name| self.variable(name)),
-            I::Wait { memory, value } => {
-                self.memory(memory);
-                self.value(value);
-            }
-            I::MovCr3 { space, .. } => {
-                self.spaces.insert(space.clone());
-            }
-            _ => {}
+            I::MovCr3 { space, .. } => self.space(space),
+            I::Label(_) | I::Mfence | I::Sfence | I::Lfence | I::MovCr4 { .. } | I::Tlbsync => {}
+            I::Cpuid | I::Cli | I::Sti | I::Hlt | I::Ipi { .. } | I::Nmi { .. } => {}
         }
+        self.names.is_translated |= is_about_translation(instruction);
     }
 
     fn expr(&mut self, expr: &Expr) {
@@ -183,19 +255,40 @@ impl Names {
             Expr::True | Expr::False => {}
             Expr::Not(inner) => self.expr(inner),
             Expr::And(all) | Expr::Or(all) => all.iter().for_each(|expr| self.expr(expr)),
-            Expr::Atom(atom) => match &atom.value {
-                Atom::Compare {
-                    location, value, ..
-                } => {
-                    self.location(location);
-                    self.value(value);
-                }
-                Atom::Field { location, .. } => self.location(location),
-                Atom::Fault { variable, .. } => {
-                    variable.iter().for_each(|name| self.variable(name));
-                }
-                Atom::Violation(_) => {}
-            },
+            Expr::Atom(atom) => self.atom(&atom.value),
         }
+    }
+
+    fn atom(&mut self, atom: &Atom) {
+        match atom {
+            Atom::Compare {
+                location, value, ..
+            } => {
+                self.location(location);
+                self.value(value);
+            }
+            Atom::Field {
+                location, value, ..
+            } => {
+                self.location(location);
+                match value {
+                    FieldValue::Frame(frame) => self.frame(frame),
+                    FieldValue::Bit(_) | FieldValue::Type(_) => {}
+                }
+            }
+            Atom::Fault { .. } | Atom::Violation(_) => {}
+        }
+    }
+}
+
+/// Says whether an instruction makes a test one of translation.
+fn is_about_translation(instruction: &Instruction) -> bool {
+    use Instruction as I;
+    match instruction {
+        I::Invlpg(_) | I::Invpcid { .. } | I::Invlpgb { .. } | I::Tlbsync => true,
+        I::MovCr3 { .. } | I::MovCr4 { .. } | I::Movnti { .. } | I::Fetch(_) => true,
+        I::Label(_) | I::Mov { .. } | I::Xchg { .. } | I::Alu { .. } | I::Wait { .. } => false,
+        I::Mfence | I::Sfence | I::Lfence | I::Cpuid | I::Cli | I::Sti | I::Hlt => false,
+        I::Ipi { .. } | I::Nmi { .. } => false,
     }
 }

@@ -6,11 +6,11 @@
 use lazytlb_litmus_syntax::InitItem;
 use lazytlb_litmus_syntax::Instruction;
 use lazytlb_litmus_syntax::Location;
+use lazytlb_litmus_syntax::Memory;
 use lazytlb_litmus_syntax::Place;
 use lazytlb_litmus_syntax::Value;
 use lazytlb_litmus_syntax::Width;
 use lazytlb_litmus_syntax::{Arch, LitmusTest};
-use lazytlb_litmus_syntax::{Memory, Operand};
 
 /// Returns a variable's width.
 pub(crate) fn of_variable(test: &LitmusTest, variable: &str) -> Width {
@@ -45,22 +45,19 @@ pub(crate) fn of_variable(test: &LitmusTest, variable: &str) -> Width {
 
 /// Returns the width of an instruction's access to a variable that it names.
 fn of_access(instruction: &Instruction, variable: &str) -> Option<Width> {
-    let is_it = |memory: &Memory| match memory {
-        Memory::Place(Place::Variable(name) | Place::Frame(name)) => name == variable,
-        _ => false,
+    let (Instruction::Mov { width, .. }
+    | Instruction::Xchg { width, .. }
+    | Instruction::Alu { width, .. }
+    | Instruction::Movnti { width, .. }) = instruction
+    else {
+        return None;
     };
-    let names_it = |operand: &Operand| matches!(operand, Operand::Memory(memory) if is_it(memory));
-    let (width, names) = match instruction {
-        Instruction::Mov { width, src, dst } | Instruction::Xchg { width, src, dst } => {
-            (width, names_it(src) || names_it(dst))
+    match instruction.accessed()? {
+        Memory::Place(Place::Variable(name) | Place::Frame(name)) => {
+            (name == variable).then_some(*width)
         }
-        Instruction::Alu {
-            width, src, dst, ..
-        } => (width, src.as_ref().is_some_and(names_it) || names_it(dst)),
-        Instruction::Movnti { width, dst, .. } => (width, is_it(dst)),
-        _ => return None,
-    };
-    names.then_some(*width)
+        Memory::Place(Place::Entry(_) | Place::Slot { .. }) | Memory::Register { .. } => None,
+    }
 }
 
 /// Returns the width of a C type; `None` if it is not known.
