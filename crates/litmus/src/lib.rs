@@ -22,6 +22,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `run` | the steps: [`run()`], [`Options`] |
+//! | `assembly` | a program of the threads and handlers |
 //! | `question` | condition, filter and what is shown, resolved; answers by the ends |
 //! | `proposition` | a resolved condition: true or false of an end, and nothing else |
 //! | `answer` | final states and the verdict, as printed: [`Answer`] |
@@ -42,6 +43,7 @@
 
 mod access;
 mod answer;
+mod assembly;
 mod code;
 mod cpus;
 mod entry_bits;

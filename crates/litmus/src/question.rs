@@ -103,9 +103,13 @@ impl Question {
         })
     }
 
-    /// Says whether the condition or the filter names a property.
-    pub(crate) fn asks_for(&self, property: Property) -> bool {
-        self.watched.properties.contains(&property)
+    /// Leaves the properties out that end an execution only where a test asks for them.
+    pub(crate) fn ignore_the_rest(&self, program: &mut Program) {
+        for property in [Property::ForeignTranslation, Property::StaleSpeculation] {
+            if !self.watched.properties.contains(&property) {
+                program.ignore(property);
+            }
+        }
     }
 
     /// Lists the registers that the thread on a CPU must publish, and where.
