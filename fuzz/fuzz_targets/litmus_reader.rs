@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    match lazytlb_litmus::read_bytes(bytes) {
+    match lazytlb_litmus_syntax::read_bytes(bytes) {
         Ok(test) => assert!(!test.name.is_empty(), "a test without a name was read"),
         Err(error) => {
             // Lines and columns count from 1, and a file has at most one line more than line feeds.

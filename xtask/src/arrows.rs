@@ -51,8 +51,18 @@ const ALLOWED: &[Row] = &[
         external: External::Allowed,
     },
     Row {
+        package: "lazytlb-litmus-syntax",
+        internal: &[],
+        external: External::Allowed,
+    },
+    Row {
         package: "lazytlb-litmus",
-        internal: &["lazytlb", "lazytlb-model", "lazytlb-check"],
+        internal: &[
+            "lazytlb",
+            "lazytlb-model",
+            "lazytlb-check",
+            "lazytlb-litmus-syntax",
+        ],
         external: External::Allowed,
     },
     Row {

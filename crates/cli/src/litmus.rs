@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use lazytlb_litmus::{Answer, Options, Verdict, read_bytes, run};
+use lazytlb_litmus::{Answer, LitmusVerdict, Options, read_bytes, run};
 use serde::Serialize;
 
 use crate::arguments::{Litmus, Memory};
@@ -110,7 +110,7 @@ fn litmus_files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Reads a file of verdicts: a test's name and `Allow` or `Forbid` (`Allowed`, `Forbidden`) a line.
-fn read_kinds(path: &Path) -> anyhow::Result<BTreeMap<String, Verdict>> {
+fn read_kinds(path: &Path) -> anyhow::Result<BTreeMap<String, LitmusVerdict>> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut kinds = BTreeMap::new();
@@ -120,8 +120,8 @@ fn read_kinds(path: &Path) -> anyhow::Result<BTreeMap<String, Verdict>> {
             continue;
         };
         let verdict = match kind {
-            "Allow" | "Allowed" => Verdict::Allowed,
-            "Forbid" | "Forbidden" => Verdict::Forbidden,
+            "Allow" | "Allowed" => LitmusVerdict::Allowed,
+            "Forbid" | "Forbidden" => LitmusVerdict::Forbidden,
             _ => bail!(
                 "{}: line {}: `{kind}` is no verdict: write Allow or Forbid",
                 path.display(),

@@ -88,6 +88,17 @@ fn a_name_that_makes_no_sense_is_told_with_its_place() {
 }
 
 #[test]
+fn a_name_that_only_the_condition_has_is_told_with_its_place_and_no_verdict() {
+    let text = "X86_64 slip\n{ x=1; }\n P0 ;\n movq (x),%rax ;\nexists (oa(PTE(x))=PA(yy))\n";
+    let (_folder, slip) = written("slip.litmus", text);
+    let run = lazytlb(&["litmus", &slip.display().to_string()]);
+    assert_eq!(run.exit_code, 2);
+    let told = "slip.litmus: line 5, column 9: found `yy`";
+    assert!(run.stderr.contains(told), "{}", run.stderr);
+    assert_eq!(run.stdout, "");
+}
+
+#[test]
 fn a_verdict_that_is_not_the_one_expected_is_exit_code_1() {
     let (_folder, kinds) = written("kinds.txt", "SB Forbid\n");
     let kinds = kinds.display().to_string();

@@ -1,84 +1,78 @@
-//! Reads litmus tests for x86, in the syntax of herd, into a syntax tree.
+//! Answers litmus tests for x86: all executions, on the machine of `lazytlb-model`.
 //!
-//! A litmus test asks whether a small parallel program can end in a given state:
+//! A thread becomes one operation of a program for `lazytlb-check`: real code, which interprets the
+//! instructions and asks the machine for each access. So everything holds here that holds of a checked
+//! kernel: what may be cached, what may wait in a buffer, when an interrupt comes.
 //!
-//! ```text
-//! X86_64 SB                               header: architecture, name
-//! "store buffering"                       title
-//! Com=Fr Fr                               metadata
-//! { x=0; y=0; }                           init
-//!  P0            | P1            ;        table: a column for each thread
-//!  movl $1,(x)   | movl $1,(y)   ;
-//!  movl (y),%eax | movl (x),%eax ;
-//! exists (0:rax=0 /\ 1:rax=0)             condition
-//! ```
-//!
-//! Two syntaxes of instructions: AT&T below `X86_64`, Intel below `X86`. *Translation tests* extend
-//! the first: page-table entries are memory (`movq $(oa:PA(y)), (PTE(x))`), and there are
-//! instructions to invalidate translations, to switch address spaces and to send interrupts.
-//!
-//! The reader only reads. Whether a label exists, a register fits the thread, or an entry may lie
-//! where a test puts it, is decided by who gives the tree a meaning. What it does not know it
-//! refuses, with the place, what it expected there, and what to write instead; it never guesses
-//! and never panics. Only free text in the header and text behind the condition are skipped.
+//! Tests are read by `lazytlb-litmus-syntax`, whose tree is part of this crate's interface.
 //!
 //! ```
-//! let test = lazytlb_litmus::read(
-//!     "X86_64 MP\n{}\n P0 | P1 ;\n movq $1,(x) | movq (y),%rax ;\n movq $1,(y) | movq (x),%rbx ;\n\
-//!      exists (1:rax=1 /\\ 1:rbx=0)\n",
+//! use lazytlb_litmus::{LitmusVerdict, Options, read, run};
+//!
+//! let test = read(
+//!     "X86_64 SB\n{}\n P0 | P1 ;\n movl $1,(x) | movl $1,(y) ;\n movl (y),%eax | movl (x),%eax ;\n\
+//!      exists (0:eax=0 /\\ 1:eax=0)\n",
 //! )?;
-//! assert_eq!((test.name.as_str(), test.threads.len()), ("MP", 2));
-//! # Ok::<(), lazytlb_litmus::SyntaxError>(())
+//! assert_eq!(run(&test, &Options::default())?.verdict(), LitmusVerdict::Allowed);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! From top to bottom; each uses only what is below it:
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `parser` | a whole file: [`read()`], [`read_bytes`] |
-//! | `test` | the tree: [`LitmusTest`] |
-//! | `header`, `init`, `table`, `condition` | the parts of a file, in order |
-//! | `att`, `intel` | instructions in the two syntaxes |
-//! | `plain`, `privileged` | what both share; the instructions of translation tests |
-//! | `instruction`, `operand`, `register` | instructions as data |
-//! | `place`, `location`, `entry`, `value` | memory, page-table entries, and what they hold |
-//! | `lexer`, `error` | tokens; positions and messages |
+//! | `run` | the steps: [`run()`], [`Options`] |
+//! | `assembly` | a program of the threads and handlers |
+//! | `question` | condition, filter and what is shown, resolved; answers by the ends |
+//! | `proposition` | a resolved condition: true or false of an end, and nothing else |
+//! | `answer` | final states and the verdict, as printed: [`Answer`] |
+//! | `needs` | what a test uses of the machine: buffers, features, widths |
+//! | `resolve` | instructions, resolved |
+//! | `interpreter` | a thread, running |
+//! | `access`, `registers` | its memory and its registers |
+//! | `code` | instructions with their names resolved, as data |
+//! | `placement` | makes cells, frames and tables for the names of a test |
+//! | `world` | names, and what they stand for |
+//! | `page_tables`, `entry_bits` | address spaces; fields and bits of entries |
+//! | `names`, `layout`, `width` | which names a test uses; where variables lie, and how wide they are |
+//! | `settings`, `cpus` | what metadata set; which CPU runs which thread |
 //!
-//! # What it does not read
-//! Jumps, comparisons and conditional moves; arrays; addresses of two registers; `ah` to `dh`;
-//! conditions that compare two locations; herd's `observed` sections.
+//! All names are looked up before the search: an unknown one is an error with its place, and from
+//! `proposition` and `code` on nothing can be unknown.
 #![forbid(unsafe_code)]
 
-mod att;
-mod condition;
-mod entry;
-mod error;
-mod header;
-mod init;
-mod instruction;
-mod intel;
-mod lexer;
-mod location;
-mod operand;
-mod parser;
-mod place;
-mod plain;
-mod privileged;
-mod register;
+mod access;
+mod answer;
+mod assembly;
+mod code;
+mod cpus;
+mod entry_bits;
+mod interpreter;
+mod layout;
+mod names;
+mod needs;
+mod page_tables;
+mod placement;
+mod proposition;
+mod question;
+mod registers;
+mod resolve;
 mod run;
-mod table;
-mod test;
-mod value;
+mod settings;
+mod width;
+mod world;
 
-pub use condition::{Atom, Condition, Expr, FieldValue, Quantifier, Relation};
-pub use entry::{EntryLiteral, Field, MemoryType};
-pub use error::{Position, SyntaxError};
-pub use init::InitItem;
-pub use instruction::{AluOp, Instruction, InvpcidType, Stride};
-pub use location::Location;
-pub use operand::{Memory, Operand};
-pub use parser::{read, read_bytes};
-pub use place::{EntryName, Frame, Level, Place, TableIndex};
-pub use register::{GeneralRegister, Register, Width};
-pub use run::answer::{Answer, FinalState, Verdict};
+pub use answer::{Answer, FinalState, LitmusVerdict};
+#[allow(deprecated)]
+pub use lazytlb_litmus_syntax::MemoryType;
+pub use lazytlb_litmus_syntax::{
+    AluOp, Arch, Atom, Caching, Condition, EntryLiteral, EntryName, Expr, Field, FieldValue, Frame,
+    GeneralRegister, Handler, InitItem, Instruction, InvpcidType, Level, LitmusTest, Located,
+    Location, Memory, Operand, Place, Position, Quantifier, Register, Relation, Spelling, Stride,
+    SyntaxError, TableIndex, Thread, Value, Width, read, read_bytes,
+};
 pub use run::{Options, RunError, run};
-pub use test::{Arch, Handler, LitmusTest, Located, Thread};
-pub use value::Value;
+
+/// Keeps the former name of [`LitmusVerdict`].
+#[deprecated(note = "renamed to `LitmusVerdict`: the checker has a `Verdict` of its own")]
+pub type Verdict = LitmusVerdict;

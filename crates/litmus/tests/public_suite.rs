@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use lazytlb_litmus::{Options, Verdict, read_bytes, run};
+use lazytlb_litmus::{LitmusVerdict, Options, read_bytes, run};
 
 #[test]
 fn the_published_verdicts_are_ours() {
@@ -22,8 +22,8 @@ fn the_published_verdicts_are_ours() {
         let text = std::fs::read(folder.join(format!("{name}.litmus"))).unwrap();
         let answer = run(&read_bytes(&text).unwrap(), &Options::default()).unwrap();
         let expected = match kind {
-            "Allow" => Verdict::Allowed,
-            "Forbid" => Verdict::Forbidden,
+            "Allow" => LitmusVerdict::Allowed,
+            "Forbid" => LitmusVerdict::Forbidden,
             other => panic!("{name}: {other}"),
         };
         assert_eq!(answer.verdict(), expected, "{answer}");

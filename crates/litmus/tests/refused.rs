@@ -8,7 +8,7 @@ use lazytlb_model::CpuModel;
 const REFUSED: [(&str, &str, &str); 12] = [
     (
         "",
-        "movq $23,%rbx ; movl $1,(%rbx)",
+        "movq $23,%rbx ; movl $1,(%rbx) ; movq (x),%rax",
         "line 6, column 2: found the address 0x17",
     ),
     (

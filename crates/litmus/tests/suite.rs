@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lazytlb_litmus::{LitmusTest, Options, Verdict, read_bytes, run};
+use lazytlb_litmus::{LitmusTest, LitmusVerdict, Options, read_bytes, run};
 use lazytlb_model::CpuModel;
 
 fn suite() -> Vec<PathBuf> {
@@ -46,11 +46,11 @@ fn models(test: &LitmusTest) -> Vec<CpuModel> {
     names.split(',').map(|name| model(name.trim())).collect()
 }
 
-fn expected(test: &LitmusTest, model: CpuModel) -> Verdict {
+fn expected(test: &LitmusTest, model: CpuModel) -> LitmusVerdict {
     let of_model = test.metadata(&format!("Expect@{}", model.name));
     match of_model.or_else(|| test.metadata("Expect")) {
-        Some("Allowed") => Verdict::Allowed,
-        Some("Forbidden") => Verdict::Forbidden,
+        Some("Allowed") => LitmusVerdict::Allowed,
+        Some("Forbidden") => LitmusVerdict::Forbidden,
         other => panic!("{}: `Expect={other:?}` is no verdict", test.name),
     }
 }

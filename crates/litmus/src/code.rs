@@ -1,0 +1,251 @@
+//! A thread's instructions with every name resolved: what the interpreter runs.
+//!
+//! Operations come in families, so that each who goes through them sees all of one: what computes or
+//! accesses memory ([`Op`]), and what steers the machine ([`Control`]).
+
+use lazytlb::{CpuId, Cr3Load, PhysAddr, VirtAddr};
+use lazytlb_litmus_syntax::{AluOp, GeneralRegister, Handler, Position, Register, Width};
+use lazytlb_model::{AtomicCell, Broadcast, Cr4, Invpcid};
+
+use crate::page_tables::Slot;
+use crate::world::Target;
+
+/// A column of the table, ready to run.
+#[derive(Debug)]
+pub(crate) struct Routine {
+    /// The CPU that runs it.
+    pub(crate) cpu: CpuId,
+    /// The number of its thread.
+    pub(crate) thread: u32,
+    /// `None`: the thread itself.
+    pub(crate) handler: Option<Handler>,
+    pub(crate) lines: Vec<Line>,
+}
+
+/// A line of a thread.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Line {
+    pub(crate) op: Op,
+    pub(crate) position: Position,
+    /// The labels before it.
+    pub(crate) labels: Vec<String>,
+    /// How it names the memory that it accesses.
+    pub(crate) access: Named,
+}
+
+/// How an instruction names the memory that it accesses: what a condition can ask for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Named {
+    /// It accesses none.
+    Nothing,
+    /// A variable, by its name.
+    Variable(String),
+    /// By a register: which variable that is, the text does not say.
+    ByRegister,
+    /// A frame or a page-table entry, past all translations.
+    Physical,
+}
+
+/// A memory operand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Where {
+    /// Known from the start.
+    At(Target),
+    /// Where a register points to.
+    ByRegister(Register, i64),
+}
+
+/// An address that an instruction gives to the machine: nothing is read there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Address {
+    /// Known from the start.
+    Fixed(VirtAddr),
+    /// What a register holds, and what is added.
+    InRegister(Register, i64),
+}
+
+/// What an instruction reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Source {
+    Register(Register),
+    Number(u64),
+    Memory(Where),
+}
+
+/// Whether a store has a non-temporal hint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hint {
+    Temporal,
+    NonTemporal,
+}
+
+/// An instruction, ready to run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Op {
+    Load {
+        to: Register,
+        from: Where,
+        width: Width,
+    },
+    Store {
+        to: Where,
+        from: Source,
+        width: Width,
+        hint: Hint,
+    },
+    Set {
+        to: Register,
+        from: Source,
+        width: Width,
+    },
+    Exchange {
+        memory: Where,
+        register: Register,
+        width: Width,
+    },
+    ExchangeRegisters(Register, Register),
+    Modify(Modify),
+    Compute {
+        op: AluOp,
+        to: Register,
+        source: Source,
+        width: Width,
+    },
+    Wait {
+        cell: AtomicCell,
+        value: u64,
+    },
+    Fetch(Address),
+    Control(Control),
+}
+
+/// A read-modify-write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Modify {
+    pub(crate) op: AluOp,
+    pub(crate) atomicity: Atomicity,
+    pub(crate) memory: Where,
+    pub(crate) source: Source,
+    pub(crate) width: Width,
+}
+
+/// Whether other CPUs may come in between.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Atomicity {
+    Locked,
+    Plain,
+}
+
+/// An instruction that steers the machine: it neither reads nor writes a word, and takes no fault.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Control {
+    FullFence,
+    StoreFence,
+    LoadFence,
+    Invlpg(Address),
+    Invpcid(Invpcid),
+    InvpcidAddress(u16, Address),
+    LoadCr3 {
+        root: PhysAddr,
+        pcid: u16,
+        load: Cr3Load,
+    },
+    ChangeCr4 {
+        set: Cr4,
+        clear: Cr4,
+    },
+    Invlpgb(Broadcast),
+    Tlbsync,
+    Cpuid,
+    Cli,
+    Sti,
+    Halt,
+    Ipi(CpuId),
+    Nmi(CpuId),
+}
+
+/// Where an instruction reads or writes, and how wide.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WordAccess {
+    pub(crate) place: Where,
+    pub(crate) width: Width,
+}
+
+impl Op {
+    /// Returns the word that an instruction reads or writes; none if it only fetches or waits.
+    pub(crate) fn word_access(&self) -> Option<WordAccess> {
+        let access = |place, width| Some(WordAccess { place, width });
+        match *self {
+            Op::Load { from, width, .. } => access(from, width),
+            Op::Store { to, width, .. } => access(to, width),
+            Op::Exchange { memory, width, .. } => access(memory, width),
+            Op::Modify(Modify { memory, width, .. }) => access(memory, width),
+            Op::Compute { source, width, .. } => match source {
+                Source::Memory(place) => access(place, width),
+                Source::Register(_) | Source::Number(_) => None,
+            },
+            Op::Set { .. }
+            | Op::ExchangeRegisters(..)
+            | Op::Wait { .. }
+            | Op::Fetch(_)
+            | Op::Control(_) => None,
+        }
+    }
+
+    /// Returns the page-table entry that an instruction names and accesses.
+    pub(crate) fn entry(&self) -> Option<Slot> {
+        match self.word_access()?.place {
+            Where::At(Target::Entry(slot)) => Some(slot),
+            Where::At(Target::Cell(_) | Target::Virtual(_)) | Where::ByRegister(..) => None,
+        }
+    }
+
+    /// Returns what it is, if it steers the machine.
+    pub(crate) fn control(&self) -> Option<&Control> {
+        match self {
+            Op::Control(control) => Some(control),
+            Op::Load { .. }
+            | Op::Store { .. }
+            | Op::Set { .. }
+            | Op::Exchange { .. }
+            | Op::ExchangeRegisters(..)
+            | Op::Modify(_)
+            | Op::Compute { .. }
+            | Op::Wait { .. }
+            | Op::Fetch(_) => None,
+        }
+    }
+}
+
+impl From<Control> for Op {
+    fn from(control: Control) -> Op {
+        Op::Control(control)
+    }
+}
+
+impl Control {
+    /// Says whether it is for ring 0 only.
+    pub(crate) fn is_privileged(&self) -> bool {
+        match self {
+            Control::Invlpg(_) | Control::Invpcid(_) | Control::InvpcidAddress(..) => true,
+            Control::LoadCr3 { .. } | Control::ChangeCr4 { .. } => true,
+            Control::Invlpgb(_) | Control::Tlbsync => true,
+            Control::Cli | Control::Sti | Control::Halt => true,
+            Control::Ipi(_) | Control::Nmi(_) => true,
+            Control::FullFence | Control::StoreFence | Control::LoadFence | Control::Cpuid => false,
+        }
+    }
+
+    /// Says whether it sends an interrupt.
+    pub(crate) fn sends_interrupt(&self) -> bool {
+        matches!(self, Control::Ipi(_) | Control::Nmi(_))
+    }
+}
+
+/// The accumulator, which CMPXCHG compares with.
+pub(crate) const fn accumulator(width: Width) -> Register {
+    Register {
+        general: GeneralRegister::Rax,
+        width,
+    }
+}
