@@ -358,9 +358,9 @@ impl<'p> Claims<'p> {
         }
     }
 
-    fn has_cpus_only(self, set: u64) -> bool {
+    fn has_cpus_only(self, bits: u64) -> bool {
         let beyond = u64::MAX.checked_shl(self.program.cpus().into());
-        set & beyond.unwrap_or(0) == 0
+        bits & beyond.unwrap_or(0) == 0
     }
 
     /// Returns what a word claims. A word of another program claims nothing: the machine refuses it.

@@ -240,8 +240,8 @@ fn frame_number(frame: PhysAddr) -> u64 {
     frame.0 >> 12
 }
 
-fn entry_at(table: PhysAddr, entry: u16) -> String {
-    format!("frame {}[{entry}]", frame_number(table))
+fn entry_at(table: PhysAddr, index: u16) -> String {
+    format!("frame {}[{index}]", frame_number(table))
 }
 
 fn condition(until: Until) -> String {
