@@ -365,6 +365,22 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_a_state_has_no_room_for_is_a_limit() {
+        let program = program();
+        let exploration = Checker::new().exploration(&program).unwrap();
+        let hardware = &exploration.system.hardware;
+        let mut state = hardware.machine().initial();
+        let mut put = |number| {
+            let place = crate::automaton::NodeId::from_number(number);
+            let put = hardware.set_node(&mut state, CpuId(1), Routine::Handler, place);
+            put.map(|()| hardware.handler_node(&state, CpuId(1)) == place)
+        };
+        assert_eq!((put(u32::from(u16::MAX)), put(0)), (Ok(true), Ok(true)));
+        let limit = put(u32::from(u16::MAX) + 1).unwrap_err();
+        assert_eq!(limit.most, usize::from(u16::MAX));
+    }
+
+    #[test]
     fn a_place_is_known_by_its_log() {
         let program = program();
         let mut exploration = Checker::new().exploration(&program).unwrap();
