@@ -10,6 +10,7 @@ use lazytlb::VirtAddr;
 use crate::accessed::Use;
 use crate::byte_mask::ByteMask;
 use crate::call::{Cr4, Privilege, Rmw};
+use crate::combining::CacheHint;
 use crate::entry::{MemoryType, bits};
 use crate::index::{EntryAt, Frame, Location, TableIndex, Way};
 use crate::limit::Limit;
@@ -18,7 +19,6 @@ use crate::progress::{Progress, Stop};
 use crate::slot::{CellStore, Combining, Data, Stage};
 use crate::spec::MemoryModel;
 use crate::state::{CacheSet, FrameUse, State};
-use crate::touch::CacheHint;
 use crate::translation::Translation;
 use crate::values::ValueCode;
 use crate::view::{CpuIn, CpuMut, StoredEntry};
@@ -260,12 +260,7 @@ impl<'m> CpuMut<'m> {
         if location.entry().is_some() && !bytes.is_all() {
             return Err(part_of_an_entry());
         }
-        let combines = match used.memory_type {
-            MemoryType::WriteCombining => true,
-            MemoryType::WriteBack => hint == CacheHint::NonTemporal,
-            MemoryType::Uncached => false,
-        };
-        if combines && machine.features.write_combining > 0 {
+        if machine.combines(used.memory_type, hint) {
             return Ok(self.combine(Combining {
                 data: Data::Word {
                     location,

@@ -11,6 +11,7 @@ use crate::cpu_model::{Reading, WcReadings};
 use crate::entry::MemoryType;
 use crate::index::{Cpu, Frame, Location, Way};
 use crate::limit::Limit;
+use crate::machine::Machine;
 use crate::progress::{Progress, Stop};
 use crate::slot::{Combining, Data, Slot, Stage};
 use crate::state::{CacheSet, FrameUse, State};
@@ -21,6 +22,37 @@ use crate::violation::{Property, Violation};
 
 /// Which reading an event has, among those of a CPU model.
 pub(crate) type ReadingOf = fn(WcReadings) -> Reading;
+
+/// How a store asks to be cached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum CacheHint {
+    /// As the memory type says.
+    Temporal,
+    /// Not at all, if the memory type lets it (MOVNTI, H26).
+    NonTemporal,
+}
+
+impl From<bool> for CacheHint {
+    fn from(non_temporal: bool) -> CacheHint {
+        match non_temporal {
+            true => CacheHint::NonTemporal,
+            false => CacheHint::Temporal,
+        }
+    }
+}
+
+impl Machine {
+    /// Says whether a store goes into the write-combining buffers (H26): by the type of its page, or because
+    /// it asks for that. What is uncached never does.
+    pub(crate) fn combines(&self, memory_type: MemoryType, hint: CacheHint) -> bool {
+        let combines = match memory_type {
+            MemoryType::WriteCombining => true,
+            MemoryType::WriteBack => hint == CacheHint::NonTemporal,
+            MemoryType::Uncached => false,
+        };
+        combines && self.features.write_combining > 0
+    }
+}
 
 impl CpuMut<'_> {
     /// Puts a store into the write-combining buffers; blocked while they, or an SFENCE before it, are full.

@@ -2,7 +2,7 @@
 
 use lazytlb::{Access, VirtAddr};
 
-use crate::entry::MemoryType;
+use crate::combining::CacheHint;
 use crate::index::{TranslationId, Way};
 use crate::progress::{Progress, Stop};
 use crate::slot::{Combining, Data, Slot, Stage};
@@ -10,24 +10,6 @@ use crate::spec::MemoryModel;
 use crate::state::CacheSet;
 use crate::translation::Translation;
 use crate::view::CpuMut;
-
-/// How a store asks to be cached.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum CacheHint {
-    /// As the memory type says.
-    Temporal,
-    /// Not at all, if the memory type lets it (MOVNTI, H26).
-    NonTemporal,
-}
-
-impl From<bool> for CacheHint {
-    fn from(non_temporal: bool) -> CacheHint {
-        match non_temporal {
-            true => CacheHint::NonTemporal,
-            false => CacheHint::Temporal,
-        }
-    }
-}
 
 impl<'m> CpuMut<'m> {
     /// Touches an address: every matching entry may be the one that is used (H5, H7).
@@ -80,9 +62,7 @@ impl<'m> CpuMut<'m> {
         hint: CacheHint,
     ) -> Result<Progress<()>, Stop> {
         let machine = self.machine;
-        let combines =
-            entry.memory_type == MemoryType::WriteCombining || hint == CacheHint::NonTemporal;
-        if combines && machine.features.write_combining > 0 {
+        if machine.combines(entry.memory_type, hint) {
             return Ok(self.combine(Combining {
                 data: Data::User(number),
                 stage: Stage::Filling,
@@ -116,5 +96,48 @@ impl<'m> CpuMut<'m> {
             .collect();
         usable.sort_unstable();
         usable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lazytlb::{Entry, PhysAddr, VirtAddr};
+
+    use crate::call::Call;
+    use crate::entry::{MemoryType, bits};
+    use crate::features::Features;
+    use crate::machine::Machine;
+    use crate::spec::{MachineSpec, MemoryModel};
+    use crate::state::FrameUse;
+
+    /// Returns how many stores are combined after a non-temporal store to a page of a memory type.
+    fn combined(memory_type: MemoryType) -> usize {
+        let features = Features {
+            write_combining: 2,
+            ..Features::small()
+        };
+        let mut spec = MachineSpec::smallest(features, MemoryModel::TSO);
+        spec.frames = vec![FrameUse::Table, FrameUse::Table, FrameUse::Page];
+        let all = bits::PRESENT | bits::WRITABLE | bits::USER;
+        spec.entries = vec![
+            (PhysAddr(0), 0, Entry(0x1000 | all)),
+            (
+                PhysAddr(0x1000),
+                0,
+                Entry(0x2000 | all | memory_type.bits()),
+            ),
+        ];
+        let machine = Machine::new(&spec).unwrap();
+        let mut state = machine.initial();
+        let store = Call::TouchNonTemporal(VirtAddr(0));
+        machine.call(&mut state, 0, &store, 0).unwrap();
+        machine.layout().combining_len(&state, 0)
+    }
+
+    #[test]
+    fn a_non_temporal_store_to_uncached_memory_is_not_combined() {
+        assert_eq!(combined(MemoryType::WriteBack), 1);
+        assert_eq!(combined(MemoryType::WriteCombining), 1);
+        assert_eq!(combined(MemoryType::Uncached), 0);
     }
 }
