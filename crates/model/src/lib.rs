@@ -40,6 +40,8 @@
 //! | [`locality`], `writers` | which calls no other CPU can observe |
 //! | `ends` | what a state holds, for people and for the ends of a program |
 //!
+//! `mutants.toml` breaks the rules one at a time: `cargo xtask mutate-model` asks whether a test notices.
+//!
 //! # What it cannot show
 //! One level of translation: no nested paging, VPIDs, guests' ASIDs, IOMMUs; no remote action requests (H35).
 //! A page's frame has one word, which is its data, and a large page one frame. Addresses are of the lower
