@@ -103,6 +103,7 @@ impl Machine {
 impl CpuMut<'_> {
     /// Does a call. Each line says what the call waits for, and what it does then. Whether interrupts are on,
     /// a search knows from the code's own past.
+    #[inline]
     fn call(&mut self, call: &Call, way: Way) -> Result<Progress, Stop> {
         let machine = self.machine;
         let done = match *call {
