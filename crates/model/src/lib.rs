@@ -106,6 +106,7 @@ pub use features::Features;
 pub use index::{Cpu, Frame, Level, PcidTag, Way};
 pub use limit::Limit;
 pub use machine::Machine;
+#[expect(deprecated, reason = "programs may import it by its former name")]
 pub use progress::Outcome;
 pub use progress::{Progress, Stop};
 pub use spec::{GarbageWalks, MachineSpec, MemoryModel};

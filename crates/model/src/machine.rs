@@ -6,6 +6,7 @@
 use lazytlb::{Entry, PhysAddr, VirtAddr};
 
 pub use crate::limit::{MOST_BUFFER_DEPTH, MOST_CPUS};
+#[expect(deprecated, reason = "programs may import it from here")]
 pub use crate::progress::Outcome;
 pub use crate::progress::{Progress, Stop};
 pub use crate::spec::{GarbageWalks, MachineSpec, MemoryModel};

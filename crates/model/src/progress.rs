@@ -65,6 +65,7 @@ impl From<()> for Progress<()> {
 }
 
 /// The former name of [`Progress`].
+#[deprecated(note = "it is called `Progress`: other things are outcomes, too")]
 pub type Outcome = Progress;
 
 /// Why a step has no next state.
