@@ -30,9 +30,8 @@ const OUTSIDE: [(&str, &str); 2] = [
     ),
 ];
 
-/// Files that name rules without encoding them: the table of contents, the switches that break them, the
-/// properties that rest on them.
-const NO_CODE: [&str; 3] = ["lib", "mutant", "violation"];
+/// Files that name rules without encoding them: the table of contents, the properties that rest on them.
+const NO_CODE: [&str; 2] = ["lib", "violation"];
 
 /// Where the rules are encoded, told in full, tested.
 const CODE: &str = "crates/model/src";

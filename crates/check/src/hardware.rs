@@ -5,7 +5,7 @@
 
 use lazytlb::{CpuId, Interrupts};
 use lazytlb_model::machine::Stop;
-use lazytlb_model::{Call, Limit, Machine, Outcome, State};
+use lazytlb_model::{Call, Limit, Machine, Progress, State};
 
 use crate::automaton::{NodeId, Routine};
 
@@ -159,8 +159,8 @@ impl Hardware {
         way: Way,
     ) -> Result<Called, Stop> {
         Ok(match self.machine.call(state, index(cpu), call, way.0)? {
-            Outcome::Blocked => Called::Blocked,
-            Outcome::Done { answer, more } => Called::Returned(answer, Ways::more_if(more)),
+            Progress::Blocked => Called::Blocked,
+            Progress::Done { answer, more } => Called::Returned(answer, Ways::more_if(more)),
         })
     }
 

@@ -3,141 +3,336 @@
 //! The closed set has whatever a walk could find, so an access branches over its matching entries, and over
 //! a fault where some walk could find none that allows it. Rules: H5, H7, H17, H18, H21; memory types H26.
 
+use std::ops::Deref;
+
 use lazytlb::VirtAddr;
 
-use crate::call::{AtomicCell, Cr4, FAULT, Privilege, Rmw};
-use crate::closure::TableRead;
+use crate::accessed::Use;
+use crate::byte_mask::ByteMask;
+use crate::call::{Cr4, Privilege, Rmw};
+use crate::combining::CacheHint;
 use crate::entry::{MemoryType, bits};
-use crate::machine::{Machine, MemoryModel, Outcome, Stop};
-use crate::mutant::{Mutant, broken};
-use crate::state::{Buffered, CacheSet, Combining, FrameUse, Stage, State, members};
-use crate::translation::{Limit, Translation, index_of};
-use crate::versions::is_pending;
+use crate::index::{EntryAt, Frame, Location, TableIndex, Way};
+use crate::limit::Limit;
+use crate::machine::Machine;
+use crate::progress::{Progress, Stop};
+use crate::slot::{CellStore, Combining, Data, Stage};
+use crate::spec::MemoryModel;
+use crate::state::{CacheSet, FrameUse, State};
+use crate::translation::Translation;
+use crate::values::ValueCode;
+use crate::view::{CpuIn, CpuMut, StoredEntry};
 use crate::violation::{Property, Violation};
+use crate::walk::TableRead;
 use crate::writers::Write;
+
+/// An access by virtual address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct VirtualAccess {
+    pub(crate) addr: VirtAddr,
+    pub(crate) privilege: Privilege,
+    pub(crate) operation: Operation,
+}
 
 /// What an access by virtual address does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Does {
+pub(crate) enum Operation {
     Load,
     Fetch,
     Store {
-        bytes: u8,
+        bytes: ByteMask,
         value: u64,
-        non_temporal: bool,
+        hint: CacheHint,
     },
     /// A locked read-modify-write.
     Rmw {
-        bytes: u8,
+        bytes: ByteMask,
         rmw: Rmw,
         operand: u64,
     },
 }
 
-impl Does {
-    fn writes(self) -> bool {
-        matches!(self, Does::Store { .. } | Does::Rmw { .. })
+/// A page fault: the access has had no effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PageFault;
+
+/// How an access by virtual address ends: with a word, 0 where it reads none, or with a fault.
+pub(crate) type Accessed = Result<u64, PageFault>;
+
+impl Operation {
+    pub(crate) fn store(bytes: ByteMask, value: u64, hint: CacheHint) -> Operation {
+        Operation::Store { bytes, value, hint }
     }
 
-    fn reads(self) -> bool {
-        matches!(self, Does::Load | Does::Rmw { .. })
+    pub(crate) fn rmw(bytes: ByteMask, rmw: Rmw, operand: u64) -> Operation {
+        Operation::Rmw {
+            bytes,
+            rmw,
+            operand,
+        }
+    }
+
+    /// Says what it does to the page.
+    fn page_use(self) -> Use {
+        match self {
+            Operation::Store { .. } | Operation::Rmw { .. } => Use::Writes,
+            Operation::Load | Operation::Fetch => Use::Reads,
+        }
+    }
+
+    fn reads_data(self) -> bool {
+        match self {
+            Operation::Load | Operation::Rmw { .. } => true,
+            Operation::Store { .. } | Operation::Fetch => false,
+        }
+    }
+}
+
+impl VirtualAccess {
+    /// Says whether an entry allows the access.
+    fn is_allowed_by(&self, entry: &Translation, cr4: Cr4) -> bool {
+        let is_fetch = self.operation == Operation::Fetch;
+        let by_mode = match self.privilege {
+            Privilege::User => entry.user,
+            Privilege::Supervisor => !(is_fetch && entry.user && cr4.has(Cr4::SMEP)),
+        };
+        let by_access = match self.operation {
+            Operation::Load => true,
+            Operation::Fetch => entry.executable,
+            Operation::Store { .. } | Operation::Rmw { .. } => entry.writable,
+        };
+        by_mode && by_access
     }
 }
 
 /// How an access comes to fault.
 #[derive(Clone, Copy)]
-enum Fault {
+enum FaultBy<'m> {
     /// By a walk that reads all levels.
     FromTheRoot,
     /// Through an entry that is cached: a page's that refuses, or an upper one that a walk starts at.
-    Through(Translation),
+    Through(&'m Translation),
 }
 
-impl Machine {
-    /// Does an access in the way that `choice` numbers: through one of the entries that match, or, last, by
-    /// a walk that faults.
+impl<'m> CpuMut<'m> {
+    /// Does an access in one of its ways: through one of the entries that match, or, last, by a walk that
+    /// faults.
     pub(crate) fn access(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        addr: VirtAddr,
-        privilege: Privilege,
-        does: Does,
-        choice: usize,
-    ) -> Result<Outcome, Stop> {
-        let cr4 = Cr4(self.layout.cr4(state, cpu));
-        let allows = |entry: &Translation| allows(entry, privilege, does, cr4);
-        let (usable, refusing): (Vec<Translation>, Vec<Translation>) = self
-            .matching(state, cpu, addr)?
-            .into_iter()
-            .partition(allows);
-        let usable: Vec<Translation> = usable
-            .into_iter()
-            .filter(|entry| !does.writes() || self.may_store_through(state, cpu, *entry))
-            .collect();
-        let faults = self.faults(state, cpu, addr, &refusing, allows)?;
-        let mut ways = Vec::new();
-        for used in usable {
-            let reads_entry = does.reads() && self.reads_maybe_accessed(state, used)?;
-            ways.push((used, 0));
-            if reads_entry {
-                ways.push((used, 1));
-            }
-        }
-        for (way, &(used, settled)) in ways.iter().enumerate().skip(choice) {
-            self.refuse_foreign(state, cpu, used)?;
-            let mut next = state.to_vec();
-            self.mark_used(&mut next, cpu, used, does.writes())?;
+        &mut self,
+        access: &VirtualAccess,
+        way: Way,
+    ) -> Result<Progress<Accessed>, Stop> {
+        let (usable, refusing) = self.matching(access)?;
+        let faults = self.faults(access, refusing)?;
+        let usable = self.ways_through(usable, access)?;
+        for (index, &(used, settled)) in usable.iter().enumerate().skip(way.index()) {
+            self.refuse_foreign(used)?;
+            let mut next = self.state.to_vec();
+            let mut tried = self.machine.on(&mut next, self.cpu);
+            tried.mark_used(used, access.operation.page_use())?;
             // What has to wait for a buffer does not keep the other ways from being taken.
-            let outcome = self.access_through(&mut next, cpu, used, does, settled)?;
-            let Outcome::Done { answer, .. } = outcome else {
+            let done = tried.access_through(used, access.operation, settled)?;
+            let Progress::Done { answer, .. } = done else {
                 continue;
             };
-            state.copy_from_slice(&next);
-            let more = way + 1 < ways.len() || !faults.is_empty();
-            return Ok(Outcome::Done { answer, more });
+            self.state.copy_from_slice(&next);
+            let more = index + 1 < usable.len() || !faults.is_empty();
+            let answer = Ok(answer);
+            return Ok(Progress::Done { answer, more });
         }
-        let way = choice.saturating_sub(ways.len());
-        let Some(&fault) = faults.get(way) else {
-            return Ok(Outcome::Blocked);
+        let index = way.index().saturating_sub(usable.len());
+        let Some(fault) = faults.get(index) else {
+            return Ok(Progress::Blocked);
         };
-        if let Fault::Through(cached) = fault {
-            self.mark_used(state, cpu, cached, false)?;
+        if let FaultBy::Through(cached) = fault {
+            self.mark_used(cached, Use::Reads)?;
         }
-        self.fault(state, cpu, addr)?;
-        Ok(Outcome::Done {
-            answer: FAULT,
-            more: way + 1 < faults.len(),
+        self.page_fault(access.addr)?;
+        Ok(Progress::Done {
+            answer: Err(PageFault),
+            more: index + 1 < faults.len(),
         })
     }
 
-    /// Returns the entries that match an address, in an order that does not depend on their numbers.
+    /// Lists the ways of an access through the entries that it may use: two where it reads a word whose A bit
+    /// is *maybe* set.
+    fn ways_through(
+        &self,
+        usable: Vec<&'m Translation>,
+        access: &VirtualAccess,
+    ) -> Result<Vec<(&'m Translation, Way)>, Limit> {
+        let mut ways = Vec::new();
+        for used in usable {
+            ways.push((used, Way::FIRST));
+            if access.operation.reads_data() && self.reads_maybe_accessed(used)? {
+                ways.push((used, Way::from(1)));
+            }
+        }
+        Ok(ways)
+    }
+
+    /// Reads or writes the data of the page that an entry translates to.
+    fn access_through(
+        &mut self,
+        used: &Translation,
+        operation: Operation,
+        settled: Way,
+    ) -> Result<Progress<u64>, Stop> {
+        if operation == Operation::Fetch {
+            return Ok(Progress::answer(0));
+        }
+        let location = self.machine.data_location(used.frame)?;
+        if let (Location::Cell(cell), Use::Writes) = (location, operation.page_use()) {
+            // A CPU that loads the word without translation must know that it changes.
+            self.notes_write(cell, Write::Any);
+        }
+        let is_uncached = used.memory_type == MemoryType::Uncached;
+        let own_waits = self.own_combining_waits(location);
+        let is_ready = match operation {
+            Operation::Fetch | Operation::Store { .. } => true,
+            Operation::Load => !own_waits || self.forwards_combining(location),
+            Operation::Rmw { .. } => !own_waits,
+        };
+        if !is_ready || is_uncached && !self.empties(|readings| readings.uncached) {
+            return Ok(Progress::Blocked);
+        }
+        match operation {
+            Operation::Fetch => Ok(Progress::answer(0)),
+            Operation::Load => self.load_data(location, settled),
+            Operation::Store { bytes, value, hint } => {
+                let store = DataStore {
+                    location,
+                    value: self.machine.values.encode(value)?,
+                    bytes,
+                };
+                let done = self.store_data(used, store, hint)?;
+                Ok(done.map(|()| 0))
+            }
+            Operation::Rmw {
+                bytes,
+                rmw,
+                operand,
+            } => self.locked(|cpu| {
+                let (old, new) = rmw.apply_to_bytes(cpu.word(location, settled)?, bytes, operand);
+                let new = cpu.machine.values.encode(new)?;
+                cpu.write(location, new, ByteMask::ALL)?;
+                Ok(Progress::answer(old))
+            }),
+        }
+    }
+
+    /// Loads a word of data.
+    fn load_data(&mut self, location: Location, settled: Way) -> Result<Progress<u64>, Stop> {
+        let word = self.word(location, settled)?;
+        if let (Location::Entry(entry), true) = (location, self.machine.features.accessed_dirty) {
+            // H4: what the answer ruled out may be cached again at once.
+            self.close_readers_of(self.machine.entries.get(entry).table)?;
+        }
+        Ok(Progress::answer(word))
+    }
+
+    /// Reads a word as the CPU sees it; in a page-table entry, A as `settled` says. A locked instruction writes
+    /// in the same step, and nothing is cached in between.
+    fn word(&mut self, location: Location, settled: Way) -> Result<u64, Stop> {
+        let entry = location.entry();
+        let Some(entry) = entry.filter(|_| self.machine.features.accessed_dirty) else {
+            return Ok(self.read(location));
+        };
+        match self.read_settled(entry, settled)? {
+            Progress::Done { answer, .. } => Ok(answer),
+            Progress::Blocked => unreachable!("a read waits for nothing"),
+        }
+    }
+
+    /// Stores data: into the write-combining buffers, the store buffer, or memory.
+    fn store_data(
+        &mut self,
+        used: &Translation,
+        store: DataStore,
+        hint: CacheHint,
+    ) -> Result<Progress<()>, Stop> {
+        let machine = self.machine;
+        let DataStore {
+            location,
+            value,
+            bytes,
+        } = store;
+        if location.entry().is_some() && !bytes.is_all() {
+            return Err(part_of_an_entry());
+        }
+        if machine.combines(used.memory_type, hint) {
+            return Ok(self.combine(Combining {
+                data: Data::Word {
+                    location,
+                    value,
+                    bytes,
+                },
+                stage: Stage::Filling,
+                frame: used.frame,
+                memory_type: used.memory_type,
+            })?);
+        }
+        if self.own_combining_waits(location) {
+            return Ok(Progress::Blocked);
+        }
+        let is_at_once =
+            used.memory_type == MemoryType::Uncached || machine.memory == MemoryModel::Sc;
+        match location {
+            _ if is_at_once => {
+                self.write(location, value, bytes)?;
+                Ok(Progress::DONE)
+            }
+            Location::Cell(cell) => self.store_cell(CellStore { cell, value, bytes }),
+            Location::Entry(entry) => self.store_entry(entry, value),
+        }
+    }
+}
+
+/// A store of data to a word of memory.
+struct DataStore {
+    location: Location,
+    value: ValueCode,
+    bytes: ByteMask,
+}
+
+impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
+    /// Says whether an entry translates an address for this CPU now (H2, H8).
+    #[inline]
+    pub(crate) fn matches(&self, entry: &Translation, addr: VirtAddr) -> bool {
+        let of_pcid = entry.pcid == self.pcid() || entry.global;
+        entry.is_page() && of_pcid && entry.covers(addr)
+    }
+
+    /// Returns the entries that an access may use, and those that refuse it, in an order that does not depend
+    /// on their numbers.
     fn matching(
         &self,
-        state: &State,
-        cpu: usize,
-        addr: VirtAddr,
-    ) -> Result<Vec<Translation>, Stop> {
-        let pcid = self.pcid(state, cpu);
+        access: &VirtualAccess,
+    ) -> Result<(Vec<&'m Translation>, Vec<&'m Translation>), Stop> {
         let of_set = |set| {
-            let mut entries: Vec<Translation> = members(self.layout.set(state, cpu, set))
-                .map(|number| self.translations.get(number))
-                .filter(|entry| {
-                    let of_pcid = entry.pcid == pcid || entry.global || broken(Mutant::TagsIgnored);
-                    entry.level == 0 && entry.covers(addr) && of_pcid
-                })
+            let entries = self.translations(self.set(set));
+            let mut entries: Vec<&'m Translation> = entries
+                .filter(|entry| self.matches(entry, access.addr))
                 .collect();
             entries.sort_unstable();
             entries
         };
-        if let Some(&stale) = of_set(CacheSet::Tainted).first() {
-            return Err(self.stale_use(cpu, stale));
+        if let Some(stale) = of_set(CacheSet::Tainted).first() {
+            return Err(self.stale_use(stale));
         }
-        Ok(of_set(CacheSet::Cached))
+        let cr4 = self.cr4();
+        let (mut usable, refusing): (Vec<&'m Translation>, Vec<&'m Translation>) =
+            of_set(CacheSet::Cached)
+                .into_iter()
+                .partition(|entry| access.is_allowed_by(entry, cr4));
+        if access.operation.page_use() == Use::Writes {
+            usable.retain(|entry| self.may_store_through(entry));
+        }
+        Ok((usable, refusing))
     }
 
     /// The violation of using a tainted entry.
-    pub(crate) fn stale_use(&self, cpu: usize, entry: Translation) -> Stop {
+    pub(crate) fn stale_use(&self, entry: &Translation) -> Stop {
         let (property, what) = match entry.garbage {
             true => (
                 Property::TableUseAfterFree,
@@ -148,18 +343,14 @@ impl Machine {
                 format!("uses its {entry}, which a flush that has returned should have removed"),
             ),
         };
-        Stop::Violation(Violation::through(property, cpu, entry, what))
+        Stop::Violation(Violation::through(property, self.cpu, *entry, what))
     }
 
     /// Fails if an access goes through an entry of another space (H2, H19).
-    pub(crate) fn refuse_foreign(
-        &self,
-        state: &State,
-        cpu: usize,
-        used: Translation,
-    ) -> Result<(), Stop> {
-        let root = self.layout.cr3(state, cpu);
-        if used.root == root || used.global || !self.checks(Property::ForeignTranslation) {
+    pub(crate) fn refuse_foreign(&self, used: &Translation) -> Result<(), Stop> {
+        let root = self.cr3();
+        let is_own = used.root == root || used.global;
+        if is_own || !self.machine.checks(Property::ForeignTranslation) {
             return Ok(());
         }
         let what = format!(
@@ -168,8 +359,8 @@ impl Machine {
         );
         Err(Stop::Violation(Violation::through(
             Property::ForeignTranslation,
-            cpu,
-            used,
+            self.cpu,
+            *used,
             what,
         )))
     }
@@ -181,29 +372,26 @@ impl Machine {
     /// So a fault by a walk from the root stands for all others, and without A bits any one does.
     fn faults(
         &self,
-        state: &State,
-        cpu: usize,
-        addr: VirtAddr,
-        refusing: &[Translation],
-        allows: impl Fn(&Translation) -> bool + Copy,
-    ) -> Result<Vec<Fault>, Stop> {
-        let pcid = self.pcid(state, cpu);
-        let root = TableRead::root(self.layout.cr3(state, cpu), self.features.levels, pcid);
-        if self.walk_may_fault(state, cpu, root, addr, allows)? {
-            return Ok(vec![Fault::FromTheRoot]);
+        access: &VirtualAccess,
+        refusing: Vec<&'m Translation>,
+    ) -> Result<Vec<FaultBy<'m>>, Stop> {
+        let machine = self.machine;
+        let pcid = self.pcid();
+        let root = TableRead::root(self.cr3(), machine.root_level, pcid);
+        if self.walk_may_fault(&root, access)? {
+            return Ok(vec![FaultBy::FromTheRoot]);
         }
-        let mut faults: Vec<Fault> = refusing.iter().copied().map(Fault::Through).collect();
-        for number in members(self.may_be_cached(state, cpu)) {
-            let upper = self.translations.get(number);
-            if upper.level == 0 || upper.pcid != pcid || !upper.covers(addr) {
+        let mut faults: Vec<_> = refusing.into_iter().map(FaultBy::Through).collect();
+        for upper in self.translations(self.may_be_cached()) {
+            let Some(below) = TableRead::below(upper, CacheSet::Cached) else {
                 continue;
-            }
-            let below = TableRead::below(upper, CacheSet::Cached);
-            if self.walk_may_fault(state, cpu, below, addr, allows)? {
-                faults.push(Fault::Through(upper));
+            };
+            let is_on_the_way = upper.pcid == pcid && upper.covers(access.addr);
+            if is_on_the_way && self.walk_may_fault(&below, access)? {
+                faults.push(FaultBy::Through(upper));
             }
         }
-        if !self.features.accessed_dirty {
+        if !machine.features.accessed_dirty {
             faults.truncate(1);
         }
         Ok(faults)
@@ -211,32 +399,25 @@ impl Machine {
 
     /// Says whether a walk on from a table can find an entry that is not valid, or a page that does not allow
     /// the access.
-    fn walk_may_fault(
-        &self,
-        state: &State,
-        cpu: usize,
-        table: TableRead,
-        addr: VirtAddr,
-        allows: impl Fn(&Translation) -> bool + Copy,
-    ) -> Result<bool, Stop> {
-        if self.layout.frame_use(state, table.frame) != FrameUse::Table {
+    fn walk_may_fault(&self, table: &TableRead, access: &VirtualAccess) -> Result<bool, Stop> {
+        if self.frame_use(table.frame) != FrameUse::Table {
             return Ok(false);
         }
-        let Some(location) = self.location_of(table.frame, addr, table.level) else {
+        let machine = self.machine;
+        let (index, cr4) = (table.level.index_of(access.addr), self.cr4());
+        let Some(entry) = machine.entry_for(table.frame, access.addr, table.level) else {
             return Ok(true);
         };
-        let pge = Cr4(self.layout.cr4(state, cpu)).has(Cr4::PGE);
         // H25: memory, or this CPU's own store that waits.
-        let own = self.layout.buffered(state, cpu);
-        let own = own.filter(|store| store.location == location);
-        for stored in own.chain([self.in_memory(state, location)]) {
-            let faults = match self.translate(table, index_of(addr, table.level), stored, pge)? {
-                None => true,
-                Some(page) if page.level == 0 => !allows(&page),
-                Some(upper) => {
-                    let below = TableRead::below(upper, CacheSet::Cached);
-                    self.walk_may_fault(state, cpu, below, addr, allows)?
-                }
+        let own = self.buffered_entries().filter(|store| store.entry == entry);
+        let stored = own.map(StoredEntry::from).chain([self.in_memory(entry)]);
+        for stored in stored {
+            let Some(found) = machine.translate(table, index, stored, cr4)? else {
+                return Ok(true);
+            };
+            let faults = match TableRead::below(&found, CacheSet::Cached) {
+                None => !access.is_allowed_by(&found, cr4),
+                Some(below) => self.walk_may_fault(&below, access)?,
             };
             if faults {
                 return Ok(true);
@@ -245,184 +426,31 @@ impl Machine {
         Ok(false)
     }
 
-    /// Reads or writes the data of the page that an entry translates to.
-    fn access_through(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        used: Translation,
-        does: Does,
-        settled: usize,
-    ) -> Result<Outcome, Stop> {
-        if does == Does::Fetch {
-            return Ok(Outcome::NOTHING);
-        }
-        let location = self.data_location(used.frame)?;
-        let is_entry = self.layout.entry_of_location(location).is_some();
-        if !is_entry && does.writes() {
-            // Whoever loads the word without translation must know that it changes.
-            let who = self.who(state, cpu);
-            self.writers.wrote(AtomicCell(location), who, Write::Any);
-        }
-        let uncached = used.memory_type == MemoryType::Uncached;
-        let own_waits = self.own_combining_waits(state, cpu, location);
-        let forwards = does == Does::Load && self.forwards_combining(state, cpu, location);
-        if own_waits && !forwards && !matches!(does, Does::Store { .. }) {
-            return Ok(Outcome::Blocked);
-        }
-        if uncached && !self.empties(state, cpu, |readings| readings.uncached) {
-            return Ok(Outcome::Blocked);
-        }
-        match does {
-            Does::Fetch => Ok(Outcome::NOTHING),
-            Does::Load => data_answer(self.read_word(state, cpu, location, does, settled)?),
-            Does::Store {
-                bytes,
-                value,
-                non_temporal,
-            } => {
-                let bytes = match bytes {
-                    0 | 0xff if is_entry => 0,
-                    _ if is_entry => return Err(part_of_an_entry()),
-                    _ => bytes,
-                };
-                let combines = (used.memory_type == MemoryType::WriteCombining
-                    || non_temporal && !uncached)
-                    && self.features.write_combining > 0
-                    && !broken(Mutant::NoWriteCombining);
-                let value = self.values.encode(value)?;
-                if combines {
-                    let store = Combining {
-                        location,
-                        value,
-                        bytes,
-                        stage: Stage::Filling,
-                        frame: used.frame,
-                        memory_type: used.memory_type,
-                    };
-                    return Ok(self.combine(state, cpu, store)?);
-                }
-                if own_waits {
-                    return Ok(Outcome::Blocked);
-                }
-                if uncached || self.memory == MemoryModel::Sc {
-                    self.write(
-                        state,
-                        cpu,
-                        Buffered {
-                            location,
-                            value,
-                            version: bytes,
-                        },
-                    )?;
-                    return Ok(Outcome::NOTHING);
-                }
-                self.store_bytes(state, cpu, location, bytes, value)
-            }
-            Does::Rmw { .. } if !self.empties(state, cpu, |readings| readings.locked) => {
-                Ok(Outcome::Blocked)
-            }
-            Does::Rmw {
-                bytes,
-                rmw,
-                operand,
-            } => {
-                let word = self.read_word(state, cpu, location, does, settled)?;
-                let (old, new) = rmw.apply_to_bytes(word, bytes, operand);
-                self.write(
-                    state,
-                    cpu,
-                    Buffered {
-                        location,
-                        value: self.values.encode(new)?,
-                        version: 0,
-                    },
-                )?;
-                data_answer(old)
-            }
-        }
-    }
-
     /// Says whether the word that an entry leads to is a page-table entry whose A bit is *maybe* set.
-    fn reads_maybe_accessed(&self, state: &State, used: Translation) -> Result<bool, Limit> {
-        if !self.features.accessed_dirty {
+    fn reads_maybe_accessed(&self, used: &Translation) -> Result<bool, Limit> {
+        if !self.machine.features.accessed_dirty {
             return Ok(false);
         }
-        let location = self.data_location(used.frame)?;
-        let value = self.values.decode(state[self.layout.location(location)]);
-        let is_entry = self.layout.entry_of_location(location).is_some();
-        Ok(is_entry && value & bits::MAYBE_ACCESSED != 0)
+        let location = self.machine.data_location(used.frame)?;
+        let is_maybe = self.value_in_memory(location) & bits::MAYBE_ACCESSED != 0;
+        Ok(location.entry().is_some() && is_maybe)
     }
+}
 
-    /// Reads a word as a CPU sees it; in a page-table entry, A as `settled` numbers the ways. A locked
-    /// instruction writes in the same step, and nothing is cached in between.
-    fn read_word(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        location: u8,
-        does: Does,
-        settled: usize,
-    ) -> Result<u64, Stop> {
-        let entry = self.layout.entry_of_location(location);
-        let Some(entry) = entry.filter(|_| self.features.accessed_dirty) else {
-            return Ok(self.values.decode(self.read_location(state, cpu, location)));
-        };
-        let (word, _) = self.read_settled(state, cpu, location, settled)?;
-        if does == Does::Load {
-            // H4: what the answer ruled out may be cached again at once.
-            self.close_readers_of(state, self.entries.get(entry).0)?;
-        }
-        Ok(word)
-    }
-
+impl Machine {
     /// Returns the location of the word at the start of a frame: a page's own, or a table's first entry.
-    fn data_location(&self, frame: u8) -> Result<u8, Limit> {
-        match self.page_words.get(usize::from(frame)).copied().flatten() {
-            Some(cell) => Ok(cell.0),
+    fn data_location(&self, frame: Frame) -> Result<Location, Limit> {
+        match self.page_words.get(frame.index()).copied().flatten() {
+            Some(cell) => Ok(Location::Cell(cell)),
             None => {
-                let first = index_of(VirtAddr(0), 1);
-                let number = self.entries.number((frame, first))?;
-                Ok(self.layout.entry_location(number))
+                let first = EntryAt {
+                    table: frame,
+                    index: TableIndex::FIRST,
+                };
+                Ok(Location::Entry(self.entries.number(&first)?))
             }
         }
     }
-
-    /// Returns a version for a store of bytes: page-table entries have theirs, cells a mask.
-    pub(crate) fn slot_version(&self, state: &State, cpu: usize, location: u8, bytes: u8) -> u8 {
-        if self.layout.entry_of_location(location).is_some() {
-            let version = self.pending_version(state, cpu);
-            debug_assert!(is_pending(version));
-            version
-        } else {
-            bytes
-        }
-    }
-}
-
-/// Says whether an entry allows an access.
-fn allows(entry: &Translation, privilege: Privilege, does: Does, cr4: Cr4) -> bool {
-    let mode = match privilege {
-        Privilege::User => entry.user,
-        Privilege::Supervisor => !(does == Does::Fetch && entry.user && cr4.has(Cr4::SMEP)),
-    };
-    let access = match does {
-        Does::Load => true,
-        Does::Fetch => entry.executable,
-        Does::Store { .. } | Does::Rmw { .. } => entry.writable,
-    };
-    mode && access
-}
-
-/// Answers with what memory holds, which must not look like a fault.
-fn data_answer(word: u64) -> Result<Outcome, Stop> {
-    if word == FAULT {
-        return Err(Stop::Limit(Limit {
-            what: "words with the value that stands for a fault",
-            most: 0,
-        }));
-    }
-    Ok(Outcome::answer(word))
 }
 
 fn part_of_an_entry() -> Stop {

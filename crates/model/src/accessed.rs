@@ -1,180 +1,221 @@
 //! Accessed and dirty bits: walks and stores write them.
 //!
-//! Rules: H3, H21. A walk sets A before it caches, and speculation may walk at any time, or not: so A is
-//! three-valued in memory, 0, maybe and 1. *Maybe* is settled when software reads the entry, or when an
-//! access uses what was cached from it. D is set by a store that retires, never by speculation.
+//! Rules: H3, H21. A walk sets A before it caches an entry, and speculation may walk at any time, or not: so
+//! A is three-valued in memory: 0, *maybe* and 1. *Maybe* is settled when software reads the entry, or when
+//! an access uses what was cached from it. D is set by a store that retires, never by speculation.
+//!
+//! An example. CPU 0 writes `e`, a present entry with A = 0, which maps a page for CPU 1:
+//!
+//! ```text
+//!  CPU 0                CPU 1               memory: e.A   CPU 1 may cache e
+//!  e = present, A = 0                       maybe         yes: its walk has set A then
+//!  reads e, answer 0                        maybe         no before the answer, yes right after it
+//!  reads e, answer 1                        1             yes
+//!                       loads through e     1             yes
+//!                       stores through e    1, and D      yes, also with D
+//! ```
+//!
+//! The two answers are two ways of one step. The answer 0 says that no walk had set A so far, so nothing was
+//! cached of `e`: `drop_what_was_read_from` takes it out of every CPU's sets. Then the sets are closed again,
+//! and A is *maybe* once more (H4).
+
+use std::ops::Deref;
 
 use lazytlb::Entry;
 
 use crate::entry::{bits, has};
-use crate::machine::{Machine, Stop};
-use crate::mutant::{Mutant, broken};
-use crate::state::{State, members};
-use crate::translation::{Limit, Translation, frame_number};
+use crate::index::{EntryId, Frame, Level, Location, Way};
+use crate::limit::Limit;
+use crate::progress::{Progress, Stop};
+use crate::state::State;
+use crate::translation::Translation;
+use crate::view::{CpuIn, CpuMut};
 
-impl Machine {
+/// A page-table entry that still holds what a cached entry was read from.
+struct Source {
+    entry: EntryId,
+    /// The level of the table that it is in.
+    level: Level,
+}
+
+/// What an access does to the page that it goes through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Use {
+    Reads,
+    Writes,
+}
+
+impl CpuMut<'_> {
     /// Notes that speculation may have set A in an entry in memory.
-    pub(crate) fn mark_maybe_accessed(&self, state: &mut State, location: u8) -> Result<(), Limit> {
-        let value = self.values.decode(state[self.layout.location(location)]);
+    pub(crate) fn mark_maybe_accessed(&mut self, entry: EntryId) -> Result<(), Limit> {
+        let values = &self.machine.values;
+        let value = self.value_in_memory(Location::Entry(entry));
         if value & (bits::ACCESSED | bits::MAYBE_ACCESSED) == 0 {
-            let maybe = self.values.encode(value | bits::MAYBE_ACCESSED)?;
-            state[self.layout.location(location)] = maybe;
+            let maybe = values.encode(value | bits::MAYBE_ACCESSED)?;
+            self.put_in_memory(Location::Entry(entry), maybe);
         }
         Ok(())
     }
 
     /// Sets A in each entry that a cached one was read from, if it is still that entry, and D in the last
     /// one for a store.
-    pub(crate) fn mark_used(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        used: Translation,
-        by_store: bool,
-    ) -> Result<(), Stop> {
-        if !self.features.accessed_dirty {
+    pub(crate) fn mark_used(&mut self, used: &Translation, by: Use) -> Result<(), Stop> {
+        let machine = self.machine;
+        if !machine.features.accessed_dirty {
             return Ok(());
         }
-        let mut written = None;
-        for (location, level) in self.sources(state, cpu, used) {
-            let value = self.values.decode(self.in_memory(state, location).value);
-            let dirty = by_store && level == used.read_in && !broken(Mutant::StoreSetsNoDirty);
-            let marked = value & !bits::MAYBE_ACCESSED | bits::ACCESSED;
-            let marked = marked | if dirty { bits::DIRTY } else { 0 };
-            state[self.layout.location(location)] = self.values.encode(marked)?;
+        let mut gets_dirty = None;
+        for Source { entry, level } in self.sources(used) {
+            let value = self.value_in_memory(Location::Entry(entry));
+            let mut marked = value & !bits::MAYBE_ACCESSED | bits::ACCESSED;
+            if by == Use::Writes && level == used.read_in {
+                marked |= bits::DIRTY;
+            }
+            let code = machine.values.encode(marked)?;
+            self.put_in_memory(Location::Entry(entry), code);
             if marked & !value & bits::DIRTY != 0 {
-                written = self.layout.entry_of_location(location);
+                gets_dirty = Some(entry);
             }
         }
         // What has D may be cached with it from now on.
-        match written {
-            Some(entry) => self.close_readers_of(state, self.entries.get(entry).0),
+        match gets_dirty {
+            Some(entry) => self.close_readers_of(machine.entries.get(entry).table),
             None => Ok(()),
         }
     }
 
-    /// Lists the locations that a cached entry was read from and that still hold what was read: where the
-    /// tables are is known from memory, or from what may be cached of the upper levels.
-    fn sources(&self, state: &State, cpu: usize, used: Translation) -> Vec<(u8, u8)> {
-        let mut sources = Vec::new();
-        let (mut frame, levels) = (used.root, self.features.levels);
-        for level in (used.read_in..=levels).rev() {
-            let depth = usize::from(levels - level);
-            let mut below = None;
-            if let Some(location) = self.location_of(frame, used.start, level) {
-                let stored = self.in_memory(state, location);
-                let value = Entry(self.values.decode(stored.value));
-                // What software has written since was not read by the walk.
-                let is_source = stored.version == used.read[depth]
-                    || broken(Mutant::AccessedSetThroughStaleEntry);
-                if is_source && has(value, bits::PRESENT) {
-                    sources.push((location, level));
-                    below = Some(frame_number(value.frame()) as u8);
-                }
-                let mut own = self.layout.buffered(state, cpu);
-                if below.is_none()
-                    && let Some(own) = own.find(|store| {
-                        store.location == location && store.version == used.read[depth]
-                    })
-                {
-                    let value = Entry(self.values.decode(own.value));
-                    below = Some(frame_number(value.frame()) as u8);
-                }
-            }
-            if below.is_none() {
-                let upper = members(self.may_be_cached(state, cpu));
-                below = upper
-                    .map(|number| self.translations.get(number))
-                    .find(|entry| {
-                        entry.level > 0
-                            && entry.read_in == level
-                            && entry.covers(used.start)
-                            && entry.root == used.root
-                            && entry.pcid == self.pcid(state, cpu)
-                            && entry.read[..=depth] == used.read[..=depth]
-                    })
-                    .map(|entry| entry.frame);
-            }
-            let Some(below) = below else { break };
-            frame = below;
+    /// Reads an entry for software, in one of two ways where A is *maybe*: one for each value of the bit. The
+    /// answer 1 settles it; after the answer 0 speculation may set it again at once.
+    pub(crate) fn read_settled(&mut self, entry: EntryId, way: Way) -> Result<Progress<u64>, Stop> {
+        let values = &self.machine.values;
+        let value = self.read(Location::Entry(entry));
+        if value & bits::MAYBE_ACCESSED == 0 {
+            return Ok(Progress::answer(value));
         }
-        sources
+        let clear = value & !bits::MAYBE_ACCESSED;
+        if way == Way::FIRST {
+            self.drop_what_was_read_from(entry);
+            return Ok(Progress::Done {
+                answer: clear,
+                more: true,
+            });
+        }
+        let set = clear | bits::ACCESSED;
+        self.put_in_memory(Location::Entry(entry), values.encode(set)?);
+        Ok(Progress::answer(set))
+    }
+
+    /// H3: where A is not set, nothing is cached of the entry that memory holds.
+    fn drop_what_was_read_from(&mut self, entry: EntryId) {
+        for cpu in self.layout().every_cpu() {
+            self.other_mut(cpu).retain(|holder, cached| {
+                let sources = holder.sources(cached);
+                !sources.iter().any(|source| source.entry == entry)
+            });
+        }
+    }
+}
+
+impl<S: Deref<Target = State>> CpuIn<'_, S> {
+    /// Lists the page-table entries that a cached entry was read from and that still hold what was read, the
+    /// root's first: where the tables are is known from memory, or from what may be cached of the upper
+    /// levels.
+    fn sources(&self, used: &Translation) -> Vec<Source> {
+        let mut sources = Vec::new();
+        let (mut table, mut level) = (used.root, self.machine.root_level);
+        loop {
+            let found = self.source_in(table, level, used);
+            sources.extend(found.source);
+            let Some(below) = level.below().filter(|_| level > used.read_in) else {
+                return sources;
+            };
+            let leads_to = found.leads_to.or_else(|| self.cached_way(level, used));
+            let Some(leads_to) = leads_to else {
+                return sources;
+            };
+            (table, level) = (leads_to, below);
+        }
+    }
+
+    /// Looks in one table for what a cached entry was read from: in memory, or in this CPU's buffer.
+    fn source_in(&self, table: Frame, level: Level, used: &Translation) -> SourceInTable {
+        let machine = self.machine;
+        let frame_of = |code| Frame::at(Entry(machine.values.decode(code)).frame());
+        let read = used.read[level.depth_below(machine.root_level)];
+        let nothing = SourceInTable {
+            source: None,
+            leads_to: None,
+        };
+        let Some(entry) = machine.entry_for(table, used.start, level) else {
+            return nothing;
+        };
+        let stored = self.in_memory(entry);
+        let value = Entry(machine.values.decode(stored.value));
+        // What software has written since was not read by the walk.
+        let is_source = stored.version == read;
+        if is_source && has(value, bits::PRESENT) {
+            return SourceInTable {
+                source: Some(Source { entry, level }),
+                leads_to: frame_of(stored.value),
+            };
+        }
+        let mut own = self.buffered_entries();
+        let own = own.find(|store| store.entry == entry && store.version == read);
+        SourceInTable {
+            leads_to: own.and_then(|store| frame_of(store.value)),
+            ..nothing
+        }
+    }
+
+    /// Returns the table that an entry leads to which may be cached, and which lies on the way of another.
+    fn cached_way(&self, level: Level, used: &Translation) -> Option<Frame> {
+        let depth = level.depth_below(self.machine.root_level);
+        let upper = self.translations(self.may_be_cached()).find(|entry| {
+            !entry.is_page()
+                && entry.read_in == level
+                && entry.covers(used.start)
+                && entry.root == used.root
+                && entry.pcid == self.pcid()
+                && entry.read[..=depth] == used.read[..=depth]
+        });
+        upper.map(|entry| entry.frame)
     }
 
     /// Says whether a store may go through a cached entry: it has D, or the page tables still hold the
     /// entry that it was read from, and the CPU sets D there (H21).
-    pub(crate) fn may_store_through(&self, state: &State, cpu: usize, entry: Translation) -> bool {
-        if entry.dirty || broken(Mutant::DirtyNotRechecked) {
+    pub(crate) fn may_store_through(&self, entry: &Translation) -> bool {
+        if entry.dirty {
             return true;
         }
-        if !self.walks_reach(state, cpu, entry) {
+        if !self.walks_reach(entry) {
             return false;
         }
-        let sources = self.sources(state, cpu, entry);
-        sources
-            .last()
-            .is_some_and(|&(_, level)| level == entry.read_in)
+        let sources = self.sources(entry);
+        let last = sources.last();
+        last.is_some_and(|source| source.level == entry.read_in)
     }
 
     /// Says whether a walk of this CPU can still come by the way that a cached entry was read on: from CR3,
     /// or from an upper level that is cached for another space's root. A global entry can outlive both.
-    fn walks_reach(&self, state: &State, cpu: usize, used: Translation) -> bool {
-        if used.root == self.layout.cr3(state, cpu) {
+    fn walks_reach(&self, used: &Translation) -> bool {
+        if used.root == self.cr3() {
             return true;
         }
-        let pcid = self.pcid(state, cpu);
-        members(self.may_be_cached(state, cpu)).any(|number| {
-            let upper = self.translations.get(number);
-            let depth = usize::from(self.features.levels - upper.read_in);
-            upper.level >= used.read_in
+        let pcid = self.pcid();
+        self.translations(self.may_be_cached()).any(|upper| {
+            let depth = upper.read_in.depth_below(self.machine.root_level);
+            upper.leads_to >= Some(used.read_in)
                 && upper.pcid == pcid
                 && upper.root == used.root
                 && upper.covers(used.start)
                 && upper.read[..=depth] == used.read[..=depth]
         })
     }
+}
 
-    /// Reads an entry's location for software, in the way that `choice` numbers; says whether there are more:
-    /// where A is *maybe*, there is one for each value. The answer 1 settles it; after the answer 0
-    /// speculation may set it again at once.
-    pub(crate) fn read_settled(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        location: u8,
-        choice: usize,
-    ) -> Result<(u64, bool), Stop> {
-        let value = self.values.decode(self.read_location(state, cpu, location));
-        if value & bits::MAYBE_ACCESSED == 0 {
-            return Ok((value, false));
-        }
-        let plain = value & !bits::MAYBE_ACCESSED;
-        if choice == 0 {
-            self.drop_reads_of_version(state, location)?;
-            return Ok((plain, true));
-        }
-        let set = plain | bits::ACCESSED;
-        state[self.layout.location(location)] = self.values.encode(set)?;
-        Ok((set, false))
-    }
-
-    /// H3: where A is not set, nothing is cached of the entry that memory holds.
-    fn drop_reads_of_version(&self, state: &mut State, location: u8) -> Result<(), Stop> {
-        for cpu in 0..self.layout.cpus() {
-            for set in [
-                crate::state::CacheSet::Cached,
-                crate::state::CacheSet::Tainted,
-            ] {
-                let kept = members(self.layout.set(state, cpu, set))
-                    .filter(|&number| {
-                        let entry = self.translations.get(number);
-                        let sources = self.sources(state, cpu, entry);
-                        !sources.iter().any(|&(at, _)| at == location)
-                    })
-                    .fold(0, |kept, number| kept | 1 << number);
-                self.layout.put_set(state, cpu, set, kept);
-            }
-        }
-        Ok(())
-    }
+/// What one table says of where a cached entry was read.
+struct SourceInTable {
+    source: Option<Source>,
+    /// The table below, if the entry that was read is still known.
+    leads_to: Option<Frame>,
 }

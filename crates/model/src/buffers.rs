@@ -2,200 +2,252 @@
 //!
 //! Rules: H25, and H5 for page-table entries: a store to one changes what walks read, and nothing that is
 //! cached. Write-combining buffers have their own file, `combining`.
+//!
+//! An example: two CPUs, each with a buffer, and the cells `x` and `y`, 0 at first.
+//!
+//! ```text
+//!  CPU 0          CPU 1          buffer of CPU 0   buffer of CPU 1   x, y in memory
+//!  x = 1                         x = 1                               0, 0
+//!                 y = 1          x = 1             y = 1             0, 0
+//!  reads y: 0     reads x: 0     x = 1             y = 1             0, 0
+//!  reads x: 1                    x = 1             y = 1             0, 0
+//!  (drains)                                        y = 1             1, 0
+//! ```
+//!
+//! Each CPU sees its own store before the other does. A store to a page-table entry waits just so; the walks
+//! of its own CPU may see it already, or not yet.
 
-use crate::call::{AtomicCell, mask_of};
-use crate::machine::{Machine, MemoryModel, Outcome, Stop};
-use crate::mutant::{Mutant, broken};
-use crate::state::{BARRIER, Buffered, CacheSet, FENCE, FrameUse, State};
-use crate::translation::Limit;
-use crate::versions::{FIRST_PENDING, is_pending};
+use std::ops::Deref;
 
-impl Machine {
-    /// Drains the oldest store of a CPU's buffer; returns whether there was one.
-    ///
-    /// # Errors
-    /// As [`Machine::call`].
-    pub fn drain(&self, state: &mut State, cpu: usize) -> Result<bool, Stop> {
-        let Some(store) = self.layout.buffered(state, cpu).next() else {
+use crate::byte_mask::ByteMask;
+use crate::call::AtomicCell;
+use crate::index::{EntryId, Location};
+use crate::limit::Limit;
+use crate::progress::{Progress, Stop};
+use crate::slot::{CellStore, Data, EntryStore, Slot};
+use crate::spec::MemoryModel;
+use crate::state::{FrameUse, State};
+use crate::values::ValueCode;
+use crate::version::Version;
+use crate::view::{CpuIn, CpuMut};
+
+impl<S: Deref<Target = State>> CpuIn<'_, S> {
+    /// Loads a cell as the CPU sees it.
+    #[inline]
+    pub(crate) fn load(&self, cell: AtomicCell) -> u64 {
+        self.read(Location::Cell(cell))
+    }
+
+    /// Reads a location as the CPU sees it: its own newest buffered store, or memory; a word of whose bytes
+    /// only some are in the buffer is put together.
+    #[inline]
+    pub(crate) fn read(&self, location: Location) -> u64 {
+        if self.machine.has_more_buffers && self.combining_len() > 0 {
+            return self.read_through_buffers(location);
+        }
+        let in_memory = self.value_in_memory(location);
+        match self.buffered().rfind(|slot| slot.is_to(location)) {
+            Some(Slot::Cell(store)) if !store.bytes.is_all() => {
+                self.put_together(location, in_memory)
+            }
+            Some(Slot::Cell(CellStore { value, .. }) | Slot::Entry(EntryStore { value, .. })) => {
+                self.machine.values.decode(value)
+            }
+            None | Some(Slot::User(_) | Slot::StoreFence | Slot::FullFence) => in_memory,
+        }
+    }
+
+    /// As [`CpuIn::read`], with what waits to be combined: it is older than what waits in the store buffer,
+    /// because a store to one place waits for those of the other kind.
+    fn read_through_buffers(&self, location: Location) -> u64 {
+        let in_memory = self.value_in_memory(location);
+        let combining = self.combining().into_iter();
+        let older = combining.fold(in_memory, |word, store| match store.data {
+            Data::Word {
+                location: to,
+                value,
+                bytes,
+            } if to == location => bytes.merge(word, self.machine.values.decode(value)),
+            Data::Word { .. } | Data::User(_) => word,
+        });
+        self.put_together(location, older)
+    }
+
+    /// Puts the stores to a location that wait in the store buffer into a word, oldest first.
+    fn put_together(&self, location: Location, word: u64) -> u64 {
+        let values = &self.machine.values;
+        let stores = self.buffered().filter(|slot| slot.is_to(location));
+        stores.fold(word, |word, slot| match slot {
+            Slot::Cell(store) => store.bytes.merge(word, values.decode(store.value)),
+            Slot::Entry(store) => values.decode(store.value),
+            Slot::User(_) | Slot::StoreFence | Slot::FullFence => word,
+        })
+    }
+}
+
+impl CpuMut<'_> {
+    /// Drains the oldest store of the CPU's buffer; returns whether there was one that could.
+    pub(crate) fn drain(&mut self) -> Result<bool, Stop> {
+        let Some(oldest) = self.buffered().next() else {
             return Ok(false);
         };
-        let waits = match store.location {
-            BARRIER => !self.empties_combining(state, cpu, |readings| readings.sfence),
-            FENCE => !self.empties_combining(state, cpu, |readings| readings.mfence),
-            _ => false,
+        let waits = match oldest {
+            Slot::StoreFence => !self.empties_combining(|readings| readings.sfence),
+            Slot::FullFence => !self.empties_combining(|readings| readings.mfence),
+            Slot::Cell(_) | Slot::Entry(_) | Slot::User(_) => false,
         };
         if waits {
             return Ok(false);
         }
-        self.layout.pop_buffered(state, cpu);
-        // From there on, locations are no places in memory.
-        if store.location < FENCE {
-            self.write(state, cpu, store)?;
+        self.pop_buffered();
+        match oldest {
+            Slot::Cell(store) => self.write_cell(store)?,
+            Slot::Entry(store) => self.drain_entry(store)?,
+            // Nobody looks at what they do to memory.
+            Slot::User(_) | Slot::StoreFence | Slot::FullFence => {}
         }
         Ok(true)
     }
 
-    pub(crate) fn load(&self, state: &State, cpu: usize, cell: AtomicCell) -> u64 {
-        self.values.decode(self.read_location(state, cpu, cell.0))
-    }
-
-    /// Reads a location as a CPU sees it: its own newest buffered store, or memory; a word of whose bytes
-    /// only some are in the buffer is put together.
-    pub(crate) fn read_location(&self, state: &State, cpu: usize, location: u8) -> u8 {
-        let in_memory = state[self.layout.location(location)];
-        if broken(Mutant::NoForwarding) {
-            return in_memory;
-        }
-        if self.has_more_buffers && self.layout.combining_len(state, cpu) > 0 {
-            return self.read_through_buffers(state, cpu, location);
-        }
-        let is_cell = self.layout.entry_of_location(location).is_none();
-        let newest = self
-            .layout
-            .buffered(state, cpu)
-            .rfind(|store| store.location == location);
-        match newest {
-            None => in_memory,
-            Some(store) if !is_cell || store.version == 0 => store.value,
-            Some(_) => self
-                .layout
-                .buffered(state, cpu)
-                .filter(|store| store.location == location)
-                .fold(in_memory, |word, store| self.merged(word, store)),
+    /// Stores some bytes of a cell.
+    #[inline]
+    pub(crate) fn store_cell(&mut self, store: CellStore) -> Result<Progress<()>, Stop> {
+        match self.machine.memory {
+            MemoryModel::Tso { .. } => Ok(self.buffer(Slot::Cell(store))),
+            MemoryModel::Sc => {
+                self.write_cell(store)?;
+                Ok(Progress::DONE)
+            }
         }
     }
 
-    /// As [`Machine::read_location`], with what waits to be combined: it is older than what waits in the
-    /// store buffer, because a store to one place waits for those of the other kind.
-    fn read_through_buffers(&self, state: &State, cpu: usize, location: u8) -> u8 {
-        let combining = self.layout.combining(state, cpu).into_iter();
-        let combining = combining.map(|store| Buffered {
-            location: store.location,
-            value: store.value,
-            version: store.bytes,
-        });
-        let is_entry = self.layout.entry_of_location(location).is_some();
-        combining
-            .chain(self.layout.buffered(state, cpu))
-            .filter(|store| store.location == location)
-            .fold(
-                state[self.layout.location(location)],
-                |word, store| match is_entry {
-                    true => store.value,
-                    false => self.merged(word, store),
-                },
-            )
-    }
-
-    /// Puts the bytes of a store into a cell's word, as codes.
-    pub(crate) fn merged(&self, word: u8, store: Buffered) -> u8 {
-        if store.version == 0 {
-            return store.value;
-        }
-        let mask = mask_of(store.version);
-        let merged = self.values.decode(word) & !mask | self.values.decode(store.value) & mask;
-        // The tables of values only grow, and a read-modify-write has made room for each word before.
-        self.values.encode(merged).unwrap_or(store.value)
-    }
-
-    pub(crate) fn store(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        location: u8,
-        value: u8,
-    ) -> Result<Outcome, Stop> {
-        self.store_bytes(state, cpu, location, 0, value)
-    }
-
-    /// Stores some bytes of a cell, 0 for all, or a page-table entry.
-    pub(crate) fn store_bytes(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        location: u8,
-        bytes: u8,
-        value: u8,
-    ) -> Result<Outcome, Stop> {
-        match self.memory {
-            MemoryModel::Tso { buffer_depth } if !broken(Mutant::NoStoreBuffer) => {
-                if self.layout.buffered_len(state, cpu) == usize::from(buffer_depth) {
-                    return Ok(Outcome::Blocked);
+    /// Stores a page-table entry.
+    pub(crate) fn store_entry(
+        &mut self,
+        entry: EntryId,
+        value: ValueCode,
+    ) -> Result<Progress<()>, Stop> {
+        match self.machine.memory {
+            MemoryModel::Tso { .. } => {
+                if !self.has_buffer_room() {
+                    return Ok(Progress::Blocked);
                 }
-                let version = self.slot_version(state, cpu, location, bytes);
-                let store = Buffered {
-                    location,
+                let version = self.next_pending_version();
+                self.push_buffered(Slot::Entry(EntryStore {
+                    entry,
                     value,
                     version,
-                };
-                self.layout.push_buffered(state, cpu, store);
-                if self.layout.entry_of_location(location).is_some() {
-                    // H25: this CPU's own walks may see the store already.
-                    self.close(state, cpu)?;
-                }
+                }));
+                // H25: this CPU's own walks may see the store already.
+                self.close()?;
             }
-            _ => self.write(
-                state,
-                cpu,
-                Buffered {
-                    location,
-                    value,
-                    version: bytes,
-                },
-            )?,
+            MemoryModel::Sc => self.write_entry(entry, value)?,
         }
-        Ok(Outcome::NOTHING)
+        Ok(Progress::DONE)
     }
 
-    /// Makes a store visible to everyone. A page-table entry gets its next version, and what this CPU has
-    /// read from the store before is known by that from now on.
-    pub(crate) fn write(&self, state: &mut State, cpu: usize, store: Buffered) -> Result<(), Stop> {
-        let at = self.layout.location(store.location);
-        let Some(entry) = self.layout.entry_of_location(store.location) else {
-            if store.version != 0 {
-                // Fails here, and not in a read that puts the word together, if there is no room.
-                let mask = mask_of(store.version);
-                let word = self.values.decode(state[at]) & !mask;
-                let word = word | self.values.decode(store.value) & mask;
-                state[at] = self.values.encode(word)?;
-            } else {
-                state[at] = store.value;
+    /// Puts a store into the buffer, which must have room for it.
+    #[inline]
+    pub(crate) fn buffer(&mut self, slot: Slot) -> Progress<()> {
+        if !self.has_buffer_room() {
+            return Progress::Blocked;
+        }
+        self.push_buffered(slot);
+        Progress::DONE
+    }
+
+    /// Makes a store to a location visible to everyone.
+    pub(crate) fn write(
+        &mut self,
+        location: Location,
+        value: ValueCode,
+        bytes: ByteMask,
+    ) -> Result<(), Stop> {
+        match location {
+            Location::Cell(cell) => Ok(self.write_cell(CellStore { cell, value, bytes })?),
+            Location::Entry(entry) => self.write_entry(entry, value),
+        }
+    }
+
+    /// Makes a store to a cell visible to everyone.
+    #[inline]
+    pub(crate) fn write_cell(&mut self, store: CellStore) -> Result<(), Limit> {
+        let cell = Location::Cell(store.cell);
+        let value = match store.bytes.is_all() {
+            true => store.value,
+            false => {
+                let values = &self.machine.values;
+                let word = self.value_in_memory(cell);
+                values.encode(store.bytes.merge(word, values.decode(store.value)))?
             }
-            return Ok(());
         };
-        state[at] = store.value;
-        let version = state[self.layout.version_of_location(store.location)] + 1;
-        if version == FIRST_PENDING {
-            let most = usize::from(FIRST_PENDING) - 1;
-            let what = "stores to one page-table entry";
-            return Err(Limit { what, most }.into());
-        }
-        state[self.layout.version_of_location(store.location)] = version;
-        let (table, _) = self.entries.get(entry);
-        if self.layout.frame_use(state, table) != FrameUse::Table {
-            let what = format!("wrote a page-table entry into frame {table}, which is no table");
-            return Err(self.misuse(cpu, what));
-        }
-        if is_pending(store.version) {
-            self.rename_version(state, cpu, store.version, version)?;
-            self.move_up_pending(state, cpu)?;
-        }
-        if broken(Mutant::StoreInvalidates) {
-            self.forget_all(state)?;
-        }
-        self.close_readers_of(state, table)?;
-        self.forget_revoked(state, cpu);
+        self.put_in_memory(cell, value);
         Ok(())
     }
 
-    /// H5, broken: memory that changes takes the cached entries with it.
-    fn forget_all(&self, state: &mut State) -> Result<(), Stop> {
-        for cpu in 0..self.layout.cpus() {
-            for set in [CacheSet::Cached, CacheSet::Tainted] {
-                self.layout.put_set(state, cpu, set, 0);
-            }
-            self.close(state, cpu)?;
+    /// Makes a store to a page-table entry visible to everyone.
+    pub(crate) fn write_entry(&mut self, entry: EntryId, value: ValueCode) -> Result<(), Stop> {
+        self.put_entry(entry, value)?;
+        self.entry_has_changed(entry)
+    }
+
+    /// Makes a buffered store to a page-table entry visible to everyone. What this CPU has read from the
+    /// buffer is known by the store's version in memory from now on.
+    fn drain_entry(&mut self, store: EntryStore) -> Result<(), Stop> {
+        let version = self.put_entry(store.entry, store.value)?;
+        self.rename_version(store.version, version)?;
+        self.move_up_pending()?;
+        self.entry_has_changed(store.entry)
+    }
+
+    /// Puts a page-table entry into memory, which gets its next version.
+    fn put_entry(&mut self, entry: EntryId, value: ValueCode) -> Result<Version, Stop> {
+        let version = self.in_memory(entry).version.next_in_memory()?;
+        self.put_in_memory(Location::Entry(entry), value);
+        self.put_version(entry, version);
+        let table = self.machine.entries.get(entry).table;
+        if self.frame_use(table) != FrameUse::Table {
+            let what = format!("wrote a page-table entry into frame {table}, which is no table");
+            return Err(self.machine.misuse(self.cpu, what));
         }
+        Ok(version)
+    }
+
+    /// Lets walks see what a page-table entry holds now.
+    fn entry_has_changed(&mut self, entry: EntryId) -> Result<(), Stop> {
+        self.close_readers_of(self.machine.entries.get(entry).table)?;
+        self.forget_revoked();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::call::{AtomicCell, Call};
+    use crate::features::Features;
+    use crate::machine::Machine;
+    use crate::progress::Progress;
+    use crate::spec::{MachineSpec, MemoryModel};
+
+    #[test]
+    fn a_load_puts_a_word_together_for_which_no_number_is_left() {
+        let cell = AtomicCell(0);
+        let mut spec = MachineSpec::smallest(Features::small(), MemoryModel::TSO);
+        spec.atomics = vec![1];
+        let machine = Machine::new(&spec).unwrap();
+        let mut state = machine.initial();
+        let store = Call::StoreBytes {
+            cell,
+            bytes: 0b10,
+            value: 0x200,
+        };
+        machine.call(&mut state, 0, &store, 0).unwrap();
+        for large in 0x1000.. {
+            if machine.values.encode(large).is_err() {
+                break;
+            }
+        }
+        let loaded = machine.call(&mut state, 0, &Call::Load(cell), 0).unwrap();
+        assert_eq!(loaded, Progress::answer(0x201));
     }
 }

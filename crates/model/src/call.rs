@@ -4,6 +4,8 @@ use lazytlb::{
     Access, Cr3Load, Entry, FlushRange, FrameKind, Interrupts, PhysAddr, Until, VirtAddr,
 };
 
+use crate::byte_mask::ByteMask;
+
 /// An atomic of the modelled machine: its index among the shared cells.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AtomicCell(pub u8);
@@ -49,21 +51,10 @@ impl Rmw {
     }
 
     /// Applies it to some bytes of a word; returns what those held, at the low end, and the new word.
-    pub(crate) fn apply_to_bytes(self, word: u64, bytes: u8, operand: u64) -> (u64, u64) {
-        let (shift, mask) = (8 * bytes.trailing_zeros(), mask_of(bytes));
-        let old = (word & mask) >> shift;
-        let new = (self.apply(old, operand) << shift) & mask | word & !mask;
+    pub(crate) fn apply_to_bytes(self, word: u64, bytes: ByteMask, operand: u64) -> (u64, u64) {
+        let old = (word & bytes.bits()) >> bytes.shift();
+        let new = bytes.merge(word, self.apply(old, operand) << bytes.shift());
         (old, new)
-    }
-}
-
-/// Returns the bits that a mask of bytes names; 0 names all.
-pub(crate) fn mask_of(bytes: u8) -> u64 {
-    match bytes {
-        0 => u64::MAX,
-        _ => (0..8)
-            .filter(|byte| bytes >> byte & 1 != 0)
-            .fold(0, |mask, byte| mask | 0xff << (8 * byte)),
     }
 }
 
@@ -215,19 +206,93 @@ pub enum Call {
     Halt,
 }
 
+/// What the machine must know of a call before it does it: whether it is local, whether it waits for what its
+/// CPU has done before, and whether there are several ways to do it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Family {
+    /// Accesses a private word.
+    OwnWord,
+    LoadsCell(AtomicCell),
+    /// Stores to a cell, or modifies it.
+    WritesCell(AtomicCell),
+    WaitsForCell(AtomicCell, Until),
+    DisablesInterrupts,
+    RestoresInterrupts,
+    /// MFENCE.
+    FullFence,
+    /// An IPI or an NMI, which overtakes an MFENCE that waits (H36).
+    SendsInterrupt,
+    /// The machine may do it in several ways.
+    HasWays,
+    /// Nothing of the above.
+    Other,
+}
+
+impl Family {
+    /// Returns the shared cell that a call accesses.
+    pub(crate) const fn cell(self) -> Option<AtomicCell> {
+        match self {
+            Family::LoadsCell(cell) | Family::WritesCell(cell) | Family::WaitsForCell(cell, _) => {
+                Some(cell)
+            }
+            Family::OwnWord
+            | Family::DisablesInterrupts
+            | Family::RestoresInterrupts
+            | Family::FullFence
+            | Family::SendsInterrupt
+            | Family::HasWays
+            | Family::Other => None,
+        }
+    }
+}
+
 impl Call {
     /// Says whether the machine may do the call in several ways.
+    #[inline]
     pub const fn has_ways(&self) -> bool {
-        matches!(
-            self,
+        matches!(self.family(), Family::HasWays)
+    }
+
+    /// Returns the family of the call.
+    #[inline]
+    pub(crate) const fn family(&self) -> Family {
+        match *self {
+            Call::LoadLocal(_) | Call::StoreLocal(..) => Family::OwnWord,
+            Call::Load(cell) => Family::LoadsCell(cell),
+            Call::Store(cell, _)
+            | Call::StoreBytes { cell, .. }
+            | Call::Rmw(cell, ..)
+            | Call::RmwBytes { cell, .. } => Family::WritesCell(cell),
+            Call::PauseUntil(cell, until) => Family::WaitsForCell(cell, until),
+            Call::DisableInterrupts => Family::DisablesInterrupts,
+            Call::RestoreInterrupts(_) => Family::RestoresInterrupts,
+            Call::Fence => Family::FullFence,
+            Call::SendIpi(_) | Call::SendNmi(_) => Family::SendsInterrupt,
             Call::Touch(..)
-                | Call::TouchNonTemporal(_)
-                | Call::LoadVirtual(..)
-                | Call::StoreVirtual { .. }
-                | Call::RmwVirtual { .. }
-                | Call::Fetch(..)
-                | Call::ReadEntry(..)
-                | Call::RmwEntry(..)
-        )
+            | Call::TouchNonTemporal(_)
+            | Call::LoadVirtual(..)
+            | Call::StoreVirtual { .. }
+            | Call::RmwVirtual { .. }
+            | Call::Fetch(..)
+            | Call::ReadEntry(..)
+            | Call::RmwEntry(..) => Family::HasWays,
+            Call::WriteEntry(..)
+            | Call::AllocFrame(_)
+            | Call::FreeFrame(_)
+            | Call::ReadDevice(_)
+            | Call::FlushBegins(..)
+            | Call::FlushReturned(_)
+            | Call::StoreFence
+            | Call::LoadFence
+            | Call::Serialize
+            | Call::LoadCr3(..)
+            | Call::Invlpg(_)
+            | Call::Invpcid(_)
+            | Call::WriteCr4(_)
+            | Call::ChangeCr4 { .. }
+            | Call::Invlpgb(_)
+            | Call::Tlbsync
+            | Call::Halt => Family::Other,
+        }
     }
 }

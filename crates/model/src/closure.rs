@@ -3,98 +3,41 @@
 //! Rules: fills H3, H4, H5, H9, H10; large pages H6, H7, H20; global pages H8; walks that start at a
 //! paging-structure-cache entry, or are in flight, H11, H12a, by each way to a table, H12; tags H2, H38.
 
-use lazytlb::{Entry, VirtAddr};
+use std::ops::Deref;
 
 use crate::call::Cr4;
 use crate::cpu_model::{SizeConflict, UpperLevels};
-use crate::entry::{EntryKind, MemoryType, bits, has, kind, memory_type};
-use crate::features::MOST_LEVELS;
-use crate::machine::{Machine, Stop};
-use crate::mutant::{Mutant, broken};
-use crate::state::{Buffered, CacheSet, FrameUse, State, members};
-use crate::translation::{MOST_PIECES_GONE, Translation, index_shift};
+use crate::entry::bits;
+use crate::index::{EntryId, Frame, PcidTag, TableIndex, TranslationId};
+use crate::machine::Machine;
+use crate::progress::Stop;
+use crate::slot::Slot;
+use crate::state::{CacheSet, FrameUse, State};
+use crate::translation::Translation;
+use crate::translation_set::TranslationSet;
+use crate::view::{CpuIn, CpuMut, StoredEntry};
 use crate::violation::{Property, Violation};
+use crate::walk::TableRead;
 
-/// A table that a walk reads: where it is, what it translates, and how the walk got there.
-#[derive(Clone, Copy)]
-pub(crate) struct TableRead {
-    pub(crate) frame: u8,
-    pub(crate) level: u8,
-    pub(crate) start: VirtAddr,
-    writable: bool,
-    user: bool,
-    executable: bool,
-    pcid: u8,
-    root: u8,
-    read: [u8; MOST_LEVELS],
-    set: CacheSet,
-    pub(crate) through: Option<Translation>,
-}
-
-impl TableRead {
-    /// The root of a space, which every walk of the whole way reads first.
-    pub(crate) fn root(frame: u8, levels: u8, pcid: u8) -> TableRead {
-        TableRead {
-            frame,
-            level: levels,
-            start: VirtAddr(0),
-            writable: true,
-            user: true,
-            executable: true,
-            pcid,
-            root: frame,
-            read: [0; MOST_LEVELS],
-            set: CacheSet::Cached,
-            through: None,
-        }
-    }
-
-    /// The table that a cached entry leads to.
-    pub(crate) fn below(entry: Translation, set: CacheSet) -> TableRead {
-        TableRead {
-            frame: entry.frame,
-            level: entry.level,
-            start: entry.start,
-            writable: entry.writable,
-            user: entry.user,
-            executable: entry.executable,
-            pcid: entry.pcid,
-            root: entry.root,
-            read: entry.read,
-            set,
-            through: Some(entry),
-        }
-    }
-}
-
-impl Machine {
-    /// Adds to a CPU's sets whatever a walk could produce now, from CR3 and from every entry that is
+impl CpuMut<'_> {
+    /// Adds to the CPU's sets whatever a walk could produce now, from CR3 and from every entry that is
     /// cached already. Called after each change of what the walks read or start from.
-    pub(crate) fn close(&self, state: &mut State, cpu: usize) -> Result<(), Stop> {
-        let (root, pcid) = (self.layout.cr3(state, cpu), self.pcid(state, cpu));
-        let root = TableRead::root(root, self.features.levels, pcid);
-        if self.cpu_model.upper_levels == UpperLevels::Atomic
-            || broken(Mutant::NoWalkInFlight)
-                && self.cpu_model.upper_levels == UpperLevels::OnlyInFlight
-        {
-            return self.close_atomically(state, cpu, root);
+    pub(crate) fn close(&mut self) -> Result<(), Stop> {
+        let machine = self.machine;
+        let pcid = self.pcid();
+        let root = TableRead::root(self.cr3(), machine.root_level, pcid);
+        if machine.walks_are_atomic() {
+            return self.close_atomically(root);
         }
-        self.fill_from(state, cpu, root, &mut |_| {})?;
-        if broken(Mutant::WalksStartAtTheRoot) {
-            return self.close_atomically(state, cpu, root);
-        }
-        let mut walked = [0; 2];
-        while let Some((set, number)) = self.not_walked(state, cpu, walked) {
-            walked[set as usize] |= 1 << number;
-            let entry = self.translations.get(number);
+        self.fill_from(&root, &mut |_| {})?;
+        let mut walked = Walked::default();
+        while let Some((set, number)) = self.next_to_walk(&mut walked) {
+            let entry = machine.translations.get(number);
             // H2, H38: walks start at the current PCID's entries.
-            let of_pcid = entry.pcid == pcid || broken(Mutant::UpperLevelsShared);
-            if entry.level > 0 && of_pcid {
-                let below = TableRead {
-                    pcid,
-                    ..TableRead::below(entry, set)
-                };
-                self.fill_from(state, cpu, below, &mut |_| {})?;
+            if entry.pcid == pcid
+                && let Some(below) = TableRead::below(entry, set)
+            {
+                self.fill_from(&below, &mut |_| {})?;
             }
         }
         Ok(())
@@ -102,38 +45,38 @@ impl Machine {
 
     /// Adds what walks of the whole way find that read all levels at one time: nothing of the upper
     /// levels stays.
-    fn close_atomically(&self, state: &mut State, cpu: usize, root: TableRead) -> Result<(), Stop> {
+    fn close_atomically(&mut self, root: TableRead) -> Result<(), Stop> {
         let mut tables = vec![root];
         while let Some(table) = tables.pop() {
-            self.fill_from(state, cpu, table, &mut |below| tables.push(below))?;
+            self.fill_from(&table, &mut |below| tables.push(below))?;
         }
         Ok(())
     }
 
     /// Returns an entry that may be cached, and from which no walk was taken yet.
-    fn not_walked(&self, state: &State, cpu: usize, walked: [u64; 2]) -> Option<(CacheSet, usize)> {
-        [CacheSet::Cached, CacheSet::Tainted]
-            .into_iter()
-            .find_map(|set| {
-                let left = self.layout.set(state, cpu, set) & !walked[set as usize];
-                members(left).next().map(|number| (set, number))
-            })
+    #[inline]
+    fn next_to_walk(&self, walked: &mut Walked) -> Option<(CacheSet, TranslationId)> {
+        for (set, walked) in CacheSet::IN_CACHES.into_iter().zip(&mut walked.0) {
+            if let Some(number) = self.set(set).without(*walked).lowest() {
+                *walked = walked.with(number);
+                return Some((set, number));
+            }
+        }
+        None
     }
 
     /// Closes the sets of every CPU whose walks can read a table.
-    pub(crate) fn close_readers_of(&self, state: &mut State, table: u8) -> Result<(), Stop> {
-        let all_levels_at_once = self.cpu_model.upper_levels == UpperLevels::Atomic;
-        for cpu in 0..self.layout.cpus() {
-            let leads_here = |number| {
-                let entry = self.translations.get(number);
-                entry.level > 0 && entry.frame == table
-            };
-            let all = self.may_be_cached(state, cpu);
-            if self.layout.cr3(state, cpu) == table
-                || all_levels_at_once
-                || members(all).any(leads_here)
+    pub(crate) fn close_readers_of(&mut self, table: Frame) -> Result<(), Stop> {
+        let machine = self.machine;
+        for cpu in machine.layout.every_cpu() {
+            let mut reader = self.other_mut(cpu);
+            if reader.cr3() == table
+                || machine.walks_are_atomic()
+                || reader
+                    .translations(reader.may_be_cached())
+                    .any(|entry| entry.leads_to_table_in(table))
             {
-                self.close(state, cpu)?;
+                reader.close()?;
             }
         }
         Ok(())
@@ -141,259 +84,145 @@ impl Machine {
 
     /// Adds an entry for each present entry of one table; hands on the tables below.
     fn fill_from(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        table: TableRead,
+        &mut self,
+        table: &TableRead,
         below: &mut impl FnMut(TableRead),
     ) -> Result<(), Stop> {
-        if self.layout.frame_use(state, table.frame) != FrameUse::Table {
-            return self.walk_garbage(state, cpu, table);
+        if self.frame_use(table.frame) != FrameUse::Table {
+            return self.walk_garbage(table);
         }
-        for (number, (frame, index)) in self.entries.iter() {
-            if frame != table.frame {
-                continue;
-            }
-            let location = self.layout.entry_location(number);
-            let in_memory = self.in_memory(state, location);
-            if let Some(entry) = self.fill_one(state, cpu, table, index, in_memory)? {
-                if self.features.accessed_dirty && !broken(Mutant::CachedWithoutAccessed) {
-                    self.mark_maybe_accessed(state, location)?;
+        let machine = self.machine;
+        let sets_accessed = machine.features.accessed_dirty;
+        for (entry, index) in machine.entries_of(table.frame) {
+            let in_memory = self.in_memory(entry);
+            if let Some(filled) = self.fill_one(table, index, in_memory)? {
+                if sets_accessed {
+                    self.mark_maybe_accessed(entry)?;
                 }
-                if entry.level > 0 {
-                    below(TableRead::below(entry, table.set));
-                }
-            }
-            if broken(Mutant::WalksSkipTheStoreBuffer) {
-                continue;
+                TableRead::below(&filled, table.set).map(&mut *below);
             }
             // H25: a walk may read memory, or see this CPU's own buffered stores.
-            for slot in 0..self.layout.buffered_len(state, cpu) {
-                let store = self.layout.buffered(state, cpu).nth(slot);
-                let Some(store) = store.filter(|store| store.location == location) else {
+            for older in 0..self.buffered_len() {
+                let Some(own) = self.buffered_store_to(entry, older) else {
                     continue;
                 };
                 // H3: setting A is a locked access to memory, which a buffered store has not reached.
-                let accessed = self.values.decode(store.value) & bits::ACCESSED != 0;
-                if self.features.accessed_dirty && !accessed {
+                let accessed = machine.values.decode(own.value) & bits::ACCESSED != 0;
+                if sets_accessed && !accessed {
                     continue;
                 }
-                if let Some(entry) = self.fill_one(state, cpu, table, index, store)?
-                    && entry.level > 0
-                {
-                    below(TableRead::below(entry, table.set));
+                if let Some(filled) = self.fill_one(table, index, own)? {
+                    TableRead::below(&filled, table.set).map(&mut *below);
                 }
             }
         }
         Ok(())
     }
 
+    /// Returns what is in the CPU's buffer behind so many older slots, if it is a store to an entry.
+    #[inline]
+    fn buffered_store_to(&self, entry: EntryId, older: usize) -> Option<StoredEntry> {
+        let store = self.buffered().nth(older).and_then(Slot::entry_store);
+        store.filter(|store| store.entry == entry).map(Into::into)
+    }
+
     /// Adds what one entry of a table translates; returns it.
     fn fill_one(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        table: TableRead,
-        index: u16,
-        stored: Buffered,
+        &mut self,
+        table: &TableRead,
+        index: TableIndex,
+        stored: StoredEntry,
     ) -> Result<Option<Translation>, Stop> {
-        let pge = Cr4(self.layout.cr4(state, cpu)).has(Cr4::PGE);
-        let Some(filled) = self.translate(table, index, stored, pge)? else {
+        let machine = self.machine;
+        let Some(filled) = machine.translate(table, index, stored, self.cr4())? else {
             return Ok(None);
         };
-        let upper_levels_stay = self.cpu_model.upper_levels != UpperLevels::Atomic
-            && !(broken(Mutant::NoWalkInFlight)
-                && self.cpu_model.upper_levels == UpperLevels::OnlyInFlight);
-        let is_cached = match filled.level {
-            0 => true,
-            _ if broken(Mutant::EmptyTableNotCached) => !self.is_empty_table(state, filled.frame),
-            _ if broken(Mutant::OneWayToATable) => filled.frame != table.frame,
-            _ => upper_levels_stay,
-        };
-        if !is_cached {
+        if !filled.is_page() && machine.walks_are_atomic() {
             return Ok(Some(filled));
         }
-        let number = self.translations.number(filled)?;
+        let number = machine.translations.number(&filled)?;
         // A page that was freed while it is mapped must not be used, however it got cached.
-        let is_freed_page =
-            filled.level == 0 && self.layout.frame_use(state, filled.frame) == FrameUse::Free;
-        let set = if is_freed_page || self.is_revoked(state, cpu, number) {
+        let is_freed_page = filled.is_page() && self.frame_use(filled.frame) == FrameUse::Free;
+        let set = if is_freed_page || self.is_revoked(number) {
             CacheSet::Tainted
         } else {
             table.set
         };
-        let former = self.layout.set(state, cpu, set);
-        if former >> number & 1 != 0 {
+        let former = self.set(set);
+        if former.contains(number) {
             return Ok(Some(filled));
         }
-        if filled.level == 0 {
-            self.refuse_size_conflict(state, cpu, filled)?;
-            if self.features.write_combining > 0 && set == CacheSet::Cached {
-                self.refuse_mixed_types(state, cpu, filled)?;
-            }
-            if broken(Mutant::NewSizeReplacesOld) {
-                self.drop_other_sizes(state, cpu, filled);
+        if filled.is_page() {
+            self.refuse_size_conflict(&filled)?;
+            if machine.features.write_combining > 0 && set == CacheSet::Cached {
+                self.refuse_mixed_types(&filled)?;
             }
         }
-        let members = self.layout.set(state, cpu, set) | 1 << number;
-        self.layout.put_set(state, cpu, set, members);
+        self.put_set(set, former.with(number));
         Ok(Some(filled))
-    }
-
-    /// Returns what a walk caches that reads this entry in this table; `None` if it is not valid.
-    pub(crate) fn translate(
-        &self,
-        table: TableRead,
-        index: u16,
-        stored: Buffered,
-        pge: bool,
-    ) -> Result<Option<Translation>, Stop> {
-        let mut entry = Entry(self.values.decode(stored.value));
-        if broken(Mutant::ReservedBitIgnored) && table.level > 3 {
-            entry.0 &= !bits::LARGE;
-        }
-        let level = match kind(entry, table.level) {
-            EntryKind::Invalid => return Ok(None),
-            EntryKind::Table => table.level - 1,
-            EntryKind::Leaf => 0,
-        };
-        let mut read = table.read;
-        if self.features.provenance {
-            read[usize::from(self.features.levels - table.level)] = stored.version;
-        }
-        let is_leaf = level == 0;
-        let above = broken(Mutant::UpperPermissionsForgotten);
-        Ok(Some(Translation {
-            level,
-            read_in: table.level,
-            start: VirtAddr(table.start.0 | u64::from(index) << index_shift(table.level)),
-            without: [None; MOST_PIECES_GONE],
-            frame: self.frame(entry.frame())?,
-            writable: (table.writable || above) && entry.is_writable(),
-            user: (table.user || above) && has(entry, bits::USER),
-            executable: (table.executable || above) && !has(entry, bits::NO_EXECUTE),
-            dirty: !is_leaf || !self.features.accessed_dirty || has(entry, bits::DIRTY),
-            memory_type: match is_leaf {
-                true => memory_type(entry),
-                false => MemoryType::WriteBack,
-            },
-            global: is_leaf
-                && has(entry, bits::GLOBAL)
-                && (pge || broken(Mutant::GlobalsWithoutPge))
-                && !broken(Mutant::NoGlobals),
-            pcid: table.pcid,
-            garbage: false,
-            root: table.root,
-            read,
-        }))
-    }
-
-    fn is_empty_table(&self, state: &State, table: u8) -> bool {
-        !self.entries.iter().any(|(number, (frame, _))| {
-            let location = self.layout.entry_location(number);
-            let value = self.values.decode(self.in_memory(state, location).value);
-            frame == table && value & bits::PRESENT != 0
-        })
     }
 
     /// Fails if a page is cached in two sizes on a CPU with erratum 383 (H31). That an entry *may* be
     /// cached is enough: the verdict over-approximates the erratum, which needs both at one time.
-    fn refuse_size_conflict(
-        &self,
-        state: &State,
-        cpu: usize,
-        filled: Translation,
-    ) -> Result<(), Stop> {
-        if self.cpu_model.size_conflict != SizeConflict::MachineCheck
-            || !self.checks(Property::MultipleMatch)
-            || broken(Mutant::SizeConflictIgnored)
+    fn refuse_size_conflict(&self, filled: &Translation) -> Result<(), Stop> {
+        if self.machine.cpu_model.size_conflict != SizeConflict::MachineCheck
+            || !self.machine.checks(Property::MultipleMatch)
         {
             return Ok(());
         }
-        let other = self
-            .leaves(state, cpu)
-            .find(|entry| is_other_size(entry, &filled));
-        let Some(other) = other else { return Ok(()) };
+        let mut others = self.translations(self.may_be_cached());
+        let Some(other) = others.find(|entry| is_other_size(entry, filled)) else {
+            return Ok(());
+        };
         let what = format!("may hold its {filled} beside its {other}, of another page size");
         Err(Stop::Violation(Violation::through(
             Property::MultipleMatch,
-            cpu,
-            filled,
+            self.cpu,
+            *filled,
             what,
         )))
     }
+}
 
-    fn drop_other_sizes(&self, state: &mut State, cpu: usize, filled: Translation) {
-        for set in [CacheSet::Cached, CacheSet::Tainted] {
-            let kept = members(self.layout.set(state, cpu, set))
-                .filter(|&number| !is_other_size(&self.translations.get(number), &filled))
-                .fold(0, |kept, number| kept | 1 << number);
-            self.layout.put_set(state, cpu, set, kept);
-        }
-    }
-
-    /// Returns what memory holds at a page-table entry's location, as if it were a store.
-    pub(crate) fn in_memory(&self, state: &State, location: u8) -> Buffered {
-        let value = state[self.layout.location(location)];
-        let version = state[self.layout.version_of_location(location)];
-        Buffered {
-            location,
-            value,
-            version,
-        }
-    }
-
-    /// Returns what a CPU reads at a page-table entry's location: its newest buffered store, or memory.
-    pub(crate) fn as_seen_by(&self, state: &State, cpu: usize, location: u8) -> Buffered {
-        let own = self
-            .layout
-            .buffered(state, cpu)
-            .rfind(|store| store.location == location);
-        own.unwrap_or_else(|| self.in_memory(state, location))
-    }
-
-    /// Returns everything that a CPU may cache, usable or not.
-    pub(crate) fn may_be_cached(&self, state: &State, cpu: usize) -> u64 {
-        self.layout.set(state, cpu, CacheSet::Cached)
-            | self.layout.set(state, cpu, CacheSet::Tainted)
-    }
-
-    /// Returns every page's translation that a CPU may cache, usable or not.
-    pub(crate) fn leaves(&self, state: &State, cpu: usize) -> impl Iterator<Item = Translation> {
-        members(self.may_be_cached(state, cpu))
-            .map(|number| self.translations.get(number))
-            .filter(|entry| entry.level == 0)
-    }
-
+impl<S: Deref<Target = State>> CpuIn<'_, S> {
     /// Returns what a walk of memory alone can find in a space.
-    pub(crate) fn in_memory_of_space(&self, state: &State, root: u8) -> Result<u64, Stop> {
-        let mut found = 0;
-        let mut tables = vec![TableRead::root(root, self.features.levels, 0)];
+    pub(crate) fn in_memory_of_space(&self, root: Frame) -> Result<TranslationSet, Stop> {
+        let machine = self.machine;
+        let mut found = TranslationSet::EMPTY;
+        let pcid = PcidTag::ZERO;
+        let mut tables = vec![TableRead::root(root, machine.root_level, pcid)];
         while let Some(table) = tables.pop() {
-            for (number, (_, index)) in self
-                .entries
-                .iter()
-                .filter(|(_, (frame, _))| *frame == table.frame)
-            {
-                let stored = self.in_memory(state, self.layout.entry_location(number));
-                let Some(entry) = self.translate(table, index, stored, false)? else {
+            for (entry, index) in machine.entries_of(table.frame) {
+                let stored = self.in_memory(entry);
+                let cr4 = Cr4::default();
+                let Some(entry) = machine.translate(&table, index, stored, cr4)? else {
                     continue;
                 };
-                found |= 1 << self.translations.number(entry)?;
-                if entry.level > 0 {
-                    tables.push(TableRead::below(entry, CacheSet::Cached));
-                }
+                found = found.with(machine.translations.number(&entry)?);
+                tables.extend(TableRead::below(&entry, CacheSet::Cached));
             }
         }
         Ok(found)
     }
 }
 
+/// The entries from which walks were taken, in each set of what may be cached.
+#[derive(Default)]
+struct Walked([TranslationSet; CacheSet::IN_CACHES.len()]);
+
+impl Machine {
+    /// Says whether walks read all their levels at one time, so that nothing of the upper ones stays.
+    #[inline]
+    fn walks_are_atomic(&self) -> bool {
+        self.cpu_model.upper_levels == UpperLevels::Atomic
+    }
+}
+
 /// Says whether two entries of one PCID translate an address in different page sizes (H7).
 fn is_other_size(one: &Translation, other: &Translation) -> bool {
     let same_space = one.pcid == other.pcid || one.global || other.global;
-    one.level == 0
-        && other.level == 0
+    one.is_page()
+        && other.is_page()
         && one.read_in != other.read_in
         && same_space
         && one.overlaps(other)

@@ -4,236 +4,257 @@
 //! leaves by itself or an event empties them. To ordinary memory it has arrived then. On its way to a
 //! device it has, by the weak reading, only started.
 
+use std::ops::Deref;
+
+use crate::byte_mask::ByteMask;
 use crate::cpu_model::{Reading, WcReadings};
 use crate::entry::MemoryType;
-use crate::machine::{Machine, Outcome, Stop};
-use crate::mutant::{Mutant, broken};
-use crate::state::{BARRIER, Buffered, Combining, FrameUse, Stage, State, USER_MEMORY};
+use crate::index::{Cpu, Frame, Location, Way};
+use crate::limit::Limit;
+use crate::machine::Machine;
+use crate::progress::{Progress, Stop};
+use crate::slot::{Combining, Data, Slot, Stage};
+use crate::state::{CacheSet, FrameUse, State};
 use crate::translation::Translation;
+use crate::values::ValueCode;
+use crate::view::{CpuIn, CpuMut};
 use crate::violation::{Property, Violation};
 
-/// Which reading an event has.
-pub(crate) type Event = fn(WcReadings) -> Reading;
+/// Which reading an event has, among those of a CPU model.
+pub(crate) type ReadingOf = fn(WcReadings) -> Reading;
+
+/// How a store asks to be cached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum CacheHint {
+    /// As the memory type says.
+    Temporal,
+    /// Not at all, if the memory type lets it (MOVNTI, H26).
+    NonTemporal,
+}
+
+impl From<bool> for CacheHint {
+    fn from(non_temporal: bool) -> CacheHint {
+        match non_temporal {
+            true => CacheHint::NonTemporal,
+            false => CacheHint::Temporal,
+        }
+    }
+}
 
 impl Machine {
+    /// Says whether a store goes into the write-combining buffers (H26): by the type of its page, or because
+    /// it asks for that. What is uncached never does.
+    pub(crate) fn combines(&self, memory_type: MemoryType, hint: CacheHint) -> bool {
+        let combines = match memory_type {
+            MemoryType::WriteCombining => true,
+            MemoryType::WriteBack => hint == CacheHint::NonTemporal,
+            MemoryType::Uncached => false,
+        };
+        combines && self.features.write_combining > 0
+    }
+}
+
+impl CpuMut<'_> {
     /// Puts a store into the write-combining buffers; blocked while they, or an SFENCE before it, are full.
-    pub(crate) fn combine(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        store: Combining,
-    ) -> Result<Outcome, crate::translation::Limit> {
-        let mut stores = self.layout.combining(state, cpu);
-        let fenced = self
-            .layout
-            .buffered(state, cpu)
-            .any(|slot| slot.location == BARRIER);
+    pub(crate) fn combine(&mut self, store: Combining) -> Result<Progress<()>, Limit> {
+        // A store to a place waits for an older one of the other kind.
+        let same_place = |slot: &Slot| store.location().is_some_and(|at| slot.is_to(at));
+        let must_wait = |slot: Slot| slot == Slot::StoreFence || same_place(&slot);
+        if self.buffered().any(must_wait) {
+            return Ok(Progress::Blocked);
+        }
+        let mut stores = self.combining();
+        if stores.contains(&store) {
+            return Ok(Progress::DONE);
+        }
         // A second store to one place combines with the first, or waits: here it waits.
-        let same_place = |other: &Combining| {
-            other.location == store.location
+        let is_first = |other: &&mut Combining| {
+            other.location() == store.location()
                 && other.frame == store.frame
                 && other.stage == Stage::Filling
         };
-        let buffered = self
-            .layout
-            .buffered(state, cpu)
-            .any(|slot| slot.location == store.location && slot.location != USER_MEMORY);
-        if fenced || buffered {
-            return Ok(Outcome::Blocked);
+        let first = stores.iter_mut().find(is_first);
+        if let (Data::Word { value, bytes, .. }, Some(first)) = (store.data, first) {
+            self.combine_with(first, value, bytes)?;
+        } else if stores.len() < self.combining_slots() {
+            stores.push(store);
+        } else {
+            return Ok(Progress::Blocked);
         }
-        if stores.contains(&store) {
-            return Ok(Outcome::NOTHING);
-        }
-        if store.location != USER_MEMORY
-            && let Some(first) = stores.iter_mut().find(|other| same_place(other))
-        {
-            let merged = self.merged(
-                first.value,
-                Buffered {
-                    location: store.location,
-                    value: store.value,
-                    version: store.bytes,
-                },
-            );
-            first.value = self.values.encode(self.values.decode(merged))?;
-            first.bytes = match (first.bytes, store.bytes) {
-                (0, _) | (_, 0) => 0,
-                (one, other) => one | other,
-            };
-            self.layout.put_combining(state, cpu, stores);
-            return Ok(Outcome::NOTHING);
-        }
-        if stores.len() == self.layout.combining_slots() {
-            return Ok(Outcome::Blocked);
-        }
-        stores.push(store);
-        self.layout.put_combining(state, cpu, stores);
-        Ok(Outcome::NOTHING)
+        self.put_combining(stores);
+        Ok(Progress::DONE)
     }
 
-    /// Says whether a write-combining store of this CPU to a location has not arrived.
-    pub(crate) fn own_combining_waits(&self, state: &State, cpu: usize, location: u8) -> bool {
-        self.layout.combining_len(state, cpu) > 0
-            && self
-                .layout
-                .combining(state, cpu)
-                .into_iter()
-                .any(|store| store.location == location)
-    }
-
-    /// Says whether a load of this CPU may read what it has stored to a location and what has not arrived:
-    /// non-temporal stores to ordinary memory are forwarded as others are, from the store buffer that they
-    /// go through first. Stores to write-combining memory are not.
-    pub(crate) fn forwards_combining(&self, state: &State, cpu: usize, location: u8) -> bool {
-        let own = self.layout.combining(state, cpu).into_iter();
-        own.filter(|store| store.location == location)
-            .all(|store| store.memory_type == MemoryType::WriteBack)
-    }
-
-    /// Lets one of a CPU's write-combining stores leave, the one that `choice` numbers among those that may;
-    /// says whether there are more, or `None` if there is no such one.
-    ///
-    /// # Errors
-    /// [`Stop::Violation`] if a property is violated by this step.
-    pub fn drain_combining(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        choice: usize,
-    ) -> Result<Option<bool>, Stop> {
-        let mut stores = self.layout.combining(state, cpu);
+    /// Lets one of the CPU's write-combining stores leave, in one way for each of those that may; says whether
+    /// there are more ways, or `None` if there is not even this one.
+    pub(crate) fn drain_combining(&mut self, way: Way) -> Result<Option<bool>, Stop> {
+        let mut stores = self.combining();
         let leaving = slots_that_may_leave(&stores);
-        let Some(&slot) = leaving.get(choice) else {
+        let Some(&slot) = leaving.get(way.index()) else {
             return Ok(None);
         };
         let store = stores.remove(slot);
-        self.layout.put_combining(state, cpu, stores);
-        if store.location != USER_MEMORY {
-            let arrived = Buffered {
-                location: store.location,
-                value: store.value,
-                version: store.bytes,
-            };
-            self.write(state, cpu, arrived)?;
+        self.put_combining(stores);
+        match store.data {
+            Data::Word {
+                location,
+                value,
+                bytes,
+            } => self.write(location, value, bytes)?,
+            Data::User(_) => {}
         }
-        Ok(Some(choice + 1 < leaving.len()))
+        Ok(Some(way.index() + 1 < leaving.len()))
     }
 
     /// Lets an event empty the write-combining buffers, as far as its reading says; `false` while it has
     /// to wait for that, or for the store buffer.
-    pub(crate) fn empties(&self, state: &mut State, cpu: usize, event: Event) -> bool {
-        self.layout.buffered_len(state, cpu) == 0 && self.empties_combining(state, cpu, event)
+    #[inline]
+    pub(crate) fn empties(&mut self, reading: ReadingOf) -> bool {
+        self.buffered_len() == 0 && self.empties_combining(reading)
     }
 
-    /// As [`Machine::empties`], for the write-combining buffers alone.
-    pub(crate) fn empties_combining(&self, state: &mut State, cpu: usize, event: Event) -> bool {
-        if self.layout.combining_len(state, cpu) == 0 {
-            return true;
-        }
-        let mut stores = self.layout.combining(state, cpu);
-        if !self.lets_go(state, &stores, event) {
+    /// As [`CpuMut::empties`], for the write-combining buffers alone.
+    #[inline]
+    pub(crate) fn empties_combining(&mut self, reading: ReadingOf) -> bool {
+        self.combining_len() == 0 || self.starts_combining(reading)
+    }
+
+    /// Lets an event start what waits in the write-combining buffers, if by its reading that is enough.
+    fn starts_combining(&mut self, reading: ReadingOf) -> bool {
+        let mut stores = self.combining();
+        if !self.lets_go(&stores, reading) {
             return false;
         }
         for store in &mut stores {
             store.stage = Stage::Started;
         }
-        self.layout.put_combining(state, cpu, stores);
+        self.put_combining(stores);
         true
-    }
-
-    /// Says whether an event need not wait for these stores: they are on their way to a device, and by the
-    /// event's reading that is enough.
-    pub(crate) fn lets_go(&self, state: &State, stores: &[Combining], event: Event) -> bool {
-        let starts = event(self.cpu_model.write_combining) == Reading::Started
-            && !broken(Mutant::StartedIsRetired);
-        stores
-            .iter()
-            .all(|store| starts && self.layout.frame_use(state, store.frame) == FrameUse::Device)
     }
 
     /// A driver reads back from its device: blocked until everything that has started towards it, from any
     /// CPU, and all that this CPU has for it, has arrived (H27).
-    pub(crate) fn read_back(&self, state: &mut State, cpu: usize, device: u8) -> bool {
-        if broken(Mutant::ReadBackPushesNothing) {
-            return true;
+    pub(crate) fn read_back(&mut self, device: Frame) -> Progress<()> {
+        if !self.empties(|readings| readings.uncached) {
+            return Progress::Blocked;
         }
-        if !self.empties(state, cpu, |readings| readings.uncached) {
-            return false;
-        }
-        (0..self.layout.cpus()).all(|other| {
-            let mut stores = self.layout.combining(state, other).into_iter();
-            !stores.any(|store| store.frame == device && store.stage == Stage::Started)
-        })
+        let is_on_its_way =
+            |store: &Combining| store.frame == device && store.stage == Stage::Started;
+        let mut cpus = self.every_cpu();
+        Progress::once(!cpus.any(|cpu| cpu.combining().iter().any(is_on_its_way)))
     }
+}
 
-    /// Fails if a frame is about to be cached under two memory types while an access of the other one may
-    /// still come (H28): speculation through a write-back entry, or a store that waits, or an access through
-    /// an entry that is still in use.
-    pub(crate) fn refuse_mixed_types(
+impl<S: Deref<Target = State>> CpuIn<'_, S> {
+    /// Puts a store to the same place into one that waits.
+    fn combine_with(
         &self,
-        state: &State,
-        cpu: usize,
-        filled: Translation,
-    ) -> Result<(), Stop> {
-        if !self.checks(Property::StaleSpeculation) || broken(Mutant::MemoryTypesMix) {
-            return Ok(());
-        }
-        for other in 0..self.layout.cpus() {
-            let conflicts = |entry: &Translation, is_usable: bool| {
-                entry.frame == filled.frame
-                    && entry.memory_type != filled.memory_type
-                    && (is_usable || entry.memory_type == MemoryType::WriteBack)
-            };
-            let usable = self
-                .layout
-                .set(state, other, crate::state::CacheSet::Cached);
-            let tainted = self
-                .layout
-                .set(state, other, crate::state::CacheSet::Tainted);
-            let found = crate::state::members(usable | tainted)
-                .map(|number| (self.translations.get(number), usable >> number & 1 != 0))
-                .find(|(entry, is_usable)| entry.level == 0 && conflicts(entry, *is_usable));
-            let waits = self
-                .layout
-                .combining(state, other)
-                .into_iter()
-                .any(|store| {
-                    store.frame == filled.frame && store.memory_type != filled.memory_type
-                });
-            let how = match (found, waits) {
-                (Some((entry, _)), _) => format!(
-                    "CPU {other} may still use its {entry} as {}",
-                    entry.memory_type.name()
-                ),
-                (None, true) => format!("a store of CPU {other} still waits to be combined"),
-                (None, false) => continue,
-            };
-            let what = format!(
-                "may hold its {filled} as {} while {how}",
-                filled.memory_type.name()
-            );
-            return Err(Stop::Violation(Violation::through(
-                Property::StaleSpeculation,
-                cpu,
-                filled,
-                what,
-            )));
+        first: &mut Combining,
+        newer: ValueCode,
+        newer_bytes: ByteMask,
+    ) -> Result<(), Limit> {
+        if let Data::Word { value, bytes, .. } = &mut first.data {
+            let values = &self.machine.values;
+            let merged = newer_bytes.merge(values.decode(*value), values.decode(newer));
+            *value = values.encode(merged)?;
+            *bytes = bytes.union(newer_bytes);
         }
         Ok(())
+    }
+
+    fn combining_slots(&self) -> usize {
+        self.layout().combining.map_or(0, |section| section.slots)
+    }
+
+    /// Says whether a write-combining store of this CPU to a location has not arrived.
+    #[inline]
+    pub(crate) fn own_combining_waits(&self, location: Location) -> bool {
+        self.combining_len() > 0
+            && self
+                .combining()
+                .iter()
+                .any(|store| store.location() == Some(location))
+    }
+
+    /// Says whether a load of this CPU may read what it has stored to a location and what has not arrived:
+    /// non-temporal stores to ordinary memory are forwarded as others are, from the store buffer that they
+    /// go through first. Stores to write-combining memory are not.
+    pub(crate) fn forwards_combining(&self, location: Location) -> bool {
+        let own = self.combining().into_iter();
+        own.filter(|store| store.location() == Some(location))
+            .all(|store| store.memory_type == MemoryType::WriteBack)
+    }
+
+    /// Says whether an event need not wait for these stores: they are on their way to a device, and by the
+    /// event's reading that is enough.
+    pub(crate) fn lets_go(&self, stores: &[Combining], reading: ReadingOf) -> bool {
+        let starts = reading(self.machine.cpu_model.write_combining) == Reading::Started;
+        stores
+            .iter()
+            .all(|store| starts && self.frame_use(store.frame) == FrameUse::Device)
+    }
+
+    /// Fails if a frame is about to be cached on this CPU under a memory type while an access of another one
+    /// may still come (H28).
+    pub(crate) fn refuse_mixed_types(&self, filled: &Translation) -> Result<(), Stop> {
+        if !self.machine.checks(Property::StaleSpeculation) {
+            return Ok(());
+        }
+        let as_another = |cpu: CpuIn<'_, &State>| cpu.accesses_as_another_type(filled);
+        let Some(how) = self.every_cpu().find_map(as_another) else {
+            return Ok(());
+        };
+        let what = format!(
+            "may hold its {filled} as {} while {how}",
+            filled.memory_type.name()
+        );
+        Err(Stop::Violation(Violation::through(
+            Property::StaleSpeculation,
+            self.cpu,
+            *filled,
+            what,
+        )))
+    }
+
+    /// Says how this CPU may still access a page's frame as another memory type: by speculation through a
+    /// write-back entry, by a store that waits, or by an access through an entry that is still in use.
+    fn accesses_as_another_type(&self, page: &Translation) -> Option<String> {
+        let cpu: Cpu = self.cpu;
+        let usable = self.set(CacheSet::Cached);
+        let conflicts = |entry: &Translation, is_usable: bool| {
+            entry.is_page()
+                && entry.frame == page.frame
+                && entry.memory_type != page.memory_type
+                && (is_usable || entry.memory_type == MemoryType::WriteBack)
+        };
+        let found = self
+            .may_be_cached()
+            .iter()
+            .map(|number| {
+                (
+                    self.machine.translations.get(number),
+                    usable.contains(number),
+                )
+            })
+            .find(|(entry, is_usable)| conflicts(entry, *is_usable));
+        if let Some((entry, _)) = found {
+            let name = entry.memory_type.name();
+            return Some(format!("CPU {cpu} may still use its {entry} as {name}"));
+        }
+        let waits =
+            |store: &Combining| store.frame == page.frame && store.memory_type != page.memory_type;
+        let waits = self.combining().iter().any(waits);
+        waits.then(|| format!("a store of CPU {cpu} still waits to be combined"))
     }
 }
 
 /// Lists the stores that may leave next: of those to one place, the oldest, which stands first. A place
 /// without data has none to keep in order.
 fn slots_that_may_leave(stores: &[Combining]) -> Vec<usize> {
-    let is_oldest = |slot: usize| {
-        let location = stores[slot].location;
-        let mut older = stores[..slot].iter();
-        location == USER_MEMORY || older.all(|store| store.location != location)
+    let is_oldest = |slot: &usize| {
+        let location = stores[*slot].location();
+        let mut older = stores[..*slot].iter();
+        location.is_none() || older.all(|store| store.location() != location)
     };
-    let most = match broken(Mutant::WriteCombiningInOrder) {
-        true => stores.len().min(1),
-        false => stores.len(),
-    };
-    (0..most).filter(|&slot| is_oldest(slot)).collect()
+    (0..stores.len()).filter(is_oldest).collect()
 }

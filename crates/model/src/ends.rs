@@ -1,33 +1,40 @@
-//! What a state holds, for people and for whoever collects the ends of a program.
+//! What a state holds, for people and for what collects the ends of a program.
 
 use lazytlb::PhysAddr;
 
+use crate::call::AtomicCell;
 use crate::entry::bits;
+use crate::index::{Cpu, EntryAt, Frame, Location, TableIndex};
 use crate::machine::Machine;
-use crate::state::{State, members};
-use crate::translation::{Translation, frame_number};
+use crate::state::State;
+use crate::translation::Translation;
+use crate::values::ValueCode;
 
 impl Machine {
     /// Returns everything that a CPU may cache, for people to read.
-    pub fn cached(&self, state: &State, cpu: usize) -> Vec<Translation> {
-        members(self.may_be_cached(state, cpu))
-            .map(|n| self.translations.get(n))
-            .collect()
+    pub fn cached(&self, state: &State, cpu: impl Into<Cpu>) -> Vec<Translation> {
+        let cpu = self.view(state, cpu.into());
+        cpu.translations(cpu.may_be_cached()).copied().collect()
     }
 
     /// Returns the shared cells' values in memory.
     pub fn atomic_values(&self, state: &State) -> Vec<u64> {
         (0..self.writers.len())
-            .map(|cell| self.values.decode(state[self.layout.location(cell as u8)]))
+            .map(|cell| self.value_in_memory(state, Location::Cell(AtomicCell(cell as u8))))
             .collect()
     }
 
     /// Returns each CPU's own cells' values.
     pub fn own_values(&self, state: &State) -> Vec<Vec<u64>> {
-        (0..self.layout.cpus())
+        let value = |&code: &u8| self.values.decode(ValueCode::from_byte(code));
+        self.layout
+            .every_cpu()
             .map(|cpu| {
-                let cells = self.layout.own_cells(state, cpu).iter();
-                cells.map(|&code| self.values.decode(code)).collect()
+                self.layout
+                    .own_cells(state, cpu)
+                    .iter()
+                    .map(value)
+                    .collect()
             })
             .collect()
     }
@@ -37,31 +44,29 @@ impl Machine {
     pub fn entry_values(&self, state: &State, wanted: &[(PhysAddr, u16)]) -> Vec<Vec<u64>> {
         let mut answers = vec![Vec::new()];
         for &(table, index) in wanted {
-            let table = frame_number(table) as u8;
-            let number = self.entries.iter().find(|&(_, at)| at == (table, index));
-            let value = number.map_or(0, |(number, _)| {
-                let location = self.layout.entry_location(number);
-                self.values.decode(state[self.layout.location(location)])
-            });
-            let plain = value & !bits::MAYBE_ACCESSED;
-            let mut values = vec![plain];
-            if plain != value {
-                values.push(plain | bits::ACCESSED);
+            let value = self.entry_value(state, table, TableIndex::from(index));
+            let clear = value & !bits::MAYBE_ACCESSED;
+            let mut values = vec![clear];
+            if clear != value {
+                values.push(clear | bits::ACCESSED);
             }
-            answers = answers
-                .into_iter()
-                .flat_map(|answer: Vec<u64>| {
-                    values
-                        .iter()
-                        .map(move |&value| {
-                            let mut longer = answer.clone();
-                            longer.push(value);
-                            longer
-                        })
-                        .collect::<Vec<_>>()
-                })
-                .collect();
+            let longer = |answer: Vec<u64>| {
+                let longer = values
+                    .iter()
+                    .map(move |&value| [&answer[..], &[value]].concat());
+                longer.collect::<Vec<_>>()
+            };
+            answers = answers.into_iter().flat_map(longer).collect();
         }
         answers
+    }
+
+    /// Returns the value of a page-table entry in memory; absent if it was never written.
+    fn entry_value(&self, state: &State, table: PhysAddr, index: TableIndex) -> u64 {
+        let at = Frame::at(table).map(|table| EntryAt { table, index });
+        let entry = at.and_then(|at| self.entries.find(&at));
+        entry.map_or(0, |entry| {
+            self.value_in_memory(state, Location::Entry(entry))
+        })
     }
 }

@@ -4,6 +4,8 @@
 
 use lazytlb::Entry;
 
+use crate::index::Level;
+
 /// Bits of an entry, by their names in the manuals.
 pub mod bits {
     /// P: the entry translates.
@@ -67,26 +69,27 @@ impl MemoryType {
 pub(crate) enum EntryKind {
     /// P = 0, or a reserved bit is set: nothing is cached (H3).
     Invalid,
-    /// Leads to the table of the level below.
-    Table,
+    /// Leads to a table of this level, the one below.
+    Table(Level),
     /// Maps a page.
     Leaf,
 }
 
-/// The most levels at which an entry may map a page: 1 GiB.
+/// The highest level at which an entry may map a page: 1 GiB.
 const LARGEST_PAGE_LEVEL: u8 = 3;
 
 /// Says what an entry is that was read in a table of this level.
-pub(crate) fn kind(entry: Entry, level: u8) -> EntryKind {
+#[inline]
+pub(crate) fn kind(entry: Entry, level: Level) -> EntryKind {
     if entry.0 & bits::PRESENT == 0 {
         return EntryKind::Invalid;
     }
-    match (level, entry.0 & bits::LARGE != 0) {
-        (1, _) => EntryKind::Leaf,
-        (_, false) => EntryKind::Table,
-        (2..=LARGEST_PAGE_LEVEL, true) => EntryKind::Leaf,
+    match (level.below(), entry.0 & bits::LARGE != 0) {
+        (None, _) => EntryKind::Leaf,
+        (Some(below), false) => EntryKind::Table(below),
+        (Some(_), true) if level.number() <= LARGEST_PAGE_LEVEL => EntryKind::Leaf,
         // H3: the bit is reserved further up.
-        (_, true) => EntryKind::Invalid,
+        (Some(_), true) => EntryKind::Invalid,
     }
 }
 
@@ -114,11 +117,16 @@ mod tests {
     #[test]
     fn a_large_page_is_a_leaf_only_where_the_cpu_knows_one() {
         let large = Entry(bits::PRESENT | bits::LARGE);
-        let kinds: Vec<EntryKind> = (1..=5).map(|level| kind(large, level)).collect();
+        let kinds: Vec<EntryKind> = (1..=5)
+            .map(|level| kind(large, Level::from(level)))
+            .collect();
         let (leaf, invalid) = (EntryKind::Leaf, EntryKind::Invalid);
         assert_eq!(kinds, [leaf, leaf, leaf, invalid, invalid]);
-        assert_eq!(kind(Entry(bits::PRESENT), 4), EntryKind::Table);
-        assert_eq!(kind(Entry(bits::LARGE), 2), EntryKind::Invalid);
+        assert_eq!(
+            kind(Entry(bits::PRESENT), Level::from(4)),
+            EntryKind::Table(Level::from(3))
+        );
+        assert_eq!(kind(Entry(bits::LARGE), Level::from(2)), EntryKind::Invalid);
     }
 
     #[test]

@@ -25,9 +25,6 @@ pub struct Features {
     pub provenance: bool,
 }
 
-/// The most levels of page tables.
-pub(crate) const MOST_LEVELS: usize = 5;
-
 impl Features {
     /// Two levels of 4 KiB pages, and nothing else: what the protocol's own programs use.
     pub const fn small() -> Features {

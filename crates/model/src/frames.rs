@@ -1,49 +1,50 @@
 //! Frames: allocated, and freed, from when on they hold garbage.
 
-use lazytlb::FrameKind;
+use lazytlb::{FrameKind, PhysAddr};
 
-use crate::machine::{GarbageWalks, Machine, Outcome, Stop};
-use crate::state::{FrameUse, State};
+use crate::index::{Frame, Location};
+use crate::progress::{Progress, Stop};
+use crate::spec::GarbageWalks;
+use crate::state::FrameUse;
+use crate::values::ValueCode;
+use crate::version::Version;
+use crate::view::CpuMut;
 
-impl Machine {
-    pub(crate) fn alloc_frame(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        kind: FrameKind,
-    ) -> Result<Outcome, Stop> {
+impl CpuMut<'_> {
+    pub(crate) fn alloc_frame(&mut self, kind: FrameKind) -> Result<Progress<PhysAddr>, Stop> {
         // The lowest free frame: the allocator reuses at once, which is when reuse hurts.
-        let free =
-            (0..self.frames).find(|&frame| self.layout.frame_use(state, frame) == FrameUse::Free);
+        let mut frames = self.machine.every_frame();
+        let free = frames.find(|&frame| self.frame_use(frame) == FrameUse::Free);
         let Some(frame) = free else {
-            return Err(self.misuse(cpu, "found no free frame".to_owned()));
+            return Err(self.machine.misuse(self.cpu, "found no free frame"));
         };
-        self.layout.set_frame_use(state, frame, frame_use_of(kind));
-        if self.garbage == GarbageWalks::Followed {
-            // H33: whoever still walks the frame as a table may now write into what it is used for.
-            self.refuse_walks_of(state, frame)?;
+        self.set_frame_use(frame, frame_use_of(kind));
+        if self.machine.garbage == GarbageWalks::Followed {
+            // H33: a CPU that still walks the frame as a table may now write into what it is used for.
+            self.refuse_walks_of(frame)?;
         }
-        Ok(Outcome::answer(u64::from(frame) << 12))
+        Ok(Progress::answer(frame.addr()))
     }
 
-    pub(crate) fn free_frame(&self, state: &mut State, cpu: usize, frame: u8) -> Result<(), Stop> {
-        let was = self.layout.frame_use(state, frame);
-        self.layout.set_frame_use(state, frame, FrameUse::Free);
+    pub(crate) fn free_frame(&mut self, frame: Frame) -> Result<Progress<()>, Stop> {
+        let was = self.frame_use(frame);
+        self.set_frame_use(frame, FrameUse::Free);
         match was {
-            FrameUse::Free => Err(self.misuse(cpu, format!("freed frame {frame} twice"))),
-            FrameUse::Page | FrameUse::Device => self.taint_page(state, frame),
+            FrameUse::Free => {
+                let what = format!("freed frame {frame} twice");
+                return Err(self.machine.misuse(self.cpu, what));
+            }
+            FrameUse::Page | FrameUse::Device => self.taint_page(frame)?,
             FrameUse::Table => {
                 // Its contents are garbage from now on. Nobody may read them, so they need no value.
-                for (number, (table, _)) in self.entries.iter() {
-                    if table == frame {
-                        let location = self.layout.entry_location(number);
-                        state[self.layout.location(location)] = 0;
-                        state[self.layout.version_of_location(location)] = 0;
-                    }
+                for (entry, _) in self.machine.entries_of(frame) {
+                    self.put_in_memory(Location::Entry(entry), ValueCode::ZERO);
+                    self.put_version(entry, Version::NONE);
                 }
-                self.refuse_walks_of(state, frame)
+                self.refuse_walks_of(frame)?;
             }
         }
+        Ok(Progress::DONE)
     }
 }
 

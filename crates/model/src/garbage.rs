@@ -6,49 +6,48 @@
 //! DRAM (H32), would end everything at once; where walks are followed, garbage is taken to point into DRAM.
 
 use crate::call::Cr4;
-use crate::closure::TableRead;
 use crate::entry::MemoryType;
-use crate::machine::{GarbageWalks, Machine, Stop};
-use crate::mutant::{Mutant, broken};
-use crate::state::{CacheSet, FrameUse, State, members};
-use crate::translation::{MOST_PIECES_GONE, Translation, index_shift};
+use crate::index::{Cpu, Frame, TableIndex};
+use crate::limit::{MOST_LEVELS, MOST_PIECES_GONE};
+use crate::progress::Stop;
+use crate::spec::GarbageWalks;
+use crate::state::{CacheSet, FrameUse};
+use crate::translation::Translation;
+use crate::version::Version;
+use crate::view::CpuMut;
 use crate::violation::{Property, Violation};
+use crate::walk::TableRead;
 
-impl Machine {
-    /// Fails if a CPU may still walk a table that was freed; or follows the walks.
-    pub(crate) fn refuse_walks_of(&self, state: &mut State, table: u8) -> Result<(), Stop> {
-        for cpu in 0..self.layout.cpus() {
-            let in_cr3 = self.layout.cr3(state, cpu) == table;
-            let through = members(self.may_be_cached(state, cpu))
-                .map(|number| self.translations.get(number))
-                .find(|entry| entry.level > 0 && entry.frame == table);
+impl CpuMut<'_> {
+    /// Fails if any CPU may still walk a table that was freed; or follows the walks.
+    pub(crate) fn refuse_walks_of(&mut self, table: Frame) -> Result<(), Stop> {
+        let machine = self.machine;
+        for cpu in machine.layout.every_cpu() {
+            let mut walker = self.other_mut(cpu);
+            let in_cr3 = walker.cr3() == table;
+            let through = walker
+                .translations(walker.may_be_cached())
+                .find(|entry| entry.leads_to_table_in(table));
             if !in_cr3 && through.is_none() {
                 continue;
             }
-            if self.garbage == GarbageWalks::Refused {
+            if machine.garbage == GarbageWalks::Refused {
                 let through = if in_cr3 { None } else { through };
-                return Err(self.garbage_walk(cpu, table, through));
+                return Err(garbage_walk(cpu, table, through));
             }
-            self.close(state, cpu)?;
+            walker.close()?;
         }
         Ok(())
     }
 
     /// A walk reads a frame that is no table: garbage.
-    pub(crate) fn walk_garbage(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        table: TableRead,
-    ) -> Result<(), Stop> {
-        if self.garbage == GarbageWalks::Refused {
-            return Err(self.garbage_walk(cpu, table.frame, table.through));
+    pub(crate) fn walk_garbage(&mut self, table: &TableRead) -> Result<(), Stop> {
+        let machine = self.machine;
+        if machine.garbage == GarbageWalks::Refused {
+            return Err(garbage_walk(self.cpu, table.frame, table.through.as_ref()));
         }
-        let is_in_use = self.layout.frame_use(state, table.frame) != FrameUse::Free;
-        if is_in_use
-            && self.checks(Property::CorruptedFrame)
-            && !broken(Mutant::GarbageWalkWritesNothing)
-        {
+        let is_in_use = self.frame_use(table.frame) != FrameUse::Free;
+        if is_in_use && machine.checks(Property::CorruptedFrame) {
             // H3: before it caches an entry that has A = 0, it sets A, in what is no page table any more.
             let what = format!(
                 "may walk, speculatively and at any time, a freed table in frame {}, which is reused, and \
@@ -56,43 +55,34 @@ impl Machine {
                 table.frame
             );
             return Err(Stop::Violation(Violation {
-                frame: Some(table.frame),
+                frame: Some(table.frame.number()),
                 through: table.through,
-                ..Violation::on_cpu(Property::CorruptedFrame, cpu, what)
+                ..Violation::on_cpu(Property::CorruptedFrame, self.cpu, what)
             }));
         }
-        let pge = Cr4(self.layout.cr4(state, cpu)).has(Cr4::PGE);
-        let global = [Some(false), pge.then_some(true)];
-        let global = match broken(Mutant::GarbageNeverGlobal) {
-            true => [Some(false), None],
-            false => global,
-        };
-        for (_, (_, index)) in self.entries.iter().filter(|(_, at)| at.0 == table.frame) {
-            for global in global.into_iter().flatten() {
-                let bogus = self.bogus(state, cpu, table, index, global);
-                let number = self.translations.number(bogus)?;
-                // Whoever uses it uses what nobody mapped.
-                let members = self.layout.set(state, cpu, CacheSet::Tainted) | 1 << number;
-                self.layout.put_set(state, cpu, CacheSet::Tainted, members);
+        let may_be_global = self.cr4().has(Cr4::PGE);
+        for (_, index) in machine.entries_of(table.frame) {
+            let bogus = self.bogus(table, index);
+            let bogus_global = may_be_global.then_some(Translation {
+                global: true,
+                ..bogus
+            });
+            for bogus in [bogus].into_iter().chain(bogus_global) {
+                let number = machine.translations.number(&bogus)?;
+                // An access that uses it uses what nobody mapped.
+                let tainted = self.set(CacheSet::Tainted).with(number);
+                self.put_set(CacheSet::Tainted, tainted);
             }
         }
         Ok(())
     }
 
     /// Returns what garbage at an index of a table may translate to: anything, allowed everything.
-    fn bogus(
-        &self,
-        state: &State,
-        cpu: usize,
-        table: TableRead,
-        index: u16,
-        global: bool,
-    ) -> Translation {
-        let start = table.start.0 | u64::from(index) << index_shift(table.level);
+    fn bogus(&self, table: &TableRead, index: TableIndex) -> Translation {
         Translation {
-            level: 0,
+            leads_to: None,
             read_in: table.level,
-            start: lazytlb::VirtAddr(start),
+            start: index.addr_in(table.start, table.level),
             without: [None; MOST_PIECES_GONE],
             frame: table.frame,
             writable: true,
@@ -100,26 +90,26 @@ impl Machine {
             executable: true,
             dirty: true,
             memory_type: MemoryType::WriteBack,
-            global,
-            pcid: self.pcid(state, cpu),
+            global: false,
+            pcid: self.pcid(),
             garbage: true,
             root: table.through.map_or(table.frame, |through| through.root),
-            read: [0; crate::features::MOST_LEVELS],
+            read: [Version::NONE; MOST_LEVELS],
         }
     }
+}
 
-    fn garbage_walk(&self, cpu: usize, frame: u8, through: Option<Translation>) -> Stop {
-        let start = match through {
-            Some(entry) => format!("its {entry}"),
-            None => format!("CR3, whose root is frame {frame}"),
-        };
-        let what = format!(
-            "may walk, speculatively and at any time, from {start}: a page table that was freed"
-        );
-        Stop::Violation(Violation {
-            frame: Some(frame),
-            through,
-            ..Violation::on_cpu(Property::TableUseAfterFree, cpu, what)
-        })
-    }
+fn garbage_walk(cpu: Cpu, frame: Frame, through: Option<&Translation>) -> Stop {
+    let start = match through {
+        Some(entry) => format!("its {entry}"),
+        None => format!("CR3, whose root is frame {frame}"),
+    };
+    let what = format!(
+        "may walk, speculatively and at any time, from {start}: a page table that was freed"
+    );
+    Stop::Violation(Violation {
+        frame: Some(frame.number()),
+        through: through.copied(),
+        ..Violation::on_cpu(Property::TableUseAfterFree, cpu, what)
+    })
 }

@@ -2,72 +2,60 @@
 //!
 //! Rules: H36 for the sender, H25 and H26 for the target, whose buffers a delivery drains.
 
-use crate::cpu_model::IpiOrder;
-use crate::machine::{Machine, Outcome, Stop};
-use crate::mutant::{Mutant, broken};
-use crate::state::{State, members};
+use std::ops::Deref;
 
-impl Machine {
-    pub(crate) fn send(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        targets: u64,
-        non_maskable: bool,
-    ) -> Result<Outcome, Stop> {
+use crate::cpu_model::IpiOrder;
+use crate::index::Cpu;
+use crate::limit::MOST_CPUS;
+use crate::progress::{Progress, Stop};
+use crate::state::{Interrupt, Pending, State};
+use crate::view::{CpuIn, CpuMut};
+
+impl CpuMut<'_> {
+    /// Sends an interrupt to CPUs, a bit each.
+    pub(crate) fn send(&mut self, targets: u64, kind: Interrupt) -> Result<Progress<()>, Stop> {
+        let machine = self.machine;
         // H36: by the model, no drain: the handler may run before this CPU's earlier stores are seen.
-        let waits = self.cpu_model.ipi == IpiOrder::AfterStores && !broken(Mutant::IpiNeverWaits)
-            || broken(Mutant::IpiWaitsForStores);
-        if waits && !self.empties(state, cpu, |readings| readings.uncached) {
-            return Ok(Outcome::Blocked);
+        let waits = machine.cpu_model.ipi == IpiOrder::AfterStores;
+        if waits && !self.empties(|readings| readings.uncached) {
+            return Ok(Progress::Blocked);
         }
-        for target in members(targets) {
-            if target >= self.layout.cpus() {
-                return Err(self.misuse(cpu, format!("sent an IPI to CPU {target}")));
-            }
-            if non_maskable {
-                self.layout.set_nmi_pending(state, target, true);
-            } else {
-                self.layout.set_pending(state, target, true);
-            }
+        let beyond = targets >> machine.layout.cpus();
+        if beyond != 0 {
+            let target = machine.layout.cpus() + beyond.trailing_zeros() as usize;
+            return Err(machine.misuse(self.cpu, format!("sent an IPI to CPU {target}")));
         }
-        Ok(Outcome::NOTHING)
+        for target in Cpu::first(MOST_CPUS).filter(|cpu| targets >> cpu.index() & 1 != 0) {
+            let layout = self.layout();
+            layout.set_pending(self.state, target, kind, Pending::Yes);
+        }
+        Ok(Progress::DONE)
     }
 
+    /// Delivers an interrupt: from now on it is not pending.
+    pub(crate) fn deliver(&mut self, kind: Interrupt) {
+        let (layout, cpu) = (self.layout(), self.cpu);
+        layout.set_pending(self.state, cpu, kind, Pending::No);
+        self.empties_combining(|readings| readings.interrupt);
+    }
+}
+
+impl<S: Deref<Target = State>> CpuIn<'_, S> {
     /// Says whether an interrupt can be delivered, as far as the machine is concerned: it is pending, and
     /// the buffers are empty as far as they must be, because delivery drains them (H25, H26).
     #[inline]
-    pub fn can_deliver(&self, state: &State, cpu: usize) -> bool {
-        self.layout.is_pending(state, cpu) && self.delivery_drained(state, cpu)
-    }
-
-    /// As [`Machine::can_deliver`], for an NMI.
-    pub fn can_deliver_nmi(&self, state: &State, cpu: usize) -> bool {
-        self.layout.is_nmi_pending(state, cpu) && self.delivery_drained(state, cpu)
+    pub(crate) fn can_deliver(&self, kind: Interrupt) -> bool {
+        let is_pending = match kind {
+            Interrupt::Flush => self.layout().is_pending(&self.state, self.cpu),
+            Interrupt::NonMaskable => self.layout().is_nmi_pending(&self.state, self.cpu),
+        };
+        is_pending && self.delivery_drained()
     }
 
     #[inline]
-    fn delivery_drained(&self, state: &State, cpu: usize) -> bool {
-        if broken(Mutant::DeliveryDrainsNothing) {
-            return true;
-        }
-        let combining = self.layout.combining_len(state, cpu);
-        self.layout.buffered_len(state, cpu) == 0
-            && (combining == 0
-                || self.lets_go(state, &self.layout.combining(state, cpu), |readings| {
-                    readings.interrupt
-                }))
-    }
-
-    /// Delivers the flush interrupt: from now on it is not pending.
-    pub fn deliver(&self, state: &mut State, cpu: usize) {
-        self.layout.set_pending(state, cpu, false);
-        self.empties_combining(state, cpu, |readings| readings.interrupt);
-    }
-
-    /// Delivers an NMI.
-    pub fn deliver_nmi(&self, state: &mut State, cpu: usize) {
-        self.layout.set_nmi_pending(state, cpu, false);
-        self.empties_combining(state, cpu, |readings| readings.interrupt);
+    fn delivery_drained(&self) -> bool {
+        self.buffered_len() == 0
+            && (self.combining_len() == 0
+                || self.lets_go(&self.combining(), |readings| readings.interrupt))
     }
 }

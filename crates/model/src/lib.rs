@@ -8,28 +8,39 @@
 //!
 //! Rules are named as in `SOURCES.md` (H1 to H39); the code names the rule that it encodes.
 //!
+//! Below, what a state is made of:
+//!
 //! | file | what |
 //! | --- | --- |
-//! | [`call`] | the seam calls, and instructions beyond the seam, as data: what one step of a CPU asks |
-//! | [`cpu_model`] | CPU models as data: features, rules and errata |
-//! | [`features`] | what a program uses of the machine; what it does not use has no bytes and no steps |
-//! | [`state`] | a state of the machine as plain bytes, and its layout |
-//! | [`machine`] | what a machine is made from, and its main step: a CPU's call |
-//! | `buffers`, `ordering` | store buffers, and what waits for them |
-//! | `interrupts`, `frames` | interrupts and NMIs; frames that are allocated and freed |
-//! | [`locality`], `writers` | which calls no other CPU can observe |
-//! | [`closure`](mod@closure) | what may be cached: fills, from the root and from every cached upper level |
-//! | `invalidate`, `broadcast` | what removes from it, here and on other CPUs |
-//! | `accessed` | A and D bits, three-valued where speculation may have set one |
-//! | `garbage` | walks of freed tables, refused or followed to their ends |
-//! | `promises`, `versions` | what a returned flush promises; which store a page-table entry comes from |
-//! | `touch`, `access` | user code that touches memory, without its data and with it |
-//! | `combining` | write-combining buffers, and devices |
-//! | `ends` | what a state holds, for people and for the ends of a program |
+//! | [`index`], `byte_mask`, [`version`], `translation_set`, `values` | the small numbers of a state, a type each |
+//! | [`limit`] | how many of each fit, and the error of a program that needs more |
+//! | [`call`] | the seam calls, and instructions beyond the seam, as data; which family each is of |
+//! | [`cpu_model`], [`features`], [`spec`] | what a machine is made from: a CPU model as data, what a program uses |
 //! | [`entry`] | page-table entries' bits, memory types |
-//! | [`translation`] | cached entries and page-table entries, numbered as they turn up |
-//! | [`violation`] | the properties |
-//! | [`mutant`] | rules broken on purpose, in builds made for that |
+//! | [`translation`], `numbering` | cached entries; tables that number things as they turn up |
+//! | [`violation`], [`progress`] | the properties; how far a call gets |
+//! | `slot`, [`state`] | what waits in buffers; a state as plain bytes, and where everything lies in them |
+//! | [`machine`], `start` | the machine, and how it starts |
+//! | `view` | one CPU in one state: what it sees, and the way to another CPU |
+//!
+//! Above, what a CPU does in a state:
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`step`] | each call's effects, from one dispatch; what hardware does by itself |
+//! | `buffers`, `ordering` | store buffers, and what waits for them |
+//! | `combining` | write-combining buffers, and devices |
+//! | `interrupts`, `frames` | interrupts and NMIs; frames that are allocated and freed |
+//! | `walk`, [`closure`](mod@closure) | what may be cached: one step of a walk, and all that walks can fill |
+//! | `invalidate`, `broadcast` | what removes from it, here and on other CPUs |
+//! | `accessed`, `versions` | A and D bits, where speculation may have set one; which store an entry comes from |
+//! | `garbage` | walks of freed tables, refused or followed to their ends |
+//! | `promises` | what a returned flush promises |
+//! | `touch`, `access` | user code that touches memory, without its data and with it |
+//! | [`locality`], `writers` | which calls no other CPU can observe |
+//! | `ends` | what a state holds, for people and for the ends of a program |
+//!
+//! `mutants.toml` breaks the rules one at a time: `cargo xtask mutate-model` asks whether a test notices.
 //!
 //! # What it cannot show
 //! One level of translation: no nested paging, VPIDs, guests' ASIDs, IOMMUs; no remote action requests (H35).
@@ -52,6 +63,7 @@ mod access;
 mod accessed;
 mod broadcast;
 mod buffers;
+mod byte_mask;
 pub mod call;
 pub mod closure;
 mod combining;
@@ -61,25 +73,44 @@ pub mod entry;
 pub mod features;
 mod frames;
 mod garbage;
+pub mod index;
 mod interrupts;
 mod invalidate;
+pub mod limit;
 pub mod locality;
 pub mod machine;
-pub mod mutant;
+mod numbering;
 mod ordering;
+pub mod progress;
 mod promises;
+mod slot;
+pub mod spec;
+mod start;
 pub mod state;
+pub mod step;
 mod touch;
 pub mod translation;
+mod translation_set;
+mod values;
+pub mod version;
 mod versions;
+mod view;
 pub mod violation;
+mod walk;
 mod writers;
 
 pub use call::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Privilege, Rmw};
 pub use cpu_model::{CpuModel, Reading, UpperLevels, WalkOutsideDram, WcReadings};
 pub use entry::MemoryType;
 pub use features::Features;
-pub use machine::{GarbageWalks, Machine, MachineSpec, MemoryModel, Outcome};
+pub use index::{Cpu, Frame, Level, PcidTag, Way};
+pub use limit::Limit;
+pub use machine::Machine;
+#[expect(deprecated, reason = "programs may import it by its former name")]
+pub use progress::Outcome;
+pub use progress::{Progress, Stop};
+pub use spec::{GarbageWalks, MachineSpec, MemoryModel};
 pub use state::{FrameUse, Layout, State};
-pub use translation::{Limit, Translation};
+pub use translation::Translation;
+pub use version::Version;
 pub use violation::{GarbageWalkEnd, Property, Violation};

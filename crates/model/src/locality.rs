@@ -9,7 +9,7 @@
 //! * Loading an atomic that no *other* CPU ever writes, with interrupts off: likewise. Who writes what is
 //!   learnt while exploring (`writers.rs`); if a writer turns up late, the search starts again.
 //! * Waiting until an atomic is 0, once it is: if other CPUs and this one's own handler only ever clear bits
-//!   in it, it stays so, and whoever waits does not write it. A pending interrupt is as deliverable after.
+//!   in it, it stays so, and the CPU that waits does not write it. A pending interrupt is as deliverable after.
 //! * Restoring interrupts: it only adds behaviour, all of which the state after it has.
 //! * Nothing at all in a program with NMIs, which come between any two calls.
 //! * Nothing that has to wait for a write-combining store, or an MFENCE, of this CPU: it blocks.
@@ -17,35 +17,39 @@
 
 use lazytlb::{Interrupts, Until};
 
-use crate::call::Call;
+use crate::call::{Call, Family};
+use crate::index::Cpu;
 use crate::machine::Machine;
 use crate::state::State;
 
 impl Machine {
     /// Says whether a call of a CPU, made with interrupts in this state, is local, and will not block.
     #[inline]
-    pub fn is_local(&self, state: &State, cpu: usize, call: &Call, interrupts: Interrupts) -> bool {
-        if self.rarely_local && (self.features.nmis || self.waits_for_own(state, cpu, call)) {
+    pub fn is_local(
+        &self,
+        state: &State,
+        cpu: impl Into<Cpu>,
+        call: &Call,
+        interrupts: Interrupts,
+    ) -> bool {
+        let cpu = self.view(state, cpu.into());
+        if self.rarely_local && (self.features.nmis || cpu.waits_for_own(call)) {
             return false;
         }
-        match *call {
-            Call::LoadLocal(_) | Call::StoreLocal(..) | Call::DisableInterrupts => {
-                interrupts == Interrupts::Disabled
+        let are_off = interrupts == Interrupts::Disabled;
+        match call.family() {
+            Family::OwnWord | Family::DisablesInterrupts => are_off,
+            Family::RestoresInterrupts => true,
+            Family::FullFence => cpu.buffered_len() == 0 && cpu.combining_len() == 0,
+            Family::LoadsCell(cell) => are_off && self.writers.assume_no_other(cell, cpu.context()),
+            Family::WaitsForCell(cell, Until::Zero) => {
+                cpu.load(cell) == 0 && self.writers.assume_others_clear(cell, cpu.context())
             }
-            Call::RestoreInterrupts(_) => true,
-            Call::Fence => {
-                self.layout.buffered_len(state, cpu) == 0
-                    && self.layout.combining_len(state, cpu) == 0
-            }
-            Call::Load(cell) => {
-                interrupts == Interrupts::Disabled
-                    && self.writers.assume_no_other(cell, self.who(state, cpu))
-            }
-            Call::PauseUntil(cell, Until::Zero) => {
-                self.load(state, cpu, cell) == 0
-                    && self.writers.assume_others_clear(cell, self.who(state, cpu))
-            }
-            _ => false,
+            Family::WaitsForCell(_, Until::Equals(_) | Until::AtLeast(_))
+            | Family::WritesCell(_)
+            | Family::SendsInterrupt
+            | Family::HasWays
+            | Family::Other => false,
         }
     }
 

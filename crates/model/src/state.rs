@@ -9,69 +9,17 @@
 //!        │ store buffer │ write-combining buffers │ cached │ tainted │ covered │ revoked │ own cells │
 //! ```
 //!
-//! What a program has no use for ([`Features`]) has no bytes.
+//! What a program has no use for ([`Features`]) has no bytes. What the machine knows of a CPU it reads and
+//! writes through a view (`view.rs`); the functions here are those that a search needs, too.
 
-use crate::entry::MemoryType;
+use crate::call::LocalCell;
 use crate::features::Features;
+use crate::index::{Cpu, EntryId, Frame, Location, Locations, Number};
+use crate::slot::{Combining, Slot};
+use crate::translation_set::TranslationSet;
 
 /// A state: [`Layout::len`] bytes.
 pub type State = [u8];
-
-/// A slot of the store buffer: what is written, the value's code, and for a page-table entry the version
-/// that the store makes; for a cell, which of its bytes are written, 0 for all.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Buffered {
-    pub(crate) location: u8,
-    pub(crate) value: u8,
-    pub(crate) version: u8,
-}
-
-/// A store that waits in a write-combining buffer, or is on its way to a device.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Combining {
-    pub(crate) location: u8,
-    pub(crate) value: u8,
-    /// Which bytes of a cell are written, 0 for all.
-    pub(crate) bytes: u8,
-    pub(crate) stage: Stage,
-    /// The frame that it goes to.
-    pub(crate) frame: u8,
-    /// The memory type of the mapping that it went through.
-    pub(crate) memory_type: MemoryType,
-}
-
-/// How far a write-combining store has got.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Stage {
-    /// In the CPU's buffer.
-    Filling = 0,
-    /// Out of it, and not at the device yet (H27).
-    Started = 1,
-}
-
-/// Bytes of a slot.
-const SLOT: usize = 3;
-/// Sets of translations that a CPU has.
-const SETS: usize = 4;
-
-/// The location of a store to user memory; its value is the number of the translation used.
-pub(crate) const USER_MEMORY: u8 = u8::MAX;
-/// The location of an SFENCE in the store buffer: it drains when the write-combining buffers have.
-pub(crate) const BARRIER: u8 = u8::MAX - 1;
-/// The location of an MFENCE in the store buffer: until it drains, this CPU does nothing but send an IPI.
-pub(crate) const FENCE: u8 = u8::MAX - 2;
-
-const NODE: usize = 0;
-const HANDLER_NODE: usize = 2;
-const FLAGS: usize = 4;
-const CR3: usize = 5;
-const OPTIONAL: usize = 6;
-const FLAG_PENDING: u8 = 1;
-const FLAG_PENDING_NMI: u8 = 1 << 7;
-const BUFFERED_SHIFT: u32 = 1;
-const BUFFERED_MASK: u8 = 0x3f;
-/// Bytes of a write-combining slot.
-const WC_SLOT: usize = 6;
 
 /// What a CPU may cache, and what must not be used of it: sets of numbered translations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,17 +31,19 @@ pub(crate) enum CacheSet {
     /// Is covered by the flush that this CPU has begun.
     Covered = 2,
     /// Was covered by a flush of this CPU that has returned, while a store that removes it may still wait in
-    /// this CPU's buffer: whoever fills it now must not use it.
+    /// this CPU's buffer: a CPU that fills it now must not use it.
     Revoked = 3,
 }
 
 impl CacheSet {
-    pub(crate) const ALL: [CacheSet; SETS] = [
+    pub(crate) const ALL: [CacheSet; 4] = [
         CacheSet::Cached,
         CacheSet::Tainted,
         CacheSet::Covered,
         CacheSet::Revoked,
     ];
+    /// Those of what may be cached.
+    pub(crate) const IN_CACHES: [CacheSet; 2] = [CacheSet::Cached, CacheSet::Tainted];
 }
 
 /// What a frame is used for.
@@ -109,23 +59,43 @@ pub enum FrameUse {
     Device = 3,
 }
 
-/// Where everything lies in a state.
+/// Where everything lies in a state: shared sections from its start, a CPU's from the start of its chunk.
 #[derive(Clone, Debug)]
 pub struct Layout {
     cpus: usize,
-    atomics: usize,
+    pub(crate) locations: Locations,
     entries: usize,
-    frames: usize,
-    tags: usize,
-    nmi: usize,
-    broadcasts: usize,
-    buffer: usize,
-    combining: usize,
-    combining_slots: usize,
+    shared_len: usize,
+    /// CR3's low bits, then CR4.
+    pub(crate) tags: Option<usize>,
+    nmi: Option<usize>,
+    pub(crate) broadcasts: Option<usize>,
+    pub(crate) buffer: usize,
+    pub(crate) combining: Option<CombiningSection>,
     sets: usize,
     own_cells: usize,
     cpu_len: usize,
 }
+
+/// Where a CPU's write-combining buffers lie: a byte for the number of stores, then a slot for each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CombiningSection {
+    pub(crate) start: usize,
+    pub(crate) slots: usize,
+}
+
+/// What every CPU's chunk has, at its start.
+const NODE: usize = 0;
+const HANDLER_NODE: usize = 2;
+const FLAGS: usize = 4;
+pub(crate) const CR3: usize = 5;
+const OPTIONAL: usize = 6;
+
+const FLAG_PENDING: u8 = 1;
+const FLAG_PENDING_NMI: u8 = 1 << 7;
+/// The bits of the flags between the two: how many stores are in the buffer.
+const BUFFERED_SHIFT: u32 = 1;
+const BUFFERED_MASK: u8 = 0x3f;
 
 impl Layout {
     pub(crate) fn new(
@@ -142,29 +112,29 @@ impl Layout {
             next += len;
             start
         };
-        let tags = section(if features.tags { 2 } else { 0 });
-        let nmi = section(if features.nmis { 2 } else { 0 });
-        let broadcasts = section(usize::from(features.broadcasts));
-        let buffer = section(SLOT * buffer_depth);
-        let combining_slots = usize::from(features.write_combining);
-        let combining = section(match combining_slots {
-            0 => 0,
-            slots => 1 + WC_SLOT * slots,
+        let tags = features.tags.then(|| section(2));
+        let nmi = features.nmis.then(|| section(2));
+        let broadcasts = features.broadcasts.then(|| section(1));
+        let buffer = section(Slot::LEN * buffer_depth);
+        let slots = usize::from(features.write_combining);
+        let combining = (slots > 0).then(|| CombiningSection {
+            start: section(1 + Combining::LEN * slots),
+            slots,
         });
-        let sets = section(SETS * 8);
+        let sets = section(CacheSet::ALL.len() * TranslationSet::LEN);
         let own_cells = section(own_cells);
         let cpu_len = section(0);
+        let entries = usize::from(features.page_table_entries);
         Layout {
             cpus,
-            atomics,
-            entries: usize::from(features.page_table_entries),
-            frames,
+            locations: Locations::with_cells(atomics),
+            entries,
+            shared_len: atomics + 2 * entries + frames,
             tags,
             nmi,
             broadcasts,
             buffer,
             combining,
-            combining_slots,
             sets,
             own_cells,
             cpu_len,
@@ -173,7 +143,7 @@ impl Layout {
 
     /// Returns the length of a state in bytes.
     pub fn len(&self) -> usize {
-        self.shared_len() + self.cpus * self.cpu_len
+        self.shared_len + self.cpus * self.cpu_len
     }
 
     /// Says whether a state has no byte, which none is.
@@ -183,7 +153,7 @@ impl Layout {
 
     /// Returns the length of the chunk that all CPUs share.
     pub fn shared_len(&self) -> usize {
-        self.atomics + 2 * self.entries + self.frames
+        self.shared_len
     }
 
     /// Returns the length of one CPU's chunk.
@@ -196,274 +166,147 @@ impl Layout {
         self.cpus
     }
 
-    fn cpu_start(&self, cpu: usize) -> usize {
-        self.shared_len() + cpu * self.cpu_len
+    /// Lists the CPUs.
+    #[inline]
+    pub(crate) fn every_cpu(&self) -> impl DoubleEndedIterator<Item = Cpu> + use<> {
+        Cpu::first(self.cpus)
+    }
+
+    /// Returns where a CPU's chunk starts.
+    #[inline]
+    pub(crate) fn cpu_start(&self, cpu: Cpu) -> usize {
+        self.shared_len + cpu.index() * self.cpu_len
     }
 
     /// Reads a CPU's place in its program: a number that the machine does not interpret.
     #[inline]
-    pub fn node(&self, state: &State, cpu: usize) -> u16 {
-        read_u16(state, self.cpu_start(cpu) + NODE)
+    pub fn node(&self, state: &State, cpu: impl Into<Cpu>) -> u16 {
+        read_u16(state, self.cpu_start(cpu.into()) + NODE)
     }
 
     /// Writes a CPU's place in its program.
     #[inline]
-    pub fn set_node(&self, state: &mut State, cpu: usize, node: u16) {
-        write_u16(state, self.cpu_start(cpu) + NODE, node);
+    pub fn set_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: u16) {
+        write_u16(state, self.cpu_start(cpu.into()) + NODE, node);
     }
 
     /// Reads a CPU's place in its interrupt handler; 0 outside of it.
     #[inline]
-    pub fn handler_node(&self, state: &State, cpu: usize) -> u16 {
-        read_u16(state, self.cpu_start(cpu) + HANDLER_NODE)
+    pub fn handler_node(&self, state: &State, cpu: impl Into<Cpu>) -> u16 {
+        read_u16(state, self.cpu_start(cpu.into()) + HANDLER_NODE)
     }
 
     /// Writes a CPU's place in its interrupt handler.
     #[inline]
-    pub fn set_handler_node(&self, state: &mut State, cpu: usize, node: u16) {
-        write_u16(state, self.cpu_start(cpu) + HANDLER_NODE, node);
-    }
-
-    /// Says whether a flush interrupt is pending.
-    #[inline]
-    pub fn is_pending(&self, state: &State, cpu: usize) -> bool {
-        state[self.cpu_start(cpu) + FLAGS] & FLAG_PENDING != 0
-    }
-
-    pub(crate) fn set_pending(&self, state: &mut State, cpu: usize, pending: bool) {
-        let flags = &mut state[self.cpu_start(cpu) + FLAGS];
-        *flags = *flags & !FLAG_PENDING | u8::from(pending);
-    }
-
-    /// Says whether an NMI is pending.
-    #[inline]
-    pub fn is_nmi_pending(&self, state: &State, cpu: usize) -> bool {
-        state[self.cpu_start(cpu) + FLAGS] & FLAG_PENDING_NMI != 0
-    }
-
-    pub(crate) fn set_nmi_pending(&self, state: &mut State, cpu: usize, pending: bool) {
-        let flags = &mut state[self.cpu_start(cpu) + FLAGS];
-        *flags = *flags & !FLAG_PENDING_NMI | (u8::from(pending) << 7);
+    pub fn set_handler_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: u16) {
+        write_u16(state, self.cpu_start(cpu.into()) + HANDLER_NODE, node);
     }
 
     /// Says whether programs have NMIs.
     #[inline]
     pub fn has_nmis(&self) -> bool {
-        self.broadcasts > self.nmi
+        self.nmi.is_some()
     }
 
     /// Reads a CPU's place in its NMI handler; 0 outside of it.
     #[inline]
-    pub fn nmi_node(&self, state: &State, cpu: usize) -> u16 {
-        if !self.has_nmis() {
-            return 0;
+    pub fn nmi_node(&self, state: &State, cpu: impl Into<Cpu>) -> u16 {
+        match self.nmi {
+            None => 0,
+            Some(nmi) => read_u16(state, self.cpu_start(cpu.into()) + nmi),
         }
-        read_u16(state, self.cpu_start(cpu) + self.nmi)
     }
 
-    /// Writes a CPU's place in its NMI handler. The program must have NMIs.
-    pub fn set_nmi_node(&self, state: &mut State, cpu: usize, node: u16) {
-        write_u16(state, self.cpu_start(cpu) + self.nmi, node);
+    /// Writes a CPU's place in its NMI handler.
+    ///
+    /// # Panics
+    /// If the program has no NMIs.
+    pub fn set_nmi_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: u16) {
+        let nmi = self.nmi.expect("only a program with NMIs enters a handler");
+        write_u16(state, self.cpu_start(cpu.into()) + nmi, node);
     }
 
-    /// Returns CR3[11:0]; 0 in programs without tags.
+    /// Says whether a flush interrupt is pending.
     #[inline]
-    pub(crate) fn cr3_low(&self, state: &State, cpu: usize) -> u8 {
-        if self.nmi == self.tags {
-            return 0;
-        }
-        state[self.cpu_start(cpu) + self.tags]
+    pub fn is_pending(&self, state: &State, cpu: impl Into<Cpu>) -> bool {
+        self.flags(state, cpu.into()) & FLAG_PENDING != 0
     }
 
-    pub(crate) fn set_cr3_low(&self, state: &mut State, cpu: usize, bits: u8) {
-        if self.nmi > self.tags {
-            state[self.cpu_start(cpu) + self.tags] = bits;
-        }
-    }
-
-    /// Returns CR4's bits as [`crate::call::Cr4`] numbers them; 0 in programs without tags.
+    /// Says whether an NMI is pending.
     #[inline]
-    pub(crate) fn cr4(&self, state: &State, cpu: usize) -> u8 {
-        if self.nmi == self.tags {
-            return 0;
-        }
-        state[self.cpu_start(cpu) + self.tags + 1]
-    }
-
-    pub(crate) fn set_cr4(&self, state: &mut State, cpu: usize, cr4: u8) {
-        if self.nmi > self.tags {
-            state[self.cpu_start(cpu) + self.tags + 1] = cr4;
-        }
+    pub fn is_nmi_pending(&self, state: &State, cpu: impl Into<Cpu>) -> bool {
+        self.flags(state, cpu.into()) & FLAG_PENDING_NMI != 0
     }
 
     /// Returns the broadcast invalidations that a CPU has still to do: a bit each.
     #[inline]
-    pub fn broadcasts(&self, state: &State, cpu: usize) -> u8 {
-        if self.buffer == self.broadcasts {
-            return 0;
+    pub fn broadcasts(&self, state: &State, cpu: impl Into<Cpu>) -> u8 {
+        match self.broadcasts {
+            None => 0,
+            Some(broadcasts) => state[self.cpu_start(cpu.into()) + broadcasts],
         }
-        state[self.cpu_start(cpu) + self.broadcasts]
-    }
-
-    pub(crate) fn set_broadcasts(&self, state: &mut State, cpu: usize, requests: u8) {
-        state[self.cpu_start(cpu) + self.broadcasts] = requests;
     }
 
     /// Returns the number of stores in a CPU's write-combining buffers, those on their way included.
     #[inline]
-    pub fn combining_len(&self, state: &State, cpu: usize) -> usize {
-        if self.combining_slots == 0 {
-            return 0;
-        }
-        usize::from(state[self.cpu_start(cpu) + self.combining])
-    }
-
-    pub(crate) fn combining_slots(&self) -> usize {
-        self.combining_slots
-    }
-
-    pub(crate) fn combining(&self, state: &State, cpu: usize) -> Vec<Combining> {
-        let len = self.combining_len(state, cpu);
-        if len == 0 {
-            return Vec::new();
-        }
-        let start = self.cpu_start(cpu) + self.combining + 1;
-        state[start..start + WC_SLOT * len]
-            .chunks_exact(WC_SLOT)
-            .map(|slot| Combining {
-                location: slot[0],
-                value: slot[1],
-                bytes: slot[2],
-                stage: if slot[3] == 0 {
-                    Stage::Filling
-                } else {
-                    Stage::Started
-                },
-                frame: slot[4],
-                memory_type: match slot[5] {
-                    0 => MemoryType::WriteBack,
-                    1 => MemoryType::WriteCombining,
-                    _ => MemoryType::Uncached,
-                },
-            })
-            .collect()
-    }
-
-    /// Replaces a CPU's write-combining stores; at most [`Layout::combining_slots`]. They have no order
-    /// among themselves (H26): equal sets are equal bytes. Two stores to one place keep theirs.
-    pub(crate) fn put_combining(&self, state: &mut State, cpu: usize, mut stores: Vec<Combining>) {
-        stores.sort_by_key(|store| (store.location, store.stage == Stage::Filling));
-        let start = self.cpu_start(cpu) + self.combining;
-        let end = start + 1 + WC_SLOT * self.combining_slots;
-        state[start..end].fill(0);
-        state[start] = stores.len() as u8;
-        for (slot, store) in stores.iter().enumerate() {
-            let at = start + 1 + WC_SLOT * slot;
-            let bytes = [
-                store.location,
-                store.value,
-                store.bytes,
-                store.stage as u8,
-                store.frame,
-                store.memory_type as u8,
-            ];
-            state[at..at + WC_SLOT].copy_from_slice(&bytes);
+    pub fn combining_len(&self, state: &State, cpu: impl Into<Cpu>) -> usize {
+        match self.combining {
+            None => 0,
+            Some(section) => usize::from(state[self.cpu_start(cpu.into()) + section.start]),
         }
     }
 
     /// Returns the number of stores in a CPU's buffer.
     #[inline]
-    pub fn buffered_len(&self, state: &State, cpu: usize) -> usize {
-        usize::from((state[self.cpu_start(cpu) + FLAGS] >> BUFFERED_SHIFT) & BUFFERED_MASK)
+    pub fn buffered_len(&self, state: &State, cpu: impl Into<Cpu>) -> usize {
+        usize::from((self.flags(state, cpu.into()) >> BUFFERED_SHIFT) & BUFFERED_MASK)
     }
 
-    pub(crate) fn buffered<'a>(
-        &self,
-        state: &'a State,
-        cpu: usize,
-    ) -> impl DoubleEndedIterator<Item = Buffered> + use<'a> {
-        let start = self.cpu_start(cpu) + self.buffer;
-        state[start..start + SLOT * self.buffered_len(state, cpu)]
-            .chunks_exact(SLOT)
-            .map(|slot| Buffered {
-                location: slot[0],
-                value: slot[1],
-                version: slot[2],
-            })
+    #[inline]
+    fn flags(&self, state: &State, cpu: Cpu) -> u8 {
+        state[self.cpu_start(cpu) + FLAGS]
     }
 
-    pub(crate) fn push_buffered(&self, state: &mut State, cpu: usize, store: Buffered) {
-        let len = self.buffered_len(state, cpu);
-        self.put_buffered(state, cpu, len, store);
-        state[self.cpu_start(cpu) + FLAGS] += 1 << BUFFERED_SHIFT;
+    /// Returns where one of a CPU's sets of translations lies.
+    #[inline]
+    pub(crate) fn set(&self, cpu: Cpu, set: CacheSet) -> usize {
+        self.cpu_start(cpu) + self.sets + TranslationSet::LEN * set as usize
     }
 
-    pub(crate) fn put_buffered(&self, state: &mut State, cpu: usize, slot: usize, store: Buffered) {
-        let at = self.cpu_start(cpu) + self.buffer + SLOT * slot;
-        state[at..at + SLOT].copy_from_slice(&[store.location, store.value, store.version]);
+    /// Returns where a CPU's own cell lies.
+    #[inline]
+    pub(crate) fn own_cell(&self, cell: LocalCell) -> usize {
+        let owner = Cpu::from(usize::from(cell.owner));
+        self.cpu_start(owner) + self.own_cells + usize::from(cell.index)
     }
 
-    pub(crate) fn pop_buffered(&self, state: &mut State, cpu: usize) -> Option<Buffered> {
-        let oldest = self.buffered(state, cpu).next()?;
-        let start = self.cpu_start(cpu) + self.buffer;
-        let end = start + SLOT * self.buffered_len(state, cpu);
-        state.copy_within(start + SLOT..end, start);
-        state[end - SLOT..end].fill(0);
-        state[self.cpu_start(cpu) + FLAGS] -= 1 << BUFFERED_SHIFT;
-        Some(oldest)
-    }
-
-    pub(crate) fn cr3(&self, state: &State, cpu: usize) -> u8 {
-        state[self.cpu_start(cpu) + CR3]
-    }
-
-    pub(crate) fn set_cr3(&self, state: &mut State, cpu: usize, frame: u8) {
-        state[self.cpu_start(cpu) + CR3] = frame;
-    }
-
-    pub(crate) fn set(&self, state: &State, cpu: usize, set: CacheSet) -> u64 {
-        let at = self.cpu_start(cpu) + self.sets + 8 * set as usize;
-        u64::from_le_bytes(
-            state[at..at + 8]
-                .try_into()
-                .expect("eight bytes make a u64"),
-        )
-    }
-
-    pub(crate) fn put_set(&self, state: &mut State, cpu: usize, set: CacheSet, members: u64) {
-        let at = self.cpu_start(cpu) + self.sets + 8 * set as usize;
-        state[at..at + 8].copy_from_slice(&members.to_le_bytes());
-    }
-
-    pub(crate) fn own_cells<'a>(&self, state: &'a State, cpu: usize) -> &'a [u8] {
+    /// Returns the bytes of a CPU's own cells.
+    pub(crate) fn own_cells<'a>(&self, state: &'a State, cpu: Cpu) -> &'a [u8] {
         let start = self.cpu_start(cpu);
         &state[start + self.own_cells..start + self.cpu_len]
     }
 
-    pub(crate) fn own_cell(&self, cpu: usize, index: u8) -> usize {
-        self.cpu_start(cpu) + self.own_cells + usize::from(index)
-    }
-
     /// Returns where a shared location lies: atomics come first, then page-table entries.
-    pub(crate) fn location(&self, location: u8) -> usize {
-        usize::from(location)
+    #[inline]
+    pub(crate) fn location(&self, location: Location) -> usize {
+        usize::from(self.locations.to_byte(location))
     }
 
-    pub(crate) fn entry_location(&self, entry: usize) -> u8 {
-        u8::try_from(self.atomics + entry).expect("Machine::new keeps the locations below 255")
+    /// Returns where the version of a page-table entry lies.
+    #[inline]
+    pub(crate) fn version(&self, entry: EntryId) -> usize {
+        self.locations.cells() + self.entries + entry.index()
     }
 
-    pub(crate) fn entry_of_location(&self, location: u8) -> Option<usize> {
-        usize::from(location).checked_sub(self.atomics)
+    /// Returns where a frame's use lies.
+    #[inline]
+    fn frame(&self, frame: Frame) -> usize {
+        self.locations.cells() + 2 * self.entries + frame.index()
     }
 
-    /// Returns where the version of a page-table entry's location lies.
-    pub(crate) fn version_of_location(&self, location: u8) -> usize {
-        usize::from(location) + self.entries
-    }
-
-    pub(crate) fn frame_use(&self, state: &State, frame: u8) -> FrameUse {
-        match state[self.atomics + 2 * self.entries + usize::from(frame)] {
+    #[inline]
+    pub(crate) fn frame_use(&self, state: &State, frame: Frame) -> FrameUse {
+        match state[self.frame(frame)] {
             0 => FrameUse::Free,
             1 => FrameUse::Table,
             2 => FrameUse::Page,
@@ -471,9 +314,54 @@ impl Layout {
         }
     }
 
-    pub(crate) fn set_frame_use(&self, state: &mut State, frame: u8, frame_use: FrameUse) {
-        state[self.atomics + 2 * self.entries + usize::from(frame)] = frame_use as u8;
+    pub(crate) fn set_frame_use(&self, state: &mut State, frame: Frame, frame_use: FrameUse) {
+        state[self.frame(frame)] = frame_use as u8;
     }
+
+    /// Makes one store more, or one less, stand in a CPU's buffer.
+    #[inline]
+    pub(crate) fn count_buffered(&self, state: &mut State, cpu: Cpu, change: Change) {
+        let flags = &mut state[self.cpu_start(cpu) + FLAGS];
+        match change {
+            Change::OneMore => *flags += 1 << BUFFERED_SHIFT,
+            Change::OneLess => *flags -= 1 << BUFFERED_SHIFT,
+        }
+    }
+
+    /// Makes an interrupt pending on a CPU, or ends that.
+    #[inline]
+    pub(crate) fn set_pending(&self, state: &mut State, cpu: Cpu, kind: Interrupt, now: Pending) {
+        let flag = match kind {
+            Interrupt::Flush => FLAG_PENDING,
+            Interrupt::NonMaskable => FLAG_PENDING_NMI,
+        };
+        let flags = &mut state[self.cpu_start(cpu) + FLAGS];
+        match now {
+            Pending::Yes => *flags |= flag,
+            Pending::No => *flags &= !flag,
+        }
+    }
+}
+
+/// The two kinds of interrupts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Interrupt {
+    Flush,
+    NonMaskable,
+}
+
+/// Whether an interrupt waits to be delivered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pending {
+    Yes,
+    No,
+}
+
+/// How the number of stores in a buffer changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Change {
+    OneMore,
+    OneLess,
 }
 
 fn read_u16(state: &State, at: usize) -> u16 {
@@ -482,46 +370,4 @@ fn read_u16(state: &State, at: usize) -> u16 {
 
 fn write_u16(state: &mut State, at: usize, value: u16) {
     state[at..at + 2].copy_from_slice(&value.to_le_bytes());
-}
-
-/// Returns the numbers in a set, lowest first.
-pub(crate) fn members(mut set: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let lowest = (set != 0).then(|| set.trailing_zeros())?;
-        set &= set - 1;
-        Some(lowest as usize)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_store_buffer_is_first_in_first_out_and_leaves_no_trace() {
-        let layout = Layout::new(2, 3, 2, 2, 1, &Features::default());
-        let mut state = vec![0; layout.len()];
-        let empty = state.clone();
-        let stores = [
-            Buffered {
-                location: 1,
-                value: 7,
-                version: 0,
-            },
-            Buffered {
-                location: 2,
-                value: 8,
-                version: 1,
-            },
-        ];
-        for store in stores {
-            layout.push_buffered(&mut state, 1, store);
-        }
-        assert!(layout.buffered(&state, 1).eq(stores));
-        assert_eq!(layout.buffered_len(&state, 0), 0);
-        assert_eq!(layout.pop_buffered(&mut state, 1), Some(stores[0]));
-        assert_eq!(layout.pop_buffered(&mut state, 1), Some(stores[1]));
-        assert_eq!(layout.pop_buffered(&mut state, 1), None);
-        assert_eq!(state, empty, "equal states have equal bytes");
-    }
 }

@@ -2,120 +2,142 @@
 
 use lazytlb::{Access, VirtAddr};
 
-use crate::entry::MemoryType;
-use crate::machine::{Machine, MemoryModel, Outcome, Stop};
-use crate::mutant::{Mutant, broken};
-use crate::state::{Buffered, CacheSet, Combining, Stage, State, USER_MEMORY, members};
+use crate::combining::CacheHint;
+use crate::index::{TranslationId, Way};
+use crate::progress::{Progress, Stop};
+use crate::slot::{Combining, Data, Slot, Stage};
+use crate::spec::MemoryModel;
+use crate::state::CacheSet;
 use crate::translation::Translation;
+use crate::view::CpuMut;
 
-impl Machine {
+impl<'m> CpuMut<'m> {
     /// Touches an address: every matching entry may be the one that is used (H5, H7).
     pub(crate) fn touch(
-        &self,
-        state: &mut State,
-        cpu: usize,
+        &mut self,
         addr: VirtAddr,
         access: Access,
-        non_temporal: bool,
-        choice: usize,
-    ) -> Result<Outcome, Stop> {
-        let pcid = self.pcid(state, cpu);
-        // In the order of what they are, not of their numbers: those depend on what a search met before.
-        let matching = |set| {
-            let mut entries: Vec<(Translation, usize)> = members(self.layout.set(state, cpu, set))
-                .map(|number| (self.translations.get(number), number))
-                .filter(|(entry, _)| {
-                    let allowed = access == Access::Load || entry.writable;
-                    let of_pcid = entry.pcid == pcid || entry.global || broken(Mutant::TagsIgnored);
-                    entry.level == 0 && entry.covers(addr) && allowed && of_pcid
-                })
-                .collect();
-            entries.sort_unstable();
-            entries
-        };
-        if let Some(&(entry, _)) = matching(CacheSet::Tainted).first() {
-            return Err(self.stale_use(cpu, entry));
+        hint: CacheHint,
+        way: Way,
+    ) -> Result<Progress<()>, Stop> {
+        let features = &self.machine.features;
+        let tainted = self.usable_for_touch(CacheSet::Tainted, addr, access);
+        if let Some(&(entry, _)) = tainted.first() {
+            return Err(self.stale_use(entry));
         }
-        if self.features.tags {
-            for (entry, _) in matching(CacheSet::Cached) {
-                self.refuse_foreign(state, cpu, entry)?;
+        // The entries themselves are of no interest to a load, nor to a store that is visible at once.
+        let is_store_that_waits = access == Access::Store
+            && (features.write_combining > 0 || self.machine.memory != MemoryModel::Sc);
+        if !features.tags && !is_store_that_waits {
+            return Ok(Progress::DONE);
+        }
+        let usable = self.usable_for_touch(CacheSet::Cached, addr, access);
+        if features.tags {
+            for &(entry, _) in &usable {
+                self.refuse_foreign(entry)?;
             }
         }
-        if access == Access::Store && self.features.write_combining > 0 {
-            return self.touch_combining(
-                state,
-                cpu,
-                &matching(CacheSet::Cached),
-                non_temporal,
-                choice,
-            );
+        if !is_store_that_waits {
+            return Ok(Progress::DONE);
         }
-        let MemoryModel::Tso { buffer_depth } = self.memory else {
-            return Ok(Outcome::NOTHING);
+        let Some(&(entry, number)) = usable.get(way.index()) else {
+            // Without an entry the store faults, and has no effect.
+            return Ok(Progress::once(way == Way::FIRST));
         };
-        if access == Access::Load {
-            return Ok(Outcome::NOTHING);
-        }
-        let mut usable = matching(CacheSet::Cached).into_iter().skip(choice);
-        // Without an entry the store faults, and has no effect.
-        let Some((_, used)) = usable.next() else {
-            return Ok(if choice == 0 {
-                Outcome::NOTHING
-            } else {
-                Outcome::Blocked
-            });
-        };
-        let more = usable.next().is_some();
-        if self.layout.buffered_len(state, cpu) == usize::from(buffer_depth) {
-            return Ok(Outcome::Blocked);
-        }
-        let store = Buffered {
-            location: USER_MEMORY,
-            value: used as u8,
-            version: 0,
-        };
-        self.layout.push_buffered(state, cpu, store);
-        Ok(Outcome::Done { answer: 0, more })
+        Ok(match self.store_for_user(entry, number, hint)? {
+            Progress::Blocked => Progress::Blocked,
+            Progress::Done { answer, .. } => Progress::Done {
+                answer,
+                more: way.index() + 1 < usable.len(),
+            },
+        })
     }
 
-    /// A store in a program that has write-combining memory: into its CPU's write-combining buffers by the
-    /// type of the page, or because it is non-temporal (H26).
-    fn touch_combining(
-        &self,
-        state: &mut State,
-        cpu: usize,
-        usable: &[(Translation, usize)],
-        non_temporal: bool,
-        choice: usize,
-    ) -> Result<Outcome, Stop> {
-        // Without an entry the store faults, and has no effect.
-        let Some(&(entry, number)) = usable.get(choice) else {
-            return Ok(if choice == 0 {
-                Outcome::NOTHING
-            } else {
-                Outcome::Blocked
-            });
-        };
-        let more = choice + 1 < usable.len();
-        let combines = entry.memory_type == MemoryType::WriteCombining || non_temporal;
-        let done = if combines && !broken(Mutant::NoWriteCombining) {
-            let store = Combining {
-                location: USER_MEMORY,
-                value: number as u8,
-                bytes: 0,
+    /// A store of user code through an entry: into the write-combining buffers by the type of the page, or
+    /// because it is non-temporal (H26); else into the store buffer.
+    fn store_for_user(
+        &mut self,
+        entry: &Translation,
+        number: TranslationId,
+        hint: CacheHint,
+    ) -> Result<Progress<()>, Stop> {
+        let machine = self.machine;
+        if machine.combines(entry.memory_type, hint) {
+            return Ok(self.combine(Combining {
+                data: Data::User(number),
                 stage: Stage::Filling,
                 frame: entry.frame,
                 memory_type: entry.memory_type,
-            };
-            self.combine(state, cpu, store)?
-        } else if self.memory == MemoryModel::Sc {
-            Outcome::NOTHING
-        } else {
-            self.store_bytes(state, cpu, USER_MEMORY, 0, number as u8)?
-        };
-        Ok(match done {
-            Outcome::Blocked => Outcome::Blocked,
-            Outcome::Done { answer, .. } => Outcome::Done { answer, more },
+            })?);
+        }
+        Ok(match machine.memory {
+            MemoryModel::Sc => Progress::DONE,
+            MemoryModel::Tso { .. } => self.buffer(Slot::User(number)),
         })
+    }
+
+    /// Returns the entries of a set that a touch may use, in the order of what they are, not of their numbers:
+    /// those depend on what a search met before.
+    fn usable_for_touch(
+        &self,
+        set: CacheSet,
+        addr: VirtAddr,
+        access: Access,
+    ) -> Vec<(&'m Translation, TranslationId)> {
+        let machine = self.machine;
+        let members = self.set(set);
+        let entries = members
+            .iter()
+            .map(|number| (machine.translations.get(number), number));
+        let mut usable: Vec<_> = entries
+            .filter(|(entry, _)| {
+                self.matches(entry, addr) && (access == Access::Load || entry.writable)
+            })
+            .collect();
+        usable.sort_unstable();
+        usable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lazytlb::{Entry, PhysAddr, VirtAddr};
+
+    use crate::call::Call;
+    use crate::entry::{MemoryType, bits};
+    use crate::features::Features;
+    use crate::machine::Machine;
+    use crate::spec::{MachineSpec, MemoryModel};
+    use crate::state::FrameUse;
+
+    /// Returns how many stores are combined after a non-temporal store to a page of a memory type.
+    fn combined(memory_type: MemoryType) -> usize {
+        let features = Features {
+            write_combining: 2,
+            ..Features::small()
+        };
+        let mut spec = MachineSpec::smallest(features, MemoryModel::TSO);
+        spec.frames = vec![FrameUse::Table, FrameUse::Table, FrameUse::Page];
+        let all = bits::PRESENT | bits::WRITABLE | bits::USER;
+        spec.entries = vec![
+            (PhysAddr(0), 0, Entry(0x1000 | all)),
+            (
+                PhysAddr(0x1000),
+                0,
+                Entry(0x2000 | all | memory_type.bits()),
+            ),
+        ];
+        let machine = Machine::new(&spec).unwrap();
+        let mut state = machine.initial();
+        let store = Call::TouchNonTemporal(VirtAddr(0));
+        machine.call(&mut state, 0, &store, 0).unwrap();
+        machine.layout().combining_len(&state, 0)
+    }
+
+    #[test]
+    fn a_non_temporal_store_to_uncached_memory_is_not_combined() {
+        assert_eq!(combined(MemoryType::WriteBack), 1);
+        assert_eq!(combined(MemoryType::WriteCombining), 1);
+        assert_eq!(combined(MemoryType::Uncached), 0);
     }
 }

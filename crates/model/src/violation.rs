@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::cpu_model::{CpuModel, WalkOutsideDram};
+use crate::index::Cpu;
 use crate::translation::Translation;
 
 /// A property that every execution must keep.
@@ -101,21 +102,6 @@ impl Property {
         }
     }
 
-    /// Returns the hardware rules that the property rests on.
-    pub const fn rules(self) -> &'static [&'static str] {
-        match self {
-            Property::StaleUse => &["H5", "H22", "H23"],
-            Property::TableUseAfterFree => &["H10", "H11", "H12a", "H22", "H33"],
-            Property::CorruptedFrame => &["H3", "H33"],
-            Property::MultipleMatch => &["H7", "H20", "H31"],
-            Property::ForeignTranslation => &["H2", "H19"],
-            Property::DeviceWriteAfterFlush => &["H26", "H27"],
-            Property::StaleSpeculation => &["H28"],
-            Property::GeneralProtection => &["H1", "H15"],
-            Property::LostWakeup | Property::Deadlock | Property::Panic => &[],
-        }
-    }
-
     /// Finds a property by its name.
     pub fn by_name(name: &str) -> Option<Property> {
         Property::ALL
@@ -186,7 +172,7 @@ impl GarbageWalkEnd {
     }
 }
 
-/// A property that was violated: which, by whom, and through what.
+/// A property that was violated: which, on which CPU, and through which entry.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Violation {
     /// The property.
@@ -203,10 +189,10 @@ pub struct Violation {
 
 impl Violation {
     /// A violation on a CPU that no frame and no cached entry explains.
-    pub(crate) fn on_cpu(property: Property, cpu: usize, what: impl fmt::Display) -> Violation {
+    pub(crate) fn on_cpu(property: Property, cpu: Cpu, what: impl fmt::Display) -> Violation {
         Violation {
             property,
-            cpu: Some(cpu as u8),
+            cpu: Some(cpu.number()),
             frame: None,
             through: None,
             what: format!("CPU {cpu} {what}"),
@@ -216,12 +202,12 @@ impl Violation {
     /// A violation on a CPU through a cached entry.
     pub(crate) fn through(
         property: Property,
-        cpu: usize,
+        cpu: Cpu,
         through: Translation,
         what: impl fmt::Display,
     ) -> Violation {
         Violation {
-            frame: Some(through.frame),
+            frame: Some(through.frame.number()),
             through: Some(through),
             ..Violation::on_cpu(property, cpu, what)
         }

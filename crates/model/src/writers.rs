@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use crate::call::AtomicCell;
-use crate::machine::MOST_CPUS;
+use crate::index::Cpu;
+use crate::limit::MOST_CPUS;
 
 /// What a write may do to an atomic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,28 +15,35 @@ pub(crate) enum Write {
     Any,
 }
 
-/// Who writes or reads: a CPU's operations, or its interrupt handler.
+/// What runs on a CPU and accesses an atomic: an operation, or the interrupt handler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Who {
-    pub(crate) cpu: usize,
-    pub(crate) in_handler: bool,
+pub(crate) enum Context {
+    Operation(Cpu),
+    Handler(Cpu),
 }
 
-impl Who {
+impl Context {
+    /// Returns the bit of the CPU's operations.
     fn operations(self) -> u16 {
-        1 << self.cpu
+        let (Context::Operation(cpu) | Context::Handler(cpu)) = self;
+        1 << cpu.index()
     }
 
+    /// Returns the bit of the CPU's handler.
     fn handler(self) -> u16 {
-        1 << (self.cpu + MOST_CPUS)
+        self.operations() << MOST_CPUS
     }
 
     fn bit(self) -> u16 {
-        if self.in_handler {
-            self.handler()
-        } else {
-            self.operations()
+        match self {
+            Context::Operation(_) => self.operations(),
+            Context::Handler(_) => self.handler(),
         }
+    }
+
+    /// Returns the bits of the CPU's operations and of its handler.
+    fn of_cpu(self) -> u16 {
+        self.operations() | self.handler()
     }
 }
 
@@ -58,8 +66,8 @@ pub(crate) struct Writers {
     broken: AtomicBool,
 }
 
-/// With several threads: whoever assumes notes the assumption, then looks for writers; whoever writes
-/// notes the write, then looks for assumptions. In one order of all, one of them sees the other.
+/// With several threads: the one that assumes notes its assumption, then looks for writers; the one that
+/// writes notes its write, then looks for assumptions. In one order of all, one of them sees the other.
 const ORDER: Ordering = Ordering::SeqCst;
 
 impl Writers {
@@ -78,20 +86,23 @@ impl Writers {
 
     /// Notes a write to an atomic.
     #[inline]
-    pub(crate) fn wrote(&self, cell: AtomicCell, who: Who, write: Write) {
-        let (cell, bit) = (&self.cells[usize::from(cell.0)], who.bit());
+    pub(crate) fn wrote(&self, cell: AtomicCell, context: Context, write: Write) {
+        let (cell, bit) = (&self.cells[usize::from(cell.0)], context.bit());
         let news = cell.writes.load(ORDER) & bit == 0
             || write == Write::Any && cell.writes_other_than_clearing.load(ORDER) & bit == 0;
         if !news {
             return;
         }
         cell.writes.fetch_or(bit, ORDER);
-        let own = who.operations() | who.handler();
+        let own = context.of_cpu();
         let mut broken = cell.assumes_no_other.load(ORDER) & !own != 0;
         if write == Write::Any {
             cell.writes_other_than_clearing.fetch_or(bit, ORDER);
             // What a wait in an operation assumes, the CPU's own handler can break.
-            let unharmed = if who.in_handler { who.handler() } else { own };
+            let unharmed = match context {
+                Context::Operation(_) => own,
+                Context::Handler(_) => context.handler(),
+            };
             broken |= cell.assumes_others_clear.load(ORDER) & !unharmed != 0;
         }
         if broken {
@@ -101,24 +112,23 @@ impl Writers {
 
     /// Says whether no other CPU is known to write an atomic, and holds it against later knowledge.
     #[inline]
-    pub(crate) fn assume_no_other(&self, cell: AtomicCell, who: Who) -> bool {
+    pub(crate) fn assume_no_other(&self, cell: AtomicCell, context: Context) -> bool {
         let cell = &self.cells[usize::from(cell.0)];
-        let own = who.operations() | who.handler();
-        assume(&cell.assumes_no_other, &cell.writes, who.bit(), own)
+        let own = context.of_cpu();
+        assume(&cell.assumes_no_other, &cell.writes, context.bit(), own)
     }
 
     /// Says whether everyone who can run while this one waits is known only to clear bits of an atomic, and
     /// holds it likewise: other CPUs, and an operation's own handler.
     #[inline]
-    pub(crate) fn assume_others_clear(&self, cell: AtomicCell, who: Who) -> bool {
+    pub(crate) fn assume_others_clear(&self, cell: AtomicCell, context: Context) -> bool {
         let cell = &self.cells[usize::from(cell.0)];
-        let waiting = if who.in_handler {
-            who.operations() | who.handler()
-        } else {
-            who.operations()
+        let waiting = match context {
+            Context::Operation(_) => context.operations(),
+            Context::Handler(_) => context.of_cpu(),
         };
         let writes = &cell.writes_other_than_clearing;
-        assume(&cell.assumes_others_clear, writes, who.bit(), waiting)
+        assume(&cell.assumes_others_clear, writes, context.bit(), waiting)
     }
 
     pub(crate) fn assumption_is_broken(&self) -> bool {
@@ -142,7 +152,7 @@ impl Writers {
     }
 }
 
-/// Assumes, for whoever is `bit`, that none but `own` is or will be in `writes`, unless one is known to be.
+/// Assumes, for the context of `bit`, that none but `own` is or will be in `writes`, unless one is known to be.
 #[inline]
 fn assume(assumptions: &AtomicU16, writes: &AtomicU16, bit: u16, own: u16) -> bool {
     if assumptions.load(ORDER) & bit == 0 {
@@ -160,60 +170,59 @@ mod tests {
     use super::*;
 
     const CELL: AtomicCell = AtomicCell(0);
-    const FIRST: Who = Who {
-        cpu: 0,
-        in_handler: false,
-    };
-    const FIRSTS_HANDLER: Who = Who {
-        cpu: 0,
-        in_handler: true,
-    };
-    const SECOND: Who = Who {
-        cpu: 1,
-        in_handler: false,
-    };
+    fn first() -> Context {
+        Context::Operation(Cpu::from(0))
+    }
+
+    fn firsts_handler() -> Context {
+        Context::Handler(Cpu::from(0))
+    }
+
+    fn second() -> Context {
+        Context::Operation(Cpu::from(1))
+    }
 
     #[test]
     fn a_writer_that_turns_up_late_breaks_the_assumption() {
         let writers = Writers::new(1);
-        assert!(writers.assume_no_other(CELL, FIRST));
-        writers.wrote(CELL, FIRST, Write::Any);
-        writers.wrote(CELL, FIRSTS_HANDLER, Write::Any);
+        assert!(writers.assume_no_other(CELL, first()));
+        writers.wrote(CELL, first(), Write::Any);
+        writers.wrote(CELL, firsts_handler(), Write::Any);
         assert!(
             !writers.assumption_is_broken(),
             "its own writes do not count"
         );
-        writers.wrote(CELL, SECOND, Write::ClearsBits);
+        writers.wrote(CELL, second(), Write::ClearsBits);
         assert!(writers.assumption_is_broken());
         writers.forget_assumptions();
-        assert!(!writers.assume_no_other(CELL, FIRST), "now it is known");
+        assert!(!writers.assume_no_other(CELL, first()), "now it is known");
         assert!(!writers.assumption_is_broken());
     }
 
     #[test]
     fn clearing_bits_does_not_disturb_who_waits_for_zero() {
         let writers = Writers::new(1);
-        assert!(writers.assume_others_clear(CELL, FIRST));
-        writers.wrote(CELL, SECOND, Write::ClearsBits);
-        writers.wrote(CELL, FIRST, Write::Any);
+        assert!(writers.assume_others_clear(CELL, first()));
+        writers.wrote(CELL, second(), Write::ClearsBits);
+        writers.wrote(CELL, first(), Write::Any);
         assert!(
             !writers.assumption_is_broken(),
-            "whoever waits does not write"
+            "the one that waits does not write"
         );
-        writers.wrote(CELL, SECOND, Write::Any);
+        writers.wrote(CELL, second(), Write::Any);
         assert!(writers.assumption_is_broken());
     }
 
     #[test]
     fn a_waiting_cpus_own_handler_can_disturb_it() {
         let writers = Writers::new(1);
-        assert!(writers.assume_others_clear(CELL, FIRST));
-        writers.wrote(CELL, FIRSTS_HANDLER, Write::Any);
+        assert!(writers.assume_others_clear(CELL, first()));
+        writers.wrote(CELL, firsts_handler(), Write::Any);
         assert!(writers.assumption_is_broken());
         writers.forget_assumptions();
-        assert!(!writers.assume_others_clear(CELL, FIRST));
+        assert!(!writers.assume_others_clear(CELL, first()));
         assert!(
-            writers.assume_others_clear(CELL, FIRSTS_HANDLER),
+            writers.assume_others_clear(CELL, firsts_handler()),
             "it cannot disturb itself"
         );
     }
@@ -221,9 +230,9 @@ mod tests {
     #[test]
     fn knowledge_can_be_handed_on() {
         let (from, to) = (Writers::new(1), Writers::new(1));
-        from.wrote(CELL, SECOND, Write::Any);
+        from.wrote(CELL, second(), Write::Any);
         to.learn_from(&from);
-        assert!(!to.assume_no_other(CELL, FIRST) && !to.assume_others_clear(CELL, FIRST));
-        assert!(to.assume_no_other(CELL, SECOND));
+        assert!(!to.assume_no_other(CELL, first()) && !to.assume_others_clear(CELL, first()));
+        assert!(to.assume_no_other(CELL, second()));
     }
 }

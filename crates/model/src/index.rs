@@ -1,0 +1,374 @@
+//! The small numbers that a state is made of, each with a type of its own.
+//!
+//! A bare `u8` could be a CPU, a frame or a cell; these cannot be taken for each other. Each has one
+//! conversion from the integer that people write, which panics where the number cannot be one: callers
+//! have checked what a program brings forth, and answer it with a [`Limit`](crate::Limit).
+
+use std::fmt;
+use std::num::NonZeroU8;
+
+use lazytlb::{PageSize, PhysAddr, VirtAddr};
+
+use crate::call::AtomicCell;
+use crate::limit::{MOST_BROADCASTS, MOST_CPUS, MOST_LEVELS};
+
+/// A number that things are numbered by, in the order in which they turn up.
+pub(crate) trait Number: Copy {
+    /// Makes the number of the thing that turned up after `index` others.
+    fn from_index(index: usize) -> Self;
+    /// Returns how many things turned up before.
+    fn index(self) -> usize;
+}
+
+fn byte(index: usize) -> u8 {
+    u8::try_from(index).expect("the numberings are bounded, so that a number fits into a byte")
+}
+
+/// A CPU of the machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Cpu(u8);
+
+impl Cpu {
+    /// Returns the CPU's position among all.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Returns the number that reports have.
+    pub(crate) const fn number(self) -> u8 {
+        self.0
+    }
+
+    /// Lists the CPUs of a machine that has so many.
+    #[inline]
+    pub(crate) fn first(count: usize) -> impl DoubleEndedIterator<Item = Cpu> {
+        (0..byte(count)).map(Cpu)
+    }
+}
+
+/// # Panics
+/// If no machine has as many CPUs.
+impl From<usize> for Cpu {
+    #[inline]
+    fn from(index: usize) -> Cpu {
+        assert!(index < MOST_CPUS, "no machine has a CPU {index}");
+        Cpu(index as u8)
+    }
+}
+
+impl fmt::Display for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Which of the ways in which a machine may do a step: they are counted from 0, while there are more.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Way(usize);
+
+impl Way {
+    /// The first way, which every possible step has.
+    pub const FIRST: Way = Way(0);
+
+    /// Returns how many ways come before it.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.0
+    }
+}
+
+impl From<usize> for Way {
+    #[inline]
+    fn from(index: usize) -> Way {
+        Way(index)
+    }
+}
+
+/// A frame of memory, by its number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Frame(u8);
+
+impl Frame {
+    /// Returns the frame at an address; `None` past all that the model has numbers for.
+    #[inline]
+    pub(crate) fn at(addr: PhysAddr) -> Option<Frame> {
+        let number = addr.0 >> PageSize::Size4K.shift();
+        u8::try_from(number).ok().map(Frame)
+    }
+
+    /// Returns the frame's address.
+    pub(crate) fn addr(self) -> PhysAddr {
+        PhysAddr(u64::from(self.0) << PageSize::Size4K.shift())
+    }
+
+    /// Returns the frame's position among all.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// Returns the number that reports have.
+    pub(crate) const fn number(self) -> u8 {
+        self.0
+    }
+}
+
+impl From<u8> for Frame {
+    fn from(number: u8) -> Frame {
+        Frame(number)
+    }
+}
+
+impl PartialEq<u8> for Frame {
+    fn eq(&self, number: &u8) -> bool {
+        self.0 == *number
+    }
+}
+
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A level of page tables: 1 holds the entries of 4 KiB pages, and the root has the highest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Level(NonZeroU8);
+
+impl Level {
+    /// The level of the tables whose entries map 4 KiB pages.
+    pub const LOWEST: Level = Level(NonZeroU8::MIN);
+
+    /// Returns the level of the tables that an entry of this level leads to; `None` below the lowest.
+    #[inline]
+    pub fn below(self) -> Option<Level> {
+        NonZeroU8::new(self.0.get() - 1).map(Level)
+    }
+
+    /// Returns the number that manuals count levels by.
+    #[inline]
+    pub const fn number(self) -> u8 {
+        self.0.get()
+    }
+
+    /// Returns how many levels lie between this one and a root of another.
+    #[inline]
+    pub(crate) fn depth_below(self, root: Level) -> usize {
+        usize::from(root.0.get() - self.0.get())
+    }
+
+    /// Returns the lowest address bit that selects an entry in a table of this level.
+    #[inline]
+    pub(crate) fn index_shift(self) -> u32 {
+        PageSize::Size4K.shift() + 9 * (u32::from(self.0.get()) - 1)
+    }
+
+    /// Returns the index that an address selects in a table of this level.
+    #[inline]
+    pub(crate) fn index_of(self, addr: VirtAddr) -> TableIndex {
+        TableIndex(((addr.0 >> self.index_shift()) & 511) as u16)
+    }
+}
+
+/// # Panics
+/// If no page tables have such a level.
+impl From<u8> for Level {
+    #[inline]
+    fn from(number: u8) -> Level {
+        let level = NonZeroU8::new(number).filter(|level| usize::from(level.get()) <= MOST_LEVELS);
+        Level(level.expect("page tables have levels 1 to 5"))
+    }
+}
+
+impl PartialEq<u8> for Level {
+    fn eq(&self, number: &u8) -> bool {
+        self.0.get() == *number
+    }
+}
+
+/// The index of an entry in its table.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TableIndex(u16);
+
+impl TableIndex {
+    /// The first entry of a table.
+    pub(crate) const FIRST: TableIndex = TableIndex(0);
+
+    /// Returns the first address below an entry of this index, in a table that translates from `start`.
+    #[inline]
+    pub(crate) fn addr_in(self, start: VirtAddr, level: Level) -> VirtAddr {
+        VirtAddr(start.0 | u64::from(self.0) << level.index_shift())
+    }
+}
+
+impl From<u16> for TableIndex {
+    fn from(index: u16) -> TableIndex {
+        TableIndex(index)
+    }
+}
+
+/// Where a page-table entry is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct EntryAt {
+    /// The table's frame.
+    pub(crate) table: Frame,
+    pub(crate) index: TableIndex,
+}
+
+/// The number of a page-table entry, among those that were ever written.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct EntryId(u8);
+
+impl Number for EntryId {
+    #[inline]
+    fn from_index(index: usize) -> Self {
+        EntryId(byte(index))
+    }
+    #[inline]
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A word of shared memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Location {
+    Cell(AtomicCell),
+    Entry(EntryId),
+}
+
+impl Location {
+    /// Returns the page-table entry, if it is one.
+    pub(crate) fn entry(self) -> Option<EntryId> {
+        match self {
+            Location::Cell(_) => None,
+            Location::Entry(entry) => Some(entry),
+        }
+    }
+}
+
+/// How a state numbers the words of shared memory: cells first, then page-table entries.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Locations {
+    cells: u8,
+}
+
+impl Locations {
+    pub(crate) fn with_cells(cells: usize) -> Locations {
+        Locations { cells: byte(cells) }
+    }
+
+    /// Returns the number of cells.
+    pub(crate) fn cells(self) -> usize {
+        usize::from(self.cells)
+    }
+
+    /// Returns the byte that stands for a location; the value of the location lies at that index.
+    #[inline]
+    pub(crate) fn to_byte(self, location: Location) -> u8 {
+        match location {
+            Location::Cell(cell) => cell.0,
+            Location::Entry(entry) => self.cells + entry.0,
+        }
+    }
+
+    /// Returns the location that a byte stands for.
+    #[inline]
+    pub(crate) fn at_byte(self, byte: u8) -> Location {
+        match byte.checked_sub(self.cells) {
+            None => Location::Cell(AtomicCell(byte)),
+            Some(entry) => Location::Entry(EntryId(entry)),
+        }
+    }
+}
+
+/// The number of a [`Translation`](crate::Translation).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct TranslationId(u8);
+
+impl TranslationId {
+    /// Makes it from the byte that stands for it in a state.
+    #[inline]
+    pub(crate) fn from_byte(byte: u8) -> TranslationId {
+        TranslationId(byte)
+    }
+
+    /// Returns the byte that stands for it in a state.
+    #[inline]
+    pub(crate) fn to_byte(self) -> u8 {
+        self.0
+    }
+}
+
+impl Number for TranslationId {
+    #[inline]
+    fn from_index(index: usize) -> Self {
+        TranslationId(byte(index))
+    }
+    #[inline]
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// The tag of a cached entry: the PCID that it was cached under (H2).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PcidTag(u8);
+
+impl PcidTag {
+    /// The PCID of everything while CR4.PCIDE is clear (H1).
+    pub const ZERO: PcidTag = PcidTag(0);
+
+    /// Returns the byte that stands for it in a state.
+    #[inline]
+    pub(crate) fn to_byte(self) -> u8 {
+        self.0
+    }
+}
+
+impl From<u8> for PcidTag {
+    #[inline]
+    fn from(pcid: u8) -> PcidTag {
+        PcidTag(pcid)
+    }
+}
+
+/// The number of a broadcast invalidation that some CPU has issued.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct BroadcastId(u8);
+
+impl BroadcastId {
+    /// Returns the bit that stands for it among those that a CPU has still to do.
+    #[inline]
+    pub(crate) fn bit(self) -> u8 {
+        1 << self.0
+    }
+
+    /// Lists the numbers whose bits are set.
+    pub(crate) fn in_bits(bits: u8) -> impl Iterator<Item = BroadcastId> {
+        let all = (0..byte(MOST_BROADCASTS)).map(BroadcastId);
+        all.filter(move |number| bits & number.bit() != 0)
+    }
+}
+
+/// # Panics
+/// If no program may issue as many.
+impl From<usize> for BroadcastId {
+    fn from(index: usize) -> BroadcastId {
+        assert!(
+            index < MOST_BROADCASTS,
+            "no broadcast has the number {index}"
+        );
+        BroadcastId(index as u8)
+    }
+}
+
+impl Number for BroadcastId {
+    fn from_index(index: usize) -> Self {
+        BroadcastId::from(index)
+    }
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}

@@ -1,0 +1,47 @@
+//! How much fits into the model: the bounds of its numbers, and the error of a program that outgrows one.
+
+use std::fmt;
+
+/// A program brought forth more than the model has numbers for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limit {
+    /// Of what there are too many.
+    pub what: &'static str,
+    /// How many fit.
+    pub most: usize,
+}
+
+impl Limit {
+    /// Passes a number on that fits.
+    pub(crate) fn check(what: &'static str, most: usize, used: usize) -> Result<usize, Limit> {
+        match used > most {
+            true => Err(Limit { what, most }),
+            false => Ok(used),
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the program uses more than {} {}: the model has no room",
+            self.most, self.what
+        )
+    }
+}
+
+impl std::error::Error for Limit {}
+
+/// CPUs that a machine can have: a bit each in a byte.
+pub const MOST_CPUS: usize = 8;
+/// Stores that a store buffer holds at most.
+pub const MOST_BUFFER_DEPTH: u8 = 63;
+/// Pieces of a large page that a cached entry can be without; more that go are taken to stay.
+pub const MOST_PIECES_GONE: usize = 2;
+/// Bytes that name a location or a frame leave room for this many cells.
+pub(crate) const MOST_CELLS: usize = 200;
+/// The most levels of page tables.
+pub(crate) const MOST_LEVELS: usize = 5;
+/// Different broadcast invalidations that a program may issue: a bit each in a byte.
+pub(crate) const MOST_BROADCASTS: usize = 8;

@@ -1,0 +1,154 @@
+//! How a machine starts: its bounds are checked, and the first state is put together.
+
+use lazytlb::{Entry, PhysAddr};
+
+use crate::call::{AtomicCell, LocalCell};
+use crate::index::{EntryAt, Frame, Level, Location, TableIndex};
+use crate::limit::{Limit, MOST_BROADCASTS, MOST_BUFFER_DEPTH, MOST_CELLS, MOST_CPUS, MOST_LEVELS};
+use crate::machine::Machine;
+use crate::numbering::Numbering;
+use crate::progress::Stop;
+use crate::slot::MOST_LOCATIONS;
+use crate::spec::MachineSpec;
+use crate::state::Layout;
+use crate::translation_set::TranslationSet;
+use crate::values::Values;
+use crate::version::Version;
+use crate::writers::Writers;
+
+/// How many there are of what a specification counts, checked against the model's bounds.
+struct Sizes {
+    cpus: usize,
+    atomics: usize,
+    own_cells: usize,
+    frames: usize,
+    buffer_depth: usize,
+    page_table_entries: usize,
+}
+
+impl Sizes {
+    fn of(spec: &MachineSpec) -> Result<Sizes, Limit> {
+        let own_cells = spec.own_cells.iter().map(Vec::len).max().unwrap_or(0);
+        let atomics = Limit::check("shared cells", MOST_CELLS, spec.atomics.len())?;
+        let entries = usize::from(spec.features.page_table_entries);
+        Limit::check(
+            "levels of page tables",
+            MOST_LEVELS,
+            usize::from(spec.features.levels),
+        )?;
+        Ok(Sizes {
+            cpus: Limit::check("CPUs", MOST_CPUS, spec.own_cells.len())?,
+            atomics,
+            own_cells: Limit::check("cells of one CPU", MOST_CELLS, own_cells)?,
+            frames: Limit::check("frames", MOST_CELLS, spec.frames.len())?,
+            buffer_depth: Limit::check(
+                "stores in a buffer",
+                usize::from(MOST_BUFFER_DEPTH),
+                usize::from(spec.memory.buffer_depth()),
+            )?,
+            page_table_entries: Limit::check(
+                "cells and page-table entries",
+                usize::from(MOST_LOCATIONS),
+                atomics + entries,
+            )? - atomics,
+        })
+    }
+}
+
+impl Machine {
+    /// Makes a machine.
+    ///
+    /// # Errors
+    /// If the program asks for more CPUs, cells or frames than a state has room for.
+    pub fn new(spec: &MachineSpec) -> Result<Machine, Limit> {
+        let sizes = Sizes::of(spec)?;
+        let features = spec.features;
+        let layout = Layout::new(
+            sizes.cpus,
+            sizes.atomics,
+            sizes.frames,
+            sizes.buffer_depth,
+            sizes.own_cells,
+            &features,
+        );
+        let has_more_buffers = features.weak_fences || features.write_combining > 0;
+        let mut machine = Machine {
+            initial: vec![0; layout.len()],
+            layout,
+            features,
+            root_level: Level::from(features.levels),
+            has_more_buffers,
+            rarely_local: has_more_buffers || features.nmis,
+            garbage: spec.garbage,
+            page_words: spec.page_words.clone(),
+            broadcasts: Numbering::new("broadcast invalidations", MOST_BROADCASTS),
+            ignored: spec.ignored.clone(),
+            first_violation: None,
+            cpu_model: spec.cpu_model,
+            translations: Numbering::new("translations", TranslationSet::MOST),
+            entries: Numbering::new("page-table entries", sizes.page_table_entries),
+            values: Values::new(),
+            writers: Writers::new(sizes.atomics),
+            memory: spec.memory,
+            frames: sizes.frames as u8,
+        };
+        machine.put_first_values(spec)?;
+        machine.put_first_entries(&spec.entries)?;
+        Ok(machine)
+    }
+
+    /// Puts the first values of the cells, the registers and the frames into the initial state.
+    fn put_first_values(&mut self, spec: &MachineSpec) -> Result<(), Limit> {
+        let mut state = std::mem::take(&mut self.initial);
+        for (index, &value) in spec.atomics.iter().enumerate() {
+            let cell = Location::Cell(AtomicCell(index as u8));
+            state[self.layout.location(cell)] = self.values.encode(value)?.to_byte();
+        }
+        let root = Frame::at(spec.root).ok_or(self.too_many_frames())?;
+        for (cpu, cells) in self.layout.every_cpu().zip(&spec.own_cells) {
+            let mut on_cpu = self.on(&mut state, cpu);
+            on_cpu.set_cr3(root);
+            on_cpu.set_cr4(spec.cr4);
+            for (index, &value) in cells.iter().enumerate() {
+                let (owner, index) = (cpu.number(), index as u8);
+                let cell = self.layout.own_cell(LocalCell { owner, index });
+                state[cell] = self.values.encode(value)?.to_byte();
+            }
+        }
+        for (frame, &frame_use) in self.every_frame().zip(&spec.frames) {
+            self.layout.set_frame_use(&mut state, frame, frame_use);
+        }
+        self.initial = state;
+        Ok(())
+    }
+
+    /// Puts the first entries into the page tables; what can be cached at the start then is.
+    fn put_first_entries(&mut self, entries: &[(PhysAddr, u16, Entry)]) -> Result<(), Limit> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.initial.clone();
+        for &(table, index, entry) in entries {
+            let at = EntryAt {
+                table: Frame::at(table).ok_or(self.too_many_frames())?,
+                index: TableIndex::from(index),
+            };
+            let number = self.entries.number(&at)?;
+            let value = self.layout.location(Location::Entry(number));
+            state[value] = self.values.encode(entry.0)?.to_byte();
+            state[self.layout.version(number)] = Version::AT_THE_START.to_byte();
+        }
+        for cpu in self.layout.every_cpu() {
+            match self.on(&mut state, cpu).close() {
+                Ok(()) => {}
+                Err(Stop::Limit(limit)) => return Err(limit),
+                Err(Stop::Violation(violation)) => {
+                    self.first_violation = Some(violation);
+                    break;
+                }
+            }
+        }
+        self.initial = state;
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! One step of a walk: what is cached when an entry is read in a table.
+//!
+//! Rules: H3, H8, H9, H20.
+
+use lazytlb::{Entry, VirtAddr};
+
+use crate::call::Cr4;
+use crate::entry::{EntryKind, MemoryType, bits, has, kind, memory_type};
+use crate::index::{Frame, Level, PcidTag, TableIndex};
+use crate::limit::{Limit, MOST_LEVELS, MOST_PIECES_GONE};
+use crate::machine::Machine;
+use crate::state::CacheSet;
+use crate::translation::Translation;
+use crate::version::Version;
+use crate::view::StoredEntry;
+
+/// A table that a walk reads: where it is, what it translates, and how the walk got there.
+#[derive(Clone, Copy)]
+pub(crate) struct TableRead {
+    pub(crate) frame: Frame,
+    pub(crate) level: Level,
+    pub(crate) start: VirtAddr,
+    writable: bool,
+    user: bool,
+    executable: bool,
+    pub(crate) pcid: PcidTag,
+    root: Frame,
+    read: [Version; MOST_LEVELS],
+    /// The set that the walk's start is in: what it fills must not be used if its start must not.
+    pub(crate) set: CacheSet,
+    /// The cached entry that leads to the table; `None` for the root, which CR3 leads to.
+    pub(crate) through: Option<Translation>,
+}
+
+impl TableRead {
+    /// The root of a space, which every walk of the whole way reads first.
+    #[inline]
+    pub(crate) fn root(frame: Frame, level: Level, pcid: PcidTag) -> TableRead {
+        TableRead {
+            frame,
+            level,
+            start: VirtAddr(0),
+            writable: true,
+            user: true,
+            executable: true,
+            pcid,
+            root: frame,
+            read: [Version::NONE; MOST_LEVELS],
+            set: CacheSet::Cached,
+            through: None,
+        }
+    }
+
+    /// The table that a cached entry leads to; `None` if it translates a page.
+    #[inline]
+    pub(crate) fn below(entry: &Translation, set: CacheSet) -> Option<TableRead> {
+        Some(TableRead {
+            frame: entry.frame,
+            level: entry.leads_to?,
+            start: entry.start,
+            writable: entry.writable,
+            user: entry.user,
+            executable: entry.executable,
+            pcid: entry.pcid,
+            root: entry.root,
+            read: entry.read,
+            set,
+            through: Some(*entry),
+        })
+    }
+}
+
+impl Machine {
+    /// Returns what a walk caches that reads this entry in this table; `None` if it is not valid.
+    pub(crate) fn translate(
+        &self,
+        table: &TableRead,
+        index: TableIndex,
+        stored: StoredEntry,
+        cr4: Cr4,
+    ) -> Result<Option<Translation>, Limit> {
+        let entry = Entry(self.values.decode(stored.value));
+        let leads_to = match kind(entry, table.level) {
+            EntryKind::Invalid => return Ok(None),
+            EntryKind::Table(below) => Some(below),
+            EntryKind::Leaf => None,
+        };
+        let is_page = leads_to.is_none();
+        let mut read = table.read;
+        if self.features.provenance {
+            read[table.level.depth_below(self.root_level)] = stored.version;
+        }
+        Ok(Some(Translation {
+            leads_to,
+            read_in: table.level,
+            start: index.addr_in(table.start, table.level),
+            without: [None; MOST_PIECES_GONE],
+            frame: self.frame(entry.frame())?,
+            writable: table.writable && entry.is_writable(),
+            user: table.user && has(entry, bits::USER),
+            executable: table.executable && !has(entry, bits::NO_EXECUTE),
+            dirty: !is_page || !self.features.accessed_dirty || has(entry, bits::DIRTY),
+            memory_type: match is_page {
+                true => memory_type(entry),
+                false => MemoryType::WriteBack,
+            },
+            global: is_page && has(entry, bits::GLOBAL) && cr4.has(Cr4::PGE),
+            pcid: table.pcid,
+            garbage: false,
+            root: table.root,
+            read,
+        }))
+    }
+}
