@@ -5,7 +5,7 @@
 
 use lazytlb::{CpuId, Interrupts};
 use lazytlb_model::machine::Stop;
-use lazytlb_model::{Call, Limit, Machine, Progress, State};
+use lazytlb_model::{Call, Limit, Machine, Place, Progress, State};
 
 use crate::automaton::{NodeId, Routine};
 
@@ -76,19 +76,19 @@ impl Hardware {
     /// Returns a CPU's place in its operation; `None` after the last one.
     #[inline]
     pub(crate) fn node(&self, state: &State, cpu: CpuId) -> Option<NodeId> {
-        place(self.machine.layout().node(state, index(cpu)))
+        node_at(self.machine.layout().node(state, index(cpu)))
     }
 
     /// Returns a CPU's place in its interrupt handler; `None` outside of it.
     #[inline]
     pub(crate) fn handler_node(&self, state: &State, cpu: CpuId) -> Option<NodeId> {
-        place(self.machine.layout().handler_node(state, index(cpu)))
+        node_at(self.machine.layout().handler_node(state, index(cpu)))
     }
 
     /// Returns a CPU's place in its NMI handler; `None` outside of it.
     #[inline]
     pub(crate) fn nmi_node(&self, state: &State, cpu: CpuId) -> Option<NodeId> {
-        place(self.machine.layout().nmi_node(state, index(cpu)))
+        node_at(self.machine.layout().nmi_node(state, index(cpu)))
     }
 
     /// Puts a CPU at a place of a routine, or at none.
@@ -104,17 +104,20 @@ impl Hardware {
         node: Option<NodeId>,
     ) -> Result<(), Limit> {
         let (layout, cpu) = (self.machine.layout(), index(cpu));
-        let number = match node {
-            None => 0,
-            Some(node) => u16::try_from(node.number()).map_err(|_| Limit {
-                what: "places in its code",
-                most: usize::from(u16::MAX),
-            })?,
+        let place = match node {
+            None => None,
+            Some(node) => {
+                let place = Place::from_number(node.number());
+                Some(place.ok_or(Limit {
+                    what: "places in its code",
+                    most: Place::LAST.number() as usize,
+                })?)
+            }
         };
         match routine {
-            Routine::Operation(_) => layout.set_node(state, cpu, number),
-            Routine::Handler => layout.set_handler_node(state, cpu, number),
-            Routine::Nmi => layout.set_nmi_node(state, cpu, number),
+            Routine::Operation(_) => layout.set_node(state, cpu, place),
+            Routine::Handler => layout.set_handler_node(state, cpu, place),
+            Routine::Nmi => layout.set_nmi_node(state, cpu, place),
         }
         Ok(())
     }
@@ -134,7 +137,11 @@ impl Hardware {
     /// Says whether a CPU has broadcast invalidations still to do.
     #[inline]
     pub(crate) fn has_broadcasts(&self, state: &State, cpu: CpuId) -> bool {
-        self.machine.layout().broadcasts(state, index(cpu)) != 0
+        !self
+            .machine
+            .layout()
+            .broadcasts(state, index(cpu))
+            .is_empty()
     }
 
     /// Says whether a flush interrupt is pending.
@@ -203,10 +210,8 @@ impl Hardware {
         cpu: CpuId,
         way: Way,
     ) -> Result<Tried, Stop> {
-        let requests = self.machine.layout().broadcasts(state, index(cpu));
-        let mut pending = (0..8)
-            .filter(|number| requests >> number & 1 != 0)
-            .skip(way.0);
+        let left = self.machine.layout().broadcasts(state, index(cpu));
+        let mut pending = left.iter().skip(way.0);
         let Some(number) = pending.next() else {
             return Ok(Tried::Impossible);
         };
@@ -257,6 +262,6 @@ fn index(cpu: CpuId) -> usize {
 }
 
 #[inline]
-fn place(number: u16) -> Option<NodeId> {
-    NodeId::from_number(u32::from(number))
+fn node_at(place: Option<Place>) -> Option<NodeId> {
+    NodeId::from_number(place?.number())
 }

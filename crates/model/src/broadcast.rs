@@ -25,7 +25,7 @@ impl CpuMut<'_> {
             .number(&IssuedBroadcast { issuer, what })?;
         for cpu in machine.layout.every_cpu() {
             let mut target = self.other_mut(cpu);
-            target.set_broadcasts(target.broadcasts() | number.bit());
+            target.set_broadcasts(target.broadcasts().with(number));
         }
         Ok(Progress::DONE)
     }
@@ -33,10 +33,10 @@ impl CpuMut<'_> {
     /// Does an invalidation that was broadcast; says whether the CPU had still to do one with this number.
     pub(crate) fn receive_broadcast(&mut self, number: BroadcastId) -> Result<bool, Stop> {
         let left = self.broadcasts();
-        if left & number.bit() == 0 {
+        if !left.contains(number) {
             return Ok(false);
         }
-        self.set_broadcasts(left & !number.bit());
+        self.set_broadcasts(left.without(number));
         self.invalidate_broadcast(self.machine.broadcasts.get(number).what)?;
         Ok(true)
     }
@@ -48,8 +48,8 @@ impl CpuMut<'_> {
             return Err(self.refused("executed TLBSYNC on a CPU without it: #UD"));
         }
         let waits = self.every_cpu().any(|target| {
-            BroadcastId::in_bits(target.broadcasts())
-                .any(|number| machine.broadcasts.get(number).issuer == self.cpu)
+            let mut left = target.broadcasts().iter();
+            left.any(|number| machine.broadcasts.get(number).issuer == self.cpu)
         });
         Ok(Progress::once(!waits))
     }

@@ -93,7 +93,7 @@ impl CpuMut<'_> {
         let Some(&slot) = leaving.get(way.index()) else {
             return Ok(None);
         };
-        let store = stores.remove(slot);
+        let store = stores.remove(slot.0);
         self.put_combining(stores);
         match store.data {
             Data::Word {
@@ -248,13 +248,18 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
     }
 }
 
+/// A store's position among those of a CPU's write-combining buffers.
+#[derive(Clone, Copy, Debug)]
+struct CombiningSlot(usize);
+
 /// Lists the stores that may leave next: of those to one place, the oldest, which stands first. A place
 /// without data has none to keep in order.
-fn slots_that_may_leave(stores: &[Combining]) -> Vec<usize> {
+fn slots_that_may_leave(stores: &[Combining]) -> Vec<CombiningSlot> {
     let is_oldest = |slot: &usize| {
         let location = stores[*slot].location();
         let mut older = stores[..*slot].iter();
         location.is_none() || older.all(|store| store.location() != location)
     };
-    (0..stores.len()).filter(is_oldest).collect()
+    let slots = (0..stores.len()).filter(is_oldest);
+    slots.map(CombiningSlot).collect()
 }

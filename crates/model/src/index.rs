@@ -5,7 +5,7 @@
 //! have checked what a program brings forth, and answer it with a [`Limit`](crate::Limit).
 
 use std::fmt;
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroU16};
 
 use lazytlb::{PageSize, PhysAddr, VirtAddr};
 
@@ -231,6 +231,66 @@ impl Number for EntryId {
     }
 }
 
+/// A CPU's place in its code: a number that the machine does not interpret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Place(NonZeroU16);
+
+impl Place {
+    /// The place with the greatest number.
+    pub const LAST: Place = Place(NonZeroU16::MAX);
+
+    /// Returns the place with a number, which 0 is not; `None` past the last one, too.
+    #[inline]
+    pub fn from_number(number: u32) -> Option<Place> {
+        let number = u16::try_from(number).ok()?;
+        NonZeroU16::new(number).map(Place)
+    }
+
+    /// Returns the number, which is not 0.
+    #[inline]
+    pub fn number(self) -> u32 {
+        u32::from(self.0.get())
+    }
+
+    /// Reads a place, or none, from where it lies in a state.
+    #[inline]
+    pub(crate) fn read(state: &[u8], at: Offset) -> Option<Place> {
+        let at = at.bytes();
+        NonZeroU16::new(u16::from_le_bytes([state[at], state[at + 1]])).map(Place)
+    }
+
+    /// Writes a place, or none, to where it lies in a state.
+    #[inline]
+    pub(crate) fn write(place: Option<Place>, state: &mut [u8], at: Offset) {
+        let number = place.map_or(0, |place| place.0.get());
+        state[at.bytes()..at.bytes() + 2].copy_from_slice(&number.to_le_bytes());
+    }
+}
+
+/// Where something lies in a state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Offset(usize);
+
+impl Offset {
+    #[inline]
+    pub(crate) const fn at(bytes: usize) -> Offset {
+        Offset(bytes)
+    }
+
+    /// Returns how many bytes stand before it.
+    #[inline]
+    pub(crate) const fn bytes(self) -> usize {
+        self.0
+    }
+
+    /// Returns the place so many bytes behind it.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn plus(self, bytes: usize) -> Offset {
+        Offset(self.0 + bytes)
+    }
+}
+
 /// A word of shared memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Location {
@@ -250,18 +310,16 @@ impl Location {
 
 /// How a state numbers the words of shared memory: cells first, then page-table entries.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Locations {
-    cells: u8,
-}
+pub(crate) struct Locations(u8);
 
 impl Locations {
     pub(crate) fn with_cells(cells: usize) -> Locations {
-        Locations { cells: byte(cells) }
+        Locations(byte(cells))
     }
 
     /// Returns the number of cells.
     pub(crate) fn cells(self) -> usize {
-        usize::from(self.cells)
+        usize::from(self.0)
     }
 
     /// Returns the byte that stands for a location; the value of the location lies at that index.
@@ -269,14 +327,14 @@ impl Locations {
     pub(crate) fn to_byte(self, location: Location) -> u8 {
         match location {
             Location::Cell(cell) => cell.0,
-            Location::Entry(entry) => self.cells + entry.0,
+            Location::Entry(entry) => self.0 + entry.0,
         }
     }
 
     /// Returns the location that a byte stands for.
     #[inline]
     pub(crate) fn at_byte(self, byte: u8) -> Location {
-        match byte.checked_sub(self.cells) {
+        match byte.checked_sub(self.0) {
             None => Location::Cell(AtomicCell(byte)),
             Some(entry) => Location::Entry(EntryId(entry)),
         }
@@ -339,16 +397,76 @@ impl From<u8> for PcidTag {
 pub struct BroadcastId(u8);
 
 impl BroadcastId {
-    /// Returns the bit that stands for it among those that a CPU has still to do.
     #[inline]
-    pub(crate) fn bit(self) -> u8 {
+    fn bit(self) -> u8 {
         1 << self.0
     }
+}
 
-    /// Lists the numbers whose bits are set.
-    pub(crate) fn in_bits(bits: u8) -> impl Iterator<Item = BroadcastId> {
+/// The broadcasts that a CPU has still to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BroadcastSet(u8);
+
+impl BroadcastSet {
+    pub(crate) const EMPTY: BroadcastSet = BroadcastSet(0);
+
+    #[inline]
+    pub(crate) fn from_byte(byte: u8) -> BroadcastSet {
+        BroadcastSet(byte)
+    }
+
+    #[inline]
+    pub(crate) fn to_byte(self) -> u8 {
+        self.0
+    }
+
+    /// Says whether there is none.
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) fn contains(self, number: BroadcastId) -> bool {
+        self.0 & number.bit() != 0
+    }
+
+    #[must_use]
+    pub(crate) fn with(self, number: BroadcastId) -> BroadcastSet {
+        BroadcastSet(self.0 | number.bit())
+    }
+
+    #[must_use]
+    pub(crate) fn without(self, number: BroadcastId) -> BroadcastSet {
+        BroadcastSet(self.0 & !number.bit())
+    }
+
+    /// Lists the broadcasts, lowest first.
+    pub fn iter(self) -> impl Iterator<Item = BroadcastId> {
         let all = (0..byte(MOST_BROADCASTS)).map(BroadcastId);
-        all.filter(move |number| bits & number.bit() != 0)
+        all.filter(move |&number| self.contains(number))
+    }
+}
+
+/// CPUs, a bit each, as an interrupt's targets are told: there may be one that the machine does not have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Targets(u64);
+
+impl From<u64> for Targets {
+    fn from(bits: u64) -> Targets {
+        Targets(bits)
+    }
+}
+
+impl Targets {
+    /// Returns the lowest that is none of so many CPUs.
+    pub(crate) fn beyond(self, cpus: usize) -> Option<u32> {
+        let beyond = self.0 >> cpus;
+        (beyond != 0).then(|| cpus as u32 + beyond.trailing_zeros())
+    }
+
+    /// Says whether a CPU is one of them.
+    pub(crate) fn contains(self, cpu: Cpu) -> bool {
+        self.0 >> cpu.index() & 1 != 0
     }
 }
 

@@ -5,7 +5,7 @@
 use std::ops::Deref;
 
 use crate::cpu_model::IpiOrder;
-use crate::index::Cpu;
+use crate::index::{Cpu, Targets};
 use crate::limit::MOST_CPUS;
 use crate::progress::{Progress, Stop};
 use crate::state::{Interrupt, Pending, State};
@@ -13,19 +13,17 @@ use crate::view::{CpuIn, CpuMut};
 
 impl CpuMut<'_> {
     /// Sends an interrupt to CPUs, a bit each.
-    pub(crate) fn send(&mut self, targets: u64, kind: Interrupt) -> Result<Progress<()>, Stop> {
+    pub(crate) fn send(&mut self, targets: Targets, kind: Interrupt) -> Result<Progress<()>, Stop> {
         let machine = self.machine;
         // H36: by the model, no drain: the handler may run before this CPU's earlier stores are seen.
         let waits = machine.cpu_model.ipi == IpiOrder::AfterStores;
         if waits && !self.empties(|readings| readings.uncached) {
             return Ok(Progress::Blocked);
         }
-        let beyond = targets >> machine.layout.cpus();
-        if beyond != 0 {
-            let target = machine.layout.cpus() + beyond.trailing_zeros() as usize;
+        if let Some(target) = targets.beyond(machine.layout.cpus()) {
             return Err(machine.misuse(self.cpu, format!("sent an IPI to CPU {target}")));
         }
-        for target in Cpu::first(MOST_CPUS).filter(|cpu| targets >> cpu.index() & 1 != 0) {
+        for target in Cpu::first(MOST_CPUS).filter(|&cpu| targets.contains(cpu)) {
             let layout = self.layout();
             layout.set_pending(self.state, target, kind, Pending::Yes);
         }

@@ -141,7 +141,7 @@ impl Machine {
     /// Returns the value that a location has in memory.
     #[inline]
     pub(crate) fn value_in_memory(&self, state: &State, location: Location) -> u64 {
-        let code = ValueCode::from_byte(state[self.layout.location(location)]);
+        let code = ValueCode::from_byte(state[self.layout.location(location).bytes()]);
         self.values.decode(code)
     }
 

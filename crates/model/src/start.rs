@@ -102,7 +102,7 @@ impl Machine {
         let mut state = std::mem::take(&mut self.initial);
         for (index, &value) in spec.atomics.iter().enumerate() {
             let cell = Location::Cell(AtomicCell(index as u8));
-            state[self.layout.location(cell)] = self.values.encode(value)?.to_byte();
+            state[self.layout.location(cell).bytes()] = self.values.encode(value)?.to_byte();
         }
         let root = Frame::at(spec.root).ok_or(self.too_many_frames())?;
         for (cpu, cells) in self.layout.every_cpu().zip(&spec.own_cells) {
@@ -112,7 +112,7 @@ impl Machine {
             for (index, &value) in cells.iter().enumerate() {
                 let (owner, index) = (cpu.number(), index as u8);
                 let cell = self.layout.own_cell(LocalCell { owner, index });
-                state[cell] = self.values.encode(value)?.to_byte();
+                state[cell.bytes()] = self.values.encode(value)?.to_byte();
             }
         }
         for (frame, &frame_use) in self.every_frame().zip(&spec.frames) {
@@ -135,8 +135,8 @@ impl Machine {
             };
             let number = self.entries.number(&at)?;
             let value = self.layout.location(Location::Entry(number));
-            state[value] = self.values.encode(entry.0)?.to_byte();
-            state[self.layout.version(number)] = Version::AT_THE_START.to_byte();
+            state[value.bytes()] = self.values.encode(entry.0)?.to_byte();
+            state[self.layout.version(number).bytes()] = Version::AT_THE_START.to_byte();
         }
         for cpu in self.layout.every_cpu() {
             match self.on(&mut state, cpu).close() {

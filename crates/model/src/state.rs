@@ -14,7 +14,7 @@
 
 use crate::call::LocalCell;
 use crate::features::Features;
-use crate::index::{Cpu, EntryId, Frame, Location, Locations, Number};
+use crate::index::{BroadcastSet, Cpu, EntryId, Frame, Location, Locations, Number, Offset, Place};
 use crate::slot::{Combining, Slot};
 use crate::translation_set::TranslationSet;
 
@@ -174,32 +174,32 @@ impl Layout {
 
     /// Returns where a CPU's chunk starts.
     #[inline]
-    pub(crate) fn cpu_start(&self, cpu: Cpu) -> usize {
-        self.shared_len + cpu.index() * self.cpu_len
+    pub(crate) fn cpu_start(&self, cpu: Cpu) -> Offset {
+        Offset::at(self.shared_len + cpu.index() * self.cpu_len)
     }
 
-    /// Reads a CPU's place in its program: a number that the machine does not interpret.
+    /// Reads a CPU's place in its program; `None` after its end.
     #[inline]
-    pub fn node(&self, state: &State, cpu: impl Into<Cpu>) -> u16 {
-        read_u16(state, self.cpu_start(cpu.into()) + NODE)
+    pub fn node(&self, state: &State, cpu: impl Into<Cpu>) -> Option<Place> {
+        Place::read(state, self.cpu_start(cpu.into()).plus(NODE))
     }
 
     /// Writes a CPU's place in its program.
     #[inline]
-    pub fn set_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: u16) {
-        write_u16(state, self.cpu_start(cpu.into()) + NODE, node);
+    pub fn set_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: Option<Place>) {
+        Place::write(node, state, self.cpu_start(cpu.into()).plus(NODE));
     }
 
-    /// Reads a CPU's place in its interrupt handler; 0 outside of it.
+    /// Reads a CPU's place in its interrupt handler; `None` outside of it.
     #[inline]
-    pub fn handler_node(&self, state: &State, cpu: impl Into<Cpu>) -> u16 {
-        read_u16(state, self.cpu_start(cpu.into()) + HANDLER_NODE)
+    pub fn handler_node(&self, state: &State, cpu: impl Into<Cpu>) -> Option<Place> {
+        Place::read(state, self.cpu_start(cpu.into()).plus(HANDLER_NODE))
     }
 
     /// Writes a CPU's place in its interrupt handler.
     #[inline]
-    pub fn set_handler_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: u16) {
-        write_u16(state, self.cpu_start(cpu.into()) + HANDLER_NODE, node);
+    pub fn set_handler_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: Option<Place>) {
+        Place::write(node, state, self.cpu_start(cpu.into()).plus(HANDLER_NODE));
     }
 
     /// Says whether programs have NMIs.
@@ -208,42 +208,42 @@ impl Layout {
         self.nmi.is_some()
     }
 
-    /// Reads a CPU's place in its NMI handler; 0 outside of it.
+    /// Reads a CPU's place in its NMI handler; `None` outside of it.
     #[inline]
-    pub fn nmi_node(&self, state: &State, cpu: impl Into<Cpu>) -> u16 {
-        match self.nmi {
-            None => 0,
-            Some(nmi) => read_u16(state, self.cpu_start(cpu.into()) + nmi),
-        }
+    pub fn nmi_node(&self, state: &State, cpu: impl Into<Cpu>) -> Option<Place> {
+        Place::read(state, self.cpu_start(cpu.into()).plus(self.nmi?))
     }
 
     /// Writes a CPU's place in its NMI handler.
     ///
     /// # Panics
     /// If the program has no NMIs.
-    pub fn set_nmi_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: u16) {
+    pub fn set_nmi_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: Option<Place>) {
         let nmi = self.nmi.expect("only a program with NMIs enters a handler");
-        write_u16(state, self.cpu_start(cpu.into()) + nmi, node);
+        Place::write(node, state, self.cpu_start(cpu.into()).plus(nmi));
     }
 
     /// Says whether a flush interrupt is pending.
     #[inline]
     pub fn is_pending(&self, state: &State, cpu: impl Into<Cpu>) -> bool {
-        self.flags(state, cpu.into()) & FLAG_PENDING != 0
+        state[self.flags(cpu.into()).bytes()] & FLAG_PENDING != 0
     }
 
     /// Says whether an NMI is pending.
     #[inline]
     pub fn is_nmi_pending(&self, state: &State, cpu: impl Into<Cpu>) -> bool {
-        self.flags(state, cpu.into()) & FLAG_PENDING_NMI != 0
+        state[self.flags(cpu.into()).bytes()] & FLAG_PENDING_NMI != 0
     }
 
-    /// Returns the broadcast invalidations that a CPU has still to do: a bit each.
+    /// Returns the broadcast invalidations that a CPU has still to do.
     #[inline]
-    pub fn broadcasts(&self, state: &State, cpu: impl Into<Cpu>) -> u8 {
+    pub fn broadcasts(&self, state: &State, cpu: impl Into<Cpu>) -> BroadcastSet {
         match self.broadcasts {
-            None => 0,
-            Some(broadcasts) => state[self.cpu_start(cpu.into()) + broadcasts],
+            None => BroadcastSet::EMPTY,
+            Some(broadcasts) => {
+                let at = self.cpu_start(cpu.into()).plus(broadcasts);
+                BroadcastSet::from_byte(state[at.bytes()])
+            }
         }
     }
 
@@ -252,61 +252,68 @@ impl Layout {
     pub fn combining_len(&self, state: &State, cpu: impl Into<Cpu>) -> usize {
         match self.combining {
             None => 0,
-            Some(section) => usize::from(state[self.cpu_start(cpu.into()) + section.start]),
+            Some(section) => {
+                let at = self.cpu_start(cpu.into()).plus(section.start);
+                usize::from(state[at.bytes()])
+            }
         }
     }
 
     /// Returns the number of stores in a CPU's buffer.
     #[inline]
     pub fn buffered_len(&self, state: &State, cpu: impl Into<Cpu>) -> usize {
-        usize::from((self.flags(state, cpu.into()) >> BUFFERED_SHIFT) & BUFFERED_MASK)
+        let flags = state[self.flags(cpu.into()).bytes()];
+        usize::from((flags >> BUFFERED_SHIFT) & BUFFERED_MASK)
     }
 
+    /// Returns where a CPU's flags lie.
     #[inline]
-    fn flags(&self, state: &State, cpu: Cpu) -> u8 {
-        state[self.cpu_start(cpu) + FLAGS]
+    fn flags(&self, cpu: Cpu) -> Offset {
+        self.cpu_start(cpu).plus(FLAGS)
     }
 
     /// Returns where one of a CPU's sets of translations lies.
     #[inline]
-    pub(crate) fn set(&self, cpu: Cpu, set: CacheSet) -> usize {
-        self.cpu_start(cpu) + self.sets + TranslationSet::LEN * set as usize
+    pub(crate) fn set(&self, cpu: Cpu, set: CacheSet) -> Offset {
+        let start = self.cpu_start(cpu);
+        start.plus(self.sets + TranslationSet::LEN * set as usize)
     }
 
     /// Returns where a CPU's own cell lies.
     #[inline]
-    pub(crate) fn own_cell(&self, cell: LocalCell) -> usize {
+    pub(crate) fn own_cell(&self, cell: LocalCell) -> Offset {
         let owner = Cpu::from(usize::from(cell.owner));
-        self.cpu_start(owner) + self.own_cells + usize::from(cell.index)
+        let start = self.cpu_start(owner);
+        start.plus(self.own_cells + usize::from(cell.index))
     }
 
     /// Returns the bytes of a CPU's own cells.
     pub(crate) fn own_cells<'a>(&self, state: &'a State, cpu: Cpu) -> &'a [u8] {
-        let start = self.cpu_start(cpu);
+        let start = self.cpu_start(cpu).bytes();
         &state[start + self.own_cells..start + self.cpu_len]
     }
 
     /// Returns where a shared location lies: atomics come first, then page-table entries.
     #[inline]
-    pub(crate) fn location(&self, location: Location) -> usize {
-        usize::from(self.locations.to_byte(location))
+    pub(crate) fn location(&self, location: Location) -> Offset {
+        Offset::at(usize::from(self.locations.to_byte(location)))
     }
 
     /// Returns where the version of a page-table entry lies.
     #[inline]
-    pub(crate) fn version(&self, entry: EntryId) -> usize {
-        self.locations.cells() + self.entries + entry.index()
+    pub(crate) fn version(&self, entry: EntryId) -> Offset {
+        Offset::at(self.locations.cells() + self.entries + entry.index())
     }
 
     /// Returns where a frame's use lies.
     #[inline]
-    fn frame(&self, frame: Frame) -> usize {
-        self.locations.cells() + 2 * self.entries + frame.index()
+    fn frame(&self, frame: Frame) -> Offset {
+        Offset::at(self.locations.cells() + 2 * self.entries + frame.index())
     }
 
     #[inline]
     pub(crate) fn frame_use(&self, state: &State, frame: Frame) -> FrameUse {
-        match state[self.frame(frame)] {
+        match state[self.frame(frame).bytes()] {
             0 => FrameUse::Free,
             1 => FrameUse::Table,
             2 => FrameUse::Page,
@@ -315,13 +322,13 @@ impl Layout {
     }
 
     pub(crate) fn set_frame_use(&self, state: &mut State, frame: Frame, frame_use: FrameUse) {
-        state[self.frame(frame)] = frame_use as u8;
+        state[self.frame(frame).bytes()] = frame_use as u8;
     }
 
     /// Makes one store more, or one less, stand in a CPU's buffer.
     #[inline]
     pub(crate) fn count_buffered(&self, state: &mut State, cpu: Cpu, change: Change) {
-        let flags = &mut state[self.cpu_start(cpu) + FLAGS];
+        let flags = &mut state[self.flags(cpu).bytes()];
         match change {
             Change::OneMore => *flags += 1 << BUFFERED_SHIFT,
             Change::OneLess => *flags -= 1 << BUFFERED_SHIFT,
@@ -335,7 +342,7 @@ impl Layout {
             Interrupt::Flush => FLAG_PENDING,
             Interrupt::NonMaskable => FLAG_PENDING_NMI,
         };
-        let flags = &mut state[self.cpu_start(cpu) + FLAGS];
+        let flags = &mut state[self.flags(cpu).bytes()];
         match now {
             Pending::Yes => *flags |= flag,
             Pending::No => *flags &= !flag,
@@ -362,12 +369,4 @@ pub(crate) enum Pending {
 pub(crate) enum Change {
     OneMore,
     OneLess,
-}
-
-fn read_u16(state: &State, at: usize) -> u16 {
-    u16::from_le_bytes([state[at], state[at + 1]])
-}
-
-fn write_u16(state: &mut State, at: usize, value: u16) {
-    state[at..at + 2].copy_from_slice(&value.to_le_bytes());
 }

@@ -10,7 +10,7 @@ use crate::access::{Operation, VirtualAccess};
 use crate::byte_mask::ByteMask;
 use crate::call::{AtomicCell, Call, Cr4, FAULT, Family, LocalCell, Privilege};
 use crate::combining::CacheHint;
-use crate::index::{BroadcastId, Cpu, Location, Way};
+use crate::index::{BroadcastId, Cpu, Location, Offset, Way};
 use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::{Progress, Stop};
@@ -128,8 +128,8 @@ impl CpuMut<'_> {
             Call::StoreFence => self.store_fence(),
             Call::LoadFence => Progress::DONE, // It waits for an MFENCE: `waits_for_own`.
             Call::DisableInterrupts | Call::RestoreInterrupts(_) => Progress::DONE,
-            Call::SendIpi(targets) => self.send(targets, Interrupt::Flush)?,
-            Call::SendNmi(targets) => self.send(targets, Interrupt::NonMaskable)?,
+            Call::SendIpi(targets) => self.send(targets.into(), Interrupt::Flush)?,
+            Call::SendNmi(targets) => self.send(targets.into(), Interrupt::NonMaskable)?,
             Call::PauseUntil(cell, until) => Progress::once(until.holds(self.load(cell))),
             Call::Halt => Progress::Blocked, // The delivery of an interrupt ends it.
             Call::Serialize => self.serializing(|_| Ok(()))?,
@@ -186,19 +186,19 @@ impl CpuMut<'_> {
     }
 
     fn load_own(&self, cell: LocalCell) -> Result<Progress, Stop> {
-        let code = ValueCode::from_byte(self.state[self.own_cell(cell)?]);
+        let code = ValueCode::from_byte(self.state[self.own_cell(cell)?.bytes()]);
         Ok(Progress::answer(self.machine.values.decode(code)))
     }
 
     fn store_own(&mut self, cell: LocalCell, value: u64) -> Result<Progress<()>, Stop> {
         let at = self.own_cell(cell)?;
-        self.state[at] = self.machine.values.encode(value)?.to_byte();
+        self.state[at.bytes()] = self.machine.values.encode(value)?.to_byte();
         Ok(Progress::DONE)
     }
 
     /// Returns where a private cell lies, which must be this CPU's.
     #[inline]
-    fn own_cell(&self, cell: LocalCell) -> Result<usize, Stop> {
+    fn own_cell(&self, cell: LocalCell) -> Result<Offset, Stop> {
         if cell.owner != self.cpu.number() {
             let what = format!("accessed a private word of CPU {}", cell.owner);
             return Err(self.machine.misuse(self.cpu, what));

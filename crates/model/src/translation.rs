@@ -25,7 +25,7 @@ pub struct Translation {
     /// The first address that the entry translates.
     pub start: VirtAddr,
     /// The 4 KiB pieces of a large page that are gone, by their numbers in it (H6).
-    pub without: [Option<u32>; MOST_PIECES_GONE],
+    pub without: [Option<Piece>; MOST_PIECES_GONE],
     /// The frame of the page or of the table.
     pub frame: Frame,
     /// Whether every entry on the way allowed writing (H9).
@@ -51,6 +51,10 @@ pub struct Translation {
     /// it.
     pub read: [Version; MOST_LEVELS],
 }
+
+/// A 4 KiB piece of a large page, by its number in it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Piece(u32);
 
 impl Translation {
     /// Says whether the entry translates a page.
@@ -100,9 +104,9 @@ impl Translation {
     }
 
     /// Returns the number, in the large page, of the 4 KiB piece that an address lies in.
-    fn piece(&self, addr: VirtAddr) -> u32 {
+    fn piece(&self, addr: VirtAddr) -> Piece {
         let pieces = 1_u64 << (self.read_in.index_shift() - PageSize::Size4K.shift());
-        ((addr.0 >> PageSize::Size4K.shift()) & (pieces - 1)) as u32
+        Piece(((addr.0 >> PageSize::Size4K.shift()) & (pieces - 1)) as u32)
     }
 }
 

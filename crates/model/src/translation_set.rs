@@ -1,6 +1,6 @@
 //! Sets of numbered translations: how many there can be is decided here.
 
-use crate::index::{Number, TranslationId};
+use crate::index::{Number, Offset, TranslationId};
 
 /// A set of translations, by their numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -78,7 +78,8 @@ impl TranslationSet {
 
     /// Reads a set from where it lies in a state.
     #[inline]
-    pub(crate) fn read(state: &[u8], at: usize) -> TranslationSet {
+    pub(crate) fn read(state: &[u8], at: Offset) -> TranslationSet {
+        let at = at.bytes();
         let bytes = state[at..at + Self::LEN].try_into();
         TranslationSet(u64::from_le_bytes(
             bytes.expect("the slice has that length"),
@@ -87,7 +88,8 @@ impl TranslationSet {
 
     /// Writes a set to where it lies in a state.
     #[inline]
-    pub(crate) fn write(self, state: &mut [u8], at: usize) {
+    pub(crate) fn write(self, state: &mut [u8], at: Offset) {
+        let at = at.bytes();
         state[at..at + Self::LEN].copy_from_slice(&self.0.to_le_bytes());
     }
 }

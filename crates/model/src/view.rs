@@ -6,7 +6,7 @@
 use std::ops::Deref;
 
 use crate::call::Cr4;
-use crate::index::{Cpu, EntryId, Frame, Location, PcidTag};
+use crate::index::{BroadcastSet, Cpu, EntryId, Frame, Location, PcidTag};
 use crate::machine::Machine;
 use crate::slot::{Combining, EntryStore, Slot, Stage};
 use crate::state::{CR3, CacheSet, Change, FrameUse, Layout, State};
@@ -55,7 +55,7 @@ impl Machine {
             machine: self,
             state,
             cpu,
-            start: self.layout.cpu_start(cpu),
+            start: self.layout.cpu_start(cpu).bytes(),
         }
     }
 
@@ -66,7 +66,7 @@ impl Machine {
             machine: self,
             state,
             cpu,
-            start: self.layout.cpu_start(cpu),
+            start: self.layout.cpu_start(cpu).bytes(),
         }
     }
 }
@@ -94,8 +94,8 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     #[inline]
     pub(crate) fn context(&self) -> Context {
         match self.layout().handler_node(&self.state, self.cpu) {
-            0 => Context::Operation(self.cpu),
-            _ => Context::Handler(self.cpu),
+            None => Context::Operation(self.cpu),
+            Some(_) => Context::Handler(self.cpu),
         }
     }
 
@@ -184,9 +184,9 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         self.buffered().filter_map(Slot::entry_store)
     }
 
-    /// Returns the broadcast invalidations that the CPU has still to do: a bit each.
+    /// Returns the broadcast invalidations that the CPU has still to do.
     #[inline]
-    pub(crate) fn broadcasts(&self) -> u8 {
+    pub(crate) fn broadcasts(&self) -> BroadcastSet {
         self.layout().broadcasts(&self.state, self.cpu)
     }
 
@@ -218,7 +218,7 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     /// Returns the code of what memory holds at a location.
     #[inline]
     pub(crate) fn code_in_memory(&self, location: Location) -> ValueCode {
-        ValueCode::from_byte(self.state[self.layout().location(location)])
+        ValueCode::from_byte(self.state[self.layout().location(location).bytes()])
     }
 
     /// Returns what memory holds at a location.
@@ -232,7 +232,7 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     pub(crate) fn in_memory(&self, entry: EntryId) -> StoredEntry {
         StoredEntry {
             value: self.code_in_memory(Location::Entry(entry)),
-            version: Version::from_byte(self.state[self.layout().version(entry)]),
+            version: Version::from_byte(self.state[self.layout().version(entry).bytes()]),
         }
     }
 
@@ -291,9 +291,9 @@ impl CpuMut<'_> {
     }
 
     /// Sets the broadcast invalidations that the CPU has still to do, in a program that has some.
-    pub(crate) fn set_broadcasts(&mut self, bits: u8) {
+    pub(crate) fn set_broadcasts(&mut self, left: BroadcastSet) {
         if let Some(broadcasts) = self.layout().broadcasts {
-            self.state[self.start + broadcasts] = bits;
+            self.state[self.start + broadcasts] = left.to_byte();
         }
     }
 
@@ -367,12 +367,12 @@ impl CpuMut<'_> {
     #[inline]
     pub(crate) fn put_in_memory(&mut self, location: Location, value: ValueCode) {
         let at = self.layout().location(location);
-        self.state[at] = value.to_byte();
+        self.state[at.bytes()] = value.to_byte();
     }
 
     /// Sets which store it is that memory holds at a page-table entry.
     pub(crate) fn put_version(&mut self, entry: EntryId, version: Version) {
         let at = self.layout().version(entry);
-        self.state[at] = version.to_byte();
+        self.state[at.bytes()] = version.to_byte();
     }
 }

@@ -23,40 +23,74 @@ pub(crate) enum Context {
 }
 
 impl Context {
-    /// Returns the bit of the CPU's operations.
-    fn operations(self) -> u16 {
+    /// Returns the CPU's operations.
+    fn operations(self) -> Contexts {
         let (Context::Operation(cpu) | Context::Handler(cpu)) = self;
-        1 << cpu.index()
+        Contexts(1 << cpu.index())
     }
 
-    /// Returns the bit of the CPU's handler.
-    fn handler(self) -> u16 {
-        self.operations() << MOST_CPUS
+    /// Returns the CPU's handler.
+    fn handler(self) -> Contexts {
+        Contexts(self.operations().0 << MOST_CPUS)
     }
 
-    fn bit(self) -> u16 {
+    /// Returns this context alone.
+    fn alone(self) -> Contexts {
         match self {
             Context::Operation(_) => self.operations(),
             Context::Handler(_) => self.handler(),
         }
     }
 
-    /// Returns the bits of the CPU's operations and of its handler.
-    fn of_cpu(self) -> u16 {
-        self.operations() | self.handler()
+    /// Returns the CPU's operations and its handler.
+    fn of_cpu(self) -> Contexts {
+        Contexts(self.operations().0 | self.handler().0)
     }
 }
 
-/// What is known, and what was assumed, about one atomic: a bit for each CPU's operations, and one for its
-/// handler.
+/// A set of contexts: a bit for each CPU's operations, and one for its handler.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Contexts(u16);
+
+/// A set of contexts that only grows, but for what is forgotten on purpose. Threads share it.
+#[derive(Debug, Default)]
+struct SharedContexts(AtomicU16);
+
+impl SharedContexts {
+    /// Says whether one of these is in the set.
+    #[inline]
+    fn has(&self, contexts: Contexts) -> bool {
+        self.0.load(ORDER) & contexts.0 != 0
+    }
+
+    /// Says whether one is in the set that is none of these.
+    #[inline]
+    fn has_others(&self, contexts: Contexts) -> bool {
+        self.0.load(ORDER) & !contexts.0 != 0
+    }
+
+    fn add(&self, contexts: Contexts) {
+        self.0.fetch_or(contexts.0, ORDER);
+    }
+
+    fn add_all(&self, other: &SharedContexts) {
+        self.0.fetch_or(other.0.load(ORDER), ORDER);
+    }
+
+    fn forget(&self) {
+        self.0.store(0, ORDER);
+    }
+}
+
+/// What is known, and what was assumed, about one atomic.
 #[derive(Debug, Default)]
 struct Cell {
-    writes: AtomicU16,
-    writes_other_than_clearing: AtomicU16,
-    /// These CPUs took it that no other CPU writes.
-    assumes_no_other: AtomicU16,
-    /// These CPUs took it that others only clear bits.
-    assumes_others_clear: AtomicU16,
+    writes: SharedContexts,
+    writes_other_than_clearing: SharedContexts,
+    /// These took it that no other CPU writes.
+    assumes_no_other: SharedContexts,
+    /// These took it that others only clear bits.
+    assumes_others_clear: SharedContexts,
 }
 
 /// The knowledge about every atomic. It only grows, so a search restarts a bounded number of times.
@@ -87,23 +121,23 @@ impl Writers {
     /// Notes a write to an atomic.
     #[inline]
     pub(crate) fn wrote(&self, cell: AtomicCell, context: Context, write: Write) {
-        let (cell, bit) = (&self.cells[usize::from(cell.0)], context.bit());
-        let news = cell.writes.load(ORDER) & bit == 0
-            || write == Write::Any && cell.writes_other_than_clearing.load(ORDER) & bit == 0;
+        let (cell, alone) = (&self.cells[usize::from(cell.0)], context.alone());
+        let news = !cell.writes.has(alone)
+            || write == Write::Any && !cell.writes_other_than_clearing.has(alone);
         if !news {
             return;
         }
-        cell.writes.fetch_or(bit, ORDER);
+        cell.writes.add(alone);
         let own = context.of_cpu();
-        let mut broken = cell.assumes_no_other.load(ORDER) & !own != 0;
+        let mut broken = cell.assumes_no_other.has_others(own);
         if write == Write::Any {
-            cell.writes_other_than_clearing.fetch_or(bit, ORDER);
+            cell.writes_other_than_clearing.add(alone);
             // What a wait in an operation assumes, the CPU's own handler can break.
             let unharmed = match context {
                 Context::Operation(_) => own,
                 Context::Handler(_) => context.handler(),
             };
-            broken |= cell.assumes_others_clear.load(ORDER) & !unharmed != 0;
+            broken |= cell.assumes_others_clear.has_others(unharmed);
         }
         if broken {
             self.broken.store(true, ORDER);
@@ -115,7 +149,7 @@ impl Writers {
     pub(crate) fn assume_no_other(&self, cell: AtomicCell, context: Context) -> bool {
         let cell = &self.cells[usize::from(cell.0)];
         let own = context.of_cpu();
-        assume(&cell.assumes_no_other, &cell.writes, context.bit(), own)
+        assume(&cell.assumes_no_other, &cell.writes, context, own)
     }
 
     /// Says whether everyone who can run while this one waits is known only to clear bits of an atomic, and
@@ -128,7 +162,7 @@ impl Writers {
             Context::Handler(_) => context.of_cpu(),
         };
         let writes = &cell.writes_other_than_clearing;
-        assume(&cell.assumes_others_clear, writes, context.bit(), waiting)
+        assume(&cell.assumes_others_clear, writes, context, waiting)
     }
 
     pub(crate) fn assumption_is_broken(&self) -> bool {
@@ -138,31 +172,36 @@ impl Writers {
     pub(crate) fn forget_assumptions(&self) {
         self.broken.store(false, ORDER);
         for cell in &self.cells {
-            cell.assumes_no_other.store(0, ORDER);
-            cell.assumes_others_clear.store(0, ORDER);
+            cell.assumes_no_other.forget();
+            cell.assumes_others_clear.forget();
         }
     }
 
     pub(crate) fn learn_from(&self, other: &Writers) {
         for (cell, known) in self.cells.iter().zip(&other.cells) {
-            cell.writes.fetch_or(known.writes.load(ORDER), ORDER);
-            let clearing = known.writes_other_than_clearing.load(ORDER);
-            cell.writes_other_than_clearing.fetch_or(clearing, ORDER);
+            cell.writes.add_all(&known.writes);
+            let not_clearing = &known.writes_other_than_clearing;
+            cell.writes_other_than_clearing.add_all(not_clearing);
         }
     }
 }
 
-/// Assumes, for the context of `bit`, that none but `own` is or will be in `writes`, unless one is known to be.
+/// Assumes, for a context, that none but `own` is or will be in `writes`, unless one is known to be.
 #[inline]
-fn assume(assumptions: &AtomicU16, writes: &AtomicU16, bit: u16, own: u16) -> bool {
-    if assumptions.load(ORDER) & bit == 0 {
-        if writes.load(ORDER) & !own != 0 {
+fn assume(
+    assumptions: &SharedContexts,
+    writes: &SharedContexts,
+    context: Context,
+    own: Contexts,
+) -> bool {
+    if !assumptions.has(context.alone()) {
+        if writes.has_others(own) {
             return false;
         }
-        assumptions.fetch_or(bit, ORDER);
+        assumptions.add(context.alone());
     }
     // Also where another thread has noted it: that one may be about to find a writer.
-    writes.load(ORDER) & !own == 0
+    !writes.has_others(own)
 }
 
 #[cfg(test)]
