@@ -79,7 +79,7 @@ pub(crate) fn output(workspace: &Metadata, args: &[&str]) -> Result<String> {
 }
 
 /// Prepares a call of cargo in the workspace's root.
-fn command(workspace: &Metadata, args: &[&str]) -> Command {
+pub(crate) fn command(workspace: &Metadata, args: &[&str]) -> Command {
     let mut command = Command::new(program());
     command.args(args).current_dir(&workspace.workspace_root);
     command
@@ -91,7 +91,7 @@ fn program() -> OsString {
 }
 
 /// Writes a call of cargo so that it can be pasted into a shell.
-fn shown(args: &[&str]) -> String {
+pub(crate) fn shown(args: &[&str]) -> String {
     args.iter()
         .fold("cargo".to_owned(), |line, arg| line + " " + &quoted(arg))
 }

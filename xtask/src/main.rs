@@ -4,10 +4,11 @@
 //! - [`mod@test`]: the steps in their order, and the loop that runs them;
 //! - [`arrows`]: which crate may depend on which;
 //! - [`protocol_source`]: what the protocol's sources may not contain;
+//! - [`structure`]: how long functions and files are, circles of files, integers for indices;
 //! - [`mod@bench`]: the checker beside its peers, and the replay's speed;
 //! - [`boot`]: the test kernel under an emulator;
 //! - [`rules`]: the hardware rules, their code and their tests; [`mutate_model`]: the rules, broken;
-//! - [`cargo`]: how a step calls cargo.
+//! - [`cargo`]: how a step calls cargo; [`slowest`]: which test programs take longest.
 #![forbid(unsafe_code)]
 
 mod arrows;
@@ -17,6 +18,8 @@ mod cargo;
 mod mutate_model;
 mod protocol_source;
 mod rules;
+mod slowest;
+mod structure;
 mod test;
 
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use cargo_metadata::Metadata;
 use clap::builder::PossibleValuesParser;
 
-use crate::{arrows, boot, cargo, protocol_source, rules};
+use crate::{arrows, boot, cargo, protocol_source, rules, slowest, structure};
 
 /// One check with a name of its own.
 struct Step {
@@ -20,7 +20,7 @@ struct Step {
 }
 
 /// The steps, cheapest first, so that a slip is reported before anything long is built.
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 11] = [
     Step {
         name: "fmt",
         shows: "every file is formatted",
@@ -32,6 +32,11 @@ const STEPS: [Step; 9] = [
         run: check_arrows,
     },
     Step {
+        name: "structure",
+        shows: "functions and files are short, no files stand in a circle, indices have types",
+        run: structure::test,
+    },
+    Step {
         name: "rules",
         shows: "every hardware rule is encoded and tested",
         run: rules::test,
@@ -40,6 +45,11 @@ const STEPS: [Step; 9] = [
         name: "clippy",
         shows: "no warnings from the compiler or from clippy",
         run: clippy,
+    },
+    Step {
+        name: "build",
+        shows: "all tests build, optimised",
+        run: build,
     },
     Step {
         name: "test",
@@ -101,7 +111,7 @@ fn step_names() -> PossibleValuesParser {
 pub(crate) fn run(args: &Args) -> Result<()> {
     if args.list {
         for step in &STEPS {
-            println!("{:<8}{}", step.name, step.shows);
+            println!("{:<10}{}", step.name, step.shows);
         }
         return Ok(());
     }
@@ -152,10 +162,10 @@ fn print_summary(timings: &[Timing]) {
     } in timings
     {
         let verdict = if *passed { "ok" } else { "FAILED" };
-        println!("{step:<8}{:>8.1} s  {verdict}", taken.as_secs_f64());
+        println!("{step:<10}{:>8.1} s  {verdict}", taken.as_secs_f64());
     }
     let total: Duration = timings.iter().map(|timing| timing.taken).sum();
-    println!("{:<8}{:>8.1} s", "total", total.as_secs_f64());
+    println!("{:<10}{:>8.1} s", "total", total.as_secs_f64());
 }
 
 /// Compares the formatting of both workspaces with rustfmt's.
@@ -201,9 +211,14 @@ fn clippy(workspace: &Metadata) -> Result<()> {
     cargo::run(workspace, &[&arguments, &deny[..]].concat())
 }
 
-/// Runs the tests, optimised: the exhaustive checks among them are heavy.
+/// Builds the tests, optimised: the exhaustive checks among them are heavy.
+fn build(workspace: &Metadata) -> Result<()> {
+    cargo::run(workspace, &["test", "--workspace", "--release", "--no-run"])
+}
+
+/// Runs the tests, and says which took longest.
 fn test(workspace: &Metadata) -> Result<()> {
-    cargo::run(workspace, &["test", "--workspace", "--release"])
+    slowest::run(workspace, &["test", "--workspace", "--release"])
 }
 
 /// Builds the documentation, and fails on a broken link.
