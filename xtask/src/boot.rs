@@ -266,7 +266,7 @@ impl Kernel {
 
     fn boot(&self, boot: &Boot, show: impl FnMut(&str)) -> Result<watch::Watched> {
         let scratch = tempfile::tempdir().context("cannot make a temporary folder")?;
-        watch::run(emulator::machine(boot, &self.0, scratch.path())?, show)
+        watch::run(emulator::emulated(boot, &self.0, scratch.path())?, show)
     }
 
     fn expect(&self, boot: &Boot, wanted: End) -> Result<watch::Watched> {

@@ -1,8 +1,9 @@
-//! The hardware rules H1 to H39: where the model encodes each, and which tests hold it to that.
+//! The hardware rules H1 to H39: which files of the model name each, and which tests.
 //!
-//! A rule is where its name stands: in a comment of the model's code, in the line `Rule=` of a litmus test,
-//! in a test of a crate above. A rule without code, or without a litmus test that it allows and one that it
-//! forbids, is an error.
+//! What is looked for is a rule's *name*: in a comment of the model's code, in the line `Rule=` of a litmus
+//! test, in a test of a crate above. A rule that no code names, or without a litmus test that expects
+//! `Allowed` and one that expects `Forbidden`, is an error. Whether the code that names it is right, this
+//! cannot see: the suite runs the litmus tests, and `cargo xtask mutate-model` breaks the code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -33,9 +34,9 @@ const OUTSIDE: [(&str, &str); 2] = [
 /// Files that name rules without encoding them: the table of contents, the properties that rest on them.
 const NO_CODE: [&str; 2] = ["lib", "violation"];
 
-/// Where the rules are encoded, told in full, tested.
+/// Where the rules are encoded, listed with their sources, tested.
 const CODE: &str = "crates/model/src";
-const TOLD: &str = "SOURCES.md";
+const SOURCES: &str = "SOURCES.md";
 const LITMUS: &str = "crates/model/litmus";
 const TESTS: [&str; 3] = [
     "crates/check/tests",
@@ -46,8 +47,8 @@ const TESTS: [&str; 3] = [
 /// Prints the table.
 ///
 /// # Errors
-/// If a rule has no code, or no litmus test on one of its two sides, or a test names a rule that nobody has
-/// told.
+/// If a rule has no code, or no litmus test on one of its two sides, or a test names a rule that has no
+/// row.
 pub(crate) fn run(args: &Args) -> Result<()> {
     check(&cargo::metadata()?, args.tests)
 }
@@ -59,7 +60,7 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
 
 fn check(workspace: &Metadata, name_tests: bool) -> Result<()> {
     let root = workspace.workspace_root.as_std_path();
-    let rules = told(&root.join(TOLD))?;
+    let rules = rules_with_a_row(&root.join(SOURCES))?;
     let mut code_files = files_below(&root.join(CODE), "rs")?;
     code_files.retain(|file| !NO_CODE.contains(&short(file).as_str()));
     let code = mentions(&code_files)?;
@@ -105,7 +106,7 @@ fn check(workspace: &Metadata, name_tests: bool) -> Result<()> {
     }
     for rule in litmus.keys().filter(|rule| !rules.contains(rule)) {
         missing.push(format!(
-            "a litmus test names {rule}, which {TOLD} does not have"
+            "a litmus test names {rule}, which {SOURCES} does not have"
         ));
     }
     if !missing.is_empty() {
@@ -115,7 +116,7 @@ fn check(workspace: &Metadata, name_tests: bool) -> Result<()> {
 }
 
 /// Returns the rules that have a row in the table of sources, in its order.
-fn told(sources: &Path) -> Result<Vec<String>> {
+fn rules_with_a_row(sources: &Path) -> Result<Vec<String>> {
     let text = read(sources)?;
     let rows = text.lines().filter_map(|line| line.strip_prefix("| H"));
     let names = rows.filter_map(|row| row.split_once(' ').map(|(name, _)| format!("H{name}")));
@@ -227,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rules_are_found_by_their_names_and_in_ranges() {
+    fn names_of_rules_are_read_out_of_a_text_ranges_included() {
         let found = rules_in("//! Rules: H3 to H5 (H12a); not WH1, H, nor H2O.");
         let expected = ["H12a", "H3", "H4", "H5"].map(str::to_owned);
         assert_eq!(found, BTreeSet::from(expected));

@@ -11,7 +11,7 @@ use super::install;
 use super::plan::{Boot, Emulator, Threads};
 
 /// An emulator, ready to be started.
-pub(crate) struct Machine {
+pub(crate) struct Emulated {
     /// The command to start; what the kernel prints comes on its standard output.
     pub(crate) command: Command,
     /// Its status after the CPU has reset itself.
@@ -47,7 +47,7 @@ pub(crate) fn prepare(emulator: Emulator) -> Result<()> {
 ///
 /// # Errors
 /// If a file cannot be written, or GRUB cannot make its disc.
-pub(crate) fn machine(boot: &Boot, image: &Path, scratch: &Path) -> Result<Machine> {
+pub(crate) fn emulated(boot: &Boot, image: &Path, scratch: &Path) -> Result<Emulated> {
     match boot.emulator {
         Emulator::Qemu => Ok(qemu(boot, image)),
         Emulator::Bochs => bochs(boot, image, scratch),
@@ -59,7 +59,7 @@ const QEMU_PATIENCE: Duration = Duration::from_secs(25);
 /// A second of Bochs' own takes some 4 s of the host's with two CPUs, and more with more: silence may be long.
 const BOCHS_PATIENCE: Duration = Duration::from_secs(180);
 
-fn qemu(boot: &Boot, image: &Path) -> Machine {
+fn qemu(boot: &Boot, image: &Path) -> Emulated {
     let threads = match boot.threads {
         Threads::Multi => "multi",
         Threads::Single => "single",
@@ -83,7 +83,7 @@ fn qemu(boot: &Boot, image: &Path) -> Machine {
             "-device",
             "isa-debug-exit,iobase=0xf4,iosize=4",
         ]);
-    Machine {
+    Emulated {
         command,
         reset_status: 0,
         patience: QEMU_PATIENCE,
@@ -91,7 +91,7 @@ fn qemu(boot: &Boot, image: &Path) -> Machine {
 }
 
 /// Bochs boots from a disc that GRUB makes: it cannot load a kernel by itself.
-fn bochs(boot: &Boot, image: &Path, scratch: &Path) -> Result<Machine> {
+fn bochs(boot: &Boot, image: &Path, scratch: &Path) -> Result<Emulated> {
     let tree = scratch.join("disc");
     let grub = tree.join("boot/grub");
     fs::create_dir_all(&grub).with_context(|| format!("cannot make {}", grub.display()))?;
@@ -138,7 +138,7 @@ fn bochs(boot: &Boot, image: &Path, scratch: &Path) -> Result<Machine> {
         ])
         .arg(bochs)
         .env("TERM", "xterm");
-    Ok(Machine {
+    Ok(Emulated {
         command,
         reset_status: 1,
         patience: BOCHS_PATIENCE,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::emulator::Machine;
+use super::emulator::Emulated;
 use super::end::{self, End, Watchdog};
 
 /// What came of a boot.
@@ -39,15 +39,15 @@ const LAST_WORD_PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// If the emulator cannot be started.
-pub(crate) fn run(mut machine: Machine, mut show: impl FnMut(&str)) -> Result<Watched> {
+pub(crate) fn run(mut emulated: Emulated, mut show: impl FnMut(&str)) -> Result<Watched> {
     let start = Instant::now();
-    let child = machine
+    let child = emulated
         .command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("cannot start {:?}", machine.command.get_program()))?;
+        .with_context(|| format!("cannot start {:?}", emulated.command.get_program()))?;
     let mut guard = Guard(child);
     let received = lines_of(&mut guard.0);
     let (mut lines, mut last_word) = (Vec::new(), None);
@@ -73,7 +73,7 @@ pub(crate) fn run(mut machine: Machine, mut show: impl FnMut(&str)) -> Result<Wa
             Err(RecvTimeoutError::Timeout) => {
                 let patience = match last_word {
                     Some(_) => LAST_WORD_PATIENCE,
-                    None => machine.patience,
+                    None => emulated.patience,
                 };
                 if dog.silent(start.elapsed(), patience) {
                     return finished(last_word.unwrap_or(End::Hang), lines);
@@ -81,7 +81,7 @@ pub(crate) fn run(mut machine: Machine, mut show: impl FnMut(&str)) -> Result<Wa
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let status = guard.0.wait().context("cannot wait for the emulator")?;
-                let end = end::of_status(last_word, status.code(), machine.reset_status);
+                let end = end::of_status(last_word, status.code(), emulated.reset_status);
                 return finished(end, lines);
             }
         }
@@ -120,7 +120,7 @@ mod tests {
         command.args(["-c", script]);
         let patience = Duration::from_millis(patience);
         run(
-            Machine {
+            Emulated {
                 command,
                 reset_status: 0,
                 patience,
