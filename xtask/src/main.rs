@@ -8,6 +8,7 @@
 //! - [`mod@bench`]: the checker beside its peers, and the replay's speed;
 //! - [`boot`]: the test kernel under an emulator;
 //! - [`rules`]: the hardware rules, their code and their tests; [`mutate_model`]: the rules, broken;
+//! - [`verdicts`]: every verdict in one table, to compare two versions;
 //! - [`cargo`]: how a step calls cargo; [`slowest`]: which test programs take longest.
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ mod rules;
 mod slowest;
 mod structure;
 mod test;
+mod verdicts;
 
 use std::process::ExitCode;
 
@@ -50,6 +52,8 @@ enum Command {
     Rules(rules::Args),
     /// Break the model's rules one at a time: does a test notice?
     MutateModel(mutate_model::Args),
+    /// Print every verdict of a version in one table, to compare two versions
+    Verdicts(verdicts::Args),
     /// Boot the test kernel under QEMU or Bochs
     Boot(boot::Args),
 }
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args).map(|()| 0),
         Command::Rules(args) => rules::run(&args).map(|()| 0),
         Command::MutateModel(args) => mutate_model::run(&args).map(|()| 0),
+        Command::Verdicts(args) => verdicts::run(&args).map(|()| 0),
         Command::Boot(args) => boot::run(&args),
     };
     match outcome {
