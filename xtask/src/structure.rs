@@ -12,6 +12,7 @@
 //! | `finding` | what is wrong, and where |
 //! | `length` | functions of 70 lines, files of 450 lines of code |
 //! | `circles` | files of one crate that use each other |
+//! | `tables` | files that their crate's table does not name |
 //! | `indices` | bare integers in signatures of the model and of the checker's inside |
 
 mod circles;
@@ -19,6 +20,7 @@ mod finding;
 mod indices;
 mod length;
 mod source;
+mod tables;
 
 use std::path::Path;
 
@@ -57,6 +59,7 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
     let mut findings = length::check(&sources);
     findings.extend(circles::check(root, &sources)?);
     findings.extend(indices::check(&sources));
+    findings.extend(tables::check(&sources));
     let mut problems: Vec<String> = findings
         .iter()
         .filter(|finding| {

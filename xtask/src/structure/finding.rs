@@ -12,6 +12,8 @@ pub(super) enum Check {
     FileLength,
     /// Files use each other.
     Circle,
+    /// A crate's table of files leaves one out.
+    Table,
     /// A signature takes or returns a bare integer for an index.
     BareIndex,
 }
