@@ -211,14 +211,17 @@ fn clippy(workspace: &Metadata) -> Result<()> {
     cargo::run(workspace, &[&arguments, &deny[..]].concat())
 }
 
+/// The call of cargo that runs all tests, in a profile of their own.
+const TESTS: [&str; 4] = ["test", "--workspace", "--profile", "checks"];
+
 /// Builds the tests, optimised: the exhaustive checks among them are heavy.
 fn build(workspace: &Metadata) -> Result<()> {
-    cargo::run(workspace, &["test", "--workspace", "--release", "--no-run"])
+    cargo::run(workspace, &[&TESTS[..], &["--no-run"]].concat())
 }
 
 /// Runs the tests, and says which took longest.
 fn test(workspace: &Metadata) -> Result<()> {
-    slowest::run(workspace, &["test", "--workspace", "--release"])
+    slowest::run(workspace, &TESTS)
 }
 
 /// Builds the documentation, and fails on a broken link.
