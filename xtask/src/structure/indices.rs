@@ -1,9 +1,13 @@
 //! Bare integers for indices in signatures.
 //!
 //! In the model and inside the checker everything has a number: CPUs, frames, places in memory, versions,
-//! cached entries, places in code. A number that is a type of its own cannot be taken for another. What
-//! may be an integer is a *quantity*: a value that the checked code computes with, a count, a depth. The
-//! quantities are listed by the names of their parameters; another name is a finding.
+//! cached entries, places in code. A number that is a type of its own cannot be taken for another. So in a
+//! signature there, an integer is a finding if it is narrower than a word of memory, whatever its name (but
+//! a count, a length, a depth may be one: [`QUANTITIES`]), or if its name is that of an index
+//! ([`INDICES`]), however wide it is. A type's own conversions are where integers come in: the
+//! functions of a struct that wraps one may take and return it.
+
+use std::collections::BTreeSet;
 
 use syn::visit::{self, Visit};
 
@@ -16,10 +20,45 @@ const MODEL: &str = "crates/model/src";
 /// Where signatures that are not public are looked at: programs written against the public ones count
 /// CPUs in integers.
 const CHECKER: &str = "crates/check/src";
-/// The files of the types themselves: where integers become indices.
-const TYPES: [&str; 1] = ["crates/model/src/index.rs"];
-/// Parameters that are quantities, not indices, and functions that return some.
-const QUANTITIES: [&str; 0] = [];
+/// What an index is called.
+const INDICES: [&str; 16] = [
+    "cpu",
+    "entry",
+    "frame",
+    "level",
+    "location",
+    "node",
+    "number",
+    "owner",
+    "root",
+    "set",
+    "slot",
+    "table",
+    "target",
+    "targets",
+    "translation",
+    "version",
+];
+/// Parameters, and functions that return some, that are quantities: how many, how long, how deep.
+const QUANTITIES: [&str; 12] = [
+    "atomics",
+    "count",
+    "cpus",
+    "depth",
+    "frames",
+    "len",
+    "most",
+    "own_cells",
+    "shift",
+    "used",
+    "user_spaces",
+    "width",
+];
+/// What the names of other quantities end in: their units.
+const UNITS: [&str; 4] = ["_bytes", "_depth", "_len", "_slots"];
+/// What the seam and the instructions have as an integer: an entry's index in its table, and a PCID before
+/// it is a tag.
+const OPERANDS: [&str; 2] = ["index", "pcid"];
 
 /// Finds bare integers.
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
@@ -27,12 +66,14 @@ pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
     for source in sources {
         let public_too = source.path.starts_with(MODEL);
         let is_looked_at = public_too || source.path.starts_with(CHECKER);
-        if !is_looked_at || TYPES.iter().any(|file| source.path.ends_with(file)) {
+        if !is_looked_at {
             continue;
         }
         let mut signatures = Signatures {
             source,
             public_too,
+            wrappers: wrappers_in(&source.tree),
+            in_wrapper: false,
             findings: &mut findings,
         };
         signatures.visit_file(&source.tree);
@@ -43,6 +84,10 @@ pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
 struct Signatures<'a> {
     source: &'a Source,
     public_too: bool,
+    /// Structs of this file that wrap an integer.
+    wrappers: BTreeSet<String>,
+    /// Whether a function of one of them is being read.
+    in_wrapper: bool,
     findings: &'a mut Vec<Finding>,
 }
 
@@ -51,22 +96,20 @@ impl Signatures<'_> {
         if matches!(visibility, Some(syn::Visibility::Public(_))) && !self.public_too {
             return;
         }
+        if self.in_wrapper {
+            return;
+        }
         for input in &signature.inputs {
-            if let syn::FnArg::Typed(parameter) = input
-                && has_integer(&parameter.ty)
-            {
+            if let syn::FnArg::Typed(parameter) = input {
                 let names = names_in(&parameter.pat);
-                if names
-                    .iter()
-                    .any(|name| !QUANTITIES.contains(&name.as_str()))
-                {
+                let is_index = |name: &String| is_index(name, &parameter.ty);
+                if names.iter().any(is_index) || names.is_empty() && is_index(&String::new()) {
                     self.found(signature, &names.join(", "));
                 }
             }
         }
         if let syn::ReturnType::Type(_, returned) = &signature.output
-            && has_integer(returned)
-            && !QUANTITIES.contains(&signature.ident.to_string().as_str())
+            && is_index(&signature.ident.to_string(), returned)
         {
             self.found(signature, "what it returns");
         }
@@ -78,9 +121,7 @@ impl Signatures<'_> {
             check: Check::BareIndex,
             file: self.source.path.clone(),
             line: signature.ident.span().start().line,
-            complaint: format!(
-                "`{name}`: {what} is a bare integer: give it a type, or list it among the QUANTITIES"
-            ),
+            complaint: format!("`{name}`: {what} is a bare integer: give it a type of its own"),
             name,
         });
     }
@@ -102,7 +143,11 @@ impl<'ast> Visit<'ast> for Signatures<'_> {
     fn visit_item_impl(&mut self, item: &'ast syn::ItemImpl) {
         // A trait's signatures are the trait's; its conversions are where integers come in.
         if item.trait_.is_none() {
+            let of_wrapper = matches!(&*item.self_ty, syn::Type::Path(path)
+                if path.path.get_ident().is_some_and(|name| self.wrappers.contains(&name.to_string())));
+            let before = std::mem::replace(&mut self.in_wrapper, of_wrapper);
             visit::visit_item_impl(self, item);
+            self.in_wrapper = before;
         }
     }
 
@@ -124,39 +169,70 @@ impl<'ast> Visit<'ast> for Signatures<'_> {
     }
 }
 
-/// Says whether an integer stands in a type; bytes in a row are data, and functions' types are theirs.
-fn has_integer(of: &syn::Type) -> bool {
+/// Says whether something of this name and type is an index in a bare integer.
+fn is_index(name: &str, of: &syn::Type) -> bool {
+    let is_quantity = QUANTITIES.contains(&name) || UNITS.iter().any(|unit| name.ends_with(unit));
+    if is_quantity || OPERANDS.contains(&name) {
+        return false;
+    }
+    let narrow = ["u8", "u16", "u32", "usize", "i8", "i16", "i32", "isize"];
+    let wide = ["u64", "i64", "u128", "i128"];
+    has_integer(of, &narrow) || INDICES.contains(&name) && has_integer(of, &wide)
+}
+
+/// Returns the structs of a file that wrap an integer, and nothing else.
+fn wrappers_in(tree: &syn::File) -> BTreeSet<String> {
+    let structs = tree.items.iter().filter_map(|item| match item {
+        syn::Item::Struct(item) => Some(item),
+        _ => None,
+    });
+    let wrappers = structs.filter(|item| {
+        matches!(&item.fields, syn::Fields::Unnamed(fields)
+            if fields.unnamed.len() == 1 && fields.unnamed.iter().all(|field| is_number(&field.ty)))
+    });
+    wrappers.map(|item| item.ident.to_string()).collect()
+}
+
+/// Says whether a type is an integer, as such or known not to be 0.
+fn is_number(of: &syn::Type) -> bool {
+    let syn::Type::Path(path) = of else {
+        return false;
+    };
+    let is_nonzero = |word: &syn::Ident| word.to_string().starts_with("NonZero");
+    has_integer(of, &["u8", "u16", "u32", "u64", "usize"])
+        || path
+            .path
+            .segments
+            .iter()
+            .any(|segment| is_nonzero(&segment.ident))
+}
+
+/// Says whether one of these integers stands in a type; bytes in a row are data, and functions' types are
+/// theirs.
+fn has_integer(of: &syn::Type, integers: &[&str]) -> bool {
     match of {
         syn::Type::Path(path) => path.path.segments.iter().any(|segment| {
             let inside = match &segment.arguments {
                 syn::PathArguments::AngleBracketed(arguments) => {
                     arguments.args.iter().any(|argument| match argument {
                         syn::GenericArgument::Type(inner) => {
-                            has_integer(inner) && !is_bytes(segment, inner)
+                            has_integer(inner, integers) && !is_bytes(segment, inner)
                         }
                         _ => false,
                     })
                 }
                 _ => false,
             };
-            inside || is_integer(&segment.ident)
+            inside || integers.iter().any(|integer| segment.ident == integer)
         }),
-        syn::Type::Reference(reference) => has_integer(&reference.elem),
-        syn::Type::Tuple(tuple) => tuple.elems.iter().any(has_integer),
-        syn::Type::Slice(slice) => !is_byte(&slice.elem) && has_integer(&slice.elem),
-        syn::Type::Array(array) => !is_byte(&array.elem) && has_integer(&array.elem),
-        syn::Type::Group(group) => has_integer(&group.elem),
-        syn::Type::Paren(paren) => has_integer(&paren.elem),
+        syn::Type::Reference(reference) => has_integer(&reference.elem, integers),
+        syn::Type::Tuple(tuple) => tuple.elems.iter().any(|elem| has_integer(elem, integers)),
+        syn::Type::Slice(slice) => !is_byte(&slice.elem) && has_integer(&slice.elem, integers),
+        syn::Type::Array(array) => !is_byte(&array.elem) && has_integer(&array.elem, integers),
+        syn::Type::Group(group) => has_integer(&group.elem, integers),
+        syn::Type::Paren(paren) => has_integer(&paren.elem, integers),
         _ => false,
     }
-}
-
-fn is_integer(word: &syn::Ident) -> bool {
-    [
-        "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "isize",
-    ]
-    .iter()
-    .any(|integer| word == integer)
 }
 
 fn is_byte(of: &syn::Type) -> bool {
@@ -197,9 +273,16 @@ mod tests {
     fn an_integer_for_an_index_is_found_wherever_it_hides() {
         let text = "fn a(cpu: usize) {}\nfn b(set: Option<&u64>) {}\nfn c() -> (Cpu, u8) {}\n\
                     fn d(state: &mut [u8]) -> Vec<u8> {}\nfn e(cpu: Cpu) -> Option<Frame> {}\n\
-                    pub fn f(frame: u8) {}\n";
+                    pub fn f(frame: u8) {}\nfn g(value: u64, len: usize) -> u64 {}\n";
         assert_eq!(found("crates/model/src/a.rs", text), ["a", "b", "c", "f"]);
         assert_eq!(found("crates/check/src/a.rs", text), ["a", "b", "c"]);
         assert!(found("crates/price/src/a.rs", text).is_empty());
+    }
+
+    #[test]
+    fn a_struct_that_wraps_an_integer_may_take_and_return_it() {
+        let text = "struct Cpu(u8);\nimpl Cpu { fn new(number: u8) -> Cpu {} }\n\
+                    struct Two { one: u8 }\nimpl Two { fn new(number: u8) -> Two {} }\n";
+        assert_eq!(found("crates/model/src/a.rs", text), ["new"]);
     }
 }
