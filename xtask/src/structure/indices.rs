@@ -58,7 +58,7 @@ const QUANTITIES: [&str; 12] = [
 const UNITS: [&str; 4] = ["_bytes", "_depth", "_len", "_slots"];
 /// What the seam and the instructions have as an integer: an entry's index in its table, and a PCID before
 /// it is a tag.
-const OPERANDS: [&str; 2] = ["index", "pcid"];
+const OPERANDS: [&str; 4] = ["index", "pcid", "root_index", "table_index"];
 
 /// Finds bare integers.
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
