@@ -42,12 +42,44 @@ struct Exception {
 }
 
 /// What may stand, and why. An exception that is not needed any more is an error, too.
-const EXCEPTIONS: &[Exception] = &[Exception {
-    check: Check::FunctionLength,
-    file: "crates/check/src/programs.rs",
-    name: "all",
-    because: "a table: a row for each shipped program",
-}];
+const EXCEPTIONS: &[Exception] = &[
+    Exception {
+        check: Check::FunctionLength,
+        file: "crates/check/src/programs.rs",
+        name: "all",
+        because: "a table: a row for each shipped program",
+    },
+    Exception {
+        check: Check::BareIndex,
+        file: "crates/check/src/hardware.rs",
+        name: "number_for_people",
+        because: "reports are public, and count CPUs in integers",
+    },
+    Exception {
+        check: Check::BareIndex,
+        file: "crates/model/src/ends.rs",
+        name: "entry_values",
+        because: "a program names entries as the seam's `Memory` does: a table, and an index in it",
+    },
+    Exception {
+        check: Check::BareIndex,
+        file: "crates/model/src/start.rs",
+        name: "put_first_entries",
+        because: "as `entry_values`",
+    },
+    Exception {
+        check: Check::BareIndex,
+        file: "crates/model/src/index.rs",
+        name: "byte",
+        because: "the one place where a count becomes the byte of an index",
+    },
+    Exception {
+        check: Check::BareIndex,
+        file: "crates/model/src/limit.rs",
+        name: "check",
+        because: "it hands on how many there are",
+    },
+];
 
 /// The step of `cargo xtask test`.
 ///

@@ -40,7 +40,8 @@ const INDICES: [&str; 16] = [
     "version",
 ];
 /// Parameters, and functions that return some, that are quantities: how many, how long, how deep.
-const QUANTITIES: [&str; 12] = [
+const QUANTITIES: [&str; 13] = [
+    "older",
     "atomics",
     "count",
     "cpus",
