@@ -236,8 +236,14 @@ impl<'p, M: Merge> System<'p, M> {
         cpu: CpuId,
         action: Action,
     ) -> bool {
-        let active = self.active_node(state, cpu);
-        action == Action::Call && active.is_some_and(|id| call_of(nodes.get(id)).has_ways())
+        match action {
+            Action::Call => {
+                let active = self.active_node(state, cpu);
+                active.is_some_and(|id| call_of(nodes.get(id)).has_ways())
+            }
+            Action::Combined | Action::Broadcast => true,
+            Action::Drain | Action::Deliver | Action::DeliverNmi => false,
+        }
     }
 
     /// An interrupt ends a CPU's sleep.
