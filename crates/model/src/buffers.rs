@@ -103,8 +103,9 @@ impl CpuMut<'_> {
         match oldest {
             Slot::Cell(store) => self.write_cell(store)?,
             Slot::Entry(store) => self.drain_entry(store)?,
+            Slot::FullFence => self.fence_serializes(),
             // Nobody looks at what they do to memory.
-            Slot::User(_) | Slot::StoreFence | Slot::FullFence => {}
+            Slot::User(_) | Slot::StoreFence => {}
         }
         Ok(true)
     }
@@ -132,7 +133,7 @@ impl CpuMut<'_> {
                 if !self.has_buffer_room() {
                     return Ok(Progress::Blocked);
                 }
-                let version = self.next_pending_version();
+                let version = self.next_pending_version()?;
                 self.push_buffered(Slot::Entry(EntryStore {
                     entry,
                     value,
@@ -203,6 +204,7 @@ impl CpuMut<'_> {
     /// Puts a page-table entry into memory, which gets its next version.
     fn put_entry(&mut self, entry: EntryId, value: ValueCode) -> Result<Version, Stop> {
         let version = self.in_memory(entry).version.next_in_memory()?;
+        self.remember_former(entry)?;
         self.put_in_memory(Location::Entry(entry), value);
         self.put_version(entry, version);
         let table = self.machine.entries.get(entry).table;

@@ -28,9 +28,28 @@ pub enum InvlpgReach {
 pub enum LargePages {
     /// As one entry: what drops it drops all of it.
     Whole,
-    /// Maybe as 4 KiB pieces. INVLPG drops all of them; of a page fault, and of INVPCID for an address, the
-    /// manuals say so much of the page number alone. ASSUMED: the other pieces may stay.
+    /// Maybe as 4 KiB pieces. INVLPG drops all of them, and so does a page fault, which gives the same
+    /// assurances; of INVPCID for an address no manual says it. ASSUMED: the other pieces may stay.
     InPieces,
+}
+
+/// What becomes of walks in flight at a CR3 load with bit 63 set, which invalidates nothing (H12a, H15).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum KeepLoad {
+    /// They go on under their own PCID, until the CPU invalidates something. ASSUMED, because no manual says
+    /// that they end: every model has this reading unless it is told otherwise.
+    WalksGoOn,
+    /// They end, because MOV to CR3 is serializing. ASSUMED: no manual says that this bounds a walk.
+    EndsWalks,
+}
+
+/// What MFENCE does beside draining the buffers (H40).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Mfence {
+    /// Nothing: an instruction fetch's walk may still appear to come before an earlier write.
+    OrdersData,
+    /// It is a serializing instruction, as AMD says.
+    Serializes,
 }
 
 /// What INVLPG does to global entries while PCIDs are on (H34).
@@ -177,6 +196,10 @@ pub struct CpuModel {
     pub invlpg_globals: InvlpgGlobals,
     /// How large pages are held.
     pub large_pages: LargePages,
+    /// What a CR3 load with bit 63 set does to walks in flight.
+    pub keep_load: KeepLoad,
+    /// What MFENCE is beside a fence.
+    pub mfence: Mfence,
     /// What an IPI says about earlier stores.
     pub ipi: IpiOrder,
     /// What two page sizes for one address lead to.
@@ -208,6 +231,8 @@ impl CpuModel {
         invlpg: InvlpgReach::LeadingToAddress,
         invlpg_globals: InvlpgGlobals::Dropped,
         large_pages: LargePages::InPieces,
+        keep_load: KeepLoad::WalksGoOn,
+        mfence: Mfence::OrdersData,
         ipi: IpiOrder::Unordered,
         size_conflict: SizeConflict::EitherIsUsed,
         walk_outside_dram: WalkOutsideDram::MachineCheck,
@@ -226,6 +251,7 @@ impl CpuModel {
         broadcast: false,
         invlpg: InvlpgReach::AllUpperLevels,
         large_pages: LargePages::Whole,
+        mfence: Mfence::Serializes,
         ipi: IpiOrder::AfterStores,
         size_conflict: SizeConflict::MachineCheck,
         quirks: Quirks {
@@ -242,6 +268,7 @@ impl CpuModel {
         five_levels: false,
         invlpg: InvlpgReach::AllUpperLevels,
         large_pages: LargePages::Whole,
+        mfence: Mfence::Serializes,
         ipi: IpiOrder::AfterStores,
         walk_outside_dram: WalkOutsideDram::ReturnsGarbage,
         ..Self::WEAKEST
@@ -282,6 +309,12 @@ impl CpuModel {
             upper_levels,
             ..self
         }
+    }
+
+    /// The model with another reading of CR3 loads with bit 63 set.
+    #[must_use]
+    pub const fn with_keep_load(self, keep_load: KeepLoad) -> CpuModel {
+        CpuModel { keep_load, ..self }
     }
 
     /// The model with other readings of what empties write-combining buffers.

@@ -55,9 +55,9 @@ impl Machine {
 
     /// Says whether a call was taken for local that is not, by what was learnt since. Then all that was
     /// explored is worthless, and the search must start again: with what this machine knows by now, it
-    /// ends.
+    /// ends. If it [needs fetches](Machine::needs_fetches), it must be made anew with that feature.
     pub fn locality_was_wrong(&self) -> bool {
-        self.writers.assumption_is_broken()
+        self.writers.assumption_is_broken() || self.needs_fetches()
     }
 
     /// Starts again with what is known, for a new search.

@@ -1,6 +1,6 @@
 //! What waits for the buffers: locked and serializing instructions, and fences.
 //!
-//! Rules: H18, H24, H25, H26, H36.
+//! Rules: H18, H24, H25, H26, H36, H40.
 
 use std::ops::Deref;
 
@@ -8,7 +8,7 @@ use lazytlb::PhysAddr;
 
 use crate::byte_mask::ByteMask;
 use crate::call::{AtomicCell, Rmw};
-use crate::cpu_model::IpiOrder;
+use crate::cpu_model::{IpiOrder, Mfence};
 use crate::index::{Location, Way};
 use crate::progress::{Progress, Stop};
 use crate::slot::Slot;
@@ -39,7 +39,18 @@ impl CpuMut<'_> {
         if !self.empties(|readings| readings.serializing) {
             return Ok(Progress::Blocked);
         }
-        effect(self).map(A::into)
+        let done = effect(self)?.into();
+        if matches!(done, Progress::Done { .. }) {
+            self.forget_former();
+        }
+        Ok(done)
+    }
+
+    /// On AMD, MFENCE is a serializing instruction (H40).
+    pub(crate) fn fence_serializes(&mut self) {
+        if self.machine.cpu_model.mfence == Mfence::Serializes {
+            self.forget_former();
+        }
     }
 
     /// A locked read-modify-write of a cell; answers with what it held.
@@ -93,6 +104,7 @@ impl CpuMut<'_> {
             let entry = cpu.machine.entry(table, index)?;
             let read = cpu.read_settled(entry, way)?;
             if let Progress::Done { answer: old, .. } = read {
+                cpu.settle_for_fetches(entry, old)?;
                 let new = cpu.machine.values.encode(rmw.apply(old, operand))?;
                 cpu.write_entry(entry, new)?;
             }
@@ -104,6 +116,7 @@ impl CpuMut<'_> {
     /// (H36): then the fence waits in the store buffer.
     pub(crate) fn full_fence(&mut self) -> Progress<()> {
         if self.empties(|readings| readings.mfence) {
+            self.fence_serializes();
             return Progress::DONE;
         }
         let machine = self.machine;

@@ -148,7 +148,10 @@ impl CpuMut<'_> {
             Call::Touch(addr, access) => self.touch(addr, access, CacheHint::Temporal, way)?,
             Call::TouchNonTemporal(addr) => self.touch_non_temporal(addr, way)?,
             Call::LoadVirtual(addr, mode) => return self.data(addr, mode, Operation::Load, way),
-            Call::Fetch(addr, mode) => return self.data(addr, mode, Operation::Fetch, way),
+            Call::Fetch(addr, mode) => {
+                self.notes_fetch();
+                return self.data(addr, mode, Operation::Fetch, way);
+            }
             Call::StoreVirtual {
                 addr,
                 bytes,

@@ -23,6 +23,7 @@ impl fmt::Display for Setting {
         let CpuModel {
             name,
             upper_levels,
+            keep_load,
             write_combining,
             ..
         } = self.cpu_model;
@@ -30,7 +31,7 @@ impl fmt::Display for Setting {
         let wc = write_combining.sfence.name();
         write!(
             f,
-            "{name}, {memory}, upper levels {upper_levels:?}, wc {wc}"
+            "{name}, {memory}, upper levels {upper_levels:?}, CR3 loads with bit 63: {keep_load:?}, wc {wc}"
         )
     }
 }

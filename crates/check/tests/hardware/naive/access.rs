@@ -3,6 +3,7 @@
 use lazytlb_model::{Cr4, FAULT, MemoryModel, MemoryType, Privilege, Property, Rmw};
 
 use super::state::{Buffered, Cached, Combining, State, WordStore, push};
+use super::walk::Sees;
 use super::{Caching, Naive, Next};
 use crate::script::word_of_frame;
 
@@ -54,9 +55,9 @@ impl Naive<'_> {
     /// Lists what an access can lead to.
     ///
     /// If the TLB holds entries for the address, it goes through one of them (H5, H7). If not, it waits for
-    /// the walks that hardware takes anyway. It faults through an entry, or by a walk: one may be in flight
-    /// although the TLB holds an entry by now. A store through an entry without D takes a walk of its own
-    /// (H21).
+    /// the walks that hardware takes anyway. It faults through an entry, or by a walk: its own, which sees all
+    /// earlier stores of this CPU (H25), though the TLB may hold an entry by now. A store through an entry
+    /// without D takes a walk of its own (H21). A fetch's walk may have read each entry earlier (H40).
     pub(super) fn access(&self, state: &State, cpu: usize, access: Access, out: &mut Vec<Next>) {
         let of = &state.cpus[cpu];
         let is_allowed = |entry: &Cached| access.is_allowed(entry, of.cr4);
@@ -66,6 +67,10 @@ impl Naive<'_> {
             .filter(|entry| entry.global || entry.pcid == of.pcid())
             .collect();
         let walks_itself = self.caching == Caching::Nothing;
+        let sees = match access.does {
+            Does::Fetch => Sees::Formerly,
+            _ => Sees::AllOwn,
+        };
         let mut sets_dirty = access.does.writes() && hits.is_empty();
         let mut faults = false;
         for hit in &hits {
@@ -77,28 +82,23 @@ impl Naive<'_> {
                 self.go_through(state, cpu, hit, access.does, out);
             }
         }
-        if sets_dirty || walks_itself {
+        if sets_dirty || walks_itself || access.does == Does::Fetch {
             let marks = |entry: &Cached| access.does.writes() && is_allowed(entry);
-            for (found, after) in self.walks_to_pages(state, cpu, access.addr, marks) {
+            for (found, after) in self.walks_to_pages(state, cpu, access.addr, sees, marks) {
                 match is_allowed(&found) {
                     true => self.go_through(&after, cpu, &found, access.does, out),
                     false => self.fault(&after, cpu, access.addr, out),
                 }
             }
         }
-        if faults || self.walk_faults(state, cpu, access.addr, is_allowed) {
+        if faults || self.walk_faults(state, cpu, access.addr, sees, is_allowed) {
             self.fault(state, cpu, access.addr, out);
         }
     }
 
-    /// H17: a fault drops the page's entries in the current PCID, and of the paging-structure caches what
-    /// was used for that address.
     fn fault(&self, state: &State, cpu: usize, addr: u64, out: &mut Vec<Next>) {
         let mut next = *state;
-        let pcid = next.cpus[cpu].pcid();
-        self.drop_address(&mut next, cpu, addr, |entry| {
-            entry.pcid == pcid && entry.covers(addr)
-        });
+        self.page_fault(&mut next, cpu, addr);
         out.push(Ok(self.done(next, cpu, FAULT)));
     }
 
