@@ -145,7 +145,7 @@ impl<'m> CpuMut<'m> {
         let index = way.index().saturating_sub(through);
         if let Some(walk) = early.get(index) {
             self.refuse_foreign(walk.used)?;
-            self.mark_walked(&walk.sets_accessed)?;
+            self.mark_walked(walk)?;
             return Ok(Progress::Done {
                 answer: Ok(0),
                 more: index + 1 < early_ways || !faults.is_empty(),

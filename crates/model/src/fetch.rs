@@ -20,6 +20,7 @@
 use std::ops::Deref;
 
 use crate::access::{Operation, VirtualAccess};
+use crate::accessed::Use;
 use crate::entry::bits;
 use crate::index::{EntryId, Frame, Location};
 use crate::limit::{Limit, MOST_FORMER};
@@ -33,10 +34,13 @@ use crate::view::{CpuIn, CpuMut, StoredEntry};
 use crate::walk::TableRead;
 
 /// A walk for a fetch that ends in a page which allows it.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct EarlyWalk<'m> {
     pub(crate) used: &'m Translation,
+    /// The upper entry that it started at.
+    from: Option<Translation>,
     /// The entries that it read in memory as they are now, where it sets A (H3).
-    pub(crate) sets_accessed: Vec<EntryId>,
+    sets_accessed: Vec<EntryId>,
 }
 
 /// What an early walk may read of an entry.
@@ -108,7 +112,8 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         let mut walks = Vec::new();
         if self.reads_early(access) {
             for start in self.walk_starts(access.addr) {
-                self.walk_early(&start, access, &mut Vec::new(), &mut walks)?;
+                let way = (start.through, &mut Vec::new());
+                self.walk_early(&start, access, way, &mut walks)?;
             }
             walks.retain(|walk| !usable.contains(&walk.used));
         }
@@ -119,7 +124,7 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         &self,
         table: &TableRead,
         access: &VirtualAccess,
-        sets_accessed: &mut Vec<EntryId>,
+        (start, sets_accessed): (Option<Translation>, &mut Vec<EntryId>),
         walks: &mut Vec<EarlyWalk<'m>>,
     ) -> Result<(), Stop> {
         let (machine, cr4) = (self.machine, self.cr4());
@@ -143,19 +148,16 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
                 sets_accessed.push(entry);
             }
             match TableRead::below(&found, CacheSet::Cached) {
-                Some(below) => self.walk_early(&below, access, sets_accessed, walks)?,
+                Some(below) => self.walk_early(&below, access, (start, sets_accessed), walks)?,
                 None if !access.is_allowed_by(&found, cr4) => {}
                 None => {
-                    let used = self.used_early(&found)?;
-                    let sets_accessed = sets_accessed.clone();
-                    let is_new = |walk: &EarlyWalk<'_>| {
-                        walk.used != used || walk.sets_accessed != sets_accessed
+                    let walk = EarlyWalk {
+                        used: self.used_early(&found)?,
+                        from: start,
+                        sets_accessed: sets_accessed.clone(),
                     };
-                    if walks.iter().all(is_new) {
-                        walks.push(EarlyWalk {
-                            used,
-                            sets_accessed,
-                        });
+                    if !walks.contains(&walk) {
+                        walks.push(walk);
                     }
                 }
             }
@@ -188,11 +190,14 @@ impl CpuMut<'_> {
         }
     }
 
-    /// Sets A in the entries that an early walk read in memory.
-    pub(crate) fn mark_walked(&mut self, entries: &[EntryId]) -> Result<(), Limit> {
+    /// Sets A in the entries that an early walk read in memory, and in those that it started from.
+    pub(crate) fn mark_walked(&mut self, walk: &EarlyWalk<'_>) -> Result<(), Stop> {
         let machine = self.machine;
         if machine.features.accessed_dirty {
-            for entry in entries.iter().copied().map(Location::Entry) {
+            if let Some(from) = &walk.from {
+                self.mark_used(from, Use::Reads)?;
+            }
+            for entry in walk.sets_accessed.iter().copied().map(Location::Entry) {
                 let value = self.value_in_memory(entry) & !bits::MAYBE_ACCESSED;
                 let marked = machine.values.encode(value | bits::ACCESSED)?;
                 self.put_in_memory(entry, marked);
