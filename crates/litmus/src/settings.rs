@@ -34,12 +34,10 @@ impl Settings {
             readings: readings(test)?,
             keep_load: match test.metadata("KeepLoads") {
                 None => None,
-                Some("walks-go-on") => Some(KeepLoad::WalksGoOn),
-                Some("end-walks") => Some(KeepLoad::EndsWalks),
-                Some(other) => {
+                Some(name) => Some(KeepLoad::by_name(name).ok_or_else(|| {
                     let advice = "write `walks-go-on` or `end-walks`";
-                    return Err(bad_value("KeepLoads", other, advice));
-                }
+                    bad_value("KeepLoads", name, advice)
+                })?),
             },
             xapic: match test.metadata("IPI") {
                 None | Some("x2apic") => false,
