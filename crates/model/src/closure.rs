@@ -43,7 +43,7 @@ impl CpuMut<'_> {
         }
         self.fill_from(&root, &mut |_| {})?;
         let mut walked = Walked::default();
-        self.fill_from_held_roots()?;
+        self.go_on_from_held_roots()?;
         while let Some((set, number)) = self.next_to_walk(&mut walked) {
             let entry = machine.translations.get(number);
             if let Some(below) = TableRead::below(entry, set) {
@@ -54,13 +54,13 @@ impl CpuMut<'_> {
     }
 
     /// Goes on with the walks in flight that have read nothing but the root's address (H12a).
-    fn fill_from_held_roots(&mut self) -> Result<(), Stop> {
+    fn go_on_from_held_roots(&mut self) -> Result<(), Stop> {
         for number in self.in_flight().iter() {
             let entry = self.machine.translations.get(number);
             if entry.is_held_root()
-                && let Some(root) = TableRead::below(entry, CacheSet::Cached)
+                && let Some(held) = TableRead::below(entry, CacheSet::Cached)
             {
-                self.fill_from(&root, &mut |_| {})?;
+                self.fill_from(&held, &mut |_| {})?;
             }
         }
         Ok(())
