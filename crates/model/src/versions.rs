@@ -71,7 +71,9 @@ impl CpuMut<'_> {
     /// Gives the entries that the CPU has read from a store in its own buffer another version of that store:
     /// the one that it has got in memory, or the one that it has moved up to.
     pub(crate) fn rename_version(&mut self, from: Version, to: Version) -> Result<(), Limit> {
-        for set in CacheSet::ALL {
+        let promises = self.slots().map(CacheSet::Covered);
+        let sets = [CacheSet::Cached, CacheSet::Tainted, CacheSet::Revoked];
+        for set in sets.into_iter().chain(promises) {
             let mut members_after = TranslationSet::EMPTY;
             for number in self.set(set).iter() {
                 members_after = members_after.with(self.renamed(number, from, to)?);
