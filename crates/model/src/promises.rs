@@ -29,7 +29,7 @@
 
 use std::ops::Deref;
 
-use lazytlb::{PhysAddr, Spaces};
+use lazytlb::{FlushRange, PhysAddr, Spaces};
 
 use crate::extent::Extent;
 use crate::index::{Cpu, Frame, Level, PromiseId, PromiseSlot, SubjectId, TranslationId};
@@ -47,7 +47,7 @@ use crate::violation::{Property, Violation};
 impl CpuMut<'_> {
     /// Begins a promise in this CPU's lowest free slot, and notes what it covers. Entries may be cached, a store
     /// in a buffer may have gone through them, or memory may still hold them, while this CPU's own store waits.
-    pub(crate) fn begin_promise(&mut self, subject: Subject) -> Result<Progress<PromiseId>, Stop> {
+    fn begin_promise(&mut self, subject: Subject) -> Result<Progress<PromiseId>, Stop> {
         let free = self.slots().find(|&slot| self.subject(slot).is_none());
         let Some(slot) = free else {
             return Err(Stop::Limit(Limit {
@@ -61,6 +61,26 @@ impl CpuMut<'_> {
         self.put_set(CacheSet::Covered(slot), covered);
         let beginner = self.cpu;
         Ok(Progress::answer(PromiseId { beginner, slot }))
+    }
+
+    /// Begins a promise about some spaces; answers with its number.
+    pub(crate) fn begin_numbered(
+        &mut self,
+        spaces: Spaces,
+        range: FlushRange,
+    ) -> Result<Progress, Stop> {
+        let begun = self.begin_promise(Subject::numbered(spaces, range))?;
+        Ok(begun.map(PromiseId::to_word))
+    }
+
+    /// Begins a promise about one space, which its root names.
+    pub(crate) fn begin_by_root(
+        &mut self,
+        root: Frame,
+        range: FlushRange,
+    ) -> Result<Progress<()>, Stop> {
+        let begun = self.begin_promise(Subject::of_root(root.addr(), range))?;
+        Ok(begun.map(|_| ()))
     }
 
     /// Keeps the promise that has this number.

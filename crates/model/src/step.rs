@@ -10,13 +10,12 @@ use crate::access::{Operation, VirtualAccess};
 use crate::byte_mask::ByteMask;
 use crate::call::{AtomicCell, Call, Cr4, FAULT, Family, LocalCell, Privilege};
 use crate::combining::CacheHint;
-use crate::index::{BroadcastId, Cpu, Location, Offset, PromiseId, Way};
+use crate::index::{BroadcastId, Cpu, Location, Offset, Way};
 use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::{Progress, Stop};
 use crate::slot::CellStore;
 use crate::state::{Interrupt, State};
-use crate::subject::Subject;
 use crate::values::ValueCode;
 use crate::view::{CpuIn, CpuMut};
 use crate::writers::Write;
@@ -144,16 +143,9 @@ impl CpuMut<'_> {
             Call::AllocFrame(kind) => return Ok(self.alloc_frame(kind)?.map(|frame| frame.0)),
             Call::FreeFrame(frame) => self.free_frame(machine.frame(frame)?)?,
             Call::ReadDevice(device) => self.read_back(machine.frame(device)?),
-            Call::PromiseBegins(spaces, range) => {
-                let begun = self.begin_promise(Subject::numbered(spaces, range))?;
-                return Ok(begun.map(PromiseId::to_word));
-            }
+            Call::PromiseBegins(spaces, range) => return self.begin_numbered(spaces, range),
             Call::PromiseKept(promise) => self.keep_numbered(promise)?,
-            Call::FlushBegins(root, range) => {
-                let root = machine.frame(root)?.addr();
-                self.begin_promise(Subject::of_root(root, range))?
-                    .map(|_| ())
-            }
+            Call::FlushBegins(root, range) => self.begin_by_root(machine.frame(root)?, range)?,
             Call::FlushReturned(root) => self.keep_by_root(machine.frame(root)?)?,
             Call::Touch(addr, access) => self.touch(addr, access, CacheHint::Temporal, way)?,
             Call::TouchNonTemporal(addr) => self.touch_non_temporal(addr, way)?,

@@ -2,10 +2,11 @@
 
 use lazytlb::{
     Access, Cr3Load, Entry, FlushRange, FrameKind, Hw, Memory, PageRange, PageSize, PhysAddr,
-    Policy, Tables, VirtAddr,
+    Policy, Tables, Until, VirtAddr,
 };
 use lazytlb_check::{LazyTlb, ModelHw, Program, Protocol, Space};
-use lazytlb_model::{CpuModel, Invpcid, Property};
+use lazytlb_model::entry::bits;
+use lazytlb_model::{CpuModel, Invpcid, Privilege, Property};
 
 use crate::{NEXT, PAGE, large, violated, violated_on};
 
@@ -187,7 +188,7 @@ fn a_buffered_store_is_stale_by_its_own_address() {
         let go = program.atomic("go", 0);
         program.first_entry(root, 0, large(page));
         program.operation(0, "unmap", move |hw| {
-            hw.pause_until(&go, lazytlb::Until::Equals(1));
+            hw.pause_until(&go, Until::Equals(1));
             hw.write_entry(root, 0, Entry::ABSENT);
             hw.flush_begins(root, FlushRange::page(NEXT));
             hw.invlpg(PAGE);
@@ -205,4 +206,78 @@ fn a_buffered_store_is_stale_by_its_own_address() {
             "{addr:?}"
         );
     }
+}
+
+/// The table is unhooked and its flush has begun; then the other CPU, which still holds the upper entry, fills a
+/// page from what is stored into the table meanwhile. INVLPG of another page drops the upper entry, not the page's.
+#[test]
+fn a_flush_covers_what_is_filled_through_a_covered_entry_after_it_began() {
+    let mut program = Program::new("filled later", 2);
+    let (root, table, page) = (program.first_root(), program.table(), program.page());
+    let (begun, stored, kept) = (
+        program.atomic("begun", 0),
+        program.atomic("stored", 0),
+        program.atomic("kept", 0),
+    );
+    program.first_entry(root, 0, Entry::to(table));
+    program.operation(0, "unhook the table", move |hw| {
+        hw.write_entry(root, 0, Entry::ABSENT);
+        hw.invlpg(PAGE);
+        hw.flush_begins(root, FlushRange::All);
+        hw.swap(&begun, 1);
+        hw.pause_until(&stored, Until::Equals(1));
+        hw.flush_returned(root);
+        hw.swap(&kept, 1);
+    });
+    program.operation(1, "map", move |hw| {
+        hw.pause_until(&begun, Until::Equals(1));
+        hw.write_entry(table, 0, Entry::to(page));
+        hw.invlpg(VirtAddr(0x20_0000));
+        hw.swap(&stored, 1);
+        hw.pause_until(&kept, Until::Equals(1));
+        hw.touch(PAGE, Access::Load);
+    });
+    for model in [CpuModel::INTEL_SKYLAKE, CpuModel::WEAKEST] {
+        assert_eq!(
+            violated_on(model, &program),
+            Some(Property::StaleUse),
+            "{}",
+            model.name
+        );
+    }
+}
+
+/// D is taken away by a store that still waits when the flush begins, and hardware sets it once more before that
+/// drains: then the entry is cached with D, which it had not when the flush began (H21).
+#[test]
+fn a_flush_that_takes_d_away_covers_an_entry_that_gets_it_later() {
+    let cleaned = |invalidates: bool| {
+        let mut program = Program::new("clean", 2);
+        program.features().accessed_dirty = true;
+        let (root, table) = (program.first_root(), program.table());
+        let (word, kept) = (program.atomic("word", 0), program.atomic("kept", 0));
+        let page = program.page_with_word(word);
+        let clean = Entry(Entry::to(page).0 | bits::ACCESSED);
+        program.first_entry(root, 0, Entry(Entry::to(table).0 | bits::ACCESSED));
+        program.first_entry(table, 0, clean);
+        program.operation(0, "clean", move |hw| {
+            hw.write_entry(table, 0, clean);
+            hw.flush_begins(root, FlushRange::page(PAGE));
+            hw.flush_returned(root);
+            hw.swap(&kept, 1);
+        });
+        program.operation(1, "store", move |hw| {
+            let store = || hw.store_virtual(PAGE, 0xff, 1, Privilege::Supervisor, false);
+            store();
+            if hw.load(&kept) == 1 {
+                if invalidates {
+                    hw.invlpg(PAGE);
+                }
+                store();
+            }
+        });
+        crate::property_of(&lazytlb_check::Checker::new().check(&program))
+    };
+    assert_eq!(cleaned(false), Some(Property::StaleUse));
+    assert_eq!(cleaned(true), None);
 }
