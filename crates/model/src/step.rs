@@ -150,10 +150,7 @@ impl CpuMut<'_> {
             Call::Touch(addr, access) => self.touch(addr, access, CacheHint::Temporal, way)?,
             Call::TouchNonTemporal(addr) => self.touch_non_temporal(addr, way)?,
             Call::LoadVirtual(addr, mode) => return self.data(addr, mode, Operation::Load, way),
-            Call::Fetch(addr, mode) => {
-                self.notes_fetch();
-                return self.data(addr, mode, Operation::Fetch, way);
-            }
+            Call::Fetch(addr, mode) => return self.data(addr, mode, Operation::Fetch, way),
             Call::StoreVirtual {
                 addr,
                 bytes,
@@ -260,6 +257,9 @@ impl CpuMut<'_> {
             privilege,
             operation,
         };
+        if operation == Operation::Fetch {
+            self.notes_fetch();
+        }
         let done = self.access(&access, way)?;
         if let Progress::Done {
             answer: Ok(FAULT), ..
