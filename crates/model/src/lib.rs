@@ -34,6 +34,7 @@
 //! | `walk`, [`closure`](mod@closure) | what may be cached: one step of a walk, and all that walks can fill |
 //! | `invalidate`, `broadcast` | what removes from it, here and on other CPUs |
 //! | `accessed`, `versions` | A and D bits, where speculation may have set one; which store an entry comes from |
+//! | `late`, `updates`, `settle` | stores translated late, updates of A and D that come late; how they come |
 //! | `garbage` | walks of freed tables, refused or followed to their ends |
 //! | `promises` | what a returned flush promises |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
@@ -75,6 +76,7 @@ mod frames;
 mod garbage;
 pub mod index;
 mod interrupts;
+mod late;
 mod invalidate;
 pub mod limit;
 pub mod locality;
@@ -83,6 +85,7 @@ mod numbering;
 mod ordering;
 pub mod progress;
 mod promises;
+mod settle;
 mod slot;
 pub mod spec;
 mod start;
@@ -91,6 +94,7 @@ pub mod step;
 mod touch;
 pub mod translation;
 mod translation_set;
+mod updates;
 mod values;
 pub mod version;
 mod versions;

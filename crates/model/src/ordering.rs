@@ -27,6 +27,7 @@ impl CpuMut<'_> {
         if !self.empties(|readings| readings.locked) {
             return Ok(Progress::Blocked);
         }
+        self.update_all()?;
         effect(self)
     }
 
@@ -39,6 +40,7 @@ impl CpuMut<'_> {
         if !self.empties(|readings| readings.serializing) {
             return Ok(Progress::Blocked);
         }
+        self.update_all()?;
         effect(self).map(A::into)
     }
 
@@ -91,6 +93,7 @@ impl CpuMut<'_> {
     ) -> Result<Progress, Stop> {
         self.locked(|cpu| {
             let entry = cpu.machine.entry(table, index)?;
+            cpu.update_before_rmw(entry, way, |old| rmw.apply(old, operand))?;
             let read = cpu.read_settled(entry, way)?;
             if let Progress::Done { answer: old, .. } = read {
                 let new = cpu.machine.values.encode(rmw.apply(old, operand))?;
@@ -107,8 +110,7 @@ impl CpuMut<'_> {
             return Progress::DONE;
         }
         let machine = self.machine;
-        let is_passed =
-            machine.features.weak_fences && machine.cpu_model.ipi == IpiOrder::Unordered;
+        let is_passed = machine.has_weak_fences && machine.cpu_model.ipi == IpiOrder::Unordered;
         match is_passed {
             true => self.buffer(Slot::FullFence),
             false => Progress::Blocked,
@@ -139,6 +141,6 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
     /// Says whether an MFENCE waits in the CPU's store buffer.
     #[inline]
     pub(crate) fn fence_waits(&self) -> bool {
-        self.machine.features.weak_fences && self.buffered().any(|slot| slot == Slot::FullFence)
+        self.machine.has_weak_fences && self.buffered().any(|slot| slot == Slot::FullFence)
     }
 }

@@ -80,7 +80,11 @@ impl CpuMut<'_> {
         }
         self.map_buffered(|cpu, slot| match slot {
             Slot::User(used) => Ok(Slot::User(cpu.renamed(used, from, to)?)),
-            Slot::Cell(_) | Slot::Entry(_) | Slot::StoreFence | Slot::FullFence => Ok(slot),
+            Slot::Cell(_)
+            | Slot::Entry(_)
+            | Slot::Late(_)
+            | Slot::StoreFence
+            | Slot::FullFence => Ok(slot),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Random scripts: one or two families of the machine's features at a time, so that they stay small.
 
 use lazytlb::{Cr3Load, Entry, PhysAddr, VirtAddr};
+use lazytlb_model::cpu_model::{DirtyUpdate, UncachedLoads};
 use lazytlb_model::entry::bits;
 use lazytlb_model::{
     AtomicCell, Broadcast, Call, CpuModel, Cr4, Features, Invpcid, MemoryModel, MemoryType,
@@ -475,6 +476,10 @@ fn draw_setting(random: &mut Random, families: &[Family]) -> Setting {
         let (cached, in_flight) = (UpperLevels::Cached, UpperLevels::OnlyInFlight);
         let upper = random.among(&[cached, cached, in_flight, UpperLevels::Atomic]);
         cpu_model = cpu_model.with_upper_levels(upper);
+        if random.percent(30) {
+            cpu_model.dirty = DirtyUpdate::ChecksWritable;
+            cpu_model.uncached_loads = UncachedLoads::WaitForStores;
+        }
     }
     if is(Family::WriteCombining) {
         let reading = random.among(&[Reading::Started, Reading::Retired]);

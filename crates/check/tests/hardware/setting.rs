@@ -24,13 +24,15 @@ impl fmt::Display for Setting {
             name,
             upper_levels,
             write_combining,
+            dirty,
+            uncached_loads,
             ..
         } = self.cpu_model;
         let memory = self.memory.name();
         let wc = write_combining.sfence.name();
         write!(
             f,
-            "{name}, {memory}, upper levels {upper_levels:?}, wc {wc}"
+            "{name}, {memory}, upper levels {upper_levels:?}, wc {wc}, D {dirty:?}, uncached loads {uncached_loads:?}"
         )
     }
 }
