@@ -93,7 +93,7 @@ impl Operation {
 
 impl VirtualAccess {
     /// Says whether an entry allows the access.
-    fn is_allowed_by(&self, entry: &Translation, cr4: Cr4) -> bool {
+    pub(crate) fn is_allowed_by(&self, entry: &Translation, cr4: Cr4) -> bool {
         let is_fetch = self.operation == Operation::Fetch;
         let by_mode = match self.privilege {
             Privilege::User => entry.user,
@@ -143,8 +143,11 @@ impl<'m> CpuMut<'m> {
     ) -> Result<Progress<Accessed>, Stop> {
         let (usable, refusing) = self.matching(access)?;
         let faults = self.faults(access, refusing)?;
+        let early = self.early_walks(access, &usable)?;
         let late = self.late_way(access)?;
         let usable = self.ways_through(usable, access)?;
+        // Only a store waits, and only a fetch has walked early.
+        let (through, others) = (usable.len(), early.len() + usize::from(late.is_some()));
         for (index, &(through, settled)) in usable.iter().enumerate().skip(way.index()) {
             self.refuse_foreign(through.used)?;
             let mut next = self.state.to_vec();
@@ -156,20 +159,28 @@ impl<'m> CpuMut<'m> {
                 continue;
             };
             self.state.copy_from_slice(&next);
-            let more = index + 1 < usable.len() || late.is_some() || !faults.is_empty();
+            let more = index + 1 < usable.len() + others || !faults.is_empty();
             let answer = Ok(answer);
             return Ok(Progress::Done { answer, more });
         }
-        let mut index = way.index().saturating_sub(usable.len());
-        if let Some(slot) = late {
-            if index == 0 {
-                self.push_buffered(slot);
-                let more = !faults.is_empty();
-                let answer = Ok(0);
-                return Ok(Progress::Done { answer, more });
-            }
-            index -= 1;
+        let index = way.index().saturating_sub(through);
+        let more = index + 1 < others || !faults.is_empty();
+        if let Some(walk) = early.get(index) {
+            self.refuse_foreign(walk.used)?;
+            self.mark_walked(walk)?;
+            return Ok(Progress::Done {
+                answer: Ok(0),
+                more,
+            });
         }
+        if let Some(slot) = late.filter(|_| index < others) {
+            self.push_buffered(slot);
+            return Ok(Progress::Done {
+                answer: Ok(0),
+                more,
+            });
+        }
+        let index = index.saturating_sub(others);
         let Some(fault) = faults.get(index) else {
             return Ok(Progress::Blocked);
         };
@@ -472,25 +483,22 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     /// allow it by now, or by a walk.
     ///
     /// What was cached had A set in all that it was read from (H3), and a walk that faults need not set any.
-    /// So a fault by a walk from the root stands for all others, and without A bits any one does.
+    /// So a fault by a walk from the root stands for all others, and without A bits any one does. The walk is
+    /// the access's own: it sees all earlier stores of this CPU (H25).
     fn faults(
         &self,
         access: &VirtualAccess,
         refusing: Vec<&'m Translation>,
     ) -> Result<Vec<FaultBy<'m>>, Stop> {
         let machine = self.machine;
-        let pcid = self.pcid();
-        let root = TableRead::root(self.cr3(), machine.root_level, pcid);
-        if self.walk_may_fault(&root, access)? {
+        if self.walk_may_fault(&self.root(), access)? {
             return Ok(vec![FaultBy::FromTheRoot]);
         }
         let mut faults: Vec<_> = refusing.into_iter().map(FaultBy::Through).collect();
-        for upper in self.translations(self.may_be_cached()) {
-            let Some(below) = TableRead::below(upper, CacheSet::Cached) else {
-                continue;
-            };
-            let is_on_the_way = upper.pcid == pcid && upper.covers(access.addr);
-            if is_on_the_way && self.walk_may_fault(&below, access)? {
+        for upper in self.uppers_for(access.addr) {
+            if let Some(below) = TableRead::below(upper, CacheSet::Cached)
+                && self.walk_may_fault(&below, access)?
+            {
                 faults.push(FaultBy::Through(upper));
             }
         }
@@ -503,30 +511,38 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     /// Says whether a walk on from a table can find an entry that is not valid, or a page that does not allow
     /// the access.
     fn walk_may_fault(&self, table: &TableRead, access: &VirtualAccess) -> Result<bool, Stop> {
-        if self.frame_use(table.frame) != FrameUse::Table {
+        if table.is_dead || self.frame_use(table.frame) != FrameUse::Table {
             return Ok(false);
         }
         let machine = self.machine;
-        let (index, cr4) = (table.level.index_of(access.addr), self.cr4());
         let Some(entry) = machine.entry_for(table.frame, access.addr, table.level) else {
             return Ok(true);
         };
-        // H25: memory, or this CPU's own store that waits.
-        let own = self.buffered_entries().filter(|store| store.entry == entry);
-        let stored = own.map(StoredEntry::from).chain([self.in_memory(entry)]);
-        for stored in stored {
-            let Some(found) = machine.translate(table, index, stored, cr4)? else {
-                return Ok(true);
-            };
-            let faults = match TableRead::below(&found, CacheSet::Cached) {
-                None => !access.is_allowed_by(&found, cr4),
-                Some(below) => self.walk_may_fault(&below, access)?,
-            };
-            if faults {
-                return Ok(true);
+        if self.reads_early(access) {
+            for stored in self.readable_early(entry) {
+                if self.walk_may_fault_by(table, stored, access)? {
+                    return Ok(true);
+                }
             }
         }
-        Ok(false)
+        self.walk_may_fault_by(table, self.as_seen(entry), access)
+    }
+
+    /// As [`CpuIn::walk_may_fault`], for a walk that reads this in the table.
+    fn walk_may_fault_by(
+        &self,
+        table: &TableRead,
+        stored: StoredEntry,
+        access: &VirtualAccess,
+    ) -> Result<bool, Stop> {
+        let (index, cr4) = (table.level.index_of(access.addr), self.cr4());
+        let Some(found) = self.machine.translate(table, index, stored, cr4)? else {
+            return Ok(true);
+        };
+        match TableRead::below(&found, CacheSet::Cached) {
+            None => Ok(!access.is_allowed_by(&found, cr4)),
+            Some(below) => self.walk_may_fault(&below, access),
+        }
     }
 
     /// Says whether the word that an entry leads to is a page-table entry whose A bit is *maybe* set.

@@ -162,12 +162,7 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
         if entry.dirty {
             return true;
         }
-        if !self.walks_reach(entry) {
-            return false;
-        }
-        let sources = self.sources(entry);
-        let last = sources.last();
-        last.is_some_and(|source| source.level == entry.read_in)
+        self.walk_finds(entry)
     }
 
     /// H42: says whether a store through a cached entry without D may set D in the entry that another translation
@@ -180,7 +175,7 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
             read: found.read,
             ..*used
         };
-        if !weak || used.dirty || *found != alike || !self.walks_reach(found) {
+        if !weak || used.dirty || *found != alike || !self.walk_finds(found) {
             return false;
         }
         let sources = self.sources(found);
@@ -191,21 +186,57 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
         })
     }
 
-    /// Says whether a walk of this CPU can still come by the way that a cached entry was read on: from CR3,
-    /// or from an upper level that is cached for another space's root. A global entry can outlive both.
-    fn walks_reach(&self, used: &Translation) -> bool {
-        if used.root == self.cr3() {
+    /// Says whether a walk of this CPU for a store comes to what a cached entry was read from, and finds it in
+    /// memory, where D is set.
+    fn walk_finds(&self, entry: &Translation) -> bool {
+        let machine = self.machine;
+        // A walk of this CPU comes there by the way that the entry was read on: from CR3, or from an upper
+        // level that is cached for another space's root. A global entry can outlive both.
+        if entry.root == self.cr3() && self.walk_sets_dirty(entry.root, machine.root_level, entry) {
             return true;
         }
         let pcid = self.pcid();
-        self.translations(self.may_be_cached()).any(|upper| {
-            let depth = upper.read_in.depth_below(self.machine.root_level);
-            upper.leads_to >= Some(used.read_in)
-                && upper.pcid == pcid
-                && upper.root == used.root
-                && upper.covers(used.start)
-                && upper.read[..=depth] == used.read[..=depth]
+        let mut uppers = self.translations(self.may_be_cached().union(self.in_flight()));
+        uppers.any(|upper| {
+            let (depth, is_held) = (
+                upper.read_in.depth_below(machine.root_level),
+                upper.is_held_root(),
+            );
+            let is_on_the_way = upper.pcid == pcid
+                && upper.root == entry.root
+                && (is_held
+                    || upper.covers(entry.start) && upper.read[..=depth] == entry.read[..=depth]);
+            is_on_the_way
+                && upper
+                    .leads_to
+                    .is_some_and(|level| self.walk_sets_dirty(upper.frame, level, entry))
         })
+    }
+
+    /// Says whether a store's own walk, which sees all earlier stores of this CPU (H25), comes from a table to
+    /// what a cached entry was read from, and finds it in memory, where D is set.
+    fn walk_sets_dirty(&self, table: Frame, level: Level, used: &Translation) -> bool {
+        let machine = self.machine;
+        let (mut table, mut level) = (table, level);
+        while level >= used.read_in {
+            let Some(at) = machine.entry_for(table, used.start, level) else {
+                return false;
+            };
+            let stored = self.as_seen(at);
+            let value = Entry(machine.values.decode(stored.value));
+            let is_read = stored.version == used.read[level.depth_below(machine.root_level)];
+            let waits = stored.version.is_pending();
+            // Setting A or D is a locked access to memory, which a buffered store has not reached.
+            let is_marked = !waits || level > used.read_in && has(value, bits::ACCESSED);
+            if !is_read || !has(value, bits::PRESENT) || !is_marked {
+                return false;
+            }
+            let (Some(below), Some(frame)) = (level.below(), Frame::at(value.frame())) else {
+                return true;
+            };
+            (table, level) = (frame, below);
+        }
+        true
     }
 }
 

@@ -106,8 +106,9 @@ impl CpuMut<'_> {
         match oldest {
             Slot::Cell(store) => self.write_cell(store)?,
             Slot::Entry(store) => self.drain_entry(store)?,
+            Slot::FullFence => self.fence_serializes()?,
             // Nobody looks at what they do to memory.
-            Slot::User(_) | Slot::StoreFence | Slot::FullFence => {}
+            Slot::User(_) | Slot::StoreFence => {}
             Slot::Late(_) => unreachable!("it waits"),
         }
         Ok(true)
@@ -136,7 +137,7 @@ impl CpuMut<'_> {
                 if !self.has_buffer_room() {
                     return Ok(Progress::Blocked);
                 }
-                let version = self.next_pending_version();
+                let version = self.next_pending_version()?;
                 self.push_buffered(Slot::Entry(EntryStore {
                     entry,
                     value,
@@ -211,6 +212,7 @@ impl CpuMut<'_> {
         self.notes_entry_write(index);
         self.update_before_change(entry, machine.values.decode(value))?;
         let version = self.in_memory(entry).version.next_in_memory()?;
+        self.remember_former(entry)?;
         self.put_in_memory(Location::Entry(entry), value);
         self.put_version(entry, version);
         if self.is_owed_accessed(entry) {

@@ -28,9 +28,28 @@ pub enum InvlpgReach {
 pub enum LargePages {
     /// As one entry: what drops it drops all of it.
     Whole,
-    /// Maybe as 4 KiB pieces. INVLPG drops all of them; of a page fault, and of INVPCID for an address, the
-    /// manuals say so much of the page number alone. ASSUMED: the other pieces may stay.
+    /// Maybe as 4 KiB pieces. INVLPG drops all of them, and so does a page fault, which gives the same
+    /// assurances; of INVPCID for an address no manual says it. ASSUMED: the other pieces may stay.
     InPieces,
+}
+
+/// What becomes of walks in flight at a CR3 load with bit 63 set, which invalidates nothing (H12a, H15).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum KeepLoad {
+    /// They go on under their own PCID, until the CPU invalidates something. ASSUMED, because no manual says
+    /// that they end: every model has this reading unless it is told otherwise.
+    WalksGoOn,
+    /// They end, because MOV to CR3 is serializing. ASSUMED: no manual says that this bounds a walk.
+    EndsWalks,
+}
+
+/// What MFENCE does beside draining the buffers (H40).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Mfence {
+    /// Nothing: an instruction fetch's walk may still appear to come before an earlier write.
+    OrdersData,
+    /// It is a serializing instruction, as AMD says.
+    Serializes,
 }
 
 /// What INVLPG does to global entries while PCIDs are on (H34).
@@ -215,6 +234,10 @@ pub struct CpuModel {
     pub invlpg_globals: InvlpgGlobals,
     /// How large pages are held.
     pub large_pages: LargePages,
+    /// What a CR3 load with bit 63 set does to walks in flight.
+    pub keep_load: KeepLoad,
+    /// What MFENCE is beside a fence.
+    pub mfence: Mfence,
     /// What an IPI says about earlier stores.
     pub ipi: IpiOrder,
     /// Whether an MFENCE orders an IPI that waits for no store by itself.
@@ -254,6 +277,8 @@ impl CpuModel {
         invlpg: InvlpgReach::LeadingToAddress,
         invlpg_globals: InvlpgGlobals::Dropped,
         large_pages: LargePages::InPieces,
+        keep_load: KeepLoad::WalksGoOn,
+        mfence: Mfence::OrdersData,
         ipi: IpiOrder::Unordered,
         mfence_for_ipis: MfenceForIpis::UnlessWeak,
         dirty: DirtyUpdate::MaySetWithoutW,
@@ -276,6 +301,7 @@ impl CpuModel {
         broadcast: false,
         invlpg: InvlpgReach::AllUpperLevels,
         large_pages: LargePages::Whole,
+        mfence: Mfence::Serializes,
         ipi: IpiOrder::AfterStores,
         uncached_loads: UncachedLoads::WaitForStores,
         size_conflict: SizeConflict::MachineCheck,
@@ -293,6 +319,7 @@ impl CpuModel {
         five_levels: false,
         invlpg: InvlpgReach::AllUpperLevels,
         large_pages: LargePages::Whole,
+        mfence: Mfence::Serializes,
         ipi: IpiOrder::AfterStores,
         dirty: DirtyUpdate::ChecksWritable,
         uncached_loads: UncachedLoads::WaitForStores,
@@ -337,6 +364,12 @@ impl CpuModel {
             upper_levels,
             ..self
         }
+    }
+
+    /// The model with another reading of CR3 loads with bit 63 set.
+    #[must_use]
+    pub const fn with_keep_load(self, keep_load: KeepLoad) -> CpuModel {
+        CpuModel { keep_load, ..self }
     }
 
     /// The model with other readings of what empties write-combining buffers.

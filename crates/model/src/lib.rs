@@ -38,6 +38,7 @@
 //! | `garbage` | walks of freed tables, refused or followed to their ends |
 //! | `promises` | what a returned flush promises |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
+//! | `fetch` | instruction fetches, whose walks may have read entries earlier |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
 //! | `ends` | what a state holds, for people and for the ends of a program |
 //!
@@ -48,11 +49,12 @@
 //! A page's frame has one word, which is its data, and a large page one frame. Addresses are of the lower
 //! half, PCIDs below 256. Paging stays on: CR0.PG does not change (H1, H16). SMAP, protection keys,
 //! self-modifying code, memory types of the walks themselves (MTRRs), and INVLPGB's counts above one page
-//! are left out.
+//! are left out. A fetch's early walk (H40) caches nothing, and reads no frame as it was before it became a table.
 //!
 //! ASSUMED, because no rule says otherwise, and hardware may be weaker: stores to uncached memory are not
 //! buffered; loads from write-combining memory keep their order; a store through an entry without D walks
-//! again and heeds what it finds, where some CPUs set D in an entry that has just lost W. Programs of
+//! again and heeds what it finds, where some CPUs set D in an entry that has just lost W. Walks in flight go on
+//! across CR3 loads with bit 63 set ([`cpu_model::KeepLoad`] has the other reading). Programs of
 //! `lazytlb-check` take an MFENCE for ordering a later IPI, too, unless they set `Features::weak_fences`.
 //!
 //! Over-approximated, so that more is allowed than hardware does: `multiple-match` is found where two sizes
@@ -72,6 +74,7 @@ pub mod cpu_model;
 mod ends;
 pub mod entry;
 pub mod features;
+mod fetch;
 mod frames;
 mod garbage;
 pub mod index;
@@ -104,7 +107,7 @@ mod walk;
 mod writers;
 
 pub use call::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Privilege, Rmw};
-pub use cpu_model::{CpuModel, Reading, UpperLevels, WalkOutsideDram, WcReadings};
+pub use cpu_model::{CpuModel, KeepLoad, Reading, UpperLevels, WalkOutsideDram, WcReadings};
 pub use entry::MemoryType;
 pub use features::Features;
 pub use index::{BroadcastId, BroadcastSet, Cpu, Frame, Level, PcidTag, Place, Way};

@@ -43,7 +43,9 @@ impl Machine {
         match call.family() {
             Family::OwnWord | Family::DisablesInterrupts => are_off,
             Family::RestoresInterrupts => true,
-            Family::FullFence => cpu.buffered_len() == 0 && cpu.combining_len() == 0,
+            Family::FullFence => {
+                cpu.buffered_len() == 0 && cpu.combining_len() == 0 && cpu.owes_nothing()
+            }
             Family::LoadsCell(cell) => are_off && self.writers.assume_no_other(cell, cpu.context()),
             Family::WaitsForCell(cell, Until::Zero) => {
                 cpu.load(cell) == 0 && self.writers.assume_others_clear(cell, cpu.context())
@@ -58,9 +60,10 @@ impl Machine {
 
     /// Says whether a call was taken for local that is not, by what was learnt since. Then all that was
     /// explored is worthless, and the search must start again: with what this machine knows by now, it
-    /// ends.
+    /// ends. If it [needs fetches](Machine::needs_fetches), it must be made anew with that feature.
     pub fn locality_was_wrong(&self) -> bool {
         self.writers.assumption_is_broken()
+            || self.needs_fetches()
             || self.stores_may_be_late && self.entry_writers.assumption_is_broken()
     }
 

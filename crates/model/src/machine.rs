@@ -3,6 +3,8 @@
 //! Its steps are in the files above: [`Machine::call`] has the one dispatch from which all effects of a call
 //! can be read.
 
+use std::sync::OnceLock;
+
 use lazytlb::{Entry, PhysAddr, VirtAddr};
 
 pub use crate::limit::{MOST_BUFFER_DEPTH, MOST_CPUS};
@@ -56,6 +58,8 @@ pub struct Machine {
     pub(crate) entries: Numbering<EntryId, EntryAt>,
     pub(crate) values: Values,
     pub(crate) writers: Writers,
+    /// A fetch turned up in a program whose features have none.
+    pub(crate) fetch_turned_up: OnceLock<()>,
     pub(crate) memory: MemoryModel,
     pub(crate) frames: u8,
     pub(crate) initial: Vec<u8>,
@@ -87,6 +91,11 @@ impl Machine {
     /// Returns where everything lies in a state.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Returns what the program uses of the machine.
+    pub fn features(&self) -> Features {
+        self.features
     }
 
     /// Returns the CPU model.

@@ -1,6 +1,6 @@
 //! What waits for the buffers: locked and serializing instructions, and fences.
 //!
-//! Rules: H18, H24, H25, H26, H36.
+//! Rules: H18, H24, H25, H26, H36, H40.
 
 use std::ops::Deref;
 
@@ -8,7 +8,7 @@ use lazytlb::PhysAddr;
 
 use crate::byte_mask::ByteMask;
 use crate::call::{AtomicCell, Rmw};
-use crate::cpu_model::IpiOrder;
+use crate::cpu_model::{IpiOrder, Mfence};
 use crate::index::{Location, Way};
 use crate::progress::{Progress, Stop};
 use crate::slot::Slot;
@@ -41,7 +41,20 @@ impl CpuMut<'_> {
             return Ok(Progress::Blocked);
         }
         self.update_all()?;
-        effect(self).map(A::into)
+        let done = effect(self)?.into();
+        if matches!(done, Progress::Done { .. }) {
+            self.forget_former();
+        }
+        Ok(done)
+    }
+
+    /// On AMD, MFENCE is a serializing instruction (H40, H41).
+    pub(crate) fn fence_serializes(&mut self) -> Result<(), Stop> {
+        if self.machine.cpu_model.mfence == Mfence::Serializes {
+            self.forget_former();
+            self.update_all()?;
+        }
+        Ok(())
     }
 
     /// A locked read-modify-write of a cell; answers with what it held.
@@ -96,6 +109,7 @@ impl CpuMut<'_> {
             cpu.update_before_rmw(entry, way, |old| rmw.apply(old, operand))?;
             let read = cpu.read_settled(entry, way)?;
             if let Progress::Done { answer: old, .. } = read {
+                cpu.settle_for_fetches(entry, old)?;
                 let new = cpu.machine.values.encode(rmw.apply(old, operand))?;
                 cpu.write_entry(entry, new)?;
             }
@@ -105,16 +119,17 @@ impl CpuMut<'_> {
 
     /// MFENCE. Loads and stores wait for it; an IPI through an x2APIC does not, without an LFENCE in between
     /// (H36): then the fence waits in the store buffer.
-    pub(crate) fn full_fence(&mut self) -> Progress<()> {
+    pub(crate) fn full_fence(&mut self) -> Result<Progress<()>, Stop> {
         if self.empties(|readings| readings.mfence) {
-            return Progress::DONE;
+            self.fence_serializes()?;
+            return Ok(Progress::DONE);
         }
         let machine = self.machine;
         let is_passed = machine.has_weak_fences && machine.cpu_model.ipi == IpiOrder::Unordered;
-        match is_passed {
+        Ok(match is_passed {
             true => self.buffer(Slot::FullFence),
             false => Progress::Blocked,
-        }
+        })
     }
 
     /// SFENCE: later stores of this CPU wait for its earlier ones, of both kinds; loads do not (H26).

@@ -1,5 +1,7 @@
 //! How a machine starts: its bounds are checked, and the first state is put together.
 
+use std::sync::OnceLock;
+
 use lazytlb::{Entry, PhysAddr};
 
 use crate::call::{AtomicCell, LocalCell};
@@ -101,6 +103,7 @@ impl Machine {
             entries: Numbering::new("page-table entries", sizes.page_table_entries),
             values: Values::new(),
             writers: Writers::new(sizes.atomics),
+            fetch_turned_up: OnceLock::new(),
             memory: spec.memory,
             frames: sizes.frames as u8,
         };

@@ -6,8 +6,8 @@
 //! ```text
 //! shared │ atomics │ page-table entries │ their versions │ frames │
 //! CPU    │ node u16 │ handler's node u16 │ flags │ CR3 │ PCID, CR4 │ NMI's node u16 │ broadcasts │
-//!        │ store buffer │ write-combining buffers │ A and D owed │ cached │ tainted │ covered │ revoked │ own
-//!        │ cells │
+//!        │ store buffer │ write-combining buffers │ A and D owed │ cached │ tainted │ covered │ revoked │
+//!        │ in flight │ former entries │ own cells │
 //! ```
 //!
 //! What a program has no use for ([`Features`]) has no bytes. What the machine knows of a CPU it reads and
@@ -16,6 +16,7 @@
 use crate::call::LocalCell;
 use crate::features::Features;
 use crate::index::{BroadcastSet, Cpu, EntryId, Frame, Location, Locations, Number, Offset, Place};
+use crate::limit::MOST_FORMER;
 use crate::slot::{Combining, Slot};
 use crate::translation_set::TranslationSet;
 
@@ -76,6 +77,10 @@ pub struct Layout {
     /// A byte for each page-table entry: the updates of A and D that the CPU owes it.
     pub(crate) owed: Option<usize>,
     sets: usize,
+    /// A set of translations.
+    pub(crate) in_flight: Option<usize>,
+    /// A byte for the number of entries' former values, then a slot for each.
+    pub(crate) former: Option<usize>,
     own_cells: usize,
     cpu_len: usize,
 }
@@ -127,6 +132,10 @@ impl Layout {
         let entries = usize::from(features.page_table_entries);
         let owed = features.accessed_dirty.then(|| section(entries));
         let sets = section(CacheSet::ALL.len() * TranslationSet::LEN);
+        // Walks of another PCID than the current one: without PCIDs there is none.
+        let in_flight = features.tags.then(|| section(TranslationSet::LEN));
+        let former = 1 + Slot::LEN * MOST_FORMER;
+        let former = features.fetches.then(|| section(former));
         let own_cells = section(own_cells);
         let cpu_len = section(0);
         Layout {
@@ -141,6 +150,8 @@ impl Layout {
             combining,
             owed,
             sets,
+            in_flight,
+            former,
             own_cells,
             cpu_len,
         }
@@ -282,6 +293,12 @@ impl Layout {
     pub(crate) fn set(&self, cpu: Cpu, set: CacheSet) -> Offset {
         let start = self.cpu_start(cpu);
         start.plus(self.sets + TranslationSet::LEN * set as usize)
+    }
+
+    /// Returns where something lies that stands so many bytes behind the start of a CPU's chunk.
+    #[inline]
+    pub(crate) fn in_cpu(&self, cpu: Cpu, bytes: usize) -> Offset {
+        self.cpu_start(cpu).plus(bytes)
     }
 
     /// Returns where a CPU's own cell lies.

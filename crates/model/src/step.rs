@@ -127,7 +127,7 @@ impl CpuMut<'_> {
             }
             Call::ReadEntry(table, index) => return self.read_entry(table, index, way),
             Call::WriteEntry(table, index, entry) => self.put(table, index, entry)?,
-            Call::Fence => self.full_fence(),
+            Call::Fence => self.full_fence()?,
             Call::StoreFence => self.store_fence(),
             Call::LoadFence => Progress::DONE, // It waits for an MFENCE: `waits_for_own`.
             Call::DisableInterrupts | Call::RestoreInterrupts(_) => Progress::DONE,
@@ -151,7 +151,10 @@ impl CpuMut<'_> {
             Call::Touch(addr, access) => self.touch(addr, access, CacheHint::Temporal, way)?,
             Call::TouchNonTemporal(addr) => self.touch_non_temporal(addr, way)?,
             Call::LoadVirtual(addr, mode) => return self.data(addr, mode, Operation::Load, way),
-            Call::Fetch(addr, mode) => return self.data(addr, mode, Operation::Fetch, way),
+            Call::Fetch(addr, mode) => {
+                self.notes_fetch();
+                return self.data(addr, mode, Operation::Fetch, way);
+            }
             Call::StoreVirtual {
                 addr,
                 bytes,

@@ -24,6 +24,7 @@ use crate::accessed::{Source, Use};
 use crate::cpu_model::DirtyUpdate;
 use crate::entry::bits;
 use crate::index::{EntryId, Location, Number, Offset, Way};
+use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::Stop;
 use crate::state::State;
@@ -119,16 +120,23 @@ impl CpuMut<'_> {
             return Ok(());
         }
         for Source { entry, level } in self.sources(used) {
+            self.owe_accessed(entry)?;
             let value = self.value_in_memory(Location::Entry(entry));
-            let mut owed = self.owed(entry);
-            if value & bits::ACCESSED == 0 {
-                owed = owed.with(Owed::ACCESSED);
-                self.mark_maybe_accessed(entry)?;
-            }
             if by == Use::Writes && level == used.read_in && value & bits::DIRTY == 0 {
-                owed = owed.with(Owed::DIRTY);
+                let owed = self.owed(entry).with(Owed::DIRTY);
+                self.put_owed(entry, owed);
             }
+        }
+        Ok(())
+    }
+
+    /// Notes that an access sets A in an entry.
+    pub(crate) fn owe_accessed(&mut self, entry: EntryId) -> Result<(), Limit> {
+        let value = self.value_in_memory(Location::Entry(entry));
+        if value & bits::ACCESSED == 0 {
+            let owed = self.owed(entry).with(Owed::ACCESSED);
             self.put_owed(entry, owed);
+            self.mark_maybe_accessed(entry)?;
         }
         Ok(())
     }

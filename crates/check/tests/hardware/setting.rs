@@ -23,6 +23,7 @@ impl fmt::Display for Setting {
         let CpuModel {
             name,
             upper_levels,
+            keep_load,
             write_combining,
             dirty,
             uncached_loads,
@@ -32,7 +33,8 @@ impl fmt::Display for Setting {
         let wc = write_combining.sfence.name();
         write!(
             f,
-            "{name}, {memory}, upper levels {upper_levels:?}, wc {wc}, D {dirty:?}, uncached loads {uncached_loads:?}"
+            "{name}, {memory}, upper levels {upper_levels:?}, CR3 loads with bit 63: {keep_load:?}, wc {wc}, \
+             D {dirty:?}, uncached loads {uncached_loads:?}"
         )
     }
 }

@@ -5,6 +5,7 @@ use lazytlb_model::entry::bits;
 use lazytlb_model::{Cr4, FAULT, MemoryModel, MemoryType, Privilege, Property, Rmw};
 
 use super::state::{Buffered, Cached, Combining, LateStore, State, WordStore, push};
+use super::walk::Sees;
 use super::{Caching, Naive, Next};
 use crate::script::word_of_frame;
 
@@ -38,6 +39,14 @@ impl Does {
     fn writes(self) -> bool {
         matches!(self, Does::Store { .. } | Does::Rmw { .. })
     }
+
+    /// Returns what its own walk may read.
+    fn sees(self) -> Sees {
+        match self {
+            Does::Fetch => Sees::Formerly,
+            Does::Load | Does::Store { .. } | Does::Rmw { .. } => Sees::AllOwn,
+        }
+    }
 }
 
 impl Access {
@@ -57,9 +66,10 @@ impl Naive<'_> {
     ///
     /// If the TLB holds entries for the address, it goes through one of them (H5, H7). If not, it waits for
     /// the walks that hardware takes anyway, or takes one of its own, whose updates of A and D come later (H41).
-    /// It faults through an entry, or by a walk: one may be in flight although the TLB holds an entry by now. A
-    /// store through an entry without D takes a walk of its own (H21). A store may also wait, and be translated
-    /// after later loads of its CPU (H41).
+    /// It faults through an entry, or by a walk: its own, which sees all earlier stores of this CPU (H25), though
+    /// the TLB may hold an entry by now. A store through an entry without D takes a walk of its own (H21). A
+    /// store may also wait, and be translated after later loads of its CPU (H41). A fetch's walk may have read
+    /// each entry earlier (H40).
     pub(super) fn access(&self, state: &State, cpu: usize, access: Access, out: &mut Vec<Next>) {
         for (found, after) in self.ways_through(state, cpu, access) {
             self.go_through(&after, cpu, &found, access.does, out);
@@ -68,15 +78,16 @@ impl Naive<'_> {
         let of = &state.cpus[cpu];
         let is_allowed = |entry: &Cached| access.is_allowed(entry, of.cr4);
         let refused = |entry: &Cached| !is_allowed(entry);
+        let sees = access.does.sees();
         if self.walks_itself(&access, &self.hits(state, cpu, access.addr)) {
-            for walked in self.walks_to_pages(state, cpu, access.addr, |_| false) {
+            for walked in self.walks_to_pages(state, cpu, access.addr, sees, |_| false) {
                 if refused(&walked.entry) {
                     self.fault(&walked.after, cpu, access.addr, out);
                 }
             }
         }
         let hits = self.hits(state, cpu, access.addr);
-        if hits.iter().any(refused) || self.walk_faults(state, cpu, access.addr, is_allowed) {
+        if hits.iter().any(refused) || self.walk_faults(state, cpu, access.addr, sees, is_allowed) {
             self.fault(state, cpu, access.addr, out);
         }
     }
@@ -91,10 +102,11 @@ impl Naive<'_> {
     }
 
     /// Says whether an access may take a walk of its own that fills nothing: where bits may be set late, where
-    /// D is to be set, or where there is no TLB.
+    /// D is to be set, where entries may be read earlier, or where there is no TLB.
     fn walks_itself(&self, access: &Access, hits: &[Cached]) -> bool {
         self.caching == Caching::Nothing
             || self.script.features.accessed_dirty
+            || access.does == Does::Fetch
             || access.does.writes() && (hits.is_empty() || hits.iter().any(|hit| !hit.dirty))
     }
 
@@ -113,7 +125,8 @@ impl Naive<'_> {
         }
         if self.walks_itself(&access, &hits) {
             let marks = |entry: &Cached| access.does.writes() && is_allowed(entry);
-            let walked = self.walks_to_pages(state, cpu, access.addr, marks);
+            let sees = access.does.sees();
+            let walked = self.walks_to_pages(state, cpu, access.addr, sees, marks);
             let walked = walked.into_iter().filter(|walked| is_allowed(&walked.entry));
             ways.extend(walked.map(|walked| (walked.entry, walked.after)));
         }
@@ -132,7 +145,7 @@ impl Naive<'_> {
         if self.script.setting.cpu_model.dirty != DirtyUpdate::MaySetWithoutW {
             return;
         }
-        for walked in self.walks_to_pages(state, cpu, addr, |_| false) {
+        for walked in self.walks_to_pages(state, cpu, addr, Sees::AllOwn, |_| false) {
             let found = walked.entry;
             let alike = Cached {
                 writable: found.writable,
@@ -222,14 +235,9 @@ impl Naive<'_> {
         foreign && self.checks(Property::ForeignTranslation)
     }
 
-    /// H17: a fault drops the page's entries in the current PCID, and of the paging-structure caches what
-    /// was used for that address.
     fn fault(&self, state: &State, cpu: usize, addr: u64, out: &mut Vec<Next>) {
         let mut next = *state;
-        let pcid = next.cpus[cpu].pcid();
-        self.drop_address(&mut next, cpu, addr, |entry| {
-            entry.pcid == pcid && entry.covers(addr)
-        });
+        self.page_fault(&mut next, cpu, addr);
         out.push(Ok(self.done(next, cpu, FAULT)));
     }
 

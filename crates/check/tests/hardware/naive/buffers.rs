@@ -29,7 +29,20 @@ impl Naive<'_> {
         }
         take(&mut next.cpus[cpu].buffer, 0);
         arrive(&mut next, oldest);
+        self.count_fewer_slots(&mut next, cpu);
         out.push(Ok(next));
+    }
+
+    /// What walks have seen of the store buffer has one slot fewer.
+    fn count_fewer_slots(&self, next: &mut State, cpu: usize) {
+        let of = &mut next.cpus[cpu];
+        for set in [&mut of.cached, &mut of.flying] {
+            let fewer = self.members(*set).map(|mut entry| {
+                entry.seen = entry.seen.saturating_sub(1);
+                1 << self.number(entry)
+            });
+            *set = fewer.fold(0, |all, bit: u64| all | bit);
+        }
     }
 
     /// H26, H27a: a write-combining store leaves, in any order but for stores to one word, and arrives.

@@ -29,9 +29,13 @@ pub(super) struct Cpu {
     /// CR3[11:0].
     pub(super) cr3_low: u16,
     pub(super) cr4: Cr4,
-    /// What is in the TLB and in the paging-structure caches, or held by a walk in flight: bits that
-    /// number entries.
+    /// What is in the TLB and in the paging-structure caches: bits that number entries.
     pub(super) cached: u64,
+    /// What walks in flight hold (H12a): upper entries, or the root, if nothing was read yet.
+    pub(super) flying: u64,
+    /// What page-table entries held in memory since this CPU's last serializing instruction, and hold no
+    /// more (H40): bits that number places with values.
+    pub(super) former: u64,
     /// Broadcast invalidations on their way to this CPU: bits that number requests.
     pub(super) requests: u16,
     /// The store buffer, the oldest first.
@@ -65,6 +69,9 @@ pub(super) struct Cached {
     pub(super) pcid: u16,
     /// The root of the space that it was walked in.
     pub(super) root: u8,
+    /// Where an upper entry leads to a table: how many slots of this CPU's store buffer, from the oldest
+    /// on, the walk has seen (H25).
+    pub(super) seen: u8,
 }
 
 /// Pieces of a large page that scripts access: they stay below 0x2000.
@@ -127,6 +134,8 @@ impl State {
             cr3_low: 0,
             cr4,
             cached: 0,
+            flying: 0,
+            former: 0,
             requests: 0,
             buffer: [None; SLOTS],
             combining: [None; SLOTS],
@@ -192,8 +201,14 @@ impl Cpu {
 
     /// Lists the values that wait in the store buffer for a page-table entry, the oldest first.
     pub(super) fn buffered_at(&self, wanted: u8) -> impl Iterator<Item = u64> {
-        self.buffered().filter_map(move |slot| match slot {
-            Buffered::Entry(place, value) if place == wanted => Some(value),
+        self.slots_at(wanted).map(|(_, value)| value)
+    }
+
+    /// As [`Cpu::buffered_at`], each value with its slot.
+    pub(super) fn slots_at(&self, wanted: u8) -> impl Iterator<Item = (u8, u64)> {
+        let slots = self.buffered().enumerate();
+        slots.filter_map(move |(slot, stored)| match stored {
+            Buffered::Entry(place, value) if place == wanted => Some((slot as u8, value)),
             _ => None,
         })
     }
