@@ -157,6 +157,7 @@ impl Checker {
             storage: self.storage,
             reduction: self.reduction,
             uses_write_combining: program.features.write_combining > 0,
+            uses_pcids: program.features.tags,
             finding,
             effort: Effort {
                 seconds: exploration.started.elapsed().as_secs_f64(),

@@ -3,9 +3,9 @@
 use anyhow::Context;
 use comfy_table::ContentArrangement;
 use lazytlb_model::cpu_model::{
-    InvlpgGlobals, InvlpgReach, IpiOrder, LargePages, SizeConflict, WalkOutsideDram,
+    InvlpgGlobals, InvlpgReach, IpiOrder, LargePages, Mfence, SizeConflict, WalkOutsideDram,
 };
-use lazytlb_model::{CpuModel, UpperLevels};
+use lazytlb_model::{CpuModel, KeepLoad, UpperLevels};
 use serde::Serialize;
 
 use crate::arguments::Cpus;
@@ -31,7 +31,7 @@ fn yes_or_no(has: bool) -> String {
     if has { "yes" } else { "no" }.to_owned()
 }
 
-const LINES: [Line; 14] = [
+const LINES: [Line; 16] = [
     ("PCIDs", "H1", |model| yes_or_no(model.pcids)),
     ("INVPCID", "H14", |model| yes_or_no(model.invpcid)),
     ("five levels of page tables", "H9", |model| {
@@ -61,14 +61,23 @@ const LINES: [Line; 14] = [
             InvlpgGlobals::MayStay => "may stay with PCIDs on".to_owned(),
         },
     ),
-    (
-        "INVPCID, faults in a large page",
-        "H6, H14, H17",
-        |model| match model.large_pages {
+    ("INVPCID in a large page", "H6, H14", |model| {
+        match model.large_pages {
             LargePages::Whole => "drop all".to_owned(),
             LargePages::InPieces => "may drop a piece".to_owned(),
+        }
+    }),
+    (
+        "CR3 loads with bit 63: walks in flight",
+        "H12a, H15",
+        |model| match model.keep_load {
+            KeepLoad::WalksGoOn => "go on (ASSUMED)".to_owned(),
+            KeepLoad::EndsWalks => "end (ASSUMED)".to_owned(),
         },
     ),
+    ("MFENCE serializes", "H40", |model| {
+        yes_or_no(model.mfence == Mfence::Serializes)
+    }),
     ("an IPI waits for earlier stores", "H36", |model| {
         yes_or_no(model.ipi == IpiOrder::AfterStores)
     }),

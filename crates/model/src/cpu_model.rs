@@ -194,6 +194,31 @@ impl WcReadings {
     }
 }
 
+impl KeepLoad {
+    /// Returns the name that people type.
+    pub const fn name(self) -> &'static str {
+        match self {
+            KeepLoad::WalksGoOn => "walks-go-on",
+            KeepLoad::EndsWalks => "end-walks",
+        }
+    }
+
+    /// Says what such a load does to walks in flight.
+    pub const fn about(self) -> &'static str {
+        match self {
+            KeepLoad::WalksGoOn => "lets walks in flight go on under their own PCID",
+            KeepLoad::EndsWalks => "ends the walks in flight",
+        }
+    }
+
+    /// Finds a reading by its name.
+    pub fn by_name(name: &str) -> Option<KeepLoad> {
+        [KeepLoad::WalksGoOn, KeepLoad::EndsWalks]
+            .into_iter()
+            .find(|reading| reading.name() == name)
+    }
+}
+
 impl Reading {
     /// Returns the name that people type.
     pub const fn name(self) -> &'static str {

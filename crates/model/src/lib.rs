@@ -6,7 +6,7 @@
 //! whatever a speculative walk could produce now, from CR3, from a paging-structure-cache entry, or
 //! from a walk in flight, is in it, also right after an invalidation.
 //!
-//! Rules are named as in `SOURCES.md` (H1 to H39); the code names the rule that it encodes.
+//! Rules are named as in `SOURCES.md` (H1 to H43); the code names the rule that it encodes.
 //!
 //! Below, what a state is made of:
 //!
