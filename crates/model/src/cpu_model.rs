@@ -291,6 +291,11 @@ const NO_QUIRKS: Quirks = Quirks {
 impl CpuModel {
     /// All that the manuals allow at once, and the weak reading wherever they are silent. It has every
     /// feature, and reports no erratum: software that is safe only where it detects one is not safe here.
+    ///
+    /// It does whatever any model does that no erratum causes, and that no missing feature does: an instruction
+    /// that a CPU lacks is #UD there. Errata that it does not have: 383 (H31, `amd-k10`), INVLPG and global entries
+    /// (H34, `intel-alder-lake`), multi-hits of the ITLB (H31a, no model), A and D in absent entries (H42, no
+    /// model).
     pub const WEAKEST: CpuModel = CpuModel {
         name: "weakest",
         about: "everything the manuals allow at once; reports no errata",
