@@ -26,13 +26,19 @@ fn asked(test: &str, cpu_model: CpuModel) -> (LitmusVerdict, Vec<&'static str>) 
 fn a_verdict_that_hangs_on_an_assumption_names_it() {
     let uncached_load = "translation/H43-uncached-load-passes-a-store";
     let skylake = asked(uncached_load, CpuModel::INTEL_SKYLAKE);
-    assert_eq!(skylake, (LitmusVerdict::Forbidden, vec!["uncached-loads-wait"]));
+    assert_eq!(
+        skylake,
+        (LitmusVerdict::Forbidden, vec!["uncached-loads-wait"])
+    );
     let weakest = asked(uncached_load, CpuModel::WEAKEST);
     assert_eq!(weakest, (LitmusVerdict::Allowed, vec![]));
     let without_w = "translation/H42-dirty-in-an-entry-without-W";
     let zen5 = asked(without_w, CpuModel::AMD_ZEN5);
     assert_eq!(zen5, (LitmusVerdict::Forbidden, vec!["dirty-checks-w"]));
-    let uncached_stores = asked("translation/H43-uncached-stores-are-in-order", CpuModel::WEAKEST);
+    let uncached_stores = asked(
+        "translation/H43-uncached-stores-are-in-order",
+        CpuModel::WEAKEST,
+    );
     assert_eq!(
         uncached_stores,
         (LitmusVerdict::Forbidden, vec!["uncached-stores-at-once"])
@@ -46,7 +52,12 @@ fn a_verdict_that_hangs_on_an_assumption_names_it() {
 fn a_verdict_that_hangs_on_nothing_names_nothing() {
     for model in CpuModel::ALL {
         for test in ["tso/MP", "tso/SB", "translation/H13-invlpg-drops-the-page"] {
-            assert_eq!(asked(test, model).1, Vec::<&str>::new(), "{test} on {}", model.name);
+            assert_eq!(
+                asked(test, model).1,
+                Vec::<&str>::new(),
+                "{test} on {}",
+                model.name
+            );
         }
     }
 }

@@ -179,7 +179,9 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
             return false;
         }
         let sources = self.sources(found);
-        let last = sources.last().filter(|source| source.level == found.read_in);
+        let last = sources
+            .last()
+            .filter(|source| source.level == found.read_in);
         last.is_some_and(|leaf| {
             let value = self.value_in_memory(Location::Entry(leaf.entry));
             value & bits::WRITABLE == 0

@@ -201,6 +201,10 @@ mod tests {
         };
         let all = Assumption::of(model).collect::<Vec<_>>();
         assert_eq!(hangs_on(model, &true, either).unwrap(), all);
-        assert!(hangs_on(model, &1, |_| Ok::<i32, ()>(1)).unwrap().is_empty());
+        assert!(
+            hangs_on(model, &1, |_| Ok::<i32, ()>(1))
+                .unwrap()
+                .is_empty()
+        );
     }
 }

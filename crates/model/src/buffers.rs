@@ -53,8 +53,9 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
             Some(Slot::Cell(CellStore { value, .. }) | Slot::Entry(EntryStore { value, .. })) => {
                 self.machine.values.decode(value)
             }
-            None
-            | Some(Slot::User(_) | Slot::Late(_) | Slot::StoreFence | Slot::FullFence) => in_memory,
+            None | Some(Slot::User(_) | Slot::Late(_) | Slot::StoreFence | Slot::FullFence) => {
+                in_memory
+            }
         }
     }
 

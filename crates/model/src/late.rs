@@ -164,8 +164,7 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
     /// Says whether a store of the CPU waits untranslated.
     #[inline]
     pub(crate) fn has_late_store(&self) -> bool {
-        self.machine.stores_may_be_late
-            && self.buffered().any(|slot| matches!(slot, Slot::Late(_)))
+        self.machine.stores_may_be_late && self.buffered().any(|slot| matches!(slot, Slot::Late(_)))
     }
 
     /// Returns a store as it waits untranslated, if it may have to.
@@ -207,7 +206,10 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
     /// slots.
     pub(crate) fn is_on_the_way_of_younger(&self, older: usize, addr: VirtAddr) -> bool {
         let machine = self.machine;
-        let mut younger = self.buffered().skip(older + 1).filter_map(Slot::entry_store);
+        let mut younger = self
+            .buffered()
+            .skip(older + 1)
+            .filter_map(Slot::entry_store);
         younger.any(|store| {
             let index = machine.entries.get(store.entry).index;
             is_on_the_way(index, addr, machine.root_level)

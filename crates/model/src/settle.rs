@@ -4,8 +4,8 @@
 
 use std::ops::Deref;
 
-use crate::accessed::Use;
 use crate::access::{Operation, Through, VirtualAccess};
+use crate::accessed::Use;
 use crate::combining::CacheHint;
 use crate::index::{Cpu, EntryId, Location, Way};
 use crate::machine::Machine;

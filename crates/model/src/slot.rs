@@ -78,11 +78,9 @@ impl Slot {
     pub(crate) fn entry_store(self) -> Option<EntryStore> {
         match self {
             Slot::Entry(store) => Some(store),
-            Slot::Cell(_)
-            | Slot::User(_)
-            | Slot::Late(_)
-            | Slot::StoreFence
-            | Slot::FullFence => None,
+            Slot::Cell(_) | Slot::User(_) | Slot::Late(_) | Slot::StoreFence | Slot::FullFence => {
+                None
+            }
         }
     }
 
@@ -90,11 +88,9 @@ impl Slot {
     pub(crate) fn used(self) -> Option<TranslationId> {
         match self {
             Slot::User(used) => Some(used),
-            Slot::Cell(_)
-            | Slot::Entry(_)
-            | Slot::Late(_)
-            | Slot::StoreFence
-            | Slot::FullFence => None,
+            Slot::Cell(_) | Slot::Entry(_) | Slot::Late(_) | Slot::StoreFence | Slot::FullFence => {
+                None
+            }
         }
     }
 

@@ -75,8 +75,8 @@ impl Machine {
             sizes.own_cells,
             &features,
         );
-        let has_weak_fences = features.weak_fences
-            || spec.cpu_model.mfence_for_ipis == MfenceForIpis::Never;
+        let has_weak_fences =
+            features.weak_fences || spec.cpu_model.mfence_for_ipis == MfenceForIpis::Never;
         let has_more_buffers = has_weak_fences || features.write_combining > 0;
         // Only with data by virtual address, and with a buffer to wait in.
         let has_data = spec.page_words.iter().any(Option::is_some);

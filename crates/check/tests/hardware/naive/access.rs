@@ -127,7 +127,9 @@ impl Naive<'_> {
             let marks = |entry: &Cached| access.does.writes() && is_allowed(entry);
             let sees = access.does.sees();
             let walked = self.walks_to_pages(state, cpu, access.addr, sees, marks);
-            let walked = walked.into_iter().filter(|walked| is_allowed(&walked.entry));
+            let walked = walked
+                .into_iter()
+                .filter(|walked| is_allowed(&walked.entry));
             ways.extend(walked.map(|walked| (walked.entry, walked.after)));
         }
         ways

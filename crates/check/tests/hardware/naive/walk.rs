@@ -466,7 +466,9 @@ impl Naive<'_> {
         younger.any(|slot| match slot {
             Buffered::Entry(place, _) => {
                 let (_, index) = self.places[usize::from(place)];
-                levels.clone().any(|level| (addr >> shift(level) & 511) as u16 == index)
+                levels
+                    .clone()
+                    .any(|level| (addr >> shift(level) & 511) as u16 == index)
             }
             _ => false,
         })
