@@ -315,8 +315,13 @@ where
         state: &State,
         visitor: &mut V,
     ) -> ControlFlow<Halt> {
-        if expanded.successors == 0 && expanded.violations.is_empty() {
-            visitor.ended(self.system.hardware.machine(), state);
+        let machine = self.system.hardware.machine();
+        // What still waits for a translation then never had one: no execution ends here.
+        if expanded.successors == 0
+            && expanded.violations.is_empty()
+            && !machine.waits_untranslated(state)
+        {
+            visitor.ended(machine, state);
         }
         for (step, violation) in expanded.violations {
             let from = Some(expanded.id);

@@ -70,6 +70,44 @@ pub enum IpiOrder {
     Unordered,
 }
 
+/// What the update of a Dirty bit does that finds the entry without W, which has just lost it (H42).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum DirtyUpdate {
+    /// It checks the entry once more, and the access walks again. So CPUs with shadow stacks do; ASSUMED
+    /// elsewhere.
+    ChecksWritable,
+    /// It may set D all the same, and the store goes through: CPUs without shadow stacks.
+    MaySetWithoutW,
+}
+
+/// Whether a load from uncached memory waits for the CPU's buffered write-back stores (H43).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum UncachedLoads {
+    /// It waits. ASSUMED: no source was found.
+    WaitForStores,
+    /// It may come before them, as other loads do.
+    PassStores,
+}
+
+/// When a store to uncached memory becomes visible.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum UncachedStores {
+    /// At once, when all older stores are. ASSUMED: no source says that such a store is never buffered.
+    AtOnce,
+    /// In its turn: it waits in the store buffer as others do.
+    Buffered,
+}
+
+/// Whether an MFENCE orders a later IPI through an x2APIC, which waits for no store by itself (H36).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum MfenceForIpis {
+    /// It does, but for programs that set [`Features::weak_fences`](crate::Features::weak_fences). ASSUMED:
+    /// Intel asks for an LFENCE, too.
+    UnlessWeak,
+    /// It does not.
+    Never,
+}
+
 /// What an access does that finds two entries of different page sizes (H7, H31).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SizeConflict {
@@ -227,6 +265,14 @@ pub struct CpuModel {
     pub mfence: Mfence,
     /// What an IPI says about earlier stores.
     pub ipi: IpiOrder,
+    /// Whether an MFENCE orders an IPI that waits for no store by itself.
+    pub mfence_for_ipis: MfenceForIpis,
+    /// What the update of a Dirty bit does that finds no W.
+    pub dirty: DirtyUpdate,
+    /// Whether loads from uncached memory wait for buffered stores.
+    pub uncached_loads: UncachedLoads,
+    /// When stores to uncached memory become visible.
+    pub uncached_stores: UncachedStores,
     /// What two page sizes for one address lead to.
     pub size_conflict: SizeConflict,
     /// What a walk outside DRAM ends in.
@@ -245,6 +291,11 @@ const NO_QUIRKS: Quirks = Quirks {
 impl CpuModel {
     /// All that the manuals allow at once, and the weak reading wherever they are silent. It has every
     /// feature, and reports no erratum: software that is safe only where it detects one is not safe here.
+    ///
+    /// It does whatever any model does that no erratum causes, and that no missing feature does: an instruction
+    /// that a CPU lacks is #UD there. Errata that it does not have: 383 (H31, `amd-k10`), INVLPG and global entries
+    /// (H34, `intel-alder-lake`), multi-hits of the ITLB (H31a, no model), A and D in absent entries (H42, no
+    /// model).
     pub const WEAKEST: CpuModel = CpuModel {
         name: "weakest",
         about: "everything the manuals allow at once; reports no errata",
@@ -259,6 +310,10 @@ impl CpuModel {
         keep_load: KeepLoad::WalksGoOn,
         mfence: Mfence::OrdersData,
         ipi: IpiOrder::Unordered,
+        mfence_for_ipis: MfenceForIpis::UnlessWeak,
+        dirty: DirtyUpdate::MaySetWithoutW,
+        uncached_loads: UncachedLoads::PassStores,
+        uncached_stores: UncachedStores::AtOnce,
         size_conflict: SizeConflict::EitherIsUsed,
         walk_outside_dram: WalkOutsideDram::MachineCheck,
         write_combining: WcReadings::all(Reading::Started),
@@ -278,6 +333,7 @@ impl CpuModel {
         large_pages: LargePages::Whole,
         mfence: Mfence::Serializes,
         ipi: IpiOrder::AfterStores,
+        uncached_loads: UncachedLoads::WaitForStores,
         size_conflict: SizeConflict::MachineCheck,
         quirks: Quirks {
             erratum_383: true,
@@ -295,6 +351,8 @@ impl CpuModel {
         large_pages: LargePages::Whole,
         mfence: Mfence::Serializes,
         ipi: IpiOrder::AfterStores,
+        dirty: DirtyUpdate::ChecksWritable,
+        uncached_loads: UncachedLoads::WaitForStores,
         walk_outside_dram: WalkOutsideDram::ReturnsGarbage,
         ..Self::WEAKEST
     };
@@ -315,6 +373,7 @@ impl CpuModel {
         five_levels: false,
         broadcast: false,
         invlpg: InvlpgReach::AllUpperLevels,
+        uncached_loads: UncachedLoads::WaitForStores,
         walk_outside_dram: WalkOutsideDram::ReturnsGarbage,
         ..Self::WEAKEST
     };
@@ -324,6 +383,7 @@ impl CpuModel {
         name: "intel-alder-lake",
         about: "Intel Alder Lake: as Skylake; with PCIDs on, INVLPG may leave global entries",
         invlpg_globals: InvlpgGlobals::MayStay,
+        dirty: DirtyUpdate::ChecksWritable,
         ..Self::INTEL_SKYLAKE
     };
 

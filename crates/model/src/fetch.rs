@@ -21,7 +21,7 @@ use std::ops::Deref;
 
 use lazytlb::VirtAddr;
 
-use crate::access::{Operation, VirtualAccess};
+use crate::access::{Operation, Through, VirtualAccess};
 use crate::accessed::Use;
 use crate::entry::bits;
 use crate::index::{EntryId, Frame, Location};
@@ -33,7 +33,7 @@ use crate::state::{CacheSet, FrameUse, State};
 use crate::translation::{Staleness, Translation};
 use crate::version::Version;
 use crate::view::{CpuIn, CpuMut, StoredEntry};
-use crate::violation::{Property, Violation};
+use crate::violation::Property;
 use crate::walk::TableRead;
 
 /// A walk for a fetch that ends in a page which allows it.
@@ -124,7 +124,7 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     pub(crate) fn early_walks(
         &self,
         access: &VirtualAccess,
-        usable: &[&Translation],
+        usable: &[Through<'_>],
     ) -> Result<Vec<EarlyWalk<'m>>, Stop> {
         let mut walks = Vec::new();
         if self.reads_early(access) {
@@ -132,7 +132,11 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
                 let way = (start.through, &mut Vec::new());
                 self.walk_early(&start, access, way, &mut walks)?;
             }
-            walks.retain(|walk| !usable.contains(&walk.used));
+            let stands_for = |walk: &EarlyWalk<'_>| {
+                let mut used = usable.iter().map(|through| through.used);
+                used.any(|used| used == walk.used)
+            };
+            walks.retain(|walk| !stands_for(walk));
         }
         Ok(walks)
     }
@@ -169,7 +173,7 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
                 None if !access.is_allowed_by(&found, cr4) => {}
                 None => {
                     let walk = EarlyWalk {
-                        used: self.used_early(table, found, access.addr)?,
+                        used: self.used_early(table, &found, access.addr)?,
                         from: start,
                         sets_accessed: sets_accessed.clone(),
                     };
@@ -185,26 +189,25 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         Ok(())
     }
 
-    /// Returns the page that an early walk has found, which may be one that must not be used any more.
+    /// Returns the page that an early walk has found in a table, which may be one that must not be used any more
+    /// at an address.
     fn used_early(
         &self,
         table: &TableRead,
-        found: Translation,
+        found: &Translation,
         addr: VirtAddr,
     ) -> Result<&'m Translation, Stop> {
         let translations = &self.machine.translations;
-        let used = match self.staleness_of(table, &found)? {
-            Staleness::Untouched => found,
-            Staleness::Part(in_part) => in_part,
-            Staleness::Whole if self.machine.checks(Property::StaleUse) => {
-                let what = format!("fetches through a former {found}, which must not be used");
-                let violation = Violation::through(Property::StaleUse, self.cpu, found, what);
-                return Err(Stop::Violation(violation));
-            }
-            Staleness::Whole => found,
+        let (used, is_stale) = match self.staleness_of(table, found)? {
+            Staleness::Untouched => (translations.number(found)?, false),
+            Staleness::Whole => (translations.number(found)?, true),
+            Staleness::Part(found) => (translations.number(&found)?, false),
         };
-        let used = translations.get(translations.number(&used)?);
-        self.refuse_stale(&[used], addr)?;
+        let used = translations.get(used);
+        let is_looked_at = self.machine.checks(Property::StaleUse);
+        if is_stale && is_looked_at || self.stale_among(&[used], addr).is_some() {
+            return Err(self.stale_use(used));
+        }
         Ok(used)
     }
 }
@@ -217,17 +220,15 @@ impl CpuMut<'_> {
         }
     }
 
-    /// Sets A in the entries that an early walk read in memory, and in those that it started from.
+    /// Notes that an early walk sets A in the entries that it read in memory, and in those that it started from.
     pub(crate) fn mark_walked(&mut self, walk: &EarlyWalk<'_>) -> Result<(), Stop> {
         let machine = self.machine;
         if machine.features.accessed_dirty {
             if let Some(from) = &walk.from {
-                self.mark_used(from, Use::Reads)?;
+                self.owe(from, Use::Reads)?;
             }
-            for entry in walk.sets_accessed.iter().copied().map(Location::Entry) {
-                let value = self.value_in_memory(entry) & !bits::MAYBE_ACCESSED;
-                let marked = machine.values.encode(value | bits::ACCESSED)?;
-                self.put_in_memory(entry, marked);
+            for &entry in &walk.sets_accessed {
+                self.owe_accessed(entry)?;
             }
         }
         Ok(())

@@ -6,8 +6,8 @@
 //! ```text
 //! shared │ atomics │ page-table entries │ their versions │ frames │
 //! CPU    │ node u16 │ handler's node u16 │ flags │ CR3 │ PCID, CR4 │ NMI's node u16 │ broadcasts │
-//!        │ store buffer │ write-combining buffers │ cached │ tainted │ revoked │ promises │ in flight │
-//!        │ former entries │ own cells │
+//!        │ store buffer │ write-combining buffers │ A and D owed │ cached │ tainted │ revoked │ promises │
+//!        │ in flight │ former entries │ own cells │
 //! ```
 //!
 //! What a program has no use for ([`Features`]) has no bytes. What the machine knows of a CPU it reads and
@@ -70,6 +70,8 @@ pub struct Layout {
     pub(crate) broadcasts: Option<usize>,
     pub(crate) buffer: usize,
     pub(crate) combining: Option<CombiningSection>,
+    /// A byte for each page-table entry: the updates of A and D that the CPU owes it.
+    pub(crate) owed: Option<usize>,
     sets: usize,
     pub(crate) promises: PromisesSection,
     /// A set of translations.
@@ -145,6 +147,8 @@ impl Layout {
             start: section(1 + Combining::LEN * slots),
             slots,
         });
+        let entries = usize::from(features.page_table_entries);
+        let owed = features.accessed_dirty.then(|| section(entries));
         let sets = section(SETS * TranslationSet::LEN);
         let slots = features.promises;
         let promises = PromisesSection {
@@ -157,7 +161,6 @@ impl Layout {
         let former = features.fetches.then(|| section(former));
         let own_cells = section(own_cells);
         let cpu_len = section(0);
-        let entries = usize::from(features.page_table_entries);
         Layout {
             cpus,
             locations: Locations::with_cells(atomics),
@@ -168,6 +171,7 @@ impl Layout {
             broadcasts,
             buffer,
             combining,
+            owed,
             sets,
             promises,
             in_flight,

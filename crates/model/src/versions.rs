@@ -104,7 +104,9 @@ impl CpuMut<'_> {
         self.put_in_flight(in_flight);
         self.map_buffered(|cpu, slot| match slot {
             Slot::User(used) => Ok(Slot::User(cpu.renamed(used, from, to)?)),
-            Slot::Cell(_) | Slot::Entry(_) | Slot::StoreFence | Slot::FullFence => Ok(slot),
+            Slot::Cell(_) | Slot::Entry(_) | Slot::Late(_) | Slot::StoreFence | Slot::FullFence => {
+                Ok(slot)
+            }
         })?;
         if self.combining_len() > 0 {
             let mut stores = self.combining();

@@ -327,7 +327,7 @@ impl CpuMut<'_> {
     }
 
     /// Replaces what is in the CPU's buffer behind so many older slots.
-    fn put_buffered(&mut self, older: usize, slot: Slot) {
+    pub(crate) fn put_buffered(&mut self, older: usize, slot: Slot) {
         let layout = self.layout();
         let at = self.start + layout.buffer + Slot::LEN * older;
         self.state[at..at + Slot::LEN].copy_from_slice(&slot.encode(layout.locations));

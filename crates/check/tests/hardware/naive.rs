@@ -141,6 +141,8 @@ impl<'a> Naive<'a> {
     fn successors(&self, state: &State, out: &mut Vec<Next>, found: &mut Found) {
         for cpu in 0..2 {
             self.drain(state, cpu, out);
+            self.translate(state, cpu, out);
+            self.update(state, cpu, out);
             self.drain_combining(state, cpu, out);
             self.receive(state, cpu, out);
             self.deliver(state, cpu, out);
@@ -149,9 +151,12 @@ impl<'a> Naive<'a> {
         if out.is_empty() {
             // What waits for a walk is not stuck: hardware does walk.
             let ended = (0..2).all(|cpu| self.next_call(state, cpu).is_none());
-            if ended {
+            // What waits for a walk is not stuck: hardware does walk. If it never finds what it needs, the
+            // execution is none: the walk was taken before, and faulted (H41).
+            let is_late = (0..2).any(|cpu| state.cpus[cpu].late_addrs().next().is_some());
+            if ended && !is_late {
                 found.ends.insert(self.end(state));
-            } else if !(0..2).any(|cpu| self.waits_for_a_walk(state, cpu)) {
+            } else if !is_late && !(0..2).any(|cpu| self.waits_for_a_walk(state, cpu)) {
                 out.push(Err(Property::Deadlock));
             }
         }
@@ -225,6 +230,7 @@ impl<'a> Naive<'a> {
         if !self.empties(&mut next, cpu, reading) {
             return;
         }
+        self.update_all(&mut next, cpu);
         if of.nmi_pending && !self.script.nmi.is_empty() {
             let mut next = next;
             next.cpus[cpu].nmi_pending = false;
@@ -320,6 +326,11 @@ impl<'a> Naive<'a> {
         if event.is_some_and(|reading| !self.empties(next, cpu, reading)) {
             return Ok(None);
         }
+        // H41: locked and serializing instructions bound updates of A and D.
+        let is_locked = matches!(call, Call::RmwBytes { .. } | Call::RmwEntry(..));
+        if is_locked || self.serializes(call) {
+            self.update_all(next, cpu);
+        }
         // A CPU sees its own stores in order, also those that wait to be combined.
         let word = match call {
             Call::Load(cell) | Call::Store(cell, _) => Some(cell.0),
@@ -337,7 +348,11 @@ impl<'a> Naive<'a> {
         let word_store =
             |word, bytes, value| Buffered::Word(WordStore { word, bytes, value }, None);
         match *call {
-            Call::Load(cell) => return Ok(Some(next.load(cpu, cell.0))),
+            Call::Load(cell) => {
+                let value = next.load(cpu, cell.0);
+                next.cpus[cpu].pass(cell.0);
+                return Ok(Some(value));
+            }
             Call::Store(cell, value) => return Ok(store(next, word_store(cell.0, 0, value))),
             Call::StoreBytes { cell, bytes, value } => {
                 return Ok(store(next, word_store(cell.0, bytes, value)));
@@ -358,9 +373,13 @@ impl<'a> Naive<'a> {
                 return Ok(store(next, Buffered::Entry(place, entry.0)));
             }
             Call::RmwEntry(table, index, rmw, operand) => {
-                let entry = &mut next.tables[usize::from(self.place(table.0, index))];
-                let old = *entry;
-                *entry = rmw.apply(old, operand);
+                let place = self.place(table.0, index);
+                let old = next.tables[usize::from(place)];
+                let new = rmw.apply(old, operand);
+                if self.is_under_update(next, place, new) {
+                    return Ok(None);
+                }
+                next.tables[usize::from(place)] = new;
                 return Ok(Some(old));
             }
             Call::Fence | Call::Serialize => {}

@@ -1,6 +1,6 @@
 //! A state of the naive machine: explicit entries, buffers and bits.
 
-use lazytlb_model::{Cr4, MemoryType, Rmw};
+use lazytlb_model::{Cr4, MemoryType, Privilege, Rmw};
 
 use crate::script::{ANSWERS, FIRST_WORDS, WORDS};
 
@@ -42,6 +42,10 @@ pub(super) struct Cpu {
     pub(super) buffer: [Option<Buffered>; SLOTS],
     /// The write-combining buffers, and what has left them for a device, the oldest first.
     pub(super) combining: [Option<Combining>; SLOTS],
+    /// Entries, a bit each by their places, that get A from an access of this CPU which is done (H41).
+    pub(super) owes_accessed: u16,
+    /// Likewise those that get D.
+    pub(super) owes_dirty: u16,
     pub(super) answers: [u64; ANSWERS],
 }
 
@@ -84,8 +88,21 @@ pub(super) enum Buffered {
     Word(WordStore, Option<(u8, MemoryType)>),
     /// A page-table entry, by its place.
     Entry(u8, u64),
+    /// A store by virtual address that has not been translated yet (H41).
+    Late(LateStore),
     /// SFENCE.
     Barrier,
+}
+
+/// A store that later loads of its CPU have passed, its walk included (H41).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct LateStore {
+    pub(super) addr: u64,
+    pub(super) privilege: Privilege,
+    pub(super) bytes: u8,
+    pub(super) value: u64,
+    /// Words, a bit each, to which it cannot go any more: a later access of its CPU was there before it.
+    pub(super) passed: u8,
 }
 
 /// What is stored in a word: `bytes` has a bit for each byte, 0 for all.
@@ -122,6 +139,8 @@ impl State {
             requests: 0,
             buffer: [None; SLOTS],
             combining: [None; SLOTS],
+            owes_accessed: 0,
+            owes_dirty: 0,
             answers: [0; ANSWERS],
         };
         State {
@@ -198,6 +217,31 @@ impl Cpu {
     pub(super) fn buffers_word(&self, word: u8) -> bool {
         self.buffered()
             .any(|slot| matches!(slot, Buffered::Word(store, _) if store.word == word))
+    }
+
+    /// Lists the addresses of stores that are not translated yet.
+    pub(super) fn late_addrs(&self) -> impl Iterator<Item = u64> {
+        self.buffered().filter_map(|slot| match slot {
+            Buffered::Late(late) => Some(late.addr),
+            _ => None,
+        })
+    }
+
+    /// Notes that a load has read a word, or a write-combining store has gone there: of the stores that are not
+    /// translated yet, those whose bytes the access would have had to see, or to follow, cannot go there.
+    pub(super) fn pass(&mut self, word: u8) {
+        for at in 0..SLOTS {
+            let younger = self.buffer[at + 1..].iter().flatten();
+            let over = younger.fold(0, |over, slot| match slot {
+                Buffered::Word(store, _) if store.word == word => over | mask_of(store.bytes),
+                _ => over,
+            });
+            if let Some(Buffered::Late(late)) = &mut self.buffer[at]
+                && mask_of(late.bytes) & !over != 0
+            {
+                late.passed |= 1 << word;
+            }
+        }
     }
 
     /// Lists the write-combining stores.

@@ -72,7 +72,10 @@ impl Useful {
 
     /// Returns what a CPU has still to access; handlers may always come.
     pub(super) fn future_of(&self, of: &Cpu, cpu: usize) -> Future {
-        self.own[cpu][usize::from(of.position)] | self.handlers
+        let is_late = |addr: &u64| of.late_addrs().any(|late| late == *addr);
+        let late = self.addrs.iter().map(is_late).rev();
+        let late = late.fold(0, |bits, is_late| bits << 1 | Future::from(is_late));
+        self.own[cpu][usize::from(of.position)] | self.handlers | late
     }
 
     /// Says whether a CPU has still to fetch instructions; handlers may always come.

@@ -94,6 +94,14 @@ struct Step {
     found: Option<Cached>,
 }
 
+/// A walk of an access that has come to a page: what it found, where, and the state after it.
+pub(super) struct Walked {
+    pub(super) entry: Cached,
+    pub(super) after: State,
+    pub(super) place: u8,
+    pub(super) in_memory: bool,
+}
+
 impl Naive<'_> {
     /// H4: each entry that one more step of a walk fills. Without upper levels that stay, a walk is one
     /// step from the root to the page.
@@ -171,7 +179,7 @@ impl Naive<'_> {
     /// H3: sets A before anything is cached from an entry: a locked access, which a store that waits in
     /// the buffer has not reached. Says whether A is set now.
     fn set_accessed(&self, next: &mut State, step: Step) -> bool {
-        if !self.script.features.accessed_dirty || step.value & bits::ACCESSED != 0 {
+        if !self.lacks_accessed(step) {
             return true;
         }
         if step.in_memory {
@@ -385,9 +393,8 @@ impl Naive<'_> {
         steps
     }
 
-    /// Lists the ends of walks for an address that read memory to a page, with A set on the way, and D in
-    /// the last entry for a store that `allowed` lets through (H3, H21): the entry, and the state with the
-    /// bits. Whatever is found that refuses is handed on as it is.
+    /// Lists the ends of walks for an address that come to a page: walks of an access, which owes A in what it
+    /// has read, and D in the last entry for a store that `sets_dirty` lets through (H3, H21, H41).
     pub(super) fn walks_to_pages(
         &self,
         state: &State,
@@ -395,7 +402,7 @@ impl Naive<'_> {
         addr: u64,
         sees: Sees,
         sets_dirty: impl Fn(&Cached) -> bool + Copy,
-    ) -> Vec<(Cached, State)> {
+    ) -> Vec<Walked> {
         let mut ends = Vec::new();
         for start in Start::for_access(self, state, cpu, addr) {
             self.walk_on(state, cpu, start, (addr, sees), sets_dirty, &mut ends);
@@ -410,31 +417,69 @@ impl Naive<'_> {
         start: Start,
         (addr, sees): (u64, Sees),
         sets_dirty: impl Fn(&Cached) -> bool + Copy,
-        ends: &mut Vec<(Cached, State)>,
+        ends: &mut Vec<Walked>,
     ) {
         if !is_table(start) {
             return;
         }
         for step in self.steps_for(state, cpu, start, addr, sees) {
-            let (Some(mut entry), mut next) = (step.found, *state) else {
+            let (Some(mut entry), mut after) = (step.found, *state) else {
                 continue;
             };
-            if !self.set_accessed(&mut next, step) {
-                continue;
+            // What waits in the buffer cannot get A, which is set in memory.
+            if self.lacks_accessed(step) {
+                if !step.in_memory {
+                    continue;
+                }
+                after.cpus[cpu].owes_accessed |= 1 << step.place;
             }
             if !entry.is_leaf() {
-                self.walk_on(&next, cpu, Start(entry), (addr, sees), sets_dirty, ends);
+                self.walk_on(&after, cpu, Start(entry), (addr, sees), sets_dirty, ends);
                 continue;
             }
             if !entry.dirty && sets_dirty(&entry) {
                 if !step.in_memory {
                     continue;
                 }
-                next.tables[usize::from(step.place)] |= bits::DIRTY;
+                after.cpus[cpu].owes_dirty |= 1 << step.place;
                 entry.dirty = true;
             }
-            ends.push((entry, next));
+            let Step {
+                place, in_memory, ..
+            } = step;
+            ends.push(Walked {
+                entry,
+                after,
+                place,
+                in_memory,
+            });
         }
+    }
+
+    fn lacks_accessed(&self, step: Step) -> bool {
+        self.script.features.accessed_dirty && step.value & bits::ACCESSED == 0
+    }
+
+    /// Returns whether an address may be walked through a page-table entry to which its CPU has a store behind
+    /// this slot of its buffer.
+    pub(super) fn is_walked_through_younger(
+        &self,
+        state: &State,
+        cpu: usize,
+        slot: usize,
+        addr: u64,
+    ) -> bool {
+        let mut younger = state.cpus[cpu].buffered().skip(slot + 1);
+        let levels = 1..=self.script.features.levels;
+        younger.any(|slot| match slot {
+            Buffered::Entry(place, _) => {
+                let (_, index) = self.places[usize::from(place)];
+                levels
+                    .clone()
+                    .any(|level| (addr >> shift(level) & 511) as u16 == index)
+            }
+            _ => false,
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The machine that a script runs on.
 
+use lazytlb_model::cpu_model::{DirtyUpdate, UncachedLoads};
 use lazytlb_model::{CpuModel, KeepLoad, MemoryModel, Reading, UpperLevels, WcReadings};
 
 use super::Family;
@@ -25,6 +26,10 @@ pub(super) fn draw_setting(random: &mut Random, families: &[Family]) -> Setting 
         let (cached, in_flight) = (UpperLevels::Cached, UpperLevels::OnlyInFlight);
         let upper = random.among(&[cached, cached, in_flight, UpperLevels::Atomic]);
         cpu_model = cpu_model.with_upper_levels(upper);
+        if random.percent(30) {
+            cpu_model.dirty = DirtyUpdate::ChecksWritable;
+            cpu_model.uncached_loads = UncachedLoads::WaitForStores;
+        }
     }
     if random.percent(25) {
         cpu_model = cpu_model.with_keep_load(KeepLoad::EndsWalks);
