@@ -21,7 +21,7 @@ use std::ops::Deref;
 
 use lazytlb::VirtAddr;
 
-use crate::access::{Operation, Through, VirtualAccess};
+use crate::access::Through;
 use crate::accessed::Use;
 use crate::entry::bits;
 use crate::index::{EntryId, Frame, Location};
@@ -34,6 +34,7 @@ use crate::translation::{Staleness, Translation};
 use crate::version::Version;
 use crate::view::{CpuIn, CpuMut, StoredEntry};
 use crate::violation::Property;
+use crate::virtual_access::{Operation, VirtualAccess};
 use crate::walk::TableRead;
 
 /// A walk for a fetch that ends in a page which allows it.
