@@ -17,15 +17,15 @@
 
 use std::ops::Deref;
 
-use crate::call::Cr4;
 use crate::cpu_model::{SizeConflict, UpperLevels};
 use crate::entry::bits;
-use crate::index::{EntryId, Frame, PcidTag, TableIndex, TranslationId};
+use crate::index::{EntryId, Frame, TableIndex, TranslationId};
+use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::Stop;
 use crate::slot::Slot;
 use crate::state::{CacheSet, FrameUse, State};
-use crate::translation::Translation;
+use crate::translation::{Staleness, Translation};
 use crate::translation_set::TranslationSet;
 use crate::version::Version;
 use crate::view::{CpuIn, CpuMut, StoredEntry};
@@ -43,7 +43,7 @@ impl CpuMut<'_> {
         }
         self.fill_from(&root, &mut |_| {})?;
         let mut walked = Walked::default();
-        self.fill_from_held_roots()?;
+        self.go_on_from_held_roots()?;
         while let Some((set, number)) = self.next_to_walk(&mut walked) {
             let entry = machine.translations.get(number);
             if let Some(below) = TableRead::below(entry, set) {
@@ -54,13 +54,13 @@ impl CpuMut<'_> {
     }
 
     /// Goes on with the walks in flight that have read nothing but the root's address (H12a).
-    fn fill_from_held_roots(&mut self) -> Result<(), Stop> {
+    fn go_on_from_held_roots(&mut self) -> Result<(), Stop> {
         for number in self.in_flight().iter() {
             let entry = self.machine.translations.get(number);
             if entry.is_held_root()
-                && let Some(root) = TableRead::below(entry, CacheSet::Cached)
+                && let Some(held) = TableRead::below(entry, CacheSet::Cached)
             {
-                self.fill_from(&root, &mut |_| {})?;
+                self.fill_from(&held, &mut |_| {})?;
             }
         }
         Ok(())
@@ -190,14 +190,12 @@ impl CpuMut<'_> {
         if !filled.is_page() && machine.walks_are_atomic() {
             return Ok(Some(filled));
         }
-        let number = machine.translations.number(&filled)?;
-        // A page that was freed while it is mapped must not be used, however it got cached.
-        let is_freed_page = filled.is_page() && self.frame_use(filled.frame) == FrameUse::Free;
-        let set = if is_freed_page || self.is_revoked(number) {
-            CacheSet::Tainted
-        } else {
-            table.set
+        let (set, filled) = match self.staleness_of(table, &filled)? {
+            Staleness::Untouched => (table.set, filled),
+            Staleness::Whole => (CacheSet::Tainted, filled),
+            Staleness::Part(in_part) => (table.set, in_part),
         };
+        let number = machine.translations.number(&filled)?;
         if machine.features.tags && !filled.is_page() && filled.pcid != self.pcid() {
             // A walk in flight has got there, under its own PCID.
             self.put_in_flight(self.in_flight().with(number));
@@ -205,6 +203,9 @@ impl CpuMut<'_> {
         let former = self.set(set);
         if former.contains(number) {
             return Ok(Some(filled));
+        }
+        if let Some(through) = &table.through {
+            self.cover_below(through, number)?;
         }
         if filled.is_page() {
             self.refuse_size_conflict(&filled)?;
@@ -239,24 +240,21 @@ impl CpuMut<'_> {
 }
 
 impl<S: Deref<Target = State>> CpuIn<'_, S> {
-    /// Returns what a walk of memory alone can find in a space.
-    pub(crate) fn in_memory_of_space(&self, root: Frame) -> Result<TranslationSet, Stop> {
-        let machine = self.machine;
-        let mut found = TranslationSet::EMPTY;
-        let pcid = PcidTag::ZERO;
-        let mut tables = vec![TableRead::root(root, machine.root_level, pcid)];
-        while let Some(table) = tables.pop() {
-            for (entry, index) in machine.entries_of(table.frame) {
-                let stored = self.in_memory(entry);
-                let cr4 = Cr4::default();
-                let Some(entry) = machine.translate(&table, index, stored, cr4)? else {
-                    continue;
-                };
-                found = found.with(machine.translations.number(&entry)?);
-                tables.extend(TableRead::below(&entry, CacheSet::Cached));
-            }
+    /// Says what of an entry must not be used that is filled now: what the walk's start must not, what a returned
+    /// flush covers, and a page that was freed while it is mapped, however it got cached.
+    pub(crate) fn staleness_of(
+        &self,
+        table: &TableRead,
+        filled: &Translation,
+    ) -> Result<Staleness, Limit> {
+        if filled.is_page() && self.frame_use(filled.frame) == FrameUse::Free {
+            return Ok(Staleness::Whole);
         }
-        Ok(found)
+        let mut stale = self.revoked_of(filled)?;
+        for part in table.stale.iter() {
+            stale = stale.with(filled, part)?;
+        }
+        Ok(stale)
     }
 }
 

@@ -19,6 +19,8 @@
 
 use std::ops::Deref;
 
+use lazytlb::VirtAddr;
+
 use crate::access::{Operation, Through, VirtualAccess};
 use crate::accessed::Use;
 use crate::entry::bits;
@@ -28,9 +30,10 @@ use crate::machine::Machine;
 use crate::progress::Stop;
 use crate::slot::{EntryStore, Slot};
 use crate::state::{CacheSet, FrameUse, State};
-use crate::translation::Translation;
+use crate::translation::{Staleness, Translation};
 use crate::version::Version;
 use crate::view::{CpuIn, CpuMut, StoredEntry};
+use crate::violation::{Property, Violation};
 use crate::walk::TableRead;
 
 /// A walk for a fetch that ends in a page which allows it.
@@ -156,7 +159,7 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
                 None if !access.is_allowed_by(&found, cr4) => {}
                 None => {
                     let walk = EarlyWalk {
-                        used: self.used_early(&found)?,
+                        used: self.used_early(table, found, access.addr)?,
                         from: start,
                         sets_accessed: sets_accessed.clone(),
                     };
@@ -173,16 +176,26 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     }
 
     /// Returns the page that an early walk has found, which may be one that must not be used any more.
-    fn used_early(&self, found: &Translation) -> Result<&'m Translation, Stop> {
-        let number = self.machine.translations.number(found)?;
-        let used = self.machine.translations.get(number);
-        let is_stale = self.frame_use(used.frame) == FrameUse::Free
-            || self.is_revoked(number)
-            || self.set(CacheSet::Tainted).contains(number);
-        match is_stale {
-            true => Err(self.stale_use(used)),
-            false => Ok(used),
-        }
+    fn used_early(
+        &self,
+        table: &TableRead,
+        found: Translation,
+        addr: VirtAddr,
+    ) -> Result<&'m Translation, Stop> {
+        let translations = &self.machine.translations;
+        let used = match self.staleness_of(table, &found)? {
+            Staleness::Untouched => found,
+            Staleness::Part(in_part) => in_part,
+            Staleness::Whole if self.machine.checks(Property::StaleUse) => {
+                let what = format!("fetches through a former {found}, which must not be used");
+                let violation = Violation::through(Property::StaleUse, self.cpu, found, what);
+                return Err(Stop::Violation(violation));
+            }
+            Staleness::Whole => found,
+        };
+        let used = translations.get(translations.number(&used)?);
+        self.refuse_stale(&[used], addr)?;
+        Ok(used)
     }
 }
 

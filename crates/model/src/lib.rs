@@ -17,8 +17,9 @@
 //! | [`call`] | the seam calls, and instructions beyond the seam, as data; which family each is of |
 //! | [`cpu_model`], [`features`], [`spec`] | what a machine is made from: a CPU model as data, what a program uses |
 //! | [`assumption`] | what a CPU model assumes, and what a verdict hangs on |
-//! | [`entry`] | page-table entries' bits, memory types |
+//! | [`entry`], [`extent`] | page-table entries' bits, memory types; stretches of addresses |
 //! | [`translation`], `numbering` | cached entries; tables that number things as they turn up |
+//! | `subject` | what a promise about a flush is about |
 //! | [`violation`], [`progress`] | the properties; how far a call gets |
 //! | `slot`, [`state`] | what waits in buffers; a state as plain bytes, and where everything lies in them |
 //! | [`machine`], `start` | the machine, and how it starts |
@@ -37,7 +38,7 @@
 //! | `accessed`, `versions` | A and D bits, where speculation may have set one; which store an entry comes from |
 //! | `late`, `updates`, `settle` | stores translated late, updates of A and D that come late; how they come |
 //! | `garbage` | walks of freed tables, refused or followed to their ends |
-//! | `promises` | what a returned flush promises |
+//! | `promises`, `granted` | what a returned flush promises; what the page tables grant |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
 //! | `fetch` | instruction fetches, whose walks may have read entries earlier |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
@@ -77,10 +78,12 @@ mod combining;
 pub mod cpu_model;
 mod ends;
 pub mod entry;
+pub mod extent;
 pub mod features;
 mod fetch;
 mod frames;
 mod garbage;
+mod granted;
 pub mod index;
 mod interrupts;
 mod invalidate;
@@ -98,6 +101,7 @@ pub mod spec;
 mod start;
 pub mod state;
 pub mod step;
+mod subject;
 mod touch;
 pub mod translation;
 mod translation_set;

@@ -6,7 +6,7 @@
 //! ```text
 //! shared │ atomics │ page-table entries │ their versions │ frames │
 //! CPU    │ node u16 │ handler's node u16 │ flags │ CR3 │ PCID, CR4 │ NMI's node u16 │ broadcasts │
-//!        │ store buffer │ write-combining buffers │ A and D owed │ cached │ tainted │ covered │ revoked │
+//!        │ store buffer │ write-combining buffers │ A and D owed │ cached │ tainted │ revoked │ promises │
 //!        │ in flight │ former entries │ own cells │
 //! ```
 //!
@@ -15,7 +15,9 @@
 
 use crate::call::LocalCell;
 use crate::features::Features;
-use crate::index::{BroadcastSet, Cpu, EntryId, Frame, Location, Locations, Number, Offset, Place};
+use crate::index::{
+    BroadcastSet, Cpu, EntryId, Frame, Location, Locations, Number, Offset, Place, PromiseSlot,
+};
 use crate::limit::MOST_FORMER;
 use crate::slot::{Combining, Slot};
 use crate::translation_set::TranslationSet;
@@ -27,23 +29,17 @@ pub type State = [u8];
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum CacheSet {
     /// May be cached, and may be used.
-    Cached = 0,
+    Cached,
     /// May be cached although a flush that covers it has returned: must not be used.
-    Tainted = 1,
-    /// Is covered by the flush that this CPU has begun.
-    Covered = 2,
+    Tainted,
     /// Was covered by a flush of this CPU that has returned, while a store that removes it may still wait in
     /// this CPU's buffer: a CPU that fills it now must not use it.
-    Revoked = 3,
+    Revoked,
+    /// Is covered by the flush that this CPU has begun, and that is its promise in this slot.
+    Covered(PromiseSlot),
 }
 
 impl CacheSet {
-    pub(crate) const ALL: [CacheSet; 4] = [
-        CacheSet::Cached,
-        CacheSet::Tainted,
-        CacheSet::Covered,
-        CacheSet::Revoked,
-    ];
     /// Those of what may be cached.
     pub(crate) const IN_CACHES: [CacheSet; 2] = [CacheSet::Cached, CacheSet::Tainted];
 }
@@ -77,6 +73,7 @@ pub struct Layout {
     /// A byte for each page-table entry: the updates of A and D that the CPU owes it.
     pub(crate) owed: Option<usize>,
     sets: usize,
+    pub(crate) promises: PromisesSection,
     /// A set of translations.
     pub(crate) in_flight: Option<usize>,
     /// A byte for the number of entries' former values, then a slot for each.
@@ -91,6 +88,27 @@ pub(crate) struct CombiningSection {
     pub(crate) start: usize,
     pub(crate) slots: usize,
 }
+
+/// Where a CPU's promises lie: a byte for what each is about, then the set that it covers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PromisesSection {
+    start: usize,
+    slots: u8,
+}
+
+impl PromisesSection {
+    /// Bytes of a slot.
+    const SLOT_LEN: usize = 1 + TranslationSet::LEN;
+
+    /// Lists the slots, lowest first.
+    #[inline]
+    pub(crate) fn slots(self) -> impl Iterator<Item = PromiseSlot> {
+        (0..usize::from(self.slots)).map(PromiseSlot::from_index)
+    }
+}
+
+/// Sets of translations that every CPU has: cached, tainted and revoked ones.
+const SETS: usize = 3;
 
 /// What every CPU's chunk has, at its start.
 const NODE: usize = 0;
@@ -131,7 +149,12 @@ impl Layout {
         });
         let entries = usize::from(features.page_table_entries);
         let owed = features.accessed_dirty.then(|| section(entries));
-        let sets = section(CacheSet::ALL.len() * TranslationSet::LEN);
+        let sets = section(SETS * TranslationSet::LEN);
+        let slots = features.promises;
+        let promises = PromisesSection {
+            start: section(usize::from(slots) * PromisesSection::SLOT_LEN),
+            slots,
+        };
         // Walks of another PCID than the current one: without PCIDs there is none.
         let in_flight = features.tags.then(|| section(TranslationSet::LEN));
         let former = 1 + Slot::LEN * MOST_FORMER;
@@ -150,6 +173,7 @@ impl Layout {
             combining,
             owed,
             sets,
+            promises,
             in_flight,
             former,
             own_cells,
@@ -291,8 +315,21 @@ impl Layout {
     /// Returns where one of a CPU's sets of translations lies.
     #[inline]
     pub(crate) fn set(&self, cpu: Cpu, set: CacheSet) -> Offset {
+        let earlier = match set {
+            CacheSet::Cached => 0,
+            CacheSet::Tainted => 1,
+            CacheSet::Revoked => 2,
+            CacheSet::Covered(slot) => return self.promise(cpu, slot).plus(1),
+        };
         let start = self.cpu_start(cpu);
-        start.plus(self.sets + TranslationSet::LEN * set as usize)
+        start.plus(self.sets + TranslationSet::LEN * earlier)
+    }
+
+    /// Returns where it lies what a CPU's promise is about; what it covers follows.
+    #[inline]
+    pub(crate) fn promise(&self, cpu: Cpu, slot: PromiseSlot) -> Offset {
+        let slot = slot.index() * PromisesSection::SLOT_LEN;
+        self.cpu_start(cpu).plus(self.promises.start + slot)
     }
 
     /// Returns where something lies that stands so many bytes behind the start of a CPU's chunk.

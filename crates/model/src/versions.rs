@@ -89,9 +89,16 @@ impl CpuMut<'_> {
     /// Gives the entries that the CPU has read from a store in its own buffer another version of that store:
     /// the one that it has got in memory, or the one that it has moved up to.
     pub(crate) fn rename_version(&mut self, from: Version, to: Version) -> Result<(), Limit> {
-        for set in CacheSet::ALL {
-            let members = self.all_renamed(self.set(set), from, to)?;
-            self.put_set(set, members);
+        for set in CacheSet::IN_CACHES {
+            self.rename_in(set, from, to)?;
+        }
+        // Another CPU's promise may cover what this one has filled.
+        for cpu in self.layout().every_cpu() {
+            let mut promiser = self.other_mut(cpu);
+            promiser.rename_in(CacheSet::Revoked, from, to)?;
+            for slot in promiser.slots() {
+                promiser.rename_in(CacheSet::Covered(slot), from, to)?;
+            }
         }
         let in_flight = self.all_renamed(self.in_flight(), from, to)?;
         self.put_in_flight(in_flight);
@@ -109,6 +116,16 @@ impl CpuMut<'_> {
                 }
             }
             self.put_combining(stores);
+        }
+        Ok(())
+    }
+
+    /// As [`CpuMut::rename_version`], in one set.
+    fn rename_in(&mut self, set: CacheSet, from: Version, to: Version) -> Result<(), Limit> {
+        let members = self.set(set);
+        let members_after = self.all_renamed(members, from, to)?;
+        if members_after != members {
+            self.put_set(set, members_after);
         }
         Ok(())
     }
