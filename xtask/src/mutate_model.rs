@@ -31,7 +31,7 @@ const COPIED: [&str; 4] = ["Cargo.toml", "Cargo.lock", "crates", "xtask"];
 /// The tests that may notice, in the order in which they are asked: fast ones first.
 const TESTS: [(&str, &str); 5] = [
     ("lazytlb-litmus", "suite"),
-    ("lazytlb-check", "pcids"),
+    ("lazytlb-check", "walks"),
     ("lazytlb-check", "proofs"),
     ("lazytlb-check", "hardware"),
     ("lazytlb-check", "closure"),

@@ -214,7 +214,7 @@ impl CpuMut<'_> {
     }
 
     /// Lets go of what this CPU's returned flushes revoked once no page-table store waits in its buffer: then
-    /// memory does not hold it any more, and nobody can fill it.
+    /// memory does not hold it any more, and nobody can fill it, nor fetch by what memory held.
     pub(crate) fn forget_revoked(&mut self) {
         if self.memory_is_up_to_date() {
             self.put_set(CacheSet::Revoked, TranslationSet::EMPTY);
@@ -403,9 +403,10 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         covered.any(|covered| covered.stands_for(entry))
     }
 
-    /// Says whether memory holds all page-table stores of this CPU.
+    /// Says whether memory holds all page-table stores of this CPU, and no fetch may read what they replaced (H40).
     fn memory_is_up_to_date(&self) -> bool {
         self.buffered_entries().next().is_none()
+            && self.every_cpu().all(|cpu| cpu.former().next().is_none())
     }
 
     /// Returns the entries that user stores in this CPU's buffers went through, each at its address.
