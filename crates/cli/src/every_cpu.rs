@@ -1,13 +1,13 @@
-//! `--cpu all`: a question asked of every CPU model, a row each; and for which CPUs a proof holds.
+//! `lazytlb check --cpu all`: every CPU model, a row each; and for which CPUs a proof holds.
 
 use lazytlb::Policy;
 use lazytlb_check::{Finding, Verdict};
-use lazytlb_litmus::{Answer, LitmusTest, Options, run};
 use lazytlb_model::CpuModel;
 
 use crate::arguments::Check;
+use crate::check::VerdictRecord;
 use crate::check::{check, checker_of, ending_of, memory, outcome, print_unreached, repeat};
-use crate::check::{VerdictRecord, unproved};
+use crate::hanging;
 use crate::hardware::{Hardware, told};
 use crate::report::{Ending, Report, grouped, table};
 
@@ -21,14 +21,21 @@ pub(crate) fn check_every(options: &Check) -> anyhow::Result<Ending> {
         for &policy in &options.policy.0 {
             let verdict = check(&checker, &options.program, policy)?;
             ending = ending.max(ending_of(&verdict));
-            match options.output.json {
-                true => report.json(&VerdictRecord::new(policy, &verdict))?,
-                false => rows.push((cpu, policy, verdict)),
+            if options.output.json {
+                report.json(&VerdictRecord::new(policy, &verdict))?;
             }
+            rows.push((cpu, policy, verdict));
         }
     }
     if !options.output.json {
         print(&mut report, options, &rows)?;
+    }
+    if options.assumptions {
+        for (cpu, policy, verdict) in &rows {
+            let ask = |cpu| check(&checker_of(options, cpu), &options.program, *policy);
+            let hangs_on = hanging::hangs_on(verdict, ask)?;
+            hanging::tell(&mut report, options.output.json, (*cpu, *policy), hangs_on)?;
+        }
     }
     report.finish()?;
     Ok(ending)
@@ -62,19 +69,43 @@ fn print(report: &mut Report, options: &Check, rows: &[Row]) -> anyhow::Result<(
     for (cpu, policy, verdict) in rows {
         match &verdict.finding {
             Finding::Violation { timeline, .. } => {
-                report.line(format_args!("{policy} on {}: {}", cpu.name, timeline.story[0]))?;
+                report.line(format_args!(
+                    "{policy} on {}: {}",
+                    cpu.name, timeline.story[0]
+                ))?;
                 report.line(format_args!("  lazytlb {}", repeat(options, *policy, *cpu)))?;
             }
             Finding::Incomplete { why } => report.line(format_args!(
-                "{policy} on {}: {}",
-                cpu.name,
-                unproved(verdict, why)
+                "{policy} on {}: incomplete: {why}; nothing is proved",
+                cpu.name
             ))?,
             Finding::Safe => {}
         }
     }
     let verdicts: Vec<&Verdict> = rows.iter().map(|(.., verdict)| verdict).collect();
     print_unreached(report, &verdicts)
+}
+
+/// Asks for a verdict on each model; returns the worst: the first violation, or the first that is incomplete, or
+/// the last proof.
+///
+/// # Errors
+/// Those of asking.
+pub(crate) fn check_models(
+    models: &[CpuModel],
+    mut ask: impl FnMut(CpuModel) -> anyhow::Result<Verdict>,
+) -> anyhow::Result<Verdict> {
+    let (first, others) = models
+        .split_first()
+        .expect("a question is about one model at least");
+    let mut worst = ask(*first)?;
+    for &model in others {
+        let verdict = ask(model)?;
+        if ending_of(&verdict) > ending_of(&worst) || worst.is_safe() {
+            worst = verdict;
+        }
+    }
+    Ok(worst)
 }
 
 /// Says for which models something is proved.
@@ -107,23 +138,6 @@ pub(crate) fn holds_for(hardware: &Hardware, model: CpuModel) -> String {
         "Each proof holds for {} alone; `--cpu weakest` proves for others, `--cpu all` for each.",
         told(model)
     )
-}
-
-/// Asks every model; of one that lacks what the test sets, there is no answer but why.
-pub(crate) fn answers_of(
-    test: &LitmusTest,
-    models: &[CpuModel],
-    options: &Options,
-) -> Vec<(CpuModel, Result<Answer, String>)> {
-    let ask = |&cpu_model: &CpuModel| {
-        let options = Options {
-            cpu_model,
-            ..options.clone()
-        };
-        let answer = run(test, &options).map_err(|error| error.to_string());
-        (cpu_model, answer)
-    };
-    models.iter().map(ask).collect()
 }
 
 #[cfg(test)]

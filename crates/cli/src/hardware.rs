@@ -94,7 +94,10 @@ impl Hardware {
             CpuChoice::One(model) => vec![model],
             CpuChoice::All => CpuModel::ALL.to_vec(),
         };
-        models.into_iter().map(|model| self.applied_to(model)).collect()
+        models
+            .into_iter()
+            .map(|model| self.applied_to(model))
+            .collect()
     }
 
     fn applied_to(&self, cpu: CpuModel) -> anyhow::Result<CpuModel> {
