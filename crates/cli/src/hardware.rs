@@ -130,14 +130,6 @@ impl Hardware {
             .with_write_combining(readings))
     }
 
-    /// Returns the arguments that repeat this choice.
-    pub(crate) fn arguments(&self) -> String {
-        match self.cpu {
-            CpuChoice::One(model) => self.arguments_for(model),
-            CpuChoice::All => format!("--cpu all{}", self.assumptions()),
-        }
-    }
-
     /// Returns the arguments that repeat this choice for one model.
     pub(crate) fn arguments_for(&self, model: CpuModel) -> String {
         format!("--cpu {}{}", model.name, self.assumptions())
