@@ -276,12 +276,12 @@ impl<'p, M: Merge> System<'p, M> {
 
     /// Returns what is wrong with a state in which nobody can take a step, if anything is.
     pub(crate) fn stuck(&self, nodes: &Nodes, state: &State) -> Option<Violation> {
-        if self.hardware.machine().waits_untranslated(state) {
-            // No execution comes here.
+        let machine = self.hardware.machine();
+        if machine.waits_untranslated(state) {
             return None;
         }
         if self.all_ended(state) {
-            return self.hardware.machine().unkept_promise(state);
+            return machine.unkept_promise(state);
         }
         let deadlock = self.deadlock(nodes, state);
         let is_ignored = self.automaton.program.ignored.contains(&deadlock.property);

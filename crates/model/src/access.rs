@@ -392,11 +392,10 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         &self,
         access: &VirtualAccess,
     ) -> Result<(Vec<Through<'m>>, Vec<&'m Translation>), Stop> {
-        let entries = self.translations(self.may_be_cached());
-        let entries = entries.filter(|entry| self.matches(entry, access.addr));
-        let mut entries: Vec<&'m Translation> = entries.collect();
-        entries.sort_unstable();
-        self.refuse_stale(&entries, access.addr)?;
+        let entries = self.entries_for(access.addr);
+        if let Some(stale) = self.stale_among(&entries, access.addr) {
+            return Err(self.stale_use(stale));
+        }
         let cr4 = self.cr4();
         let (usable, refusing): (Vec<&'m Translation>, Vec<&'m Translation>) = entries
             .into_iter()
@@ -406,6 +405,58 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
             Use::Writes => self.ways_to_store(&usable, &refusing),
         };
         Ok((usable, refusing))
+    }
+
+    /// Lists the entries that translate an address, in an order that does not depend on their numbers.
+    fn entries_for(&self, addr: VirtAddr) -> Vec<&'m Translation> {
+        let entries = self.translations(self.may_be_cached());
+        let mut entries: Vec<&'m Translation> =
+            entries.filter(|entry| self.matches(entry, addr)).collect();
+        entries.sort_unstable();
+        entries
+    }
+
+    /// Returns an entry that an access could use and that must not be used.
+    pub(crate) fn stale_match(&self, access: &VirtualAccess) -> Option<&'m Translation> {
+        self.stale_among(&self.entries_for(access.addr), access.addr)
+    }
+
+    /// Says whether this CPU may have an entry for an address that must not be used: if not, it is not worth
+    /// looking for one.
+    #[inline]
+    pub(crate) fn may_use_stale(&self, addr: VirtAddr) -> bool {
+        let may_be_stale =
+            |entry: &Translation| entry.read_in > Level::LOWEST && entry.covers(addr);
+        !self.set(CacheSet::Tainted).is_empty()
+            || self
+                .translations(self.set(CacheSet::Cached))
+                .any(may_be_stale)
+    }
+
+    /// Returns one of these entries that must not be used at an address, if its use is looked at: it is tainted, or it
+    /// is a large page's and stale there, or the frame there was freed.
+    pub(crate) fn stale_among(
+        &self,
+        entries: &[&'m Translation],
+        addr: VirtAddr,
+    ) -> Option<&'m Translation> {
+        let machine = self.machine;
+        let tainted = self.set(CacheSet::Tainted);
+        let is_tainted = |entry: &Translation| {
+            let number = machine.translations.find(entry);
+            number.is_some_and(|number| tainted.contains(number))
+        };
+        let is_freed = |frame: Frame| {
+            frame.number() < machine.frames && self.frame_use(frame) == FrameUse::Free
+        };
+        let is_stale = |entry: &&&Translation| {
+            let is_large = entry.read_in > Level::LOWEST;
+            machine.checks(property_of_using(entry))
+                && (is_tainted(entry)
+                    || entry.stale.contains(addr)
+                    || is_large && entry.frame_at(addr).is_some_and(is_freed))
+        };
+        entries.iter().find(is_stale).copied()
     }
 
     /// Returns the ways of an access that stores, through entries that allow it: they have D, or get it.
@@ -431,60 +482,16 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         Ok(self.matching(access)?.0)
     }
 
-    /// Says whether this CPU may have an entry for an address that must not be used: if not, it is not worth
-    /// looking for one.
-    #[inline]
-    pub(crate) fn may_use_stale(&self, addr: VirtAddr) -> bool {
-        let may_be_stale =
-            |entry: &Translation| entry.read_in > Level::LOWEST && entry.covers(addr);
-        !self.set(CacheSet::Tainted).is_empty()
-            || self
-                .translations(self.set(CacheSet::Cached))
-                .any(may_be_stale)
-    }
-
-    /// Fails if one of these entries must not be used at an address: it is tainted, or it is a large page's and
-    /// stale there, or the frame there was freed.
-    pub(crate) fn refuse_stale(
-        &self,
-        entries: &[&Translation],
-        addr: VirtAddr,
-    ) -> Result<(), Stop> {
-        let machine = self.machine;
-        let tainted = self.set(CacheSet::Tainted);
-        let is_tainted = |entry: &Translation| {
-            let number = machine.translations.find(entry);
-            number.is_some_and(|number| tainted.contains(number))
-        };
-        let is_stale = |entry: &Translation| {
-            let is_freed = |frame: Frame| {
-                frame.number() < machine.frames && self.frame_use(frame) == FrameUse::Free
-            };
-            let is_large = entry.read_in > Level::LOWEST;
-            is_tainted(entry)
-                || entry.stale.contains(addr)
-                || is_large && entry.frame_at(addr).is_some_and(is_freed)
-        };
-        for &entry in entries {
-            let (property, what) = match entry.garbage {
-                true => (
-                    Property::TableUseAfterFree,
-                    format!("uses its {entry}, which a walk of a freed table left behind"),
-                ),
-                false => (
-                    Property::StaleUse,
-                    format!(
-                        "uses its {entry}, which a flush that has returned should have removed"
-                    ),
-                ),
-            };
-            if machine.checks(property) && is_stale(entry) {
-                return Err(Stop::Violation(Violation::through(
-                    property, self.cpu, *entry, what,
-                )));
+    /// The violation of using an entry that must not be used.
+    pub(crate) fn stale_use(&self, entry: &Translation) -> Stop {
+        let what = match entry.garbage {
+            true => format!("uses its {entry}, which a walk of a freed table left behind"),
+            false => {
+                format!("uses its {entry}, which a flush that has returned should have removed")
             }
-        }
-        Ok(())
+        };
+        let property = property_of_using(entry);
+        Stop::Violation(Violation::through(property, self.cpu, *entry, what))
     }
 
     /// Fails if an access goes through an entry of another space (H2, H19).
@@ -580,6 +587,14 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         let location = self.machine.data_location(used.frame)?;
         let is_maybe = self.value_in_memory(location) & bits::MAYBE_ACCESSED != 0;
         Ok(location.entry().is_some() && is_maybe)
+    }
+}
+
+/// Returns the property that is violated by using an entry that must not be used.
+fn property_of_using(entry: &Translation) -> Property {
+    match entry.garbage {
+        true => Property::TableUseAfterFree,
+        false => Property::StaleUse,
     }
 }
 

@@ -33,7 +33,7 @@ use crate::state::{CacheSet, FrameUse, State};
 use crate::translation::{Staleness, Translation};
 use crate::version::Version;
 use crate::view::{CpuIn, CpuMut, StoredEntry};
-use crate::violation::{Property, Violation};
+use crate::violation::Property;
 use crate::walk::TableRead;
 
 /// A walk for a fetch that ends in a page which allows it.
@@ -173,7 +173,7 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
                 None if !access.is_allowed_by(&found, cr4) => {}
                 None => {
                     let walk = EarlyWalk {
-                        used: self.used_early(table, found, access.addr)?,
+                        used: self.used_early(table, &found, access.addr)?,
                         from: start,
                         sets_accessed: sets_accessed.clone(),
                     };
@@ -189,26 +189,25 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         Ok(())
     }
 
-    /// Returns the page that an early walk has found, which may be one that must not be used any more.
+    /// Returns the page that an early walk has found in a table, which may be one that must not be used any more
+    /// at an address.
     fn used_early(
         &self,
         table: &TableRead,
-        found: Translation,
+        found: &Translation,
         addr: VirtAddr,
     ) -> Result<&'m Translation, Stop> {
         let translations = &self.machine.translations;
-        let used = match self.staleness_of(table, &found)? {
-            Staleness::Untouched => found,
-            Staleness::Part(in_part) => in_part,
-            Staleness::Whole if self.machine.checks(Property::StaleUse) => {
-                let what = format!("fetches through a former {found}, which must not be used");
-                let violation = Violation::through(Property::StaleUse, self.cpu, found, what);
-                return Err(Stop::Violation(violation));
-            }
-            Staleness::Whole => found,
+        let (used, is_stale) = match self.staleness_of(table, found)? {
+            Staleness::Untouched => (translations.number(found)?, false),
+            Staleness::Whole => (translations.number(found)?, true),
+            Staleness::Part(found) => (translations.number(&found)?, false),
         };
-        let used = translations.get(translations.number(&used)?);
-        self.refuse_stale(&[used], addr)?;
+        let used = translations.get(used);
+        let is_looked_at = self.machine.checks(Property::StaleUse);
+        if is_stale && is_looked_at || self.stale_among(&[used], addr).is_some() {
+            return Err(self.stale_use(used));
+        }
         Ok(used)
     }
 }

@@ -187,7 +187,13 @@ impl CpuMut<'_> {
             match translations.get(number).made_stale(at)? {
                 Staleness::Untouched => cached = cached.with(number),
                 Staleness::Whole => tainted = tainted.with(number),
-                Staleness::Part(entry) => cached = cached.with(translations.number(&entry)?),
+                Staleness::Part(entry) => {
+                    let in_part = translations.number(&entry)?;
+                    cached = cached.with(in_part);
+                    if self.in_flight().contains(number) {
+                        self.put_in_flight(self.in_flight().with(in_part));
+                    }
+                }
             }
         }
         self.put_set(CacheSet::Cached, cached);

@@ -12,6 +12,7 @@ use crate::machine::Machine;
 use crate::progress::Stop;
 use crate::slot::{CellStore, Slot};
 use crate::state::State;
+use crate::translation::Translation;
 use crate::view::{CpuIn, CpuMut};
 use crate::writers::Write;
 
@@ -24,7 +25,7 @@ enum Settled<'m> {
         store: CellStore,
     },
     /// The store goes through an entry that must not be used.
-    Violates(Stop),
+    Stale(&'m Translation),
     /// D, and A with it, is set in an entry.
     Dirty(EntryId),
     /// A is set in all entries that are owed it: an interrupt waits for that.
@@ -104,15 +105,11 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
             privilege: store.privilege,
             operation: Operation::store(store.bytes, value, CacheHint::Temporal),
         };
-        let ways = match self.stores_through(&access) {
-            Ok(ways) => ways,
-            Err(violation @ Stop::Violation(_)) => {
-                all.push(Settled::Violates(violation));
-                return Ok(());
-            }
-            Err(limit @ Stop::Limit(_)) => return Err(limit),
-        };
-        for through in ways {
+        if let Some(stale) = self.stale_match(&access) {
+            all.push(Settled::Stale(stale));
+            return Ok(());
+        }
+        for through in self.stores_through(&access)? {
             let used = through.used;
             let location = self.machine.data_location(used.frame)?;
             let Location::Cell(cell) = location else {
@@ -152,7 +149,7 @@ impl CpuMut<'_> {
                 self.notes_write(store.cell, Write::Any);
                 self.put_buffered(older, Slot::Cell(store));
             }
-            Settled::Violates(stop) => return Err(stop),
+            Settled::Stale(entry) => return Err(self.stale_use(entry)),
             Settled::Dirty(entry) => self.update(entry)?,
             Settled::Accessed => self.set_owed_accessed()?,
         }
