@@ -93,6 +93,9 @@ pub(crate) enum ExtractionError {
     Limit(Limit),
     #[error("{0}")]
     FalseClaim(#[from] FalseClaim),
+    /// A call that means nothing on this program's machine.
+    #[error("{0}")]
+    Misuse(String),
     #[error(
         "the code of CPU {}, {routine}, is not a function of the seam's answers: {how}. \
          Keep clocks, random numbers and state outside of modelled memory out of it",
@@ -298,6 +301,12 @@ impl<'p> Automaton<'p> {
             }
         };
         self.test_claims(cpu, routine, &log, &next)?;
+        if let Next::Call(call) = &next {
+            self.program.test_call(call).map_err(|mistake| {
+                let routine = self.routine_name(cpu, routine);
+                ExtractionError::Misuse(format!("in \"{routine}\" of CPU {}: {mistake}", cpu.0))
+            })?;
+        }
         let edges = Vec::new();
         let node = Node {
             cpu,

@@ -21,6 +21,7 @@
 //! | [`program`] | what each CPU does |
 //! | [`model_hw`] | the seam over a log of answers: how real code becomes steps |
 //! | `claims` | what kind of value a word holds: said by the program, tested on every run of its code |
+//! | `misuse` | calls and declarations that mean nothing on the program's machine |
 //! | `automaton` | automaton extraction: a step of the code as a table look-up |
 //! | `hardware` | the border to the model: CPUs, places and ways become its numbers |
 //! | `step`, `system` | a step, and the transition system |
@@ -52,6 +53,7 @@ mod event;
 mod expand;
 mod explore;
 mod hardware;
+mod misuse;
 pub mod model_hw;
 mod order;
 pub mod outcomes;

@@ -73,6 +73,8 @@ pub struct Program {
     pub(crate) garbage: GarbageWalks,
     pub(crate) ignored: Vec<Property>,
     pub(crate) expected_notes: Vec<&'static str>,
+    /// What was declared that makes no sense: the first such thing.
+    pub(crate) mistake: Option<String>,
 }
 
 impl fmt::Debug for Program {
@@ -107,6 +109,7 @@ impl Program {
             garbage: GarbageWalks::Refused,
             ignored: Vec::new(),
             expected_notes: Vec::new(),
+            mistake: None,
         }
     }
 
@@ -175,7 +178,13 @@ impl Program {
         name: impl Into<String>,
         first_value: u64,
     ) -> LocalCell {
-        let words = &mut self.own_cells[usize::from(cpu)];
+        let Some(words) = self.own_cells.get_mut(usize::from(cpu)) else {
+            self.lacks_cpu(cpu, "a private word");
+            return LocalCell {
+                owner: cpu,
+                index: 0,
+            };
+        };
         let index = u8::try_from(words.len()).unwrap_or(u8::MAX);
         words.push(DeclaredCell {
             name: name.into(),
@@ -228,6 +237,12 @@ impl Program {
     /// Gives a page's or a device's frame a cell as the word at its start.
     pub fn give_word(&mut self, frame: PhysAddr, word: AtomicCell) {
         let number = (frame.0 >> 12) as usize;
+        if number >= self.frames.len() {
+            self.mistake.get_or_insert(format!(
+                "a word is given to frame {number}, which the program does not have: `Program::page` makes one"
+            ));
+            return;
+        }
         if self.page_words.len() <= number {
             self.page_words.resize(number + 1, None);
         }
@@ -281,10 +296,8 @@ impl Program {
         self.nmi_handler = Some(Arc::new(run));
     }
 
-    /// Adds an operation to what a CPU does, after those before it.
-    ///
-    /// # Panics
-    /// If there is no such CPU.
+    /// Adds an operation to what a CPU does, after those before it. If there is no such CPU, every check of the
+    /// program says so.
     pub fn operation(
         &mut self,
         cpu: u8,
@@ -295,7 +308,17 @@ impl Program {
             name: name.into(),
             run: Arc::new(run),
         };
-        self.operations[usize::from(cpu)].push(operation);
+        match self.operations.get_mut(usize::from(cpu)) {
+            Some(operations) => operations.push(operation),
+            None => self.lacks_cpu(cpu, &format!("the operation \"{}\"", operation.name)),
+        }
+    }
+
+    fn lacks_cpu(&mut self, cpu: u8, what: &str) {
+        let cpus = self.cpus();
+        self.mistake.get_or_insert(format!(
+            "{what} is for CPU {cpu}, and the program has {cpus}, from 0 on: `Program::new` says how many"
+        ));
     }
 
     /// Sets the handler of the flush interrupt, for every CPU. It runs with interrupts off, between any
@@ -307,6 +330,15 @@ impl Program {
     /// Adds notes ([`ModelHw::note`]) that some execution should reach: a verdict lists the others.
     pub fn expect_notes(&mut self, notes: impl IntoIterator<Item = &'static str>) {
         self.expected_notes.extend(notes);
+    }
+
+    /// Returns what the program uses of the machine: an NMI handler is a use of NMIs, whatever was said of them.
+    pub(crate) fn features_in_use(&self) -> Features {
+        let nmis = self.features.nmis || self.nmi_handler.is_some();
+        Features {
+            nmis,
+            ..self.features
+        }
     }
 
     pub(crate) fn atomic_name(&self, cell: AtomicCell) -> &str {

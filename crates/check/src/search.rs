@@ -168,6 +168,14 @@ impl Checker {
         program: &'p Program,
     ) -> Result<Exploration<'p, AsItIs, StateStore, BreadthFirst>, CheckError> {
         let started = Instant::now();
+        program.test_declarations().map_err(CheckError::Limit)?;
+        if self.memory == (MemoryModel::Tso { buffer_depth: 0 }) {
+            return Err(CheckError::Limit(
+                "a store buffer for 0 stores lets no store through: use a depth of 1 or more, or \
+                 `MemoryModel::Sc`, which has no buffers"
+                    .to_owned(),
+            ));
+        }
         let system = self.system(program)?;
         let store = StateStore::new(system.hardware.machine().layout(), self.storage);
         Ok(Exploration {
@@ -195,7 +203,7 @@ impl Checker {
             entries: program.entries.clone(),
             root: program.root,
             cr4: program.cr4,
-            features: program.features,
+            features: program.features_in_use(),
             garbage: program.garbage,
             ignored: program.ignored.clone(),
             cpu_model: self.cpu_model,

@@ -34,7 +34,7 @@ pub(crate) struct System<'p, M = Reduction> {
 
 impl<'p, M: Merge> System<'p, M> {
     pub(crate) fn new(hardware: Hardware, automaton: Automaton<'p>, merge: M) -> Self {
-        let features = &automaton.program.features;
+        let features = automaton.program.features_in_use();
         let uses_more = features.nmis || features.broadcasts || features.write_combining > 0;
         System {
             has_nmis: features.nmis,

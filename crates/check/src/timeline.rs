@@ -132,6 +132,7 @@ fn run_steps(
         StepError::Limit(_)
         | StepError::Nondeterminism(_)
         | StepError::FalseClaim(_)
+        | StepError::Misuse(_)
         | StepError::Unknown(_) => None,
     };
     let mut state = match system.initial(recorder) {
@@ -148,7 +149,10 @@ fn run_steps(
         });
         if matches!(
             tried,
-            Err(StepError::Limit(_) | StepError::Nondeterminism(_) | StepError::FalseClaim(_))
+            Err(StepError::Limit(_)
+                | StepError::Nondeterminism(_)
+                | StepError::FalseClaim(_)
+                | StepError::Misuse(_))
         ) {
             return None;
         }

@@ -103,7 +103,7 @@ pub use call::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Priv
 pub use cpu_model::{CpuModel, Reading, UpperLevels, WalkOutsideDram, WcReadings};
 pub use entry::MemoryType;
 pub use features::Features;
-pub use index::{BroadcastId, BroadcastSet, Cpu, Frame, Level, PcidTag, Place, Way};
+pub use index::{BroadcastId, BroadcastSet, Cpu, Frame, Level, PcidTag, Place, TableIndex, Way};
 pub use limit::Limit;
 pub use machine::Machine;
 #[expect(deprecated, reason = "programs may import it by its former name")]

@@ -115,9 +115,16 @@ impl Machine {
     /// Returns the number of a table's entry, a new one if it was never written.
     ///
     /// # Errors
-    /// If the table is no frame of the machine, or there are more entries than the program announced.
+    /// If the table is no frame of the machine, the index lies past its end, or there are more entries than the
+    /// program announced.
     pub(crate) fn entry(&self, table: PhysAddr, index: u16) -> Result<EntryId, Limit> {
         let table = self.frame(table)?;
+        if index >= TableIndex::COUNT {
+            return Err(Limit {
+                what: "entries in a page table",
+                most: usize::from(TableIndex::COUNT),
+            });
+        }
         let index = TableIndex::from(index);
         self.entries.number(&EntryAt { table, index })
     }

@@ -3,7 +3,7 @@
 use lazytlb::{Entry, PhysAddr};
 
 use crate::call::{AtomicCell, LocalCell};
-use crate::index::{EntryAt, Frame, Level, Location, TableIndex};
+use crate::index::{Frame, Level, Location};
 use crate::limit::{Limit, MOST_BROADCASTS, MOST_BUFFER_DEPTH, MOST_CELLS, MOST_CPUS, MOST_LEVELS};
 use crate::machine::Machine;
 use crate::numbering::Numbering;
@@ -36,6 +36,12 @@ impl Sizes {
             MOST_LEVELS,
             usize::from(spec.features.levels),
         )?;
+        if spec.features.levels == 0 {
+            return Err(Limit {
+                what: "page tables of no level",
+                most: 0,
+            });
+        }
         Ok(Sizes {
             cpus: Limit::check("CPUs", MOST_CPUS, spec.own_cells.len())?,
             atomics,
@@ -129,11 +135,7 @@ impl Machine {
         }
         let mut state = self.initial.clone();
         for &(table, index, entry) in entries {
-            let at = EntryAt {
-                table: Frame::at(table).ok_or(self.too_many_frames())?,
-                index: TableIndex::from(index),
-            };
-            let number = self.entries.number(&at)?;
+            let number = self.entry(table, index)?;
             let value = self.layout.location(Location::Entry(number));
             state[value.bytes()] = self.values.encode(entry.0)?.to_byte();
             state[self.layout.version(number).bytes()] = Version::AT_THE_START.to_byte();

@@ -64,7 +64,9 @@ impl Script {
             let calls = self.cpus[usize::from(cpu)].clone();
             program.operation(cpu, "script", move |hw| run(hw, &calls));
         }
-        if !self.handler.is_empty() {
+        let mut calls = self.cpus.iter().flatten();
+        let sends = calls.any(|call| matches!(call, Call::SendIpi(_)));
+        if sends || !self.handler.is_empty() {
             let calls = self.handler.clone();
             program.on_flush_interrupt(move |hw| run(hw, &calls));
         }
