@@ -14,6 +14,7 @@ use lazytlb_model::{Call, Limit};
 use crate::claims::{Claims, FalseClaim};
 use crate::model_hw::{ModelHw, Ran};
 use crate::program::{OperationIndex, Program};
+use crate::rests_on::{Exhibit, RestsOn};
 
 /// A node's number: a place in a CPU's code. A CPU that has ended, or is not in its handler, is at none.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -57,12 +58,23 @@ pub(crate) enum Next {
     Panicked(String),
 }
 
+impl Next {
+    /// Returns the call, if it is one.
+    pub(crate) fn call(&self) -> Option<&Call> {
+        match self {
+            Next::Call(call) => Some(call),
+            Next::Ended | Next::Panicked(_) => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) cpu: CpuId,
     pub(crate) routine: Routine,
     pub(crate) next: Next,
     pub(crate) interrupts: Interrupts,
+    pub(crate) exhibit: Exhibit,
     /// The node before, and the answer that led here; `None` at a routine's start.
     from: Option<(NodeId, u64)>,
     /// The answers that were met, each with the node that it leads to.
@@ -253,9 +265,20 @@ impl<'p> Automaton<'p> {
         self.read().executions
     }
 
-    /// Returns the expected notes, and the operations, that no execution reached.
+    /// Counts what the places of the code have shown that a verdict rests on.
+    pub(crate) fn rests_on(&self) -> RestsOn {
+        let mut rests_on = RestsOn::default();
+        for node in &self.read().nodes {
+            let in_handler = matches!(node.routine, Routine::Handler | Routine::Nmi);
+            rests_on.interrupts_taken += u64::from(in_handler && node.next.call().is_some());
+            rests_on.count(&node.exhibit);
+        }
+        rests_on
+    }
+
+    /// Returns what no execution came to: expected notes, operations, interrupts, and what a proof rests on.
     pub(crate) fn unreached(&self) -> Vec<String> {
-        let nodes = self.read();
+        let (rests_on, nodes) = (self.rests_on(), self.read());
         let notes = self.program.expected_notes.iter();
         let mut unreached: Vec<String> = notes
             .filter(|&note| !nodes.reached_notes.contains(note))
@@ -264,6 +287,32 @@ impl<'p> Automaton<'p> {
         for (cpu, index, operation) in self.program.all_operations() {
             if nodes.start_of(cpu, Routine::Operation(index)).is_none() {
                 unreached.push(format!("CPU {}: {}", cpu.0, operation.name));
+            }
+        }
+        let has_handlers = [
+            (Routine::Handler, self.program.handler.is_some()),
+            (Routine::Nmi, self.program.nmi_handler.is_some()),
+        ];
+        for (routine, exists) in has_handlers {
+            for cpu in (0..self.program.cpus()).map(|cpu| CpuId(cpu.into())) {
+                if exists && nodes.start_of(cpu, routine).is_none() {
+                    unreached.push(format!(
+                        "CPU {}: {}",
+                        cpu.0,
+                        self.routine_name(cpu, routine)
+                    ));
+                }
+            }
+        }
+        for (count, what) in [
+            (
+                rests_on.promises_kept,
+                "a kept promise that covered a cached entry",
+            ),
+            (rests_on.tables_freed, "a freed page table"),
+        ] {
+            if count == 0 {
+                unreached.push(what.to_owned());
             }
         }
         unreached
@@ -301,7 +350,7 @@ impl<'p> Automaton<'p> {
             }
         };
         self.test_claims(cpu, routine, &log, &next)?;
-        if let Next::Call(call) = &next {
+        if let Some(call) = next.call() {
             self.program.test_call(call).map_err(|mistake| {
                 let routine = self.routine_name(cpu, routine);
                 ExtractionError::Misuse(format!("in \"{routine}\" of CPU {}: {mistake}", cpu.0))
@@ -311,6 +360,7 @@ impl<'p> Automaton<'p> {
         let node = Node {
             cpu,
             routine,
+            exhibit: Exhibit::of(next.call()),
             next,
             interrupts,
             from,
@@ -342,11 +392,7 @@ impl<'p> Automaton<'p> {
         if log.is_empty() {
             claims.test_first_values()?;
         }
-        let call = match next {
-            Next::Call(call) => Some(call),
-            Next::Ended | Next::Panicked(_) => None,
-        };
-        claims.test(cpu, self.routine_name(cpu, routine), log, call)
+        claims.test(cpu, self.routine_name(cpu, routine), log, next.call())
     }
 
     /// Returns a routine's name for people.

@@ -30,6 +30,7 @@
 //! | `store`, `order` | the states seen so far, and which is next |
 //! | `expand`, `explore` | what one state leads to, and all states; for whoever visits |
 //! | [`search`], [`outcomes`] | its visitors: a shortest violation, or every end |
+//! | `rests_on` | what a verdict rests on: kept promises, interrupts, freed tables |
 //! | `event`, [`timeline`] | counterexamples, replayed and printed |
 //! | [`verdict`], `error` | safe, violation, or incomplete; or why there is no verdict |
 //! | [`protocol`], [`programs`] | the shipped programs, for `lazytlb` and its peers |
@@ -61,6 +62,7 @@ pub mod program;
 pub mod programs;
 pub mod protocol;
 mod reduction;
+mod rests_on;
 pub mod search;
 mod step;
 mod store;
@@ -75,6 +77,7 @@ pub use program::{Program, ProgramCells};
 pub use programs::ShippedProgram;
 pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space};
 pub use reduction::Reduction;
+pub use rests_on::RestsOn;
 pub use search::{Checker, Progress};
 pub use store::Storage;
 #[allow(deprecated)] // For programs written before it had its name.

@@ -53,6 +53,7 @@ pub(crate) struct DeclaredCell {
 /// let flag = program.atomic("flag", 0);
 /// program.operation(0, "raise", move |hw| hw.store(&flag, 1));
 /// program.operation(1, "wait", move |hw| hw.pause_until(&flag, Until::Equals(1)));
+/// program.proves("whoever waits for the flag goes on");
 /// assert!(Checker::new().check(&program).is_safe());
 /// ```
 #[derive(Clone)]
@@ -73,6 +74,8 @@ pub struct Program {
     pub(crate) garbage: GarbageWalks,
     pub(crate) ignored: Vec<Property>,
     pub(crate) expected_notes: Vec<&'static str>,
+    /// What the program proves without a promise about a flush, in a sentence.
+    pub(crate) proves: Option<String>,
     /// What was declared that makes no sense: the first such thing.
     pub(crate) mistake: Option<String>,
 }
@@ -109,6 +112,7 @@ impl Program {
             garbage: GarbageWalks::Refused,
             ignored: Vec::new(),
             expected_notes: Vec::new(),
+            proves: None,
             mistake: None,
         }
     }
@@ -325,6 +329,27 @@ impl Program {
     /// two seam calls that are made with interrupts on, and after a CPU's last operation.
     pub fn on_flush_interrupt(&mut self, run: impl Fn(&ModelHw) + Send + Sync + 'static) {
         self.handler = Some(Arc::new(run));
+    }
+
+    /// Declares, in a sentence, what a proof of this program shows although no promise about a flush
+    /// ([`lazytlb::Memory::flush_begins`]) that covers a cached entry is kept. Without it such a proof is none:
+    /// the verdict is `nothing proved` ([`crate::Verdict::nothing_proved`]).
+    ///
+    /// ```
+    /// use lazytlb::Hw;
+    /// use lazytlb_check::{Checker, Program};
+    ///
+    /// let mut program = Program::new("counter", 2);
+    /// let count = program.atomic("count", 0);
+    /// for cpu in 0..2 {
+    ///     program.operation(cpu, "count", move |hw| assert!(hw.fetch_add(&count, 1) < 2));
+    /// }
+    /// assert_eq!(Checker::new().check(&program).name(), "nothing proved");
+    /// program.proves("no increment is lost, as the assertion says");
+    /// assert!(Checker::new().check(&program).is_safe());
+    /// ```
+    pub fn proves(&mut self, what: impl Into<String>) {
+        self.proves = Some(what.into());
     }
 
     /// Adds notes ([`ModelHw::note`]) that some execution should reach: a verdict lists the others.

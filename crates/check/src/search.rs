@@ -139,10 +139,11 @@ impl Checker {
             progress: &mut progress,
         };
         let ended = exploration.run(&mut search)?;
+        let rests_on = exploration.system.automaton.rests_on();
         let finding = match (ended, search.found) {
             (_, Some(found)) => self.replay(program, &mut exploration, &found)?,
             (Ended::AtLimit(why), None) => Finding::Incomplete { why },
-            (Ended::Exhausted, None) => Finding::Safe,
+            (Ended::Exhausted, None) => Finding::of_exhausted(rests_on, program.proves.as_deref()),
             (Ended::AtViolation, None) => unreachable!("the search learns of every violation"),
         };
         let effort = exploration.effort;
@@ -158,6 +159,8 @@ impl Checker {
                 seconds: exploration.started.elapsed().as_secs_f64(),
                 ..effort
             },
+            rests_on,
+            proves: program.proves.clone(),
             unreached: exploration.system.automaton.unreached(),
         })
     }

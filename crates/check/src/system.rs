@@ -194,10 +194,15 @@ impl<'p, M: Merge> System<'p, M> {
         let node = nodes.get(id);
         let call = call_of(node);
         watcher.call_begins(cpu, node.routine, call);
+        let exhibit = &node.exhibit;
+        let shows = exhibit.would_be_shown(&self.hardware, state, cpu, call);
         let called = self.hardware.call(state, cpu, call, way)?;
         match called {
             Called::Blocked => watcher.call_is_blocked(),
             Called::Returned(answer, _) => {
+                if shows {
+                    exhibit.is_shown();
+                }
                 watcher.call_returns(answer);
                 self.settle(nodes, state, cpu, nodes.successor(id, answer)?)?;
             }

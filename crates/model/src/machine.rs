@@ -21,6 +21,7 @@ use crate::limit::Limit;
 use crate::numbering::Numbering;
 use crate::state::{Layout, State};
 use crate::translation::Translation;
+use crate::translation_set::SharedTranslations;
 use crate::values::{ValueCode, Values};
 use crate::violation::{Property, Violation};
 use crate::writers::Writers;
@@ -47,6 +48,8 @@ pub struct Machine {
     pub(crate) entries: Numbering<EntryId, EntryAt>,
     pub(crate) values: Values,
     pub(crate) writers: Writers,
+    /// What some promise covered when it began, while a CPU might have cached it.
+    pub(crate) covered_when_cached: SharedTranslations,
     pub(crate) memory: MemoryModel,
     pub(crate) frames: u8,
     pub(crate) initial: Vec<u8>,

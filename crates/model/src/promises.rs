@@ -25,8 +25,10 @@ use std::ops::Deref;
 
 use lazytlb::{Entry, FlushRange};
 
+use crate::call::Call;
 use crate::entry::{EntryKind, bits, has, kind, memory_type};
 use crate::index::{Cpu, Frame, PcidTag, TranslationId};
+use crate::machine::Machine;
 use crate::progress::{Progress, Stop};
 use crate::slot::Slot;
 use crate::state::{CacheSet, FrameUse, State};
@@ -34,6 +36,19 @@ use crate::translation::Translation;
 use crate::translation_set::TranslationSet;
 use crate::view::{CpuIn, CpuMut};
 use crate::violation::{Property, Violation};
+
+impl Machine {
+    /// Says whether a call, which a CPU is about to make, keeps a promise that covered an entry which some CPU
+    /// might have cached when it began: a proof of a flush rests on those, and on no others.
+    pub fn promise_covers_cached(&self, state: &State, cpu: impl Into<Cpu>, call: &Call) -> bool {
+        let Call::FlushReturned(_) = call else {
+            return false;
+        };
+        let covered = self.view(state, cpu.into()).set(CacheSet::Covered);
+        let cached = self.covered_when_cached.get();
+        !covered.intersection(cached).is_empty()
+    }
+}
 
 impl CpuMut<'_> {
     /// Notes which entries a flush covers that begins now on this CPU: those in its space and range that were
@@ -60,6 +75,13 @@ impl CpuMut<'_> {
                 && !self.is_granted(self.cpu, entry)
         });
         self.put_set(CacheSet::Covered, covered);
+        let cached = self
+            .every_cpu()
+            .fold(TranslationSet::EMPTY, |cached, user| {
+                cached.union(user.may_be_cached())
+            });
+        let relied_on = covered.intersection(cached);
+        self.machine.covered_when_cached.add(relied_on);
         Ok(Progress::DONE)
     }
 

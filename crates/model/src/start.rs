@@ -11,7 +11,7 @@ use crate::progress::Stop;
 use crate::slot::MOST_LOCATIONS;
 use crate::spec::MachineSpec;
 use crate::state::Layout;
-use crate::translation_set::TranslationSet;
+use crate::translation_set::{SharedTranslations, TranslationSet};
 use crate::values::Values;
 use crate::version::Version;
 use crate::writers::Writers;
@@ -95,6 +95,7 @@ impl Machine {
             entries: Numbering::new("page-table entries", sizes.page_table_entries),
             values: Values::new(),
             writers: Writers::new(sizes.atomics),
+            covered_when_cached: SharedTranslations::default(),
             memory: spec.memory,
             frames: sizes.frames as u8,
         };

@@ -51,6 +51,7 @@ impl Script {
     /// Makes the program that the checker runs.
     pub(crate) fn program(&self, name: &str) -> Program {
         let mut program = Program::new(name, 2);
+        program.proves("the naive model agrees");
         for kind in &FRAMES[1..] {
             match kind {
                 FrameKind::Table => program.table(),
