@@ -40,12 +40,12 @@ impl Program {
             Call::Load(cell) | Call::Store(cell, _) | Call::Rmw(cell, ..) => self.test_atomic(cell),
             Call::PauseUntil(cell, _) => self.test_atomic(cell),
             Call::StoreBytes { cell, bytes, .. } => {
-                test_some(bytes)?;
+                Bytes(bytes).test_some()?;
                 self.test_atomic(cell)
             }
             Call::RmwBytes { cell, bytes, .. } => {
-                test_some(bytes)?;
-                test_adjacent(bytes)?;
+                Bytes(bytes).test_some()?;
+                Bytes(bytes).test_adjacent()?;
                 self.test_atomic(cell)
             }
             Call::LoadLocal(cell) | Call::StoreLocal(cell, _) => self.test_local(cell),
@@ -85,7 +85,7 @@ impl Program {
                 self.test_addr(addr)
             }
             Call::RmwVirtual { addr, bytes, .. } => {
-                test_adjacent(bytes)?;
+                Bytes(bytes).test_adjacent()?;
                 self.test_addr(addr)
             }
             // They name nothing, or a CPU, which is a violation where it is not there.
@@ -218,23 +218,31 @@ fn no_handler(what: &str, setter: &str) -> Mistake {
     )
 }
 
-fn test_some(bytes: u8) -> Result<(), Mistake> {
-    match bytes {
-        0 => {
-            Err("0 bytes of a cell are accessed: a bit each says which; 0xff are all eight".into())
-        }
-        _ => Ok(()),
-    }
-}
+/// Bytes of a word, a bit each, as a program gives them.
+#[derive(Clone, Copy)]
+struct Bytes(u8);
 
-/// A locked instruction accesses bytes that lie side by side.
-fn test_adjacent(bytes: u8) -> Result<(), Mistake> {
-    let low = bytes >> bytes.trailing_zeros().min(7);
-    match low & low.wrapping_add(1) {
-        0 => Ok(()),
-        _ => Err(format!(
-            "a locked instruction accesses the bytes {bytes:#010b}, which are not side by side: 0xff are all eight"
-        )),
+impl Bytes {
+    fn test_some(self) -> Result<(), Mistake> {
+        match self.0 {
+            0 => Err(
+                "0 bytes of a cell are accessed: a bit each says which; 0xff are all eight".into(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// A locked instruction accesses bytes that lie side by side.
+    fn test_adjacent(self) -> Result<(), Mistake> {
+        let low = self.0 >> self.0.trailing_zeros().min(7);
+        match low & low.wrapping_add(1) {
+            0 => Ok(()),
+            _ => Err(format!(
+                "a locked instruction accesses the bytes {:#010b}, which are not side by side: 0xff are all \
+                 eight",
+                self.0
+            )),
+        }
     }
 }
 
@@ -245,10 +253,10 @@ mod tests {
     #[test]
     fn bytes_of_a_locked_instruction_lie_side_by_side() {
         for bytes in [0, 1, 0b110, 0x80, 0xf0, 0xff] {
-            assert!(test_adjacent(bytes).is_ok(), "{bytes:#b}");
+            assert!(Bytes(bytes).test_adjacent().is_ok(), "{bytes:#b}");
         }
         for bytes in [0b101, 0b1001, 0x81, 0b1011_0000] {
-            assert!(test_adjacent(bytes).is_err(), "{bytes:#b}");
+            assert!(Bytes(bytes).test_adjacent().is_err(), "{bytes:#b}");
         }
     }
 }

@@ -183,7 +183,7 @@ impl Program {
         first_value: u64,
     ) -> LocalCell {
         let Some(words) = self.own_cells.get_mut(usize::from(cpu)) else {
-            self.lacks_cpu(cpu, "a private word");
+            self.lacks_cpu(CpuId(cpu.into()), "a private word");
             return LocalCell {
                 owner: cpu,
                 index: 0,
@@ -314,12 +314,15 @@ impl Program {
         };
         match self.operations.get_mut(usize::from(cpu)) {
             Some(operations) => operations.push(operation),
-            None => self.lacks_cpu(cpu, &format!("the operation \"{}\"", operation.name)),
+            None => self.lacks_cpu(
+                CpuId(cpu.into()),
+                &format!("the operation \"{}\"", operation.name),
+            ),
         }
     }
 
-    fn lacks_cpu(&mut self, cpu: u8, what: &str) {
-        let cpus = self.cpus();
+    fn lacks_cpu(&mut self, cpu: CpuId, what: &str) {
+        let (cpu, cpus) = (cpu.0, self.cpus());
         self.mistake.get_or_insert(format!(
             "{what} is for CPU {cpu}, and the program has {cpus}, from 0 on: `Program::new` says how many"
         ));

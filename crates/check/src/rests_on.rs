@@ -6,10 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lazytlb::CpuId;
-use lazytlb_model::{Call, State};
-
-use crate::hardware::Hardware;
+use lazytlb_model::Call;
 
 /// What a verdict rests on: places in the checked code, each counted once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -50,16 +47,10 @@ impl Exhibit {
         Exhibit { kind, waits }
     }
 
-    /// Says whether the call that is about to be made there would show it for the first time.
+    /// Says whether it is still to be shown.
     #[inline]
-    pub(crate) fn would_be_shown(
-        &self,
-        hardware: &Hardware,
-        state: &State,
-        cpu: CpuId,
-        call: &Call,
-    ) -> bool {
-        self.waits.load(Ordering::Relaxed) && hardware.shows(state, cpu, call)
+    pub(crate) fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
     }
 
     /// Notes that a step has shown it.
@@ -69,7 +60,7 @@ impl Exhibit {
     }
 
     fn was_shown(&self, kind: Kind) -> bool {
-        self.kind == kind && !self.waits.load(Ordering::Relaxed)
+        self.kind == kind && !self.waits()
     }
 }
 

@@ -195,7 +195,7 @@ impl<'p, M: Merge> System<'p, M> {
         let call = call_of(node);
         watcher.call_begins(cpu, node.routine, call);
         let exhibit = &node.exhibit;
-        let shows = exhibit.would_be_shown(&self.hardware, state, cpu, call);
+        let shows = exhibit.waits() && self.hardware.shows(state, cpu, call);
         let called = self.hardware.call(state, cpu, call, way)?;
         match called {
             Called::Blocked => watcher.call_is_blocked(),
