@@ -21,6 +21,8 @@ pub(crate) enum Action {
     Deliver,
     /// The pending NMI is delivered.
     DeliverNmi,
+    /// A timer interrupt comes.
+    Tick,
     /// The CPU's next seam call, in one of the ways in which the machine can do it.
     Call,
 }
@@ -40,6 +42,8 @@ pub(crate) enum StepError {
     Limit(Limit),
     Nondeterminism(String),
     FalseClaim(String),
+    /// The code spins, by this sentence, until there are no numbers left.
+    SpinLoop(String),
     /// The step needs a node that the automaton does not have yet: let it be extended, then try again.
     Unknown(Missing),
 }
@@ -52,6 +56,7 @@ impl StepError {
             StepError::Limit(limit) => Err(CheckError::Limit(limit.to_string())),
             StepError::Nondeterminism(how) => Err(CheckError::Nondeterminism(how)),
             StepError::FalseClaim(how) => Err(CheckError::FalseClaim(how)),
+            StepError::SpinLoop(how) => Err(CheckError::Limit(how)),
             StepError::Unknown(_) => unreachable!("whoever takes steps extends the automaton"),
         }
     }
