@@ -3,6 +3,16 @@
 //! A node is the next seam call after certain answers, an edge is an answer. A node is made when the
 //! search first gets there, by running the operation against the answers on the way; from then on a step
 //! of that code is a table look-up. So a CPU's whole local state is one number.
+//!
+//! The nodes of a routine are a tree, but for the answers that end an iteration of a poll.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `polls` | where those lead, and that it is right |
+//! | `spin` | code that loops without them |
+
+mod polls;
+mod spin;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -12,9 +22,12 @@ use lazytlb::{CpuId, Interrupts, Quirks};
 use lazytlb_model::{Call, Limit};
 
 use crate::claims::{Claims, FalseClaim};
-use crate::model_hw::{ModelHw, Ran};
+use crate::iterations::{Amount, Iterations};
+use crate::model_hw::{ModelHw, RunReport};
 use crate::program::{OperationIndex, Program};
+use crate::rehearsal::{Log, Rehearsal};
 use crate::rests_on::{Exhibit, RestsOn};
+use crate::run::{Awaits, Ran};
 
 /// A node's number: a place in a CPU's code. A CPU that has ended, or is not in its handler, is at none.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -48,6 +61,18 @@ pub(crate) enum Routine {
     Handler,
     /// The NMI's handler.
     Nmi,
+    /// The timer interrupt's handler.
+    Timer,
+}
+
+impl Routine {
+    /// Returns whether interrupts are on where the routine begins.
+    fn interrupts(self) -> Interrupts {
+        match self {
+            Routine::Operation(_) => Interrupts::Enabled,
+            Routine::Handler | Routine::Nmi | Routine::Timer => Interrupts::Disabled,
+        }
+    }
 }
 
 /// What the code does next at a node.
@@ -75,9 +100,14 @@ pub(crate) struct Node {
     pub(crate) next: Next,
     pub(crate) interrupts: Interrupts,
     pub(crate) exhibit: Exhibit,
+    /// Whom the code waits for, if it polls.
+    pub(crate) awaits: Awaits,
+    /// Whether a poll begins here: then answers may lead back to it.
+    pub(crate) is_head: bool,
     /// The node before, and the answer that led here; `None` at a routine's start.
     from: Option<(NodeId, u64)>,
-    /// The answers that were met, each with the node that it leads to.
+    /// The answers that were met, each with the node that it leads to: a new one, or the head of a poll that
+    /// begins anew.
     edges: Vec<(u64, NodeId)>,
 }
 
@@ -133,6 +163,7 @@ pub(crate) struct Nodes {
     nodes: Vec<Node>,
     /// The first node of each routine of each CPU.
     starts: Vec<Starts>,
+    iterations: Iterations<NodeId>,
     reached_notes: BTreeSet<&'static str>,
     executions: u64,
 }
@@ -143,6 +174,7 @@ struct Starts {
     operations: Vec<Option<NodeId>>,
     handler: Option<NodeId>,
     nmi: Option<NodeId>,
+    timer: Option<NodeId>,
 }
 
 impl Nodes {
@@ -174,25 +206,22 @@ impl Nodes {
 
     /// Returns the calls and answers that led to a node from its routine's start: whoever moves a CPU to
     /// another place of the same code maps these, and follows them from the start.
-    pub(crate) fn log_of(&self, id: NodeId) -> Vec<(Call, u64)> {
-        let mut log = Vec::new();
-        let mut from = self.get(id).from;
-        while let Some((before, answer)) = from {
-            let node = self.get(before);
-            log.push((node.answered_call(), answer));
-            from = node.from;
-        }
-        log.reverse();
-        log
+    pub(crate) fn log_of(&self, id: NodeId) -> Log {
+        self.log_along(self.get(id).from)
     }
 
-    fn log_along(&self, from: Option<(NodeId, u64)>) -> Vec<(Call, u64)> {
-        let Some((before, answer)) = from else {
-            return Vec::new();
-        };
-        let mut log = self.log_of(before);
-        log.push((self.get(before).answered_call(), answer));
-        log
+    fn log_along(&self, from: Option<(NodeId, u64)>) -> Log {
+        let way = self.way(from).into_iter();
+        way.map(|(id, answer)| (self.get(id).answered_call(), answer))
+            .collect()
+    }
+
+    /// Returns the nodes from a routine's start on, each with the answer that leads on.
+    fn way(&self, from: Option<(NodeId, u64)>) -> Vec<(NodeId, u64)> {
+        let before = |&(id, _): &(NodeId, u64)| self.get(id).from;
+        let mut way: Vec<_> = std::iter::successors(from, before).collect();
+        way.reverse();
+        way
     }
 
     fn start_of(&self, cpu: CpuId, routine: Routine) -> Option<NodeId> {
@@ -201,6 +230,7 @@ impl Nodes {
             Routine::Operation(index) => starts.operations[index.get()],
             Routine::Handler => starts.handler,
             Routine::Nmi => starts.nmi,
+            Routine::Timer => starts.timer,
         }
     }
 
@@ -222,6 +252,7 @@ impl Nodes {
             Routine::Operation(index) => starts.operations[index.get()] = Some(id),
             Routine::Handler => starts.handler = Some(id),
             Routine::Nmi => starts.nmi = Some(id),
+            Routine::Timer => starts.timer = Some(id),
         }
         Ok(())
     }
@@ -240,10 +271,12 @@ impl<'p> Automaton<'p> {
             operations: vec![None; operations.len()],
             handler: None,
             nmi: None,
+            timer: None,
         });
         let nodes = Nodes {
             nodes: Vec::new(),
             starts: starts.collect(),
+            iterations: Iterations::NONE,
             reached_notes: BTreeSet::new(),
             executions: 0,
         };
@@ -269,7 +302,7 @@ impl<'p> Automaton<'p> {
     pub(crate) fn rests_on(&self) -> RestsOn {
         let mut rests_on = RestsOn::default();
         for node in &self.read().nodes {
-            let in_handler = matches!(node.routine, Routine::Handler | Routine::Nmi);
+            let in_handler = !matches!(node.routine, Routine::Operation(_));
             rests_on.interrupts_taken += u64::from(in_handler && node.next.call().is_some());
             rests_on.count(&node.exhibit);
         }
@@ -292,6 +325,7 @@ impl<'p> Automaton<'p> {
         let has_handlers = [
             (Routine::Handler, self.program.handler.is_some()),
             (Routine::Nmi, self.program.nmi_handler.is_some()),
+            (Routine::Timer, self.program.timer_handler.is_some()),
         ];
         for (routine, exists) in has_handlers {
             for cpu in (0..self.program.cpus()).map(|cpu| CpuId(cpu.into())) {
@@ -329,44 +363,54 @@ impl<'p> Automaton<'p> {
         if known.is_some() {
             return Ok(());
         }
-        let before = match routine {
-            Routine::Operation(_) => Interrupts::Enabled,
-            Routine::Handler | Routine::Nmi => Interrupts::Disabled,
-        };
-        let code = self
-            .code(cpu, routine)
-            .expect("callers name routines that exist");
         let log = nodes.log_along(from);
-        let report = ModelHw::run(cpu, self.quirks, before, log.clone(), code);
+        let report = self.run(missing, log.clone(), Rehearsal::default());
         nodes.executions += 1;
         nodes.reached_notes.extend(report.notes);
+        self.rehearse(&nodes, missing, &report.ran, Amount::Few)?;
         let (next, interrupts) = match report.ran {
             Ran::Asks(call, interrupts) => (Next::Call(call), interrupts),
-            Ran::Ended => (Next::Ended, before),
-            Ran::Panicked(message) => (Next::Panicked(message), before),
-            Ran::Diverged(how) => {
-                let routine = self.routine_name(cpu, routine).to_owned();
-                return Err(ExtractionError::Nondeterminism { cpu, routine, how });
-            }
+            Ran::Again(poll) => return self.begin_again(&mut nodes, missing, poll),
+            Ran::Ended => (Next::Ended, routine.interrupts()),
+            Ran::Panicked(message) => (Next::Panicked(message), routine.interrupts()),
+            Ran::Diverged(how) => return Err(self.nondeterminism(missing, how)),
         };
-        self.test_claims(cpu, routine, &log, &next)?;
+        self.test_claims(missing, &log, &next)?;
         if let Some(call) = next.call() {
             self.program.test_call(call).map_err(|mistake| {
                 let routine = self.routine_name(cpu, routine);
                 ExtractionError::Misuse(format!("in \"{routine}\" of CPU {}: {mistake}", cpu.0))
             })?;
         }
-        let edges = Vec::new();
         let node = Node {
             cpu,
             routine,
             exhibit: Exhibit::of(next.call()),
             next,
             interrupts,
+            awaits: report.awaits,
+            is_head: report.begins_poll,
             from,
-            edges,
+            edges: Vec::new(),
         };
         nodes.add(node).map_err(ExtractionError::Limit)
+    }
+
+    /// Runs the code of a routine against a log.
+    fn run(&self, Missing { cpu, routine, .. }: Missing, log: Log, before: Rehearsal) -> RunReport {
+        let code = self
+            .code(cpu, routine)
+            .expect("callers name routines that exist");
+        ModelHw::run_rehearsed(cpu, self.quirks, routine.interrupts(), log, before, code)
+    }
+
+    fn nondeterminism(
+        &self,
+        Missing { cpu, routine, .. }: Missing,
+        how: String,
+    ) -> ExtractionError {
+        let routine = self.routine_name(cpu, routine).to_owned();
+        ExtractionError::Nondeterminism { cpu, routine, how }
     }
 
     fn code(&self, cpu: CpuId, routine: Routine) -> Option<&dyn Fn(&ModelHw)> {
@@ -377,14 +421,14 @@ impl<'p> Automaton<'p> {
                 .map(|operation| &*operation.run as _),
             Routine::Handler => self.program.handler.as_deref().map(|run| run as _),
             Routine::Nmi => self.program.nmi_handler.as_deref().map(|run| run as _),
+            Routine::Timer => self.program.timer_handler.as_deref().map(|run| run as _),
         }
     }
 
     /// Tests what the program's words claim, where the code gets to a new place.
     fn test_claims(
         &self,
-        cpu: CpuId,
-        routine: Routine,
+        Missing { cpu, routine, .. }: Missing,
         log: &[(Call, u64)],
         next: &Next,
     ) -> Result<(), FalseClaim> {
@@ -404,6 +448,7 @@ impl<'p> Automaton<'p> {
                 .map_or("an operation", |operation| &operation.name),
             Routine::Handler => "flush interrupt",
             Routine::Nmi => "NMI",
+            Routine::Timer => "timer interrupt",
         }
     }
 }

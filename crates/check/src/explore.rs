@@ -30,7 +30,7 @@ pub(crate) trait Visitor {
     /// Learns of a violation. The order is that of the states, then that of their steps.
     fn violated(&mut self, found: Found);
 
-    /// Learns of a state from which no step leads on, and which violates nothing: all CPUs have ended.
+    /// Learns of a state in which all CPUs have ended, and nothing is left to come but timer interrupts.
     fn ended(&mut self, machine: &Machine, state: &State);
 
     /// Learns now and then how far the exploration is.
@@ -140,7 +140,13 @@ where
             }
         };
         self.update_effort();
-        Ok(ended)
+        match self.system.automaton.rehearse_all() {
+            Ok(()) => Ok(ended),
+            Err(error) => {
+                StepError::from(error).into_violation()?;
+                unreachable!("code that is no function of its answers is an error")
+            }
+        }
     }
 
     /// Explores until all is done, or a limit is reached: then it is returned.
@@ -243,10 +249,10 @@ where
                     V::AFTER_VIOLATION
                 },
             );
-            result.map_or_else(
-                |error| ControlFlow::Break(Halt::Failed(error)),
-                ControlFlow::Continue,
-            )?;
+            match result {
+                Ok(is_end) => expanded.is_end = is_end,
+                Err(error) => return ControlFlow::Break(Halt::Failed(error)),
+            }
             self.effort.transitions += expanded.successors;
             self.report(expanded, &base, visitor)?;
         }
@@ -308,7 +314,7 @@ where
         state: &State,
         visitor: &mut V,
     ) -> ControlFlow<Halt> {
-        if expanded.successors == 0 && expanded.violations.is_empty() {
+        if expanded.is_end {
             visitor.ended(self.system.hardware.machine(), state);
         }
         for (step, violation) in expanded.violations {

@@ -20,11 +20,16 @@
 //! | --- | --- |
 //! | [`program`] | what each CPU does |
 //! | [`model_hw`] | the seam over a log of answers: how real code becomes steps |
+//! | `run` | such a run under way, and what it came to |
+//! | `poll`, `rehearsal` | polls in it, and how its log has them |
+//! | `unwinding` | what guards are told that drop while a run ends |
 //! | `claims` | what kind of value a word holds: said by the program, tested on every run of its code |
 //! | `misuse` | calls and declarations that mean nothing on the program's machine |
 //! | `automaton` | automaton extraction: a step of the code as a table look-up |
+//! | `iterations` | what is known of the iterations of a poll |
 //! | `hardware` | the border to the model: CPUs, places and ways become its numbers |
 //! | `step`, `system` | a step, and the transition system |
+//! | `standstill` | deadlocks where CPUs poll, or timer interrupts come |
 //! | `cursor` | the steps of a state, one after the other |
 //! | `reduction` | which steps are merged, and which states count as one |
 //! | `store`, `order` | the states seen so far, and which is next |
@@ -54,20 +59,26 @@ mod event;
 mod expand;
 mod explore;
 mod hardware;
+mod iterations;
 mod misuse;
 pub mod model_hw;
 mod order;
 pub mod outcomes;
+mod poll;
 pub mod program;
 pub mod programs;
 pub mod protocol;
 mod reduction;
+mod rehearsal;
 mod rests_on;
+mod run;
 pub mod search;
+mod standstill;
 mod step;
 mod store;
 mod system;
 pub mod timeline;
+mod unwinding;
 pub mod verdict;
 
 pub use error::CheckError;

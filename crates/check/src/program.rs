@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use lazytlb::{Cells, CpuId, Entry, PhysAddr, ValueKind};
-use lazytlb_model::{AtomicCell, Cr4, Features, FrameUse, GarbageWalks, LocalCell, Property};
+use lazytlb_model::{
+    AtomicCell, Cr4, Features, FrameUse, GarbageWalks, LocalCell, Property, Ticks,
+};
 
 use crate::model_hw::ModelHw;
 
@@ -64,6 +66,7 @@ pub struct Program {
     pub(crate) atomics: Vec<DeclaredCell>,
     pub(crate) own_cells: Vec<Vec<DeclaredCell>>,
     pub(crate) nmi_handler: Option<OperationFn>,
+    pub(crate) timer_handler: Option<OperationFn>,
     pub(crate) frames: Vec<FrameUse>,
     pub(crate) page_words: Vec<Option<AtomicCell>>,
     pub(crate) entries: Vec<(PhysAddr, u16, Entry)>,
@@ -102,6 +105,7 @@ impl Program {
             atomics: Vec::new(),
             own_cells: vec![Vec::new(); cpus],
             nmi_handler: None,
+            timer_handler: None,
             frames: vec![FrameUse::Table],
             page_words: Vec::new(),
             entries: Vec::new(),
@@ -298,6 +302,20 @@ impl Program {
     pub fn on_nmi(&mut self, run: impl Fn(&ModelHw) + Send + Sync + 'static) {
         self.features.nmis = true;
         self.nmi_handler = Some(Arc::new(run));
+    }
+
+    /// Sets what a timer interrupt runs, on any CPU, and how many each CPU takes. It comes by itself, where a
+    /// flush interrupt could be taken, and after a CPU's last operation.
+    ///
+    /// No wait may count on it, or it would hide a lost IPI: where nothing but timer interrupts could go on, it
+    /// is a deadlock, unless a CPU waits by [`lazytlb::Poll::poll_until_tick`]. That one waits for ever, too,
+    /// if timer interrupts change nothing.
+    ///
+    /// `AnyNumber` needs no room in a state, and the handler must not count; `AtMost` is a bound within which
+    /// a proof holds: at its end nothing more comes, and who waits for a tick is not called deadlocked.
+    pub fn on_timer(&mut self, ticks: Ticks, run: impl Fn(&ModelHw) + Send + Sync + 'static) {
+        self.features.ticks = ticks;
+        self.timer_handler = Some(Arc::new(run));
     }
 
     /// Adds an operation to what a CPU does, after those before it. If there is no such CPU, every check of the

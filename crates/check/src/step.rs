@@ -21,6 +21,8 @@ pub(crate) enum Action {
     Deliver,
     /// The pending NMI is delivered.
     DeliverNmi,
+    /// A timer interrupt comes.
+    Tick,
     /// The CPU's next seam call, in one of the ways in which the machine can do it.
     Call,
 }
@@ -41,6 +43,8 @@ pub(crate) enum StepError {
     Nondeterminism(String),
     FalseClaim(String),
     Misuse(String),
+    /// The code spins, by this sentence, until there are no numbers left.
+    SpinLoop(String),
     /// The step needs a node that the automaton does not have yet: let it be extended, then try again.
     Unknown(Missing),
 }
@@ -54,6 +58,7 @@ impl StepError {
             StepError::Nondeterminism(how) => Err(CheckError::Nondeterminism(how)),
             StepError::FalseClaim(how) => Err(CheckError::FalseClaim(how)),
             StepError::Misuse(how) => Err(CheckError::Limit(how)),
+            StepError::SpinLoop(how) => Err(CheckError::Limit(how)),
             StepError::Unknown(_) => unreachable!("whoever takes steps extends the automaton"),
         }
     }

@@ -104,6 +104,7 @@ impl Recorder<'_> {
             Action::Broadcast => EventKind::BroadcastReceived,
             Action::Deliver => EventKind::FlushInterrupt,
             Action::DeliverNmi => EventKind::Nmi,
+            Action::Tick => EventKind::TimerInterrupt,
             Action::Call => return,
         };
         self.events.push(TimelineEvent::of_machine(step.cpu, kind));
@@ -133,6 +134,7 @@ fn run_steps(
         | StepError::Nondeterminism(_)
         | StepError::FalseClaim(_)
         | StepError::Misuse(_)
+        | StepError::SpinLoop(_)
         | StepError::Unknown(_) => None,
     };
     let mut state = match system.initial(recorder) {
@@ -152,7 +154,8 @@ fn run_steps(
             Err(StepError::Limit(_)
                 | StepError::Nondeterminism(_)
                 | StepError::FalseClaim(_)
-                | StepError::Misuse(_))
+                | StepError::Misuse(_)
+                | StepError::SpinLoop(_))
         ) {
             return None;
         }
@@ -162,7 +165,9 @@ fn run_steps(
             Err(error) => return violation(error),
         }
     }
-    Some(system.deadlock(&system.automaton.read(), &state))
+    let stands_still = system.extending(|nodes| system.stands_still(nodes, &state));
+    let is_deadlock = stands_still.is_ok_and(|stands_still| stands_still);
+    is_deadlock.then(|| system.deadlock(&system.automaton.read(), &state))
 }
 
 /// Says in sentences what a kernel engineer looks for first.

@@ -102,7 +102,7 @@ mod writers;
 pub use call::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Privilege, Rmw};
 pub use cpu_model::{CpuModel, Reading, UpperLevels, WalkOutsideDram, WcReadings};
 pub use entry::MemoryType;
-pub use features::Features;
+pub use features::{Features, Tick, Ticks};
 pub use index::{BroadcastId, BroadcastSet, Cpu, Frame, Level, PcidTag, Place, TableIndex, Way};
 pub use limit::Limit;
 pub use machine::Machine;
