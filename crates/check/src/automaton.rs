@@ -10,13 +10,15 @@
 //! | --- | --- |
 //! | `polls` | where those lead, and that it is right |
 //! | `spin` | code that loops without them |
+//! | `ways` | the ways through the code, for a second run |
 
 mod polls;
 mod spin;
+pub(crate) mod ways;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::sync::{RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use lazytlb::{CpuId, Interrupts, Quirks};
 use lazytlb_model::{Call, Limit};
@@ -24,10 +26,12 @@ use lazytlb_model::{Call, Limit};
 use crate::claims::{Claims, FalseClaim};
 use crate::iterations::{Amount, Iterations};
 use crate::model_hw::{ModelHw, RunReport};
-use crate::program::{OperationIndex, Program};
+use crate::program::Program;
+pub(crate) use crate::program::Routine;
 use crate::rehearsal::{Log, Rehearsal};
 use crate::rests_on::{Exhibit, RestsOn};
 use crate::run::{Awaits, Ran};
+use crate::watchdog::{Pulse, Running};
 
 /// A node's number: a place in a CPU's code. A CPU that has ended, or is not in its handler, is at none.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -49,29 +53,6 @@ impl NodeId {
     #[inline]
     fn index(self) -> usize {
         self.0.get() as usize - 1
-    }
-}
-
-/// Which code a node belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Routine {
-    /// A CPU's operation, by its place among them.
-    Operation(OperationIndex),
-    /// The flush interrupt's handler.
-    Handler,
-    /// The NMI's handler.
-    Nmi,
-    /// The timer interrupt's handler.
-    Timer,
-}
-
-impl Routine {
-    /// Returns whether interrupts are on where the routine begins.
-    fn interrupts(self) -> Interrupts {
-        match self {
-            Routine::Operation(_) => Interrupts::Enabled,
-            Routine::Handler | Routine::Nmi | Routine::Timer => Interrupts::Disabled,
-        }
     }
 }
 
@@ -262,11 +243,12 @@ impl Nodes {
 pub(crate) struct Automaton<'p> {
     pub(crate) program: &'p Program,
     quirks: Quirks,
+    pulse: Arc<Pulse>,
     nodes: RwLock<Nodes>,
 }
 
 impl<'p> Automaton<'p> {
-    pub(crate) fn new(program: &'p Program, quirks: Quirks) -> Self {
+    pub(crate) fn new(program: &'p Program, quirks: Quirks, pulse: Arc<Pulse>) -> Self {
         let starts = program.operations.iter().map(|operations| Starts {
             operations: vec![None; operations.len()],
             handler: None,
@@ -283,6 +265,7 @@ impl<'p> Automaton<'p> {
         Automaton {
             program,
             quirks,
+            pulse,
             nodes: RwLock::new(nodes),
         }
     }
@@ -309,9 +292,9 @@ impl<'p> Automaton<'p> {
         rests_on
     }
 
-    /// Returns what no execution came to: expected notes, operations, interrupts, and what a proof rests on.
+    /// Returns the expected notes, and the operations, that no execution reached.
     pub(crate) fn unreached(&self) -> Vec<String> {
-        let (rests_on, nodes) = (self.rests_on(), self.read());
+        let nodes = self.read();
         let notes = self.program.expected_notes.iter();
         let mut unreached: Vec<String> = notes
             .filter(|&note| !nodes.reached_notes.contains(note))
@@ -322,6 +305,14 @@ impl<'p> Automaton<'p> {
                 unreached.push(format!("CPU {}: {}", cpu.0, operation.name));
             }
         }
+        unreached
+    }
+
+    /// Returns what a proof could rest on, or speak of, and no execution came to: interrupts, a kept promise, a
+    /// freed table.
+    pub(crate) fn never_happened(&self) -> Vec<String> {
+        let (rests_on, nodes) = (self.rests_on(), self.read());
+        let mut never = Vec::new();
         let has_handlers = [
             (Routine::Handler, self.program.handler.is_some()),
             (Routine::Nmi, self.program.nmi_handler.is_some()),
@@ -330,7 +321,7 @@ impl<'p> Automaton<'p> {
         for (routine, exists) in has_handlers {
             for cpu in (0..self.program.cpus()).map(|cpu| CpuId(cpu.into())) {
                 if exists && nodes.start_of(cpu, routine).is_none() {
-                    unreached.push(format!(
+                    never.push(format!(
                         "CPU {}: {}",
                         cpu.0,
                         self.routine_name(cpu, routine)
@@ -346,10 +337,10 @@ impl<'p> Automaton<'p> {
             (rests_on.tables_freed, "a freed page table"),
         ] {
             if count == 0 {
-                unreached.push(what.to_owned());
+                never.push(what.to_owned());
             }
         }
-        unreached
+        never
     }
 
     /// Runs the code along the answers to a new node, and adds it.
@@ -398,10 +389,17 @@ impl<'p> Automaton<'p> {
 
     /// Runs the code of a routine against a log.
     fn run(&self, Missing { cpu, routine, .. }: Missing, log: Log, before: Rehearsal) -> RunReport {
-        let code = self
-            .code(cpu, routine)
-            .expect("callers name routines that exist");
-        ModelHw::run_rehearsed(cpu, self.quirks, routine.interrupts(), log, before, code)
+        let code = self.program.code(cpu, routine);
+        let code = code.expect("callers name routines that exist");
+        let running = Running {
+            cpu,
+            routine,
+            calls: log.len(),
+            amid: None,
+        };
+        self.pulse.while_running(running, || {
+            ModelHw::run_rehearsed(cpu, self.quirks, routine.interrupts(), log, before, code)
+        })
     }
 
     fn nondeterminism(
@@ -411,18 +409,6 @@ impl<'p> Automaton<'p> {
     ) -> ExtractionError {
         let routine = self.routine_name(cpu, routine).to_owned();
         ExtractionError::Nondeterminism { cpu, routine, how }
-    }
-
-    fn code(&self, cpu: CpuId, routine: Routine) -> Option<&dyn Fn(&ModelHw)> {
-        match routine {
-            Routine::Operation(index) => self
-                .program
-                .operation_of(cpu, index)
-                .map(|operation| &*operation.run as _),
-            Routine::Handler => self.program.handler.as_deref().map(|run| run as _),
-            Routine::Nmi => self.program.nmi_handler.as_deref().map(|run| run as _),
-            Routine::Timer => self.program.timer_handler.as_deref().map(|run| run as _),
-        }
     }
 
     /// Tests what the program's words claim, where the code gets to a new place.
@@ -441,14 +427,6 @@ impl<'p> Automaton<'p> {
 
     /// Returns a routine's name for people.
     pub(crate) fn routine_name(&self, cpu: CpuId, routine: Routine) -> &str {
-        match routine {
-            Routine::Operation(index) => self
-                .program
-                .operation_of(cpu, index)
-                .map_or("an operation", |operation| &operation.name),
-            Routine::Handler => "flush interrupt",
-            Routine::Nmi => "NMI",
-            Routine::Timer => "timer interrupt",
-        }
+        self.program.routine_name(cpu, routine)
     }
 }

@@ -34,6 +34,8 @@
 //! | `reduction` | which steps are merged, and which states count as one |
 //! | `store`, `order` | the states seen so far, and which is next |
 //! | `expand`, `explore` | what one state leads to, and all states; for whoever visits |
+//! | `second_run` | whether the code is a function of what the seam answers: all of it, once more |
+//! | `watchdog` | code that does not come back |
 //! | [`search`], [`outcomes`] | its visitors: a shortest violation, or every end |
 //! | `rests_on` | what a verdict rests on: kept promises, interrupts, freed tables |
 //! | `event`, [`timeline`] | counterexamples, replayed and printed |
@@ -73,6 +75,7 @@ mod rehearsal;
 mod rests_on;
 mod run;
 pub mod search;
+mod second_run;
 mod standstill;
 mod step;
 mod store;
@@ -80,6 +83,7 @@ mod system;
 pub mod timeline;
 mod unwinding;
 pub mod verdict;
+mod watchdog;
 
 pub use error::CheckError;
 pub use model_hw::ModelHw;

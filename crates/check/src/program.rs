@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use lazytlb::{Cells, CpuId, Entry, PhysAddr, ValueKind};
+use lazytlb::{Cells, CpuId, Entry, Interrupts, PhysAddr, ValueKind};
 use lazytlb_model::{
     AtomicCell, Cr4, Features, FrameUse, GarbageWalks, LocalCell, Property, Ticks,
 };
@@ -21,7 +21,7 @@ pub(crate) struct Operation {
 }
 
 /// An operation's place among a CPU's operations.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct OperationIndex(usize);
 
 impl OperationIndex {
@@ -36,8 +36,31 @@ impl OperationIndex {
     }
 }
 
+/// Which code a CPU runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Routine {
+    /// A CPU's operation, by its place among them.
+    Operation(OperationIndex),
+    /// The flush interrupt's handler.
+    Handler,
+    /// The NMI's handler.
+    Nmi,
+    /// The timer interrupt's handler.
+    Timer,
+}
+
+impl Routine {
+    /// Returns whether interrupts are on where the routine begins.
+    pub(crate) fn interrupts(self) -> Interrupts {
+        match self {
+            Routine::Operation(_) => Interrupts::Enabled,
+            Routine::Handler | Routine::Nmi | Routine::Timer => Interrupts::Disabled,
+        }
+    }
+}
+
 /// A cell that a program has declared: its name for people, and what it holds: first, and of what kind, as it claims.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct DeclaredCell {
     pub(crate) name: String,
     pub(crate) first_value: u64,
@@ -387,6 +410,49 @@ impl Program {
         }
     }
 
+    /// Says in what it differs from a program that is to be the same, but for the code itself.
+    pub(crate) fn difference(&self, other: &Program) -> Option<&'static str> {
+        let names = |program: &Program| -> Vec<Vec<String>> {
+            let lists = program.operations.iter();
+            let name = |operation: &Operation| operation.name.clone();
+            lists.map(|list| list.iter().map(name).collect()).collect()
+        };
+        let handlers = |program: &Program| {
+            [
+                program.handler.is_some(),
+                program.nmi_handler.is_some(),
+                program.timer_handler.is_some(),
+            ]
+        };
+        let parts = [
+            (self.name == other.name, "its name"),
+            (names(self) == names(other), "its operations"),
+            (handlers(self) == handlers(other), "its handlers"),
+            (self.atomics == other.atomics, "its shared cells"),
+            (self.own_cells == other.own_cells, "its private words"),
+            (self.frames == other.frames, "its frames"),
+            (self.page_words == other.page_words, "its pages' words"),
+            (
+                self.entries == other.entries,
+                "its first page-table entries",
+            ),
+            (
+                self.watched_entries == other.watched_entries,
+                "the entries it watches",
+            ),
+            (self.root == other.root, "its first root"),
+            (self.cr4 == other.cr4, "its CR4"),
+            (self.features == other.features, "its features"),
+            (
+                self.garbage == other.garbage,
+                "what becomes of walks of freed tables",
+            ),
+            (self.ignored == other.ignored, "the properties it ignores"),
+        ];
+        let differing = parts.into_iter().find(|(is_same, _)| !is_same);
+        differing.map(|(_, what)| what)
+    }
+
     pub(crate) fn atomic_name(&self, cell: AtomicCell) -> &str {
         &self.atomics[usize::from(cell.0)].name
     }
@@ -397,6 +463,30 @@ impl Program {
 
     pub(crate) fn operation_of(&self, cpu: CpuId, index: OperationIndex) -> Option<&Operation> {
         self.operations[usize::from(cpu.0)].get(index.0)
+    }
+
+    /// Returns a routine's code, if there is such a routine.
+    pub(crate) fn code(&self, cpu: CpuId, routine: Routine) -> Option<&dyn Fn(&ModelHw)> {
+        match routine {
+            Routine::Operation(index) => self
+                .operation_of(cpu, index)
+                .map(|operation| &*operation.run as _),
+            Routine::Handler => self.handler.as_deref().map(|run| run as _),
+            Routine::Nmi => self.nmi_handler.as_deref().map(|run| run as _),
+            Routine::Timer => self.timer_handler.as_deref().map(|run| run as _),
+        }
+    }
+
+    /// Returns a routine's name for people.
+    pub(crate) fn routine_name(&self, cpu: CpuId, routine: Routine) -> &str {
+        match routine {
+            Routine::Operation(index) => self
+                .operation_of(cpu, index)
+                .map_or("an operation", |operation| &operation.name),
+            Routine::Handler => "flush interrupt",
+            Routine::Nmi => "NMI",
+            Routine::Timer => "timer interrupt",
+        }
     }
 
     /// Returns every operation of every CPU.

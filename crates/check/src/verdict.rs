@@ -80,9 +80,11 @@ pub struct Verdict {
     pub rests_on: RestsOn,
     /// What the program declares that its proof shows ([`crate::Program::proves`]).
     pub proves: Option<String>,
-    /// What no execution came to: notes, operations, interrupts, kept promises, freed tables. A proof says
-    /// nothing about them.
+    /// Notes and operations that no execution reached: a proof says nothing about them.
     pub unreached: Vec<String>,
+    /// What else never happened, and a proof says nothing about: an interrupt that a CPU has a handler for, a kept
+    /// promise that covered a cached entry, a freed page table.
+    pub never_happened: Vec<String>,
 }
 
 /// How the reason begins why a search that exhausted all states is no proof.

@@ -55,7 +55,7 @@ fn verdicts(program: &Program) -> Verdict {
         let other = other.check(program);
         assert_eq!(other.name(), verdict.name());
         assert_eq!(other.rests_on, verdict.rests_on);
-        assert_eq!(other.unreached, verdict.unreached);
+        assert_eq!(other.never_happened, verdict.never_happened);
     }
     verdict
 }
@@ -74,7 +74,7 @@ fn proves_nothing(program: &Program) {
     );
     assert_eq!(verdict.rests_on.promises_kept, 0);
     let missing = "a kept promise that covered a cached entry";
-    assert!(verdict.unreached.iter().any(|what| what == missing));
+    assert!(verdict.never_happened.iter().any(|what| what == missing));
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn what_the_shipped_proofs_rest_on_does_not_hang_on_merging() {
                 shipped.name
             );
             assert_eq!(
-                merged.unreached, single.unreached,
+                merged.never_happened, single.never_happened,
                 "{} under {policy}",
                 shipped.name
             );
@@ -201,7 +201,7 @@ fn a_verdict_names_what_never_happened() {
     let verdict = verdicts(&program);
     assert!(verdict.is_safe());
     assert_eq!(
-        verdict.unreached,
+        verdict.never_happened,
         ["CPU 0: flush interrupt", "CPU 0: NMI", "a freed page table"]
     );
 }

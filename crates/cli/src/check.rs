@@ -105,7 +105,8 @@ pub(crate) fn check(checker: &Checker, program: &str, policy: Policy) -> anyhow:
     let shipped = ShippedProgram::<LazyTlb>::by_name(program);
     let shipped = shipped.expect("the command line accepts only names of shipped programs");
     let display = Display::new(format!("checking {policy} on {program}"));
-    Ok(checker.try_check(&shipped.build(policy), |progress| display.search(progress))?)
+    let build = || shipped.build(policy);
+    Ok(checker.try_check_built(build, |progress| display.search(progress))?)
 }
 
 /// Returns how a command ends that printed this verdict.
@@ -247,13 +248,9 @@ pub(crate) fn print_unreached(report: &mut Report, verdicts: &[&Verdict]) -> any
     let Some(first) = proved().next() else {
         return Ok(());
     };
-    let nowhere = |what: &&String| proved().all(|verdict| verdict.unreached.contains(what));
-    let unreached: Vec<&str> = first
-        .unreached
-        .iter()
-        .filter(nowhere)
-        .map(String::as_str)
-        .collect();
+    let all = |verdict: &Verdict| [&verdict.unreached[..], &verdict.never_happened].concat();
+    let nowhere = |what: &String| proved().all(|verdict| all(verdict).contains(what));
+    let unreached: Vec<String> = all(first).into_iter().filter(nowhere).collect();
     if !unreached.is_empty() {
         let unreached = unreached.join("; ");
         report.line(format_args!(
@@ -327,6 +324,7 @@ pub(crate) struct VerdictRecord {
     rests_on: RestsOnRecord,
     proves: Option<String>,
     unreached: Vec<String>,
+    never_happened: Vec<String>,
 }
 
 /// What a verdict rests on as JSON: counts of places in the code.
@@ -435,6 +433,7 @@ impl VerdictRecord {
             rests_on: verdict.rests_on.into(),
             proves: verdict.proves.clone(),
             unreached: verdict.unreached.clone(),
+            never_happened: verdict.never_happened.clone(),
         }
     }
 }
