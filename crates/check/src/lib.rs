@@ -3,14 +3,14 @@
 //! It runs *real code*, written against the seam ([`lazytlb::Hw`], [`lazytlb::Memory`]), on an
 //! adversarial x86-64 ([`lazytlb_model`]) that does whatever the manuals allow, in every interleaving
 //! of CPUs, interrupts, store buffers and speculative fills; and it ends in a proof within bounds, a
-//! shortest counterexample, or the honest word `incomplete`.
+//! shortest counterexample, or the honest words `incomplete` and `nothing proved`.
 //!
 //! ```
 //! use lazytlb::Policy;
 //! use lazytlb_check::{Checker, LazyTlb, ShippedProgram};
 //!
 //! let program = ShippedProgram::<LazyTlb>::by_name("smoke").unwrap();
-//! assert!(Checker::new().check(&program.build(Policy::Ipi)).is_safe());
+//! assert!(Checker::new().check_built(|| program.build(Policy::Ipi)).is_safe());
 //! ```
 //!
 //! A protocol of your own: see `examples/own_protocol.rs`, which imports nothing of `lazytlb` but the
@@ -40,14 +40,13 @@
 //! | `rests_on` | what a verdict rests on: kept promises, interrupts, freed tables |
 //! | `event`, [`timeline`] | counterexamples, replayed and printed |
 //! | [`verdict`], `error` | safe, violation, or incomplete; or why there is no verdict |
+//! | [`what_safe_means`] | what a proof is, in words and numbers |
 //! | [`protocol`], [`programs`] | the shipped programs, for `lazytlb` and its peers |
 //! | `protocol/adapter` | `lazytlb` as such a protocol; compiled for its mutations too |
 //!
 //! # What a proof covers
-//! The program's operations, the model's rules, the bounds in the verdict (depth of store buffers,
-//! frames, CPUs), and the notes that were reached. Steps that no other CPU can observe are merged with the
-//! step before them, as [`lazytlb_model::locality`] argues case by case; disabling interrupts is merged with
-//! the step after it (`reduction`). What this assumes is checked at run time, and [`Reduction::None`] does without.
+//! [`what_safe_means`] says it: promises, bounds, assumptions, the second run of the code, and the limits with their
+//! numbers.
 #![forbid(unsafe_code)]
 
 // `protocol/adapter.rs` is compiled in another crate too, and so names this one as others do.
@@ -84,6 +83,7 @@ pub mod timeline;
 mod unwinding;
 pub mod verdict;
 mod watchdog;
+pub mod what_safe_means;
 
 pub use error::CheckError;
 pub use model_hw::ModelHw;

@@ -46,7 +46,7 @@ pub struct Progress {
 }
 
 /// Room for numbers of states, with some to spare for what one state leads to.
-const MOST_STATES: u64 = StateId::MAX as u64 - (1 << 20);
+pub(crate) const MOST_STATES: u64 = StateId::MAX as u64 - (1 << 20);
 
 impl Default for Checker {
     fn default() -> Self {

@@ -377,6 +377,8 @@ impl Number for TranslationId {
 pub struct PcidTag(u8);
 
 impl PcidTag {
+    /// PCIDs that have a tag.
+    pub(crate) const COUNT: usize = u8::MAX as usize + 1;
     /// The PCID of everything while CR4.PCIDE is clear (H1).
     pub const ZERO: PcidTag = PcidTag(0);
 

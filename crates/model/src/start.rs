@@ -3,7 +3,7 @@
 use lazytlb::{Entry, PhysAddr};
 
 use crate::call::{AtomicCell, LocalCell};
-use crate::index::{Frame, Level, Location};
+use crate::index::{Frame, Level, Location, PcidTag, Place, TableIndex};
 use crate::limit::{Limit, MOST_BROADCASTS, MOST_BUFFER_DEPTH, MOST_CELLS, MOST_CPUS, MOST_LEVELS};
 use crate::machine::Machine;
 use crate::numbering::Numbering;
@@ -62,6 +62,35 @@ impl Sizes {
 }
 
 impl Machine {
+    /// Lists how much fits into the model, of what a program could have too many.
+    pub fn limits() -> Vec<Limit> {
+        let limits = [
+            ("CPUs", MOST_CPUS),
+            ("shared cells", MOST_CELLS),
+            ("cells of one CPU", MOST_CELLS),
+            ("cells and page-table entries", MOST_LOCATIONS.into()),
+            ("entries in a page table", TableIndex::COUNT.into()),
+            ("stores to one page-table entry", Version::MOST_IN_MEMORY),
+            ("levels of page tables", MOST_LEVELS),
+            ("frames", MOST_CELLS),
+            ("translations", TranslationSet::MOST),
+            (
+                "distinct large values: those above the small ones",
+                Values::MOST_LARGE,
+            ),
+            (
+                "small values, from 0 on, which need no number",
+                Values::SMALL,
+            ),
+            ("PCIDs", PcidTag::COUNT),
+            ("broadcast invalidations", MOST_BROADCASTS),
+            ("stores in a buffer", MOST_BUFFER_DEPTH.into()),
+            ("places in its code", Place::LAST.number() as usize),
+        ];
+        let limits = limits.into_iter();
+        limits.map(|(what, most)| Limit { what, most }).collect()
+    }
+
     /// Makes a machine.
     ///
     /// # Errors
