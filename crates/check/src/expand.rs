@@ -62,8 +62,8 @@ pub(crate) fn expand<M: Merge>(
         }
     }
     drop(nodes);
-    if stuck && system.extending(|nodes| system.stands_still(nodes, base))? {
-        violated(None, system.deadlock(&system.automaton.read(), base));
+    if stuck && let Some(violation) = system.stuck(base)? {
+        violated(None, violation);
     }
     Ok(stuck && system.all_ended(base))
 }

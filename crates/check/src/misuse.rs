@@ -5,7 +5,7 @@
 //! says what to do. What only a *wrong execution* does (a private word of another CPU, an IPI to a CPU that is not
 //! there) is a violation instead, and has a counterexample.
 
-use lazytlb::{PhysAddr, VirtAddr};
+use lazytlb::{PhysAddr, Spaces, VirtAddr};
 use lazytlb_model::{AtomicCell, Call, Cr4, Invpcid, LocalCell, TableIndex};
 
 use crate::program::Program;
@@ -61,6 +61,10 @@ impl Program {
             Call::LoadCr3(root, _) => {
                 self.test_pcid((root.0 & PCID_BITS) as u16)?;
                 self.test_frame_at("the root", page_of(root))
+            }
+            Call::PromiseBegins(Spaces::Roots(roots), _) => {
+                let mut roots = roots.into_iter().flatten();
+                roots.try_for_each(|root| self.test_frame_at("the root", page_of(root)))
             }
             Call::FlushBegins(root, _) => self.test_frame_at("the root", page_of(root)),
             Call::FreeFrame(frame) => self.test_frame("the frame to free", frame),

@@ -39,7 +39,7 @@ impl Exhibit {
     /// Returns what a place can show whose code makes this call next, if it makes one.
     pub(crate) fn of(call: Option<&Call>) -> Exhibit {
         let kind = match call {
-            Some(Call::FlushReturned(_)) => Kind::KeepsPromise,
+            Some(Call::PromiseKept(_) | Call::FlushReturned(_)) => Kind::KeepsPromise,
             Some(Call::FreeFrame(_)) => Kind::FreesTable,
             Some(_) | None => Kind::Nothing,
         };

@@ -56,9 +56,23 @@ impl<M: Merge> System<'_, M> {
         }
     }
 
+    /// Returns what is wrong with a state from which no other steps lead on than those that may lead nowhere, if
+    /// anything is.
+    pub(crate) fn stuck(&self, state: &State) -> Result<Option<Violation>, StepError> {
+        if self.all_ended(state) {
+            return Ok(self.hardware.machine().unkept_promise(state));
+        }
+        if !self.extending(|nodes| self.stands_still(nodes, state))? {
+            return Ok(None);
+        }
+        let deadlock = self.deadlock(&self.automaton.read(), state);
+        let is_ignored = self.automaton.program.ignored.contains(&deadlock.property);
+        Ok((!is_ignored).then_some(deadlock))
+    }
+
     /// Says whether nobody will ever do anything, in a state from which no other steps lead on than those that
     /// may lead nowhere.
-    pub(crate) fn stands_still(&self, nodes: &Nodes, state: &State) -> Result<bool, StepError> {
+    fn stands_still(&self, nodes: &Nodes, state: &State) -> Result<bool, StepError> {
         if self.all_ended(state) {
             return Ok(false);
         }
@@ -81,7 +95,7 @@ impl<M: Merge> System<'_, M> {
     }
 
     /// Describes a state in which nobody will ever do anything.
-    pub(crate) fn deadlock(&self, nodes: &Nodes, state: &State) -> Violation {
+    fn deadlock(&self, nodes: &Nodes, state: &State) -> Violation {
         let waits = |cpu: CpuId| {
             let node = nodes.get(self.active_node(state, cpu)?);
             let routine = self.automaton.routine_name(node.cpu, node.routine);

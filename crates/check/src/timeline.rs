@@ -165,9 +165,7 @@ fn run_steps(
             Err(error) => return violation(error),
         }
     }
-    let stands_still = system.extending(|nodes| system.stands_still(nodes, &state));
-    let is_deadlock = stands_still.is_ok_and(|stands_still| stands_still);
-    is_deadlock.then(|| system.deadlock(&system.automaton.read(), &state))
+    system.stuck(&state).ok().flatten()
 }
 
 /// Says in sentences what a kernel engineer looks for first.

@@ -12,9 +12,10 @@
 //!
 //! # What a proof rests on
 //! The checker knows only from the program what a flush is *for*: that is a promise. It begins
-//! ([`Memory::flush_begins`](lazytlb::Memory::flush_begins)) when what the flush covers is removed from the page
-//! tables, and is kept ([`Memory::flush_returned`](lazytlb::Memory::flush_returned)) when the caller relies on it.
-//! From then on every use of a covered entry, by whichever CPU, is `stale-use`. Without promises no use is ever
+//! ([`Promises::promise_begins`](lazytlb::Promises::promise_begins), or the older
+//! [`Memory::flush_begins`](lazytlb::Memory::flush_begins)) when what the flush covers is removed from the page
+//! tables, and is kept ([`Promises::promise_kept`](lazytlb::Promises::promise_kept),
+//! [`Memory::flush_returned`](lazytlb::Memory::flush_returned)) when the caller relies on it. From then on every use of a covered entry, by whichever CPU, is `stale-use`. Without promises no use is ever
 //! stale, and a search finds nothing because it looks for nothing.
 //!
 //! So [`Verdict::rests_on`](crate::Verdict::rests_on) counts the places in the code that kept a promise which
@@ -90,6 +91,10 @@
 //! | distinct large values: those above the small ones | 96 |
 //! | small values, from 0 on, which need no number | 160 |
 //! | PCIDs | 256 |
+//! | open promises of a CPU | 8 |
+//! | open promises of a CPU, if `features().promises` says nothing else | 2 |
+//! | different spaces and ranges that promises are about | 254 |
+//! | roots that one promise names | 4 |
 //! | broadcast invalidations | 8 |
 //! | stores in a buffer | 63 |
 //! | stores in a buffer, if nobody says otherwise | 2 |
@@ -136,6 +141,10 @@ mod tests {
             (
                 "page-table entries, if `features().page_table_entries` says nothing else",
                 usize::from(small.page_table_entries),
+            ),
+            (
+                "open promises of a CPU, if `features().promises` says nothing else",
+                usize::from(small.promises),
             ),
             (
                 "stores in a buffer, if nobody says otherwise",

@@ -35,6 +35,8 @@ pub struct Features {
     pub write_combining: u8,
     /// INVLPGB and TLBSYNC (H29).
     pub broadcasts: bool,
+    /// Promises about flushes that one CPU may have begun, and that nobody has kept yet, at one time.
+    pub promises: u8,
     /// Non-maskable interrupts.
     pub nmis: bool,
     /// Timer interrupts.
@@ -57,6 +59,7 @@ impl Features {
             accessed_dirty: false,
             write_combining: 0,
             broadcasts: false,
+            promises: 2,
             nmis: false,
             ticks: Ticks::Never,
             weak_fences: false,

@@ -4,7 +4,10 @@ use lazytlb::{Entry, PhysAddr};
 
 use crate::call::{AtomicCell, LocalCell};
 use crate::index::{Frame, Level, Location, PcidTag, Place, TableIndex};
-use crate::limit::{Limit, MOST_BROADCASTS, MOST_BUFFER_DEPTH, MOST_CELLS, MOST_CPUS, MOST_LEVELS};
+use crate::limit::{
+    Limit, MOST_BROADCASTS, MOST_BUFFER_DEPTH, MOST_CELLS, MOST_CPUS, MOST_LEVELS, MOST_PROMISES,
+    MOST_SUBJECTS,
+};
 use crate::machine::Machine;
 use crate::numbering::Numbering;
 use crate::progress::Stop;
@@ -42,6 +45,11 @@ impl Sizes {
                 most: 0,
             });
         }
+        Limit::check(
+            "open promises of a CPU",
+            MOST_PROMISES,
+            usize::from(spec.features.promises),
+        )?;
         Ok(Sizes {
             cpus: Limit::check("CPUs", MOST_CPUS, spec.own_cells.len())?,
             atomics,
@@ -83,6 +91,12 @@ impl Machine {
                 Values::SMALL,
             ),
             ("PCIDs", PcidTag::COUNT),
+            ("open promises of a CPU", MOST_PROMISES),
+            (
+                "different spaces and ranges that promises are about",
+                MOST_SUBJECTS,
+            ),
+            ("roots that one promise names", lazytlb::Spaces::MOST),
             ("broadcast invalidations", MOST_BROADCASTS),
             ("stores in a buffer", MOST_BUFFER_DEPTH.into()),
             ("places in its code", Place::LAST.number() as usize),
@@ -121,6 +135,7 @@ impl Machine {
             first_violation: None,
             cpu_model: spec.cpu_model,
             translations: Numbering::new("translations", TranslationSet::MOST),
+            subjects: Numbering::new("different subjects of promises", MOST_SUBJECTS),
             entries: Numbering::new("page-table entries", sizes.page_table_entries),
             values: Values::new(),
             writers: Writers::new(sizes.atomics),
