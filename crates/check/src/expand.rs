@@ -62,10 +62,15 @@ pub(crate) fn expand<M: Merge>(
         }
     }
     drop(nodes);
-    if stuck && let Some(violation) = system.stuck(base)? {
+    if !stuck {
+        return Ok(false);
+    }
+    let wrong = system.stuck(base)?;
+    let is_end = wrong.is_none() && system.has_ended(base);
+    if let Some(violation) = wrong {
         violated(None, violation);
     }
-    Ok(stuck && system.all_ended(base))
+    Ok(is_end)
 }
 
 /// What a state leads to, but for the states themselves.

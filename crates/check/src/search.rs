@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lazytlb_model::machine::MachineSpec;
-use lazytlb_model::{CpuModel, Machine, MemoryModel, Property, State};
+use lazytlb_model::{CpuModel, Features, Machine, MemoryModel, Property, State};
 
 use crate::automaton::Automaton;
 pub use crate::error::CheckError;
@@ -35,6 +35,9 @@ pub struct Checker {
     /// Tells whoever waits for a check what code runs in it.
     pulse: Arc<Pulse>,
 }
+
+/// An exploration as the checker makes it.
+pub(crate) type Explored<'p> = Exploration<'p, AsItIs, StateStore, BreadthFirst>;
 
 /// How far a search is, for a progress display.
 #[derive(Clone, Copy, Debug)]
@@ -235,15 +238,16 @@ impl Checker {
         program: &Program,
         tell: &dyn Fn(Progress),
     ) -> Result<(Verdict, SecondRun), CheckError> {
-        let mut exploration = self.exploration(program)?;
         let mut search = Search { found: None, tell };
-        let ended = exploration.run(&mut search)?;
+        let (mut exploration, ended) = self.explore(program, &mut search)?;
         let rests_on = exploration.system.automaton.rests_on();
         let finding = match (ended, search.found) {
             (_, Some(found)) => self.replay(program, &mut exploration, &found)?,
             (Ended::AtLimit(why), None) => Finding::Incomplete { why },
             (Ended::Exhausted, None) => Finding::of_exhausted(rests_on, program.proves.as_deref()),
-            (Ended::AtViolation, None) => unreachable!("the search learns of every violation"),
+            (Ended::AtViolation | Ended::NeedsFetches, None) => {
+                unreachable!("the search learns of every violation")
+            }
         };
         let (effort, automaton) = (exploration.effort, &exploration.system.automaton);
         let verdict = Verdict {
@@ -253,6 +257,7 @@ impl Checker {
             storage: self.storage,
             reduction: self.reduction,
             uses_write_combining: program.features.write_combining > 0,
+            uses_pcids: program.features.tags,
             finding,
             effort: Effort {
                 seconds: exploration.started.elapsed().as_secs_f64(),
@@ -271,11 +276,35 @@ impl Checker {
         Ok((verdict, second))
     }
 
-    /// Makes an exploration of a program that has not begun.
-    pub(crate) fn exploration<'p>(
+    /// Explores a program; once more if it turns out to fetch instructions, which costs only those that do.
+    pub(crate) fn explore<'p>(
         &self,
         program: &'p Program,
-    ) -> Result<Exploration<'p, AsItIs, StateStore, BreadthFirst>, CheckError> {
+        visitor: &mut impl Visitor,
+    ) -> Result<(Explored<'p>, Ended), CheckError> {
+        let started = Instant::now();
+        let mut features = program.features_in_use();
+        loop {
+            let mut exploration = self.exploration_with(program, features)?;
+            exploration.started = started;
+            match exploration.run(visitor)? {
+                Ended::NeedsFetches => features.fetches = true,
+                ended => return Ok((exploration, ended)),
+            }
+        }
+    }
+
+    /// Makes an exploration of a program that has not begun.
+    #[cfg(test)]
+    pub(crate) fn exploration<'p>(&self, program: &'p Program) -> Result<Explored<'p>, CheckError> {
+        self.exploration_with(program, program.features_in_use())
+    }
+
+    fn exploration_with<'p>(
+        &self,
+        program: &'p Program,
+        features: Features,
+    ) -> Result<Explored<'p>, CheckError> {
         let started = Instant::now();
         program.test_declarations().map_err(CheckError::Limit)?;
         if self.memory == (MemoryModel::Tso { buffer_depth: 0 }) {
@@ -285,7 +314,7 @@ impl Checker {
                     .to_owned(),
             ));
         }
-        let system = self.system(program)?;
+        let system = self.system(program, features)?;
         let store = StateStore::new(system.hardware.machine().layout(), self.storage);
         Ok(Exploration {
             system,
@@ -299,7 +328,11 @@ impl Checker {
         })
     }
 
-    fn system<'p>(&self, program: &'p Program) -> Result<System<'p>, CheckError> {
+    fn system<'p>(
+        &self,
+        program: &'p Program,
+        features: Features,
+    ) -> Result<System<'p>, CheckError> {
         refuse_ignored(program)?;
         let first_values = |cells: &Vec<DeclaredCell>| {
             let cells = cells.iter();
@@ -313,7 +346,7 @@ impl Checker {
             entries: program.entries.clone(),
             root: program.root,
             cr4: program.cr4,
-            features: program.features_in_use(),
+            features,
             garbage: program.garbage,
             ignored: program.ignored.clone(),
             cpu_model: self.cpu_model,
@@ -332,14 +365,14 @@ impl Checker {
     fn replay(
         &self,
         program: &Program,
-        exploration: &mut Exploration<'_, AsItIs, StateStore, BreadthFirst>,
+        exploration: &mut Explored<'_>,
         found: &Found,
     ) -> Result<Finding, CheckError> {
         let from = found.from;
         let mut steps = from.map_or_else(Vec::new, |from| exploration.steps_to(from));
         steps.extend(found.step);
-        let system = self.system(program)?;
         let explored = exploration.system.hardware.machine();
+        let system = self.system(program, explored.features())?;
         system.hardware.machine().learn_from(explored);
         let (violation, timeline) = Timeline::replay(&system, &steps, &found.violation)?;
         Ok(Finding::Violation {
@@ -464,7 +497,7 @@ mod tests {
         let replayed = search.found.map(|found| {
             let mut steps = exploration.steps_to(found.from.unwrap());
             steps.extend(found.step);
-            let system = checker.system(program).unwrap();
+            let system = checker.system(program, program.features).unwrap();
             Timeline::replay(&system, &steps, &found.violation).unwrap()
         });
         (exploration.effort.states, replayed)

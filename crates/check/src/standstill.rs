@@ -50,17 +50,28 @@ impl<M: Merge> System<'_, M> {
             Action::Tick => true,
             Action::Drain
             | Action::Combined
+            | Action::Settle
             | Action::Broadcast
             | Action::DeliverNmi
             | Action::Deliver => false,
         }
     }
 
+    /// Says whether a state is an end, if no steps lead on but those that may lead nowhere.
+    pub(crate) fn has_ended(&self, state: &State) -> bool {
+        self.all_ended(state) && !self.hardware.machine().waits_untranslated(state)
+    }
+
     /// Returns what is wrong with a state from which no other steps lead on than those that may lead nowhere, if
     /// anything is.
     pub(crate) fn stuck(&self, state: &State) -> Result<Option<Violation>, StepError> {
+        let machine = self.hardware.machine();
+        // What still waits for a translation then never had one: no execution ends here.
+        if machine.waits_untranslated(state) {
+            return Ok(None);
+        }
         if self.all_ended(state) {
-            return Ok(self.hardware.machine().unkept_promise(state));
+            return Ok(machine.unkept_promise(state));
         }
         if !self.extending(|nodes| self.stands_still(nodes, state))? {
             return Ok(None);
@@ -268,6 +279,7 @@ impl<M: Merge> System<'_, M> {
                 Action::Call | Action::Tick => false,
                 Action::Drain
                 | Action::Combined
+                | Action::Settle
                 | Action::Broadcast
                 | Action::DeliverNmi
                 | Action::Deliver => true,

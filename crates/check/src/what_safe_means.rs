@@ -81,7 +81,7 @@
 //! | CPUs | 8 |
 //! | shared cells | 200 |
 //! | cells of one CPU | 200 |
-//! | cells and page-table entries | 253 |
+//! | cells and page-table entries | 252 |
 //! | page-table entries, if `features().page_table_entries` says nothing else | 16 |
 //! | entries in a page table | 512 |
 //! | stores to one page-table entry | 127 |

@@ -44,6 +44,7 @@ use crate::translation::{Staleness, Translation};
 use crate::translation_set::TranslationSet;
 use crate::view::{CpuIn, CpuMut};
 use crate::violation::{Property, Violation};
+use crate::walk::TableRead;
 
 impl Machine {
     /// Says whether a call, which a CPU is about to make, keeps a promise that covered an entry which some CPU
@@ -200,7 +201,13 @@ impl CpuMut<'_> {
             match translations.get(number).made_stale(at)? {
                 Staleness::Untouched => cached = cached.with(number),
                 Staleness::Whole => tainted = tainted.with(number),
-                Staleness::Part(entry) => cached = cached.with(translations.number(&entry)?),
+                Staleness::Part(entry) => {
+                    let in_part = translations.number(&entry)?;
+                    cached = cached.with(in_part);
+                    if self.in_flight().contains(number) {
+                        self.put_in_flight(self.in_flight().with(in_part));
+                    }
+                }
             }
         }
         self.put_set(CacheSet::Cached, cached);
@@ -232,26 +239,6 @@ impl CpuMut<'_> {
         if self.memory_is_up_to_date() {
             self.put_set(CacheSet::Revoked, TranslationSet::EMPTY);
         }
-    }
-
-    /// Says what of an entry that this CPU fills now must not be used: it was revoked, and has not been granted
-    /// again.
-    pub(crate) fn revoked_of(&self, filled: &Translation) -> Result<Staleness, Limit> {
-        let mut stale = Staleness::Untouched;
-        for issuer in self.every_cpu() {
-            for revoked in issuer.translations(issuer.set(CacheSet::Revoked)) {
-                if !revoked.stands_for(filled) || issuer.is_granted(self.cpu, filled) {
-                    continue;
-                }
-                if revoked.stale.is_none() {
-                    return Ok(Staleness::Whole);
-                }
-                for part in revoked.stale.iter() {
-                    stale = stale.with(filled, part)?;
-                }
-            }
-        }
-        Ok(stale)
     }
 
     /// A CPU fills an entry by a walk through a covered one: then open promises cover it, too.
@@ -428,6 +415,43 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
                 tables.map(Frame::addr).collect()
             }
         }
+    }
+
+    /// Says what of an entry must not be used that is filled now: what the walk's start must not, what a returned
+    /// flush covers, and a page that was freed while it is mapped, however it got cached.
+    pub(crate) fn staleness_of(
+        &self,
+        table: &TableRead,
+        filled: &Translation,
+    ) -> Result<Staleness, Limit> {
+        if filled.is_page() && self.frame_use(filled.frame) == FrameUse::Free {
+            return Ok(Staleness::Whole);
+        }
+        let mut stale = self.revoked_of(filled)?;
+        for part in table.stale.iter() {
+            stale = stale.with(filled, part)?;
+        }
+        Ok(stale)
+    }
+
+    /// Says what of an entry that this CPU fills now must not be used: it was revoked, and has not been granted
+    /// again.
+    fn revoked_of(&self, filled: &Translation) -> Result<Staleness, Limit> {
+        let mut stale = Staleness::Untouched;
+        for issuer in self.every_cpu() {
+            for revoked in issuer.translations(issuer.set(CacheSet::Revoked)) {
+                if !revoked.stands_for(filled) || issuer.is_granted(self.cpu, filled) {
+                    continue;
+                }
+                if revoked.stale.is_none() {
+                    return Ok(Staleness::Whole);
+                }
+                for part in revoked.stale.iter() {
+                    stale = stale.with(filled, part)?;
+                }
+            }
+        }
+        Ok(stale)
     }
 
     /// Says whether one of these covered entries stands for an entry.
