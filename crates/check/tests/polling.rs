@@ -2,10 +2,7 @@
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
 use lazytlb::interrupts::InterruptsOff;
-use lazytlb::{
-    Access, CpuId, CpuSet, Cr3Load, Entry, FlushRange, FrameKind, Hw, Memory, PhysAddr, Poll,
-    Until, VirtAddr,
-};
+use lazytlb::{Access, CpuId, CpuSet, Entry, FlushRange, Hw, Memory, Poll, Until, VirtAddr};
 use lazytlb_check::{CheckError, Checker, Finding, ModelHw, Program, Reduction, Verdict};
 use lazytlb_model::{AtomicCell, MemoryModel, Privilege, Property};
 
