@@ -6,6 +6,10 @@ use lazytlb::{Access, CpuId, CpuSet, Entry, FlushRange, Hw, Memory, Poll, Until,
 use lazytlb_check::{Checker, EventKind, Finding, ModelHw, Program, Reduction};
 use lazytlb_model::{AtomicCell, MemoryModel, Property, Ticks};
 
+#[path = "../examples/tick.rs"]
+#[expect(dead_code, reason = "it has a `main` of its own")]
+mod tick;
+
 const PAGE: VirtAddr = VirtAddr(0);
 const SOME_TICKS: [Ticks; 3] = [Ticks::AtMost(1), Ticks::AtMost(2), Ticks::AnyNumber];
 
@@ -91,6 +95,12 @@ fn a_page_may_be_freed_when_every_cpu_has_ticked() {
             None,
         );
     }
+}
+
+#[test]
+fn the_example_is_proved_and_its_broken_form_is_found() {
+    finds(&tick::program(2), None);
+    finds(&tick::program(1), Property::StaleUse);
 }
 
 #[test]
