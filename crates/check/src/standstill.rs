@@ -87,22 +87,26 @@ impl<M: Merge> System<'_, M> {
         if self.all_ended(state) {
             return Ok(false);
         }
-        let mut cpus = self.hardware.cpus();
-        let awaits_tick = cpus.any(|cpu| {
-            let active = self.active_node(state, cpu);
-            active.is_some_and(|id| nodes.get(id).awaits == Awaits::Tick)
-        });
-        let awaits = if awaits_tick {
-            Awaits::Tick
-        } else {
-            Awaits::Others
-        };
+        let awaits = self.awaits(nodes, state);
         for cpu in self.hardware.cpus() {
             if !self.idles(nodes, state, cpu, awaits)? {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Says whether some CPU waits for a timer interrupt.
+    fn awaits(&self, nodes: &Nodes, state: &State) -> Awaits {
+        let mut cpus = self.hardware.cpus();
+        let awaits_tick = cpus.any(|cpu| {
+            let active = self.active_node(state, cpu);
+            active.is_some_and(|id| nodes.get(id).awaits == Awaits::Tick)
+        });
+        match awaits_tick {
+            true => Awaits::Tick,
+            false => Awaits::Others,
+        }
     }
 
     /// Describes a state in which nobody will ever do anything.
@@ -130,7 +134,8 @@ impl<M: Merge> System<'_, M> {
             false => (Property::Deadlock, String::new()),
         };
         let mut cpus = self.hardware.cpus();
-        if cpus.any(|cpu| self.hardware.can_tick(state, cpu, Tick::Counted)) {
+        let may_tick = cpus.any(|cpu| self.hardware.can_tick(state, cpu, Tick::Counted));
+        if may_tick && self.awaits(nodes, state) == Awaits::Others {
             so += "; a timer interrupt may help, but code that waits for one says so by `poll_until_tick`";
         }
         Violation {

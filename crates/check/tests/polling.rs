@@ -1,13 +1,13 @@
 //! Code that polls: proved like code that waits, and found where it waits for ever.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
-use lazytlb::interrupts::InterruptsOff;
-use lazytlb::{
-    Access, CpuId, CpuSet, Cr3Load, Entry, FlushRange, FrameKind, Hw, Memory, PhysAddr, Poll,
-    Until, VirtAddr,
-};
+use lazytlb::{CpuId, CpuSet, Entry, Hw, Memory, Poll, Until, VirtAddr};
 use lazytlb_check::{CheckError, Checker, Finding, ModelHw, Program, Reduction, Verdict};
 use lazytlb_model::{AtomicCell, MemoryModel, Privilege, Property};
+
+#[path = "../examples/polling_loop.rs"]
+#[expect(dead_code, reason = "it has a `main` of its own")]
+mod polling_loop;
 
 /// Checks a program on both memory models, with and without reduction: they must agree.
 #[track_caller]
@@ -166,60 +166,10 @@ fn iterations_that_change_something_for_ever_are_no_deadlock() {
     ));
 }
 
-/// Two CPUs unmap a page each that the other one uses, with interrupts off all the time: each tells the
-/// other, and serves it while it waits.
-fn inboxes(serves: bool) -> Program {
-    const PAGES: [VirtAddr; 2] = [VirtAddr(0), VirtAddr(0x1000)];
-    let mut program = Program::new("inboxes", 2);
-    let (root, table) = (program.table(), program.table());
-    program.first_entry(root, 0, Entry::to(table));
-    for index in 0..2 {
-        let page = program.page();
-        program.first_entry(table, index, Entry::to(page));
-    }
-    program.start_with_root(root);
-    let inboxes = [program.atomic("inbox 0", 0), program.atomic("inbox 1", 0)];
-    let acknowledged = [
-        program.atomic("acknowledged 0", 0),
-        program.atomic("acknowledged 1", 0),
-    ];
-    for me in 0..2 {
-        let other = 1 - me;
-        program.operation(me as u8, "unmap", move |hw| {
-            let _off = InterruptsOff::new(hw);
-            hw.touch(PAGES[0], Access::Load);
-            let serve = || {
-                if hw.swap(&inboxes[me], 0) != 0 {
-                    hw.invlpg(PAGES[other]);
-                    hw.store(&acknowledged[other], 1);
-                }
-            };
-            hw.write_entry(table, me as u16, Entry::ABSENT);
-            hw.flush_begins(root, FlushRange::page(PAGES[me]));
-            hw.swap(&inboxes[other], 1);
-            hw.invlpg(PAGES[me]);
-            hw.poll(|hw| {
-                if serves {
-                    serve();
-                }
-                (hw.load(&acknowledged[me]) == 1).then_some(())
-            });
-            hw.flush_returned(root);
-            // The other one may still wait.
-            hw.poll(|hw| {
-                serve();
-                (hw.load(&acknowledged[other]) == 1).then_some(())
-            });
-            hw.touch(PAGES[other], Access::Load);
-        });
-    }
-    program
-}
-
 #[test]
 fn two_cpus_poll_their_inboxes_with_interrupts_off() {
-    is_safe(&inboxes(true));
-    deadlocks(&inboxes(false));
+    is_safe(&polling_loop::program(true));
+    deadlocks(&polling_loop::program(false));
 }
 
 #[test]
