@@ -35,10 +35,10 @@ use crate::run::Ran;
 use crate::watchdog::{Hung, Pulse, Running, Suspended, patience, watched};
 
 /// Fresh instances in which ways are gone alone: where there are more ways, some share one.
-pub(crate) const MOST_INSTANCES: usize = 256;
+pub(crate) const MOST_INSTANCES: usize = 64;
 /// Runs amid others. All pairs of a place and another routine's way are tried if they are not more; else as many,
 /// evenly.
-pub(crate) const MOST_AMID: usize = 20_000;
+pub(crate) const MOST_AMID: usize = 5_000;
 
 /// What a second run needs of the first.
 pub(crate) struct SecondRun {

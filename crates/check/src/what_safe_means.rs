@@ -101,8 +101,8 @@
 //! | places in its code | 65535 |
 //! | seam calls in one operation | 1000 |
 //! | states | 4293918719 |
-//! | fresh instances in the second run | 256 |
-//! | runs amid others in the second run | 20000 |
+//! | fresh instances in the second run | 64 |
+//! | runs amid others in the second run | 5000 |
 //!
 //! # What it does not mean
 //! Not that the protocol is right for another program, more CPUs, or deeper buffers; not that it is live beyond
