@@ -182,9 +182,12 @@ impl Bench {
         let output = command.stderr(Stdio::piped()).output();
         let output = output.with_context(|| format!("cannot run {}", tool.name()))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        text.lines()
+        let reports = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        reports
+            .filter(|report| report.get("verdict").is_some())
             .last()
-            .and_then(|line| serde_json::from_str(line).ok())
             .with_context(|| {
                 let errors = String::from_utf8_lossy(&output.stderr);
                 format!(

@@ -118,8 +118,8 @@ pub use assumption::Assumption;
 pub use call::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Privilege, Rmw};
 pub use cpu_model::{CpuModel, KeepLoad, Reading, UpperLevels, WalkOutsideDram, WcReadings};
 pub use entry::MemoryType;
-pub use features::Features;
-pub use index::{BroadcastId, BroadcastSet, Cpu, Frame, Level, PcidTag, Place, Way};
+pub use features::{Features, Tick, Ticks};
+pub use index::{BroadcastId, BroadcastSet, Cpu, Frame, Level, PcidTag, Place, TableIndex, Way};
 pub use limit::Limit;
 pub use machine::Machine;
 #[expect(deprecated, reason = "programs may import it by its former name")]
