@@ -186,8 +186,7 @@ impl Bench {
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         reports
-            .filter(|report| report.get("verdict").is_some())
-            .last()
+            .rfind(|report| report.get("verdict").is_some())
             .with_context(|| {
                 let errors = String::from_utf8_lossy(&output.stderr);
                 format!(

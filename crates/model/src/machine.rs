@@ -19,7 +19,7 @@ use crate::entry::bits;
 use crate::features::Features;
 use crate::index::{BroadcastId, Cpu, EntryAt, EntryId, Frame, Level, Location, TableIndex};
 use crate::index::{LateStoreId, PassedId, SubjectId, TranslationId};
-use crate::late::{EntryWriters, LateStore, PassedWords};
+use crate::late_store::{EntryWriters, LateStore, PassedWords};
 use crate::limit::Limit;
 use crate::numbering::Numbering;
 use crate::state::{Layout, State};
