@@ -15,17 +15,20 @@
 //!  it goes on in T: it reads T[0] = b, and never a
 //! ```
 
+use std::ops::Deref;
+
 use crate::cpu_model::{SizeConflict, UpperLevels};
 use crate::entry::bits;
 use crate::index::{EntryId, Frame, TableIndex, TranslationId};
+use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::Stop;
 use crate::slot::Slot;
-use crate::state::{CacheSet, FrameUse};
+use crate::state::{CacheSet, FrameUse, State};
 use crate::translation::{Staleness, Translation};
 use crate::translation_set::TranslationSet;
 use crate::version::Version;
-use crate::view::{CpuMut, StoredEntry};
+use crate::view::{CpuIn, CpuMut, StoredEntry};
 use crate::violation::{Property, Violation};
 use crate::walk::TableRead;
 
@@ -40,7 +43,7 @@ impl CpuMut<'_> {
         }
         self.fill_from(&root, &mut |_| {})?;
         let mut walked = Walked::default();
-        self.fill_from_held_roots()?;
+        self.go_on_from_held_roots()?;
         while let Some((set, number)) = self.next_to_walk(&mut walked) {
             let entry = machine.translations.get(number);
             if let Some(below) = TableRead::below(entry, set) {
@@ -51,13 +54,13 @@ impl CpuMut<'_> {
     }
 
     /// Goes on with the walks in flight that have read nothing but the root's address (H12a).
-    fn fill_from_held_roots(&mut self) -> Result<(), Stop> {
+    fn go_on_from_held_roots(&mut self) -> Result<(), Stop> {
         for number in self.in_flight().iter() {
             let entry = self.machine.translations.get(number);
             if entry.is_held_root()
-                && let Some(root) = TableRead::below(entry, CacheSet::Cached)
+                && let Some(held) = TableRead::below(entry, CacheSet::Cached)
             {
-                self.fill_from(&root, &mut |_| {})?;
+                self.fill_from(&held, &mut |_| {})?;
             }
         }
         Ok(())
@@ -233,6 +236,25 @@ impl CpuMut<'_> {
             *filled,
             what,
         )))
+    }
+}
+
+impl<S: Deref<Target = State>> CpuIn<'_, S> {
+    /// Says what of an entry must not be used that is filled now: what the walk's start must not, what a returned
+    /// flush covers, and a page that was freed while it is mapped, however it got cached.
+    pub(crate) fn staleness_of(
+        &self,
+        table: &TableRead,
+        filled: &Translation,
+    ) -> Result<Staleness, Limit> {
+        if filled.is_page() && self.frame_use(filled.frame) == FrameUse::Free {
+            return Ok(Staleness::Whole);
+        }
+        let mut stale = self.revoked_of(filled)?;
+        for part in table.stale.iter() {
+            stale = stale.with(filled, part)?;
+        }
+        Ok(stale)
     }
 }
 

@@ -79,6 +79,20 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         slots.filter_map(|&slot| Slot::decode(slot, layout.locations).entry_store())
     }
 
+    /// Lists what memory holds at an entry, and what it held as far as a fetch of some CPU may still read it.
+    pub(crate) fn in_memory_or_formerly(&self, entry: EntryId) -> Vec<StoredEntry> {
+        let mut all = vec![self.in_memory(entry)];
+        for cpu in self.every_cpu() {
+            for former in cpu.former().filter(|former| former.entry == entry) {
+                let former = StoredEntry::from(former);
+                if !all.contains(&former) {
+                    all.push(former);
+                }
+            }
+        }
+        all
+    }
+
     /// Says whether the walk of an access may have read entries earlier.
     pub(crate) fn reads_early(&self, access: &VirtualAccess) -> bool {
         access.operation == Operation::Fetch && self.layout().former.is_some()
@@ -257,8 +271,12 @@ impl CpuMut<'_> {
 
     /// A serializing instruction: fetches read what entries hold from now on (H18, H40).
     pub(crate) fn forget_former(&mut self) {
-        if self.layout().former.is_some() {
-            self.put_former(Vec::new()).expect("none is not too many");
+        if self.former().next().is_none() {
+            return;
+        }
+        self.put_former(Vec::new()).expect("none is not too many");
+        for cpu in self.layout().every_cpu() {
+            self.other_mut(cpu).forget_revoked();
         }
     }
 

@@ -47,7 +47,8 @@ impl CpuMut<'_> {
                 let pcid = walker.pcid();
                 let mut live = walker.translations(leads_there).filter(|entry| !entry.dead);
                 let begins = live.find(|entry| entry.pcid == pcid);
-                let mut goes_on = walker.translations(leads_there.intersection(in_flight));
+                let goes_on = leads_there.filter(|number| in_flight.contains(number));
+                let mut goes_on = walker.translations(goes_on);
                 match (in_cr3, begins, goes_on.next()) {
                     (true, ..) => return Err(garbage_walk(cpu, table, None)),
                     (_, Some(entry), _) => return Err(garbage_walk(cpu, table, Some(entry))),

@@ -44,7 +44,6 @@ use crate::translation::{Staleness, Translation};
 use crate::translation_set::TranslationSet;
 use crate::view::{CpuIn, CpuMut};
 use crate::violation::{Property, Violation};
-use crate::walk::TableRead;
 
 impl Machine {
     /// Says whether a call, which a CPU is about to make, keeps a promise that covered an entry which some CPU
@@ -234,7 +233,7 @@ impl CpuMut<'_> {
     }
 
     /// Lets go of what this CPU's returned flushes revoked once no page-table store waits in its buffer: then
-    /// memory does not hold it any more, and nobody can fill it.
+    /// memory does not hold it any more, and nobody can fill it, nor fetch by what memory held.
     pub(crate) fn forget_revoked(&mut self) {
         if self.memory_is_up_to_date() {
             self.put_set(CacheSet::Revoked, TranslationSet::EMPTY);
@@ -313,6 +312,26 @@ impl CpuMut<'_> {
 }
 
 impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
+    /// Says what of an entry that this CPU fills now must not be used: it was revoked, and has not been granted
+    /// again.
+    pub(crate) fn revoked_of(&self, filled: &Translation) -> Result<Staleness, Limit> {
+        let mut stale = Staleness::Untouched;
+        for issuer in self.every_cpu() {
+            for revoked in issuer.translations(issuer.set(CacheSet::Revoked)) {
+                if !revoked.stands_for(filled) || issuer.is_granted(self.cpu, filled) {
+                    continue;
+                }
+                if revoked.stale.is_none() {
+                    return Ok(Staleness::Whole);
+                }
+                for part in revoked.stale.iter() {
+                    stale = stale.with(filled, part)?;
+                }
+            }
+        }
+        Ok(stale)
+    }
+
     /// Lists the slots that a CPU has for promises.
     pub(crate) fn slots(&self) -> impl Iterator<Item = PromiseSlot> + use<S> {
         self.layout().promises.slots()
@@ -417,52 +436,16 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         }
     }
 
-    /// Says what of an entry must not be used that is filled now: what the walk's start must not, what a returned
-    /// flush covers, and a page that was freed while it is mapped, however it got cached.
-    pub(crate) fn staleness_of(
-        &self,
-        table: &TableRead,
-        filled: &Translation,
-    ) -> Result<Staleness, Limit> {
-        if filled.is_page() && self.frame_use(filled.frame) == FrameUse::Free {
-            return Ok(Staleness::Whole);
-        }
-        let mut stale = self.revoked_of(filled)?;
-        for part in table.stale.iter() {
-            stale = stale.with(filled, part)?;
-        }
-        Ok(stale)
-    }
-
-    /// Says what of an entry that this CPU fills now must not be used: it was revoked, and has not been granted
-    /// again.
-    fn revoked_of(&self, filled: &Translation) -> Result<Staleness, Limit> {
-        let mut stale = Staleness::Untouched;
-        for issuer in self.every_cpu() {
-            for revoked in issuer.translations(issuer.set(CacheSet::Revoked)) {
-                if !revoked.stands_for(filled) || issuer.is_granted(self.cpu, filled) {
-                    continue;
-                }
-                if revoked.stale.is_none() {
-                    return Ok(Staleness::Whole);
-                }
-                for part in revoked.stale.iter() {
-                    stale = stale.with(filled, part)?;
-                }
-            }
-        }
-        Ok(stale)
-    }
-
     /// Says whether one of these covered entries stands for an entry.
     fn covers(&self, covered: TranslationSet, entry: &Translation) -> bool {
         let mut covered = self.translations(covered);
         covered.any(|covered| covered.stands_for(entry))
     }
 
-    /// Says whether memory holds all page-table stores of this CPU.
+    /// Says whether memory holds all page-table stores of this CPU, and no fetch may read what they replaced (H40).
     fn memory_is_up_to_date(&self) -> bool {
         self.buffered_entries().next().is_none()
+            && self.every_cpu().all(|cpu| cpu.former().next().is_none())
     }
 
     /// Returns the entries that user stores in this CPU's buffers went through, each at its address.

@@ -186,7 +186,7 @@ impl Translation {
     }
 
     /// Says whether a promise that covers this entry covers another: both were read from the same stores to the
-    /// page tables. They may differ in their PCIDs, in what is gone or stale of them, and in D, which hardware
+    /// page tables. They may differ in their PCIDs, in what is gone, stale or freed of them, and in D, which hardware
     /// sets: what covers an entry without D covers it with D, too.
     pub(crate) fn stands_for(&self, other: &Translation) -> bool {
         let bare = |entry: &Translation| Translation {

@@ -6,8 +6,6 @@
 //! what it still caches of A in between: so whether this is safe hangs on walks in flight alone, and on what
 //! the load with bit 63 does to them (H12a).
 
-#![allow(clippy::unwrap_used)] // A test that fails is to panic.
-
 use lazytlb::hw::{Hw, Until};
 use lazytlb::memory::{Access, Entry, FrameKind, Memory};
 use lazytlb::{CpuId, CpuSet, Cr3Load, FlushRange, PhysAddr, VirtAddr};
