@@ -90,7 +90,7 @@ pub use place::{EntryName, Frame, Level, Place, TableIndex};
 pub use position::{Located, Position};
 pub use register::{GeneralRegister, Register, Width};
 pub use spelling::Spelling;
-pub use test::{Arch, Handler, LitmusTest, Thread};
+pub use test::{Arch, Handler, LitmusTest, Metadata, Thread};
 pub use value::Value;
 
 /// Keeps the former name of [`Caching`].
