@@ -44,9 +44,13 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  lazytlb litmus SB.litmus\n  lazytlb litmus --cpu amd-k10 --json \
                             crates/model/litmus\n  lazytlb litmus --kinds kinds.txt @all\n\nA file may be a \
-                            directory, with all .litmus files below it, or a list @NAME, a path a line. docs/litmus.md \
-                            has the syntax.\n\nExit codes: 0 all were answered; 1 a verdict is not the one expected; 2 a \
-                            file could not be read, the others were; 3 an exploration ended early."
+                            directory, with all .litmus files below it, or a list @NAME, a path a line; several \
+                            tests end with a summary. docs/litmus.md has the syntax.\n\nA line before the init section \
+                            whose key this program does not know is an error, so that a slip changes no meaning; what \
+                            herd's tools write (Cycle=, Com=, …) is skipped. `Expect=Allowed` or `Expect=Forbidden` there \
+                            is compared with the verdict, as --kinds is.\n\nExit codes, of which 2 goes before 1, and 1 \
+                            before 3: 0 all were answered, as expected; 1 a verdict is not the one expected; 2 a file \
+                            could not be read, the others were; 3 an exploration ended early."
     )]
     Litmus(Litmus),
     /// Replays a recorded workload under policies: IPIs, CR3 loads, flushes, and what they cost

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `arguments`, `hardware` | the command line; the CPU that a question is about |
 //! | `decide`, `check`, `litmus`, `cpus`, `price` | the commands of these names |
+//! | `litmus_files`, `litmus_records`, `litmus_summary` | which tests; their answers as JSON; all of them counted |
 //! | `workload` | the recorded workload: a file, or the one that ships inside the program |
 //! | `report`, `progress` | what is printed, where, and how the program ends; progress on a terminal |
 #![forbid(unsafe_code)]
@@ -14,6 +15,9 @@ mod cpus;
 mod decide;
 mod hardware;
 mod litmus;
+mod litmus_files;
+mod litmus_records;
+mod litmus_summary;
 mod price;
 mod progress;
 mod report;

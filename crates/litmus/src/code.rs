@@ -192,6 +192,29 @@ impl Op {
         }
     }
 
+    /// Lists the registers that an instruction may write.
+    pub(crate) fn written_registers(&self) -> Vec<Register> {
+        match *self {
+            Op::Load { to, .. } | Op::Set { to, .. } => vec![to],
+            Op::Exchange { register, .. } => vec![register],
+            Op::ExchangeRegisters(one, other) => vec![one, other],
+            Op::Modify(Modify {
+                op, source, width, ..
+            }) => op_writes(op, source, width),
+            Op::Compute {
+                op,
+                to,
+                source,
+                width,
+            } => {
+                let mut written = op_writes(op, source, width);
+                written.push(to);
+                written
+            }
+            Op::Store { .. } | Op::Wait { .. } | Op::Fetch(_) | Op::Control(_) => Vec::new(),
+        }
+    }
+
     /// Returns the page-table entry that an instruction names and accesses.
     pub(crate) fn entry(&self) -> Option<Slot> {
         match self.word_access()?.place {
@@ -239,6 +262,17 @@ impl Control {
     /// Says whether it sends an interrupt.
     pub(crate) fn sends_interrupt(&self) -> bool {
         matches!(self, Control::Ipi(_) | Control::Nmi(_))
+    }
+}
+
+/// Lists the registers that an operation writes besides its destination.
+fn op_writes(op: AluOp, source: Source, width: Width) -> Vec<Register> {
+    match (op, source) {
+        (AluOp::Xadd, Source::Register(register)) => vec![register],
+        (AluOp::Cmpxchg, _) => vec![accumulator(width)],
+        (AluOp::Xadd, Source::Number(_) | Source::Memory(_)) => Vec::new(),
+        (AluOp::Add | AluOp::Sub | AluOp::And | AluOp::Or | AluOp::Xor, _) => Vec::new(),
+        (AluOp::Inc | AluOp::Dec, _) => Vec::new(),
     }
 }
 

@@ -23,9 +23,11 @@
 //! | --- | --- |
 //! | `run` | the steps: [`run()`], [`Options`] |
 //! | `assembly` | a program of the threads and handlers |
-//! | `question` | condition, filter and what is shown, resolved; answers by the ends |
+//! | `question` | condition, filter and what is shown; answers by the ends |
+//! | `conditions` | resolves them |
 //! | `proposition` | a resolved condition: true or false of an end, and nothing else |
 //! | `answer` | final states and the verdict, as printed: [`Answer`] |
+//! | `expectation` | the verdict that a header expects |
 //! | `needs` | what a test uses of the machine: buffers, features, widths |
 //! | `resolve` | instructions, resolved |
 //! | `interpreter` | a thread, running |
@@ -36,6 +38,7 @@
 //! | `page_tables`, `entry_bits` | address spaces; fields and bits of entries |
 //! | `names`, `layout`, `width` | which names a test uses; where variables lie, and how wide they are |
 //! | `settings`, `cpus` | what metadata set; which CPU runs which thread |
+//! | `keys` | which keys metadata have, and which are slips |
 //!
 //! All names are looked up before the search: an unknown one is an error with its place, and from
 //! `proposition` and `code` on nothing can be unknown.
@@ -45,9 +48,12 @@ mod access;
 mod answer;
 mod assembly;
 mod code;
+mod conditions;
 mod cpus;
 mod entry_bits;
+mod expectation;
 mod interpreter;
+mod keys;
 mod layout;
 mod names;
 mod needs;
@@ -62,7 +68,7 @@ mod settings;
 mod width;
 mod world;
 
-pub use answer::{Answer, FinalState, LitmusVerdict};
+pub use answer::{Answer, FinalState, LitmusVerdict, Violated};
 #[allow(deprecated)]
 pub use lazytlb_litmus_syntax::MemoryType;
 pub use lazytlb_litmus_syntax::{

@@ -11,6 +11,8 @@ use lazytlb_litmus_syntax::{
     Memory, Operand, Place, SyntaxError, TableIndex, Value,
 };
 
+use crate::settings::Settings;
+
 /// The names that a test uses, in the order of appearance.
 #[derive(Default)]
 pub(crate) struct Names {
@@ -32,9 +34,9 @@ impl Names {
     ///
     /// # Errors
     /// If one name stands for things of two kinds.
-    pub(crate) fn of(test: &LitmusTest) -> Result<Names, SyntaxError> {
+    pub(crate) fn of(test: &LitmusTest, settings: &Settings) -> Result<Names, SyntaxError> {
         let mut names = Names {
-            is_translated: test.metadata("Paging").is_some(),
+            is_translated: settings.are_about_translation(),
             ..Names::default()
         };
         names.declarations(&test.init)?;

@@ -33,14 +33,21 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     /// Finds what the routines of a test can fill.
-    pub(crate) fn of(test: &LitmusTest, world: &World, routines: &[Routine]) -> Buffers {
+    pub(crate) fn of(
+        test: &LitmusTest,
+        world: &World,
+        settings: &Settings,
+        routines: &[Routine],
+    ) -> Buffers {
         let sends_ipis = any(routines, sends_interrupt);
         let stores = most_on_a_cpu(routines, |op| {
             // H36: where IPIs are sent, an MFENCE may wait in the store buffer, too.
             is_store(op) || sends_ipis && *op == Op::Control(Control::FullFence)
         });
-        let combines =
-            world.is_translated && (any(routines, is_non_temporal) || mentions_other_caching(test));
+        let combines = world.is_translated
+            && (any(routines, is_non_temporal)
+                || settings.have_other_caching()
+                || mentions_other_caching(test));
         let combining = match combines {
             true => most_on_a_cpu(routines, may_combine),
             false => 0,

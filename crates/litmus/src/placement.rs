@@ -25,7 +25,7 @@ pub(crate) fn place(
     settings: &Settings,
     program: &mut Program,
 ) -> Result<World, SyntaxError> {
-    let names = Names::of(test)?;
+    let names = Names::of(test, settings)?;
     let top = settings.top.unwrap_or(Level::Pml4e);
     let addresses = layout::addresses(test, &names.variables, top)?;
     let mut world = World {
@@ -65,6 +65,7 @@ pub(crate) fn place(
             world.spare_frames.insert(name.clone(), spare);
         }
         build_tables(&mut world, &names, program);
+        set_memory_types(&mut world, test, settings)?;
         set_entries(&mut world, test)?;
         for (slot, entry) in world.page_tables.entries() {
             program.first_entry(slot.table, slot.index, entry);
@@ -166,6 +167,40 @@ fn build_tables(world: &mut World, names: &Names, program: &mut Program) {
         let slot = world.page_tables.slot(space, entry.level, variable.address);
         world.addressed.extend(slot);
     }
+}
+
+/// Maps variables of the first space as `MT=` says that they are cached.
+fn set_memory_types(
+    world: &mut World,
+    test: &LitmusTest,
+    settings: &Settings,
+) -> Result<(), SyntaxError> {
+    for (name, caching) in &settings.memory_types {
+        let at = caching.position;
+        let variable = world.variable(name, at)?;
+        let is_the_entry = |place: &Place| match place {
+            Place::Entry(entry) => entry.level == Level::Pte && entry.variable == *name,
+            Place::Variable(_) | Place::Frame(_) | Place::Slot { .. } => false,
+        };
+        if first_values(test).any(|(place, _)| is_the_entry(place)) {
+            let found = format!("a memory type for `{name}`, whose entry the init section sets");
+            let advice = "give the type there, `type:uc`, or leave the entry out";
+            return Err(SyntaxError::new(at, found, "one of the two", advice));
+        }
+        let slot = world
+            .page_tables
+            .slot(FIRST_SPACE, Level::Pte, variable.address);
+        if let (Some(slot), Some(frame)) = (slot, variable.frame) {
+            let literal = EntryLiteral {
+                memory_type: caching.value,
+                ..EntryLiteral::default()
+            };
+            world
+                .page_tables
+                .set(slot, entry_bits::entry(&literal, frame));
+        }
+    }
+    Ok(())
 }
 
 /// Sets the entries that init sets. Every entry with a first value has an address.

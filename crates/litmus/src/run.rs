@@ -10,6 +10,8 @@ use crate::access::Common;
 use crate::answer::Answer;
 use crate::assembly::{self, Assembly};
 use crate::cpus::Cpus;
+use crate::expectation;
+use crate::keys::Keys;
 use crate::needs::{self, Buffers};
 use crate::placement;
 use crate::question::Question;
@@ -57,14 +59,16 @@ pub enum RunError {
 /// If a name or a value makes no sense, or the test does not fit into the model.
 pub fn run(test: &LitmusTest, options: &Options) -> Result<Answer, RunError> {
     let cpus = Cpus::of(test)?;
-    let settings = Settings::of(test)?;
+    let keys = Keys::of(test)?;
+    let settings = Settings::of(test, &keys)?;
+    let expected = expectation::of(&keys, options.cpu_model)?;
     let cpu_model = settings.applied_to(options.cpu_model)?;
     let mut program = Program::new(test.name.clone(), cpus.count());
     let world = placement::place(test, &settings, &mut program)?;
     let routines = resolve::routines(test, &world, &cpus, &settings)?;
     let question = Question::resolve(test, &world, &cpus, &routines, &mut program)?;
     question.ignore_the_rest(&mut program);
-    let buffers = Buffers::of(test, &world, &routines);
+    let buffers = Buffers::of(test, &world, &settings, &routines);
     needs::set_features(&mut program, &world, &settings, &routines, buffers);
     let common = Arc::new(Common {
         only_width: needs::only_width(test, &routines),
@@ -80,7 +84,10 @@ pub fn run(test: &LitmusTest, options: &Options) -> Result<Answer, RunError> {
     assembly.add_routines(&mut program, routines);
     let checker = checker(options, cpu_model, buffers);
     let outcomes = explore(&checker, &program, &common, buffers)?;
-    Ok(question.answer(test, &common.world, outcomes))
+    Ok(Answer {
+        expected,
+        ..question.answer(test, &common.world, outcomes)
+    })
 }
 
 /// Sets up the search.

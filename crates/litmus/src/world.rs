@@ -182,10 +182,11 @@ impl World {
             Value::Address(name) => Ok(self.variable(name, at)?.address.0),
             Value::EntryAddress(name) => self.entry_address(self.entry(name, at)?, at),
             Value::Frame(frame) => Ok(self.frame(frame, at)?.0),
-            Value::Entry(literal) => match &literal.oa {
-                Some(frame) => Ok(entry_bits::entry(literal, self.frame(frame, at)?).0),
-                None => Ok(0),
-            },
+            Value::Entry(literal) => {
+                let frame = literal.oa.as_ref().map(|frame| self.frame(frame, at));
+                let frame = frame.transpose()?.unwrap_or(PhysAddr(0));
+                Ok(entry_bits::entry(literal, frame).0)
+            }
         }
     }
 
@@ -232,7 +233,9 @@ impl World {
         let entry = Entry(value);
         let frame = entry.frame();
         if value & bits::PRESENT == 0 && frame == PhysAddr(0) {
-            return "(valid:0)".to_owned();
+            let set = entry_bits::set_flags(entry);
+            let set: String = set.map(|field| format!(", {}:1", field.name())).collect();
+            return format!("(valid:0{set})");
         }
         let mut told = format!("(oa:{}", self.told_frame(frame));
         for (field, is_set) in entry_bits::unusual_flags(entry) {
