@@ -18,7 +18,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | [`program`] | what each CPU does |
+//! | [`program`], `place_names` | what each CPU does; what people call the places of its memory |
 //! | [`model_hw`] | the seam over a log of answers: how real code becomes steps |
 //! | `claims` | what kind of value a word holds: said by the program, tested on every run of its code |
 //! | `automaton` | automaton extraction: a step of the code as a table look-up |
@@ -55,6 +55,7 @@ mod hardware;
 pub mod model_hw;
 mod order;
 pub mod outcomes;
+mod place_names;
 pub mod program;
 pub mod programs;
 pub mod protocol;
@@ -68,7 +69,7 @@ pub mod verdict;
 
 pub use error::CheckError;
 pub use model_hw::ModelHw;
-pub use outcomes::{End, Outcomes};
+pub use outcomes::{End, Executions, Outcome, Outcomes, ReachedOutcome};
 pub use program::{Program, ProgramCells};
 pub use programs::ShippedProgram;
 pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space};

@@ -210,6 +210,18 @@ impl Checker {
         ))
     }
 
+    /// Makes a system that knows nothing yet, but for what an exploration has learnt of the program's words.
+    pub(crate) fn fresh_system<'p>(
+        &self,
+        program: &'p Program,
+        exploration: &Exploration<'_, AsItIs, StateStore, BreadthFirst>,
+    ) -> Result<System<'p>, CheckError> {
+        let system = self.system(program)?;
+        let explored = exploration.system.hardware.machine();
+        system.hardware.machine().learn_from(explored);
+        Ok(system)
+    }
+
     /// Replays a violation on a system that knows nothing yet.
     fn replay(
         &self,
@@ -217,12 +229,8 @@ impl Checker {
         exploration: &mut Exploration<'_, AsItIs, StateStore, BreadthFirst>,
         found: &Found,
     ) -> Result<Finding, CheckError> {
-        let from = found.from;
-        let mut steps = from.map_or_else(Vec::new, |from| exploration.steps_to(from));
-        steps.extend(found.step);
-        let system = self.system(program)?;
-        let explored = exploration.system.hardware.machine();
-        system.hardware.machine().learn_from(explored);
+        let steps = exploration.steps_to_violation(found);
+        let system = self.fresh_system(program, exploration)?;
         let (violation, timeline) = Timeline::replay(&system, &steps, &found.violation)?;
         Ok(Finding::Violation {
             violation,
@@ -248,7 +256,7 @@ impl<P: FnMut(Progress)> Visitor for Search<'_, P> {
         self.found = Some(found);
     }
 
-    fn ended(&mut self, _machine: &Machine, _state: &State) {}
+    fn ended(&mut self, _machine: &Machine, _id: StateId, _state: &State) {}
 
     fn progressed(&mut self, effort: Effort, waiting: StateId) {
         let waiting = u64::from(waiting);

@@ -1,9 +1,12 @@
 //! The transition system of a program on a machine: a pure function from states to states.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use lazytlb::{CpuId, Interrupts};
 use lazytlb_model::{Call, MemoryModel, Property, State, Violation};
 
 use crate::automaton::{Automaton, Next, Node, NodeId, Nodes, Routine};
+use crate::event::condition;
 use crate::hardware::{Called, Hardware, Tried, Way, Ways, number_for_people};
 use crate::program::OperationIndex;
 use crate::reduction::{Merge, Reduction, can_be_taken_along};
@@ -30,6 +33,7 @@ pub(crate) struct System<'p, M = Reduction> {
     /// Whether NMIs come: asked at every step, so it lies at hand.
     has_nmis: bool,
     actions: &'static [Action],
+    leaves_ways_out: AtomicBool,
 }
 
 impl<'p, M: Merge> System<'p, M> {
@@ -46,7 +50,18 @@ impl<'p, M: Merge> System<'p, M> {
             hardware,
             automaton,
             merge,
+            leaves_ways_out: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that some ways of a step were not tried.
+    pub(crate) fn leave_ways_out(&self) {
+        self.leaves_ways_out.store(true, Ordering::Relaxed);
+    }
+
+    /// Says whether some ways of a step were not tried: then not all is explored.
+    pub(crate) fn left_ways_out(&self) -> bool {
+        self.leaves_ways_out.load(Ordering::Relaxed)
     }
 
     /// Returns the first state: every CPU before its first visible call.
@@ -277,8 +292,15 @@ impl<'p, M: Merge> System<'p, M> {
                 Interrupts::Enabled => "on",
                 Interrupts::Disabled => "off",
             };
+            let what = match *call_of(node) {
+                Call::PauseUntil(cell, until) => {
+                    let name = self.automaton.program.atomic_name(cell);
+                    format!(" until {name} {}", condition(until))
+                }
+                _ => String::new(),
+            };
             Some(format!(
-                "CPU {} waits in \"{routine}\" with interrupts {interrupts}",
+                "CPU {} waits{what} in \"{routine}\" with interrupts {interrupts}",
                 cpu.0
             ))
         };

@@ -42,7 +42,7 @@ pub(crate) enum Command {
     Check(Check),
     /// Answers litmus tests in herd's syntax, also about translations: what can a small program end in?
     #[command(
-        after_help = "Examples:\n  lazytlb litmus SB.litmus\n  lazytlb litmus --cpu amd-k10 --json \
+        after_help = "Examples:\n  lazytlb litmus SB.litmus\n  lazytlb litmus --witness SB.litmus\n  lazytlb litmus --cpu amd-k10 --json \
                             crates/model/litmus\n  lazytlb litmus --kinds kinds.txt @all\n\nA file may be a \
                             directory, with all .litmus files below it, or a list @NAME, a path a line; several \
                             tests end with a summary. docs/litmus.md has the syntax.\n\nA line before the init section \
@@ -128,6 +128,10 @@ pub(crate) struct Litmus {
     /// The memory model: x86-TSO has store buffers as deep as the test needs
     #[arg(long, value_enum, default_value_t = Memory::Tso)]
     pub(crate) memory: Memory,
+    /// Print an execution, step by step: one to a state in which the proposition holds, if there is one, and
+    /// one to each violation
+    #[arg(long)]
+    pub(crate) witness: bool,
     /// Compare the verdicts with a file of them: a test's name and Allow or Forbid a line
     #[arg(long, value_name = "FILE")]
     pub(crate) kinds: Option<PathBuf>,

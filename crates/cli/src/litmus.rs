@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use anyhow::Context;
-use lazytlb_litmus::{Answer, LitmusVerdict, Options, read_bytes, run};
+use lazytlb_litmus::{
+    Answer, Execution, LitmusVerdict, Options, read_bytes, run, run_with_executions,
+};
 
 use crate::arguments::{Litmus, Memory};
 use crate::litmus_files::{files_of, is_collection, read_kinds};
@@ -26,8 +28,8 @@ pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
     let (mut ending, mut summary) = (Ending::Good, Summary::default());
     for (number, file) in files.iter().enumerate() {
         display.count(number as u64, files.len() as u64);
-        let answer = match answer(file, &machine) {
-            Ok(answer) => answer,
+        let (answer, executions) = match answer(file, &machine, options.witness) {
+            Ok(answered) => answered,
             Err(error) => {
                 let error = told(&error);
                 display.pause(|| eprintln!("error: {error}"));
@@ -50,7 +52,16 @@ pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
             comparison.expected,
             comparison.as_expected,
         );
-        print(&mut report, options, file, &answer, &comparison)?;
+        match options.output.json {
+            true => report.json(&AnswerRecord::new(
+                file,
+                &answer,
+                &executions,
+                comparison.expected,
+                comparison.as_expected,
+            ))?,
+            false => print(&mut report, &answer, &executions, &comparison)?,
+        }
     }
     drop(display);
     if files.len() > 1 || options.files.iter().any(|path| is_collection(path)) {
@@ -63,11 +74,18 @@ pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
     Ok(ending)
 }
 
-fn answer(file: &Path, options: &Options) -> anyhow::Result<Answer> {
+fn answer(
+    file: &Path,
+    options: &Options,
+    with_executions: bool,
+) -> anyhow::Result<(Answer, Vec<Execution>)> {
     let name = || file.display().to_string();
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let test = read_bytes(&bytes).with_context(name)?;
-    run(&test, options).with_context(name)
+    match with_executions {
+        true => run_with_executions(&test, options).with_context(name),
+        false => Ok((run(&test, options).with_context(name)?, Vec::new())),
+    }
 }
 
 /// A verdict, compared with what is expected.
@@ -94,24 +112,24 @@ impl Comparison {
 
 fn print(
     report: &mut Report,
-    options: &Litmus,
-    file: &Path,
     answer: &Answer,
+    executions: &[Execution],
     comparison: &Comparison,
 ) -> anyhow::Result<()> {
-    let Comparison {
-        expected,
-        as_expected,
-    } = *comparison;
-    if options.output.json {
-        return report.json(&AnswerRecord::new(file, answer, expected, as_expected));
-    }
     report.line(answer)?;
-    match (as_expected, expected) {
-        // What the header expects, the answer itself compares.
-        (Some(false), Some(expected)) if !answer.differs() => {
-            report.line(format_args!("Expected: {}\n", expected.name()))
-        }
-        _ => Ok(()),
+    // What the header expects, the answer itself compares.
+    if let (Some(false), Some(expected)) = (comparison.as_expected, comparison.expected)
+        && !answer.differs()
+    {
+        report.line(format_args!("Expected: {}\n", expected.name()))?;
     }
+    for execution in executions {
+        let what = match execution.is_witness {
+            true => "Witness, replayed, to",
+            false => "Execution, replayed, to",
+        };
+        let (state, timeline) = (&execution.state.text, &execution.timeline);
+        report.line(format_args!("{what} {state}\n\n{timeline}"))?;
+    }
+    Ok(())
 }

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use lazytlb_litmus::{Answer, LitmusVerdict};
+use lazytlb_litmus::{Answer, Execution, LitmusVerdict};
 use serde::Serialize;
+
+use crate::check::EventRecord;
 
 /// An answer as JSON.
 #[derive(Serialize)]
@@ -20,6 +22,8 @@ pub(crate) struct AnswerRecord {
     violations: Vec<ViolationRecord>,
     /// What the verdict hides: that no execution comes to its end, or none passes the filter.
     vacuous: Option<String>,
+    /// An execution to a state in which the proposition holds, if one was asked for and found.
+    witness: Option<ExecutionRecord>,
     incomplete: Option<String>,
     expected: Option<&'static str>,
     as_expected: Option<bool>,
@@ -37,12 +41,33 @@ struct StateRecord {
 struct ViolationRecord {
     property: &'static str,
     what: String,
+    /// An execution to it, if one was asked for.
+    execution: Option<ExecutionRecord>,
+}
+
+#[derive(Serialize)]
+struct ExecutionRecord {
+    state: String,
+    trace: Vec<EventRecord>,
+    story: Vec<String>,
+}
+
+impl ExecutionRecord {
+    fn new(execution: &Execution) -> ExecutionRecord {
+        let timeline = &execution.timeline;
+        ExecutionRecord {
+            state: execution.state.text.clone(),
+            trace: timeline.events.iter().map(EventRecord::new).collect(),
+            story: timeline.story.clone(),
+        }
+    }
 }
 
 impl AnswerRecord {
     pub(crate) fn new(
         file: &Path,
         answer: &Answer,
+        executions: &[Execution],
         expected: Option<LitmusVerdict>,
         as_expected: Option<bool>,
     ) -> AnswerRecord {
@@ -50,9 +75,15 @@ impl AnswerRecord {
             state: state.text.clone(),
             holds: state.holds,
         });
-        let violations = answer.violations.iter().map(|violated| ViolationRecord {
-            property: violated.property.name(),
-            what: violated.what.clone(),
+        let violations = answer.violations.iter().map(|violated| {
+            let property = violated.property;
+            let mut executions = executions.iter();
+            let to_it = executions.find(|execution| execution.violated == Some(property));
+            ViolationRecord {
+                property: property.name(),
+                what: violated.what.clone(),
+                execution: to_it.map(ExecutionRecord::new),
+            }
         });
         let (positive, negative) = answer.witnesses();
         AnswerRecord {
@@ -67,6 +98,10 @@ impl AnswerRecord {
             states: states.collect(),
             violations: violations.collect(),
             vacuous: answer.vacuity(),
+            witness: executions
+                .iter()
+                .find(|execution| execution.is_witness)
+                .map(ExecutionRecord::new),
             incomplete: answer.incomplete.clone(),
             expected: expected.map(LitmusVerdict::name),
             as_expected,

@@ -215,6 +215,48 @@ fn the_verdict_that_a_header_expects_is_compared() {
 }
 
 #[test]
+fn a_witness_is_printed_as_a_timeline_and_as_json() {
+    let run = lazytlb(&["litmus", "--witness", &suite("tso/SB.litmus")]);
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    for part in [
+        "Witness, replayed, to 0:rax=0; 1:rbx=0;",
+        "│ CPU 0",
+        "drains: b = 1",
+    ] {
+        assert!(run.stdout.contains(part), "{part} in {}", run.stdout);
+    }
+    let json = lazytlb(&["litmus", "--witness", "--json", &suite("tso/SB.litmus")]).json();
+    let trace = json[0]["witness"]["trace"].as_array().unwrap();
+    assert!(
+        trace.iter().any(|event| event["what"] == "drains: a = 1"),
+        "{trace:?}"
+    );
+    let without = lazytlb(&["litmus", "--json", &suite("tso/SB.litmus")]).json();
+    assert!(without[0]["witness"].is_null());
+    let text = "X86_64 T\n{ x=0; }\n P0 ;\n wait (x),$1 ;\nexists (x=2)\n";
+    let (_folder, stuck) = written("t.litmus", text);
+    let stuck = stuck.display().to_string();
+    let run = lazytlb(&["litmus", "--witness", &stuck]);
+    assert!(
+        run.stdout
+            .contains("Execution, replayed, to violation(deadlock);"),
+        "{}",
+        run.stdout
+    );
+    assert!(
+        run.stdout.contains("CPU 0 waits until x = 1"),
+        "{}",
+        run.stdout
+    );
+    let json = lazytlb(&["litmus", "--witness", "--json", &stuck]).json();
+    assert!(json[0]["violations"][0]["execution"]["story"][0].is_string());
+    assert_eq!(
+        json[0]["vacuous"],
+        "every execution ends in a violation: deadlock"
+    );
+}
+
+#[test]
 fn every_model_is_listed_with_its_rules() {
     let run = lazytlb(&["cpus"]);
     assert_eq!(run.exit_code, 0);

@@ -77,7 +77,7 @@ pub use lazytlb_litmus_syntax::{
     Location, Memory, Operand, Place, Position, Quantifier, Register, Relation, Spelling, Stride,
     SyntaxError, TableIndex, Thread, Value, Width, read, read_bytes,
 };
-pub use run::{Options, RunError, run};
+pub use run::{Execution, Options, RunError, run, run_with_executions};
 
 /// Keeps the former name of [`LitmusVerdict`].
 #[deprecated(note = "renamed to `LitmusVerdict`: the checker has a `Verdict` of its own")]

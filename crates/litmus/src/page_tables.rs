@@ -23,7 +23,7 @@ pub(crate) struct Slot {
 }
 
 /// All address spaces of a test.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PageTables {
     top: Level,
     roots: BTreeMap<String, PhysAddr>,

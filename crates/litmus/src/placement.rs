@@ -70,6 +70,7 @@ pub(crate) fn place(
         for (slot, entry) in world.page_tables.entries() {
             program.first_entry(slot.table, slot.index, entry);
         }
+        name_places(&world, &names, program);
         program.features().levels = number_of(top);
         program.start_with_cr4(settings.cr4());
     }
@@ -167,6 +168,41 @@ fn build_tables(world: &mut World, names: &Names, program: &mut Program) {
         let slot = world.page_tables.slot(space, entry.level, variable.address);
         world.addressed.extend(slot);
     }
+}
+
+/// Tells a program what its places are called, for the timelines of executions.
+fn name_places(world: &World, names: &Names, program: &mut Program) {
+    let tables = &world.page_tables;
+    for (table, frame) in &world.spare_tables {
+        program.name_frame(*frame, table);
+    }
+    let others = names.spaces.iter().map(String::as_str);
+    for space in others
+        .filter(|space| *space != FIRST_SPACE)
+        .chain([FIRST_SPACE])
+    {
+        let in_space = match space {
+            FIRST_SPACE => String::new(),
+            other => format!(",{other}"),
+        };
+        // Of several names for one place, the first variable's stays.
+        for (name, variable) in world.variables.iter().rev() {
+            for level in Level::ALL {
+                if let Some(slot) = tables.slot(space, level, variable.address) {
+                    let entry = format!("{}({name}{in_space})", level.entry_name());
+                    program.name_entry(slot.table, slot.index, entry);
+                }
+            }
+        }
+        if let Some(root) = tables.root(space) {
+            program.name_frame(root, format!("ROOT({space})"));
+        }
+    }
+    for (name, variable) in &world.variables {
+        program.name_address(variable.address, name);
+    }
+    let told = world.clone();
+    program.tell_entries(move |entry| told.told_entry(entry.0));
 }
 
 /// Maps variables of the first space as `MT=` says that they are cached.

@@ -83,18 +83,9 @@ impl Question {
         let ends = outcomes.ends.iter().map(Ending::End);
         let broken = outcomes.violations.keys().copied();
         let endings = ends.chain(broken.map(Ending::Violation));
-        let wanted = endings.filter(|ending| {
-            let filter = self.filter.as_ref();
-            filter.is_none_or(|filter| filter.holds(*ending))
-        });
+        let wanted = endings.filter(|ending| self.counts(*ending));
         let states: BTreeSet<FinalState> = wanted
-            .map(|ending| FinalState {
-                text: match ending {
-                    Ending::End(end) => self.text(end, world),
-                    Ending::Violation(property) => format!("violation({property});"),
-                },
-                holds: self.condition.holds(ending),
-            })
+            .map(|ending| self.final_state(ending, world))
             .collect();
         Answer {
             name: test.name.clone(),
@@ -106,6 +97,28 @@ impl Question {
             expected: None,
             incomplete: outcomes.incomplete,
             effort: outcomes.effort,
+        }
+    }
+
+    /// Says whether an ending passes the filter.
+    fn counts(&self, ending: Ending<'_>) -> bool {
+        let filter = self.filter.as_ref();
+        filter.is_none_or(|filter| filter.holds(ending))
+    }
+
+    /// Says whether an ending makes the verdict `Allowed`.
+    pub(crate) fn is_witnessed_by(&self, ending: Ending<'_>) -> bool {
+        self.counts(ending) && self.condition.holds(ending)
+    }
+
+    /// Returns what is known of an ending.
+    pub(crate) fn final_state(&self, ending: Ending<'_>, world: &World) -> FinalState {
+        FinalState {
+            text: match ending {
+                Ending::End(end) => self.text(end, world),
+                Ending::Violation(property) => format!("violation({property});"),
+            },
+            holds: self.condition.holds(ending),
         }
     }
 

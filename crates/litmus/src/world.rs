@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lazytlb::{Entry, PhysAddr, VirtAddr};
 use lazytlb_litmus_syntax::{
-    EntryName, Frame, Level, Place, Position, SyntaxError, TableIndex, Value, Width,
+    Caching, EntryName, Field, Frame, Level, Place, Position, SyntaxError, TableIndex, Value, Width,
 };
 use lazytlb_model::AtomicCell;
 use lazytlb_model::entry::bits;
@@ -46,7 +46,7 @@ pub(crate) enum Target {
 }
 
 /// Everything that a test names.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct World {
     /// Whether variables are reached through page tables.
     pub(crate) is_translated: bool,
@@ -240,6 +240,15 @@ impl World {
         let mut told = format!("(oa:{}", self.told_frame(frame));
         for (field, is_set) in entry_bits::unusual_flags(entry) {
             told.push_str(&format!(", {}:{}", field.name(), u8::from(is_set)));
+        }
+        let usual = Caching::WriteBack;
+        let caching = Caching::ALL
+            .into_iter()
+            .find(|caching| value & entry_bits::mask(Field::Type) == entry_bits::caching(*caching));
+        match caching {
+            Some(caching) if caching == usual => {}
+            Some(caching) => told.push_str(&format!(", type:{}", caching.name())),
+            None => told.push_str(", type:?"),
         }
         told.push(')');
         told

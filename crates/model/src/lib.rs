@@ -38,7 +38,7 @@
 //! | `promises` | what a returned flush promises |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
-//! | `ends` | what a state holds, for people and for the ends of a program |
+//! | `ends`, `waiting_stores` | what a state holds, for people and for the ends of a program |
 //!
 //! `mutants.toml` breaks the rules one at a time: `cargo xtask mutate-model` asks whether a test notices.
 //!
@@ -96,6 +96,7 @@ pub mod version;
 mod versions;
 mod view;
 pub mod violation;
+mod waiting_stores;
 mod walk;
 mod writers;
 
@@ -114,3 +115,4 @@ pub use state::{FrameUse, Layout, State};
 pub use translation::Translation;
 pub use version::Version;
 pub use violation::{GarbageWalkEnd, Property, Violation};
+pub use waiting_stores::WaitingStore;
