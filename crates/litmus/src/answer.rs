@@ -23,6 +23,8 @@ pub struct Answer {
     pub violations: Vec<Violated>,
     /// Whether some execution comes to its end, without a violation.
     pub has_ends: bool,
+    /// Whether a loop keeps every execution from its end.
+    pub is_endless: bool,
     /// The verdict that the test's header expects on this CPU model, `Expect=`.
     pub expected: Option<LitmusVerdict>,
     /// Why the exploration ended early; then nothing is said about states that are not here.
@@ -118,6 +120,9 @@ impl Answer {
             let names: Vec<&str> = names.map(Property::name).collect();
             let names = names.join(", ");
             return Some(format!("every execution ends in a violation: {names}"));
+        }
+        if self.is_endless {
+            return Some("no execution comes to its end: a loop goes on for ever".to_owned());
         }
         match self.states.is_empty() {
             true => Some("no execution passes the filter".to_owned()),

@@ -31,7 +31,8 @@
 //! | `needs` | what a test uses of the machine: buffers, features, widths |
 //! | `resolve` | instructions, resolved |
 //! | `interpreter` | a thread, running |
-//! | `access`, `registers` | its memory and its registers |
+//! | `access`, `registers`, `flags` | its memory, its registers and its flags |
+//! | `loops` | its loops: which rounds stand for all others, and where they are cut |
 //! | `code` | instructions with their names resolved, as data |
 //! | `placement` | makes cells, frames and tables for the names of a test |
 //! | `world` | names, and what they stand for |
@@ -52,9 +53,11 @@ mod conditions;
 mod cpus;
 mod entry_bits;
 mod expectation;
+mod flags;
 mod interpreter;
 mod keys;
 mod layout;
+mod loops;
 mod names;
 mod needs;
 mod page_tables;

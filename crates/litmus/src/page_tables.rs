@@ -60,6 +60,11 @@ impl PageTables {
         self.roots.get(space).copied()
     }
 
+    /// Lists the roots of all spaces.
+    pub(crate) fn roots(&self) -> impl Iterator<Item = PhysAddr> {
+        self.roots.values().copied()
+    }
+
     /// Makes the tables on the way to an address, as far as they are not there, and hooks them in. In a
     /// space that is not there it makes nothing.
     pub(crate) fn reach(&mut self, space: &str, address: VirtAddr, program: &mut Program) {

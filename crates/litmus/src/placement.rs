@@ -101,7 +101,7 @@ fn first_value(
                 Some(address) => address.0,
                 None => return refuse(format!("`{of}`"), "a spare frame has no address"),
             },
-            Value::EntryAddress(_) | Value::Frame(_) | Value::Entry(_) => {
+            Value::EntryAddress(_) | Value::Frame(_) | Value::Entry(_) | Value::Cr3(_) => {
                 let found = "an entry or a frame as the value of a variable".to_owned();
                 return refuse(
                     found,

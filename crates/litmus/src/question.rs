@@ -65,6 +65,11 @@ impl Question {
         }
     }
 
+    /// Says whether the condition or the filter asks for violations.
+    pub(crate) fn asks_for_violations(&self) -> bool {
+        !self.watched.properties.is_empty()
+    }
+
     /// Lists the registers that the thread on a CPU must publish, and where.
     pub(crate) fn registers_of(&self, cpu: CpuId) -> Vec<(Register, LocalCell)> {
         let registers = self.watched.registers.iter();
@@ -94,6 +99,7 @@ impl Question {
             states: states.into_iter().collect(),
             has_ends: !outcomes.ends.is_empty(),
             violations: violations(&outcomes),
+            is_endless: false,
             expected: None,
             incomplete: outcomes.incomplete,
             effort: outcomes.effort,

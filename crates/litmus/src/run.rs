@@ -1,9 +1,10 @@
 //! Answers a test, step by step: names, instructions, question, program, search.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use lazytlb_check::{CheckError, Checker, Outcome, Outcomes, Program, ReachedOutcome, Timeline};
-use lazytlb_litmus_syntax::{LitmusTest, SyntaxError};
+use lazytlb_litmus_syntax::{LitmusTest, Position, SyntaxError};
 use lazytlb_model::{CpuModel, MemoryModel, Property};
 
 use crate::access::Common;
@@ -12,6 +13,7 @@ use crate::assembly::{self, Assembly};
 use crate::cpus::Cpus;
 use crate::expectation;
 use crate::keys::Keys;
+use crate::loops::MOST_JUMPS_BACK;
 use crate::needs::{self, Buffers};
 use crate::placement;
 use crate::proposition::Ending;
@@ -88,7 +90,10 @@ pub fn run_with_executions(
 ) -> Result<(Answer, Vec<Execution>), RunError> {
     let prepared = Prepared::new(test, options)?;
     let question = &prepared.question;
-    let is_wanted = |outcome: Outcome<'_>| question.is_witnessed_by(outcome.into());
+    let is_wanted = |outcome: Outcome<'_>| {
+        // Those are threads that are not followed any further.
+        outcome != Outcome::Violation(Property::Panic) && question.is_witnessed_by(outcome.into())
+    };
     let found = prepared
         .checker
         .outcomes_with_executions(&prepared.program, is_wanted);
@@ -116,7 +121,7 @@ pub fn run_with_executions(
         }
     }
     for (property, timeline) in &executions.violations {
-        if shown != Some(*property) {
+        if ![shown, Some(Property::Panic)].contains(&Some(*property)) {
             all.push(execution(Ending::Violation(*property), timeline));
         }
     }
@@ -151,6 +156,8 @@ impl Prepared {
             only_width: needs::only_width(test, &routines),
             world,
             nonsense: OnceLock::new(),
+            leaves_out: AtomicBool::new(false),
+            cut: OnceLock::new(),
         });
         let assembly = Assembly {
             common: &common,
@@ -172,15 +179,33 @@ impl Prepared {
     /// Answers the question by everything that the program can come to.
     fn answer(&self, test: &LitmusTest, mut outcomes: Outcomes) -> Result<Answer, RunError> {
         self.refuse_nonsense()?;
-        if let Some(what) = outcomes.violations.get(&Property::Panic) {
-            return Err(RunError::Outside(what.clone()));
+        let leaves_out = self.common.leaves_out.load(Ordering::Relaxed);
+        let cut = self.common.cut.get().copied();
+        // A thread that is not followed any further ends in a panic of the interpreter's.
+        let panic = outcomes.violations.remove(&Property::Panic);
+        if let (Some(what), false, None) = (panic, leaves_out, cut) {
+            return Err(RunError::Outside(what));
         }
-        let cut = self.buffers.cut.map(str::to_owned);
-        outcomes.incomplete = outcomes.incomplete.or(cut);
+        let cut = cut.map(|at| self.told_cut(at));
+        let buffers = self.buffers.cut.map(str::to_owned);
+        let unfollowed = (leaves_out && self.question.asks_for_violations()).then(|| {
+            "rounds of a loop were left out, in which other threads may violate something"
+                .to_owned()
+        });
+        outcomes.incomplete = outcomes.incomplete.or(cut).or(buffers).or(unfollowed);
         Ok(Answer {
             expected: self.expected,
+            is_endless: leaves_out && outcomes.ends.is_empty() && outcomes.violations.is_empty(),
             ..self.question.answer(test, &self.common.world, outcomes)
         })
+    }
+
+    fn told_cut(&self, at: Position) -> String {
+        let Position { line, column } = at;
+        format!(
+            "line {line}, column {column}: a loop was followed through {MOST_JUMPS_BACK} rounds only; let it \
+             end sooner, or wait for a word by `wait (x), $1`"
+        )
     }
 
     /// Fails if some execution did what no machine could: whatever else was found, the test has no answer.

@@ -17,6 +17,9 @@ use crate::page_tables::{FIRST_SPACE, PageTables, Slot, index_of};
 /// Where the addresses of page-table entries begin, for registers that hold them.
 const ENTRY_ADDRESSES: u64 = 0x7000_0000_0000;
 
+/// The bit of a value for CR3 by which the load invalidates nothing.
+pub(crate) const KEEP_BIT: u32 = 63;
+
 /// A variable: its cell, and where it lies.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Variable {
@@ -153,6 +156,11 @@ impl World {
         })
     }
 
+    /// Says whether a frame is a space's root.
+    pub(crate) fn is_root(&self, frame: PhysAddr) -> bool {
+        self.page_tables.roots().any(|root| root == frame)
+    }
+
     /// Finds the frame that a name stands for.
     pub(crate) fn frame(&self, frame: &Frame, at: Position) -> Result<PhysAddr, SyntaxError> {
         match frame {
@@ -186,6 +194,11 @@ impl World {
                 let frame = literal.oa.as_ref().map(|frame| self.frame(frame, at));
                 let frame = frame.transpose()?.unwrap_or(PhysAddr(0));
                 Ok(entry_bits::entry(literal, frame).0)
+            }
+            Value::Cr3(cr3) => {
+                let root = self.root(&cr3.space, at)?.0;
+                let keep = u64::from(cr3.keep) << KEEP_BIT;
+                Ok(root | u64::from(cr3.pcid.unwrap_or(0)) | keep)
             }
         }
     }
