@@ -38,7 +38,7 @@ impl Timeline {
         let mut recorder = Recorder::new(system);
         let found = match run_steps(system, steps, &mut recorder) {
             Some(Replayed::Violation(violation)) => Some(violation),
-            Some(Replayed::State(state)) => Some(system.deadlock(&system.automaton.read(), &state)),
+            Some(Replayed::State(state)) => system.stuck(&system.automaton.read(), &state),
             None => None,
         };
         // Where several entries lead to one violation, which is named first may depend on what the search
