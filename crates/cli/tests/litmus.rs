@@ -257,6 +257,23 @@ fn a_witness_is_printed_as_a_timeline_and_as_json() {
 }
 
 #[test]
+fn the_help_teaches_and_the_shell_completes() {
+    let help = lazytlb(&["litmus", "--help"]).stdout;
+    for part in [
+        "--witness SB.litmus",
+        "Exit codes",
+        "Expect=Allowed",
+        "summary",
+    ] {
+        assert!(help.contains(part), "{part} in {help}");
+    }
+    for shell in ["bash", "fish", "zsh"] {
+        let script = lazytlb(&["completions", shell]).stdout;
+        assert!(script.contains("witness"), "{shell}");
+    }
+}
+
+#[test]
 fn every_model_is_listed_with_its_rules() {
     let run = lazytlb(&["cpus"]);
     assert_eq!(run.exit_code, 0);
