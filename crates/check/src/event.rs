@@ -143,12 +143,14 @@ impl TimelineEvent {
         kind: EventKind,
         store: WaitingStore,
     ) -> Self {
-        let buffer = match kind {
-            EventKind::CombiningStoreDrained => "WC ",
-            _ => "",
+        let how = match store {
+            WaitingStore::Translated { .. } => "gets translated late: ",
+            WaitingStore::Dirty { .. } | WaitingStore::Accessed => "",
+            _ if kind == EventKind::CombiningStoreDrained => "WC drains: ",
+            _ => "drains: ",
         };
         TimelineEvent {
-            what: format!("{buffer}drains: {}", store_for_people(program, store)),
+            what: format!("{how}{}", store_for_people(program, store)),
             ..TimelineEvent::of_machine(cpu, kind)
         }
     }
@@ -157,7 +159,8 @@ impl TimelineEvent {
 fn store_for_people(program: &Program, store: WaitingStore) -> String {
     let names = &program.place_names;
     match store {
-        WaitingStore::Cell { cell, bytes, value } => {
+        WaitingStore::Cell { cell, bytes, value }
+        | WaitingStore::Translated { cell, bytes, value } => {
             let name = program.atomic_name(cell);
             match bytes {
                 u8::MAX => format!("{name} = {value}"),
@@ -169,6 +172,10 @@ fn store_for_people(program: &Program, store: WaitingStore) -> String {
             index,
             entry,
         } => format!("{} = {}", names.entry_at(table, index), names.entry(entry)),
+        WaitingStore::Dirty { table, index } => {
+            format!("sets A and D in {}", names.entry_at(table, index))
+        }
+        WaitingStore::Accessed => "sets the A bits that it owes".to_owned(),
         WaitingStore::User => "a user store".to_owned(),
         WaitingStore::StoreFence => "SFENCE".to_owned(),
         WaitingStore::FullFence => "MFENCE".to_owned(),

@@ -9,12 +9,10 @@ use lazytlb_model::{Machine, Property, State};
 
 use crate::error::CheckError;
 use crate::expand::AfterViolation;
-use crate::explore::{Ended, Exploration, Found, Visitor};
-use crate::order::BreadthFirst;
+use crate::explore::{Ended, Found, Visitor};
 use crate::program::Program;
-use crate::reduction::AsItIs;
-use crate::search::Checker;
-use crate::store::{StateId, StateStore};
+use crate::search::{Checker, Explored};
+use crate::store::StateId;
 use crate::timeline::Timeline;
 use crate::verdict::Effort;
 
@@ -79,8 +77,7 @@ impl Checker {
     /// If the program's code is nondeterministic, or does not fit into the model.
     pub fn outcomes(&self, program: &Program) -> Result<Outcomes, CheckError> {
         let mut collection = Collection::new(program, |_| false);
-        let mut exploration = self.exploration(program)?;
-        self.collect(&mut exploration, &mut collection)
+        Ok(self.collect(program, &mut collection)?.0)
     }
 
     /// As [`Checker::outcomes`], and hands out executions: one whose outcome is wanted, and one for each
@@ -94,8 +91,7 @@ impl Checker {
         is_wanted: impl Fn(Outcome<'_>) -> bool,
     ) -> Result<(Outcomes, Executions), CheckError> {
         let mut collection = Collection::new(program, is_wanted);
-        let mut exploration = self.exploration(program)?;
-        let outcomes = self.collect(&mut exploration, &mut collection)?;
+        let (outcomes, mut exploration) = self.collect(program, &mut collection)?;
         let mut executions = Executions::default();
         for (property, found) in &collection.violations {
             let steps = exploration.steps_to_violation(found);
@@ -122,24 +118,25 @@ impl Checker {
         Ok((outcomes, executions))
     }
 
-    fn collect(
+    fn collect<'p>(
         &self,
-        exploration: &mut Exploration<'_, AsItIs, StateStore, BreadthFirst>,
+        program: &'p Program,
         collection: &mut Collection<'_, impl Fn(Outcome<'_>) -> bool>,
-    ) -> Result<Outcomes, CheckError> {
-        let ended = exploration.run(collection)?;
+    ) -> Result<(Outcomes, Explored<'p>), CheckError> {
+        let (exploration, ended) = self.explore(program, collection)?;
         let incomplete = match ended {
             Ended::AtLimit(why) => Some(why),
-            Ended::Exhausted | Ended::AtViolation if exploration.system.left_ways_out() => {
+            _ if exploration.system.left_ways_out() => {
                 Some("an access has more ways than are tried after a violation".to_owned())
             }
-            Ended::Exhausted | Ended::AtViolation => None,
+            Ended::Exhausted | Ended::AtViolation | Ended::NeedsFetches => None,
         };
-        Ok(Outcomes {
+        let outcomes = Outcomes {
             incomplete,
             effort: exploration.effort,
             ..std::mem::take(&mut collection.outcomes)
-        })
+        };
+        Ok((outcomes, exploration))
     }
 }
 

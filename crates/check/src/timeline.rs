@@ -132,7 +132,7 @@ impl Recorder<'_> {
     /// Records what a step from a state does beside its calls.
     fn record_step(&mut self, step: Step, system: &System<'_>, state: &State) {
         let kind = match step.action {
-            Action::Drain => EventKind::StoreDrained,
+            Action::Drain | Action::Settle => EventKind::StoreDrained,
             Action::Combined => EventKind::CombiningStoreDrained,
             Action::Broadcast => EventKind::BroadcastReceived,
             Action::Deliver => EventKind::FlushInterrupt,
@@ -143,6 +143,7 @@ impl Recorder<'_> {
         let store = match step.action {
             Action::Drain => hardware.oldest_store(state, step.cpu),
             Action::Combined => hardware.combining_store(state, step.cpu, step.way),
+            Action::Settle => hardware.store_that_settles(state, step.cpu, step.way),
             _ => None,
         };
         let event = match store {

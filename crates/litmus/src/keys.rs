@@ -6,7 +6,7 @@
 use lazytlb_litmus_syntax::{LitmusTest, Located, Metadata, Position, SyntaxError};
 
 /// The keys that change what a test means or what is expected of it. Case counts.
-const SETTINGS: [&str; 11] = [
+const SETTINGS: [&str; 12] = [
     "Paging",
     "PCIDs",
     "Global",
@@ -14,6 +14,7 @@ const SETTINGS: [&str; 11] = [
     "User",
     "WC",
     "IPI",
+    "KeepLoads",
     "MT",
     "MemoryType",
     "Expect",

@@ -22,6 +22,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `run` | the steps: [`run()`], [`Options`] |
+//! | `assumptions` | what a verdict hangs on: [`hangs_on`] |
 //! | `assembly` | a program of the threads and handlers |
 //! | `question` | condition, filter and what is shown; answers by the ends |
 //! | `conditions` | resolves them |
@@ -48,6 +49,7 @@
 mod access;
 mod answer;
 mod assembly;
+mod assumptions;
 mod code;
 mod conditions;
 mod cpus;
@@ -72,6 +74,7 @@ mod width;
 mod world;
 
 pub use answer::{Answer, FinalState, LitmusVerdict, Violated};
+pub use assumptions::hangs_on;
 #[allow(deprecated)]
 pub use lazytlb_litmus_syntax::MemoryType;
 pub use lazytlb_litmus_syntax::{

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lazytlb_litmus_syntax::{Caching, Level, LitmusTest, Located, Metadata, Position, SyntaxError};
 use lazytlb_model::cpu_model::IpiOrder;
-use lazytlb_model::{CpuModel, Cr4, Privilege, Reading, WcReadings};
+use lazytlb_model::{CpuModel, Cr4, KeepLoad, Privilege, Reading, WcReadings};
 
 use crate::keys::{Keys, bad_value};
 
@@ -20,6 +20,7 @@ pub(crate) struct Settings {
     globals: bool,
     user_threads: Vec<u32>,
     readings: Option<WcReadings>,
+    keep_load: Option<KeepLoad>,
     /// IPIs go through an xAPIC, whose uncached write is ordered (H36).
     xapic: bool,
     positions: Positions,
@@ -46,6 +47,12 @@ impl Settings {
             globals: is_on(keys, "Global")?.unwrap_or(true),
             user_threads: user_threads(test, keys)?,
             readings: readings(keys)?,
+            keep_load: match keys.get("KeepLoads") {
+                None => None,
+                Some(line) => Some(KeepLoad::by_name(line.value).ok_or_else(|| {
+                    bad_value(line, line.value, "write `walks-go-on` or `end-walks`")
+                })?),
+            },
             xapic: match keys.get("IPI") {
                 None => false,
                 Some(line) => match line.value {
@@ -92,6 +99,9 @@ impl Settings {
             Some(readings) => model.with_write_combining(readings),
             None => model,
         };
+        if let Some(keep_load) = self.keep_load {
+            model = model.with_keep_load(keep_load);
+        }
         if self.xapic {
             model.ipi = IpiOrder::AfterStores;
         }

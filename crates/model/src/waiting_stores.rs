@@ -5,6 +5,7 @@ use lazytlb::{Entry, PhysAddr};
 use crate::call::AtomicCell;
 use crate::index::{Cpu, EntryId, Location, Way};
 use crate::machine::Machine;
+use crate::settle::Settled;
 use crate::slot::{Data, Slot};
 use crate::state::State;
 
@@ -29,6 +30,24 @@ pub enum WaitingStore {
         /// What it gets.
         entry: Entry,
     },
+    /// A store to a cell that gets its translation only now (H41).
+    Translated {
+        /// The cell.
+        cell: AtomicCell,
+        /// The bytes of it, a bit each.
+        bytes: u8,
+        /// What they get; other bytes are 0.
+        value: u64,
+    },
+    /// The D bit, and A with it, of a page-table entry, which an access owes (H41).
+    Dirty {
+        /// The frame of the table.
+        table: PhysAddr,
+        /// Which of its entries.
+        index: u16,
+    },
+    /// Every A bit that accesses owe (H41).
+    Accessed,
     /// A store of user code, to memory whose data nobody looks at.
     User,
     /// An SFENCE.
@@ -50,6 +69,8 @@ impl Machine {
             },
             Slot::Entry(store) => self.entry_store(store.entry, self.values.decode(store.value)),
             Slot::User(_) => WaitingStore::User,
+            // It gets its translation first (H41).
+            Slot::Late(_) => return None,
             Slot::StoreFence => WaitingStore::StoreFence,
             Slot::FullFence => WaitingStore::FullFence,
         })
@@ -79,6 +100,33 @@ impl Machine {
                 ..
             } => self.entry_store(entry, self.values.decode(value)),
             Data::User(_) => WaitingStore::User,
+        })
+    }
+
+    /// Returns what a CPU settles in one of the ways of [`Machine::settle`].
+    pub fn store_that_settles(
+        &self,
+        state: &State,
+        cpu: impl Into<Cpu>,
+        way: impl Into<Way>,
+    ) -> Option<WaitingStore> {
+        let way: Way = way.into();
+        let settled = self.view(state, cpu.into()).to_settle().ok()?;
+        Some(match settled.get(way.index())? {
+            Settled::Translated { store, .. } => WaitingStore::Translated {
+                cell: store.cell,
+                bytes: store.bytes.to_byte(),
+                value: self.values.decode(store.value),
+            },
+            Settled::Dirty(entry) => {
+                let at = self.entries.get(*entry);
+                WaitingStore::Dirty {
+                    table: at.table.addr(),
+                    index: at.index.number(),
+                }
+            }
+            Settled::Accessed => WaitingStore::Accessed,
+            Settled::Stale(_) => return None,
         })
     }
 
