@@ -233,6 +233,8 @@ impl Wording<'_> {
             Call::StoreBytes { cell, bytes, value } => format!("{}, bytes {bytes:#010b} = {value:#x}", self.atomic(cell)),
             Call::RmwBytes { cell, rmw, operand, .. } => format!("{} {rmw:?} {operand}, was {answer}", self.atomic(cell)),
             Call::RmwEntry(table, index, rmw, operand) => format!("{} {}, was {}", self.entry_at(table, index), self.entry_rmw(rmw, operand), self.answered_entry()),
+            Call::WriteEntryBytes { table, index, bytes, value } => format!("{}, bytes {bytes:#010b} = {value:#x}", self.entry_at(table, index)),
+            Call::RmwEntryBytes { table, index, rmw, operand, .. } => format!("{} {rmw:?} {operand:#x}, was {}", self.entry_at(table, index), self.answer()),
             Call::StoreFence => "SFENCE".to_owned(),
             Call::Serialize => "CPUID".to_owned(),
             Call::LoadFence => "LFENCE".to_owned(),

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::code::Hint;
 use crate::loops::Effect;
+use crate::page_tables::Slot;
 use crate::registers::mask;
 use crate::world::{Target, World};
 
@@ -148,10 +149,14 @@ impl View<'_> {
                 let is_non_temporal = hint == Hint::NonTemporal;
                 hw.store_virtual(addr, bytes, placed, privilege, is_non_temporal)?;
             }
-            Target::Entry(slot) => {
-                self.refuse_part_of_entry(part.width);
-                self.hw.write_entry(slot.table, slot.index, Entry(placed));
-            }
+            Target::Entry(slot) => match part.width {
+                Width::Quad => self.hw.write_entry(slot.table, slot.index, Entry(placed)),
+                Width::Long | Width::Word | Width::Byte => {
+                    let bytes = part.bytes();
+                    self.hw
+                        .write_entry_bytes(slot.table, slot.index, bytes, placed);
+                }
+            },
         }
         Some(())
     }
@@ -161,24 +166,17 @@ impl View<'_> {
     pub(crate) fn locked(&self, part: Part, rmw: Rmw, operand: u64) -> Option<u64> {
         match part.target {
             Target::Cell(cell) => Some(self.hw.locked_rmw(&cell, part.bytes(), rmw, operand)),
-            Target::Entry(slot) => {
-                self.refuse_part_of_entry(part.width);
-                let hw = self.hw;
-                let former = hw.rmw_entry(slot.table, slot.index, rmw, Entry(operand));
-                Some(former.0)
-            }
+            Target::Entry(Slot { table, index }) => Some(match part.width {
+                Width::Quad => self.hw.rmw_entry(table, index, rmw, Entry(operand)).0,
+                Width::Long | Width::Word | Width::Byte => {
+                    let bytes = part.bytes();
+                    self.hw.rmw_entry_bytes(table, index, bytes, rmw, operand)
+                }
+            }),
             Target::Virtual(addr) => {
                 let (hw, privilege) = (self.hw, self.privilege);
                 hw.rmw_virtual(addr, part.bytes(), rmw, operand, privilege)
             }
-        }
-    }
-
-    fn refuse_part_of_entry(&self, width: Width) {
-        if width != Width::Quad {
-            let found = format!("a write of {} bytes to a page-table entry", width.bytes());
-            let advice = "write the whole entry, with the suffix q";
-            self.refuse(found, "8 bytes", advice)
         }
     }
 }

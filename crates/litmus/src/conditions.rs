@@ -208,7 +208,7 @@ impl<'a> Resolver<'a> {
         };
         let faulting = labelled.iter().filter(|(_, line)| may_fault(line));
         let lines = faulting.fold(0, |lines, (index, _)| lines | 1 << index);
-        if lines == 0 {
+        if lines == 0 && (label.is_some() || variable.is_some()) {
             return Err(no_fault(thread, label, variable, at));
         }
         let program = &mut *self.program;

@@ -86,6 +86,7 @@ pub(crate) fn set_features(
             matches!(control, Some(Control::Invlpgb(_) | Control::Tlbsync))
         });
         features.write_combining = buffers.combining;
+        features.partial_entry_stores = any(routines, may_store_part_of_entry);
     }
     features.fetches = any(routines, |op| matches!(op, Op::Fetch(_)));
     features.weak_fences = any(routines, sends_interrupt);
@@ -214,6 +215,22 @@ fn is_non_temporal(op: &Op) -> bool {
             ..
         }
     )
+}
+
+/// Says whether an instruction may store some bytes of a page-table entry, without LOCK: by its name, by a register,
+/// or where the entry's table is mapped.
+fn may_store_part_of_entry(op: &Op) -> bool {
+    let (place, width) = match *op {
+        Op::Store { to, width, .. } => (to, width),
+        Op::Modify(Modify {
+            atomicity: Atomicity::Plain,
+            memory,
+            width,
+            ..
+        }) => (memory, width),
+        _ => return false,
+    };
+    width != Width::Quad && !matches!(place, Where::At(Target::Cell(_)))
 }
 
 /// Says whether an instruction's store may wait in a write-combining buffer: locked ones do not, and neither

@@ -31,6 +31,7 @@
 //! | --- | --- |
 //! | [`step`] | each call's effects, from one dispatch; what hardware does by itself |
 //! | `buffers`, `ordering` | store buffers, and what waits for them |
+//! | `entry_parts` | stores to some bytes of a page-table entry |
 //! | `combining` | write-combining buffers, and devices |
 //! | `interrupts`, `frames` | interrupts and NMIs; frames that are allocated and freed |
 //! | `walk`, [`closure`](mod@closure) | what may be cached: one step of a walk, and all that walks can fill |
@@ -78,6 +79,7 @@ mod combining;
 pub mod cpu_model;
 mod ends;
 pub mod entry;
+mod entry_parts;
 pub mod extent;
 pub mod features;
 mod fetch;
