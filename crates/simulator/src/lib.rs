@@ -1,0 +1,35 @@
+#![forbid(unsafe_code)]
+mod access;
+mod code;
+mod cpu;
+mod data;
+mod drain;
+mod entry;
+mod execute;
+mod generator;
+mod interrupts;
+mod invalidate;
+mod machine;
+mod memory;
+mod names;
+mod outcome;
+mod psc;
+mod random;
+mod readings;
+mod registers;
+mod resolve;
+mod run;
+mod simulation;
+mod speculation;
+mod store_buffer;
+mod temper;
+mod tlb;
+mod update;
+mod walk;
+mod world;
+mod write_combining;
+
+pub use generator::generate;
+pub use random::Random;
+pub use readings::Amended;
+pub use simulation::{Outcome, Simulation, Unsupported};
