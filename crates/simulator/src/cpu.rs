@@ -1,5 +1,7 @@
 //! The state of one CPU: control registers, caches of translations, buffers, and what it executes.
 
+use lazytlb_litmus_syntax::Caching;
+
 use crate::code::Broadcast;
 use crate::memory::{Bytes, Frame, Memory, Word};
 use crate::psc::Psc;
@@ -36,10 +38,8 @@ pub(crate) struct Half {
 pub(crate) struct Destination {
     pub(crate) word: Word,
     pub(crate) bytes: Bytes,
-    /// It goes by the write-combining buffers.
-    pub(crate) combines: bool,
-    /// It goes to uncached memory.
-    pub(crate) uncached: bool,
+    /// The type of the memory, which says by which buffers it goes.
+    pub(crate) caching: Caching,
     /// The update of A and D that it waits for.
     pub(crate) update: Option<u64>,
 }

@@ -174,7 +174,10 @@ impl Machine<'_> {
             return Ok(());
         }
         let mut to = self.destination(cpu, column, to, width, true)?;
-        to.combines |= non_temporal && !to.uncached;
+        if non_temporal && to.caching == Caching::WriteBack {
+            // From here on it is treated as a store to write-combining memory.
+            to.caching = Caching::WriteCombining;
+        }
         self.put(cpu, to, value)
     }
 
@@ -191,8 +194,7 @@ impl Machine<'_> {
             Located::Physical(word, bytes) => Destination {
                 word,
                 bytes,
-                combines: false,
-                uncached: false,
+                caching: Caching::WriteBack,
                 update: None,
             },
             Located::Virtual(address, bytes) => {
@@ -201,8 +203,7 @@ impl Machine<'_> {
                 Destination {
                     word,
                     bytes,
-                    combines: caching == Caching::WriteCombining,
-                    uncached: caching == Caching::Uncacheable,
+                    caching,
                     update,
                 }
             }
@@ -211,7 +212,7 @@ impl Machine<'_> {
 
     /// Puts a store into its buffer, or, if it is to uncached memory, into memory once the buffers are empty.
     fn put(&mut self, cpu: usize, to: Destination, value: u64) -> Tried<()> {
-        if to.uncached {
+        if to.caching == Caching::Uncacheable {
             if !self.has_drained(cpu, self.board.readings.uncached) {
                 return Err(Held::Wait);
             }
@@ -229,7 +230,7 @@ impl Machine<'_> {
             value,
             update: to.update,
         };
-        match to.combines {
+        match to.caching == Caching::WriteCombining {
             true => state.combining.push(Combined {
                 store,
                 to: to.word,
@@ -331,6 +332,9 @@ impl Machine<'_> {
             return Err(Held::Wait);
         }
         let to = self.destination(cpu, column, memory, width, !locked)?;
+        if !self.may_read(cpu, to.word, to.caching) {
+            return Err(Held::Wait);
+        }
         let state = &self.cpus[cpu];
         let old = to.bytes.of(state.read(&self.memory, to.word, state.stores));
         let operand = self.value(cpu, source, width);

@@ -54,3 +54,43 @@ pub fn generate(seed: u64) -> String {
     let (_, name, theme) = THEMES[random.weighted(&weights)];
     theme(&mut random).text(&format!("{name}-{seed}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::readings::Amended;
+    use crate::simulation::Simulation;
+
+    #[test]
+    fn every_random_test_can_be_read_and_executed() {
+        for seed in 0..400 {
+            let text = generate(seed);
+            let test = lazytlb_litmus_syntax::read(&text);
+            let test = test.unwrap_or_else(|error| panic!("{error}\n{text}"));
+            let simulation = Simulation::new(&test, Amended::WEAKEST);
+            let simulation = simulation.unwrap_or_else(|error| panic!("{error}\n{text}"));
+            let ended = (0..40).filter_map(|seed| simulation.run(seed)).count();
+            assert!(ended > 0, "every execution was given up\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_test_and_the_same_execution() {
+        let text = generate(11);
+        assert_eq!(text, generate(11));
+        let test = lazytlb_litmus_syntax::read(&text).unwrap();
+        let simulation = Simulation::new(&test, Amended::WEAKEST).unwrap();
+        for seed in 0..20 {
+            assert_eq!(simulation.run(seed), simulation.run(seed));
+        }
+    }
+
+    #[test]
+    fn every_theme_is_drawn() {
+        let names: std::collections::BTreeSet<String> = (0..600)
+            .map(|seed| generate(seed).lines().next().unwrap_or_default().to_owned())
+            .filter_map(|line| Some(line.strip_prefix("X86_64 ")?.rsplit_once('-')?.0.to_owned()))
+            .collect();
+        assert_eq!(names.len(), THEMES.len());
+    }
+}

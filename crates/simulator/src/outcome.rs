@@ -14,6 +14,18 @@ use crate::registers::{Registers, low};
 use crate::resolve;
 use crate::world::{Unknown, World};
 
+/// Returns a final state, as an answer tells it, with the numbers of tables that have no name taken out: each
+/// machine has its own.
+pub fn without_numbers_of_tables(text: &str) -> String {
+    let mut parts = text.split("oa:0x");
+    let mut told = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        told.push_str("oa:table");
+        told.push_str(part.trim_start_matches(|c: char| c.is_ascii_hexdigit()));
+    }
+    told
+}
+
 /// A value of a final state.
 #[derive(Clone, Copy, Debug)]
 enum Observed {

@@ -15,6 +15,8 @@ pub struct Amended {
     pub unordered_uncached_loads: bool,
     /// H12a: a walk goes on across a load of CR3 with bit 63.
     pub walks_across_bit_63: bool,
+    /// H12a: a walk goes on across a page fault.
+    pub walks_across_faults: bool,
 }
 
 impl Amended {
@@ -26,5 +28,6 @@ impl Amended {
         dirty_without_writable: true,
         unordered_uncached_loads: true,
         walks_across_bit_63: true,
+        walks_across_faults: true,
     };
 }

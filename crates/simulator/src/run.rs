@@ -25,7 +25,11 @@ impl Machine<'_> {
                 Event::Update => self.update(cpu)?,
                 Event::Translation => self.translate_late(cpu)?,
             }
-            if (0..self.cpus.len()).all(|cpu| self.is_at_rest(cpu, columns)) {
+            let may_rest = matches!(
+                event,
+                Event::Instruction | Event::StoreLeaves | Event::Update
+            );
+            if may_rest && (0..self.cpus.len()).all(|cpu| self.is_at_rest(cpu, columns)) {
                 return Ok(());
             }
         }

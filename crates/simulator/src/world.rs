@@ -37,6 +37,9 @@ pub(crate) struct World {
     next_frame: u64,
 }
 
+/// The root of the first space, apart from the frames that are numbered.
+const FIRST_ROOT: Frame = Frame(0x100_0000_0000);
+
 /// A name that stands for nothing here.
 pub(crate) type Unknown = String;
 
@@ -116,7 +119,10 @@ impl World {
             self.spare_tables.insert(name.clone(), table);
         }
         for name in &names.spaces {
-            let root = self.new_frame();
+            let root = match &name[..] {
+                FIRST_SPACE => FIRST_ROOT,
+                _ => self.new_frame(),
+            };
             self.roots.insert(name.clone(), root);
         }
         for name in &names.variables {

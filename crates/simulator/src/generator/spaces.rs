@@ -49,7 +49,7 @@ pub(super) fn pcids(random: &mut Random) -> Draft {
     switch(&mut draft, random, "A", 1, 30);
     perhaps(random, 30, |random| touch(&mut draft, random, 0, "x"));
     let changes_first = random.chance(40);
-    let mut change = |draft: &mut Draft| draft.line(0, "movq $(oa:PA(y)),(PTE(x))");
+    let change = |draft: &mut Draft| draft.line(0, "movq $(oa:PA(y)),(PTE(x))");
     if changes_first {
         change(&mut draft);
     }
