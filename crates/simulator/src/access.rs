@@ -278,6 +278,7 @@ impl Machine<'_> {
     /// used for its address go (H17). Walks in flight go on (H12a).
     pub(crate) fn page_fault(&mut self, cpu: usize, address: u64) {
         let cpu = &mut self.cpus[cpu];
+        cpu.early_fetches.clear();
         if !self.board.amended.walks_across_faults {
             cpu.walks.clear();
         }

@@ -104,7 +104,12 @@ pub(super) fn control_registers(random: &mut Random) -> Draft {
     draft.init("x=1");
     draft.init("y=2");
     draft.init("[PTE(x,B)]=(oa:PA(y))");
-    for _ in 0..2 + random.below(3) {
+    perhaps(random, 50, |random| {
+        let pcid = random.below(2);
+        switch(&mut draft, random, "A", pcid, 20);
+        draft.line(0, "movq $CR4(pcide:1), %cr4");
+    });
+    for _ in 0..1 + random.below(3) {
         match random.below(7) {
             0 | 1 => {
                 let (space, pcid) = (one_of(random, &["A", "B"]), random.below(2));
