@@ -60,8 +60,8 @@ pub(crate) fn expand<M: Merge>(
             Err(error) => return Err(error),
         }
     }
-    if stuck && !system.all_ended(base) {
-        violated(None, system.deadlock(&nodes, base));
+    if stuck && let Some(violation) = system.stuck(&nodes, base) {
+        violated(None, violation);
     }
     Ok(())
 }

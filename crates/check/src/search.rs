@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use lazytlb_model::machine::MachineSpec;
-use lazytlb_model::{CpuModel, Machine, MemoryModel, State};
+use lazytlb_model::{CpuModel, Machine, MemoryModel, Property, State};
 
 use crate::automaton::Automaton;
 pub use crate::error::CheckError;
@@ -183,6 +183,7 @@ impl Checker {
     }
 
     fn system<'p>(&self, program: &'p Program) -> Result<System<'p>, CheckError> {
+        refuse_ignored(program)?;
         let first_values = |cells: &Vec<DeclaredCell>| {
             let cells = cells.iter();
             cells.map(|cell| cell.first_value).collect::<Vec<_>>()
@@ -228,6 +229,22 @@ impl Checker {
             violation,
             timeline,
         })
+    }
+}
+
+/// Fails if a property is to be ignored after which no execution goes on.
+fn refuse_ignored(program: &Program) -> Result<(), CheckError> {
+    let ends = [Property::Panic, Property::GeneralProtection];
+    match program
+        .ignored
+        .iter()
+        .find(|property| ends.contains(property))
+    {
+        None => Ok(()),
+        Some(property) => Err(CheckError::Limit(format!(
+            "the program ignores `{property}`, which cannot be left out: an execution that violates it does \
+             not go on. Remove the call of `Program::ignore`"
+        ))),
     }
 }
 

@@ -268,8 +268,18 @@ impl<'p, M: Merge> System<'p, M> {
         cpus.all(|cpu| self.active_node(state, cpu).is_none())
     }
 
-    /// Describes a state in which nobody can take a step.
-    pub(crate) fn deadlock(&self, nodes: &Nodes, state: &State) -> Violation {
+    /// Returns what is wrong with a state in which nobody can take a step, if anything is.
+    pub(crate) fn stuck(&self, nodes: &Nodes, state: &State) -> Option<Violation> {
+        if self.all_ended(state) {
+            return self.hardware.machine().unkept_promise(state);
+        }
+        let deadlock = self.deadlock(nodes, state);
+        let is_ignored = self.automaton.program.ignored.contains(&deadlock.property);
+        (!is_ignored).then_some(deadlock)
+    }
+
+    /// Describes a state in which nobody can take a step, though not all have ended.
+    fn deadlock(&self, nodes: &Nodes, state: &State) -> Violation {
         let waits = |cpu: CpuId| {
             let node = nodes.get(self.active_node(state, cpu)?);
             let routine = self.automaton.routine_name(node.cpu, node.routine);

@@ -158,7 +158,7 @@ fn run_steps(
             Err(error) => return violation(error),
         }
     }
-    Some(system.deadlock(&system.automaton.read(), &state))
+    system.stuck(&system.automaton.read(), &state)
 }
 
 /// Says in sentences what a kernel engineer looks for first.

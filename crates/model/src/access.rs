@@ -12,7 +12,7 @@ use crate::byte_mask::ByteMask;
 use crate::call::{Cr4, Privilege, Rmw};
 use crate::combining::CacheHint;
 use crate::entry::{MemoryType, bits};
-use crate::index::{EntryAt, Frame, Location, TableIndex, Way};
+use crate::index::{EntryAt, Frame, Level, Location, TableIndex, Way};
 use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::{Progress, Stop};
@@ -309,41 +309,75 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         &self,
         access: &VirtualAccess,
     ) -> Result<(Vec<&'m Translation>, Vec<&'m Translation>), Stop> {
-        let of_set = |set| {
-            let entries = self.translations(self.set(set));
-            let mut entries: Vec<&'m Translation> = entries
-                .filter(|entry| self.matches(entry, access.addr))
-                .collect();
-            entries.sort_unstable();
-            entries
-        };
-        if let Some(stale) = of_set(CacheSet::Tainted).first() {
-            return Err(self.stale_use(stale));
-        }
+        let entries = self.translations(self.may_be_cached());
+        let entries = entries.filter(|entry| self.matches(entry, access.addr));
+        let mut entries: Vec<&'m Translation> = entries.collect();
+        entries.sort_unstable();
+        self.refuse_stale(&entries, access.addr)?;
         let cr4 = self.cr4();
-        let (mut usable, refusing): (Vec<&'m Translation>, Vec<&'m Translation>) =
-            of_set(CacheSet::Cached)
-                .into_iter()
-                .partition(|entry| access.is_allowed_by(entry, cr4));
+        let (mut usable, refusing): (Vec<&'m Translation>, Vec<&'m Translation>) = entries
+            .into_iter()
+            .partition(|entry| access.is_allowed_by(entry, cr4));
         if access.operation.page_use() == Use::Writes {
             usable.retain(|entry| self.may_store_through(entry));
         }
         Ok((usable, refusing))
     }
 
-    /// The violation of using a tainted entry.
-    pub(crate) fn stale_use(&self, entry: &Translation) -> Stop {
-        let (property, what) = match entry.garbage {
-            true => (
-                Property::TableUseAfterFree,
-                format!("uses its {entry}, which a walk of a freed table left behind"),
-            ),
-            false => (
-                Property::StaleUse,
-                format!("uses its {entry}, which a flush that has returned should have removed"),
-            ),
+    /// Says whether this CPU may have an entry for an address that must not be used: if not, it is not worth
+    /// looking for one.
+    #[inline]
+    pub(crate) fn may_use_stale(&self, addr: VirtAddr) -> bool {
+        let may_be_stale =
+            |entry: &Translation| entry.read_in > Level::LOWEST && entry.covers(addr);
+        !self.set(CacheSet::Tainted).is_empty()
+            || self
+                .translations(self.set(CacheSet::Cached))
+                .any(may_be_stale)
+    }
+
+    /// Fails if one of these entries must not be used at an address: it is tainted, or it is a large page's and
+    /// stale there, or the frame there was freed.
+    pub(crate) fn refuse_stale(
+        &self,
+        entries: &[&Translation],
+        addr: VirtAddr,
+    ) -> Result<(), Stop> {
+        let machine = self.machine;
+        let tainted = self.set(CacheSet::Tainted);
+        let is_tainted = |entry: &Translation| {
+            let number = machine.translations.find(entry);
+            number.is_some_and(|number| tainted.contains(number))
         };
-        Stop::Violation(Violation::through(property, self.cpu, *entry, what))
+        let is_stale = |entry: &Translation| {
+            let is_freed = |frame: Frame| {
+                frame.number() < machine.frames && self.frame_use(frame) == FrameUse::Free
+            };
+            let is_large = entry.read_in > Level::LOWEST;
+            is_tainted(entry)
+                || entry.stale.contains(addr)
+                || is_large && entry.frame_at(addr).is_some_and(is_freed)
+        };
+        for &entry in entries {
+            let (property, what) = match entry.garbage {
+                true => (
+                    Property::TableUseAfterFree,
+                    format!("uses its {entry}, which a walk of a freed table left behind"),
+                ),
+                false => (
+                    Property::StaleUse,
+                    format!(
+                        "uses its {entry}, which a flush that has returned should have removed"
+                    ),
+                ),
+            };
+            if machine.checks(property) && is_stale(entry) {
+                return Err(Stop::Violation(Violation::through(
+                    property, self.cpu, *entry, what,
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Fails if an access goes through an entry of another space (H2, H19).

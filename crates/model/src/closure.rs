@@ -3,19 +3,17 @@
 //! Rules: fills H3, H4, H5, H9, H10; large pages H6, H7, H20; global pages H8; walks that start at a
 //! paging-structure-cache entry, or are in flight, H11, H12a, by each way to a table, H12; tags H2, H38.
 
-use std::ops::Deref;
-
-use crate::call::Cr4;
 use crate::cpu_model::{SizeConflict, UpperLevels};
 use crate::entry::bits;
-use crate::index::{EntryId, Frame, PcidTag, TableIndex, TranslationId};
+use crate::index::{EntryId, Frame, TableIndex, TranslationId};
+use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::Stop;
 use crate::slot::Slot;
-use crate::state::{CacheSet, FrameUse, State};
-use crate::translation::Translation;
+use crate::state::{CacheSet, FrameUse};
+use crate::translation::{Staleness, Translation};
 use crate::translation_set::TranslationSet;
-use crate::view::{CpuIn, CpuMut, StoredEntry};
+use crate::view::{CpuMut, StoredEntry};
 use crate::violation::{Property, Violation};
 use crate::walk::TableRead;
 
@@ -140,17 +138,18 @@ impl CpuMut<'_> {
         if !filled.is_page() && machine.walks_are_atomic() {
             return Ok(Some(filled));
         }
-        let number = machine.translations.number(&filled)?;
-        // A page that was freed while it is mapped must not be used, however it got cached.
-        let is_freed_page = filled.is_page() && self.frame_use(filled.frame) == FrameUse::Free;
-        let set = if is_freed_page || self.is_revoked(number) {
-            CacheSet::Tainted
-        } else {
-            table.set
+        let (set, filled) = match self.staleness_of(table, &filled)? {
+            Staleness::Untouched => (table.set, filled),
+            Staleness::Whole => (CacheSet::Tainted, filled),
+            Staleness::Part(in_part) => (table.set, in_part),
         };
+        let number = machine.translations.number(&filled)?;
         let former = self.set(set);
         if former.contains(number) {
             return Ok(Some(filled));
+        }
+        if let Some(through) = &table.through {
+            self.cover_below(through, number)?;
         }
         if filled.is_page() {
             self.refuse_size_conflict(&filled)?;
@@ -160,6 +159,19 @@ impl CpuMut<'_> {
         }
         self.put_set(set, former.with(number));
         Ok(Some(filled))
+    }
+
+    /// Says what of an entry must not be used that is filled now: what the walk's start must not, what a returned
+    /// flush covers, and a page that was freed while it is mapped, however it got cached.
+    fn staleness_of(&self, table: &TableRead, filled: &Translation) -> Result<Staleness, Limit> {
+        if filled.is_page() && self.frame_use(filled.frame) == FrameUse::Free {
+            return Ok(Staleness::Whole);
+        }
+        let mut stale = self.revoked_of(filled)?;
+        for part in table.stale.iter() {
+            stale = stale.with(filled, part)?;
+        }
+        Ok(stale)
     }
 
     /// Fails if a page is cached in two sizes on a CPU with erratum 383 (H31). That an entry *may* be
@@ -181,28 +193,6 @@ impl CpuMut<'_> {
             *filled,
             what,
         )))
-    }
-}
-
-impl<S: Deref<Target = State>> CpuIn<'_, S> {
-    /// Returns what a walk of memory alone can find in a space.
-    pub(crate) fn in_memory_of_space(&self, root: Frame) -> Result<TranslationSet, Stop> {
-        let machine = self.machine;
-        let mut found = TranslationSet::EMPTY;
-        let pcid = PcidTag::ZERO;
-        let mut tables = vec![TableRead::root(root, machine.root_level, pcid)];
-        while let Some(table) = tables.pop() {
-            for (entry, index) in machine.entries_of(table.frame) {
-                let stored = self.in_memory(entry);
-                let cr4 = Cr4::default();
-                let Some(entry) = machine.translate(&table, index, stored, cr4)? else {
-                    continue;
-                };
-                found = found.with(machine.translations.number(&entry)?);
-                tables.extend(TableRead::below(&entry, CacheSet::Cached));
-            }
-        }
-        Ok(found)
     }
 }
 

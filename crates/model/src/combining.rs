@@ -223,7 +223,7 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
         let usable = self.set(CacheSet::Cached);
         let conflicts = |entry: &Translation, is_usable: bool| {
             entry.is_page()
-                && entry.frame == page.frame
+                && entry.shares_frames_with(page)
                 && entry.memory_type != page.memory_type
                 && (is_usable || entry.memory_type == MemoryType::WriteBack)
         };

@@ -15,6 +15,8 @@ pub struct Features {
     pub write_combining: u8,
     /// INVLPGB and TLBSYNC (H29).
     pub broadcasts: bool,
+    /// Promises about flushes that one CPU may have begun, and that nobody has kept yet, at one time.
+    pub promises: u8,
     /// Non-maskable interrupts.
     pub nmis: bool,
     /// MFENCE does not hold up an IPI through an x2APIC (H36), as LFENCE does. Without it, MFENCE counts as
@@ -35,6 +37,7 @@ impl Features {
             accessed_dirty: false,
             write_combining: 0,
             broadcasts: false,
+            promises: 2,
             nmis: false,
             weak_fences: false,
             provenance: true,

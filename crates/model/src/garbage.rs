@@ -7,6 +7,7 @@
 
 use crate::call::Cr4;
 use crate::entry::MemoryType;
+use crate::extent::StaleParts;
 use crate::index::{Cpu, Frame, TableIndex};
 use crate::limit::{MOST_LEVELS, MOST_PIECES_GONE};
 use crate::progress::Stop;
@@ -32,6 +33,9 @@ impl CpuMut<'_> {
                 continue;
             }
             if machine.garbage == GarbageWalks::Refused {
+                if !machine.checks(Property::TableUseAfterFree) {
+                    continue;
+                }
                 let through = if in_cr3 { None } else { through };
                 return Err(garbage_walk(cpu, table, through));
             }
@@ -44,7 +48,11 @@ impl CpuMut<'_> {
     pub(crate) fn walk_garbage(&mut self, table: &TableRead) -> Result<(), Stop> {
         let machine = self.machine;
         if machine.garbage == GarbageWalks::Refused {
-            return Err(garbage_walk(self.cpu, table.frame, table.through.as_ref()));
+            return match machine.checks(Property::TableUseAfterFree) {
+                true => Err(garbage_walk(self.cpu, table.frame, table.through.as_ref())),
+                // Nobody looks at what becomes of it: it finds nothing.
+                false => Ok(()),
+            };
         }
         let is_in_use = self.frame_use(table.frame) != FrameUse::Free;
         if is_in_use && machine.checks(Property::CorruptedFrame) {
@@ -95,6 +103,7 @@ impl CpuMut<'_> {
             garbage: true,
             root: table.through.map_or(table.frame, |through| through.root),
             read: [Version::NONE; MOST_LEVELS],
+            stale: StaleParts::NONE,
         }
     }
 }

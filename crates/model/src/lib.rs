@@ -16,8 +16,9 @@
 //! | [`limit`] | how many of each fit, and the error of a program that needs more |
 //! | [`call`] | the seam calls, and instructions beyond the seam, as data; which family each is of |
 //! | [`cpu_model`], [`features`], [`spec`] | what a machine is made from: a CPU model as data, what a program uses |
-//! | [`entry`] | page-table entries' bits, memory types |
+//! | [`entry`], [`extent`] | page-table entries' bits, memory types; stretches of addresses |
 //! | [`translation`], `numbering` | cached entries; tables that number things as they turn up |
+//! | `subject` | what a promise about a flush is about |
 //! | [`violation`], [`progress`] | the properties; how far a call gets |
 //! | `slot`, [`state`] | what waits in buffers; a state as plain bytes, and where everything lies in them |
 //! | [`machine`], `start` | the machine, and how it starts |
@@ -35,7 +36,7 @@
 //! | `invalidate`, `broadcast` | what removes from it, here and on other CPUs |
 //! | `accessed`, `versions` | A and D bits, where speculation may have set one; which store an entry comes from |
 //! | `garbage` | walks of freed tables, refused or followed to their ends |
-//! | `promises` | what a returned flush promises |
+//! | `promises`, `granted` | what a returned flush promises; what the page tables grant |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
 //! | `ends` | what a state holds, for people and for the ends of a program |
@@ -70,9 +71,11 @@ mod combining;
 pub mod cpu_model;
 mod ends;
 pub mod entry;
+pub mod extent;
 pub mod features;
 mod frames;
 mod garbage;
+mod granted;
 pub mod index;
 mod interrupts;
 mod invalidate;
@@ -88,6 +91,7 @@ pub mod spec;
 mod start;
 pub mod state;
 pub mod step;
+mod subject;
 mod touch;
 pub mod translation;
 mod translation_set;

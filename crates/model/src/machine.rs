@@ -15,11 +15,12 @@ use crate::call::{AtomicCell, Broadcast};
 use crate::cpu_model::CpuModel;
 use crate::entry::bits;
 use crate::features::Features;
-use crate::index::TranslationId;
 use crate::index::{BroadcastId, Cpu, EntryAt, EntryId, Frame, Level, Location, TableIndex};
+use crate::index::{SubjectId, TranslationId};
 use crate::limit::Limit;
 use crate::numbering::Numbering;
 use crate::state::{Layout, State};
+use crate::subject::Subject;
 use crate::translation::Translation;
 use crate::values::{ValueCode, Values};
 use crate::violation::{Property, Violation};
@@ -43,6 +44,7 @@ pub struct Machine {
     pub(crate) first_violation: Option<Violation>,
     pub(crate) cpu_model: CpuModel,
     pub(crate) translations: Numbering<TranslationId, Translation>,
+    pub(crate) subjects: Numbering<SubjectId, Subject>,
     /// Page-table entries that were ever written.
     pub(crate) entries: Numbering<EntryId, EntryAt>,
     pub(crate) values: Values,

@@ -4,7 +4,10 @@ use lazytlb::{Entry, PhysAddr};
 
 use crate::call::{AtomicCell, LocalCell};
 use crate::index::{EntryAt, Frame, Level, Location, TableIndex};
-use crate::limit::{Limit, MOST_BROADCASTS, MOST_BUFFER_DEPTH, MOST_CELLS, MOST_CPUS, MOST_LEVELS};
+use crate::limit::{
+    Limit, MOST_BROADCASTS, MOST_BUFFER_DEPTH, MOST_CELLS, MOST_CPUS, MOST_LEVELS, MOST_PROMISES,
+    MOST_SUBJECTS,
+};
 use crate::machine::Machine;
 use crate::numbering::Numbering;
 use crate::progress::Stop;
@@ -35,6 +38,11 @@ impl Sizes {
             "levels of page tables",
             MOST_LEVELS,
             usize::from(spec.features.levels),
+        )?;
+        Limit::check(
+            "open promises of a CPU",
+            MOST_PROMISES,
+            usize::from(spec.features.promises),
         )?;
         Ok(Sizes {
             cpus: Limit::check("CPUs", MOST_CPUS, spec.own_cells.len())?,
@@ -86,6 +94,7 @@ impl Machine {
             first_violation: None,
             cpu_model: spec.cpu_model,
             translations: Numbering::new("translations", TranslationSet::MOST),
+            subjects: Numbering::new("different subjects of promises", MOST_SUBJECTS),
             entries: Numbering::new("page-table entries", sizes.page_table_entries),
             values: Values::new(),
             writers: Writers::new(sizes.atomics),

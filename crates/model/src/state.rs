@@ -6,7 +6,7 @@
 //! ```text
 //! shared │ atomics │ page-table entries │ their versions │ frames │
 //! CPU    │ node u16 │ handler's node u16 │ flags │ CR3 │ PCID, CR4 │ NMI's node u16 │ broadcasts │
-//!        │ store buffer │ write-combining buffers │ cached │ tainted │ covered │ revoked │ own cells │
+//!        │ store buffer │ write-combining buffers │ cached │ tainted │ revoked │ promises │ own cells │
 //! ```
 //!
 //! What a program has no use for ([`Features`]) has no bytes. What the machine knows of a CPU it reads and
@@ -14,7 +14,9 @@
 
 use crate::call::LocalCell;
 use crate::features::Features;
-use crate::index::{BroadcastSet, Cpu, EntryId, Frame, Location, Locations, Number, Offset, Place};
+use crate::index::{
+    BroadcastSet, Cpu, EntryId, Frame, Location, Locations, Number, Offset, Place, PromiseSlot,
+};
 use crate::slot::{Combining, Slot};
 use crate::translation_set::TranslationSet;
 
@@ -25,23 +27,17 @@ pub type State = [u8];
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum CacheSet {
     /// May be cached, and may be used.
-    Cached = 0,
+    Cached,
     /// May be cached although a flush that covers it has returned: must not be used.
-    Tainted = 1,
-    /// Is covered by the flush that this CPU has begun.
-    Covered = 2,
+    Tainted,
     /// Was covered by a flush of this CPU that has returned, while a store that removes it may still wait in
     /// this CPU's buffer: a CPU that fills it now must not use it.
-    Revoked = 3,
+    Revoked,
+    /// Is covered by the flush that this CPU has begun, and that is its promise in this slot.
+    Covered(PromiseSlot),
 }
 
 impl CacheSet {
-    pub(crate) const ALL: [CacheSet; 4] = [
-        CacheSet::Cached,
-        CacheSet::Tainted,
-        CacheSet::Covered,
-        CacheSet::Revoked,
-    ];
     /// Those of what may be cached.
     pub(crate) const IN_CACHES: [CacheSet; 2] = [CacheSet::Cached, CacheSet::Tainted];
 }
@@ -73,6 +69,7 @@ pub struct Layout {
     pub(crate) buffer: usize,
     pub(crate) combining: Option<CombiningSection>,
     sets: usize,
+    pub(crate) promises: PromisesSection,
     own_cells: usize,
     cpu_len: usize,
 }
@@ -83,6 +80,27 @@ pub(crate) struct CombiningSection {
     pub(crate) start: usize,
     pub(crate) slots: usize,
 }
+
+/// Where a CPU's promises lie: a byte for what each is about, then the set that it covers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PromisesSection {
+    start: usize,
+    slots: u8,
+}
+
+impl PromisesSection {
+    /// Bytes of a slot.
+    const SLOT_LEN: usize = 1 + TranslationSet::LEN;
+
+    /// Lists the slots, lowest first.
+    #[inline]
+    pub(crate) fn slots(self) -> impl Iterator<Item = PromiseSlot> {
+        (0..usize::from(self.slots)).map(PromiseSlot::from_index)
+    }
+}
+
+/// Sets of translations that every CPU has: cached, tainted and revoked ones.
+const SETS: usize = 3;
 
 /// What every CPU's chunk has, at its start.
 const NODE: usize = 0;
@@ -121,7 +139,12 @@ impl Layout {
             start: section(1 + Combining::LEN * slots),
             slots,
         });
-        let sets = section(CacheSet::ALL.len() * TranslationSet::LEN);
+        let sets = section(SETS * TranslationSet::LEN);
+        let slots = features.promises;
+        let promises = PromisesSection {
+            start: section(usize::from(slots) * PromisesSection::SLOT_LEN),
+            slots,
+        };
         let own_cells = section(own_cells);
         let cpu_len = section(0);
         let entries = usize::from(features.page_table_entries);
@@ -136,6 +159,7 @@ impl Layout {
             buffer,
             combining,
             sets,
+            promises,
             own_cells,
             cpu_len,
         }
@@ -275,8 +299,21 @@ impl Layout {
     /// Returns where one of a CPU's sets of translations lies.
     #[inline]
     pub(crate) fn set(&self, cpu: Cpu, set: CacheSet) -> Offset {
+        let earlier = match set {
+            CacheSet::Cached => 0,
+            CacheSet::Tainted => 1,
+            CacheSet::Revoked => 2,
+            CacheSet::Covered(slot) => return self.promise(cpu, slot).plus(1),
+        };
         let start = self.cpu_start(cpu);
-        start.plus(self.sets + TranslationSet::LEN * set as usize)
+        start.plus(self.sets + TranslationSet::LEN * earlier)
+    }
+
+    /// Returns where it lies what a CPU's promise is about; what it covers follows.
+    #[inline]
+    pub(crate) fn promise(&self, cpu: Cpu, slot: PromiseSlot) -> Offset {
+        let slot = slot.index() * PromisesSection::SLOT_LEN;
+        self.cpu_start(cpu).plus(self.promises.start + slot)
     }
 
     /// Returns where a CPU's own cell lies.

@@ -71,16 +71,33 @@ impl CpuMut<'_> {
     /// Gives the entries that the CPU has read from a store in its own buffer another version of that store:
     /// the one that it has got in memory, or the one that it has moved up to.
     pub(crate) fn rename_version(&mut self, from: Version, to: Version) -> Result<(), Limit> {
-        for set in CacheSet::ALL {
-            let mut members_after = TranslationSet::EMPTY;
-            for number in self.set(set).iter() {
-                members_after = members_after.with(self.renamed(number, from, to)?);
+        for set in CacheSet::IN_CACHES {
+            self.rename_in(set, from, to)?;
+        }
+        // Another CPU's promise may cover what this one has filled.
+        for cpu in self.layout().every_cpu() {
+            let mut promiser = self.other_mut(cpu);
+            promiser.rename_in(CacheSet::Revoked, from, to)?;
+            for slot in promiser.slots() {
+                promiser.rename_in(CacheSet::Covered(slot), from, to)?;
             }
-            self.put_set(set, members_after);
         }
         self.map_buffered(|cpu, slot| match slot {
             Slot::User(used) => Ok(Slot::User(cpu.renamed(used, from, to)?)),
             Slot::Cell(_) | Slot::Entry(_) | Slot::StoreFence | Slot::FullFence => Ok(slot),
         })
+    }
+
+    /// As [`CpuMut::rename_version`], in one set.
+    fn rename_in(&mut self, set: CacheSet, from: Version, to: Version) -> Result<(), Limit> {
+        let members = self.set(set);
+        let mut members_after = TranslationSet::EMPTY;
+        for number in members.iter() {
+            members_after = members_after.with(self.renamed(number, from, to)?);
+        }
+        if members_after != members {
+            self.put_set(set, members_after);
+        }
+        Ok(())
     }
 }

@@ -6,6 +6,7 @@ use lazytlb::{Entry, VirtAddr};
 
 use crate::call::Cr4;
 use crate::entry::{EntryKind, MemoryType, bits, has, kind, memory_type};
+use crate::extent::StaleParts;
 use crate::index::{Frame, Level, PcidTag, TableIndex};
 use crate::limit::{Limit, MOST_LEVELS, MOST_PIECES_GONE};
 use crate::machine::Machine;
@@ -28,6 +29,8 @@ pub(crate) struct TableRead {
     read: [Version; MOST_LEVELS],
     /// The set that the walk's start is in: what it fills must not be used if its start must not.
     pub(crate) set: CacheSet,
+    /// The addresses at which the walk's start must not be used, though it may elsewhere.
+    pub(crate) stale: StaleParts,
     /// The cached entry that leads to the table; `None` for the root, which CR3 leads to.
     pub(crate) through: Option<Translation>,
 }
@@ -47,6 +50,7 @@ impl TableRead {
             root: frame,
             read: [Version::NONE; MOST_LEVELS],
             set: CacheSet::Cached,
+            stale: StaleParts::NONE,
             through: None,
         }
     }
@@ -65,6 +69,7 @@ impl TableRead {
             root: entry.root,
             read: entry.read,
             set,
+            stale: entry.stale,
             through: Some(*entry),
         })
     }
@@ -109,6 +114,7 @@ impl Machine {
             garbage: false,
             root: table.root,
             read,
+            stale: StaleParts::NONE,
         }))
     }
 }

@@ -50,7 +50,7 @@ impl Naive<'_> {
             start: u64::from(index) << 21,
             frame: number(entry.frame()),
             writable: entry.is_writable(),
-            tainted: false,
+            stale: Addresses::NONE,
             read: (name, None),
         };
         if let Some(above) = above {
@@ -59,11 +59,18 @@ impl Naive<'_> {
             filled.writable &= above.writable;
             filled.read = (above.read.0, Some(name));
             let is_freed = state.memory.frames[usize::from(filled.frame)].is_none();
-            filled.tainted = above.tainted || is_freed;
+            filled.stale = if is_freed {
+                Addresses::ALL
+            } else {
+                above.stale
+            };
         }
         // What a flush that has returned relies on may still wait in its issuer's buffer.
-        let mut returned = state.memory.returned.iter();
-        filled.tainted |= returned.any(|flush| self.covers(state, flush, cpu, &filled));
+        for flush in &state.memory.returned {
+            let stale = self.stale(state, flush, cpu, &filled);
+            filled.stale = filled.stale.union(stale);
+        }
+        filled.stale = filled.stale.of(&filled);
         filled
     }
 }

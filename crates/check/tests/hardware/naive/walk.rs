@@ -218,10 +218,18 @@ impl Naive<'_> {
             };
             let outstanding = state.cpus.iter().any(|of| {
                 let mut cached = self.members(of.cached).filter(Cached::is_leaf);
-                cached.any(|other| conflicts(other.frame, other.memory_type))
-                    || of
-                        .combined()
-                        .any(|slot| conflicts(slot.frame, slot.memory_type))
+                // A large page's frames are the first one and those that follow it.
+                let shares = |one: &Cached, other: &Cached| {
+                    let frames = 1_u64 << (shift(one.read_in) - 12);
+                    (u64::from(one.frame)..u64::from(one.frame) + frames)
+                        .contains(&u64::from(other.frame))
+                };
+                cached.any(|other| {
+                    (shares(&other, entry) || shares(entry, &other))
+                        && other.memory_type != entry.memory_type
+                }) || of
+                    .combined()
+                    .any(|slot| conflicts(slot.frame, slot.memory_type))
                     || of.buffered().any(|slot| match slot {
                         Buffered::Word(_, Some((frame, memory_type))) => {
                             conflicts(frame, memory_type)
