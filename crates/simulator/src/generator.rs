@@ -26,7 +26,7 @@ use crate::random::Random;
 /// A theme: how often it is drawn, its name, and what writes a test of it.
 type Theme = (u32, &'static str, fn(&mut Random) -> Draft);
 
-const THEMES: [Theme; 18] = [
+const THEMES: [Theme; 21] = [
     (10, "pages", paging::pages),
     (12, "upper-levels", paging::upper_levels),
     (10, "large-pages", paging::large_pages),
@@ -39,12 +39,15 @@ const THEMES: [Theme; 18] = [
     (6, "globals", spaces::globals),
     (3, "control-registers", spaces::control_registers),
     (4, "shared-tables", spaces::shared_tables),
+    (5, "excursions", spaces::excursions),
     (8, "interrupts", traffic::interrupts),
     (10, "broadcasts", traffic::broadcasts),
     (6, "combining", traffic::combining),
     (3, "devices", traffic::devices),
     (6, "order", traffic::order),
     (4, "memory-types", traffic::memory_types),
+    (7, "late-walks", traffic::late_walks),
+    (5, "own-walks", traffic::own_walks),
 ];
 
 /// Writes the random test of a seed.

@@ -132,6 +132,31 @@ pub(super) fn control_registers(random: &mut Random) -> Draft {
     draft
 }
 
+/// A page is there only while its space is not loaded (H12a): a walk may have waited for it.
+pub(super) fn excursions(random: &mut Random) -> Draft {
+    let mut draft = Draft::of_threads(2);
+    draft.key("PCIDs=on");
+    for first in ["x=1", "y=2", "away=0", "back=0", "[PTE(x)]=(valid:0)"] {
+        draft.init(first);
+    }
+    perhaps(random, 50, |_| draft.init("[PTE(x,B)]=(oa:PA(x))"));
+    perhaps(random, 70, |random| switch(&mut draft, random, "B", 1, 80));
+    draft.line(0, "movq $1,(PA(away))");
+    perhaps(random, 20, |random| {
+        invalidate_somewhere(&mut draft, random)
+    });
+    draft.line(0, "wait (PA(back)),$1");
+    perhaps(random, 15, |random| touch(&mut draft, random, 0, "x"));
+    switch(&mut draft, random, "A", 0, 80);
+    touch(&mut draft, random, 0, "x");
+    draft.line(1, "wait (PA(away)),$1");
+    draft.line(1, "movq $(oa:PA(y)),(PTE(x))");
+    draft.line(1, "movq $(valid:0),(PTE(x))");
+    draft.line(1, "movq $1,(PA(back))");
+    draft.show("[PA(y)]");
+    draft
+}
+
 /// Two spaces share their tables, and one of them changes (H19, H38).
 pub(super) fn shared_tables(random: &mut Random) -> Draft {
     let mut draft = Draft::of_threads(1);

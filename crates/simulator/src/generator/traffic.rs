@@ -212,6 +212,63 @@ pub(super) fn order(random: &mut Random) -> Draft {
     draft
 }
 
+/// Stores whose walks a later load of theirs may pass, and entries that change meanwhile (H41).
+pub(super) fn late_walks(random: &mut Random) -> Draft {
+    let mut draft = Draft::of_threads(2);
+    for first in ["x=0", "y=2", "z=3"] {
+        draft.init(first);
+    }
+    let tracked = random.chance(30);
+    if tracked {
+        draft.key("Accessed=on");
+        draft.init("[PTE(y)]=(oa:PA(y), a:0, d:0)");
+    }
+    draft.access(0, "movq $1,(x)");
+    perhaps(random, 30, |random| fence(&mut draft, random, 0));
+    match random.below(4) {
+        0 if tracked => draft.load_flags(0, "PTE(y)"),
+        0 => draft.load(0, "y"),
+        1 => draft.line(0, "movq $(oa:PA(y), w:0),(PTE(y))"),
+        _ => draft.line(0, "movq $(oa:PA(z)),(PTE(y))"),
+    }
+    match random.below(4) {
+        0 => draft.load(1, "y"),
+        _ => draft.access(1, "movq $5,(y)"),
+    }
+    perhaps(random, 30, |random| fence(&mut draft, random, 1));
+    let loaded = one_of(random, &["x", "x", "PA(x)"]);
+    draft.load(1, &loaded);
+    perhaps(random, 20, |_| draft.load(1, "y"));
+    for shown in ["[PA(x)]", "[PA(y)]", "[PA(z)]"] {
+        draft.show(shown);
+    }
+    draft
+}
+
+/// Store buffering with an entry: a CPU's own walk sees what another CPU does not see yet (H25).
+pub(super) fn own_walks(random: &mut Random) -> Draft {
+    let mut draft = Draft::of_threads(2);
+    for first in ["x=1", "y=2", "flag=0"] {
+        draft.init(first);
+    }
+    perhaps(random, 80, |_| draft.init("[PTE(x)]=(valid:0)"));
+    let made = one_of(
+        random,
+        &["(oa:PA(y))", "(oa:PA(y))", "(oa:PA(y), w:0)", "(valid:0)"],
+    );
+    draft.line(0, format!("movq ${made},(PTE(x))"));
+    perhaps(random, 20, |random| fence(&mut draft, random, 0));
+    touch(&mut draft, random, 0, "x");
+    draft.load(0, "PA(flag)");
+    draft.line(1, "movq $1,(PA(flag))");
+    perhaps(random, 70, |_| draft.line(1, "mfence"));
+    match random.chance(70) {
+        true => draft.load(1, "x"),
+        false => draft.load_flags(1, "PTE(x)"),
+    }
+    draft
+}
+
 /// Loads and stores through mappings that are uncached or write-combining.
 pub(super) fn memory_types(random: &mut Random) -> Draft {
     let mut draft = Draft::of_threads(2);
