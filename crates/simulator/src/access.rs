@@ -263,14 +263,18 @@ impl Machine<'_> {
             && update.bits & entry::DIRTY != 0
             && changed == entry::WRITABLE
             && now & entry::WRITABLE == 0;
-        match (changed, update.fill) {
-            (0, Some(fill)) => self.cache_leaf(cpu, fill),
-            (0, None) => {}
-            _ if has_lost_writable => {}
+        let bits = match (changed, update.fill) {
+            (0, Some(fill)) => {
+                self.cache_leaf(cpu, fill);
+                update.bits
+            }
+            (0, None) => update.bits,
+            // Whoever cleared W may have cleared A: D is not set without it.
+            _ if has_lost_writable => update.bits | entry::ACCESSED,
             // The walk would have been done again: another execution.
             _ => return Err(Stop::Discarded),
-        }
-        self.memory.write(update.entry, now | update.bits);
+        };
+        self.memory.write(update.entry, now | bits);
         Ok(())
     }
 
