@@ -35,12 +35,7 @@ pub(crate) struct Access {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Translation {
     /// A page.
-    To {
-        word: Word,
-        caching: Caching,
-        /// The update that a store waits for.
-        update: Option<u64>,
-    },
+    To { word: Word, caching: Caching },
     /// A page fault.
     Fault,
     /// It has to wait until a store to an entry has left its buffer.
@@ -67,19 +62,11 @@ impl Machine<'_> {
                 return Ok(Translation::To {
                     word: entry.word(access.address),
                     caching: entry.caching,
-                    update: None,
                 });
             }
         }
         let mut walk = self.cpus[cpu].walk(access.address, &mut self.random);
-        walk.seen = match access.by {
-            // H40: a fetch's walk may miss earlier stores of its own CPU.
-            Use::Fetch if self.board.amended.early_fetches => {
-                let missed = self.random.below(access.after as usize + 1) as u64;
-                walk.seen.max(missed)
-            }
-            _ => walk.seen.max(access.after),
-        };
+        walk.seen = walk.seen.max(access.after);
         match self.gather(cpu, walk, access)? {
             Ok(gathered) => Ok(self.finish(cpu, access, &gathered)?),
             Err(other) => Ok(other),
@@ -118,7 +105,10 @@ impl Machine<'_> {
     ) -> Result<Result<Gathered, Translation>, Stop> {
         let mut updates = Vec::new();
         loop {
-            let (value, is_forwarded) = self.read_entry(cpu, &mut walk)?;
+            let (value, is_forwarded) = match access.by {
+                Use::Fetch => (self.read_early(cpu, &mut walk)?, false),
+                Use::Read | Use::Write => self.read_entry(cpu, &mut walk)?,
+            };
             let kind = entry::kind(value, walk.level);
             if kind == Kind::Unusable {
                 return Ok(Err(Translation::Fault));
@@ -129,7 +119,7 @@ impl Machine<'_> {
             match kind {
                 Kind::Table(below) => {
                     walk.descend(value, below);
-                    if missing == 0 && updates.is_empty() {
+                    if missing == 0 && updates.is_empty() && access.by != Use::Fetch {
                         self.cache_upper_level(cpu, &walk);
                     }
                 }
@@ -176,18 +166,15 @@ impl Machine<'_> {
         gathered: &Gathered,
     ) -> Result<Translation, Stop> {
         let leaf = gathered.leaf;
-        let fill = self.random.chance(self.temper.cache).then_some(leaf);
+        // What a fetch has read may be a mixture that no data access could have read: it is not kept.
+        let is_kept = access.by != Use::Fetch && self.random.chance(self.temper.cache);
+        let fill = is_kept.then_some(leaf);
         let late = self.board.amended.late_updates
             && access.plain
             && self.random.chance(self.temper.late_update);
-        let mut asked = None;
         let last = gathered.updates.len();
         for (index, (entry, read, bits)) in gathered.updates.iter().enumerate() {
-            let cpu = &mut self.cpus[cpu];
-            cpu.asked += 1;
-            asked = Some(cpu.asked);
-            cpu.updates.push(Update {
-                number: cpu.asked,
+            self.cpus[cpu].updates.push(Update {
                 entry: *entry,
                 read: *read,
                 bits: *bits,
@@ -203,7 +190,6 @@ impl Machine<'_> {
         Ok(Translation::To {
             word: leaf.word(access.address),
             caching: leaf.caching,
-            update: asked.filter(|_| access.by == Use::Write),
         })
     }
 
@@ -263,18 +249,15 @@ impl Machine<'_> {
             && update.bits & entry::DIRTY != 0
             && changed == entry::WRITABLE
             && now & entry::WRITABLE == 0;
-        let bits = match (changed, update.fill) {
-            (0, Some(fill)) => {
-                self.cache_leaf(cpu, fill);
-                update.bits
-            }
-            (0, None) => update.bits,
-            // Whoever cleared W may have cleared A: D is not set without it.
-            _ if has_lost_writable => update.bits | entry::ACCESSED,
+        match (changed, update.fill) {
+            (0, Some(fill)) => self.cache_leaf(cpu, fill),
+            (0, None) => {}
+            _ if has_lost_writable => {}
             // The walk would have been done again: another execution.
             _ => return Err(Stop::Discarded),
-        };
-        self.memory.write(update.entry, now | bits);
+        }
+        // D is not set without A, which somebody may have cleared.
+        self.write(update.entry, now | update.bits | entry::ACCESSED);
         Ok(())
     }
 
@@ -282,7 +265,7 @@ impl Machine<'_> {
     /// used for its address go (H17). Walks in flight go on (H12a).
     pub(crate) fn page_fault(&mut self, cpu: usize, address: u64) {
         let cpu = &mut self.cpus[cpu];
-        cpu.early_fetches.clear();
+        cpu.former.clear();
         if !self.board.amended.walks_across_faults {
             cpu.walks.clear();
         }

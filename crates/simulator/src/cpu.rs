@@ -10,7 +10,7 @@ use crate::registers::Registers;
 use crate::store_buffer::{Store, StoreBuffer};
 use crate::tlb::{Permissions, Tlb};
 use crate::update::Update;
-use crate::walk::{EarlyFetch, Walk};
+use crate::walk::Walk;
 use crate::write_combining::WriteCombining;
 
 /// A thread, or a handler that interrupts it.
@@ -40,8 +40,6 @@ pub(crate) struct Destination {
     pub(crate) bytes: Bytes,
     /// The type of the memory, which says by which buffers it goes.
     pub(crate) caching: Caching,
-    /// The update of A and D that it waits for.
-    pub(crate) update: Option<u64>,
 }
 
 /// The store at the end of the store buffer whose address is not translated yet (H41).
@@ -75,7 +73,8 @@ pub(crate) struct Cpu {
     pub(crate) tlb: Tlb,
     pub(crate) psc: Psc,
     pub(crate) walks: Vec<Walk>,
-    pub(crate) early_fetches: Vec<EarlyFetch>,
+    /// What entries of page tables held before each write since this CPU last serialized (H40).
+    pub(crate) former: Vec<(Word, u64)>,
     pub(crate) store_buffer: StoreBuffer,
     pub(crate) combining: WriteCombining,
     /// How many stores it has executed.
@@ -85,8 +84,6 @@ pub(crate) struct Cpu {
     /// SFENCEs: a store behind one leaves after the stores up to this number.
     pub(crate) barriers: Vec<u64>,
     pub(crate) updates: Vec<Update>,
-    /// How many updates it has asked for.
-    pub(crate) asked: u64,
     pub(crate) untranslated: Option<Untranslated>,
     pub(crate) half: Option<Half>,
     /// An MFENCE that has not completed.
@@ -135,9 +132,8 @@ impl Cpu {
     /// Says whether a store may leave: older ones to its word have left, and the SFENCEs before it are done.
     pub(crate) fn may_leave(&self, store: &Store, word: Word) -> bool {
         let is_oldest = self.held(word, store.number - 1).is_empty();
-        let has_updated = |number| self.updates.iter().all(|update| update.number != number);
         let behind = self.barriers.iter().any(|barrier| *barrier < store.number);
-        is_oldest && !behind && store.update.is_none_or(has_updated)
+        is_oldest && !behind
     }
 
     /// Starts a walk under the current PCID: at the root or at any matching cached entry (H11).
@@ -154,7 +150,6 @@ impl Cpu {
                 level: cached.level - 1,
                 permissions: cached.permissions,
                 seen: cached.seen,
-                for_fetch: false,
             },
             None => Walk {
                 address,
@@ -163,7 +158,6 @@ impl Cpu {
                 level: self.top,
                 permissions: Permissions::ALL,
                 seen: 0,
-                for_fetch: false,
             },
         }
     }

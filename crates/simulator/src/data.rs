@@ -59,17 +59,9 @@ impl Machine<'_> {
     }
 
     /// Translates an address, and takes the page fault if there is one.
-    pub(crate) fn translated(
-        &mut self,
-        cpu: usize,
-        access: Access,
-    ) -> Tried<(Word, Caching, Option<u64>)> {
+    pub(crate) fn translated(&mut self, cpu: usize, access: Access) -> Tried<(Word, Caching)> {
         match self.translate(cpu, access)? {
-            Translation::To {
-                word,
-                caching,
-                update,
-            } => Ok((word, caching, update)),
+            Translation::To { word, caching } => Ok((word, caching)),
             Translation::Wait => Err(Held::Wait),
             Translation::Fault => {
                 self.page_fault(cpu, access.address);
@@ -101,7 +93,7 @@ impl Machine<'_> {
             Located::Physical(word, bytes) => (word, bytes),
             Located::Virtual(address, bytes) => {
                 let access = self.access(cpu, column, address, Use::Read, true);
-                let (word, caching, _) = self.translated(cpu, access)?;
+                let (word, caching) = self.translated(cpu, access)?;
                 if !self.may_read(cpu, word, caching) {
                     return Err(Held::Wait);
                 }
@@ -195,16 +187,14 @@ impl Machine<'_> {
                 word,
                 bytes,
                 caching: Caching::WriteBack,
-                update: None,
             },
             Located::Virtual(address, bytes) => {
                 let access = self.access(cpu, column, address, Use::Write, plain);
-                let (word, caching, update) = self.translated(cpu, access)?;
+                let (word, caching) = self.translated(cpu, access)?;
                 Destination {
                     word,
                     bytes,
                     caching,
-                    update,
                 }
             }
         })
@@ -213,11 +203,11 @@ impl Machine<'_> {
     /// Puts a store into its buffer, or, if it is to uncached memory, into memory once the buffers are empty.
     fn put(&mut self, cpu: usize, to: Destination, value: u64) -> Tried<()> {
         if to.caching == Caching::Uncacheable {
-            if !self.has_drained(cpu, self.board.readings.uncached) {
+            if !self.has_settled(cpu, self.board.readings.uncached) {
                 return Err(Held::Wait);
             }
             let written = to.bytes.replaced(self.memory.read(to.word), value);
-            self.memory.write(to.word, written);
+            self.write(to.word, written);
             return Ok(());
         }
         let to_device = self.board.devices.contains(&to.word.frame());
@@ -228,7 +218,6 @@ impl Machine<'_> {
             to: Some(to.word),
             bytes: to.bytes,
             value,
-            update: to.update,
         };
         match to.caching == Caching::WriteCombining {
             true => state.combining.push(Combined {
@@ -258,7 +247,6 @@ impl Machine<'_> {
             to: None,
             bytes,
             value,
-            update: None,
         });
         state.untranslated = Some(Untranslated {
             address,
@@ -280,22 +268,22 @@ impl Machine<'_> {
             after: self.cpus[cpu].stores - 1,
             plain: true,
         };
-        let (word, update) = match self.translate(cpu, access)? {
+        let word = match self.translate(cpu, access)? {
             Translation::To {
                 word,
                 caching: Caching::WriteBack,
-                update,
-            } => (word, update),
+            } => word,
             Translation::To { .. } | Translation::Fault => return Err(Stop::Discarded),
             Translation::Wait => return Ok(()),
         };
-        if untranslated.passed_by.contains(&word) {
+        let is_entry = self.board.tables.contains(&word.frame());
+        if is_entry || untranslated.passed_by.contains(&word) {
             return Err(Stop::Discarded);
         }
         let state = &mut self.cpus[cpu];
         state.untranslated = None;
         if let Some(store) = state.store_buffer.youngest_mut() {
-            (store.to, store.update) = (Some(word), update);
+            store.to = Some(word);
         }
         Ok(())
     }
@@ -307,13 +295,13 @@ impl Machine<'_> {
         memory: Place,
         register: Register,
     ) -> Tried<()> {
-        if !self.has_drained(cpu, self.board.readings.locked) {
+        if !self.has_settled(cpu, self.board.readings.locked) {
             return Err(Held::Wait);
         }
         let to = self.destination(cpu, column, memory, register.width, false)?;
         let word = self.memory.read(to.word);
         let new = self.context(cpu).registers.get(register);
-        self.memory.write(to.word, to.bytes.replaced(word, new));
+        self.write(to.word, to.bytes.replaced(word, new));
         let old = to.bytes.of(word);
         self.context(cpu).registers.set(register, old);
         Ok(())
@@ -328,7 +316,7 @@ impl Machine<'_> {
         source: Source,
         width: Width,
     ) -> Tried<()> {
-        if locked && !self.has_drained(cpu, self.board.readings.locked) {
+        if locked && !self.has_settled(cpu, self.board.readings.locked) {
             return Err(Held::Wait);
         }
         let to = self.destination(cpu, column, memory, width, !locked)?;
@@ -344,7 +332,7 @@ impl Machine<'_> {
             return Err(Held::Wait);
         }
         let word = self.memory.read(to.word);
-        self.memory.write(to.word, to.bytes.replaced(word, new));
+        self.write(to.word, to.bytes.replaced(word, new));
         self.leave_old(cpu, op, width, source, old);
         Ok(())
     }

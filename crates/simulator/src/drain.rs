@@ -51,7 +51,7 @@ impl Machine<'_> {
             self.update(cpu)?;
         }
         let value = store.bytes.replaced(self.memory.read(to), store.value);
-        self.memory.write(to, value);
+        self.write(to, value);
         let state = &mut self.cpus[cpu];
         state.youngest_left = state.youngest_left.max(store.number);
         Ok(())

@@ -72,33 +72,20 @@ impl Machine<'_> {
         matches!(op, Op::Interrupt { .. }) && !self.board.ordered_ipis
     }
 
-    /// Fetches an instruction. Its walk may have been done before, since the last serializing instruction (H40).
+    /// Fetches an instruction.
     fn fetch(&mut self, cpu: usize, column: &Column, place: Place) -> Tried<()> {
         let Located::Virtual(address, _) = self.locate(cpu, place, Width::Byte)? else {
             return Err(Held::Stop(Stop::Discarded));
         };
         let access = self.access(cpu, column, address, Use::Fetch, false);
-        let early = self.cpus[cpu].early_fetches.iter();
-        let early = early.filter(|early| early.address >> 12 == address >> 12);
-        let early: Vec<_> = early.copied().collect();
-        if !early.is_empty() && self.random.chance(50) {
-            let found = self.random.one_of(&early).permissions;
-            return match found.is_some_and(|found| self.permits(cpu, found, access)) {
-                true => Ok(()),
-                false => {
-                    self.page_fault(cpu, address);
-                    Err(Held::Fault)
-                }
-            };
-        }
         self.translated(cpu, access).map(|_| ())
     }
 
     /// Executes what steers the machine.
     fn control(&mut self, cpu: usize, op: &Op) -> Tried<()> {
         if is_serializing(op) {
-            wait_for(self.has_drained(cpu, self.board.readings.serializing))?;
-            self.cpus[cpu].early_fetches.clear();
+            wait_for(self.has_settled(cpu, self.board.readings.serializing))?;
+            self.cpus[cpu].former.clear();
         }
         match *op {
             Op::Mfence => self.cpus[cpu].fence = true,
@@ -152,7 +139,7 @@ impl Machine<'_> {
 
     /// Sends an interrupt: at once, or behind the stores before it (H36).
     fn interrupt(&mut self, cpu: usize, target: usize, handler: Handler) -> Tried<()> {
-        let drained = self.has_drained(cpu, self.board.readings.uncached);
+        let drained = self.has_settled(cpu, self.board.readings.uncached);
         wait_for(drained || !self.board.ordered_ipis)?;
         self.send(target, handler);
         Ok(())

@@ -29,7 +29,7 @@ impl Machine<'_> {
             (false, true) => Handler::Ipi,
             (false, false) => return,
         };
-        let drained = self.has_drained(cpu, self.board.readings.interrupt);
+        let drained = self.has_settled(cpu, self.board.readings.interrupt);
         let fenced = state.fence && !self.has_drained(cpu, self.board.readings.mfence);
         if state.half.is_some() || fenced || !drained {
             return;
@@ -54,7 +54,7 @@ impl Machine<'_> {
                 interrupted.line += 1;
             }
         }
-        state.early_fetches.clear();
+        state.former.clear();
         state.contexts.push(Context {
             column,
             line: 0,
@@ -66,7 +66,7 @@ impl Machine<'_> {
 
     /// Returns from a handler, once its stores are visible: IRET serializes.
     pub(crate) fn return_from_handler(&mut self, cpu: usize, columns: &[Column]) {
-        if !self.has_drained(cpu, self.board.readings.serializing) {
+        if !self.has_settled(cpu, self.board.readings.serializing) {
             return;
         }
         let state = &mut self.cpus[cpu];
@@ -76,6 +76,6 @@ impl Machine<'_> {
                 state.in_nmi = false;
             }
         }
-        state.early_fetches.clear();
+        state.former.clear();
     }
 }

@@ -22,7 +22,6 @@ impl Machine<'_> {
     ) {
         let cpu = &mut self.cpus[cpu];
         cpu.walks.clear();
-        cpu.early_fetches.clear();
         cpu.tlb.drop_where(pages);
         cpu.psc.drop_where(upper_levels);
     }
@@ -87,7 +86,6 @@ impl Machine<'_> {
         }
         state.root = root;
         state.cr3_low = low;
-        state.early_fetches.clear();
         let pcid = state.pcid();
         if !keep {
             self.drop_pcid(cpu, pcid);

@@ -46,10 +46,11 @@
 //!
 //! # What it cannot show
 //! It is not exhaustive: that it does not reach an outcome says nothing. Where a rule can be read in two ways that
-//! do not differ much, it has the stronger one, so it never reaches more than the rules allow: MFENCE waits for
-//! updates of A and D, D is set before its store leaves, interrupts and faults end early fetches, a load of
-//! write-combining memory waits for the stores to the same word, a broadcast ends walks as soon as it arrives. `foreign-translation` and `stale-speculation` are not
-//! looked for, and no model but `weakest` is simulated.
+//! do not differ much, it has the stronger one, so that it never reaches more than the rules allow: interrupts and
+//! page faults bound early fetches (H40), stores to page tables or to other than write-back memory are not translated
+//! late (H41), a load of write-combining memory waits for the stores to the same word (H26), a broadcast ends walks as
+//! soon as it arrives (H12a). `foreign-translation` and `stale-speculation` are not looked for, and no model but
+//! `weakest` is simulated.
 #![forbid(unsafe_code)]
 mod access;
 mod code;

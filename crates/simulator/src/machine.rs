@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::cpu::Cpu;
-use crate::memory::{Frame, Memory};
+use crate::memory::{Frame, Memory, Word};
 use crate::random::Random;
 use crate::readings::Amended;
 use crate::temper::Temper;
@@ -83,9 +83,44 @@ impl Machine<'_> {
         Ok((value, cpu.is_forwarded(entry, walk.seen)))
     }
 
-    /// Says whether a CPU's buffers are empty, by the reading of the event that asks, and its updates seen.
+    /// Reads the entry that the walk of a fetch comes to: as it is, or as it was before any write since its CPU last
+    /// serialized (H40). Each entry is read by itself.
+    pub(crate) fn read_early(&mut self, cpu: usize, walk: &mut Walk) -> Result<u64, Stop> {
+        let newest = walk.seen;
+        let is_early =
+            self.board.amended.early_fetches && self.random.chance(self.temper.early_fetch);
+        if is_early {
+            walk.seen = self.random.below(newest as usize + 1) as u64;
+        }
+        let (value, _) = self.read_entry(cpu, walk)?;
+        walk.seen = newest;
+        let entry = walk.entry();
+        let former = self.cpus[cpu].former.iter();
+        let former = former.filter(|(word, _)| is_early && *word == entry);
+        let mut values: Vec<u64> = former.map(|(_, value)| *value).collect();
+        values.push(value);
+        Ok(*self.random.one_of(&values))
+    }
+
+    /// Writes a word of memory.
+    pub(crate) fn write(&mut self, word: Word, value: u64) {
+        if self.board.tables.contains(&word.frame()) {
+            let former = self.memory.read(word);
+            for cpu in &mut self.cpus {
+                cpu.former.push((word, former));
+            }
+        }
+        self.memory.write(word, value);
+    }
+
+    /// Says whether a CPU's buffers are empty, by the reading of the event that asks.
     pub(crate) fn has_drained(&self, cpu: usize, reading: Reading) -> bool {
         let cpu = &self.cpus[cpu];
-        cpu.store_buffer.is_empty() && cpu.combining.is_done(reading) && cpu.updates.is_empty()
+        cpu.store_buffer.is_empty() && cpu.combining.is_done(reading)
+    }
+
+    /// Says whether a CPU's updates of A and D are seen as well: this bounds them, and MFENCE does not (H41).
+    pub(crate) fn has_settled(&self, cpu: usize, reading: Reading) -> bool {
+        self.cpus[cpu].updates.is_empty() && self.has_drained(cpu, reading)
     }
 }

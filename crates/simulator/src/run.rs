@@ -72,7 +72,7 @@ impl Machine<'_> {
             && !state.ipi_pending
             && !state.nmi_pending
             && state.combining.is_empty()
-            && self.has_drained(cpu, Reading::Retired)
+            && self.has_settled(cpu, Reading::Retired)
     }
 }
 

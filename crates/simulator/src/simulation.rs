@@ -86,7 +86,11 @@ impl Simulation {
             tracks_accessed: is_on("Accessed", false),
             readings: readings(test)?,
             ordered_ipis: test.metadata("IPI") == Some("xapic"),
-            amended,
+            amended: Amended {
+                walks_across_bit_63: amended.walks_across_bit_63
+                    && test.metadata("KeepLoads") != Some("end-walks"),
+                ..amended
+            },
         };
         let first_registers = first_registers(test, &world, &threads)?;
         Ok(Simulation {
@@ -140,14 +144,13 @@ fn new_cpu(root: Frame, top: u8, column: usize, (pcide, pge): (bool, bool)) -> C
         tlb: Tlb::default(),
         psc: Psc::default(),
         walks: Vec::new(),
-        early_fetches: Vec::new(),
+        former: Vec::new(),
         store_buffer: StoreBuffer::default(),
         combining: WriteCombining::default(),
         stores: 0,
         youngest_left: 0,
         barriers: Vec::new(),
         updates: Vec::new(),
-        asked: 0,
         untranslated: None,
         half: None,
         fence: false,

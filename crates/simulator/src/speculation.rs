@@ -2,8 +2,7 @@
 
 use crate::entry::{self, Kind};
 use crate::machine::{Machine, Stop};
-use crate::tlb::Permissions;
-use crate::walk::{EarlyFetch, Walk};
+use crate::walk::Walk;
 
 /// Walks that a CPU has in flight at most.
 const MOST_WALKS: usize = 3;
@@ -15,10 +14,7 @@ impl Machine<'_> {
             return Ok(());
         }
         let address = *self.random.one_of(&self.board.addresses);
-        let for_fetch =
-            self.board.amended.early_fetches && self.random.chance(self.temper.early_fetch);
-        let mut walk = self.cpus[cpu].walk(address, &mut self.random);
-        walk.for_fetch = for_fetch;
+        let walk = self.cpus[cpu].walk(address, &mut self.random);
         self.cpus[cpu].walks.push(walk);
         if self.random.chance(self.temper.whole_walk) {
             let newest = self.cpus[cpu].walks.len() - 1;
@@ -46,7 +42,7 @@ impl Machine<'_> {
         let (value, is_forwarded) = self.read_entry(cpu, &mut walk)?;
         let kind = entry::kind(value, walk.level);
         if kind == Kind::Unusable {
-            self.end_walk(cpu, index, None);
+            self.cpus[cpu].walks.remove(index);
             return Ok(());
         }
         if self.board.tracks_accessed && value & entry::ACCESSED == 0 {
@@ -55,7 +51,7 @@ impl Machine<'_> {
                 self.cpus[cpu].walks.remove(index);
                 return Ok(());
             }
-            self.memory.write(walk.entry(), value | entry::ACCESSED);
+            self.write(walk.entry(), value | entry::ACCESSED);
         }
         match kind {
             Kind::Table(below) => {
@@ -66,7 +62,7 @@ impl Machine<'_> {
             Kind::Page(_) | Kind::Unusable => {
                 let leaf = self.leaf(cpu, &walk, value);
                 self.cache_leaf(cpu, leaf);
-                self.end_walk(cpu, index, Some(leaf.permissions));
+                self.cpus[cpu].walks.remove(index);
             }
         }
         Ok(())
@@ -82,18 +78,6 @@ impl Machine<'_> {
             walk.seen = newest;
         } else {
             walk.seen += self.random.below((newest - walk.seen) as usize + 1) as u64;
-        }
-    }
-
-    /// Ends a walk at its leaf, or where it found none.
-    fn end_walk(&mut self, cpu: usize, index: usize, found: Option<Permissions>) {
-        let cpu = &mut self.cpus[cpu];
-        let walk = cpu.walks.remove(index);
-        if walk.for_fetch && walk.pcid == cpu.pcid() {
-            cpu.early_fetches.push(EarlyFetch {
-                address: walk.address,
-                permissions: found,
-            });
         }
     }
 

@@ -14,8 +14,6 @@ pub(crate) struct Store {
     pub(crate) bytes: Bytes,
     /// The value, as in a register.
     pub(crate) value: u64,
-    /// The update of D that it waits for.
-    pub(crate) update: Option<u64>,
 }
 
 /// The store buffer.

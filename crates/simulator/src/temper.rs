@@ -57,7 +57,7 @@ pub(crate) struct Temper {
     pub(crate) late_update: u32,
     /// A store is translated late (H41).
     pub(crate) late_translation: u32,
-    /// A speculative walk is for a fetch (H40).
+    /// A fetch reads an entry early (H40).
     pub(crate) early_fetch: u32,
 }
 

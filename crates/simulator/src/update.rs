@@ -6,7 +6,6 @@ use crate::tlb::TlbEntry;
 /// An update that is under way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Update {
-    pub(crate) number: u64,
     /// The page-table entry.
     pub(crate) entry: Word,
     /// What the walk read there.

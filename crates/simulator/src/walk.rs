@@ -18,8 +18,6 @@ pub(crate) struct Walk {
     pub(crate) permissions: Permissions,
     /// How many of its CPU's stores it sees; it never goes back (H25).
     pub(crate) seen: u64,
-    /// It is for an instruction fetch that comes later (H40).
-    pub(crate) for_fetch: bool,
 }
 
 impl Walk {
@@ -34,12 +32,4 @@ impl Walk {
         self.table = table;
         self.level -= 1;
     }
-}
-
-/// What a walk for a fetch found before the fetch came (H40).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct EarlyFetch {
-    pub(crate) address: u64,
-    /// What the levels permit; `None`: there was no translation.
-    pub(crate) permissions: Option<Permissions>,
 }
