@@ -178,6 +178,7 @@ impl Machine<'_> {
                 entry: *entry,
                 read: *read,
                 bits: *bits,
+                is_too_late: false,
                 fill: if index + 1 == last { fill } else { None },
             });
         }
@@ -247,6 +248,7 @@ impl Machine<'_> {
         // H42: D may be set although W has just gone.
         let has_lost_writable = self.board.amended.dirty_without_writable
             && update.bits & entry::DIRTY != 0
+            && !update.is_too_late
             && changed == entry::WRITABLE
             && now & entry::WRITABLE == 0;
         match (changed, update.fill) {
@@ -257,7 +259,7 @@ impl Machine<'_> {
             _ => return Err(Stop::Discarded),
         }
         // D is not set without A, which somebody may have cleared.
-        self.write(update.entry, now | update.bits | entry::ACCESSED);
+        self.set_bits(update.entry, update.bits | entry::ACCESSED);
         Ok(())
     }
 

@@ -170,7 +170,7 @@ impl Machine<'_> {
             // From here on it is treated as a store to write-combining memory.
             to.caching = Caching::WriteCombining;
         }
-        self.put(cpu, to, value)
+        self.push(cpu, to, value)
     }
 
     /// Finds where a store goes.
@@ -201,7 +201,7 @@ impl Machine<'_> {
     }
 
     /// Puts a store into its buffer, or, if it is to uncached memory, into memory once the buffers are empty.
-    fn put(&mut self, cpu: usize, to: Destination, value: u64) -> Tried<()> {
+    fn push(&mut self, cpu: usize, to: Destination, value: u64) -> Tried<()> {
         if to.caching == Caching::Uncacheable {
             if !self.has_settled(cpu, self.board.readings.uncached) {
                 return Err(Held::Wait);
@@ -339,7 +339,7 @@ impl Machine<'_> {
 
     /// Writes what a read-modify-write without LOCK has computed. Other CPUs may have come in between.
     pub(crate) fn second_half(&mut self, cpu: usize, op: &Op, half: Half) -> Tried<()> {
-        self.put(cpu, half.to, half.new)?;
+        self.push(cpu, half.to, half.new)?;
         self.cpus[cpu].half = None;
         if let Op::Modify {
             op, source, width, ..

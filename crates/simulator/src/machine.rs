@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::cpu::Cpu;
+use crate::entry;
 use crate::memory::{Frame, Memory, Word};
 use crate::random::Random;
 use crate::readings::Amended;
@@ -102,8 +103,23 @@ impl Machine<'_> {
         Ok(*self.random.one_of(&values))
     }
 
-    /// Writes a word of memory.
+    /// Writes a word of memory, as software does.
     pub(crate) fn write(&mut self, word: Word, value: u64) {
+        let had_lost_writable = self.memory.read(word) & entry::WRITABLE == 0;
+        let updates = self.cpus.iter_mut().flat_map(|cpu| &mut cpu.updates);
+        for update in updates.filter(|update| update.entry == word) {
+            update.is_too_late |= had_lost_writable && update.read & entry::WRITABLE != 0;
+        }
+        self.put(word, value);
+    }
+
+    /// Sets bits of an entry, as a walk does.
+    pub(crate) fn set_bits(&mut self, entry: Word, bits: u64) {
+        let value = self.memory.read(entry) | bits;
+        self.put(entry, value);
+    }
+
+    fn put(&mut self, word: Word, value: u64) {
         if self.board.tables.contains(&word.frame()) {
             let former = self.memory.read(word);
             for cpu in &mut self.cpus {

@@ -51,7 +51,7 @@ impl Machine<'_> {
                 self.cpus[cpu].walks.remove(index);
                 return Ok(());
             }
-            self.write(walk.entry(), value | entry::ACCESSED);
+            self.set_bits(walk.entry(), entry::ACCESSED);
         }
         match kind {
             Kind::Table(below) => {
