@@ -84,6 +84,8 @@ pub(crate) enum Ended {
     AtViolation,
     /// At a limit: this one.
     AtLimit(String),
+    /// Before it was complete: the machine lacks what instruction fetches need.
+    NeedsFetches,
 }
 
 /// Why an exploration under way does not go on.
@@ -127,6 +129,11 @@ where
                 ControlFlow::Continue(None) => break Ended::Exhausted,
                 ControlFlow::Continue(Some(limit)) => break Ended::AtLimit(limit),
                 ControlFlow::Break(Halt::AtViolation) => break Ended::AtViolation,
+                ControlFlow::Break(Halt::Worthless)
+                    if self.system.hardware.machine().needs_fetches() =>
+                {
+                    return Ok(Ended::NeedsFetches);
+                }
                 ControlFlow::Break(Halt::Worthless) => {
                     self.system.hardware.machine().restart();
                     self.store.clear();
@@ -308,8 +315,13 @@ where
         state: &State,
         visitor: &mut V,
     ) -> ControlFlow<Halt> {
-        if expanded.successors == 0 && expanded.violations.is_empty() {
-            visitor.ended(self.system.hardware.machine(), state);
+        let machine = self.system.hardware.machine();
+        // What still waits for a translation then never had one: no execution ends here.
+        if expanded.successors == 0
+            && expanded.violations.is_empty()
+            && !machine.waits_untranslated(state)
+        {
+            visitor.ended(machine, state);
         }
         for (step, violation) in expanded.violations {
             let from = Some(expanded.id);

@@ -13,9 +13,10 @@ use crate::step::{Action, CallWatcher, Step, StepError, Unwatched};
 /// and all that may.
 const BUFFERLESS_ACTIONS: [Action; 2] = [Action::Deliver, Action::Call];
 const SMALL_ACTIONS: [Action; 3] = [Action::Drain, Action::Deliver, Action::Call];
-const ALL_ACTIONS: [Action; 6] = [
+const ALL_ACTIONS: [Action; 7] = [
     Action::Drain,
     Action::Combined,
+    Action::Settle,
     Action::Broadcast,
     Action::DeliverNmi,
     Action::Deliver,
@@ -35,7 +36,10 @@ pub(crate) struct System<'p, M = Reduction> {
 impl<'p, M: Merge> System<'p, M> {
     pub(crate) fn new(hardware: Hardware, automaton: Automaton<'p>, merge: M) -> Self {
         let features = &automaton.program.features;
-        let uses_more = features.nmis || features.broadcasts || features.write_combining > 0;
+        let uses_more = features.nmis
+            || features.broadcasts
+            || features.write_combining > 0
+            || hardware.machine().settles();
         System {
             has_nmis: features.nmis,
             actions: match hardware.machine().memory() {
@@ -95,6 +99,7 @@ impl<'p, M: Merge> System<'p, M> {
         let tried = match action {
             Action::Drain => self.hardware.drain(state, cpu)?,
             Action::Combined => self.hardware.drain_combining(state, cpu, way)?,
+            Action::Settle => self.hardware.settle(state, cpu, way)?,
             Action::Broadcast => self.hardware.receive_broadcast(state, cpu, way)?,
             Action::DeliverNmi => self.deliver_nmi(nodes, state, cpu)?,
             Action::Deliver => self.deliver(nodes, state, cpu)?,
@@ -212,6 +217,7 @@ impl<'p, M: Merge> System<'p, M> {
         match action {
             Action::Drain => self.hardware.has_buffered(state, cpu),
             Action::Combined => self.hardware.has_combining(state, cpu),
+            Action::Settle => self.hardware.may_settle(state, cpu),
             Action::Broadcast => self.hardware.has_broadcasts(state, cpu),
             Action::DeliverNmi => {
                 self.hardware.is_nmi_pending(state, cpu)
@@ -241,7 +247,7 @@ impl<'p, M: Merge> System<'p, M> {
                 let active = self.active_node(state, cpu);
                 active.is_some_and(|id| call_of(nodes.get(id)).has_ways())
             }
-            Action::Combined | Action::Broadcast => true,
+            Action::Combined | Action::Settle | Action::Broadcast => true,
             Action::Drain | Action::Deliver | Action::DeliverNmi => false,
         }
     }
@@ -270,8 +276,12 @@ impl<'p, M: Merge> System<'p, M> {
 
     /// Returns what is wrong with a state in which nobody can take a step, if anything is.
     pub(crate) fn stuck(&self, nodes: &Nodes, state: &State) -> Option<Violation> {
+        let machine = self.hardware.machine();
+        if machine.waits_untranslated(state) {
+            return None;
+        }
         if self.all_ended(state) {
-            return self.hardware.machine().unkept_promise(state);
+            return machine.unkept_promise(state);
         }
         let deadlock = self.deadlock(nodes, state);
         let is_ignored = self.automaton.program.ignored.contains(&deadlock.property);

@@ -99,7 +99,7 @@ impl Recorder<'_> {
     /// Records what a step does beside its calls.
     fn record_step(&mut self, step: Step) {
         let kind = match step.action {
-            Action::Drain => EventKind::StoreDrained,
+            Action::Drain | Action::Settle => EventKind::StoreDrained,
             Action::Combined => EventKind::CombiningStoreDrained,
             Action::Broadcast => EventKind::BroadcastReceived,
             Action::Deliver => EventKind::FlushInterrupt,

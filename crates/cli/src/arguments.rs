@@ -58,7 +58,7 @@ pub(crate) enum Command {
     Price(Price),
     /// Lists the CPU models and what each has; or, with --detect, what this machine's CPU has
     #[command(
-        after_help = "Examples:\n  lazytlb cpus\n  lazytlb cpus --detect\n\nThe rules H1 to H39 are listed in \
+        after_help = "Examples:\n  lazytlb cpus\n  lazytlb cpus --detect\n\nThe rules H1 to H43 are listed in \
                             SOURCES.md; --detect reads CPUID, and the microcode's revision where the system tells it."
     )]
     Cpus(Cpus),

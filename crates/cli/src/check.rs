@@ -6,11 +6,11 @@ use std::time::Duration;
 use lazytlb::Policy;
 use lazytlb::sources::{self, SOURCES};
 use lazytlb_check::{Checker, Finding, LazyTlb, Reduction, ShippedProgram, Storage, Verdict};
-use lazytlb_model::{CpuModel, GarbageWalkEnd, MemoryModel, Property, UpperLevels};
+use lazytlb_model::{CpuModel, GarbageWalkEnd, MemoryModel, Property};
 use serde::Serialize;
 
 use crate::arguments::{Bounds, Check};
-use crate::hardware::{told, told_readings};
+use crate::hardware::{assumed, told, told_readings};
 use crate::progress::Display;
 use crate::report::{Ending, Report, grouped, table};
 
@@ -114,6 +114,12 @@ fn print(
         report.line(format_args!(
             "What empties write-combining buffers has {} the writes to a device (H27)",
             told_readings(cpu.write_combining)
+        ))?;
+    }
+    if verdicts.iter().any(|(_, verdict)| verdict.uses_pcids) {
+        report.line(format_args!(
+            "A CR3 load with bit 63 set {} (H12a, ASSUMED)",
+            cpu.keep_load.about()
         ))?;
     }
     report.line(format_args!(
@@ -245,6 +251,7 @@ pub(crate) struct VerdictRecord {
     cpu: &'static str,
     assumed: Vec<&'static str>,
     wc_readings: Option<BTreeMap<&'static str, &'static str>>,
+    keep_load: Option<&'static str>,
     memory: &'static str,
     store_buffer_depth: u8,
     storage: &'static str,
@@ -317,16 +324,15 @@ impl VerdictRecord {
             policy: policy.name(),
             program: verdict.program.clone(),
             cpu: verdict.cpu_model.name,
-            assumed: match verdict.cpu_model.upper_levels {
-                UpperLevels::Cached => Vec::new(),
-                UpperLevels::OnlyInFlight => vec!["no-psc"],
-                UpperLevels::Atomic => vec!["no-psc", "atomic-walks"],
-            },
+            assumed: assumed(verdict.cpu_model),
             wc_readings: verdict.uses_write_combining.then(|| {
                 let each = verdict.cpu_model.write_combining.each().into_iter();
                 each.map(|(event, reading)| (event, reading.name()))
                     .collect()
             }),
+            keep_load: verdict
+                .uses_pcids
+                .then(|| verdict.cpu_model.keep_load.name()),
             memory: verdict.memory.name(),
             store_buffer_depth: verdict.memory.buffer_depth(),
             storage: match verdict.storage {

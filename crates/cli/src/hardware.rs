@@ -2,7 +2,7 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use lazytlb_model::{CpuModel, Reading, UpperLevels, WcReadings};
+use lazytlb_model::{CpuModel, KeepLoad, Reading, UpperLevels, WcReadings};
 
 /// The hardware of a check.
 #[derive(Args, Debug)]
@@ -25,6 +25,8 @@ enum Assumption {
     NoPsc,
     /// With no-psc: a walk reads all levels at one time
     AtomicWalks,
+    /// A CR3 load ends the walks in flight also with bit 63 set
+    Cr3LoadEndsWalks,
 }
 
 fn wc_reading(text: &str) -> Result<(Option<String>, Reading), String> {
@@ -77,9 +79,14 @@ impl Hardware {
                     .expect("the command line accepts only known events"),
             };
         }
+        let keep_load = match assumes(Assumption::Cr3LoadEndsWalks) {
+            true => KeepLoad::EndsWalks,
+            false => self.cpu.keep_load,
+        };
         Ok(self
             .cpu
             .with_upper_levels(upper_levels)
+            .with_keep_load(keep_load)
             .with_write_combining(readings))
     }
 
@@ -106,12 +113,24 @@ impl Hardware {
     }
 }
 
+/// Lists what is assumed of a model, by the names that `--assume` takes.
+pub(crate) fn assumed(model: CpuModel) -> Vec<&'static str> {
+    let mut assumed = match model.upper_levels {
+        UpperLevels::Cached => Vec::new(),
+        UpperLevels::OnlyInFlight => vec!["no-psc"],
+        UpperLevels::Atomic => vec!["no-psc", "atomic-walks"],
+    };
+    if model.keep_load == KeepLoad::EndsWalks {
+        assumed.push("cr3-load-ends-walks");
+    }
+    assumed
+}
+
 /// Describes a model with what is assumed of it, for people.
 pub(crate) fn told(model: CpuModel) -> String {
-    match model.upper_levels {
-        UpperLevels::Cached => model.name.to_owned(),
-        UpperLevels::OnlyInFlight => format!("{} (ASSUMED: no-psc)", model.name),
-        UpperLevels::Atomic => format!("{} (ASSUMED: no-psc, atomic-walks)", model.name),
+    match &assumed(model)[..] {
+        [] => model.name.to_owned(),
+        assumed => format!("{} (ASSUMED: {})", model.name, assumed.join(", ")),
     }
 }
 

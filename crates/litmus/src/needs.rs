@@ -79,6 +79,7 @@ pub(crate) fn set_features(
         });
         features.write_combining = buffers.combining;
     }
+    features.fetches = any(routines, |op| matches!(op, Op::Fetch(_)));
     features.weak_fences = any(routines, sends_interrupt);
     let handles = |handler| {
         routines

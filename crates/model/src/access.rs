@@ -1,7 +1,8 @@
 //! Accesses by virtual address that read and write data: through any entry that may be cached, or a walk.
 //!
 //! The closed set has whatever a walk could find, so an access branches over its matching entries, and over
-//! a fault where some walk could find none that allows it. Rules: H5, H7, H17, H18, H21; memory types H26.
+//! a fault where some walk could find none that allows it. A store may also wait untranslated. Rules: H5, H7,
+//! H17, H18, H21, H41, H42; memory types H26, H43.
 
 use std::ops::Deref;
 
@@ -11,12 +12,14 @@ use crate::accessed::Use;
 use crate::byte_mask::ByteMask;
 use crate::call::{Cr4, Privilege, Rmw};
 use crate::combining::CacheHint;
+use crate::cpu_model::{UncachedLoads, UncachedStores};
 use crate::entry::{MemoryType, bits};
 use crate::index::{EntryAt, Frame, Level, Location, TableIndex, Way};
+use crate::late::LateStore;
 use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::{Progress, Stop};
-use crate::slot::{CellStore, Combining, Data, Stage};
+use crate::slot::{CellStore, Combining, Data, Slot, Stage};
 use crate::spec::MemoryModel;
 use crate::state::{CacheSet, FrameUse, State};
 use crate::translation::Translation;
@@ -90,7 +93,7 @@ impl Operation {
 
 impl VirtualAccess {
     /// Says whether an entry allows the access.
-    fn is_allowed_by(&self, entry: &Translation, cr4: Cr4) -> bool {
+    pub(crate) fn is_allowed_by(&self, entry: &Translation, cr4: Cr4) -> bool {
         let is_fetch = self.operation == Operation::Fetch;
         let by_mode = match self.privilege {
             Privilege::User => entry.user,
@@ -105,6 +108,22 @@ impl VirtualAccess {
     }
 }
 
+/// A way of an access to a page.
+#[derive(Clone, Copy)]
+pub(crate) struct Through<'m> {
+    /// The entry that translates.
+    pub(crate) used: &'m Translation,
+    /// The entry whose way through memory gets A, and D for a store: the same, but where the update of D finds that
+    /// W is lost (H42).
+    pub(crate) marks: &'m Translation,
+}
+
+impl<'m> Through<'m> {
+    fn same(used: &'m Translation) -> Through<'m> {
+        Through { used, marks: used }
+    }
+}
+
 /// How an access comes to fault.
 #[derive(Clone, Copy)]
 enum FaultBy<'m> {
@@ -115,8 +134,8 @@ enum FaultBy<'m> {
 }
 
 impl<'m> CpuMut<'m> {
-    /// Does an access in one of its ways: through one of the entries that match, or, last, by a walk that
-    /// faults.
+    /// Does an access in one of its ways: through one of the entries that match, by waiting untranslated (H41),
+    /// or, last, by a walk that faults.
     pub(crate) fn access(
         &mut self,
         access: &VirtualAccess,
@@ -124,28 +143,49 @@ impl<'m> CpuMut<'m> {
     ) -> Result<Progress<Accessed>, Stop> {
         let (usable, refusing) = self.matching(access)?;
         let faults = self.faults(access, refusing)?;
+        let early = self.early_walks(access, &usable)?;
+        let late = self.late_way(access)?;
         let usable = self.ways_through(usable, access)?;
-        for (index, &(used, settled)) in usable.iter().enumerate().skip(way.index()) {
-            self.refuse_foreign(used)?;
+        // Only a store waits, and only a fetch has walked early.
+        let (through, others) = (usable.len(), early.len() + usize::from(late.is_some()));
+        for (index, &(through, settled)) in usable.iter().enumerate().skip(way.index()) {
+            self.refuse_foreign(through.used)?;
             let mut next = self.state.to_vec();
             let mut tried = self.machine.on(&mut next, self.cpu);
-            tried.mark_used(used, access.operation.page_use())?;
+            tried.owe(through.marks, access.operation.page_use())?;
             // What has to wait for a buffer does not keep the other ways from being taken.
-            let done = tried.access_through(used, access.operation, settled)?;
+            let done = tried.access_through(through.used, access.operation, settled)?;
             let Progress::Done { answer, .. } = done else {
                 continue;
             };
             self.state.copy_from_slice(&next);
-            let more = index + 1 < usable.len() || !faults.is_empty();
+            let more = index + 1 < usable.len() + others || !faults.is_empty();
             let answer = Ok(answer);
             return Ok(Progress::Done { answer, more });
         }
-        let index = way.index().saturating_sub(usable.len());
+        let index = way.index().saturating_sub(through);
+        let more = index + 1 < others || !faults.is_empty();
+        if let Some(walk) = early.get(index) {
+            self.refuse_foreign(walk.used)?;
+            self.mark_walked(walk)?;
+            return Ok(Progress::Done {
+                answer: Ok(0),
+                more,
+            });
+        }
+        if let Some(slot) = late.filter(|_| index < others) {
+            self.push_buffered(slot);
+            return Ok(Progress::Done {
+                answer: Ok(0),
+                more,
+            });
+        }
+        let index = index.saturating_sub(others);
         let Some(fault) = faults.get(index) else {
             return Ok(Progress::Blocked);
         };
         if let FaultBy::Through(cached) = fault {
-            self.mark_used(cached, Use::Reads)?;
+            self.owe(cached, Use::Reads)?;
         }
         self.page_fault(access.addr)?;
         Ok(Progress::Done {
@@ -158,17 +198,38 @@ impl<'m> CpuMut<'m> {
     /// is *maybe* set.
     fn ways_through(
         &self,
-        usable: Vec<&'m Translation>,
+        usable: Vec<Through<'m>>,
         access: &VirtualAccess,
-    ) -> Result<Vec<(&'m Translation, Way)>, Limit> {
+    ) -> Result<Vec<(Through<'m>, Way)>, Limit> {
         let mut ways = Vec::new();
-        for used in usable {
-            ways.push((used, Way::FIRST));
-            if access.operation.reads_data() && self.reads_maybe_accessed(used)? {
-                ways.push((used, Way::from(1)));
+        for through in usable {
+            ways.push((through, Way::FIRST));
+            if access.operation.reads_data() && self.reads_maybe_accessed(through.used)? {
+                ways.push((through, Way::from(1)));
             }
         }
         Ok(ways)
+    }
+
+    /// Returns how a store waits untranslated, if it may have to, and if there is room.
+    fn late_way(&self, access: &VirtualAccess) -> Result<Option<Slot>, Limit> {
+        let Operation::Store {
+            bytes,
+            value,
+            hint: CacheHint::Temporal,
+        } = access.operation
+        else {
+            return Ok(None);
+        };
+        if !self.machine.stores_may_be_late() || !self.has_buffer_room() {
+            return Ok(None);
+        }
+        self.late_slot(LateStore {
+            addr: access.addr,
+            privilege: access.privilege,
+            bytes,
+            value: self.machine.values.encode(value)?,
+        })
     }
 
     /// Reads or writes the data of the page that an entry translates to.
@@ -186,19 +247,22 @@ impl<'m> CpuMut<'m> {
             // A CPU that loads the word without translation must know that it changes.
             self.notes_write(cell, Write::Any);
         }
-        let is_uncached = used.memory_type == MemoryType::Uncached;
         let own_waits = self.own_combining_waits(location);
         let is_ready = match operation {
             Operation::Fetch | Operation::Store { .. } => true,
             Operation::Load => !own_waits || self.forwards_combining(location),
             Operation::Rmw { .. } => !own_waits,
         };
-        if !is_ready || is_uncached && !self.empties(|readings| readings.uncached) {
+        let is_uncached = used.memory_type == MemoryType::Uncached;
+        if !is_ready || is_uncached && !self.uncached_may_go(operation) {
             return Ok(Progress::Blocked);
         }
         match operation {
             Operation::Fetch => Ok(Progress::answer(0)),
-            Operation::Load => self.load_data(location, settled),
+            Operation::Load => {
+                self.pass_late_stores(location)?;
+                self.load_data(location, settled)
+            }
             Operation::Store { bytes, value, hint } => {
                 let store = DataStore {
                     location,
@@ -213,11 +277,29 @@ impl<'m> CpuMut<'m> {
                 rmw,
                 operand,
             } => self.locked(|cpu| {
-                let (old, new) = rmw.apply_to_bytes(cpu.word(location, settled)?, bytes, operand);
+                let apply = |word| rmw.apply_to_bytes(word, bytes, operand);
+                if let Location::Entry(entry) = location {
+                    cpu.update_before_rmw(entry, settled, |old| apply(old).1)?;
+                }
+                let (old, new) = apply(cpu.word(location, settled)?);
                 let new = cpu.machine.values.encode(new)?;
                 cpu.write(location, new, ByteMask::ALL)?;
                 Ok(Progress::answer(old))
             }),
+        }
+    }
+
+    /// Lets an access to uncached memory empty the buffers, as far as it waits for them (H26, H43).
+    fn uncached_may_go(&mut self, operation: Operation) -> bool {
+        let model = &self.machine.cpu_model;
+        let passes_stores = match operation {
+            Operation::Load => model.uncached_loads == UncachedLoads::PassStores,
+            Operation::Store { .. } => model.uncached_stores == UncachedStores::Buffered,
+            Operation::Rmw { .. } | Operation::Fetch => false,
+        };
+        match passes_stores {
+            true => self.empties_combining(|readings| readings.uncached),
+            false => self.empties(|readings| readings.uncached),
         }
     }
 
@@ -275,8 +357,9 @@ impl<'m> CpuMut<'m> {
         if self.own_combining_waits(location) {
             return Ok(Progress::Blocked);
         }
-        let is_at_once =
-            used.memory_type == MemoryType::Uncached || machine.memory == MemoryModel::Sc;
+        let is_uncached = used.memory_type == MemoryType::Uncached;
+        let is_buffered = machine.cpu_model.uncached_stores == UncachedStores::Buffered;
+        let is_at_once = is_uncached && !is_buffered || machine.memory == MemoryModel::Sc;
         match location {
             _ if is_at_once => {
                 self.write(location, value, bytes)?;
@@ -303,25 +386,39 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         entry.is_page() && of_pcid && entry.covers(addr)
     }
 
-    /// Returns the entries that an access may use, and those that refuse it, in an order that does not depend
-    /// on their numbers.
+    /// Returns the ways of an access through the entries that it may use, and the entries that refuse it, in an
+    /// order that does not depend on their numbers.
     fn matching(
         &self,
         access: &VirtualAccess,
-    ) -> Result<(Vec<&'m Translation>, Vec<&'m Translation>), Stop> {
-        let entries = self.translations(self.may_be_cached());
-        let entries = entries.filter(|entry| self.matches(entry, access.addr));
-        let mut entries: Vec<&'m Translation> = entries.collect();
-        entries.sort_unstable();
-        self.refuse_stale(&entries, access.addr)?;
+    ) -> Result<(Vec<Through<'m>>, Vec<&'m Translation>), Stop> {
+        let entries = self.entries_for(access.addr);
+        if let Some(stale) = self.stale_among(&entries, access.addr) {
+            return Err(self.stale_use(stale));
+        }
         let cr4 = self.cr4();
-        let (mut usable, refusing): (Vec<&'m Translation>, Vec<&'m Translation>) = entries
+        let (usable, refusing): (Vec<&'m Translation>, Vec<&'m Translation>) = entries
             .into_iter()
             .partition(|entry| access.is_allowed_by(entry, cr4));
-        if access.operation.page_use() == Use::Writes {
-            usable.retain(|entry| self.may_store_through(entry));
-        }
+        let usable = match access.operation.page_use() {
+            Use::Reads => usable.into_iter().map(Through::same).collect(),
+            Use::Writes => self.ways_to_store(&usable, &refusing),
+        };
         Ok((usable, refusing))
+    }
+
+    /// Lists the entries that translate an address, in an order that does not depend on their numbers.
+    fn entries_for(&self, addr: VirtAddr) -> Vec<&'m Translation> {
+        let entries = self.translations(self.may_be_cached());
+        let mut entries: Vec<&'m Translation> =
+            entries.filter(|entry| self.matches(entry, addr)).collect();
+        entries.sort_unstable();
+        entries
+    }
+
+    /// Returns an entry that an access could use and that must not be used.
+    pub(crate) fn stale_match(&self, access: &VirtualAccess) -> Option<&'m Translation> {
+        self.stale_among(&self.entries_for(access.addr), access.addr)
     }
 
     /// Says whether this CPU may have an entry for an address that must not be used: if not, it is not worth
@@ -336,48 +433,65 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
                 .any(may_be_stale)
     }
 
-    /// Fails if one of these entries must not be used at an address: it is tainted, or it is a large page's and
-    /// stale there, or the frame there was freed.
-    pub(crate) fn refuse_stale(
+    /// Returns one of these entries that must not be used at an address, if its use is looked at: it is tainted, or it
+    /// is a large page's and stale there, or the frame there was freed.
+    pub(crate) fn stale_among(
         &self,
-        entries: &[&Translation],
+        entries: &[&'m Translation],
         addr: VirtAddr,
-    ) -> Result<(), Stop> {
+    ) -> Option<&'m Translation> {
         let machine = self.machine;
         let tainted = self.set(CacheSet::Tainted);
         let is_tainted = |entry: &Translation| {
             let number = machine.translations.find(entry);
             number.is_some_and(|number| tainted.contains(number))
         };
-        let is_stale = |entry: &Translation| {
-            let is_freed = |frame: Frame| {
-                frame.number() < machine.frames && self.frame_use(frame) == FrameUse::Free
-            };
-            let is_large = entry.read_in > Level::LOWEST;
-            is_tainted(entry)
-                || entry.stale.contains(addr)
-                || is_large && entry.frame_at(addr).is_some_and(is_freed)
+        let is_freed = |frame: Frame| {
+            frame.number() < machine.frames && self.frame_use(frame) == FrameUse::Free
         };
-        for &entry in entries {
-            let (property, what) = match entry.garbage {
-                true => (
-                    Property::TableUseAfterFree,
-                    format!("uses its {entry}, which a walk of a freed table left behind"),
-                ),
-                false => (
-                    Property::StaleUse,
-                    format!(
-                        "uses its {entry}, which a flush that has returned should have removed"
-                    ),
-                ),
-            };
-            if machine.checks(property) && is_stale(entry) {
-                return Err(Stop::Violation(Violation::through(
-                    property, self.cpu, *entry, what,
-                )));
+        let is_stale = |entry: &&&Translation| {
+            let is_large = entry.read_in > Level::LOWEST;
+            machine.checks(property_of_using(entry))
+                && (is_tainted(entry)
+                    || entry.stale.contains(addr)
+                    || is_large && entry.frame_at(addr).is_some_and(is_freed))
+        };
+        entries.iter().find(is_stale).copied()
+    }
+
+    /// Returns the ways of an access that stores, through entries that allow it: they have D, or get it.
+    fn ways_to_store(
+        &self,
+        allowing: &[&'m Translation],
+        refusing: &[&'m Translation],
+    ) -> Vec<Through<'m>> {
+        let mut ways = Vec::new();
+        for &used in allowing {
+            if self.may_store_through(used) {
+                ways.push(Through::same(used));
             }
+            let without_w = refusing.iter();
+            let without_w = without_w.filter(|found| self.sets_dirty_without_w(used, found));
+            ways.extend(without_w.map(|&marks| Through { used, marks }));
         }
-        Ok(())
+        ways
+    }
+
+    /// Returns the ways of a store now.
+    pub(crate) fn stores_through(&self, access: &VirtualAccess) -> Result<Vec<Through<'m>>, Stop> {
+        Ok(self.matching(access)?.0)
+    }
+
+    /// The violation of using an entry that must not be used.
+    pub(crate) fn stale_use(&self, entry: &Translation) -> Stop {
+        let what = match entry.garbage {
+            true => format!("uses its {entry}, which a walk of a freed table left behind"),
+            false => {
+                format!("uses its {entry}, which a flush that has returned should have removed")
+            }
+        };
+        let property = property_of_using(entry);
+        Stop::Violation(Violation::through(property, self.cpu, *entry, what))
     }
 
     /// Fails if an access goes through an entry of another space (H2, H19).
@@ -403,25 +517,22 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     /// allow it by now, or by a walk.
     ///
     /// What was cached had A set in all that it was read from (H3), and a walk that faults need not set any.
-    /// So a fault by a walk from the root stands for all others, and without A bits any one does.
+    /// So a fault by a walk from the root stands for all others, and without A bits any one does. The walk is
+    /// the access's own: it sees all earlier stores of this CPU (H25).
     fn faults(
         &self,
         access: &VirtualAccess,
         refusing: Vec<&'m Translation>,
     ) -> Result<Vec<FaultBy<'m>>, Stop> {
         let machine = self.machine;
-        let pcid = self.pcid();
-        let root = TableRead::root(self.cr3(), machine.root_level, pcid);
-        if self.walk_may_fault(&root, access)? {
+        if self.walk_may_fault(&self.root(), access)? {
             return Ok(vec![FaultBy::FromTheRoot]);
         }
         let mut faults: Vec<_> = refusing.into_iter().map(FaultBy::Through).collect();
-        for upper in self.translations(self.may_be_cached()) {
-            let Some(below) = TableRead::below(upper, CacheSet::Cached) else {
-                continue;
-            };
-            let is_on_the_way = upper.pcid == pcid && upper.covers(access.addr);
-            if is_on_the_way && self.walk_may_fault(&below, access)? {
+        for upper in self.uppers_for(access.addr) {
+            if let Some(below) = TableRead::below(upper, CacheSet::Cached)
+                && self.walk_may_fault(&below, access)?
+            {
                 faults.push(FaultBy::Through(upper));
             }
         }
@@ -434,30 +545,38 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     /// Says whether a walk on from a table can find an entry that is not valid, or a page that does not allow
     /// the access.
     fn walk_may_fault(&self, table: &TableRead, access: &VirtualAccess) -> Result<bool, Stop> {
-        if self.frame_use(table.frame) != FrameUse::Table {
+        if table.is_dead || self.frame_use(table.frame) != FrameUse::Table {
             return Ok(false);
         }
         let machine = self.machine;
-        let (index, cr4) = (table.level.index_of(access.addr), self.cr4());
         let Some(entry) = machine.entry_for(table.frame, access.addr, table.level) else {
             return Ok(true);
         };
-        // H25: memory, or this CPU's own store that waits.
-        let own = self.buffered_entries().filter(|store| store.entry == entry);
-        let stored = own.map(StoredEntry::from).chain([self.in_memory(entry)]);
-        for stored in stored {
-            let Some(found) = machine.translate(table, index, stored, cr4)? else {
-                return Ok(true);
-            };
-            let faults = match TableRead::below(&found, CacheSet::Cached) {
-                None => !access.is_allowed_by(&found, cr4),
-                Some(below) => self.walk_may_fault(&below, access)?,
-            };
-            if faults {
-                return Ok(true);
+        if self.reads_early(access) {
+            for stored in self.readable_early(entry) {
+                if self.walk_may_fault_by(table, stored, access)? {
+                    return Ok(true);
+                }
             }
         }
-        Ok(false)
+        self.walk_may_fault_by(table, self.as_seen(entry), access)
+    }
+
+    /// As [`CpuIn::walk_may_fault`], for a walk that reads this in the table.
+    fn walk_may_fault_by(
+        &self,
+        table: &TableRead,
+        stored: StoredEntry,
+        access: &VirtualAccess,
+    ) -> Result<bool, Stop> {
+        let (index, cr4) = (table.level.index_of(access.addr), self.cr4());
+        let Some(found) = self.machine.translate(table, index, stored, cr4)? else {
+            return Ok(true);
+        };
+        match TableRead::below(&found, CacheSet::Cached) {
+            None => Ok(!access.is_allowed_by(&found, cr4)),
+            Some(below) => self.walk_may_fault(&below, access),
+        }
     }
 
     /// Says whether the word that an entry leads to is a page-table entry whose A bit is *maybe* set.
@@ -471,9 +590,17 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     }
 }
 
+/// Returns the property that is violated by using an entry that must not be used.
+fn property_of_using(entry: &Translation) -> Property {
+    match entry.garbage {
+        true => Property::TableUseAfterFree,
+        false => Property::StaleUse,
+    }
+}
+
 impl Machine {
     /// Returns the location of the word at the start of a frame: a page's own, or a table's first entry.
-    fn data_location(&self, frame: Frame) -> Result<Location, Limit> {
+    pub(crate) fn data_location(&self, frame: Frame) -> Result<Location, Limit> {
         match self.page_words.get(frame.index()).copied().flatten() {
             Some(cell) => Ok(Location::Cell(cell)),
             None => {

@@ -22,6 +22,9 @@ pub struct Features {
     /// MFENCE does not hold up an IPI through an x2APIC (H36), as LFENCE does. Without it, MFENCE counts as
     /// ordering both.
     pub weak_fences: bool,
+    /// Instruction fetches, whose walks may have read an entry before an earlier write (H40). A checker sets
+    /// it by itself for a program that fetches.
+    pub fetches: bool,
     /// Whether cached entries remember which stores to the page tables they were read from: what a
     /// promise about flushes is told by, and an Accessed bit.
     pub provenance: bool,
@@ -40,6 +43,7 @@ impl Features {
             promises: 2,
             nmis: false,
             weak_fences: false,
+            fetches: false,
             provenance: true,
         }
     }

@@ -42,6 +42,7 @@ impl CpuMut<'_> {
                     self.put_in_memory(Location::Entry(entry), ValueCode::ZERO);
                     self.put_version(entry, Version::NONE);
                 }
+                self.forget_former_in(frame)?;
                 self.refuse_walks_of(frame)?;
             }
         }

@@ -85,7 +85,8 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
         }
     }
 
-    /// Lists what a walk of memory finds in a space, while a store of this CPU that replaces it waits to drain.
+    /// Lists what a walk of memory finds in a space, while a store of this CPU that replaces it waits to drain, and
+    /// what a fetch of some CPU may find, which may read what memory held before (H40).
     pub(crate) fn overwritten_in_memory(&self, root: Frame) -> Result<Vec<Translation>, Limit> {
         let machine = self.machine;
         let mut found = Vec::new();
@@ -95,14 +96,15 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
                 continue;
             }
             for (entry, index) in machine.entries_of(table.frame) {
-                let stored = self.in_memory(entry);
-                let entry = machine.translate(&table, index, stored, Cr4::default())?;
-                let Some(entry) = entry else {
-                    continue;
-                };
-                tables.extend(TableRead::below(&entry, CacheSet::Cached));
-                if self.is_overwritten(&entry) {
-                    found.push(entry);
+                for stored in self.in_memory_or_formerly(entry) {
+                    let entry = machine.translate(&table, index, stored, Cr4::default())?;
+                    let Some(entry) = entry else {
+                        continue;
+                    };
+                    tables.extend(TableRead::below(&entry, CacheSet::Cached));
+                    if self.is_overwritten(&entry) && !found.contains(&entry) {
+                        found.push(entry);
+                    }
                 }
             }
         }

@@ -370,6 +370,56 @@ impl Number for TranslationId {
     }
 }
 
+/// The number of a store that may wait untranslated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LateStoreId(u8);
+
+impl LateStoreId {
+    /// Makes it from the byte that stands for it in a state.
+    pub(crate) fn from_byte(byte: u8) -> LateStoreId {
+        LateStoreId(byte)
+    }
+
+    /// Returns the byte that stands for it in a state.
+    pub(crate) fn to_byte(self) -> u8 {
+        self.0
+    }
+}
+
+impl Number for LateStoreId {
+    fn from_index(index: usize) -> Self {
+        LateStoreId(byte(index))
+    }
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// The number of a set of words to which a store that waits untranslated cannot go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PassedId(u8);
+
+impl PassedId {
+    /// Makes it from the byte that stands for it in a state.
+    pub(crate) fn from_byte(byte: u8) -> PassedId {
+        PassedId(byte)
+    }
+
+    /// Returns the byte that stands for it in a state.
+    pub(crate) fn to_byte(self) -> u8 {
+        self.0
+    }
+}
+
+impl Number for PassedId {
+    fn from_index(index: usize) -> Self {
+        PassedId(byte(index))
+    }
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 /// The tag of a cached entry: the PCID that it was cached under (H2).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PcidTag(u8);

@@ -49,5 +49,7 @@ pub(crate) const MOST_SUBJECTS: usize = 254;
 pub(crate) const MOST_CELLS: usize = 200;
 /// The most levels of page tables.
 pub(crate) const MOST_LEVELS: usize = 5;
+/// Values of page-table entries that a CPU remembers, because a fetch may still read them.
+pub(crate) const MOST_FORMER: usize = 16;
 /// Different broadcast invalidations that a program may issue: a bit each in a byte.
 pub(crate) const MOST_BROADCASTS: usize = 8;

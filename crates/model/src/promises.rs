@@ -187,7 +187,13 @@ impl CpuMut<'_> {
             match translations.get(number).made_stale(at)? {
                 Staleness::Untouched => cached = cached.with(number),
                 Staleness::Whole => tainted = tainted.with(number),
-                Staleness::Part(entry) => cached = cached.with(translations.number(&entry)?),
+                Staleness::Part(entry) => {
+                    let in_part = translations.number(&entry)?;
+                    cached = cached.with(in_part);
+                    if self.in_flight().contains(number) {
+                        self.put_in_flight(self.in_flight().with(in_part));
+                    }
+                }
             }
         }
         self.put_set(CacheSet::Cached, cached);
@@ -214,31 +220,11 @@ impl CpuMut<'_> {
     }
 
     /// Lets go of what this CPU's returned flushes revoked once no page-table store waits in its buffer: then
-    /// memory does not hold it any more, and nobody can fill it.
+    /// memory does not hold it any more, and nobody can fill it, nor fetch by what memory held.
     pub(crate) fn forget_revoked(&mut self) {
         if self.memory_is_up_to_date() {
             self.put_set(CacheSet::Revoked, TranslationSet::EMPTY);
         }
-    }
-
-    /// Says what of an entry that this CPU fills now must not be used: it was revoked, and has not been granted
-    /// again.
-    pub(crate) fn revoked_of(&self, filled: &Translation) -> Result<Staleness, Limit> {
-        let mut stale = Staleness::Untouched;
-        for issuer in self.every_cpu() {
-            for revoked in issuer.translations(issuer.set(CacheSet::Revoked)) {
-                if !revoked.stands_for(filled) || issuer.is_granted(self.cpu, filled) {
-                    continue;
-                }
-                if revoked.stale.is_none() {
-                    return Ok(Staleness::Whole);
-                }
-                for part in revoked.stale.iter() {
-                    stale = stale.with(filled, part)?;
-                }
-            }
-        }
-        Ok(stale)
     }
 
     /// A CPU fills an entry by a walk through a covered one: then open promises cover it, too.
@@ -313,6 +299,26 @@ impl CpuMut<'_> {
 }
 
 impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
+    /// Says what of an entry that this CPU fills now must not be used: it was revoked, and has not been granted
+    /// again.
+    pub(crate) fn revoked_of(&self, filled: &Translation) -> Result<Staleness, Limit> {
+        let mut stale = Staleness::Untouched;
+        for issuer in self.every_cpu() {
+            for revoked in issuer.translations(issuer.set(CacheSet::Revoked)) {
+                if !revoked.stands_for(filled) || issuer.is_granted(self.cpu, filled) {
+                    continue;
+                }
+                if revoked.stale.is_none() {
+                    return Ok(Staleness::Whole);
+                }
+                for part in revoked.stale.iter() {
+                    stale = stale.with(filled, part)?;
+                }
+            }
+        }
+        Ok(stale)
+    }
+
     /// Lists the slots that a CPU has for promises.
     pub(crate) fn slots(&self) -> impl Iterator<Item = PromiseSlot> + use<S> {
         self.layout().promises.slots()
@@ -403,9 +409,10 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         covered.any(|covered| covered.stands_for(entry))
     }
 
-    /// Says whether memory holds all page-table stores of this CPU.
+    /// Says whether memory holds all page-table stores of this CPU, and no fetch may read what they replaced (H40).
     fn memory_is_up_to_date(&self) -> bool {
         self.buffered_entries().next().is_none()
+            && self.every_cpu().all(|cpu| cpu.former().next().is_none())
     }
 
     /// Returns the entries that user stores in this CPU's buffers went through, each at its address.

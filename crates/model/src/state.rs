@@ -6,7 +6,8 @@
 //! ```text
 //! shared │ atomics │ page-table entries │ their versions │ frames │
 //! CPU    │ node u16 │ handler's node u16 │ flags │ CR3 │ PCID, CR4 │ NMI's node u16 │ broadcasts │
-//!        │ store buffer │ write-combining buffers │ cached │ tainted │ revoked │ promises │ own cells │
+//!        │ store buffer │ write-combining buffers │ A and D owed │ cached │ tainted │ revoked │ promises │
+//!        │ in flight │ former entries │ own cells │
 //! ```
 //!
 //! What a program has no use for ([`Features`]) has no bytes. What the machine knows of a CPU it reads and
@@ -17,6 +18,7 @@ use crate::features::Features;
 use crate::index::{
     BroadcastSet, Cpu, EntryId, Frame, Location, Locations, Number, Offset, Place, PromiseSlot,
 };
+use crate::limit::MOST_FORMER;
 use crate::slot::{Combining, Slot};
 use crate::translation_set::TranslationSet;
 
@@ -68,8 +70,14 @@ pub struct Layout {
     pub(crate) broadcasts: Option<usize>,
     pub(crate) buffer: usize,
     pub(crate) combining: Option<CombiningSection>,
+    /// A byte for each page-table entry: the updates of A and D that the CPU owes it.
+    pub(crate) owed: Option<usize>,
     sets: usize,
     pub(crate) promises: PromisesSection,
+    /// A set of translations.
+    pub(crate) in_flight: Option<usize>,
+    /// A byte for the number of entries' former values, then a slot for each.
+    pub(crate) former: Option<usize>,
     own_cells: usize,
     cpu_len: usize,
 }
@@ -139,15 +147,20 @@ impl Layout {
             start: section(1 + Combining::LEN * slots),
             slots,
         });
+        let entries = usize::from(features.page_table_entries);
+        let owed = features.accessed_dirty.then(|| section(entries));
         let sets = section(SETS * TranslationSet::LEN);
         let slots = features.promises;
         let promises = PromisesSection {
             start: section(usize::from(slots) * PromisesSection::SLOT_LEN),
             slots,
         };
+        // Walks of another PCID than the current one: without PCIDs there is none.
+        let in_flight = features.tags.then(|| section(TranslationSet::LEN));
+        let former = 1 + Slot::LEN * MOST_FORMER;
+        let former = features.fetches.then(|| section(former));
         let own_cells = section(own_cells);
         let cpu_len = section(0);
-        let entries = usize::from(features.page_table_entries);
         Layout {
             cpus,
             locations: Locations::with_cells(atomics),
@@ -158,8 +171,11 @@ impl Layout {
             broadcasts,
             buffer,
             combining,
+            owed,
             sets,
             promises,
+            in_flight,
+            former,
             own_cells,
             cpu_len,
         }
@@ -314,6 +330,12 @@ impl Layout {
     pub(crate) fn promise(&self, cpu: Cpu, slot: PromiseSlot) -> Offset {
         let slot = slot.index() * PromisesSection::SLOT_LEN;
         self.cpu_start(cpu).plus(self.promises.start + slot)
+    }
+
+    /// Returns where something lies that stands so many bytes behind the start of a CPU's chunk.
+    #[inline]
+    pub(crate) fn in_cpu(&self, cpu: Cpu, bytes: usize) -> Offset {
+        self.cpu_start(cpu).plus(bytes)
     }
 
     /// Returns where a CPU's own cell lies.

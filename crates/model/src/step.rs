@@ -4,7 +4,7 @@
 
 use std::ops::Deref;
 
-use lazytlb::{Access, Cr3Load, Entry, PhysAddr, VirtAddr};
+use lazytlb::{Access, Cr3Load, Entry, PhysAddr, Until, VirtAddr};
 
 use crate::access::{Operation, VirtualAccess};
 use crate::byte_mask::ByteMask;
@@ -107,7 +107,10 @@ impl CpuMut<'_> {
     fn call(&mut self, call: &Call, way: Way) -> Result<Progress, Stop> {
         let machine = self.machine;
         let done = match *call {
-            Call::Load(cell) => return Ok(Progress::answer(self.load(cell))),
+            Call::Load(cell) => {
+                self.pass_late_stores(Location::Cell(cell))?;
+                return Ok(Progress::answer(self.load(cell)));
+            }
             Call::Store(cell, value) => self.store(cell, ByteMask::ALL, value)?,
             Call::StoreBytes { cell, bytes, value } => self.store(cell, bytes.into(), value)?,
             Call::LoadLocal(cell) => return self.load_own(cell),
@@ -124,13 +127,13 @@ impl CpuMut<'_> {
             }
             Call::ReadEntry(table, index) => return self.read_entry(table, index, way),
             Call::WriteEntry(table, index, entry) => self.put(table, index, entry)?,
-            Call::Fence => self.full_fence(),
+            Call::Fence => self.full_fence()?,
             Call::StoreFence => self.store_fence(),
             Call::LoadFence => Progress::DONE, // It waits for an MFENCE: `waits_for_own`.
             Call::DisableInterrupts | Call::RestoreInterrupts(_) => Progress::DONE,
             Call::SendIpi(targets) => self.send(targets.into(), Interrupt::Flush)?,
             Call::SendNmi(targets) => self.send(targets.into(), Interrupt::NonMaskable)?,
-            Call::PauseUntil(cell, until) => Progress::once(until.holds(self.load(cell))),
+            Call::PauseUntil(cell, until) => self.pause_until(cell, until)?,
             Call::Halt => Progress::Blocked, // The delivery of an interrupt ends it.
             Call::Serialize => self.serializing(|_| Ok(()))?,
             Call::LoadCr3(value, load) => self.serializing(|cpu| cpu.load_cr3(value, load))?,
@@ -150,7 +153,10 @@ impl CpuMut<'_> {
             Call::Touch(addr, access) => self.touch(addr, access, CacheHint::Temporal, way)?,
             Call::TouchNonTemporal(addr) => self.touch_non_temporal(addr, way)?,
             Call::LoadVirtual(addr, mode) => return self.data(addr, mode, Operation::Load, way),
-            Call::Fetch(addr, mode) => return self.data(addr, mode, Operation::Fetch, way),
+            Call::Fetch(addr, mode) => {
+                self.notes_fetch();
+                return self.data(addr, mode, Operation::Fetch, way);
+            }
             Call::StoreVirtual {
                 addr,
                 bytes,
@@ -185,6 +191,15 @@ impl CpuMut<'_> {
         self.notes_write(cell, Write::Any);
         let value = self.machine.values.encode(value)?;
         self.store_cell(CellStore { cell, value, bytes })
+    }
+
+    /// Waits until a cell holds something.
+    fn pause_until(&mut self, cell: AtomicCell, until: Until) -> Result<Progress<()>, Stop> {
+        if !until.holds(self.load(cell)) {
+            return Ok(Progress::Blocked);
+        }
+        self.pass_late_stores(Location::Cell(cell))?;
+        Ok(Progress::DONE)
     }
 
     fn load_own(&self, cell: LocalCell) -> Result<Progress, Stop> {

@@ -22,7 +22,9 @@ impl<'m> CpuMut<'m> {
         let features = &self.machine.features;
         if self.may_use_stale(addr) {
             let usable = self.usable_for_touch(addr, access);
-            self.refuse_stale(&usable, addr)?;
+            if let Some(stale) = self.stale_among(&usable, addr) {
+                return Err(self.stale_use(stale));
+            }
         }
         // The entries themselves are of no interest to a load, nor to a store that is visible at once.
         let is_store_that_waits = access == Access::Store

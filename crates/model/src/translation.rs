@@ -47,6 +47,12 @@ pub struct Translation {
     pub garbage: bool,
     /// The root of the space that it belongs to.
     pub root: Frame,
+    /// The youngest of this CPU's own stores that the walk to a table has seen while it waited in the store
+    /// buffer; [`Version::NONE`] once it has drained. A walk that goes on from here sees it, too (H25).
+    pub seen: Version,
+    /// Leads to a table that was freed since: to begin a walk here is a walk of a freed table, also once the
+    /// frame is a table again.
+    pub dead: bool,
     /// Which version of each page-table entry on the way was read, the root's first; [`Version::NONE`]
     /// below the last. Two mappings that look alike, but were written by different stores, are told apart by
     /// it.
@@ -97,6 +103,35 @@ impl Translation {
     #[inline]
     pub(crate) fn leads_to_table_in(&self, frame: Frame) -> bool {
         !self.is_page() && self.frame == frame
+    }
+
+    /// Stands for a walk in flight that has read nothing but CR3: it holds the root's address (H12a).
+    pub(crate) fn held_root(root: Frame, level: Level, pcid: PcidTag) -> Translation {
+        Translation {
+            leads_to: Some(level),
+            read_in: level,
+            start: VirtAddr(0),
+            without: [None; MOST_PIECES_GONE],
+            frame: root,
+            writable: true,
+            user: true,
+            executable: true,
+            dirty: true,
+            memory_type: MemoryType::WriteBack,
+            global: false,
+            pcid,
+            garbage: false,
+            root,
+            seen: Version::NONE,
+            dead: false,
+            read: [Version::NONE; MOST_LEVELS],
+            stale: StaleParts::NONE,
+        }
+    }
+
+    /// Says whether it is a root that a walk in flight holds, and was read in no table.
+    pub(crate) fn is_held_root(&self) -> bool {
+        self.leads_to == Some(self.read_in)
     }
 
     /// Says whether the entry translates, or leads to the translation of, an address.
@@ -151,7 +186,7 @@ impl Translation {
     }
 
     /// Says whether a promise that covers this entry covers another: both were read from the same stores to the
-    /// page tables. They may differ in their PCIDs, in what is gone or stale of them, and in D, which hardware
+    /// page tables. They may differ in their PCIDs, in what is gone, stale or freed of them, and in D, which hardware
     /// sets: what covers an entry without D covers it with D, too.
     pub(crate) fn stands_for(&self, other: &Translation) -> bool {
         let bare = |entry: &Translation| Translation {
@@ -160,6 +195,8 @@ impl Translation {
             dirty: false,
             pcid: PcidTag::ZERO,
             global: false,
+            seen: Version::NONE,
+            dead: false,
             stale: StaleParts::NONE,
             ..*entry
         };
@@ -240,6 +277,7 @@ impl fmt::Display for Translation {
         match leads_to {
             None if self.garbage => write!(f, "{global}TLB entry {:#x} made of garbage", start.0),
             None => write!(f, "{global}TLB entry {:#x} → frame {frame}", start.0),
+            Some(_) if self.is_held_root() => write!(f, "root in frame {frame}"),
             Some(_) => write!(
                 f,
                 "paging-structure-cache entry {:#x} → table in frame {frame}",
@@ -270,6 +308,8 @@ mod tests {
             pcid: PcidTag::ZERO,
             garbage: false,
             root: Frame::from(1),
+            seen: Version::NONE,
+            dead: false,
             read: [Version::NONE; MOST_LEVELS],
             stale: StaleParts::NONE,
         };

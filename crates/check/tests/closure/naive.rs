@@ -409,11 +409,11 @@ impl<'a> Naive<'a> {
     ) -> bool {
         let (table, level) = above.map_or((state.cpus[cpu].cr3, 2), |above| (above.frame, 1));
         let location = (table, index_of(addr, level));
-        let is_absent = |name: StoreName| !self.entry(name).1.is_present();
-        let mut own = state.cpus[cpu].buffered_entries();
-        let in_memory = state.memory.tables.get(&location).copied();
-        in_memory.is_none_or(is_absent)
-            || own.any(|name| self.entry(name).0 == location && is_absent(name))
+        // H25: the walk of an access sees all earlier stores of its CPU.
+        let own = state.cpus[cpu].buffered_entries();
+        let own = own.filter(|&name| self.entry(name).0 == location).last();
+        let newest = own.or_else(|| state.memory.tables.get(&location).copied());
+        newest.is_none_or(|name| !self.entry(name).1.is_present())
     }
 }
 

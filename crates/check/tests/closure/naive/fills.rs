@@ -33,10 +33,19 @@ impl Naive<'_> {
         if state.memory.frames[usize::from(table)] != Some(FrameKind::Table) {
             return vec![Err(Property::TableUseAfterFree)];
         }
-        // H25: memory, or any of this CPU's own buffered stores.
+        // H25: memory, or any of this CPU's own buffered stores; but where the walk has seen one of those above,
+        // it sees every older one.
+        let own: Vec<StoreName> = state.cpus[cpu].buffered_entries().collect();
+        let seen = above.and_then(|above| own.iter().position(|&name| name == above.read.0));
+        let seen = &own[..seen.map_or(0, |seen| seen + 1)];
+        let newest_seen = |at: Location| seen.iter().rposition(|&name| self.entry(name).0 == at);
         let in_memory = state.memory.tables.values().copied();
+        let in_memory = in_memory.filter(|&name| newest_seen(self.entry(name).0).is_none());
+        let own = own.iter().enumerate().filter(|&(position, &name)| {
+            newest_seen(self.entry(name).0).is_none_or(|newest| position >= newest)
+        });
         in_memory
-            .chain(state.cpus[cpu].buffered_entries())
+            .chain(own.map(|(_, &name)| name))
             .filter(|&name| self.entry(name).0.0 == table && self.entry(name).1.is_present())
             .map(|name| Ok(self.filled(state, cpu, above, name)))
             .collect()
