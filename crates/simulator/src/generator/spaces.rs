@@ -136,9 +136,16 @@ pub(super) fn control_registers(random: &mut Random) -> Draft {
 pub(super) fn excursions(random: &mut Random) -> Draft {
     let mut draft = Draft::of_threads(2);
     draft.key("PCIDs=on");
-    for first in ["x=1", "y=2", "away=0", "back=0", "[PTE(x)]=(valid:0)"] {
+    for first in ["x=1", "y=2", "away=0", "back=0", "VA(x)=0x8000000000"] {
         draft.init(first);
     }
+    let (level, there) = *random.one_of(&[
+        ("PTE", "(oa:PA(y))"),
+        ("PTE", "(oa:PA(y))"),
+        ("PDE", "(oa:PT(x))"),
+        ("PML4E", "(oa:PDPT(x))"),
+    ]);
+    draft.init(format!("[{level}(x)]=(valid:0)"));
     perhaps(random, 50, |_| draft.init("[PTE(x,B)]=(oa:PA(x))"));
     perhaps(random, 70, |random| switch(&mut draft, random, "B", 1, 80));
     draft.line(0, "movq $1,(PA(away))");
@@ -150,9 +157,10 @@ pub(super) fn excursions(random: &mut Random) -> Draft {
     switch(&mut draft, random, "A", 0, 80);
     touch(&mut draft, random, 0, "x");
     draft.line(1, "wait (PA(away)),$1");
-    draft.line(1, "movq $(oa:PA(y)),(PTE(x))");
-    draft.line(1, "movq $(valid:0),(PTE(x))");
+    draft.line(1, format!("movq ${there},({level}(x))"));
+    draft.line(1, format!("movq $(valid:0),({level}(x))"));
     draft.line(1, "movq $1,(PA(back))");
+    draft.show("[PA(x)]");
     draft.show("[PA(y)]");
     draft
 }
