@@ -58,6 +58,12 @@ impl Simulation {
     /// # Errors
     /// If it names what the simulator does not have.
     pub fn new(test: &LitmusTest, amended: Amended) -> Result<Simulation, Unsupported> {
+        if let Some(key) = ["MT", "MemoryType"]
+            .iter()
+            .find(|key| test.metadata(key).is_some())
+        {
+            return Err(Unsupported(format!("`{key}=`")));
+        }
         let world = World::of(test).map_err(Unsupported)?;
         let columns = resolve::columns(test, &world).map_err(Unsupported)?;
         let question = Question::of(test, &world, &columns).map_err(Unsupported)?;
