@@ -368,7 +368,7 @@ impl Machine<'_> {
             AluOp::Or => old | operand,
             AluOp::Xor => old ^ operand,
             AluOp::Cmpxchg if old == expected => operand,
-            AluOp::Cmpxchg => old,
+            _ => old,
         };
         low(width).of(new)
     }

@@ -115,7 +115,6 @@ impl Names {
 
     fn value(&mut self, value: &Value) {
         match value {
-            Value::Number(_) => {}
             Value::Address(name) => self.variable(name),
             Value::EntryAddress(entry) => self.entry(entry),
             Value::Frame(frame) => self.frame(frame),
@@ -123,6 +122,7 @@ impl Names {
                 self.is_translated = true;
                 entry.oa.iter().for_each(|frame| self.frame(frame));
             }
+            _ => {}
         }
     }
 

@@ -1,8 +1,8 @@
 //! Resolves the names in the instructions of a test.
 
 use lazytlb_litmus_syntax::{
-    Handler, Instruction, LitmusTest, Located, Memory, Operand, Place as PlaceName, Register,
-    Thread, Width,
+    AluOp, Handler, Instruction, LitmusTest, Located, Memory, Operand, Place as PlaceName,
+    Register, Thread, Width,
 };
 
 use crate::code::{Broadcast, Column, Cr4Change, Line, Op, Place, Source};
@@ -88,6 +88,9 @@ impl Resolver<'_> {
                 src,
                 dst,
             } => {
+                if !KNOWN.contains(op) {
+                    return Err(format!("{op:?}"));
+                }
                 let source = match src {
                     Some(source) => self.source(source)?,
                     None => Source::Number(1),
@@ -227,6 +230,19 @@ impl Resolver<'_> {
         })
     }
 }
+
+/// What the simulator computes.
+const KNOWN: [AluOp; 9] = [
+    AluOp::Add,
+    AluOp::Sub,
+    AluOp::And,
+    AluOp::Or,
+    AluOp::Xor,
+    AluOp::Inc,
+    AluOp::Dec,
+    AluOp::Xadd,
+    AluOp::Cmpxchg,
+];
 
 /// Refuses an arithmetic instruction with a source in memory: it would load and compute in one.
 fn register_or_number(source: Source) -> Result<Source, Unknown> {

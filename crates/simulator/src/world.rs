@@ -262,12 +262,12 @@ impl World {
         match value {
             Value::Number(number) => Ok(*number as u64),
             Value::Address(name) => Ok(self.variable(name)?.address),
-            Value::EntryAddress(_) => Err("the address of an entry".to_owned()),
             Value::Frame(frame) => Ok(self.frame(frame)?.0),
             Value::Entry(literal) => match &literal.oa {
                 Some(frame) => Ok(entry::written(literal, self.frame(frame)?)),
                 None => Ok(0),
             },
+            other => Err(format!("{other:?}")),
         }
     }
 
