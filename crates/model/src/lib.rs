@@ -40,6 +40,7 @@
 //! | `garbage` | walks of freed tables, refused or followed to their ends |
 //! | `promises`, `granted` | what a returned flush promises; what the page tables grant |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
+//! | `virtual_access`, `faults` | what an access by virtual address does, and how it comes to fault |
 //! | `fetch` | instruction fetches, whose walks may have read entries earlier |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
 //! | `ends` | what a state holds, for people and for the ends of a program |
@@ -79,6 +80,7 @@ pub mod cpu_model;
 mod ends;
 pub mod entry;
 pub mod extent;
+mod faults;
 pub mod features;
 mod fetch;
 mod frames;
@@ -111,6 +113,7 @@ pub mod version;
 mod versions;
 mod view;
 pub mod violation;
+mod virtual_access;
 mod walk;
 mod writers;
 
