@@ -104,6 +104,7 @@ impl Recorder<'_> {
             Action::Broadcast => EventKind::BroadcastReceived,
             Action::Deliver => EventKind::FlushInterrupt,
             Action::DeliverNmi => EventKind::Nmi,
+            Action::Tick => EventKind::TimerInterrupt,
             Action::Call => return,
         };
         self.events.push(TimelineEvent::of_machine(step.cpu, kind));
@@ -132,6 +133,8 @@ fn run_steps(
         StepError::Limit(_)
         | StepError::Nondeterminism(_)
         | StepError::FalseClaim(_)
+        | StepError::Misuse(_)
+        | StepError::SpinLoop(_)
         | StepError::Unknown(_) => None,
     };
     let mut state = match system.initial(recorder) {
@@ -148,7 +151,11 @@ fn run_steps(
         });
         if matches!(
             tried,
-            Err(StepError::Limit(_) | StepError::Nondeterminism(_) | StepError::FalseClaim(_))
+            Err(StepError::Limit(_)
+                | StepError::Nondeterminism(_)
+                | StepError::FalseClaim(_)
+                | StepError::Misuse(_)
+                | StepError::SpinLoop(_))
         ) {
             return None;
         }
@@ -158,7 +165,7 @@ fn run_steps(
             Err(error) => return violation(error),
         }
     }
-    system.stuck(&system.automaton.read(), &state)
+    system.stuck(&state).ok().flatten()
 }
 
 /// Says in sentences what a kernel engineer looks for first.

@@ -36,7 +36,7 @@
 //! | `walk`, [`closure`](mod@closure) | what may be cached: one step of a walk, and all that walks can fill |
 //! | `invalidate`, `broadcast` | what removes from it, here and on other CPUs |
 //! | `accessed`, `versions` | A and D bits, where speculation may have set one; which store an entry comes from |
-//! | `late`, `updates`, `settle` | stores translated late, updates of A and D that come late; how they come |
+//! | `late_store`, `late`, `updates`, `settle` | stores translated late, updates of A and D that come late; how they come |
 //! | `garbage` | walks of freed tables, refused or followed to their ends |
 //! | `promises`, `granted` | what a returned flush promises; what the page tables grant |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
@@ -90,6 +90,7 @@ pub mod index;
 mod interrupts;
 mod invalidate;
 mod late;
+mod late_store;
 pub mod limit;
 pub mod locality;
 pub mod machine;
@@ -121,8 +122,8 @@ pub use assumption::Assumption;
 pub use call::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Privilege, Rmw};
 pub use cpu_model::{CpuModel, KeepLoad, Reading, UpperLevels, WalkOutsideDram, WcReadings};
 pub use entry::MemoryType;
-pub use features::Features;
-pub use index::{BroadcastId, BroadcastSet, Cpu, Frame, Level, PcidTag, Place, Way};
+pub use features::{Features, Tick, Ticks};
+pub use index::{BroadcastId, BroadcastSet, Cpu, Frame, Level, PcidTag, Place, TableIndex, Way};
 pub use limit::Limit;
 pub use machine::Machine;
 #[expect(deprecated, reason = "programs may import it by its former name")]

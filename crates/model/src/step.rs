@@ -9,6 +9,7 @@ use lazytlb::{Access, Cr3Load, Entry, PhysAddr, Until, VirtAddr};
 use crate::byte_mask::ByteMask;
 use crate::call::{AtomicCell, Call, Cr4, FAULT, Family, LocalCell, Privilege};
 use crate::combining::CacheHint;
+use crate::features::Tick;
 use crate::index::{BroadcastId, Cpu, Location, Offset, Way};
 use crate::limit::Limit;
 use crate::machine::Machine;
@@ -97,6 +98,16 @@ impl Machine {
     pub fn deliver_nmi(&self, state: &mut State, cpu: impl Into<Cpu>) {
         let mut cpu = self.on(state, cpu.into());
         cpu.deliver(Interrupt::NonMaskable);
+    }
+
+    /// As [`Machine::can_deliver`], for a timer interrupt, which comes by itself.
+    pub fn can_tick(&self, state: &State, cpu: impl Into<Cpu>, tick: Tick) -> bool {
+        self.view(state, cpu.into()).can_tick(tick)
+    }
+
+    /// Delivers a timer interrupt.
+    pub fn tick(&self, state: &mut State, cpu: impl Into<Cpu>, tick: Tick) {
+        self.on(state, cpu.into()).tick(tick);
     }
 }
 
