@@ -182,7 +182,7 @@ impl Bench {
         let output = command.stderr(Stdio::piped()).output();
         let output = output.with_context(|| format!("cannot run {}", tool.name()))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let reports = text
+        let mut reports = text
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         reports

@@ -36,8 +36,9 @@ use std::ops::Deref;
 use lazytlb::VirtAddr;
 
 use crate::entry::MemoryType;
+use crate::entry_writers::is_on_the_way;
 use crate::index::{LateStoreId, Location, PassedId, TableIndex};
-use crate::late_store::{LateStore, PassedWords, is_on_the_way};
+use crate::late_store::{LateStore, PassedWords};
 use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::slot::{CellStore, LateSlot, Slot};

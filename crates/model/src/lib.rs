@@ -36,12 +36,13 @@
 //! | `walk`, [`closure`](mod@closure) | what may be cached: one step of a walk, and all that walks can fill |
 //! | `invalidate`, `broadcast` | what removes from it, here and on other CPUs |
 //! | `accessed`, `versions` | A and D bits, where speculation may have set one; which store an entry comes from |
-//! | `late_store`, `late`, `updates`, `settle` | stores translated late, updates of A and D that come late; how they come |
+//! | `late`, `updates`, `settle` | stores translated late, updates of A and D that come late; how they come |
 //! | `garbage` | walks of freed tables, refused or followed to their ends |
 //! | `promises`, `granted` | what a returned flush promises; what the page tables grant |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
 //! | `virtual_access`, `faults` | what an access by virtual address does, and how it comes to fault |
 //! | `fetch` | instruction fetches, whose walks may have read entries earlier |
+//! | `late_store`, `entry_writers` | a store that waits untranslated; who makes it worth waiting |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
 //! | `ends` | what a state holds, for people and for the ends of a program |
 //!
@@ -79,6 +80,7 @@ mod combining;
 pub mod cpu_model;
 mod ends;
 pub mod entry;
+mod entry_writers;
 pub mod extent;
 mod faults;
 pub mod features;
