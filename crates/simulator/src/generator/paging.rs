@@ -192,7 +192,11 @@ pub(super) fn accessed(random: &mut Random) -> Draft {
             }
         }
     }
-    perhaps(random, 30, |_| draft.load_flags(0, "PTE(x)"));
+    perhaps(random, 20, |random| {
+        touch(&mut draft, random, 0, "x");
+        fence(&mut draft, random, 0);
+    });
+    perhaps(random, 40, |_| draft.load_flags(0, "PTE(x)"));
     draft.show("[PTE(x)]");
     draft.show("[PA(x)]");
     draft
