@@ -109,6 +109,10 @@ pub(crate) struct Check {
     /// Make every seam call a step of its own, instead of collapsing those that no CPU can observe
     #[arg(long)]
     pub(crate) no_reduction: bool,
+    /// Name the rules that are ASSUMED and that each verdict hangs on: search again without any, and if the
+    /// verdict differs, without each
+    #[arg(long)]
+    pub(crate) assumptions: bool,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
     #[command(flatten)]

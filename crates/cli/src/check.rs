@@ -12,6 +12,7 @@ use lazytlb_model::{CpuModel, GarbageWalkEnd, MemoryModel, Property};
 use serde::Serialize;
 
 use crate::arguments::{Bounds, Check};
+use crate::hanging;
 use crate::hardware::{assumed, told, told_readings};
 use crate::progress::Display;
 use crate::report::{Ending, Report, grouped, table};
@@ -19,6 +20,37 @@ use crate::report::{Ending, Report, grouped, table};
 /// Runs the command.
 pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
     let mut report = Report::open(&options.output)?;
+    let cpu = options.hardware.model()?;
+    let checker = checker_of(options, cpu);
+    let mut ending = Ending::Good;
+    let mut verdicts = Vec::new();
+    for &policy in &options.policy.0 {
+        let verdict = check(&checker, &options.program, policy)?;
+        ending = ending.max(ending_of(&verdict));
+        if options.output.json {
+            report.json(&VerdictRecord::new(policy, &verdict))?;
+        }
+        verdicts.push((policy, verdict));
+    }
+    if !options.output.json {
+        print(&mut report, options, cpu, &verdicts)?;
+    }
+    if options.assumptions {
+        for (policy, verdict) in &verdicts {
+            let ask = |cpu| check(&checker_of(options, cpu), &options.program, *policy);
+            let hangs_on = hanging::hangs_on(verdict, ask)?;
+            hanging::tell(&mut report, options.output.json, (cpu, *policy), hangs_on)?;
+        }
+    }
+    if options.output.json {
+        report.json(&Complete::new(verdicts.len()))?;
+    }
+    report.finish()?;
+    Ok(ending)
+}
+
+/// Makes the checker that the command line asks for, on a CPU model.
+pub(crate) fn checker_of(options: &Check, cpu: CpuModel) -> Checker {
     let storage = if options.fingerprints {
         Storage::Fingerprints
     } else {
@@ -29,28 +61,9 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
     } else {
         Reduction::CollapseLocal
     };
-    let cpu = options.hardware.model()?;
-    let checker = checker(cpu, options.memory.model(), &options.bounds)
+    checker(cpu, options.memory.model(), &options.bounds)
         .storage(storage)
-        .reduction(reduction);
-    let mut ending = Ending::Good;
-    let mut verdicts = Vec::new();
-    for &policy in &options.policy.0 {
-        let verdict = check(&checker, &options.program, policy)?;
-        ending = ending.max(ending_of(&verdict));
-        match options.output.json {
-            true => report.json(&VerdictRecord::new(policy, &verdict))?,
-            false => verdicts.push((policy, verdict)),
-        }
-    }
-    if !options.output.json {
-        print(&mut report, options, cpu, &verdicts)?;
-    }
-    if options.output.json {
-        report.json(&Complete::new(options.policy.0.len()))?;
-    }
-    report.finish()?;
-    Ok(ending)
+        .reduction(reduction)
 }
 
 /// The last record of JSON output: without it, the output is not whole, whatever the exit code says. Checked code
@@ -170,7 +183,7 @@ fn print(
             }
             Finding::Violation { timeline, .. } => {
                 report.line(format_args!("{policy}: {}", timeline.story[0]))?;
-                report.line(format_args!("  lazytlb {}", repeat(options, *policy)))?;
+                report.line(format_args!("  lazytlb {}", repeat(options, *policy, cpu)))?;
             }
             Finding::Incomplete { why } => {
                 report.line(format_args!("{policy}: {}", unproved(verdict, why)))?;
@@ -267,11 +280,11 @@ pub(crate) fn print_unreached(report: &mut Report, verdicts: &[&Verdict]) -> any
 }
 
 /// Returns the arguments that repeat one row alone.
-fn repeat(options: &Check, policy: Policy) -> String {
+pub(crate) fn repeat(options: &Check, policy: Policy, cpu: CpuModel) -> String {
     let mut command = format!(
         "check --policy {policy} --program {} {} --memory {}",
         options.program,
-        options.hardware.arguments(),
+        options.hardware.arguments_for(cpu),
         options.memory.model().name()
     );
     for (set, flag) in [

@@ -40,7 +40,9 @@
 //! | `garbage` | walks of freed tables, refused or followed to their ends |
 //! | `promises`, `granted` | what a returned flush promises; what the page tables grant |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
+//! | `virtual_access`, `faults` | what an access by virtual address does, and how it comes to fault |
 //! | `fetch` | instruction fetches, whose walks may have read entries earlier |
+//! | `late_store`, `entry_writers` | a store that waits untranslated; who makes it worth waiting |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
 //! | `ends` | what a state holds, for people and for the ends of a program |
 //!
@@ -78,7 +80,9 @@ mod combining;
 pub mod cpu_model;
 mod ends;
 pub mod entry;
+mod entry_writers;
 pub mod extent;
+mod faults;
 pub mod features;
 mod fetch;
 mod frames;
@@ -88,6 +92,7 @@ pub mod index;
 mod interrupts;
 mod invalidate;
 mod late;
+mod late_store;
 pub mod limit;
 pub mod locality;
 pub mod machine;
@@ -111,6 +116,7 @@ pub mod version;
 mod versions;
 mod view;
 pub mod violation;
+mod virtual_access;
 mod walk;
 mod writers;
 

@@ -6,8 +6,9 @@ use lazytlb::{Entry, PhysAddr};
 
 use crate::call::{AtomicCell, LocalCell};
 use crate::cpu_model::MfenceForIpis;
+use crate::entry_writers::EntryWriters;
 use crate::index::{Frame, Level, Location, PcidTag, Place, TableIndex};
-use crate::late::{EntryWriters, PassedWords};
+use crate::late_store::PassedWords;
 use crate::limit::{
     Limit, MOST_BROADCASTS, MOST_BUFFER_DEPTH, MOST_CELLS, MOST_CPUS, MOST_LEVELS, MOST_PROMISES,
     MOST_SUBJECTS,

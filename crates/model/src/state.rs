@@ -77,9 +77,9 @@ pub struct Layout {
     sets: usize,
     pub(crate) promises: PromisesSection,
     /// A set of translations.
-    pub(crate) in_flight: Option<usize>,
+    in_flight: Option<usize>,
     /// A byte for the number of entries' former values, then a slot for each.
-    pub(crate) former: Option<usize>,
+    former: Option<usize>,
     own_cells: usize,
     cpu_len: usize,
 }
@@ -246,6 +246,12 @@ impl Layout {
         Place::write(node, state, self.cpu_start(cpu.into()).plus(HANDLER_NODE));
     }
 
+    /// Says whether programs fetch instructions.
+    #[inline]
+    pub(crate) fn has_fetches(&self) -> bool {
+        self.former.is_some()
+    }
+
     /// Says whether programs have NMIs.
     #[inline]
     pub fn has_nmis(&self) -> bool {
@@ -341,10 +347,16 @@ impl Layout {
         self.cpu_start(cpu).plus(self.promises.start + slot)
     }
 
-    /// Returns where something lies that stands so many bytes behind the start of a CPU's chunk.
+    /// Returns where the set lies of what a CPU's walks in flight hold of other PCIDs.
     #[inline]
-    pub(crate) fn in_cpu(&self, cpu: Cpu, bytes: usize) -> Offset {
-        self.cpu_start(cpu).plus(bytes)
+    pub(crate) fn in_flight(&self, cpu: Cpu) -> Option<Offset> {
+        Some(self.cpu_start(cpu).plus(self.in_flight?))
+    }
+
+    /// Returns where former values of page-table entries lie that a CPU's fetches may read.
+    #[inline]
+    pub(crate) fn former(&self, cpu: Cpu) -> Option<Offset> {
+        Some(self.cpu_start(cpu).plus(self.former?))
     }
 
     /// Returns where a CPU's own cell lies.
