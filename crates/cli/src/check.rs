@@ -462,3 +462,37 @@ impl VerdictRecord {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lazytlb::{Access, Hw, Memory, VirtAddr};
+    use lazytlb_check::Program;
+
+    use super::*;
+
+    /// A search that exhausts all states, and shows nothing about a flush.
+    fn of_nothing() -> Verdict {
+        let mut program = Program::new("nothing", 1);
+        program.operation(0, "touch", |hw| {
+            hw.touch(VirtAddr(0), Access::Load);
+            hw.invlpg(VirtAddr(0));
+        });
+        Checker::new().check(&program)
+    }
+
+    #[test]
+    fn a_proof_of_nothing_has_an_ending_of_its_own_and_says_so_in_both_forms() {
+        let verdict = of_nothing();
+        assert_eq!(ending_of(&verdict), Ending::NothingProved);
+        assert_eq!(outcome(&verdict), "nothing proved");
+        let Finding::Incomplete { why } = &verdict.finding else {
+            panic!("{verdict:?}");
+        };
+        assert!(unproved(&verdict, why).starts_with("nothing proved: "));
+        let record = serde_json::to_value(VerdictRecord::new(Policy::Ipi, &verdict));
+        let record = record.expect("a verdict is JSON");
+        assert_eq!(record["verdict"], "nothing proved");
+        assert_eq!(record["rests_on"]["promises_kept"], 0);
+        assert!(!record["why_incomplete"].is_null());
+    }
+}
