@@ -42,7 +42,7 @@
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
 //! | `virtual_access`, `faults` | what an access by virtual address does, and how it comes to fault |
 //! | `fetch` | instruction fetches, whose walks may have read entries earlier |
-//! | [`locality`], `writers` | which calls no other CPU can observe |
+//! | [`locality`], `writers`, `entry_writers` | which calls no other CPU can observe; who writes what |
 //! | `ends` | what a state holds, for people and for the ends of a program |
 //!
 //! `mutants.toml` breaks the rules one at a time: `cargo xtask mutate-model` asks whether a test notices.
@@ -79,6 +79,7 @@ mod combining;
 pub mod cpu_model;
 mod ends;
 pub mod entry;
+mod entry_writers;
 pub mod extent;
 mod faults;
 pub mod features;
