@@ -307,7 +307,7 @@ where
     }
 
     /// Hands what was found at a state to the visitor.
-    #[inline]
+    #[inline(always)]
     fn report<V: Visitor>(
         &self,
         expanded: Expanded,

@@ -40,13 +40,10 @@ use crate::system::{System, call_of};
 impl<M: Merge> System<'_, M> {
     /// Says whether a step may be one that leads nowhere: it begins an iteration of a poll, or is a timer
     /// interrupt. All others are progress.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_lead_nowhere(&self, nodes: &Nodes, state: &State, step: Step) -> bool {
         match step.action {
-            Action::Call => {
-                let active = self.active_node(state, step.cpu);
-                active.is_some_and(|id| nodes.get(id).is_head)
-            }
+            Action::Call => nodes.has_heads() && self.is_at_head(nodes, state, step.cpu),
             Action::Tick => true,
             Action::Drain
             | Action::Combined
@@ -54,6 +51,11 @@ impl<M: Merge> System<'_, M> {
             | Action::DeliverNmi
             | Action::Deliver => false,
         }
+    }
+
+    fn is_at_head(&self, nodes: &Nodes, state: &State, cpu: CpuId) -> bool {
+        let active = self.active_node(state, cpu);
+        active.is_some_and(|id| nodes.get(id).is_head)
     }
 
     /// Says whether nobody will ever do anything, in a state from which no other steps lead on than those that
@@ -238,18 +240,25 @@ impl<M: Merge> System<'_, M> {
         cpu: CpuId,
         way: Way,
     ) -> Result<Tried, StepError> {
-        let called = self.step(nodes, state, call_in(cpu, way), &mut Unwatched)?;
+        let called = self.try_step(nodes, state, call_in(cpu, way))?;
         let drain = Step {
             cpu,
             action: Action::Drain,
             way: Way::FIRST,
         };
         while called != Tried::Impossible && self.hardware.has_buffered(state, cpu) {
-            if self.step(nodes, state, drain, &mut Unwatched)? == Tried::Impossible {
+            if self.try_step(nodes, state, drain)? == Tried::Impossible {
                 break;
             }
         }
         Ok(called)
+    }
+
+    /// Tries a step beside the search, whose inner loop shall have the other copy of this code.
+    #[cold]
+    #[inline(never)]
+    fn try_step(&self, nodes: &Nodes, state: &mut State, step: Step) -> Result<Tried, StepError> {
+        self.step(nodes, state, step, &mut Unwatched)
     }
 
     /// Says whether something will happen on a CPU sooner or later, whatever its code does.
@@ -282,7 +291,7 @@ impl<M: Merge> System<'_, M> {
         }
         let way = Way::FIRST;
         let step = Step { cpu, action, way };
-        let tried = self.step(nodes, &mut state.to_vec(), step, &mut Unwatched);
+        let tried = self.try_step(nodes, &mut state.to_vec(), step);
         Ok(or_unknown(tried)? != Some(Tried::Impossible))
     }
 }

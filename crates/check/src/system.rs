@@ -87,7 +87,7 @@ impl<'p, M: Merge> System<'p, M> {
     }
 
     /// Tries a step on `state`. After an error or [`Tried::Impossible`], the state is worthless.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn step(
         &self,
         nodes: &Nodes,
@@ -128,7 +128,7 @@ impl<'p, M: Merge> System<'p, M> {
         Ok(Tried::Done(Ways::Last))
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver(&self, nodes: &Nodes, state: &mut State, cpu: CpuId) -> Result<Tried, StepError> {
         if self.automaton.program.handler.is_none()
             || !self.hardware.can_deliver(state, cpu)
@@ -162,7 +162,7 @@ impl<'p, M: Merge> System<'p, M> {
         Ok(Tried::Done(Ways::Last))
     }
 
-    #[inline]
+    #[inline(always)]
     fn step_call(
         &self,
         nodes: &Nodes,
@@ -233,7 +233,7 @@ impl<'p, M: Merge> System<'p, M> {
 
     /// Says whether it is worth the copy of a state to try an action there: `false` only if it is
     /// impossible in every way.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_be_possible(&self, state: &State, cpu: CpuId, action: Action) -> bool {
         match action {
             Action::Drain => self.hardware.has_buffered(state, cpu),
@@ -307,7 +307,7 @@ impl<'p, M: Merge> System<'p, M> {
     }
 
     /// Says whether a CPU takes interrupts now: it has them on, and is in no handler.
-    #[inline]
+    #[inline(always)]
     fn takes_interrupts(&self, nodes: &Nodes, state: &State, cpu: CpuId) -> bool {
         if self.hardware.handler_node(state, cpu).is_some()
             || self.has_nmis && self.hardware.nmi_node(state, cpu).is_some()
@@ -326,7 +326,7 @@ impl<'p, M: Merge> System<'p, M> {
     }
 
     /// Puts a CPU at a node; from an ended routine it moves on to what comes next.
-    #[inline]
+    #[inline(always)]
     fn settle(
         &self,
         nodes: &Nodes,
