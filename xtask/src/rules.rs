@@ -1,4 +1,4 @@
-//! The hardware rules H1 to H39: which files of the model name each, and which tests.
+//! The hardware rules H1 to H43: which files of the model name each, and which tests.
 //!
 //! What is looked for is a rule's *name*: in a comment of the model's code, in the line `Rule=` of a litmus
 //! test, in a test of a crate above. A rule that no code names, or without a litmus test that expects

@@ -158,6 +158,8 @@ fn use_of(call: &Call) -> Option<(AnyCell, Use)> {
         | Call::AllocFrame(_)
         | Call::FreeFrame(_)
         | Call::Touch(..)
+        | Call::PromiseBegins(..)
+        | Call::PromiseKept(_)
         | Call::FlushBegins(..)
         | Call::FlushReturned(_)
         | Call::RmwEntry(..)

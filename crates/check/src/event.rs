@@ -206,6 +206,8 @@ impl Wording<'_> {
             Call::AllocFrame(kind) => format!("alloc a {} {}", in_small(kind), self.allocated()),
             Call::FreeFrame(frame) => format!("free frame {}", frame_number(frame)),
             Call::Touch(addr, access) => format!("user {} {:#x}", in_small(access), addr.0),
+            Call::PromiseBegins(..) => format!("(promise {answer} begins)"),
+            Call::PromiseKept(promise) => format!("(promise {promise} is kept)"),
             Call::FlushBegins(..) => "(flush begins)".to_owned(),
             Call::FlushReturned(_) => "(flush has returned)".to_owned(),
             Call::StoreBytes { cell, bytes, value } => format!("{}, bytes {bytes:#010b} = {value:#x}", self.atomic(cell)),

@@ -62,10 +62,12 @@ pub(crate) fn expand<M: Merge>(
         }
     }
     drop(nodes);
-    if stuck && system.extending(|nodes| system.stands_still(nodes, base))? {
-        violated(None, system.deadlock(&system.automaton.read(), base));
+    let mut is_end = stuck && system.is_end(base);
+    if stuck && let Some(violation) = system.extending(|nodes| system.stuck(nodes, base))? {
+        is_end = false;
+        violated(None, violation);
     }
-    Ok(stuck && system.all_ended(base))
+    Ok(is_end)
 }
 
 /// What a state leads to, but for the states themselves.

@@ -84,6 +84,8 @@ pub(crate) enum Ended {
     AtViolation,
     /// At a limit: this one.
     AtLimit(String),
+    /// Before it was complete: the machine lacks what instruction fetches need.
+    NeedsFetches,
 }
 
 /// Why an exploration under way does not go on.
@@ -127,6 +129,11 @@ where
                 ControlFlow::Continue(None) => break Ended::Exhausted,
                 ControlFlow::Continue(Some(limit)) => break Ended::AtLimit(limit),
                 ControlFlow::Break(Halt::AtViolation) => break Ended::AtViolation,
+                ControlFlow::Break(Halt::Worthless)
+                    if self.system.hardware.machine().needs_fetches() =>
+                {
+                    return Ok(Ended::NeedsFetches);
+                }
                 ControlFlow::Break(Halt::Worthless) => {
                     self.system.hardware.machine().restart();
                     self.store.clear();

@@ -212,6 +212,17 @@ impl Hardware {
         Ok(left.map_or(Tried::Impossible, |more| Tried::Done(Ways::more_if(more))))
     }
 
+    /// Says whether a CPU may have something to settle.
+    pub(crate) fn may_settle(&self, state: &State, cpu: CpuId) -> bool {
+        self.machine.may_settle(state, index(cpu))
+    }
+
+    /// Lets a CPU settle something.
+    pub(crate) fn settle(&self, state: &mut State, cpu: CpuId, way: Way) -> Result<Tried, Stop> {
+        let left = self.machine.settle(state, index(cpu), way.0)?;
+        Ok(left.map_or(Tried::Impossible, |more| Tried::Done(Ways::more_if(more))))
+    }
+
     /// Lets a CPU do one of the invalidations that were broadcast to it.
     pub(crate) fn receive_broadcast(
         &self,

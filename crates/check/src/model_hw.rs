@@ -9,7 +9,7 @@ use std::sync::Once;
 
 use lazytlb::{
     Access, CpuId, CpuSet, Cr3Load, Entry, FlushRange, FrameKind, Hw, Interrupts, Memory, PhysAddr,
-    Quirks, Until, VirtAddr,
+    Promise, Promises, Quirks, Spaces, Until, VirtAddr,
 };
 use lazytlb_model::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Privilege, Rmw};
 
@@ -359,6 +359,15 @@ impl Memory for ModelHw {
     }
     fn flush_returned(&self, root: PhysAddr) {
         self.ask(Call::FlushReturned(root));
+    }
+}
+
+impl Promises for ModelHw {
+    fn promise_begins(&self, spaces: Spaces, range: FlushRange) -> Promise {
+        Promise(self.ask(Call::PromiseBegins(spaces, range)))
+    }
+    fn promise_kept(&self, promise: Promise) {
+        self.ask(Call::PromiseKept(promise.0));
     }
 }
 

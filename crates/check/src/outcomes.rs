@@ -48,15 +48,14 @@ impl Checker {
     /// # Errors
     /// If the program's code is nondeterministic, or does not fit into the model.
     pub fn outcomes(&self, program: &Program) -> Result<Outcomes, CheckError> {
-        let mut exploration = self.exploration(program)?;
         let mut collection = Collection {
             program,
             outcomes: Outcomes::default(),
         };
-        let ended = exploration.run(&mut collection)?;
+        let (exploration, ended) = self.explore(program, &mut collection)?;
         let incomplete = match ended {
             Ended::AtLimit(why) => Some(why),
-            Ended::Exhausted | Ended::AtViolation => None,
+            Ended::Exhausted | Ended::AtViolation | Ended::NeedsFetches => None,
         };
         Ok(Outcomes {
             incomplete,

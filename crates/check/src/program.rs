@@ -274,7 +274,10 @@ impl Program {
         self.garbage = GarbageWalks::Followed;
     }
 
-    /// Leaves a property out of what is looked at.
+    /// Leaves a property out of what is looked at: an execution that violates it goes on.
+    ///
+    /// After [`Property::Panic`] and [`Property::GeneralProtection`] none does: a check of a program that
+    /// ignores them ends in an error.
     pub fn ignore(&mut self, property: Property) {
         self.ignored.push(property);
     }

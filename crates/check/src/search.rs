@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use lazytlb_model::machine::MachineSpec;
-use lazytlb_model::{CpuModel, Machine, MemoryModel, State};
+use lazytlb_model::{CpuModel, Features, Machine, MemoryModel, Property, State};
 
 use crate::automaton::Automaton;
 pub use crate::error::CheckError;
@@ -30,6 +30,9 @@ pub struct Checker {
     limits: Limits,
     threads: usize,
 }
+
+/// An exploration as the checker makes it.
+pub(crate) type Explored<'p> = Exploration<'p, AsItIs, StateStore, BreadthFirst>;
 
 /// How far a search is, for a progress display.
 #[derive(Clone, Copy, Debug)]
@@ -133,17 +136,18 @@ impl Checker {
         program: &Program,
         mut progress: impl FnMut(Progress),
     ) -> Result<Verdict, CheckError> {
-        let mut exploration = self.exploration(program)?;
         let mut search = Search {
             found: None,
             progress: &mut progress,
         };
-        let ended = exploration.run(&mut search)?;
+        let (mut exploration, ended) = self.explore(program, &mut search)?;
         let finding = match (ended, search.found) {
             (_, Some(found)) => self.replay(program, &mut exploration, &found)?,
             (Ended::AtLimit(why), None) => Finding::Incomplete { why },
             (Ended::Exhausted, None) => Finding::Safe,
-            (Ended::AtViolation, None) => unreachable!("the search learns of every violation"),
+            (Ended::AtViolation | Ended::NeedsFetches, None) => {
+                unreachable!("the search learns of every violation")
+            }
         };
         let effort = exploration.effort;
         Ok(Verdict {
@@ -153,6 +157,7 @@ impl Checker {
             storage: self.storage,
             reduction: self.reduction,
             uses_write_combining: program.features.write_combining > 0,
+            uses_pcids: program.features.tags,
             finding,
             effort: Effort {
                 seconds: exploration.started.elapsed().as_secs_f64(),
@@ -162,13 +167,37 @@ impl Checker {
         })
     }
 
-    /// Makes an exploration of a program that has not begun.
-    pub(crate) fn exploration<'p>(
+    /// Explores a program; once more if it turns out to fetch instructions, which costs only those that do.
+    pub(crate) fn explore<'p>(
         &self,
         program: &'p Program,
-    ) -> Result<Exploration<'p, AsItIs, StateStore, BreadthFirst>, CheckError> {
+        visitor: &mut impl Visitor,
+    ) -> Result<(Explored<'p>, Ended), CheckError> {
         let started = Instant::now();
-        let system = self.system(program)?;
+        let mut features = program.features;
+        loop {
+            let mut exploration = self.exploration_with(program, features)?;
+            exploration.started = started;
+            match exploration.run(visitor)? {
+                Ended::NeedsFetches => features.fetches = true,
+                ended => return Ok((exploration, ended)),
+            }
+        }
+    }
+
+    /// Makes an exploration of a program that has not begun.
+    #[cfg(test)]
+    pub(crate) fn exploration<'p>(&self, program: &'p Program) -> Result<Explored<'p>, CheckError> {
+        self.exploration_with(program, program.features)
+    }
+
+    fn exploration_with<'p>(
+        &self,
+        program: &'p Program,
+        features: Features,
+    ) -> Result<Explored<'p>, CheckError> {
+        let started = Instant::now();
+        let system = self.system(program, features)?;
         let store = StateStore::new(system.hardware.machine().layout(), self.storage);
         Ok(Exploration {
             system,
@@ -182,7 +211,12 @@ impl Checker {
         })
     }
 
-    fn system<'p>(&self, program: &'p Program) -> Result<System<'p>, CheckError> {
+    fn system<'p>(
+        &self,
+        program: &'p Program,
+        features: Features,
+    ) -> Result<System<'p>, CheckError> {
+        refuse_ignored(program)?;
         let first_values = |cells: &Vec<DeclaredCell>| {
             let cells = cells.iter();
             cells.map(|cell| cell.first_value).collect::<Vec<_>>()
@@ -195,7 +229,7 @@ impl Checker {
             entries: program.entries.clone(),
             root: program.root,
             cr4: program.cr4,
-            features: program.features,
+            features,
             garbage: program.garbage,
             ignored: program.ignored.clone(),
             cpu_model: self.cpu_model,
@@ -214,20 +248,36 @@ impl Checker {
     fn replay(
         &self,
         program: &Program,
-        exploration: &mut Exploration<'_, AsItIs, StateStore, BreadthFirst>,
+        exploration: &mut Explored<'_>,
         found: &Found,
     ) -> Result<Finding, CheckError> {
         let from = found.from;
         let mut steps = from.map_or_else(Vec::new, |from| exploration.steps_to(from));
         steps.extend(found.step);
-        let system = self.system(program)?;
         let explored = exploration.system.hardware.machine();
+        let system = self.system(program, explored.features())?;
         system.hardware.machine().learn_from(explored);
         let (violation, timeline) = Timeline::replay(&system, &steps, &found.violation)?;
         Ok(Finding::Violation {
             violation,
             timeline,
         })
+    }
+}
+
+/// Fails if a property is to be ignored after which no execution goes on.
+fn refuse_ignored(program: &Program) -> Result<(), CheckError> {
+    let ends = [Property::Panic, Property::GeneralProtection];
+    match program
+        .ignored
+        .iter()
+        .find(|property| ends.contains(property))
+    {
+        None => Ok(()),
+        Some(property) => Err(CheckError::Limit(format!(
+            "the program ignores `{property}`, which cannot be left out: an execution that violates it does \
+             not go on. Remove the call of `Program::ignore`"
+        ))),
     }
 }
 
@@ -330,7 +380,7 @@ mod tests {
         let replayed = search.found.map(|found| {
             let mut steps = exploration.steps_to(found.from.unwrap());
             steps.extend(found.step);
-            let system = checker.system(program).unwrap();
+            let system = checker.system(program, program.features).unwrap();
             Timeline::replay(&system, &steps, &found.violation).unwrap()
         });
         (exploration.effort.states, replayed)

@@ -47,6 +47,7 @@ impl<M: Merge> System<'_, M> {
             Action::Tick => true,
             Action::Drain
             | Action::Combined
+            | Action::Settle
             | Action::Broadcast
             | Action::DeliverNmi
             | Action::Deliver => false,
@@ -58,13 +59,35 @@ impl<M: Merge> System<'_, M> {
         active.is_some_and(|id| nodes.get(id).is_head)
     }
 
-    /// Says whether nobody will ever do anything, in a state from which no other steps lead on than those that
-    /// may lead nowhere.
-    pub(crate) fn stands_still(&self, nodes: &Nodes, state: &State) -> Result<bool, StepError> {
-        if self.all_ended(state) {
-            return Ok(false);
+    /// Returns what is wrong with a state from which no other steps lead on than those that may lead nowhere, if
+    /// anything is.
+    ///
+    /// # Errors
+    /// If a node is not known yet.
+    pub(crate) fn stuck(
+        &self,
+        nodes: &Nodes,
+        state: &State,
+    ) -> Result<Option<Violation>, StepError> {
+        let machine = self.hardware.machine();
+        if machine.waits_untranslated(state) || !self.stands_still(nodes, state)? {
+            return Ok(None);
         }
-        let awaits = self.awaits(nodes, state);
+        if self.all_ended(state) {
+            return Ok(machine.unkept_promise(state));
+        }
+        let deadlock = self.deadlock(nodes, state);
+        let is_ignored = self.automaton.program.ignored.contains(&deadlock.property);
+        Ok((!is_ignored).then_some(deadlock))
+    }
+
+    /// Says whether nobody will ever do anything.
+    fn stands_still(&self, nodes: &Nodes, state: &State) -> Result<bool, StepError> {
+        // Who has ended may have left something to the next tick.
+        let awaits = match self.all_ended(state) {
+            true => Awaits::Tick,
+            false => self.awaits(nodes, state),
+        };
         for cpu in self.hardware.cpus() {
             if !self.idles(nodes, state, cpu, awaits)? {
                 return Ok(false);
@@ -87,7 +110,7 @@ impl<M: Merge> System<'_, M> {
     }
 
     /// Describes a state in which nobody will ever do anything.
-    pub(crate) fn deadlock(&self, nodes: &Nodes, state: &State) -> Violation {
+    fn deadlock(&self, nodes: &Nodes, state: &State) -> Violation {
         let waits = |cpu: CpuId| {
             let node = nodes.get(self.active_node(state, cpu)?);
             let routine = self.automaton.routine_name(node.cpu, node.routine);
@@ -268,6 +291,7 @@ impl<M: Merge> System<'_, M> {
                 Action::Call | Action::Tick => false,
                 Action::Drain
                 | Action::Combined
+                | Action::Settle
                 | Action::Broadcast
                 | Action::DeliverNmi
                 | Action::Deliver => true,

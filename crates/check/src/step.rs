@@ -15,6 +15,9 @@ pub(crate) enum Action {
     Drain,
     /// One of the CPU's write-combining stores leaves: which, the way says.
     Combined,
+    /// The CPU settles something: a store that waits is translated, an owed update of A or D is made. Which, the
+    /// way says.
+    Settle,
     /// The CPU does one of the invalidations that were broadcast to it: which, the way says.
     Broadcast,
     /// The pending flush interrupt is delivered.

@@ -14,9 +14,10 @@ use crate::step::{Action, CallWatcher, Step, StepError, Unwatched};
 /// and all that may.
 const BUFFERLESS_ACTIONS: [Action; 2] = [Action::Deliver, Action::Call];
 const SMALL_ACTIONS: [Action; 3] = [Action::Drain, Action::Deliver, Action::Call];
-const ALL_ACTIONS: [Action; 7] = [
+const ALL_ACTIONS: [Action; 8] = [
     Action::Drain,
     Action::Combined,
+    Action::Settle,
     Action::Broadcast,
     Action::DeliverNmi,
     Action::Deliver,
@@ -37,9 +38,11 @@ pub(crate) struct System<'p, M = Reduction> {
 impl<'p, M: Merge> System<'p, M> {
     pub(crate) fn new(hardware: Hardware, automaton: Automaton<'p>, merge: M) -> Self {
         let features = &automaton.program.features;
-        let has_ticks = features.ticks != Ticks::Never;
-        let uses_more =
-            features.nmis || has_ticks || features.broadcasts || features.write_combining > 0;
+        let uses_more = features.nmis
+            || features.ticks != Ticks::Never
+            || features.broadcasts
+            || features.write_combining > 0
+            || hardware.machine().settles();
         System {
             has_nmis: features.nmis,
             actions: match hardware.machine().memory() {
@@ -99,6 +102,7 @@ impl<'p, M: Merge> System<'p, M> {
         let tried = match action {
             Action::Drain => self.hardware.drain(state, cpu)?,
             Action::Combined => self.hardware.drain_combining(state, cpu, way)?,
+            Action::Settle => self.hardware.settle(state, cpu, way)?,
             Action::Broadcast => self.hardware.receive_broadcast(state, cpu, way)?,
             Action::DeliverNmi => self.deliver_nmi(nodes, state, cpu)?,
             Action::Deliver => self.deliver(nodes, state, cpu)?,
@@ -238,6 +242,7 @@ impl<'p, M: Merge> System<'p, M> {
         match action {
             Action::Drain => self.hardware.has_buffered(state, cpu),
             Action::Combined => self.hardware.has_combining(state, cpu),
+            Action::Settle => self.hardware.may_settle(state, cpu),
             Action::Broadcast => self.hardware.has_broadcasts(state, cpu),
             Action::DeliverNmi => {
                 self.hardware.is_nmi_pending(state, cpu)
@@ -268,7 +273,7 @@ impl<'p, M: Merge> System<'p, M> {
                 let active = self.active_node(state, cpu);
                 active.is_some_and(|id| call_of(nodes.get(id)).has_ways())
             }
-            Action::Combined | Action::Broadcast => true,
+            Action::Combined | Action::Settle | Action::Broadcast => true,
             Action::Drain | Action::Deliver | Action::DeliverNmi | Action::Tick => false,
         }
     }
@@ -293,6 +298,12 @@ impl<'p, M: Merge> System<'p, M> {
     pub(crate) fn all_ended(&self, state: &State) -> bool {
         let mut cpus = self.hardware.cpus();
         cpus.all(|cpu| self.active_node(state, cpu).is_none())
+    }
+
+    /// Says whether the program has ended in a state from which nothing but timer interrupts can lead on. What
+    /// still waits for a translation then never had one: no execution ends there.
+    pub(crate) fn is_end(&self, state: &State) -> bool {
+        self.all_ended(state) && !self.hardware.machine().waits_untranslated(state)
     }
 
     #[inline(always)]

@@ -99,7 +99,7 @@ impl Recorder<'_> {
     /// Records what a step does beside its calls.
     fn record_step(&mut self, step: Step) {
         let kind = match step.action {
-            Action::Drain => EventKind::StoreDrained,
+            Action::Drain | Action::Settle => EventKind::StoreDrained,
             Action::Combined => EventKind::CombiningStoreDrained,
             Action::Broadcast => EventKind::BroadcastReceived,
             Action::Deliver => EventKind::FlushInterrupt,
@@ -163,9 +163,8 @@ fn run_steps(
             Err(error) => return violation(error),
         }
     }
-    let stands_still = system.extending(|nodes| system.stands_still(nodes, &state));
-    let is_deadlock = stands_still.is_ok_and(|stands_still| stands_still);
-    is_deadlock.then(|| system.deadlock(&system.automaton.read(), &state))
+    let stuck = system.extending(|nodes| system.stuck(nodes, &state));
+    stuck.ok().flatten()
 }
 
 /// Says in sentences what a kernel engineer looks for first.

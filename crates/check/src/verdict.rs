@@ -70,6 +70,9 @@ pub struct Verdict {
     /// Whether the program has write-combining memory: then the verdict hangs on the readings of what
     /// empties the buffers ([`CpuModel::write_combining`]).
     pub uses_write_combining: bool,
+    /// Whether the program has PCIDs: then the verdict may hang on the reading of CR3 loads with bit 63 set
+    /// ([`CpuModel::keep_load`], H12a).
+    pub uses_pcids: bool,
     /// What was found.
     pub finding: Finding,
     /// How much work it was.

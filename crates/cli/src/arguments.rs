@@ -58,7 +58,7 @@ pub(crate) enum Command {
     Price(Price),
     /// Lists the CPU models and what each has; or, with --detect, what this machine's CPU has
     #[command(
-        after_help = "Examples:\n  lazytlb cpus\n  lazytlb cpus --detect\n\nThe rules H1 to H39 are listed in \
+        after_help = "Examples:\n  lazytlb cpus\n  lazytlb cpus --detect\n\nThe rules H1 to H43 are listed in \
                             SOURCES.md; --detect reads CPUID, and the microcode's revision where the system tells it."
     )]
     Cpus(Cpus),
@@ -108,6 +108,10 @@ pub(crate) struct Check {
     /// Make every seam call a step of its own, instead of collapsing those that no CPU can observe
     #[arg(long)]
     pub(crate) no_reduction: bool,
+    /// Name the rules that are ASSUMED and that each verdict hangs on: search again without any, and if the
+    /// verdict differs, without each
+    #[arg(long)]
+    pub(crate) assumptions: bool,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
     #[command(flatten)]

@@ -6,17 +6,46 @@ use std::time::Duration;
 use lazytlb::Policy;
 use lazytlb::sources::{self, SOURCES};
 use lazytlb_check::{Checker, Finding, LazyTlb, Reduction, ShippedProgram, Storage, Verdict};
-use lazytlb_model::{CpuModel, GarbageWalkEnd, MemoryModel, Property, UpperLevels};
+use lazytlb_model::{CpuModel, GarbageWalkEnd, MemoryModel, Property};
 use serde::Serialize;
 
 use crate::arguments::{Bounds, Check};
-use crate::hardware::{told, told_readings};
+use crate::hanging;
+use crate::hardware::{assumed, told, told_readings};
 use crate::progress::Display;
 use crate::report::{Ending, Report, grouped, table};
 
 /// Runs the command.
 pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
     let mut report = Report::open(&options.output)?;
+    let cpu = options.hardware.model()?;
+    let checker = checker_of(options, cpu);
+    let mut ending = Ending::Good;
+    let mut verdicts = Vec::new();
+    for &policy in &options.policy.0 {
+        let verdict = check(&checker, &options.program, policy)?;
+        ending = ending.max(ending_of(&verdict));
+        if options.output.json {
+            report.json(&VerdictRecord::new(policy, &verdict))?;
+        }
+        verdicts.push((policy, verdict));
+    }
+    if !options.output.json {
+        print(&mut report, options, cpu, &verdicts)?;
+    }
+    if options.assumptions {
+        for (policy, verdict) in &verdicts {
+            let ask = |cpu| check(&checker_of(options, cpu), &options.program, *policy);
+            let hangs_on = hanging::hangs_on(verdict, ask)?;
+            hanging::tell(&mut report, options.output.json, (cpu, *policy), hangs_on)?;
+        }
+    }
+    report.finish()?;
+    Ok(ending)
+}
+
+/// Makes the checker that the command line asks for, on a CPU model.
+pub(crate) fn checker_of(options: &Check, cpu: CpuModel) -> Checker {
     let storage = if options.fingerprints {
         Storage::Fingerprints
     } else {
@@ -27,25 +56,9 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
     } else {
         Reduction::CollapseLocal
     };
-    let cpu = options.hardware.model()?;
-    let checker = checker(cpu, options.memory.model(), &options.bounds)
+    checker(cpu, options.memory.model(), &options.bounds)
         .storage(storage)
-        .reduction(reduction);
-    let mut ending = Ending::Good;
-    let mut verdicts = Vec::new();
-    for &policy in &options.policy.0 {
-        let verdict = check(&checker, &options.program, policy)?;
-        ending = ending.max(ending_of(&verdict));
-        match options.output.json {
-            true => report.json(&VerdictRecord::new(policy, &verdict))?,
-            false => verdicts.push((policy, verdict)),
-        }
-    }
-    if !options.output.json {
-        print(&mut report, options, cpu, &verdicts)?;
-    }
-    report.finish()?;
-    Ok(ending)
+        .reduction(reduction)
 }
 
 /// Makes a checker with the bounds of the command line.
@@ -116,6 +129,12 @@ fn print(
             told_readings(cpu.write_combining)
         ))?;
     }
+    if verdicts.iter().any(|(_, verdict)| verdict.uses_pcids) {
+        report.line(format_args!(
+            "A CR3 load with bit 63 set {} (H12a, ASSUMED)",
+            cpu.keep_load.about()
+        ))?;
+    }
     report.line(format_args!(
         "Protocol: lazytlb {}, {} source files, hash {}",
         env!("CARGO_PKG_VERSION"),
@@ -132,7 +151,7 @@ fn print(
             }
             Finding::Violation { timeline, .. } => {
                 report.line(format_args!("{policy}: {}", timeline.story[0]))?;
-                report.line(format_args!("  lazytlb {}", repeat(options, *policy)))?;
+                report.line(format_args!("  lazytlb {}", repeat(options, *policy, cpu)))?;
             }
             Finding::Incomplete { why } => {
                 report.line(format_args!(
@@ -202,11 +221,11 @@ pub(crate) fn print_unreached(report: &mut Report, verdicts: &[&Verdict]) -> any
 }
 
 /// Returns the arguments that repeat one row alone.
-fn repeat(options: &Check, policy: Policy) -> String {
+pub(crate) fn repeat(options: &Check, policy: Policy, cpu: CpuModel) -> String {
     let mut command = format!(
         "check --policy {policy} --program {} {} --memory {}",
         options.program,
-        options.hardware.arguments(),
+        options.hardware.arguments_for(cpu),
         options.memory.model().name()
     );
     for (set, flag) in [
@@ -245,6 +264,7 @@ pub(crate) struct VerdictRecord {
     cpu: &'static str,
     assumed: Vec<&'static str>,
     wc_readings: Option<BTreeMap<&'static str, &'static str>>,
+    keep_load: Option<&'static str>,
     memory: &'static str,
     store_buffer_depth: u8,
     storage: &'static str,
@@ -317,16 +337,15 @@ impl VerdictRecord {
             policy: policy.name(),
             program: verdict.program.clone(),
             cpu: verdict.cpu_model.name,
-            assumed: match verdict.cpu_model.upper_levels {
-                UpperLevels::Cached => Vec::new(),
-                UpperLevels::OnlyInFlight => vec!["no-psc"],
-                UpperLevels::Atomic => vec!["no-psc", "atomic-walks"],
-            },
+            assumed: assumed(verdict.cpu_model),
             wc_readings: verdict.uses_write_combining.then(|| {
                 let each = verdict.cpu_model.write_combining.each().into_iter();
                 each.map(|(event, reading)| (event, reading.name()))
                     .collect()
             }),
+            keep_load: verdict
+                .uses_pcids
+                .then(|| verdict.cpu_model.keep_load.name()),
             memory: verdict.memory.name(),
             store_buffer_depth: verdict.memory.buffer_depth(),
             storage: match verdict.storage {

@@ -3,9 +3,10 @@
 use anyhow::Context;
 use comfy_table::ContentArrangement;
 use lazytlb_model::cpu_model::{
-    InvlpgGlobals, InvlpgReach, IpiOrder, LargePages, SizeConflict, WalkOutsideDram,
+    DirtyUpdate, InvlpgGlobals, InvlpgReach, IpiOrder, LargePages, Mfence, SizeConflict,
+    UncachedLoads, WalkOutsideDram,
 };
-use lazytlb_model::{CpuModel, UpperLevels};
+use lazytlb_model::{Assumption, CpuModel, KeepLoad, UpperLevels};
 use serde::Serialize;
 
 use crate::arguments::Cpus;
@@ -31,7 +32,7 @@ fn yes_or_no(has: bool) -> String {
     if has { "yes" } else { "no" }.to_owned()
 }
 
-const LINES: [Line; 14] = [
+const LINES: [Line; 18] = [
     ("PCIDs", "H1", |model| yes_or_no(model.pcids)),
     ("INVPCID", "H14", |model| yes_or_no(model.invpcid)),
     ("five levels of page tables", "H9", |model| {
@@ -61,16 +62,31 @@ const LINES: [Line; 14] = [
             InvlpgGlobals::MayStay => "may stay with PCIDs on".to_owned(),
         },
     ),
-    (
-        "INVPCID, faults in a large page",
-        "H6, H14, H17",
-        |model| match model.large_pages {
+    ("INVPCID in a large page", "H6, H14", |model| {
+        match model.large_pages {
             LargePages::Whole => "drop all".to_owned(),
             LargePages::InPieces => "may drop a piece".to_owned(),
+        }
+    }),
+    (
+        "CR3 loads with bit 63: walks in flight",
+        "H12a, H15",
+        |model| match model.keep_load {
+            KeepLoad::WalksGoOn => "go on (ASSUMED)".to_owned(),
+            KeepLoad::EndsWalks => "end (ASSUMED)".to_owned(),
         },
     ),
+    ("MFENCE serializes", "H40", |model| {
+        yes_or_no(model.mfence == Mfence::Serializes)
+    }),
     ("an IPI waits for earlier stores", "H36", |model| {
         yes_or_no(model.ipi == IpiOrder::AfterStores)
+    }),
+    ("D in an entry that lost W", "H42", |model| {
+        yes_or_no(model.dirty == DirtyUpdate::MaySetWithoutW)
+    }),
+    ("an uncached load waits for stores", "H43", |model| {
+        yes_or_no(model.uncached_loads == UncachedLoads::WaitForStores)
     }),
     (
         "two page sizes for an address",
@@ -132,8 +148,23 @@ fn list(report: &mut Report, json: bool) -> anyhow::Result<()> {
     }
     report.line(rows)?;
     report.line(
-        "No model has errata that it does not name; `weakest` is everything that the manuals allow at once.",
-    )
+        "`weakest` is everything that the manuals allow at once: it does whatever another model does, but for what\n\
+         an erratum causes, and for the exception that a missing feature is (#UD, #GP). Errata that it does not have:\n\
+         383 (H31: amd-k10); INVLPG and global entries (H34: intel-alder-lake); those of no model (H31a; A and D in\n\
+         absent entries, H42). `--cpu all` asks every model.",
+    )?;
+    report.line("ASSUMED, because no manual says so; a verdict that hangs on one names it:")?;
+    for assumption in Assumption::ALL {
+        let models = CpuModel::ALL.into_iter();
+        let models = models.filter(|model| Assumption::of(*model).any(|made| made == assumption));
+        let models: Vec<&str> = models.map(|model| model.name).collect();
+        let by = match models.is_empty() {
+            true => "only if asked for".to_owned(),
+            false => models.join(", "),
+        };
+        report.line(format_args!("  {assumption} [{by}]"))?;
+    }
+    Ok(())
 }
 
 #[cfg(not(target_arch = "x86_64"))]

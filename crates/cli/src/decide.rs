@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::arguments::Decide;
 use crate::check::{self, VerdictRecord, checker, memory, outcome, print_unreached};
+use crate::every_cpu::{check_models, holds_for};
 use crate::hardware::told;
 use crate::price::{PriceRecord, describe, megacycles, sentence, what_decides};
 use crate::report::{Ending, Report, grouped, table};
@@ -22,10 +23,13 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
     let mut report = Report::open(&options.output)?;
     let cpu = options.hardware.model()?;
     let workload = workload::replay(options.trace.as_deref(), &Policy::ALL, cpu.quirks)?;
-    let checker = checker(cpu, MEMORY, &options.bounds);
+    let models = options.hardware.models()?;
     let mut rows = Vec::new();
     for replayed in &workload.replayed {
-        let verdict = check::check(&checker, &options.program, replayed.policy)?;
+        let verdict = check_models(&models, |cpu| {
+            let checker = checker(cpu, MEMORY, &options.bounds);
+            check::check(&checker, &options.program, replayed.policy)
+        })?;
         rows.push(Row { replayed, verdict });
     }
     let safe: Vec<Replayed> = rows
@@ -48,7 +52,10 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
         report.line(format_args!(
             "Proof: program {}, CPU model {}, memory {}: every interleaving, interrupt and speculative walk",
             options.program,
-            told(cpu),
+            match options.hardware.is_every() {
+                true => "every one".to_owned(),
+                false => told(cpu),
+            },
             memory(MEMORY)
         ))?;
         report.line(lines(&rows, &costs, cheapest.as_ref()))?;
@@ -64,6 +71,7 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
             }
             None => report.line("No policy is proved safe here.")?,
         }
+        report.line(holds_for(&options.hardware, cpu))?;
         footnotes(&mut report, options, &rows)?;
     }
     report.finish()?;
@@ -145,7 +153,7 @@ fn footnotes(report: &mut Report, options: &Decide, rows: &[Row<'_>]) -> anyhow:
                 "{policy} is unsafe: {}\n  lazytlb check --policy {policy} --program {} {}",
                 timeline.story[0],
                 options.program,
-                options.hardware.arguments()
+                options.hardware.arguments_for(verdict.cpu_model)
             ))?,
             Finding::Incomplete { why } => {
                 report.line(format_args!(

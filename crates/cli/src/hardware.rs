@@ -2,14 +2,14 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use lazytlb_model::{CpuModel, Reading, UpperLevels, WcReadings};
+use lazytlb_model::{CpuModel, KeepLoad, Reading, UpperLevels, WcReadings};
 
 /// The hardware of a check.
 #[derive(Args, Debug)]
 pub(crate) struct Hardware {
-    /// The CPU model: `lazytlb cpus` lists what each has
-    #[arg(long, value_name = "MODEL", default_value = "weakest", value_parser = cpu_model())]
-    cpu: CpuModel,
+    /// The CPU model: `lazytlb cpus` lists what each has; `all` asks every one
+    #[arg(long, value_name = "MODEL|all", default_value = "weakest", value_parser = cpu_choice())]
+    cpu: CpuChoice,
     /// Assume what no CPU promises, to see what a verdict hangs on
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     assume: Vec<Assumption>,
@@ -19,12 +19,21 @@ pub(crate) struct Hardware {
     wc: Vec<(Option<String>, Reading)>,
 }
 
+/// One CPU model, or each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum CpuChoice {
+    One(CpuModel),
+    All,
+}
+
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 enum Assumption {
     /// No paging-structure caches; a walk in flight still holds a table's address
     NoPsc,
     /// With no-psc: a walk reads all levels at one time
     AtomicWalks,
+    /// A CR3 load ends the walks in flight also with bit 63 set
+    Cr3LoadEndsWalks,
 }
 
 fn wc_reading(text: &str) -> Result<(Option<String>, Reading), String> {
@@ -52,15 +61,49 @@ pub(crate) fn cpu_model() -> impl TypedValueParser<Value = CpuModel> {
         .map(|name| CpuModel::by_name(&name).expect("only names of models are accepted"))
 }
 
+fn cpu_choice() -> impl TypedValueParser<Value = CpuChoice> {
+    let models = CpuModel::ALL.map(|model| PossibleValue::new(model.name).help(model.about));
+    let all = PossibleValue::new("all").help("every model, a row each");
+    PossibleValuesParser::new(models.into_iter().chain([all]))
+        .map(|name| CpuModel::by_name(&name).map_or(CpuChoice::All, CpuChoice::One))
+}
+
 impl Hardware {
-    /// Returns the model with the assumptions.
+    /// Says whether every model is asked.
+    pub(crate) fn is_every(&self) -> bool {
+        self.cpu == CpuChoice::All
+    }
+
+    /// Returns the model with the assumptions; `weakest`, if every model is asked.
     ///
     /// # Errors
     /// If the assumptions make no sense together.
     pub(crate) fn model(&self) -> anyhow::Result<CpuModel> {
+        match self.cpu {
+            CpuChoice::One(model) => self.applied_to(model),
+            CpuChoice::All => self.applied_to(CpuModel::WEAKEST),
+        }
+    }
+
+    /// Returns the models that are asked, with the assumptions.
+    ///
+    /// # Errors
+    /// As [`Hardware::model`].
+    pub(crate) fn models(&self) -> anyhow::Result<Vec<CpuModel>> {
+        let models = match self.cpu {
+            CpuChoice::One(model) => vec![model],
+            CpuChoice::All => CpuModel::ALL.to_vec(),
+        };
+        models
+            .into_iter()
+            .map(|model| self.applied_to(model))
+            .collect()
+    }
+
+    fn applied_to(&self, cpu: CpuModel) -> anyhow::Result<CpuModel> {
         let assumes = |what| self.assume.contains(&what);
         let upper_levels = match (assumes(Assumption::NoPsc), assumes(Assumption::AtomicWalks)) {
-            (false, false) => self.cpu.upper_levels,
+            (false, false) => cpu.upper_levels,
             (true, false) => UpperLevels::OnlyInFlight,
             (true, true) => UpperLevels::Atomic,
             (false, true) => anyhow::bail!(
@@ -68,7 +111,7 @@ impl Hardware {
                  address longer than any walk. Write `--assume no-psc,atomic-walks`"
             ),
         };
-        let mut readings = self.cpu.write_combining;
+        let mut readings = cpu.write_combining;
         for (event, reading) in &self.wc {
             readings = match event {
                 None => WcReadings::all(*reading),
@@ -77,15 +120,23 @@ impl Hardware {
                     .expect("the command line accepts only known events"),
             };
         }
-        Ok(self
-            .cpu
+        let keep_load = match assumes(Assumption::Cr3LoadEndsWalks) {
+            true => KeepLoad::EndsWalks,
+            false => cpu.keep_load,
+        };
+        Ok(cpu
             .with_upper_levels(upper_levels)
+            .with_keep_load(keep_load)
             .with_write_combining(readings))
     }
 
-    /// Returns the arguments that repeat this choice.
-    pub(crate) fn arguments(&self) -> String {
-        let mut arguments = format!("--cpu {}", self.cpu.name);
+    /// Returns the arguments that repeat this choice for one model.
+    pub(crate) fn arguments_for(&self, model: CpuModel) -> String {
+        format!("--cpu {}{}", model.name, self.assumptions())
+    }
+
+    fn assumptions(&self) -> String {
+        let mut arguments = String::new();
         let assume: Vec<String> = self
             .assume
             .iter()
@@ -106,12 +157,24 @@ impl Hardware {
     }
 }
 
+/// Lists what is assumed of a model, by the names that `--assume` takes.
+pub(crate) fn assumed(model: CpuModel) -> Vec<&'static str> {
+    let mut assumed = match model.upper_levels {
+        UpperLevels::Cached => Vec::new(),
+        UpperLevels::OnlyInFlight => vec!["no-psc"],
+        UpperLevels::Atomic => vec!["no-psc", "atomic-walks"],
+    };
+    if model.keep_load == KeepLoad::EndsWalks {
+        assumed.push("cr3-load-ends-walks");
+    }
+    assumed
+}
+
 /// Describes a model with what is assumed of it, for people.
 pub(crate) fn told(model: CpuModel) -> String {
-    match model.upper_levels {
-        UpperLevels::Cached => model.name.to_owned(),
-        UpperLevels::OnlyInFlight => format!("{} (ASSUMED: no-psc)", model.name),
-        UpperLevels::Atomic => format!("{} (ASSUMED: no-psc, atomic-walks)", model.name),
+    match &assumed(model)[..] {
+        [] => model.name.to_owned(),
+        assumed => format!("{} (ASSUMED: {})", model.name, assumed.join(", ")),
     }
 }
 

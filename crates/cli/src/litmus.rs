@@ -65,7 +65,7 @@ fn answer(file: &Path, options: &Options) -> anyhow::Result<Answer> {
 
 /// Lists the files to answer: those named, all `.litmus` files below a directory, and what a list names
 /// (`@all`: a path a line, from the list's own directory).
-fn files_of(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+pub(crate) fn files_of(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in named {
         let is_list = path

@@ -37,7 +37,9 @@ pub struct PageRange {
     pub start: VirtAddr,
     /// How many pages, each of `size`.
     pub len_pages: u64,
-    /// The size of each page: one INVLPG a page.
+    /// The size of each page: one INVLPG a page. It is the smallest in which any of the range may be *cached*, not
+    /// the one in which it is mapped now: after 512 small pages have become a large one, that is 4 KiB, because
+    /// one INVLPG drops of the small ones only the one that it names (H13).
     pub size: PageSize,
 }
 

@@ -78,7 +78,7 @@ pub use cpu_set::{CpuId, CpuSet};
 pub use gather::{FrameSink, Gather, Unhooked};
 pub use hw::{Cells, Cr3Load, Hw, Interrupts, Poll, Quirks, Until};
 pub use kernel::Kernel;
-pub use memory::{Access, Entry, FrameKind, Memory};
+pub use memory::{Access, Entry, FrameKind, Memory, Promise, Promises, Spaces};
 pub use mm::{Mm, MmHandle, MmId, TlbGen};
 pub use per_cpu::PerCpu;
 pub use policy::{GarbageWalksAccepted, Policy, Tables};

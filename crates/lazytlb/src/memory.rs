@@ -79,12 +79,80 @@ pub trait Memory: Hw {
     /// Says that all changes for a flush of `range`, in the space with this root, are written: what
     /// they removed must be out of use when [`Memory::flush_returned`] is called. A kernel needs no
     /// code here; a checker takes note.
+    ///
+    /// The short form of [`Promises::promise_begins`], for one space: the promise is known by the root.
     fn flush_begins(&self, root: PhysAddr, range: FlushRange) {
         let _ = (root, range);
     }
-    /// Says that this CPU's flush in the space with this root has returned: from now on the caller
-    /// relies on it.
+    /// Says that the flush in the space with this root has returned, this CPU's if it began one, else
+    /// another's: from now on the caller relies on it. Where two are meant, [`Promises`] tells them apart.
     fn flush_returned(&self, root: PhysAddr) {
         let _ = root;
+    }
+}
+
+/// The spaces that a promise about a flush speaks of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Spaces {
+    /// All, those that are made later included: a page of the kernel's, under every root.
+    All,
+    /// Those with these roots.
+    Roots([Option<PhysAddr>; Spaces::MOST]),
+}
+
+impl Spaces {
+    /// Roots that one promise can name.
+    pub const MOST: usize = 4;
+
+    /// Names one space, by its root.
+    pub const fn one(root: PhysAddr) -> Spaces {
+        Spaces::Roots([Some(root), None, None, None])
+    }
+
+    /// Names several spaces, by their roots; `None` if they are more than [`Spaces::MOST`].
+    pub fn several(roots: &[PhysAddr]) -> Option<Spaces> {
+        let mut named = [None; Spaces::MOST];
+        if roots.len() > named.len() {
+            return None;
+        }
+        for (name, &root) in named.iter_mut().zip(roots) {
+            *name = Some(root);
+        }
+        Some(Spaces::Roots(named))
+    }
+
+    /// Says whether the space with this root is meant.
+    pub fn contain(self, root: PhysAddr) -> bool {
+        match self {
+            Spaces::All => true,
+            Spaces::Roots(roots) => roots.contains(&Some(root)),
+        }
+    }
+}
+
+/// A promise that was begun: a word, which software may keep anywhere, and hand to another CPU. It is never 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[must_use = "a promise that nobody keeps is an error"]
+pub struct Promise(pub u64);
+
+/// What software relies on after a flush, told to whoever checks it.
+///
+/// Between the two calls lies a flush, however it is done: by this CPU or by others, at once or in a batch.
+/// What [`Promises::promise_begins`] covers are the translations that the page tables do not grant any more, as
+/// the CPU that begins it sees them: its own stores count, though they may still wait in its store buffer.
+/// When the promise is kept, none of them may be used any more, by any CPU, at the addresses in its range.
+///
+/// Promises of one CPU add up: each has a number of its own. Each must be kept exactly once, by whichever CPU:
+/// to keep one twice, or one that was never begun, or to leave one open when every CPU has come to rest, is an
+/// error. A kernel needs no code here.
+pub trait Promises: Memory {
+    /// Begins a promise: all changes for a flush of `range` in these spaces are written.
+    fn promise_begins(&self, spaces: Spaces, range: FlushRange) -> Promise {
+        let _ = (spaces, range);
+        Promise(1)
+    }
+    /// Says that a flush has returned: from now on the caller relies on what was promised.
+    fn promise_kept(&self, promise: Promise) {
+        let _ = promise;
     }
 }

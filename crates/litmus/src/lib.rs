@@ -22,6 +22,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `run` | the steps: [`run()`], [`Options`] |
+//! | `assumptions` | what a verdict hangs on: [`hangs_on`] |
 //! | `assembly` | a program of the threads and handlers |
 //! | `question` | condition, filter and what is shown, resolved; answers by the ends |
 //! | `proposition` | a resolved condition: true or false of an end, and nothing else |
@@ -44,6 +45,7 @@
 mod access;
 mod answer;
 mod assembly;
+mod assumptions;
 mod code;
 mod cpus;
 mod entry_bits;
@@ -63,6 +65,7 @@ mod width;
 mod world;
 
 pub use answer::{Answer, FinalState, LitmusVerdict};
+pub use assumptions::hangs_on;
 #[allow(deprecated)]
 pub use lazytlb_litmus_syntax::MemoryType;
 pub use lazytlb_litmus_syntax::{

@@ -65,6 +65,7 @@ pub(crate) fn set_features(
 ) {
     let features = program.features();
     features.page_table_entries = 0;
+    features.promises = 0;
     if world.is_translated {
         let written = ops(routines).filter_map(Op::entry).collect();
         let entries = world.addressed.union(&written).count() + SPARE_ENTRIES;
@@ -78,6 +79,7 @@ pub(crate) fn set_features(
         });
         features.write_combining = buffers.combining;
     }
+    features.fetches = any(routines, |op| matches!(op, Op::Fetch(_)));
     features.weak_fences = any(routines, sends_interrupt);
     let handles = |handler| {
         routines

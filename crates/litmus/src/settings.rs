@@ -2,7 +2,7 @@
 
 use lazytlb_litmus_syntax::{Level, LitmusTest, Position, SyntaxError};
 use lazytlb_model::cpu_model::IpiOrder;
-use lazytlb_model::{CpuModel, Cr4, Privilege, Reading, WcReadings};
+use lazytlb_model::{CpuModel, Cr4, KeepLoad, Privilege, Reading, WcReadings};
 
 /// What a test's metadata set. A key that nothing here asks for sets nothing.
 pub(crate) struct Settings {
@@ -14,6 +14,7 @@ pub(crate) struct Settings {
     globals: bool,
     user_threads: Vec<u32>,
     readings: Option<WcReadings>,
+    keep_load: Option<KeepLoad>,
     /// IPIs go through an xAPIC, whose uncached write is ordered (H36).
     xapic: bool,
 }
@@ -31,6 +32,13 @@ impl Settings {
             globals: is_on(test, "Global")?.unwrap_or(true),
             user_threads: user_threads(test)?,
             readings: readings(test)?,
+            keep_load: match test.metadata("KeepLoads") {
+                None => None,
+                Some(name) => Some(KeepLoad::by_name(name).ok_or_else(|| {
+                    let advice = "write `walks-go-on` or `end-walks`";
+                    bad_value("KeepLoads", name, advice)
+                })?),
+            },
             xapic: match test.metadata("IPI") {
                 None | Some("x2apic") => false,
                 Some("xapic") => true,
@@ -62,6 +70,9 @@ impl Settings {
             Some(readings) => model.with_write_combining(readings),
             None => model,
         };
+        if let Some(keep_load) = self.keep_load {
+            model = model.with_keep_load(keep_load);
+        }
         if self.xapic {
             model.ipi = IpiOrder::AfterStores;
         }

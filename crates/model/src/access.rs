@@ -1,7 +1,8 @@
 //! Accesses by virtual address that read and write data: through any entry that may be cached, or a walk.
 //!
 //! The closed set has whatever a walk could find, so an access branches over its matching entries, and over
-//! a fault where some walk could find none that allows it. Rules: H5, H7, H17, H18, H21; memory types H26.
+//! a fault where some walk could find none that allows it. A store may also wait untranslated. Rules: H5, H7,
+//! H17, H18, H21, H41, H42; memory types H26, H43.
 
 use std::ops::Deref;
 
@@ -9,114 +10,44 @@ use lazytlb::VirtAddr;
 
 use crate::accessed::Use;
 use crate::byte_mask::ByteMask;
-use crate::call::{Cr4, Privilege, Rmw};
 use crate::combining::CacheHint;
+use crate::cpu_model::{UncachedLoads, UncachedStores};
 use crate::entry::{MemoryType, bits};
-use crate::index::{EntryAt, Frame, Location, TableIndex, Way};
+use crate::faults::FaultBy;
+use crate::index::{EntryAt, Frame, Level, Location, TableIndex, Way};
+use crate::late::LateStore;
 use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::{Progress, Stop};
-use crate::slot::{CellStore, Combining, Data, Stage};
+use crate::slot::{CellStore, Combining, Data, Slot, Stage};
 use crate::spec::MemoryModel;
 use crate::state::{CacheSet, FrameUse, State};
 use crate::translation::Translation;
 use crate::values::ValueCode;
-use crate::view::{CpuIn, CpuMut, StoredEntry};
+use crate::view::{CpuIn, CpuMut};
 use crate::violation::{Property, Violation};
-use crate::walk::TableRead;
+use crate::virtual_access::{Accessed, Operation, PageFault, VirtualAccess};
 use crate::writers::Write;
 
-/// An access by virtual address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct VirtualAccess {
-    pub(crate) addr: VirtAddr,
-    pub(crate) privilege: Privilege,
-    pub(crate) operation: Operation,
-}
-
-/// What an access by virtual address does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Operation {
-    Load,
-    Fetch,
-    Store {
-        bytes: ByteMask,
-        value: u64,
-        hint: CacheHint,
-    },
-    /// A locked read-modify-write.
-    Rmw {
-        bytes: ByteMask,
-        rmw: Rmw,
-        operand: u64,
-    },
-}
-
-/// A page fault: the access has had no effect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct PageFault;
-
-/// How an access by virtual address ends: with a word, 0 where it reads none, or with a fault.
-pub(crate) type Accessed = Result<u64, PageFault>;
-
-impl Operation {
-    pub(crate) fn store(bytes: ByteMask, value: u64, hint: CacheHint) -> Operation {
-        Operation::Store { bytes, value, hint }
-    }
-
-    pub(crate) fn rmw(bytes: ByteMask, rmw: Rmw, operand: u64) -> Operation {
-        Operation::Rmw {
-            bytes,
-            rmw,
-            operand,
-        }
-    }
-
-    /// Says what it does to the page.
-    fn page_use(self) -> Use {
-        match self {
-            Operation::Store { .. } | Operation::Rmw { .. } => Use::Writes,
-            Operation::Load | Operation::Fetch => Use::Reads,
-        }
-    }
-
-    fn reads_data(self) -> bool {
-        match self {
-            Operation::Load | Operation::Rmw { .. } => true,
-            Operation::Store { .. } | Operation::Fetch => false,
-        }
-    }
-}
-
-impl VirtualAccess {
-    /// Says whether an entry allows the access.
-    fn is_allowed_by(&self, entry: &Translation, cr4: Cr4) -> bool {
-        let is_fetch = self.operation == Operation::Fetch;
-        let by_mode = match self.privilege {
-            Privilege::User => entry.user,
-            Privilege::Supervisor => !(is_fetch && entry.user && cr4.has(Cr4::SMEP)),
-        };
-        let by_access = match self.operation {
-            Operation::Load => true,
-            Operation::Fetch => entry.executable,
-            Operation::Store { .. } | Operation::Rmw { .. } => entry.writable,
-        };
-        by_mode && by_access
-    }
-}
-
-/// How an access comes to fault.
+/// A way of an access to a page.
 #[derive(Clone, Copy)]
-enum FaultBy<'m> {
-    /// By a walk that reads all levels.
-    FromTheRoot,
-    /// Through an entry that is cached: a page's that refuses, or an upper one that a walk starts at.
-    Through(&'m Translation),
+pub(crate) struct Through<'m> {
+    /// The entry that translates.
+    pub(crate) used: &'m Translation,
+    /// The entry whose way through memory gets A, and D for a store: the same, but where the update of D finds that
+    /// W is lost (H42).
+    pub(crate) marks: &'m Translation,
+}
+
+impl<'m> Through<'m> {
+    fn same(used: &'m Translation) -> Through<'m> {
+        Through { used, marks: used }
+    }
 }
 
 impl<'m> CpuMut<'m> {
-    /// Does an access in one of its ways: through one of the entries that match, or, last, by a walk that
-    /// faults.
+    /// Does an access in one of its ways: through one of the entries that match, by waiting untranslated (H41),
+    /// or, last, by a walk that faults.
     pub(crate) fn access(
         &mut self,
         access: &VirtualAccess,
@@ -124,28 +55,49 @@ impl<'m> CpuMut<'m> {
     ) -> Result<Progress<Accessed>, Stop> {
         let (usable, refusing) = self.matching(access)?;
         let faults = self.faults(access, refusing)?;
+        let early = self.early_walks(access, &usable)?;
+        let late = self.late_way(access)?;
         let usable = self.ways_through(usable, access)?;
-        for (index, &(used, settled)) in usable.iter().enumerate().skip(way.index()) {
-            self.refuse_foreign(used)?;
+        // Only a store waits, and only a fetch has walked early.
+        let (through, others) = (usable.len(), early.len() + usize::from(late.is_some()));
+        for (index, &(through, settled)) in usable.iter().enumerate().skip(way.index()) {
+            self.refuse_foreign(through.used)?;
             let mut next = self.state.to_vec();
             let mut tried = self.machine.on(&mut next, self.cpu);
-            tried.mark_used(used, access.operation.page_use())?;
+            tried.owe(through.marks, access.operation.page_use())?;
             // What has to wait for a buffer does not keep the other ways from being taken.
-            let done = tried.access_through(used, access.operation, settled)?;
+            let done = tried.access_through(through.used, access.operation, settled)?;
             let Progress::Done { answer, .. } = done else {
                 continue;
             };
             self.state.copy_from_slice(&next);
-            let more = index + 1 < usable.len() || !faults.is_empty();
+            let more = index + 1 < usable.len() + others || !faults.is_empty();
             let answer = Ok(answer);
             return Ok(Progress::Done { answer, more });
         }
-        let index = way.index().saturating_sub(usable.len());
+        let index = way.index().saturating_sub(through);
+        let more = index + 1 < others || !faults.is_empty();
+        if let Some(walk) = early.get(index) {
+            self.refuse_foreign(walk.used)?;
+            self.mark_walked(walk)?;
+            return Ok(Progress::Done {
+                answer: Ok(0),
+                more,
+            });
+        }
+        if let Some(slot) = late.filter(|_| index < others) {
+            self.push_buffered(slot);
+            return Ok(Progress::Done {
+                answer: Ok(0),
+                more,
+            });
+        }
+        let index = index.saturating_sub(others);
         let Some(fault) = faults.get(index) else {
             return Ok(Progress::Blocked);
         };
         if let FaultBy::Through(cached) = fault {
-            self.mark_used(cached, Use::Reads)?;
+            self.owe(cached, Use::Reads)?;
         }
         self.page_fault(access.addr)?;
         Ok(Progress::Done {
@@ -158,17 +110,38 @@ impl<'m> CpuMut<'m> {
     /// is *maybe* set.
     fn ways_through(
         &self,
-        usable: Vec<&'m Translation>,
+        usable: Vec<Through<'m>>,
         access: &VirtualAccess,
-    ) -> Result<Vec<(&'m Translation, Way)>, Limit> {
+    ) -> Result<Vec<(Through<'m>, Way)>, Limit> {
         let mut ways = Vec::new();
-        for used in usable {
-            ways.push((used, Way::FIRST));
-            if access.operation.reads_data() && self.reads_maybe_accessed(used)? {
-                ways.push((used, Way::from(1)));
+        for through in usable {
+            ways.push((through, Way::FIRST));
+            if access.operation.reads_data() && self.reads_maybe_accessed(through.used)? {
+                ways.push((through, Way::from(1)));
             }
         }
         Ok(ways)
+    }
+
+    /// Returns how a store waits untranslated, if it may have to, and if there is room.
+    fn late_way(&self, access: &VirtualAccess) -> Result<Option<Slot>, Limit> {
+        let Operation::Store {
+            bytes,
+            value,
+            hint: CacheHint::Temporal,
+        } = access.operation
+        else {
+            return Ok(None);
+        };
+        if !self.machine.stores_may_be_late() || !self.has_buffer_room() {
+            return Ok(None);
+        }
+        self.late_slot(LateStore {
+            addr: access.addr,
+            privilege: access.privilege,
+            bytes,
+            value: self.machine.values.encode(value)?,
+        })
     }
 
     /// Reads or writes the data of the page that an entry translates to.
@@ -186,19 +159,22 @@ impl<'m> CpuMut<'m> {
             // A CPU that loads the word without translation must know that it changes.
             self.notes_write(cell, Write::Any);
         }
-        let is_uncached = used.memory_type == MemoryType::Uncached;
         let own_waits = self.own_combining_waits(location);
         let is_ready = match operation {
             Operation::Fetch | Operation::Store { .. } => true,
             Operation::Load => !own_waits || self.forwards_combining(location),
             Operation::Rmw { .. } => !own_waits,
         };
-        if !is_ready || is_uncached && !self.empties(|readings| readings.uncached) {
+        let is_uncached = used.memory_type == MemoryType::Uncached;
+        if !is_ready || is_uncached && !self.uncached_may_go(operation) {
             return Ok(Progress::Blocked);
         }
         match operation {
             Operation::Fetch => Ok(Progress::answer(0)),
-            Operation::Load => self.load_data(location, settled),
+            Operation::Load => {
+                self.pass_late_stores(location)?;
+                self.load_data(location, settled)
+            }
             Operation::Store { bytes, value, hint } => {
                 let store = DataStore {
                     location,
@@ -213,11 +189,29 @@ impl<'m> CpuMut<'m> {
                 rmw,
                 operand,
             } => self.locked(|cpu| {
-                let (old, new) = rmw.apply_to_bytes(cpu.word(location, settled)?, bytes, operand);
+                let apply = |word| rmw.apply_to_bytes(word, bytes, operand);
+                if let Location::Entry(entry) = location {
+                    cpu.update_before_rmw(entry, settled, |old| apply(old).1)?;
+                }
+                let (old, new) = apply(cpu.word(location, settled)?);
                 let new = cpu.machine.values.encode(new)?;
                 cpu.write(location, new, ByteMask::ALL)?;
                 Ok(Progress::answer(old))
             }),
+        }
+    }
+
+    /// Lets an access to uncached memory empty the buffers, as far as it waits for them (H26, H43).
+    fn uncached_may_go(&mut self, operation: Operation) -> bool {
+        let model = &self.machine.cpu_model;
+        let passes_stores = match operation {
+            Operation::Load => model.uncached_loads == UncachedLoads::PassStores,
+            Operation::Store { .. } => model.uncached_stores == UncachedStores::Buffered,
+            Operation::Rmw { .. } | Operation::Fetch => false,
+        };
+        match passes_stores {
+            true => self.empties_combining(|readings| readings.uncached),
+            false => self.empties(|readings| readings.uncached),
         }
     }
 
@@ -275,8 +269,9 @@ impl<'m> CpuMut<'m> {
         if self.own_combining_waits(location) {
             return Ok(Progress::Blocked);
         }
-        let is_at_once =
-            used.memory_type == MemoryType::Uncached || machine.memory == MemoryModel::Sc;
+        let is_uncached = used.memory_type == MemoryType::Uncached;
+        let is_buffered = machine.cpu_model.uncached_stores == UncachedStores::Buffered;
+        let is_at_once = is_uncached && !is_buffered || machine.memory == MemoryModel::Sc;
         match location {
             _ if is_at_once => {
                 self.write(location, value, bytes)?;
@@ -303,46 +298,111 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         entry.is_page() && of_pcid && entry.covers(addr)
     }
 
-    /// Returns the entries that an access may use, and those that refuse it, in an order that does not depend
-    /// on their numbers.
+    /// Returns the ways of an access through the entries that it may use, and the entries that refuse it, in an
+    /// order that does not depend on their numbers.
     fn matching(
         &self,
         access: &VirtualAccess,
-    ) -> Result<(Vec<&'m Translation>, Vec<&'m Translation>), Stop> {
-        let of_set = |set| {
-            let entries = self.translations(self.set(set));
-            let mut entries: Vec<&'m Translation> = entries
-                .filter(|entry| self.matches(entry, access.addr))
-                .collect();
-            entries.sort_unstable();
-            entries
-        };
-        if let Some(stale) = of_set(CacheSet::Tainted).first() {
+    ) -> Result<(Vec<Through<'m>>, Vec<&'m Translation>), Stop> {
+        let entries = self.entries_for(access.addr);
+        if let Some(stale) = self.stale_among(&entries, access.addr) {
             return Err(self.stale_use(stale));
         }
         let cr4 = self.cr4();
-        let (mut usable, refusing): (Vec<&'m Translation>, Vec<&'m Translation>) =
-            of_set(CacheSet::Cached)
-                .into_iter()
-                .partition(|entry| access.is_allowed_by(entry, cr4));
-        if access.operation.page_use() == Use::Writes {
-            usable.retain(|entry| self.may_store_through(entry));
-        }
+        let (usable, refusing): (Vec<&'m Translation>, Vec<&'m Translation>) = entries
+            .into_iter()
+            .partition(|entry| access.is_allowed_by(entry, cr4));
+        let usable = match access.operation.page_use() {
+            Use::Reads => usable.into_iter().map(Through::same).collect(),
+            Use::Writes => self.ways_to_store(&usable, &refusing),
+        };
         Ok((usable, refusing))
     }
 
-    /// The violation of using a tainted entry.
-    pub(crate) fn stale_use(&self, entry: &Translation) -> Stop {
-        let (property, what) = match entry.garbage {
-            true => (
-                Property::TableUseAfterFree,
-                format!("uses its {entry}, which a walk of a freed table left behind"),
-            ),
-            false => (
-                Property::StaleUse,
-                format!("uses its {entry}, which a flush that has returned should have removed"),
-            ),
+    /// Lists the entries that translate an address, in an order that does not depend on their numbers.
+    fn entries_for(&self, addr: VirtAddr) -> Vec<&'m Translation> {
+        let entries = self.translations(self.may_be_cached());
+        let mut entries: Vec<&'m Translation> =
+            entries.filter(|entry| self.matches(entry, addr)).collect();
+        entries.sort_unstable();
+        entries
+    }
+
+    /// Returns an entry that an access could use and that must not be used.
+    pub(crate) fn stale_match(&self, access: &VirtualAccess) -> Option<&'m Translation> {
+        self.stale_among(&self.entries_for(access.addr), access.addr)
+    }
+
+    /// Says whether this CPU may have an entry for an address that must not be used: if not, it is not worth
+    /// looking for one.
+    #[inline]
+    pub(crate) fn may_use_stale(&self, addr: VirtAddr) -> bool {
+        let may_be_stale =
+            |entry: &Translation| entry.read_in > Level::LOWEST && entry.covers(addr);
+        !self.set(CacheSet::Tainted).is_empty()
+            || self
+                .translations(self.set(CacheSet::Cached))
+                .any(may_be_stale)
+    }
+
+    /// Returns one of these entries that must not be used at an address, if its use is looked at: it is tainted, or it
+    /// is a large page's and stale there, or the frame there was freed.
+    pub(crate) fn stale_among(
+        &self,
+        entries: &[&'m Translation],
+        addr: VirtAddr,
+    ) -> Option<&'m Translation> {
+        let machine = self.machine;
+        let tainted = self.set(CacheSet::Tainted);
+        let is_tainted = |entry: &Translation| {
+            let number = machine.translations.find(entry);
+            number.is_some_and(|number| tainted.contains(number))
         };
+        let is_freed = |frame: Frame| {
+            frame.number() < machine.frames && self.frame_use(frame) == FrameUse::Free
+        };
+        let is_stale = |entry: &&&Translation| {
+            let is_large = entry.read_in > Level::LOWEST;
+            machine.checks(property_of_using(entry))
+                && (is_tainted(entry)
+                    || entry.stale.contains(addr)
+                    || is_large && entry.frame_at(addr).is_some_and(is_freed))
+        };
+        entries.iter().find(is_stale).copied()
+    }
+
+    /// Returns the ways of an access that stores, through entries that allow it: they have D, or get it.
+    fn ways_to_store(
+        &self,
+        allowing: &[&'m Translation],
+        refusing: &[&'m Translation],
+    ) -> Vec<Through<'m>> {
+        let mut ways = Vec::new();
+        for &used in allowing {
+            if self.may_store_through(used) {
+                ways.push(Through::same(used));
+            }
+            let without_w = refusing.iter();
+            let without_w = without_w.filter(|found| self.sets_dirty_without_w(used, found));
+            ways.extend(without_w.map(|&marks| Through { used, marks }));
+        }
+        ways
+    }
+
+    /// Returns the ways of a store now.
+    pub(crate) fn stores_through(&self, access: &VirtualAccess) -> Result<Vec<Through<'m>>, Stop> {
+        Ok(self.matching(access)?.0)
+    }
+
+    /// The violation of using an entry that must not be used.
+    pub(crate) fn stale_use(&self, entry: &Translation) -> Stop {
+        let what = match entry.garbage {
+            true => format!("uses its {entry}, which a walk of a freed table left behind"),
+            false => {
+                format!("uses its {entry}, which a flush that has returned should have removed")
+            }
+        };
+        let property = property_of_using(entry);
         Stop::Violation(Violation::through(property, self.cpu, *entry, what))
     }
 
@@ -365,67 +425,6 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         )))
     }
 
-    /// Lists the ways in which an access may fault: through a cached entry that refuses it, though memory may
-    /// allow it by now, or by a walk.
-    ///
-    /// What was cached had A set in all that it was read from (H3), and a walk that faults need not set any.
-    /// So a fault by a walk from the root stands for all others, and without A bits any one does.
-    fn faults(
-        &self,
-        access: &VirtualAccess,
-        refusing: Vec<&'m Translation>,
-    ) -> Result<Vec<FaultBy<'m>>, Stop> {
-        let machine = self.machine;
-        let pcid = self.pcid();
-        let root = TableRead::root(self.cr3(), machine.root_level, pcid);
-        if self.walk_may_fault(&root, access)? {
-            return Ok(vec![FaultBy::FromTheRoot]);
-        }
-        let mut faults: Vec<_> = refusing.into_iter().map(FaultBy::Through).collect();
-        for upper in self.translations(self.may_be_cached()) {
-            let Some(below) = TableRead::below(upper, CacheSet::Cached) else {
-                continue;
-            };
-            let is_on_the_way = upper.pcid == pcid && upper.covers(access.addr);
-            if is_on_the_way && self.walk_may_fault(&below, access)? {
-                faults.push(FaultBy::Through(upper));
-            }
-        }
-        if !machine.features.accessed_dirty {
-            faults.truncate(1);
-        }
-        Ok(faults)
-    }
-
-    /// Says whether a walk on from a table can find an entry that is not valid, or a page that does not allow
-    /// the access.
-    fn walk_may_fault(&self, table: &TableRead, access: &VirtualAccess) -> Result<bool, Stop> {
-        if self.frame_use(table.frame) != FrameUse::Table {
-            return Ok(false);
-        }
-        let machine = self.machine;
-        let (index, cr4) = (table.level.index_of(access.addr), self.cr4());
-        let Some(entry) = machine.entry_for(table.frame, access.addr, table.level) else {
-            return Ok(true);
-        };
-        // H25: memory, or this CPU's own store that waits.
-        let own = self.buffered_entries().filter(|store| store.entry == entry);
-        let stored = own.map(StoredEntry::from).chain([self.in_memory(entry)]);
-        for stored in stored {
-            let Some(found) = machine.translate(table, index, stored, cr4)? else {
-                return Ok(true);
-            };
-            let faults = match TableRead::below(&found, CacheSet::Cached) {
-                None => !access.is_allowed_by(&found, cr4),
-                Some(below) => self.walk_may_fault(&below, access)?,
-            };
-            if faults {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Says whether the word that an entry leads to is a page-table entry whose A bit is *maybe* set.
     fn reads_maybe_accessed(&self, used: &Translation) -> Result<bool, Limit> {
         if !self.machine.features.accessed_dirty {
@@ -437,9 +436,17 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     }
 }
 
+/// Returns the property that is violated by using an entry that must not be used.
+fn property_of_using(entry: &Translation) -> Property {
+    match entry.garbage {
+        true => Property::TableUseAfterFree,
+        false => Property::StaleUse,
+    }
+}
+
 impl Machine {
     /// Returns the location of the word at the start of a frame: a page's own, or a table's first entry.
-    fn data_location(&self, frame: Frame) -> Result<Location, Limit> {
+    pub(crate) fn data_location(&self, frame: Frame) -> Result<Location, Limit> {
         match self.page_words.get(frame.index()).copied().flatten() {
             Some(cell) => Ok(Location::Cell(cell)),
             None => {

@@ -23,6 +23,7 @@ use std::ops::Deref;
 
 use lazytlb::Entry;
 
+use crate::cpu_model::DirtyUpdate;
 use crate::entry::{bits, has};
 use crate::index::{EntryId, Frame, Level, Location, Way};
 use crate::limit::Limit;
@@ -32,10 +33,10 @@ use crate::translation::Translation;
 use crate::view::{CpuIn, CpuMut};
 
 /// A page-table entry that still holds what a cached entry was read from.
-struct Source {
-    entry: EntryId,
+pub(crate) struct Source {
+    pub(crate) entry: EntryId,
     /// The level of the table that it is in.
-    level: Level,
+    pub(crate) level: Level,
 }
 
 /// What an access does to the page that it goes through.
@@ -57,33 +58,6 @@ impl CpuMut<'_> {
         Ok(())
     }
 
-    /// Sets A in each entry that a cached one was read from, if it is still that entry, and D in the last
-    /// one for a store.
-    pub(crate) fn mark_used(&mut self, used: &Translation, by: Use) -> Result<(), Stop> {
-        let machine = self.machine;
-        if !machine.features.accessed_dirty {
-            return Ok(());
-        }
-        let mut gets_dirty = None;
-        for Source { entry, level } in self.sources(used) {
-            let value = self.value_in_memory(Location::Entry(entry));
-            let mut marked = value & !bits::MAYBE_ACCESSED | bits::ACCESSED;
-            if by == Use::Writes && level == used.read_in {
-                marked |= bits::DIRTY;
-            }
-            let code = machine.values.encode(marked)?;
-            self.put_in_memory(Location::Entry(entry), code);
-            if marked & !value & bits::DIRTY != 0 {
-                gets_dirty = Some(entry);
-            }
-        }
-        // What has D may be cached with it from now on.
-        match gets_dirty {
-            Some(entry) => self.close_readers_of(machine.entries.get(entry).table),
-            None => Ok(()),
-        }
-    }
-
     /// Reads an entry for software, in one of two ways where A is *maybe*: one for each value of the bit. The
     /// answer 1 settles it; after the answer 0 speculation may set it again at once.
     pub(crate) fn read_settled(&mut self, entry: EntryId, way: Way) -> Result<Progress<u64>, Stop> {
@@ -102,6 +76,7 @@ impl CpuMut<'_> {
         }
         let set = clear | bits::ACCESSED;
         self.put_in_memory(Location::Entry(entry), values.encode(set)?);
+        self.forget_owed_accessed(entry);
         Ok(Progress::answer(set))
     }
 
@@ -120,7 +95,7 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
     /// Lists the page-table entries that a cached entry was read from and that still hold what was read, the
     /// root's first: where the tables are is known from memory, or from what may be cached of the upper
     /// levels.
-    fn sources(&self, used: &Translation) -> Vec<Source> {
+    pub(crate) fn sources(&self, used: &Translation) -> Vec<Source> {
         let mut sources = Vec::new();
         let (mut table, mut level) = (used.root, self.machine.root_level);
         loop {
@@ -187,29 +162,84 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
         if entry.dirty {
             return true;
         }
-        if !self.walks_reach(entry) {
-            return false;
-        }
-        let sources = self.sources(entry);
-        let last = sources.last();
-        last.is_some_and(|source| source.level == entry.read_in)
+        self.walk_finds(entry)
     }
 
-    /// Says whether a walk of this CPU can still come by the way that a cached entry was read on: from CR3,
-    /// or from an upper level that is cached for another space's root. A global entry can outlive both.
-    fn walks_reach(&self, used: &Translation) -> bool {
-        if used.root == self.cr3() {
+    /// H42: says whether a store through a cached entry without D may set D in the entry that another translation
+    /// of the address was read from, because that is the same but for W, which memory has lost.
+    pub(crate) fn sets_dirty_without_w(&self, used: &Translation, found: &Translation) -> bool {
+        let weak = self.machine.cpu_model.dirty == DirtyUpdate::MaySetWithoutW;
+        let alike = Translation {
+            writable: found.writable,
+            dirty: found.dirty,
+            read: found.read,
+            stale: found.stale,
+            ..*used
+        };
+        if !weak || used.dirty || *found != alike || !self.walk_finds(found) {
+            return false;
+        }
+        let sources = self.sources(found);
+        let last = sources
+            .last()
+            .filter(|source| source.level == found.read_in);
+        last.is_some_and(|leaf| {
+            let value = self.value_in_memory(Location::Entry(leaf.entry));
+            value & bits::WRITABLE == 0
+        })
+    }
+
+    /// Says whether a walk of this CPU for a store comes to what a cached entry was read from, and finds it in
+    /// memory, where D is set.
+    fn walk_finds(&self, entry: &Translation) -> bool {
+        let machine = self.machine;
+        // A walk of this CPU comes there by the way that the entry was read on: from CR3, or from an upper
+        // level that is cached for another space's root. A global entry can outlive both.
+        if entry.root == self.cr3() && self.walk_sets_dirty(entry.root, machine.root_level, entry) {
             return true;
         }
         let pcid = self.pcid();
-        self.translations(self.may_be_cached()).any(|upper| {
-            let depth = upper.read_in.depth_below(self.machine.root_level);
-            upper.leads_to >= Some(used.read_in)
-                && upper.pcid == pcid
-                && upper.root == used.root
-                && upper.covers(used.start)
-                && upper.read[..=depth] == used.read[..=depth]
+        let mut uppers = self.translations(self.may_be_cached().union(self.in_flight()));
+        uppers.any(|upper| {
+            let (depth, is_held) = (
+                upper.read_in.depth_below(machine.root_level),
+                upper.is_held_root(),
+            );
+            let is_on_the_way = upper.pcid == pcid
+                && upper.root == entry.root
+                && (is_held
+                    || upper.covers(entry.start) && upper.read[..=depth] == entry.read[..=depth]);
+            is_on_the_way
+                && upper
+                    .leads_to
+                    .is_some_and(|level| self.walk_sets_dirty(upper.frame, level, entry))
         })
+    }
+
+    /// Says whether a store's own walk, which sees all earlier stores of this CPU (H25), comes from a table to
+    /// what a cached entry was read from, and finds it in memory, where D is set.
+    fn walk_sets_dirty(&self, table: Frame, level: Level, used: &Translation) -> bool {
+        let machine = self.machine;
+        let (mut table, mut level) = (table, level);
+        while level >= used.read_in {
+            let Some(at) = machine.entry_for(table, used.start, level) else {
+                return false;
+            };
+            let stored = self.as_seen(at);
+            let value = Entry(machine.values.decode(stored.value));
+            let is_read = stored.version == used.read[level.depth_below(machine.root_level)];
+            let waits = stored.version.is_pending();
+            // Setting A or D is a locked access to memory, which a buffered store has not reached.
+            let is_marked = !waits || level > used.read_in && has(value, bits::ACCESSED);
+            if !is_read || !has(value, bits::PRESENT) || !is_marked {
+                return false;
+            }
+            let (Some(below), Some(frame)) = (level.below(), Frame::at(value.frame())) else {
+                return true;
+            };
+            (table, level) = (frame, below);
+        }
+        true
     }
 }
 

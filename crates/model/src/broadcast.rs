@@ -38,6 +38,8 @@ impl CpuMut<'_> {
         }
         self.set_broadcasts(left.without(number));
         self.invalidate_broadcast(self.machine.broadcasts.get(number).what)?;
+        // ASSUMED: what ends walks in flight ends a fetch's, too, though it is no serializing instruction here.
+        self.forget_former();
         Ok(true)
     }
 

@@ -21,7 +21,7 @@ use std::ops::Deref;
 
 use crate::byte_mask::ByteMask;
 use crate::call::AtomicCell;
-use crate::index::{EntryId, Location};
+use crate::index::{EntryAt, EntryId, Location};
 use crate::limit::Limit;
 use crate::progress::{Progress, Stop};
 use crate::slot::{CellStore, Data, EntryStore, Slot};
@@ -53,7 +53,9 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
             Some(Slot::Cell(CellStore { value, .. }) | Slot::Entry(EntryStore { value, .. })) => {
                 self.machine.values.decode(value)
             }
-            None | Some(Slot::User(_) | Slot::StoreFence | Slot::FullFence) => in_memory,
+            None | Some(Slot::User(_) | Slot::Late(_) | Slot::StoreFence | Slot::FullFence) => {
+                in_memory
+            }
         }
     }
 
@@ -80,7 +82,7 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
         stores.fold(word, |word, slot| match slot {
             Slot::Cell(store) => store.bytes.merge(word, values.decode(store.value)),
             Slot::Entry(store) => values.decode(store.value),
-            Slot::User(_) | Slot::StoreFence | Slot::FullFence => word,
+            Slot::User(_) | Slot::Late(_) | Slot::StoreFence | Slot::FullFence => word,
         })
     }
 }
@@ -94,6 +96,8 @@ impl CpuMut<'_> {
         let waits = match oldest {
             Slot::StoreFence => !self.empties_combining(|readings| readings.sfence),
             Slot::FullFence => !self.empties_combining(|readings| readings.mfence),
+            // H41: it gets its translation first.
+            Slot::Late(_) => true,
             Slot::Cell(_) | Slot::Entry(_) | Slot::User(_) => false,
         };
         if waits {
@@ -103,8 +107,10 @@ impl CpuMut<'_> {
         match oldest {
             Slot::Cell(store) => self.write_cell(store)?,
             Slot::Entry(store) => self.drain_entry(store)?,
+            Slot::FullFence => self.fence_serializes()?,
             // Nobody looks at what they do to memory.
-            Slot::User(_) | Slot::StoreFence | Slot::FullFence => {}
+            Slot::User(_) | Slot::StoreFence => {}
+            Slot::Late(_) => unreachable!("it waits"),
         }
         Ok(true)
     }
@@ -132,7 +138,7 @@ impl CpuMut<'_> {
                 if !self.has_buffer_room() {
                     return Ok(Progress::Blocked);
                 }
-                let version = self.next_pending_version();
+                let version = self.next_pending_version()?;
                 self.push_buffered(Slot::Entry(EntryStore {
                     entry,
                     value,
@@ -202,10 +208,17 @@ impl CpuMut<'_> {
 
     /// Puts a page-table entry into memory, which gets its next version.
     fn put_entry(&mut self, entry: EntryId, value: ValueCode) -> Result<Version, Stop> {
+        let machine = self.machine;
+        let EntryAt { table, index } = *machine.entries.get(entry);
+        self.notes_entry_write(index);
+        self.update_before_change(entry, machine.values.decode(value))?;
         let version = self.in_memory(entry).version.next_in_memory()?;
+        self.remember_former(entry)?;
         self.put_in_memory(Location::Entry(entry), value);
         self.put_version(entry, version);
-        let table = self.machine.entries.get(entry).table;
+        if self.is_owed_accessed(entry) {
+            self.mark_maybe_accessed(entry)?;
+        }
         if self.frame_use(table) != FrameUse::Table {
             let what = format!("wrote a page-table entry into frame {table}, which is no table");
             return Err(self.machine.misuse(self.cpu, what));

@@ -1,7 +1,7 @@
 //! The calls of the seam, as data: what one step of a CPU asks of the machine.
 
 use lazytlb::{
-    Access, Cr3Load, Entry, FlushRange, FrameKind, Interrupts, PhysAddr, Until, VirtAddr,
+    Access, Cr3Load, Entry, FlushRange, FrameKind, Interrupts, PhysAddr, Spaces, Until, VirtAddr,
 };
 
 use crate::byte_mask::ByteMask;
@@ -157,6 +157,10 @@ pub enum Call {
     AllocFrame(FrameKind),
     FreeFrame(PhysAddr),
     Touch(VirtAddr, Access),
+    PromiseBegins(Spaces, FlushRange),
+    /// The promise's number.
+    PromiseKept(u64),
+    /// As `PromiseBegins`, for a promise that is known by its space's root.
     FlushBegins(PhysAddr, FlushRange),
     FlushReturned(PhysAddr),
     StoreBytes {
@@ -280,6 +284,8 @@ impl Call {
             | Call::AllocFrame(_)
             | Call::FreeFrame(_)
             | Call::ReadDevice(_)
+            | Call::PromiseBegins(..)
+            | Call::PromiseKept(_)
             | Call::FlushBegins(..)
             | Call::FlushReturned(_)
             | Call::StoreFence

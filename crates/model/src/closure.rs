@@ -1,20 +1,33 @@
 //! What may be cached: the closure over all that speculation could fill.
 //!
 //! Rules: fills H3, H4, H5, H9, H10; large pages H6, H7, H20; global pages H8; walks that start at a
-//! paging-structure-cache entry, or are in flight, H11, H12a, by each way to a table, H12; tags H2, H38.
+//! paging-structure-cache entry, or are in flight, H11, H12a, by each way to a table, H12; tags H2, H38; what
+//! a walk sees of its CPU's own stores, H25.
+//!
+//! A walk sees the own stores up to some point in program order, and at each level up to a point that never
+//! goes back. So an upper entry remembers the youngest waiting store that was seen on the way to it. An
+//! example: a CPU writes `T[0]`, then hooks the table in by `R[0]`, and both stores wait:
+//!
+//! ```text
+//!  in the buffer, oldest first: T[0] = b, R[0] = T          in memory: T[0] = a, R[0] absent
+//!  a walk reads R[0] in memory: absent, nothing is cached
+//!  a walk reads R[0] in the buffer: the table T, and it has seen both stores
+//!  it goes on in T: it reads T[0] = b, and never a
+//! ```
 
 use std::ops::Deref;
 
-use crate::call::Cr4;
 use crate::cpu_model::{SizeConflict, UpperLevels};
 use crate::entry::bits;
-use crate::index::{EntryId, Frame, PcidTag, TableIndex, TranslationId};
+use crate::index::{EntryId, Frame, TableIndex, TranslationId};
+use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::Stop;
 use crate::slot::Slot;
 use crate::state::{CacheSet, FrameUse, State};
-use crate::translation::Translation;
+use crate::translation::{Staleness, Translation};
 use crate::translation_set::TranslationSet;
+use crate::version::Version;
 use crate::view::{CpuIn, CpuMut, StoredEntry};
 use crate::violation::{Property, Violation};
 use crate::walk::TableRead;
@@ -24,20 +37,30 @@ impl CpuMut<'_> {
     /// cached already. Called after each change of what the walks read or start from.
     pub(crate) fn close(&mut self) -> Result<(), Stop> {
         let machine = self.machine;
-        let pcid = self.pcid();
-        let root = TableRead::root(self.cr3(), machine.root_level, pcid);
+        let root = self.root();
         if machine.walks_are_atomic() {
             return self.close_atomically(root);
         }
         self.fill_from(&root, &mut |_| {})?;
         let mut walked = Walked::default();
+        self.go_on_from_held_roots()?;
         while let Some((set, number)) = self.next_to_walk(&mut walked) {
             let entry = machine.translations.get(number);
-            // H2, H38: walks start at the current PCID's entries.
-            if entry.pcid == pcid
-                && let Some(below) = TableRead::below(entry, set)
-            {
+            if let Some(below) = TableRead::below(entry, set) {
                 self.fill_from(&below, &mut |_| {})?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with the walks in flight that have read nothing but the root's address (H12a).
+    fn go_on_from_held_roots(&mut self) -> Result<(), Stop> {
+        for number in self.in_flight().iter() {
+            let entry = self.machine.translations.get(number);
+            if entry.is_held_root()
+                && let Some(held) = TableRead::below(entry, CacheSet::Cached)
+            {
+                self.fill_from(&held, &mut |_| {})?;
             }
         }
         Ok(())
@@ -53,11 +76,20 @@ impl CpuMut<'_> {
         Ok(())
     }
 
-    /// Returns an entry that may be cached, and from which no walk was taken yet.
+    /// Returns an entry that may be cached, and from which no walk was taken yet: of the current PCID (H2,
+    /// H38), or in flight under its own (H12a).
     #[inline]
     fn next_to_walk(&self, walked: &mut Walked) -> Option<(CacheSet, TranslationId)> {
+        let machine = self.machine;
         for (set, walked) in CacheSet::IN_CACHES.into_iter().zip(&mut walked.0) {
-            if let Some(number) = self.set(set).without(*walked).lowest() {
+            let mut left = self.set(set).without(*walked);
+            if machine.features.tags {
+                let (pcid, in_flight) = (self.pcid(), self.in_flight());
+                left = left.filter(|number| {
+                    machine.translations.get(number).pcid == pcid || in_flight.contains(number)
+                });
+            }
+            if let Some(number) = left.lowest() {
                 *walked = walked.with(number);
                 return Some((set, number));
             }
@@ -73,7 +105,7 @@ impl CpuMut<'_> {
             if reader.cr3() == table
                 || machine.walks_are_atomic()
                 || reader
-                    .translations(reader.may_be_cached())
+                    .translations(reader.may_be_cached().union(reader.in_flight()))
                     .any(|entry| entry.leads_to_table_in(table))
             {
                 reader.close()?;
@@ -88,24 +120,30 @@ impl CpuMut<'_> {
         table: &TableRead,
         below: &mut impl FnMut(TableRead),
     ) -> Result<(), Stop> {
-        if self.frame_use(table.frame) != FrameUse::Table {
+        if table.is_dead || self.frame_use(table.frame) != FrameUse::Table {
             return self.walk_garbage(table);
         }
         let machine = self.machine;
         let sets_accessed = machine.features.accessed_dirty;
         for (entry, index) in machine.entries_of(table.frame) {
-            let in_memory = self.in_memory(entry);
-            if let Some(filled) = self.fill_one(table, index, in_memory)? {
+            // H25: a walk may read memory, or see this CPU's own buffered stores; what it has seen before, or
+            // something younger, it sees here.
+            let must_see = self.own_seen(entry, table.seen);
+            if must_see.is_none()
+                && let Some(filled) = self.fill_one(table, index, self.in_memory(entry))?
+            {
                 if sets_accessed {
                     self.mark_maybe_accessed(entry)?;
                 }
                 TableRead::below(&filled, table.set).map(&mut *below);
             }
-            // H25: a walk may read memory, or see this CPU's own buffered stores.
             for older in 0..self.buffered_len() {
                 let Some(own) = self.buffered_store_to(entry, older) else {
                     continue;
                 };
+                if must_see > Some(own.version) {
+                    continue;
+                }
                 // H3: setting A is a locked access to memory, which a buffered store has not reached.
                 let accessed = machine.values.decode(own.value) & bits::ACCESSED != 0;
                 if sets_accessed && !accessed {
@@ -117,6 +155,18 @@ impl CpuMut<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Returns the youngest own store to an entry that a walk has seen already that has seen a store: it does
+    /// not see anything older.
+    #[inline]
+    fn own_seen(&self, entry: EntryId, seen: Version) -> Option<Version> {
+        if seen == Version::NONE {
+            return None;
+        }
+        let own = self.buffered_entries();
+        let mut own = own.filter(|store| store.entry == entry && store.version <= seen);
+        own.next_back().map(|store| store.version)
     }
 
     /// Returns what is in the CPU's buffer behind so many older slots, if it is a store to an entry.
@@ -140,17 +190,22 @@ impl CpuMut<'_> {
         if !filled.is_page() && machine.walks_are_atomic() {
             return Ok(Some(filled));
         }
-        let number = machine.translations.number(&filled)?;
-        // A page that was freed while it is mapped must not be used, however it got cached.
-        let is_freed_page = filled.is_page() && self.frame_use(filled.frame) == FrameUse::Free;
-        let set = if is_freed_page || self.is_revoked(number) {
-            CacheSet::Tainted
-        } else {
-            table.set
+        let (set, filled) = match self.staleness_of(table, &filled)? {
+            Staleness::Untouched => (table.set, filled),
+            Staleness::Whole => (CacheSet::Tainted, filled),
+            Staleness::Part(in_part) => (table.set, in_part),
         };
+        let number = machine.translations.number(&filled)?;
+        if machine.features.tags && !filled.is_page() && filled.pcid != self.pcid() {
+            // A walk in flight has got there, under its own PCID.
+            self.put_in_flight(self.in_flight().with(number));
+        }
         let former = self.set(set);
         if former.contains(number) {
             return Ok(Some(filled));
+        }
+        if let Some(through) = &table.through {
+            self.cover_below(through, number)?;
         }
         if filled.is_page() {
             self.refuse_size_conflict(&filled)?;
@@ -185,24 +240,21 @@ impl CpuMut<'_> {
 }
 
 impl<S: Deref<Target = State>> CpuIn<'_, S> {
-    /// Returns what a walk of memory alone can find in a space.
-    pub(crate) fn in_memory_of_space(&self, root: Frame) -> Result<TranslationSet, Stop> {
-        let machine = self.machine;
-        let mut found = TranslationSet::EMPTY;
-        let pcid = PcidTag::ZERO;
-        let mut tables = vec![TableRead::root(root, machine.root_level, pcid)];
-        while let Some(table) = tables.pop() {
-            for (entry, index) in machine.entries_of(table.frame) {
-                let stored = self.in_memory(entry);
-                let cr4 = Cr4::default();
-                let Some(entry) = machine.translate(&table, index, stored, cr4)? else {
-                    continue;
-                };
-                found = found.with(machine.translations.number(&entry)?);
-                tables.extend(TableRead::below(&entry, CacheSet::Cached));
-            }
+    /// Says what of an entry must not be used that is filled now: what the walk's start must not, what a returned
+    /// flush covers, and a page that was freed while it is mapped, however it got cached.
+    pub(crate) fn staleness_of(
+        &self,
+        table: &TableRead,
+        filled: &Translation,
+    ) -> Result<Staleness, Limit> {
+        if filled.is_page() && self.frame_use(filled.frame) == FrameUse::Free {
+            return Ok(Staleness::Whole);
         }
-        Ok(found)
+        let mut stale = self.revoked_of(filled)?;
+        for part in table.stale.iter() {
+            stale = stale.with(filled, part)?;
+        }
+        Ok(stale)
     }
 }
 

@@ -65,6 +65,7 @@ impl CpuMut<'_> {
         }
         let mut stores = self.combining();
         if stores.contains(&store) {
+            self.note_combined(&store)?;
             return Ok(Progress::DONE);
         }
         // A second store to one place combines with the first, or waits: here it waits.
@@ -82,7 +83,16 @@ impl CpuMut<'_> {
             return Ok(Progress::Blocked);
         }
         self.put_combining(stores);
+        self.note_combined(&store)?;
         Ok(Progress::DONE)
+    }
+
+    /// Notes that an older store which is translated later cannot go where a store combines (H41).
+    fn note_combined(&mut self, store: &Combining) -> Result<(), Limit> {
+        match store.location() {
+            Some(location) => self.pass_late_stores(location),
+            None => Ok(()),
+        }
     }
 
     /// Lets one of the CPU's write-combining stores leave, in one way for each of those that may; says whether
@@ -223,7 +233,7 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
         let usable = self.set(CacheSet::Cached);
         let conflicts = |entry: &Translation, is_usable: bool| {
             entry.is_page()
-                && entry.frame == page.frame
+                && entry.shares_frames_with(page)
                 && entry.memory_type != page.memory_type
                 && (is_usable || entry.memory_type == MemoryType::WriteBack)
         };

@@ -28,9 +28,28 @@ pub enum InvlpgReach {
 pub enum LargePages {
     /// As one entry: what drops it drops all of it.
     Whole,
-    /// Maybe as 4 KiB pieces. INVLPG drops all of them; of a page fault, and of INVPCID for an address, the
-    /// manuals say so much of the page number alone. ASSUMED: the other pieces may stay.
+    /// Maybe as 4 KiB pieces. INVLPG drops all of them, and so does a page fault, which gives the same
+    /// assurances; of INVPCID for an address no manual says it. ASSUMED: the other pieces may stay.
     InPieces,
+}
+
+/// What becomes of walks in flight at a CR3 load with bit 63 set, which invalidates nothing (H12a, H15).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum KeepLoad {
+    /// They go on under their own PCID, until the CPU invalidates something. ASSUMED, because no manual says
+    /// that they end: every model has this reading unless it is told otherwise.
+    WalksGoOn,
+    /// They end, because MOV to CR3 is serializing. ASSUMED: no manual says that this bounds a walk.
+    EndsWalks,
+}
+
+/// What MFENCE does beside draining the buffers (H40).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Mfence {
+    /// Nothing: an instruction fetch's walk may still appear to come before an earlier write.
+    OrdersData,
+    /// It is a serializing instruction, as AMD says.
+    Serializes,
 }
 
 /// What INVLPG does to global entries while PCIDs are on (H34).
@@ -49,6 +68,44 @@ pub enum IpiOrder {
     AfterStores,
     /// Nothing: a write to the x2APIC's register does not wait for them.
     Unordered,
+}
+
+/// What the update of a Dirty bit does that finds the entry without W, which has just lost it (H42).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum DirtyUpdate {
+    /// It checks the entry once more, and the access walks again. So CPUs with shadow stacks do; ASSUMED
+    /// elsewhere.
+    ChecksWritable,
+    /// It may set D all the same, and the store goes through: CPUs without shadow stacks.
+    MaySetWithoutW,
+}
+
+/// Whether a load from uncached memory waits for the CPU's buffered write-back stores (H43).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum UncachedLoads {
+    /// It waits. ASSUMED: no source was found.
+    WaitForStores,
+    /// It may come before them, as other loads do.
+    PassStores,
+}
+
+/// When a store to uncached memory becomes visible.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum UncachedStores {
+    /// At once, when all older stores are. ASSUMED: no source says that such a store is never buffered.
+    AtOnce,
+    /// In its turn: it waits in the store buffer as others do.
+    Buffered,
+}
+
+/// Whether an MFENCE orders a later IPI through an x2APIC, which waits for no store by itself (H36).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum MfenceForIpis {
+    /// It does, but for programs that set [`Features::weak_fences`](crate::Features::weak_fences). ASSUMED:
+    /// Intel asks for an LFENCE, too.
+    UnlessWeak,
+    /// It does not.
+    Never,
 }
 
 /// What an access does that finds two entries of different page sizes (H7, H31).
@@ -137,6 +194,31 @@ impl WcReadings {
     }
 }
 
+impl KeepLoad {
+    /// Returns the name that people type.
+    pub const fn name(self) -> &'static str {
+        match self {
+            KeepLoad::WalksGoOn => "walks-go-on",
+            KeepLoad::EndsWalks => "end-walks",
+        }
+    }
+
+    /// Says what such a load does to walks in flight.
+    pub const fn about(self) -> &'static str {
+        match self {
+            KeepLoad::WalksGoOn => "lets walks in flight go on under their own PCID",
+            KeepLoad::EndsWalks => "ends the walks in flight",
+        }
+    }
+
+    /// Finds a reading by its name.
+    pub fn by_name(name: &str) -> Option<KeepLoad> {
+        [KeepLoad::WalksGoOn, KeepLoad::EndsWalks]
+            .into_iter()
+            .find(|reading| reading.name() == name)
+    }
+}
+
 impl Reading {
     /// Returns the name that people type.
     pub const fn name(self) -> &'static str {
@@ -177,8 +259,20 @@ pub struct CpuModel {
     pub invlpg_globals: InvlpgGlobals,
     /// How large pages are held.
     pub large_pages: LargePages,
+    /// What a CR3 load with bit 63 set does to walks in flight.
+    pub keep_load: KeepLoad,
+    /// What MFENCE is beside a fence.
+    pub mfence: Mfence,
     /// What an IPI says about earlier stores.
     pub ipi: IpiOrder,
+    /// Whether an MFENCE orders an IPI that waits for no store by itself.
+    pub mfence_for_ipis: MfenceForIpis,
+    /// What the update of a Dirty bit does that finds no W.
+    pub dirty: DirtyUpdate,
+    /// Whether loads from uncached memory wait for buffered stores.
+    pub uncached_loads: UncachedLoads,
+    /// When stores to uncached memory become visible.
+    pub uncached_stores: UncachedStores,
     /// What two page sizes for one address lead to.
     pub size_conflict: SizeConflict,
     /// What a walk outside DRAM ends in.
@@ -197,6 +291,11 @@ const NO_QUIRKS: Quirks = Quirks {
 impl CpuModel {
     /// All that the manuals allow at once, and the weak reading wherever they are silent. It has every
     /// feature, and reports no erratum: software that is safe only where it detects one is not safe here.
+    ///
+    /// It does whatever any model does that no erratum causes, and that no missing feature does: an instruction
+    /// that a CPU lacks is #UD there. Errata that it does not have: 383 (H31, `amd-k10`), INVLPG and global entries
+    /// (H34, `intel-alder-lake`), multi-hits of the ITLB (H31a, no model), A and D in absent entries (H42, no
+    /// model).
     pub const WEAKEST: CpuModel = CpuModel {
         name: "weakest",
         about: "everything the manuals allow at once; reports no errata",
@@ -208,7 +307,13 @@ impl CpuModel {
         invlpg: InvlpgReach::LeadingToAddress,
         invlpg_globals: InvlpgGlobals::Dropped,
         large_pages: LargePages::InPieces,
+        keep_load: KeepLoad::WalksGoOn,
+        mfence: Mfence::OrdersData,
         ipi: IpiOrder::Unordered,
+        mfence_for_ipis: MfenceForIpis::UnlessWeak,
+        dirty: DirtyUpdate::MaySetWithoutW,
+        uncached_loads: UncachedLoads::PassStores,
+        uncached_stores: UncachedStores::AtOnce,
         size_conflict: SizeConflict::EitherIsUsed,
         walk_outside_dram: WalkOutsideDram::MachineCheck,
         write_combining: WcReadings::all(Reading::Started),
@@ -226,7 +331,9 @@ impl CpuModel {
         broadcast: false,
         invlpg: InvlpgReach::AllUpperLevels,
         large_pages: LargePages::Whole,
+        mfence: Mfence::Serializes,
         ipi: IpiOrder::AfterStores,
+        uncached_loads: UncachedLoads::WaitForStores,
         size_conflict: SizeConflict::MachineCheck,
         quirks: Quirks {
             erratum_383: true,
@@ -242,7 +349,10 @@ impl CpuModel {
         five_levels: false,
         invlpg: InvlpgReach::AllUpperLevels,
         large_pages: LargePages::Whole,
+        mfence: Mfence::Serializes,
         ipi: IpiOrder::AfterStores,
+        dirty: DirtyUpdate::ChecksWritable,
+        uncached_loads: UncachedLoads::WaitForStores,
         walk_outside_dram: WalkOutsideDram::ReturnsGarbage,
         ..Self::WEAKEST
     };
@@ -263,6 +373,7 @@ impl CpuModel {
         five_levels: false,
         broadcast: false,
         invlpg: InvlpgReach::AllUpperLevels,
+        uncached_loads: UncachedLoads::WaitForStores,
         walk_outside_dram: WalkOutsideDram::ReturnsGarbage,
         ..Self::WEAKEST
     };
@@ -272,6 +383,7 @@ impl CpuModel {
         name: "intel-alder-lake",
         about: "Intel Alder Lake: as Skylake; with PCIDs on, INVLPG may leave global entries",
         invlpg_globals: InvlpgGlobals::MayStay,
+        dirty: DirtyUpdate::ChecksWritable,
         ..Self::INTEL_SKYLAKE
     };
 
@@ -282,6 +394,12 @@ impl CpuModel {
             upper_levels,
             ..self
         }
+    }
+
+    /// The model with another reading of CR3 loads with bit 63 set.
+    #[must_use]
+    pub const fn with_keep_load(self, keep_load: KeepLoad) -> CpuModel {
+        CpuModel { keep_load, ..self }
     }
 
     /// The model with other readings of what empties write-combining buffers.

@@ -35,6 +35,8 @@ pub struct Features {
     pub write_combining: u8,
     /// INVLPGB and TLBSYNC (H29).
     pub broadcasts: bool,
+    /// Promises about flushes that one CPU may have begun, and that nobody has kept yet, at one time.
+    pub promises: u8,
     /// Non-maskable interrupts.
     pub nmis: bool,
     /// Timer interrupts.
@@ -42,6 +44,9 @@ pub struct Features {
     /// MFENCE does not hold up an IPI through an x2APIC (H36), as LFENCE does. Without it, MFENCE counts as
     /// ordering both.
     pub weak_fences: bool,
+    /// Instruction fetches, whose walks may have read an entry before an earlier write (H40). A checker sets
+    /// it by itself for a program that fetches.
+    pub fetches: bool,
     /// Whether cached entries remember which stores to the page tables they were read from: what a
     /// promise about flushes is told by, and an Accessed bit.
     pub provenance: bool,
@@ -57,9 +62,11 @@ impl Features {
             accessed_dirty: false,
             write_combining: 0,
             broadcasts: false,
+            promises: 2,
             nmis: false,
             ticks: Ticks::Never,
             weak_fences: false,
+            fetches: false,
             provenance: true,
         }
     }

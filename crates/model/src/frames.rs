@@ -19,6 +19,7 @@ impl CpuMut<'_> {
             return Err(self.machine.misuse(self.cpu, "found no free frame"));
         };
         self.set_frame_use(frame, frame_use_of(kind));
+        self.taint_large_pages_with(frame)?;
         if self.machine.garbage == GarbageWalks::Followed {
             // H33: a CPU that still walks the frame as a table may now write into what it is used for.
             self.refuse_walks_of(frame)?;
@@ -41,6 +42,7 @@ impl CpuMut<'_> {
                     self.put_in_memory(Location::Entry(entry), ValueCode::ZERO);
                     self.put_version(entry, Version::NONE);
                 }
+                self.forget_former_in(frame)?;
                 self.refuse_walks_of(frame)?;
             }
         }

@@ -1,5 +1,7 @@
 //! Walks of freed tables, and what they end in.
 //!
+//! Rules: H2, H11, H12a, H33.
+//!
 //! A search stops where such a walk becomes possible, or ([`GarbageWalks::Followed`]) follows the walk to
 //! its ends (H33): a bogus entry, the same with G=1, which a CR3 load does not remove,
 //! and an Accessed bit written into whatever the frame holds now. The fourth end, a machine check outside
@@ -7,8 +9,9 @@
 
 use crate::call::Cr4;
 use crate::entry::MemoryType;
+use crate::extent::StaleParts;
 use crate::index::{Cpu, Frame, TableIndex};
-use crate::limit::{MOST_LEVELS, MOST_PIECES_GONE};
+use crate::limit::{Limit, MOST_LEVELS, MOST_PIECES_GONE};
 use crate::progress::Stop;
 use crate::spec::GarbageWalks;
 use crate::state::{CacheSet, FrameUse};
@@ -20,23 +23,64 @@ use crate::walk::TableRead;
 
 impl CpuMut<'_> {
     /// Fails if any CPU may still walk a table that was freed; or follows the walks.
+    ///
+    /// A walk begins at CR3, or at an entry of the current PCID (H2); one may be in flight under another
+    /// (H12a). From entries of other PCIDs none begins, until that PCID is loaded without a flush: they are
+    /// marked as dead, because the frame may be a table again by then.
     pub(crate) fn refuse_walks_of(&mut self, table: Frame) -> Result<(), Stop> {
         let machine = self.machine;
         for cpu in machine.layout.every_cpu() {
             let mut walker = self.other_mut(cpu);
             let in_cr3 = walker.cr3() == table;
-            let through = walker
-                .translations(walker.may_be_cached())
-                .find(|entry| entry.leads_to_table_in(table));
-            if !in_cr3 && through.is_none() {
+            let in_flight = walker.in_flight();
+            let leads_there = walker.may_be_cached().union(in_flight).filter(|number| {
+                let entry = machine.translations.get(number);
+                entry.leads_to_table_in(table)
+            });
+            if !in_cr3 && leads_there.is_empty() {
                 continue;
             }
             if machine.garbage == GarbageWalks::Refused {
-                let through = if in_cr3 { None } else { through };
-                return Err(garbage_walk(cpu, table, through));
+                if !machine.checks(Property::TableUseAfterFree) {
+                    continue;
+                }
+                let pcid = walker.pcid();
+                let mut live = walker.translations(leads_there).filter(|entry| !entry.dead);
+                let begins = live.find(|entry| entry.pcid == pcid);
+                let goes_on = leads_there.filter(|number| in_flight.contains(number));
+                let mut goes_on = walker.translations(goes_on);
+                match (in_cr3, begins, goes_on.next()) {
+                    (true, ..) => return Err(garbage_walk(cpu, table, None)),
+                    (_, Some(entry), _) => return Err(garbage_walk(cpu, table, Some(entry))),
+                    (_, _, Some(entry)) => return Err(walk_in_flight(cpu, table, entry)),
+                    (false, None, None) => {}
+                }
             }
+            walker.mark_dead(table)?;
             walker.close()?;
         }
+        Ok(())
+    }
+
+    /// Marks what leads to a table that was freed.
+    fn mark_dead(&mut self, table: Frame) -> Result<(), Limit> {
+        let machine = self.machine;
+        let marked = |number| {
+            let entry = *machine.translations.get(number);
+            match entry.leads_to_table_in(table) {
+                true => machine.translations.number(&Translation {
+                    dead: true,
+                    ..entry
+                }),
+                false => Ok(number),
+            }
+        };
+        for set in CacheSet::IN_CACHES {
+            let members: Result<_, Limit> = self.set(set).iter().map(marked).collect();
+            self.put_set(set, members?);
+        }
+        let in_flight: Result<_, Limit> = self.in_flight().iter().map(marked).collect();
+        self.put_in_flight(in_flight?);
         Ok(())
     }
 
@@ -44,7 +88,11 @@ impl CpuMut<'_> {
     pub(crate) fn walk_garbage(&mut self, table: &TableRead) -> Result<(), Stop> {
         let machine = self.machine;
         if machine.garbage == GarbageWalks::Refused {
-            return Err(garbage_walk(self.cpu, table.frame, table.through.as_ref()));
+            return match machine.checks(Property::TableUseAfterFree) {
+                true => Err(garbage_walk(self.cpu, table.frame, table.through.as_ref())),
+                // Nobody looks at what becomes of it: it finds nothing.
+                false => Ok(()),
+            };
         }
         let is_in_use = self.frame_use(table.frame) != FrameUse::Free;
         if is_in_use && machine.checks(Property::CorruptedFrame) {
@@ -91,12 +139,31 @@ impl CpuMut<'_> {
             dirty: true,
             memory_type: MemoryType::WriteBack,
             global: false,
-            pcid: self.pcid(),
+            pcid: table.pcid,
             garbage: true,
             root: table.through.map_or(table.frame, |through| through.root),
+            seen: Version::NONE,
+            dead: false,
             read: [Version::NONE; MOST_LEVELS],
+            stale: StaleParts::NONE,
         }
     }
+}
+
+/// The violation of a walk that was in flight when its PCID was left, and that nothing has ended since.
+fn walk_in_flight(cpu: Cpu, table: Frame, held: &Translation) -> Stop {
+    let what = format!(
+        "may still have a walk in flight that holds its {held}, a page table that was freed: it began \
+         under PCID {}, which was left by a CR3 load with bit 63 set, and no instruction has invalidated \
+         anything since (ASSUMED: such a load does not end it; by the other reading, \
+         `cr3-load-ends-walks`, it does)",
+        held.pcid.to_byte()
+    );
+    Stop::Violation(Violation {
+        frame: Some(table.number()),
+        through: Some(*held),
+        ..Violation::on_cpu(Property::TableUseAfterFree, cpu, what)
+    })
 }
 
 fn garbage_walk(cpu: Cpu, frame: Frame, through: Option<&Translation>) -> Stop {

@@ -10,7 +10,7 @@ use std::num::{NonZeroU8, NonZeroU16};
 use lazytlb::{PageSize, PhysAddr, VirtAddr};
 
 use crate::call::AtomicCell;
-use crate::limit::{MOST_BROADCASTS, MOST_CPUS, MOST_LEVELS};
+use crate::limit::{MOST_BROADCASTS, MOST_CPUS, MOST_LEVELS, MOST_PROMISES};
 
 /// A number that things are numbered by, in the order in which they turn up.
 pub(crate) trait Number: Copy {
@@ -370,6 +370,56 @@ impl Number for TranslationId {
     }
 }
 
+/// The number of a store that may wait untranslated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LateStoreId(u8);
+
+impl LateStoreId {
+    /// Makes it from the byte that stands for it in a state.
+    pub(crate) fn from_byte(byte: u8) -> LateStoreId {
+        LateStoreId(byte)
+    }
+
+    /// Returns the byte that stands for it in a state.
+    pub(crate) fn to_byte(self) -> u8 {
+        self.0
+    }
+}
+
+impl Number for LateStoreId {
+    fn from_index(index: usize) -> Self {
+        LateStoreId(byte(index))
+    }
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// The number of a set of words to which a store that waits untranslated cannot go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PassedId(u8);
+
+impl PassedId {
+    /// Makes it from the byte that stands for it in a state.
+    pub(crate) fn from_byte(byte: u8) -> PassedId {
+        PassedId(byte)
+    }
+
+    /// Returns the byte that stands for it in a state.
+    pub(crate) fn to_byte(self) -> u8 {
+        self.0
+    }
+}
+
+impl Number for PassedId {
+    fn from_index(index: usize) -> Self {
+        PassedId(byte(index))
+    }
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 /// The tag of a cached entry: the PCID that it was cached under (H2).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PcidTag(u8);
@@ -389,6 +439,72 @@ impl From<u8> for PcidTag {
     #[inline]
     fn from(pcid: u8) -> PcidTag {
         PcidTag(pcid)
+    }
+}
+
+/// One of the slots for a CPU's promises about flushes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct PromiseSlot(u8);
+
+impl Number for PromiseSlot {
+    #[inline]
+    fn from_index(index: usize) -> PromiseSlot {
+        PromiseSlot(byte(index))
+    }
+    #[inline]
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// What a promise is about, among all that the program's promises are about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct SubjectId(u8);
+
+impl SubjectId {
+    /// Makes it from the byte that stands for it in a state; 0 stands for none.
+    pub(crate) fn from_byte(byte: u8) -> Option<SubjectId> {
+        byte.checked_sub(1).map(SubjectId)
+    }
+
+    /// Returns the byte that stands for it in a state.
+    pub(crate) fn to_byte(subject: Option<SubjectId>) -> u8 {
+        subject.map_or(0, |SubjectId(number)| number + 1)
+    }
+}
+
+impl Number for SubjectId {
+    #[inline]
+    fn from_index(index: usize) -> SubjectId {
+        SubjectId(byte(index))
+    }
+    #[inline]
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A promise that is open: who began it, and in which of his slots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PromiseId {
+    pub(crate) beginner: Cpu,
+    pub(crate) slot: PromiseSlot,
+}
+
+impl PromiseId {
+    /// Makes it from the word that software knows it by; `None` if no promise has it. 0 is no promise.
+    pub(crate) fn from_word(word: u64, cpus: usize) -> Option<PromiseId> {
+        let number = usize::try_from(word).ok()?.checked_sub(1)?;
+        let (beginner, slot) = (number / MOST_PROMISES, number % MOST_PROMISES);
+        (beginner < cpus).then(|| PromiseId {
+            beginner: Cpu::from(beginner),
+            slot: PromiseSlot::from_index(slot),
+        })
+    }
+
+    /// Returns the word that software knows it by.
+    pub(crate) fn to_word(self) -> u64 {
+        (self.beginner.index() * MOST_PROMISES + self.slot.index()) as u64 + 1
     }
 }
 

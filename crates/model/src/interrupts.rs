@@ -48,6 +48,12 @@ impl CpuMut<'_> {
 }
 
 impl<S: Deref<Target = State>> CpuIn<'_, S> {
+    /// Says whether any interrupt is pending.
+    pub(crate) fn is_interrupt_pending(&self) -> bool {
+        let layout = self.layout();
+        layout.is_pending(&self.state, self.cpu) || layout.is_nmi_pending(&self.state, self.cpu)
+    }
+
     /// Says whether an interrupt can be delivered, as far as the machine is concerned: it is pending, and
     /// the buffers are empty as far as they must be, because delivery drains them (H25, H26).
     #[inline]
@@ -75,7 +81,9 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
 
     #[inline]
     fn delivery_drained(&self) -> bool {
+        // H41: and the updates that this CPU owes come first.
         self.buffered_len() == 0
+            && self.owes_nothing()
             && (self.combining_len() == 0
                 || self.lets_go(&self.combining(), |readings| readings.interrupt))
     }

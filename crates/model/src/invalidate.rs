@@ -8,7 +8,7 @@ use std::ops::Deref;
 use lazytlb::{Cr3Load, VirtAddr};
 
 use crate::call::{Broadcast, Cr4, Invpcid};
-use crate::cpu_model::{InvlpgGlobals, InvlpgReach, LargePages, UpperLevels};
+use crate::cpu_model::{InvlpgGlobals, InvlpgReach, KeepLoad, LargePages, UpperLevels};
 use crate::index::{Frame, Level, PcidTag};
 use crate::limit::Limit;
 use crate::progress::Stop;
@@ -35,8 +35,13 @@ impl CpuMut<'_> {
         is_dropped: impl Fn(&Translation) -> bool,
     ) -> Result<(), Stop> {
         let upper_levels = self.machine.cpu_model.upper_levels;
-        let walks_end = in_flight == InFlight::End && upper_levels == UpperLevels::OnlyInFlight;
+        let ends = in_flight == InFlight::End;
+        let walks_end = ends && upper_levels == UpperLevels::OnlyInFlight;
         self.retain(|_, entry| !(is_dropped(entry) || walks_end && !entry.is_page()));
+        if ends {
+            // Of whichever PCID.
+            self.put_in_flight(TranslationSet::EMPTY);
+        }
         self.close()
     }
 
@@ -122,9 +127,13 @@ impl CpuMut<'_> {
         if load == Cr3Load::Keep && !self.cr4().has(Cr4::PCIDE) {
             return Err(self.refused("set bit 63 of CR3 while CR4.PCIDE is clear: #GP"));
         }
+        let low = tag(pcid)?;
+        if load == Cr3Load::Keep {
+            self.walk_on_under(root, low)?;
+        }
         // Without PCIDs the bits mean something else (PWT, PCD), and everything belongs to PCID 0.
         self.set_cr3(root);
-        self.set_cr3_low(tag(pcid)?);
+        self.set_cr3_low(low);
         let pcid = self.pcid();
         match load {
             Cr3Load::Keep => self.invalidate(InFlight::Stay, |_| false),
@@ -133,6 +142,35 @@ impl CpuMut<'_> {
                 of_pcid && !entry.global
             }),
         }
+    }
+
+    /// What becomes of walks in flight at a CR3 load that sets bit 63, and so invalidates nothing (H12a): by
+    /// the weak reading they go on under the PCID that is left. Each upper entry of it may be held by one.
+    fn walk_on_under(&mut self, root: Frame, pcid: PcidTag) -> Result<(), Limit> {
+        let machine = self.machine;
+        let (model, translations) = (&machine.cpu_model, &machine.translations);
+        let (was_root, was) = (self.cr3(), self.pcid());
+        match (model.upper_levels, model.keep_load) {
+            (UpperLevels::Atomic, _) | (UpperLevels::Cached, KeepLoad::EndsWalks) => {}
+            (UpperLevels::OnlyInFlight, KeepLoad::EndsWalks) => {
+                self.retain(|_, entry| entry.is_page());
+            }
+            (_, KeepLoad::WalksGoOn) => {
+                let left = Translation::held_root(was_root, machine.root_level, was);
+                let upper = self.may_be_cached().filter(|number| {
+                    let entry = translations.get(number);
+                    entry.pcid == was && !entry.is_page()
+                });
+                let held = self.in_flight().union(upper);
+                let held = held.with(translations.number(&left)?);
+                // What is of the current PCID, walks start from in any case.
+                self.put_in_flight(held.filter(|number| {
+                    let entry = translations.get(number);
+                    entry.pcid != pcid || entry.is_held_root() && entry.root != root
+                }));
+            }
+        }
+        Ok(())
     }
 
     /// MOV to CR4 (H1, H16).
@@ -160,14 +198,16 @@ impl CpuMut<'_> {
         })
     }
 
-    /// A page fault (H17): the page's entries in the current PCID, and of the upper levels what was used
-    /// for that address.
+    /// A page fault (H17): the page's entries in the current PCID, and all pieces of a large one (H6). Of the
+    /// upper levels it drops what is cached and was used for that address; but a walk in flight may hold the
+    /// same, and a fault does not end it (H12a).
     pub(crate) fn page_fault(&mut self, addr: VirtAddr) -> Result<(), Stop> {
         let pcid = self.pcid();
-        self.drop_address(addr, |entry| {
+        self.retain(|_, entry| {
             // A global entry, too, if it was made under this PCID: nothing excepts it.
-            entry.pcid == pcid && entry.covers(addr)
-        })?;
+            let is_dropped = entry.is_page() && entry.pcid == pcid && entry.spans(addr);
+            !is_dropped
+        });
         self.close()
     }
 

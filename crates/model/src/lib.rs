@@ -6,7 +6,7 @@
 //! whatever a speculative walk could produce now, from CR3, from a paging-structure-cache entry, or
 //! from a walk in flight, is in it, also right after an invalidation.
 //!
-//! Rules are named as in `SOURCES.md` (H1 to H39); the code names the rule that it encodes.
+//! Rules are named as in `SOURCES.md` (H1 to H43); the code names the rule that it encodes.
 //!
 //! Below, what a state is made of:
 //!
@@ -16,8 +16,10 @@
 //! | [`limit`] | how many of each fit, and the error of a program that needs more |
 //! | [`call`] | the seam calls, and instructions beyond the seam, as data; which family each is of |
 //! | [`cpu_model`], [`features`], [`spec`] | what a machine is made from: a CPU model as data, what a program uses |
-//! | [`entry`] | page-table entries' bits, memory types |
+//! | [`assumption`] | what a CPU model assumes, and what a verdict hangs on |
+//! | [`entry`], [`extent`] | page-table entries' bits, memory types; stretches of addresses |
 //! | [`translation`], `numbering` | cached entries; tables that number things as they turn up |
+//! | `subject` | what a promise about a flush is about |
 //! | [`violation`], [`progress`] | the properties; how far a call gets |
 //! | `slot`, [`state`] | what waits in buffers; a state as plain bytes, and where everything lies in them |
 //! | [`machine`], `start` | the machine, and how it starts |
@@ -34,9 +36,12 @@
 //! | `walk`, [`closure`](mod@closure) | what may be cached: one step of a walk, and all that walks can fill |
 //! | `invalidate`, `broadcast` | what removes from it, here and on other CPUs |
 //! | `accessed`, `versions` | A and D bits, where speculation may have set one; which store an entry comes from |
+//! | `late`, `updates`, `settle` | stores translated late, updates of A and D that come late; how they come |
 //! | `garbage` | walks of freed tables, refused or followed to their ends |
-//! | `promises` | what a returned flush promises |
+//! | `promises`, `granted` | what a returned flush promises; what the page tables grant |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
+//! | `virtual_access`, `faults` | what an access by virtual address does, and how it comes to fault |
+//! | `fetch` | instruction fetches, whose walks may have read entries earlier |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
 //! | `ends` | what a state holds, for people and for the ends of a program |
 //!
@@ -47,12 +52,15 @@
 //! A page's frame has one word, which is its data, and a large page one frame. Addresses are of the lower
 //! half, PCIDs below 256. Paging stays on: CR0.PG does not change (H1, H16). SMAP, protection keys,
 //! self-modifying code, memory types of the walks themselves (MTRRs), and INVLPGB's counts above one page
-//! are left out.
+//! are left out. A fetch's early walk (H40) caches nothing, and reads no frame as it was before it became a table.
 //!
-//! ASSUMED, because no rule says otherwise, and hardware may be weaker: stores to uncached memory are not
-//! buffered; loads from write-combining memory keep their order; a store through an entry without D walks
-//! again and heeds what it finds, where some CPUs set D in an entry that has just lost W. Programs of
-//! `lazytlb-check` take an MFENCE for ordering a later IPI, too, unless they set `Features::weak_fences`.
+//! ASSUMED, because no rule says otherwise, and hardware may be weaker: what [`assumption`] lists, each with a
+//! weak reading that a verdict can be held against; and that loads from write-combining memory keep their
+//! order, that a broadcast ends the walks of a fetch, and what `late` leaves out, which have none. Walks in flight
+//! go on across CR3 loads with bit 63 set ([`cpu_model::KeepLoad`] has the other reading).
+//!
+//! No erratum is in a model but those of its own CPU; [`CpuModel::WEAKEST`] has none, and all else that any model
+//! does: the test `weakest` of `lazytlb-litmus` holds the suite to that.
 //!
 //! Over-approximated, so that more is allowed than hardware does: `multiple-match` is found where two sizes
 //! *may* be cached; a touch without data that faults drops no entry (H17), one with data does; of a large
@@ -61,6 +69,7 @@
 
 mod access;
 mod accessed;
+pub mod assumption;
 mod broadcast;
 mod buffers;
 mod byte_mask;
@@ -70,12 +79,17 @@ mod combining;
 pub mod cpu_model;
 mod ends;
 pub mod entry;
+pub mod extent;
+mod faults;
 pub mod features;
+mod fetch;
 mod frames;
 mod garbage;
+mod granted;
 pub mod index;
 mod interrupts;
 mod invalidate;
+mod late;
 pub mod limit;
 pub mod locality;
 pub mod machine;
@@ -83,24 +97,29 @@ mod numbering;
 mod ordering;
 pub mod progress;
 mod promises;
+mod settle;
 mod slot;
 pub mod spec;
 mod start;
 pub mod state;
 pub mod step;
+mod subject;
 mod touch;
 pub mod translation;
 mod translation_set;
+mod updates;
 mod values;
 pub mod version;
 mod versions;
 mod view;
 pub mod violation;
+mod virtual_access;
 mod walk;
 mod writers;
 
+pub use assumption::Assumption;
 pub use call::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Privilege, Rmw};
-pub use cpu_model::{CpuModel, Reading, UpperLevels, WalkOutsideDram, WcReadings};
+pub use cpu_model::{CpuModel, KeepLoad, Reading, UpperLevels, WalkOutsideDram, WcReadings};
 pub use entry::MemoryType;
 pub use features::{Features, Tick, Ticks};
 pub use index::{BroadcastId, BroadcastSet, Cpu, Frame, Level, PcidTag, Place, Way};

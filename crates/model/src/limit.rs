@@ -39,9 +39,17 @@ pub const MOST_CPUS: usize = 8;
 pub const MOST_BUFFER_DEPTH: u8 = 63;
 /// Pieces of a large page that a cached entry can be without; more that go are taken to stay.
 pub const MOST_PIECES_GONE: usize = 2;
+/// Separate parts of one cached large page that may be stale while the rest is not.
+pub const MOST_STALE_PARTS: usize = 2;
+/// Promises of one CPU that may be open at one time, at most.
+pub const MOST_PROMISES: usize = 8;
+/// Different subjects (spaces and ranges) that a program's promises may have: a byte names one.
+pub(crate) const MOST_SUBJECTS: usize = 254;
 /// Bytes that name a location or a frame leave room for this many cells.
 pub(crate) const MOST_CELLS: usize = 200;
 /// The most levels of page tables.
 pub(crate) const MOST_LEVELS: usize = 5;
+/// Values of page-table entries that a CPU remembers, because a fetch may still read them.
+pub(crate) const MOST_FORMER: usize = 16;
 /// Different broadcast invalidations that a program may issue: a bit each in a byte.
 pub(crate) const MOST_BROADCASTS: usize = 8;

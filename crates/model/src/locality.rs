@@ -13,6 +13,7 @@
 //! * Restoring interrupts: it only adds behaviour, all of which the state after it has.
 //! * Nothing at all in a program with NMIs, which come between any two calls.
 //! * Nothing that has to wait for a write-combining store, or an MFENCE, of this CPU: it blocks.
+//! * Nothing while a store of this CPU waits untranslated: what a load reads, the store cannot go to.
 //! * Disabling interrupts that are off already, and a fence with nothing to drain: they do nothing.
 
 use lazytlb::{Interrupts, Until};
@@ -33,14 +34,18 @@ impl Machine {
         interrupts: Interrupts,
     ) -> bool {
         let cpu = self.view(state, cpu.into());
-        if self.rarely_local && (self.features.nmis || cpu.waits_for_own(call)) {
+        if self.rarely_local
+            && (self.features.nmis || cpu.waits_for_own(call) || cpu.has_late_store())
+        {
             return false;
         }
         let are_off = interrupts == Interrupts::Disabled;
         match call.family() {
             Family::OwnWord | Family::DisablesInterrupts => are_off,
             Family::RestoresInterrupts => true,
-            Family::FullFence => cpu.buffered_len() == 0 && cpu.combining_len() == 0,
+            Family::FullFence => {
+                cpu.buffered_len() == 0 && cpu.combining_len() == 0 && cpu.owes_nothing()
+            }
             Family::LoadsCell(cell) => are_off && self.writers.assume_no_other(cell, cpu.context()),
             Family::WaitsForCell(cell, Until::Zero) => {
                 cpu.load(cell) == 0 && self.writers.assume_others_clear(cell, cpu.context())
@@ -55,18 +60,22 @@ impl Machine {
 
     /// Says whether a call was taken for local that is not, by what was learnt since. Then all that was
     /// explored is worthless, and the search must start again: with what this machine knows by now, it
-    /// ends.
+    /// ends. If it [needs fetches](Machine::needs_fetches), it must be made anew with that feature.
     pub fn locality_was_wrong(&self) -> bool {
         self.writers.assumption_is_broken()
+            || self.needs_fetches()
+            || self.stores_may_be_late && self.entry_writers.assumption_is_broken()
     }
 
     /// Starts again with what is known, for a new search.
     pub fn restart(&self) {
         self.writers.forget_assumptions();
+        self.entry_writers.forget_assumptions();
     }
 
     /// Learns what another machine with the same program knows about who writes what.
     pub fn learn_from(&self, other: &Machine) {
         self.writers.learn_from(&other.writers);
+        self.entry_writers.learn_from(&other.entry_writers);
     }
 }

@@ -3,6 +3,8 @@
 //! Its steps are in the files above: [`Machine::call`] has the one dispatch from which all effects of a call
 //! can be read.
 
+use std::sync::OnceLock;
+
 use lazytlb::{Entry, PhysAddr, VirtAddr};
 
 pub use crate::limit::{MOST_BUFFER_DEPTH, MOST_CPUS};
@@ -15,11 +17,13 @@ use crate::call::{AtomicCell, Broadcast};
 use crate::cpu_model::CpuModel;
 use crate::entry::bits;
 use crate::features::Features;
-use crate::index::TranslationId;
 use crate::index::{BroadcastId, Cpu, EntryAt, EntryId, Frame, Level, Location, TableIndex};
+use crate::index::{LateStoreId, PassedId, SubjectId, TranslationId};
+use crate::late::{EntryWriters, LateStore, PassedWords};
 use crate::limit::Limit;
 use crate::numbering::Numbering;
 use crate::state::{Layout, State};
+use crate::subject::Subject;
 use crate::translation::Translation;
 use crate::values::{ValueCode, Values};
 use crate::violation::{Property, Violation};
@@ -36,6 +40,13 @@ pub struct Machine {
     pub(crate) has_more_buffers: bool,
     /// Whether calls that are local elsewhere may not be in this program.
     pub(crate) rarely_local: bool,
+    /// Whether an MFENCE may wait in the store buffer, and an IPI pass it (H36).
+    pub(crate) has_weak_fences: bool,
+    /// Whether stores by virtual address may wait untranslated (H41).
+    pub(crate) stores_may_be_late: bool,
+    pub(crate) late_stores: Numbering<LateStoreId, LateStore>,
+    pub(crate) passed_words: Numbering<PassedId, PassedWords>,
+    pub(crate) entry_writers: EntryWriters,
     pub(crate) garbage: GarbageWalks,
     pub(crate) page_words: Vec<Option<AtomicCell>>,
     pub(crate) broadcasts: Numbering<BroadcastId, IssuedBroadcast>,
@@ -43,10 +54,13 @@ pub struct Machine {
     pub(crate) first_violation: Option<Violation>,
     pub(crate) cpu_model: CpuModel,
     pub(crate) translations: Numbering<TranslationId, Translation>,
+    pub(crate) subjects: Numbering<SubjectId, Subject>,
     /// Page-table entries that were ever written.
     pub(crate) entries: Numbering<EntryId, EntryAt>,
     pub(crate) values: Values,
     pub(crate) writers: Writers,
+    /// A fetch turned up in a program whose features have none.
+    pub(crate) fetch_turned_up: OnceLock<()>,
     pub(crate) memory: MemoryModel,
     pub(crate) frames: u8,
     pub(crate) initial: Vec<u8>,
@@ -78,6 +92,11 @@ impl Machine {
     /// Returns where everything lies in a state.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Returns what the program uses of the machine.
+    pub fn features(&self) -> Features {
+        self.features
     }
 
     /// Returns the CPU model.

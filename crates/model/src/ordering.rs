@@ -1,6 +1,6 @@
 //! What waits for the buffers: locked and serializing instructions, and fences.
 //!
-//! Rules: H18, H24, H25, H26, H36.
+//! Rules: H18, H24, H25, H26, H36, H40.
 
 use std::ops::Deref;
 
@@ -8,7 +8,7 @@ use lazytlb::PhysAddr;
 
 use crate::byte_mask::ByteMask;
 use crate::call::{AtomicCell, Rmw};
-use crate::cpu_model::IpiOrder;
+use crate::cpu_model::{IpiOrder, Mfence};
 use crate::index::{Location, Way};
 use crate::progress::{Progress, Stop};
 use crate::slot::Slot;
@@ -27,6 +27,7 @@ impl CpuMut<'_> {
         if !self.empties(|readings| readings.locked) {
             return Ok(Progress::Blocked);
         }
+        self.update_all()?;
         effect(self)
     }
 
@@ -39,7 +40,21 @@ impl CpuMut<'_> {
         if !self.empties(|readings| readings.serializing) {
             return Ok(Progress::Blocked);
         }
-        effect(self).map(A::into)
+        self.update_all()?;
+        let done = effect(self)?.into();
+        if matches!(done, Progress::Done { .. }) {
+            self.forget_former();
+        }
+        Ok(done)
+    }
+
+    /// On AMD, MFENCE is a serializing instruction (H40, H41).
+    pub(crate) fn fence_serializes(&mut self) -> Result<(), Stop> {
+        if self.machine.cpu_model.mfence == Mfence::Serializes {
+            self.forget_former();
+            self.update_all()?;
+        }
+        Ok(())
     }
 
     /// A locked read-modify-write of a cell; answers with what it held.
@@ -91,8 +106,10 @@ impl CpuMut<'_> {
     ) -> Result<Progress, Stop> {
         self.locked(|cpu| {
             let entry = cpu.machine.entry(table, index)?;
+            cpu.update_before_rmw(entry, way, |old| rmw.apply(old, operand))?;
             let read = cpu.read_settled(entry, way)?;
             if let Progress::Done { answer: old, .. } = read {
+                cpu.settle_for_fetches(entry, old)?;
                 let new = cpu.machine.values.encode(rmw.apply(old, operand))?;
                 cpu.write_entry(entry, new)?;
             }
@@ -102,17 +119,17 @@ impl CpuMut<'_> {
 
     /// MFENCE. Loads and stores wait for it; an IPI through an x2APIC does not, without an LFENCE in between
     /// (H36): then the fence waits in the store buffer.
-    pub(crate) fn full_fence(&mut self) -> Progress<()> {
+    pub(crate) fn full_fence(&mut self) -> Result<Progress<()>, Stop> {
         if self.empties(|readings| readings.mfence) {
-            return Progress::DONE;
+            self.fence_serializes()?;
+            return Ok(Progress::DONE);
         }
         let machine = self.machine;
-        let is_passed =
-            machine.features.weak_fences && machine.cpu_model.ipi == IpiOrder::Unordered;
-        match is_passed {
+        let is_passed = machine.has_weak_fences && machine.cpu_model.ipi == IpiOrder::Unordered;
+        Ok(match is_passed {
             true => self.buffer(Slot::FullFence),
             false => Progress::Blocked,
-        }
+        })
     }
 
     /// SFENCE: later stores of this CPU wait for its earlier ones, of both kinds; loads do not (H26).
@@ -139,6 +156,6 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
     /// Says whether an MFENCE waits in the CPU's store buffer.
     #[inline]
     pub(crate) fn fence_waits(&self) -> bool {
-        self.machine.features.weak_fences && self.buffered().any(|slot| slot == Slot::FullFence)
+        self.machine.has_weak_fences && self.buffered().any(|slot| slot == Slot::FullFence)
     }
 }

@@ -6,7 +6,7 @@
 use crate::byte_mask::ByteMask;
 use crate::call::AtomicCell;
 use crate::entry::MemoryType;
-use crate::index::{EntryId, Frame, Location, Locations, TranslationId};
+use crate::index::{EntryId, Frame, LateStoreId, Location, Locations, PassedId, TranslationId};
 use crate::values::ValueCode;
 use crate::version::Version;
 
@@ -19,6 +19,8 @@ pub(crate) enum Slot {
     Entry(EntryStore),
     /// A store of user code, through this cached translation, to memory whose data nobody looks at.
     User(TranslationId),
+    /// A store of data by virtual address that has no translation yet (H41).
+    Late(LateSlot),
     /// An SFENCE: it drains when the write-combining buffers have.
     StoreFence,
     /// An MFENCE: until it drains, this CPU does nothing but send an IPI (H36).
@@ -42,8 +44,17 @@ pub(crate) struct EntryStore {
     pub(crate) version: Version,
 }
 
+/// A store that waits untranslated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LateSlot {
+    pub(crate) store: LateStoreId,
+    /// The words to which it cannot go any more.
+    pub(crate) passed: PassedId,
+}
+
 /// Bytes for locations: from here on, others are encoded.
-pub(crate) const MOST_LOCATIONS: u8 = FULL_FENCE;
+pub(crate) const MOST_LOCATIONS: u8 = LATE;
+const LATE: u8 = u8::MAX - 3;
 const FULL_FENCE: u8 = u8::MAX - 2;
 const STORE_FENCE: u8 = u8::MAX - 1;
 const USER: u8 = u8::MAX;
@@ -67,7 +78,9 @@ impl Slot {
     pub(crate) fn entry_store(self) -> Option<EntryStore> {
         match self {
             Slot::Entry(store) => Some(store),
-            Slot::Cell(_) | Slot::User(_) | Slot::StoreFence | Slot::FullFence => None,
+            Slot::Cell(_) | Slot::User(_) | Slot::Late(_) | Slot::StoreFence | Slot::FullFence => {
+                None
+            }
         }
     }
 
@@ -75,7 +88,9 @@ impl Slot {
     pub(crate) fn used(self) -> Option<TranslationId> {
         match self {
             Slot::User(used) => Some(used),
-            Slot::Cell(_) | Slot::Entry(_) | Slot::StoreFence | Slot::FullFence => None,
+            Slot::Cell(_) | Slot::Entry(_) | Slot::Late(_) | Slot::StoreFence | Slot::FullFence => {
+                None
+            }
         }
     }
 
@@ -91,6 +106,7 @@ impl Slot {
                 [location, store.value.to_byte(), store.version.to_byte()]
             }
             Slot::User(used) => [USER, used.to_byte(), 0],
+            Slot::Late(late) => [LATE, late.store.to_byte(), late.passed.to_byte()],
             Slot::StoreFence => [STORE_FENCE, 0, 0],
             Slot::FullFence => [FULL_FENCE, 0, 0],
         }
@@ -103,6 +119,10 @@ impl Slot {
             USER => Slot::User(TranslationId::from_byte(value)),
             STORE_FENCE => Slot::StoreFence,
             FULL_FENCE => Slot::FullFence,
+            LATE => Slot::Late(LateSlot {
+                store: LateStoreId::from_byte(value),
+                passed: PassedId::from_byte(detail),
+            }),
             _ => match locations.at_byte(location) {
                 Location::Cell(cell) => Slot::Cell(CellStore {
                     cell,
@@ -240,6 +260,10 @@ mod tests {
                 version: Version::AT_THE_START,
             }),
             Slot::User(TranslationId::from_index(63)),
+            Slot::Late(LateSlot {
+                store: LateStoreId::from_index(255),
+                passed: PassedId::from_index(254),
+            }),
             Slot::StoreFence,
             Slot::FullFence,
         ];

@@ -1,15 +1,22 @@
 //! How a machine starts: its bounds are checked, and the first state is put together.
 
+use std::sync::OnceLock;
+
 use lazytlb::{Entry, PhysAddr};
 
 use crate::call::{AtomicCell, LocalCell};
+use crate::cpu_model::MfenceForIpis;
 use crate::index::{EntryAt, Frame, Level, Location, TableIndex};
-use crate::limit::{Limit, MOST_BROADCASTS, MOST_BUFFER_DEPTH, MOST_CELLS, MOST_CPUS, MOST_LEVELS};
+use crate::late::{EntryWriters, PassedWords};
+use crate::limit::{
+    Limit, MOST_BROADCASTS, MOST_BUFFER_DEPTH, MOST_CELLS, MOST_CPUS, MOST_LEVELS, MOST_PROMISES,
+    MOST_SUBJECTS,
+};
 use crate::machine::Machine;
 use crate::numbering::Numbering;
 use crate::progress::Stop;
 use crate::slot::MOST_LOCATIONS;
-use crate::spec::MachineSpec;
+use crate::spec::{MachineSpec, MemoryModel};
 use crate::state::Layout;
 use crate::translation_set::TranslationSet;
 use crate::values::Values;
@@ -35,6 +42,11 @@ impl Sizes {
             "levels of page tables",
             MOST_LEVELS,
             usize::from(spec.features.levels),
+        )?;
+        Limit::check(
+            "open promises of a CPU",
+            MOST_PROMISES,
+            usize::from(spec.features.promises),
         )?;
         Ok(Sizes {
             cpus: Limit::check("CPUs", MOST_CPUS, spec.own_cells.len())?,
@@ -71,14 +83,24 @@ impl Machine {
             sizes.own_cells,
             &features,
         );
-        let has_more_buffers = features.weak_fences || features.write_combining > 0;
+        let has_weak_fences =
+            features.weak_fences || spec.cpu_model.mfence_for_ipis == MfenceForIpis::Never;
+        let has_more_buffers = has_weak_fences || features.write_combining > 0;
+        // Only with data by virtual address, and with a buffer to wait in.
+        let has_data = spec.page_words.iter().any(Option::is_some);
+        let stores_may_be_late = has_data && spec.memory != MemoryModel::Sc;
         let mut machine = Machine {
             initial: vec![0; layout.len()],
             layout,
             features,
             root_level: Level::from(features.levels),
             has_more_buffers,
-            rarely_local: has_more_buffers || features.nmis,
+            rarely_local: has_more_buffers || features.nmis || stores_may_be_late,
+            has_weak_fences,
+            stores_may_be_late,
+            late_stores: Numbering::new("stores by virtual address", PassedWords::MOST),
+            passed_words: Numbering::new("sets of words that loads have read", PassedWords::MOST),
+            entry_writers: EntryWriters::default(),
             garbage: spec.garbage,
             page_words: spec.page_words.clone(),
             broadcasts: Numbering::new("broadcast invalidations", MOST_BROADCASTS),
@@ -86,9 +108,11 @@ impl Machine {
             first_violation: None,
             cpu_model: spec.cpu_model,
             translations: Numbering::new("translations", TranslationSet::MOST),
+            subjects: Numbering::new("different subjects of promises", MOST_SUBJECTS),
             entries: Numbering::new("page-table entries", sizes.page_table_entries),
             values: Values::new(),
             writers: Writers::new(sizes.atomics),
+            fetch_turned_up: OnceLock::new(),
             memory: spec.memory,
             frames: sizes.frames as u8,
         };

@@ -6,7 +6,8 @@
 //! ```text
 //! shared │ atomics │ page-table entries │ their versions │ frames │
 //! CPU    │ node u16 │ handler's node u16 │ flags │ CR3 │ PCID, CR4 │ NMI's node u16 │ ticks │ broadcasts │
-//!        │ store buffer │ write-combining buffers │ cached │ tainted │ covered │ revoked │ own cells │
+//!        │ store buffer │ write-combining buffers │ A and D owed │ cached │ tainted │ revoked │ promises │
+//!        │ in flight │ former entries │ own cells │
 //! ```
 //!
 //! What a program has no use for ([`Features`]) has no bytes. What the machine knows of a CPU it reads and
@@ -14,7 +15,10 @@
 
 use crate::call::LocalCell;
 use crate::features::{Features, Ticks};
-use crate::index::{BroadcastSet, Cpu, EntryId, Frame, Location, Locations, Number, Offset, Place};
+use crate::index::{
+    BroadcastSet, Cpu, EntryId, Frame, Location, Locations, Number, Offset, Place, PromiseSlot,
+};
+use crate::limit::MOST_FORMER;
 use crate::slot::{Combining, Slot};
 use crate::translation_set::TranslationSet;
 
@@ -25,23 +29,17 @@ pub type State = [u8];
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum CacheSet {
     /// May be cached, and may be used.
-    Cached = 0,
+    Cached,
     /// May be cached although a flush that covers it has returned: must not be used.
-    Tainted = 1,
-    /// Is covered by the flush that this CPU has begun.
-    Covered = 2,
+    Tainted,
     /// Was covered by a flush of this CPU that has returned, while a store that removes it may still wait in
     /// this CPU's buffer: a CPU that fills it now must not use it.
-    Revoked = 3,
+    Revoked,
+    /// Is covered by the flush that this CPU has begun, and that is its promise in this slot.
+    Covered(PromiseSlot),
 }
 
 impl CacheSet {
-    pub(crate) const ALL: [CacheSet; 4] = [
-        CacheSet::Cached,
-        CacheSet::Tainted,
-        CacheSet::Covered,
-        CacheSet::Revoked,
-    ];
     /// Those of what may be cached.
     pub(crate) const IN_CACHES: [CacheSet; 2] = [CacheSet::Cached, CacheSet::Tainted];
 }
@@ -74,7 +72,14 @@ pub struct Layout {
     pub(crate) broadcasts: Option<usize>,
     pub(crate) buffer: usize,
     pub(crate) combining: Option<CombiningSection>,
+    /// A byte for each page-table entry: the updates of A and D that the CPU owes it.
+    pub(crate) owed: Option<usize>,
     sets: usize,
+    pub(crate) promises: PromisesSection,
+    /// A set of translations.
+    in_flight: Option<usize>,
+    /// A byte for the number of entries' former values, then a slot for each.
+    former: Option<usize>,
     own_cells: usize,
     cpu_len: usize,
 }
@@ -85,6 +90,27 @@ pub(crate) struct CombiningSection {
     pub(crate) start: usize,
     pub(crate) slots: usize,
 }
+
+/// Where a CPU's promises lie: a byte for what each is about, then the set that it covers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PromisesSection {
+    start: usize,
+    slots: u8,
+}
+
+impl PromisesSection {
+    /// Bytes of a slot.
+    const SLOT_LEN: usize = 1 + TranslationSet::LEN;
+
+    /// Lists the slots, lowest first.
+    #[inline]
+    pub(crate) fn slots(self) -> impl Iterator<Item = PromiseSlot> {
+        (0..usize::from(self.slots)).map(PromiseSlot::from_index)
+    }
+}
+
+/// Sets of translations that every CPU has: cached, tainted and revoked ones.
+const SETS: usize = 3;
 
 /// What every CPU's chunk has, at its start.
 const NODE: usize = 0;
@@ -124,10 +150,20 @@ impl Layout {
             start: section(1 + Combining::LEN * slots),
             slots,
         });
-        let sets = section(CacheSet::ALL.len() * TranslationSet::LEN);
+        let entries = usize::from(features.page_table_entries);
+        let owed = features.accessed_dirty.then(|| section(entries));
+        let sets = section(SETS * TranslationSet::LEN);
+        let slots = features.promises;
+        let promises = PromisesSection {
+            start: section(usize::from(slots) * PromisesSection::SLOT_LEN),
+            slots,
+        };
+        // Walks of another PCID than the current one: without PCIDs there is none.
+        let in_flight = features.tags.then(|| section(TranslationSet::LEN));
+        let former = 1 + Slot::LEN * MOST_FORMER;
+        let former = features.fetches.then(|| section(former));
         let own_cells = section(own_cells);
         let cpu_len = section(0);
-        let entries = usize::from(features.page_table_entries);
         Layout {
             cpus,
             locations: Locations::with_cells(atomics),
@@ -139,7 +175,11 @@ impl Layout {
             broadcasts,
             buffer,
             combining,
+            owed,
             sets,
+            promises,
+            in_flight,
+            former,
             own_cells,
             cpu_len,
         }
@@ -204,6 +244,12 @@ impl Layout {
     #[inline]
     pub fn set_handler_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: Option<Place>) {
         Place::write(node, state, self.cpu_start(cpu.into()).plus(HANDLER_NODE));
+    }
+
+    /// Says whether programs fetch instructions.
+    #[inline]
+    pub(crate) fn has_fetches(&self) -> bool {
+        self.former.is_some()
     }
 
     /// Says whether programs have NMIs.
@@ -284,8 +330,33 @@ impl Layout {
     /// Returns where one of a CPU's sets of translations lies.
     #[inline]
     pub(crate) fn set(&self, cpu: Cpu, set: CacheSet) -> Offset {
+        let earlier = match set {
+            CacheSet::Cached => 0,
+            CacheSet::Tainted => 1,
+            CacheSet::Revoked => 2,
+            CacheSet::Covered(slot) => return self.promise(cpu, slot).plus(1),
+        };
         let start = self.cpu_start(cpu);
-        start.plus(self.sets + TranslationSet::LEN * set as usize)
+        start.plus(self.sets + TranslationSet::LEN * earlier)
+    }
+
+    /// Returns where it lies what a CPU's promise is about; what it covers follows.
+    #[inline]
+    pub(crate) fn promise(&self, cpu: Cpu, slot: PromiseSlot) -> Offset {
+        let slot = slot.index() * PromisesSection::SLOT_LEN;
+        self.cpu_start(cpu).plus(self.promises.start + slot)
+    }
+
+    /// Returns where the set lies of what a CPU's walks in flight hold of other PCIDs.
+    #[inline]
+    pub(crate) fn in_flight(&self, cpu: Cpu) -> Option<Offset> {
+        Some(self.cpu_start(cpu).plus(self.in_flight?))
+    }
+
+    /// Returns where former values of page-table entries lie that a CPU's fetches may read.
+    #[inline]
+    pub(crate) fn former(&self, cpu: Cpu) -> Option<Offset> {
+        Some(self.cpu_start(cpu).plus(self.former?))
     }
 
     /// Returns where a CPU's own cell lies.

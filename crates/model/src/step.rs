@@ -4,9 +4,8 @@
 
 use std::ops::Deref;
 
-use lazytlb::{Access, Cr3Load, Entry, PhysAddr, VirtAddr};
+use lazytlb::{Access, Cr3Load, Entry, PhysAddr, Until, VirtAddr};
 
-use crate::access::{Operation, VirtualAccess};
 use crate::byte_mask::ByteMask;
 use crate::call::{AtomicCell, Call, Cr4, FAULT, Family, LocalCell, Privilege};
 use crate::combining::CacheHint;
@@ -19,6 +18,7 @@ use crate::slot::CellStore;
 use crate::state::{Interrupt, State};
 use crate::values::ValueCode;
 use crate::view::{CpuIn, CpuMut};
+use crate::virtual_access::{Operation, VirtualAccess};
 use crate::writers::Write;
 
 impl Machine {
@@ -118,7 +118,7 @@ impl CpuMut<'_> {
     fn call(&mut self, call: &Call, way: Way) -> Result<Progress, Stop> {
         let machine = self.machine;
         let done = match *call {
-            Call::Load(cell) => return Ok(Progress::answer(self.load(cell))),
+            Call::Load(cell) => return self.load_cell(cell),
             Call::Store(cell, value) => self.store(cell, ByteMask::ALL, value)?,
             Call::StoreBytes { cell, bytes, value } => self.store(cell, bytes.into(), value)?,
             Call::LoadLocal(cell) => return self.load_own(cell),
@@ -135,13 +135,13 @@ impl CpuMut<'_> {
             }
             Call::ReadEntry(table, index) => return self.read_entry(table, index, way),
             Call::WriteEntry(table, index, entry) => self.put(table, index, entry)?,
-            Call::Fence => self.full_fence(),
+            Call::Fence => self.full_fence()?,
             Call::StoreFence => self.store_fence(),
             Call::LoadFence => Progress::DONE, // It waits for an MFENCE: `waits_for_own`.
             Call::DisableInterrupts | Call::RestoreInterrupts(_) => Progress::DONE,
             Call::SendIpi(targets) => self.send(targets.into(), Interrupt::Flush)?,
             Call::SendNmi(targets) => self.send(targets.into(), Interrupt::NonMaskable)?,
-            Call::PauseUntil(cell, until) => Progress::once(until.holds(self.load(cell))),
+            Call::PauseUntil(cell, until) => self.pause_until(cell, until)?,
             Call::Halt => Progress::Blocked, // The delivery of an interrupt ends it.
             Call::Serialize => self.serializing(|_| Ok(()))?,
             Call::LoadCr3(value, load) => self.serializing(|cpu| cpu.load_cr3(value, load))?,
@@ -154,8 +154,10 @@ impl CpuMut<'_> {
             Call::AllocFrame(kind) => return Ok(self.alloc_frame(kind)?.map(|frame| frame.0)),
             Call::FreeFrame(frame) => self.free_frame(machine.frame(frame)?)?,
             Call::ReadDevice(device) => self.read_back(machine.frame(device)?),
-            Call::FlushBegins(root, range) => self.begin_flush(machine.frame(root)?, range)?,
-            Call::FlushReturned(_) => self.finish_flush()?,
+            Call::PromiseBegins(spaces, range) => return self.begin_numbered(spaces, range),
+            Call::PromiseKept(promise) => self.keep_numbered(promise)?,
+            Call::FlushBegins(root, range) => self.begin_by_root(machine.frame(root)?, range)?,
+            Call::FlushReturned(root) => self.keep_by_root(machine.frame(root)?)?,
             Call::Touch(addr, access) => self.touch(addr, access, CacheHint::Temporal, way)?,
             Call::TouchNonTemporal(addr) => self.touch_non_temporal(addr, way)?,
             Call::LoadVirtual(addr, mode) => return self.data(addr, mode, Operation::Load, way),
@@ -184,6 +186,12 @@ impl CpuMut<'_> {
         Ok(done.map(|()| 0))
     }
 
+    /// Loads a cell that all CPUs share.
+    fn load_cell(&mut self, cell: AtomicCell) -> Result<Progress, Stop> {
+        self.pass_late_stores(Location::Cell(cell))?;
+        Ok(Progress::answer(self.load(cell)))
+    }
+
     /// Stores some bytes of a cell that all CPUs share.
     fn store(
         &mut self,
@@ -194,6 +202,15 @@ impl CpuMut<'_> {
         self.notes_write(cell, Write::Any);
         let value = self.machine.values.encode(value)?;
         self.store_cell(CellStore { cell, value, bytes })
+    }
+
+    /// Waits until a cell holds something.
+    fn pause_until(&mut self, cell: AtomicCell, until: Until) -> Result<Progress<()>, Stop> {
+        if !until.holds(self.load(cell)) {
+            return Ok(Progress::Blocked);
+        }
+        self.pass_late_stores(Location::Cell(cell))?;
+        Ok(Progress::DONE)
     }
 
     fn load_own(&self, cell: LocalCell) -> Result<Progress, Stop> {
@@ -266,6 +283,9 @@ impl CpuMut<'_> {
             privilege,
             operation,
         };
+        if operation == Operation::Fetch {
+            self.notes_fetch();
+        }
         let done = self.access(&access, way)?;
         if let Progress::Done {
             answer: Ok(FAULT), ..

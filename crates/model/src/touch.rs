@@ -3,11 +3,10 @@
 use lazytlb::{Access, VirtAddr};
 
 use crate::combining::CacheHint;
-use crate::index::{TranslationId, Way};
+use crate::index::Way;
 use crate::progress::{Progress, Stop};
 use crate::slot::{Combining, Data, Slot, Stage};
 use crate::spec::MemoryModel;
-use crate::state::CacheSet;
 use crate::translation::Translation;
 use crate::view::CpuMut;
 
@@ -21,9 +20,11 @@ impl<'m> CpuMut<'m> {
         way: Way,
     ) -> Result<Progress<()>, Stop> {
         let features = &self.machine.features;
-        let tainted = self.usable_for_touch(CacheSet::Tainted, addr, access);
-        if let Some(&(entry, _)) = tainted.first() {
-            return Err(self.stale_use(entry));
+        if self.may_use_stale(addr) {
+            let usable = self.usable_for_touch(addr, access);
+            if let Some(stale) = self.stale_among(&usable, addr) {
+                return Err(self.stale_use(stale));
+            }
         }
         // The entries themselves are of no interest to a load, nor to a store that is visible at once.
         let is_store_that_waits = access == Access::Store
@@ -31,20 +32,20 @@ impl<'m> CpuMut<'m> {
         if !features.tags && !is_store_that_waits {
             return Ok(Progress::DONE);
         }
-        let usable = self.usable_for_touch(CacheSet::Cached, addr, access);
+        let usable = self.usable_for_touch(addr, access);
         if features.tags {
-            for &(entry, _) in &usable {
+            for entry in &usable {
                 self.refuse_foreign(entry)?;
             }
         }
         if !is_store_that_waits {
             return Ok(Progress::DONE);
         }
-        let Some(&(entry, number)) = usable.get(way.index()) else {
+        let Some(entry) = usable.get(way.index()) else {
             // Without an entry the store faults, and has no effect.
             return Ok(Progress::once(way == Way::FIRST));
         };
-        Ok(match self.store_for_user(entry, number, hint)? {
+        Ok(match self.store_for_user(entry, addr, hint)? {
             Progress::Blocked => Progress::Blocked,
             Progress::Done { answer, .. } => Progress::Done {
                 answer,
@@ -58,10 +59,11 @@ impl<'m> CpuMut<'m> {
     fn store_for_user(
         &mut self,
         entry: &Translation,
-        number: TranslationId,
+        addr: VirtAddr,
         hint: CacheHint,
     ) -> Result<Progress<()>, Stop> {
         let machine = self.machine;
+        let number = machine.translations.number(&entry.used_at(addr))?;
         if machine.combines(entry.memory_type, hint) {
             return Ok(self.combine(Combining {
                 data: Data::User(number),
@@ -76,23 +78,15 @@ impl<'m> CpuMut<'m> {
         })
     }
 
-    /// Returns the entries of a set that a touch may use, in the order of what they are, not of their numbers:
-    /// those depend on what a search met before.
-    fn usable_for_touch(
-        &self,
-        set: CacheSet,
-        addr: VirtAddr,
-        access: Access,
-    ) -> Vec<(&'m Translation, TranslationId)> {
-        let machine = self.machine;
-        let members = self.set(set);
-        let entries = members
-            .iter()
-            .map(|number| (machine.translations.get(number), number));
-        let mut usable: Vec<_> = entries
-            .filter(|(entry, _)| {
-                self.matches(entry, addr) && (access == Access::Load || entry.writable)
-            })
+    /// Returns the entries that a touch may use, in the order of what they are, not of their numbers: those depend
+    /// on what a search met before.
+    fn usable_for_touch(&self, addr: VirtAddr, access: Access) -> Vec<&'m Translation> {
+        let usable = |entry: &&Translation| {
+            self.matches(entry, addr) && (access == Access::Load || entry.writable)
+        };
+        let mut usable: Vec<_> = self
+            .translations(self.may_be_cached())
+            .filter(usable)
             .collect();
         usable.sort_unstable();
         usable

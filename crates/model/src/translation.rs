@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use lazytlb::{PageSize, VirtAddr};
+use lazytlb::{PageSize, PhysAddr, VirtAddr};
 
 use crate::entry::MemoryType;
+use crate::extent::{Extent, StaleParts};
 use crate::index::{Frame, Level, PcidTag};
 use crate::limit::MOST_LEVELS;
 pub use crate::limit::{Limit, MOST_PIECES_GONE};
@@ -46,10 +47,45 @@ pub struct Translation {
     pub garbage: bool,
     /// The root of the space that it belongs to.
     pub root: Frame,
+    /// The youngest of this CPU's own stores that the walk to a table has seen while it waited in the store
+    /// buffer; [`Version::NONE`] once it has drained. A walk that goes on from here sees it, too (H25).
+    pub seen: Version,
+    /// Leads to a table that was freed since: to begin a walk here is a walk of a freed table, also once the
+    /// frame is a table again.
+    pub dead: bool,
     /// Which version of each page-table entry on the way was read, the root's first; [`Version::NONE`]
     /// below the last. Two mappings that look alike, but were written by different stores, are told apart by
     /// it.
     pub read: [Version; MOST_LEVELS],
+    /// What of it must not be used any more: parts of a large page, or of what an upper level leads to, that a
+    /// returned flush covers, or whose frames were freed. An entry that must not be used at all is marked by
+    /// the set that it is in.
+    pub stale: StaleParts,
+}
+
+/// What a stale extent makes of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Staleness {
+    /// None of it lies there.
+    Untouched,
+    /// All of it.
+    Whole,
+    /// A part: the entry is this one from now on.
+    Part(Translation),
+}
+
+impl Staleness {
+    /// Adds a part of an entry that this is said of.
+    pub(crate) fn with(self, entry: &Translation, part: Extent) -> Result<Staleness, Limit> {
+        match self {
+            Staleness::Untouched => entry.made_stale(part),
+            Staleness::Whole => Ok(self),
+            Staleness::Part(entry) => match entry.made_stale(part)? {
+                Staleness::Untouched => Ok(self),
+                more => Ok(more),
+            },
+        }
+    }
 }
 
 /// A 4 KiB piece of a large page, by its number in it.
@@ -69,6 +105,35 @@ impl Translation {
         !self.is_page() && self.frame == frame
     }
 
+    /// Stands for a walk in flight that has read nothing but CR3: it holds the root's address (H12a).
+    pub(crate) fn held_root(root: Frame, level: Level, pcid: PcidTag) -> Translation {
+        Translation {
+            leads_to: Some(level),
+            read_in: level,
+            start: VirtAddr(0),
+            without: [None; MOST_PIECES_GONE],
+            frame: root,
+            writable: true,
+            user: true,
+            executable: true,
+            dirty: true,
+            memory_type: MemoryType::WriteBack,
+            global: false,
+            pcid,
+            garbage: false,
+            root,
+            seen: Version::NONE,
+            dead: false,
+            read: [Version::NONE; MOST_LEVELS],
+            stale: StaleParts::NONE,
+        }
+    }
+
+    /// Says whether it is a root that a walk in flight holds, and was read in no table.
+    pub(crate) fn is_held_root(&self) -> bool {
+        self.leads_to == Some(self.read_in)
+    }
+
     /// Says whether the entry translates, or leads to the translation of, an address.
     pub fn covers(&self, addr: VirtAddr) -> bool {
         self.spans(addr) && !self.without.contains(&Some(self.piece(addr)))
@@ -84,6 +149,96 @@ impl Translation {
             Level::LOWEST => large.covers(small.start),
             _ => large.spans(small.start),
         }
+    }
+
+    /// Returns the addresses that the entry was made for, gone pieces included.
+    pub(crate) fn extent(&self) -> Extent {
+        Extent::block(self.start, self.read_in.index_shift())
+    }
+
+    /// Says what becomes of the entry if it must not be used at these addresses any more.
+    ///
+    /// # Errors
+    /// If it has too many stale parts.
+    pub(crate) fn made_stale(&self, at: Extent) -> Result<Staleness, Limit> {
+        let all = self.extent();
+        let Some(part) = all.common(at) else {
+            return Ok(Staleness::Untouched);
+        };
+        if part.has_only(self.pieces_gone()) {
+            return Ok(Staleness::Untouched);
+        }
+        let stale = self.stale.with(part)?;
+        if stale.iter().any(|part| part == all) {
+            return Ok(Staleness::Whole);
+        }
+        Ok(Staleness::Part(Translation { stale, ..*self }))
+    }
+
+    /// Lists the addresses of the pieces that are gone.
+    fn pieces_gone(&self) -> impl Iterator<Item = VirtAddr> + Clone {
+        let shift = self.read_in.index_shift();
+        let start = self.start.0 >> shift << shift;
+        let gone = self.without.into_iter().flatten();
+        gone.map(move |Piece(piece)| {
+            VirtAddr(start + (u64::from(piece) << PageSize::Size4K.shift()))
+        })
+    }
+
+    /// Says whether a promise that covers this entry covers another: both were read from the same stores to the
+    /// page tables. They may differ in their PCIDs, in what is gone, stale or freed of them, and in D, which hardware
+    /// sets: what covers an entry without D covers it with D, too.
+    pub(crate) fn stands_for(&self, other: &Translation) -> bool {
+        let bare = |entry: &Translation| Translation {
+            start: VirtAddr(0),
+            without: [None; MOST_PIECES_GONE],
+            dirty: false,
+            pcid: PcidTag::ZERO,
+            global: false,
+            seen: Version::NONE,
+            dead: false,
+            stale: StaleParts::NONE,
+            ..*entry
+        };
+        self.extent() == other.extent()
+            && bare(self) == bare(other)
+            && (other.dirty || !self.dirty || !self.is_page())
+    }
+
+    /// Returns the entry as a store uses it at one address: of a large page, `start` says at which page.
+    pub(crate) fn used_at(&self, addr: VirtAddr) -> Translation {
+        let page = PageSize::Size4K.shift();
+        Translation {
+            start: VirtAddr(addr.0 >> page << page),
+            ..*self
+        }
+    }
+
+    /// Returns the frame that a page's entry leads to at an address, if the model has a number for it.
+    pub(crate) fn frame_at(&self, addr: VirtAddr) -> Option<Frame> {
+        let Piece(piece) = self.piece(addr);
+        let frame = self.frame.addr().0 + (u64::from(piece) << PageSize::Size4K.shift());
+        Frame::at(PhysAddr(frame))
+    }
+
+    /// Says at which addresses a page's entry leads to a frame, if it does.
+    pub(crate) fn addresses_of(&self, frame: Frame) -> Option<Extent> {
+        let pages = 1 << (self.read_in.index_shift() - PageSize::Size4K.shift());
+        let piece = frame.index().checked_sub(self.frame.index())?;
+        if !self.is_page() || piece >= pages {
+            return None;
+        }
+        let shift = self.read_in.index_shift();
+        let start = self.start.0 >> shift << shift;
+        let addr = start + ((piece as u64) << PageSize::Size4K.shift());
+        Some(Extent::block(VirtAddr(addr), PageSize::Size4K.shift()))
+    }
+
+    /// Says whether two pages' entries lead to a frame in common.
+    pub(crate) fn shares_frames_with(&self, other: &Translation) -> bool {
+        let holds =
+            |one: &Translation, other: &Translation| one.addresses_of(other.frame).is_some();
+        self.is_page() && other.is_page() && (holds(self, other) || holds(other, self))
     }
 
     /// Returns the entry without the 4 KiB piece that an address lies in.
@@ -122,6 +277,7 @@ impl fmt::Display for Translation {
         match leads_to {
             None if self.garbage => write!(f, "{global}TLB entry {:#x} made of garbage", start.0),
             None => write!(f, "{global}TLB entry {:#x} → frame {frame}", start.0),
+            Some(_) if self.is_held_root() => write!(f, "root in frame {frame}"),
             Some(_) => write!(
                 f,
                 "paging-structure-cache entry {:#x} → table in frame {frame}",
@@ -152,7 +308,10 @@ mod tests {
             pcid: PcidTag::ZERO,
             garbage: false,
             root: Frame::from(1),
+            seen: Version::NONE,
+            dead: false,
             read: [Version::NONE; MOST_LEVELS],
+            stale: StaleParts::NONE,
         };
         assert!(table.covers(VirtAddr(0x20_0000)) && table.covers(VirtAddr(0x3f_ffff)));
         assert!(!table.covers(VirtAddr(0x40_0000)) && !table.covers(VirtAddr(0x1f_f000)));

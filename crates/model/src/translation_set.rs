@@ -42,12 +42,6 @@ impl TranslationSet {
 
     #[inline]
     #[must_use]
-    pub(crate) fn intersection(self, other: TranslationSet) -> TranslationSet {
-        TranslationSet(self.0 & other.0)
-    }
-
-    #[inline]
-    #[must_use]
     pub(crate) fn without(self, other: TranslationSet) -> TranslationSet {
         TranslationSet(self.0 & !other.0)
     }

@@ -53,8 +53,14 @@ impl Version {
     }
 
     /// Returns the version of the next younger store in the same buffer.
-    pub(crate) fn younger(self) -> Version {
-        Version(self.0 + 1)
+    ///
+    /// # Errors
+    /// If the buffer holds as many as a CPU has versions for.
+    pub(crate) fn younger(self) -> Result<Version, Limit> {
+        let what = "stores to page-table entries in one store buffer";
+        let number = usize::from(self.0 % PENDING_OF_A_CPU) + 1;
+        Limit::check(what, usize::from(PENDING_OF_A_CPU), number + 1)?;
+        Ok(Version(self.0 + 1))
     }
 
     /// Returns the version of the next older store in the same buffer.
@@ -62,11 +68,17 @@ impl Version {
         Version(self.0 - 1)
     }
 
+    /// Says whether the store still waits in a buffer.
+    #[inline]
+    pub(crate) fn is_pending(self) -> bool {
+        self.0 >= FIRST_PENDING
+    }
+
     /// Says whether the store still waits in a buffer of a CPU other than this one.
     pub(crate) fn is_pending_elsewhere(self, cpu: Cpu) -> bool {
         let first = Version::first_pending(cpu).0;
         let own = first..=first + (PENDING_OF_A_CPU - 1);
-        self.0 >= FIRST_PENDING && !own.contains(&self.0)
+        self.is_pending() && !own.contains(&self.0)
     }
 }
 
@@ -84,8 +96,20 @@ mod tests {
     #[test]
     fn each_cpu_has_versions_of_its_own() {
         let [one, other] = [0, 1].map(Cpu::from);
-        let version = Version::first_pending(one).younger();
+        let version = Version::first_pending(one).younger().unwrap();
         assert!(!version.is_pending_elsewhere(one) && version.is_pending_elsewhere(other));
         assert!(!Version::AT_THE_START.is_pending_elsewhere(other));
+    }
+
+    #[test]
+    fn more_waiting_stores_than_a_cpu_has_versions_for_are_a_limit() {
+        for cpu in (0..MOST_CPUS).map(Cpu::from) {
+            let mut version = Version::first_pending(cpu);
+            for _ in 1..PENDING_OF_A_CPU {
+                version = version.younger().unwrap();
+                assert!(!version.is_pending_elsewhere(cpu));
+            }
+            assert!(version.younger().is_err());
+        }
     }
 }

@@ -24,7 +24,7 @@ use std::ops::Deref;
 
 use crate::index::TranslationId;
 use crate::limit::Limit;
-use crate::slot::{EntryStore, Slot};
+use crate::slot::{Data, EntryStore, Slot};
 use crate::state::{CacheSet, State};
 use crate::translation_set::TranslationSet;
 use crate::version::Version;
@@ -32,9 +32,9 @@ use crate::view::{CpuIn, CpuMut};
 
 impl<S: Deref<Target = State>> CpuIn<'_, S> {
     /// Returns a version that no other store in the CPU's buffer has, for one to a page-table entry.
-    pub(crate) fn next_pending_version(&self) -> Version {
+    pub(crate) fn next_pending_version(&self) -> Result<Version, Limit> {
         let newest = self.buffered_entries().map(|store| store.version).max();
-        newest.map_or(Version::first_pending(self.cpu), Version::younger)
+        newest.map_or(Ok(Version::first_pending(self.cpu)), Version::younger)
     }
 
     /// Returns the number of an entry after a version has got another name.
@@ -45,12 +45,30 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
         to: Version,
     ) -> Result<TranslationId, Limit> {
         let mut entry = *self.machine.translations.get(number);
-        if !entry.read.contains(&from) {
+        let was_seen = entry.seen == from;
+        if !was_seen && !entry.read.contains(&from) {
             return Ok(number);
+        }
+        if was_seen {
+            // What has drained, everyone sees.
+            entry.seen = if to.is_pending() { to } else { Version::NONE };
         }
         let rename = |read: Version| if read == from { to } else { read };
         entry.read = entry.read.map(rename);
         self.machine.translations.number(&entry)
+    }
+
+    /// As [`CpuIn::renamed`], for each member of a set.
+    fn all_renamed(
+        &self,
+        members: TranslationSet,
+        from: Version,
+        to: Version,
+    ) -> Result<TranslationSet, Limit> {
+        members
+            .iter()
+            .map(|number| self.renamed(number, from, to))
+            .collect()
     }
 }
 
@@ -71,16 +89,44 @@ impl CpuMut<'_> {
     /// Gives the entries that the CPU has read from a store in its own buffer another version of that store:
     /// the one that it has got in memory, or the one that it has moved up to.
     pub(crate) fn rename_version(&mut self, from: Version, to: Version) -> Result<(), Limit> {
-        for set in CacheSet::ALL {
-            let mut members_after = TranslationSet::EMPTY;
-            for number in self.set(set).iter() {
-                members_after = members_after.with(self.renamed(number, from, to)?);
-            }
-            self.put_set(set, members_after);
+        for set in CacheSet::IN_CACHES {
+            self.rename_in(set, from, to)?;
         }
+        // Another CPU's promise may cover what this one has filled.
+        for cpu in self.layout().every_cpu() {
+            let mut promiser = self.other_mut(cpu);
+            promiser.rename_in(CacheSet::Revoked, from, to)?;
+            for slot in promiser.slots() {
+                promiser.rename_in(CacheSet::Covered(slot), from, to)?;
+            }
+        }
+        let in_flight = self.all_renamed(self.in_flight(), from, to)?;
+        self.put_in_flight(in_flight);
         self.map_buffered(|cpu, slot| match slot {
             Slot::User(used) => Ok(Slot::User(cpu.renamed(used, from, to)?)),
-            Slot::Cell(_) | Slot::Entry(_) | Slot::StoreFence | Slot::FullFence => Ok(slot),
-        })
+            Slot::Cell(_) | Slot::Entry(_) | Slot::Late(_) | Slot::StoreFence | Slot::FullFence => {
+                Ok(slot)
+            }
+        })?;
+        if self.combining_len() > 0 {
+            let mut stores = self.combining();
+            for store in &mut stores {
+                if let Data::User(used) = store.data {
+                    store.data = Data::User(self.renamed(used, from, to)?);
+                }
+            }
+            self.put_combining(stores);
+        }
+        Ok(())
+    }
+
+    /// As [`CpuMut::rename_version`], in one set.
+    fn rename_in(&mut self, set: CacheSet, from: Version, to: Version) -> Result<(), Limit> {
+        let members = self.set(set);
+        let members_after = self.all_renamed(members, from, to)?;
+        if members_after != members {
+            self.put_set(set, members_after);
+        }
+        Ok(())
     }
 }

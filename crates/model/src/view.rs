@@ -138,6 +138,16 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         TranslationSet::read(&self.state, self.layout().set(self.cpu, set))
     }
 
+    /// Returns what walks in flight hold that began under another PCID than the current one, and go on under
+    /// their own (H12a): upper entries that may be cached, too, and roots.
+    #[inline]
+    pub(crate) fn in_flight(&self) -> TranslationSet {
+        match self.layout().in_flight(self.cpu) {
+            None => TranslationSet::EMPTY,
+            Some(in_flight) => TranslationSet::read(&self.state, in_flight),
+        }
+    }
+
     /// Returns everything that the CPU may cache, usable or not.
     #[inline]
     pub(crate) fn may_be_cached(&self) -> TranslationSet {
@@ -281,13 +291,24 @@ impl CpuMut<'_> {
         members.write(self.state, self.layout().set(self.cpu, set));
     }
 
-    /// Removes from what the CPU may cache whatever does not pass a test.
+    /// Sets what walks in flight of other PCIDs hold, which programs without tags do not have.
+    #[inline]
+    pub(crate) fn put_in_flight(&mut self, members: TranslationSet) {
+        if let Some(in_flight) = self.layout().in_flight(self.cpu) {
+            members.write(self.state, in_flight);
+        }
+    }
+
+    /// Removes from what the CPU may cache, or hold in flight, whatever does not pass a test.
     pub(crate) fn retain(&mut self, keeps: impl Fn(&Self, &Translation) -> bool) {
         for set in CacheSet::IN_CACHES {
             let members = self.set(set);
             let kept = members.filter(|number| keeps(self, self.machine.translations.get(number)));
             self.put_set(set, kept);
         }
+        let in_flight = self.in_flight();
+        let kept = in_flight.filter(|number| keeps(self, self.machine.translations.get(number)));
+        self.put_in_flight(kept);
     }
 
     /// Sets the broadcast invalidations that the CPU has still to do, in a program that has some.
@@ -306,7 +327,7 @@ impl CpuMut<'_> {
     }
 
     /// Replaces what is in the CPU's buffer behind so many older slots.
-    fn put_buffered(&mut self, older: usize, slot: Slot) {
+    pub(crate) fn put_buffered(&mut self, older: usize, slot: Slot) {
         let layout = self.layout();
         let at = self.start + layout.buffer + Slot::LEN * older;
         self.state[at..at + Slot::LEN].copy_from_slice(&slot.encode(layout.locations));

@@ -1,18 +1,21 @@
 //! One step of a walk: what is cached when an entry is read in a table.
 //!
-//! Rules: H3, H8, H9, H20.
+//! Rules: H3, H8, H9, H20, H25.
+
+use std::ops::Deref;
 
 use lazytlb::{Entry, VirtAddr};
 
 use crate::call::Cr4;
 use crate::entry::{EntryKind, MemoryType, bits, has, kind, memory_type};
+use crate::extent::StaleParts;
 use crate::index::{Frame, Level, PcidTag, TableIndex};
 use crate::limit::{Limit, MOST_LEVELS, MOST_PIECES_GONE};
 use crate::machine::Machine;
-use crate::state::CacheSet;
+use crate::state::{CacheSet, State};
 use crate::translation::Translation;
 use crate::version::Version;
-use crate::view::StoredEntry;
+use crate::view::{CpuIn, StoredEntry};
 
 /// A table that a walk reads: where it is, what it translates, and how the walk got there.
 #[derive(Clone, Copy)]
@@ -25,9 +28,15 @@ pub(crate) struct TableRead {
     executable: bool,
     pub(crate) pcid: PcidTag,
     root: Frame,
+    /// The youngest own store that the walk has seen while it waited (H25).
+    pub(crate) seen: Version,
+    /// The table was freed since the walk got here.
+    pub(crate) is_dead: bool,
     read: [Version; MOST_LEVELS],
     /// The set that the walk's start is in: what it fills must not be used if its start must not.
     pub(crate) set: CacheSet,
+    /// The addresses at which the walk's start must not be used, though it may elsewhere.
+    pub(crate) stale: StaleParts,
     /// The cached entry that leads to the table; `None` for the root, which CR3 leads to.
     pub(crate) through: Option<Translation>,
 }
@@ -45,28 +54,62 @@ impl TableRead {
             executable: true,
             pcid,
             root: frame,
+            seen: Version::NONE,
+            is_dead: false,
             read: [Version::NONE; MOST_LEVELS],
             set: CacheSet::Cached,
+            stale: StaleParts::NONE,
             through: None,
         }
     }
 
-    /// The table that a cached entry leads to; `None` if it translates a page.
+    /// The table that a cached entry leads to, or that a walk in flight holds; `None` if the entry translates a
+    /// page.
     #[inline]
     pub(crate) fn below(entry: &Translation, set: CacheSet) -> Option<TableRead> {
+        let level = entry.leads_to?;
         Some(TableRead {
             frame: entry.frame,
-            level: entry.leads_to?,
+            level,
             start: entry.start,
             writable: entry.writable,
             user: entry.user,
             executable: entry.executable,
             pcid: entry.pcid,
             root: entry.root,
+            seen: entry.seen,
+            is_dead: entry.dead,
             read: entry.read,
             set,
+            stale: entry.stale,
             through: Some(*entry),
         })
+    }
+}
+
+impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
+    /// The root in CR3.
+    #[inline]
+    pub(crate) fn root(&self) -> TableRead {
+        TableRead::root(self.cr3(), self.machine.root_level, self.pcid())
+    }
+
+    /// Lists the upper entries that a walk for an address may start at now, and the roots of the current PCID
+    /// that walks in flight hold.
+    pub(crate) fn uppers_for(&self, addr: VirtAddr) -> impl Iterator<Item = &'m Translation> {
+        let pcid = self.pcid();
+        let uppers = self.may_be_cached().union(self.in_flight());
+        self.translations(uppers).filter(move |upper| {
+            let covers = upper.covers(addr) || upper.is_held_root();
+            !upper.is_page() && upper.pcid == pcid && covers
+        })
+    }
+
+    /// Lists where a walk for an address may start.
+    pub(crate) fn walk_starts(&self, addr: VirtAddr) -> impl Iterator<Item = TableRead> {
+        let uppers = self.uppers_for(addr);
+        let below = uppers.filter_map(|upper| TableRead::below(upper, CacheSet::Cached));
+        std::iter::once(self.root()).chain(below)
     }
 }
 
@@ -86,6 +129,10 @@ impl Machine {
             EntryKind::Leaf => None,
         };
         let is_page = leads_to.is_none();
+        let seen = match stored.version.is_pending() {
+            true => table.seen.max(stored.version),
+            false => table.seen,
+        };
         let mut read = table.read;
         if self.features.provenance {
             read[table.level.depth_below(self.root_level)] = stored.version;
@@ -108,7 +155,11 @@ impl Machine {
             pcid: table.pcid,
             garbage: false,
             root: table.root,
+            // A page's entry is the end of the walk.
+            seen: if is_page { Version::NONE } else { seen },
+            dead: false,
             read,
+            stale: StaleParts::NONE,
         }))
     }
 }

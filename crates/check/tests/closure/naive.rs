@@ -14,11 +14,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use hashbrown::HashSet;
-use lazytlb::{Access, Entry, FlushRange, FrameKind, PhysAddr, VirtAddr};
+use lazytlb::{Access, Entry, FlushRange, FrameKind, PhysAddr, Spaces, VirtAddr};
 use lazytlb_model::cpu_model::{InvlpgReach, IpiOrder};
 use lazytlb_model::{AtomicCell, Call, CpuModel, MemoryModel, Property};
 
-use crate::script::{ATOMICS, FRAMES, IDLE_ROOT, Script};
+use crate::script::{ATOMICS, FRAMES, IDLE_ROOT, PLACES, Script};
 
 /// The naive machine, running one script.
 pub(crate) struct Naive<'a> {
@@ -65,7 +65,8 @@ struct Cpu {
     cr3: u8,
     buffer: Vec<Buffered>,
     cached: BTreeSet<Cached>,
-    flush: Option<Rc<Flush>>,
+    /// The promises that this CPU has begun and nobody has kept: the lowest free slot is taken first.
+    promises: [Option<Rc<Flush>>; 2],
 }
 
 /// An entry that is in a TLB (level 0), or in a paging-structure cache or a walk in flight (level 1).
@@ -75,7 +76,8 @@ struct Cached {
     start: u64,
     frame: u8,
     writable: bool,
-    tainted: bool,
+    /// The addresses at which it must not be used.
+    stale: Addresses,
     /// The stores that the walk read: of the root's entry, then of the table's.
     read: (StoreName, Option<StoreName>),
 }
@@ -84,16 +86,45 @@ struct Cached {
 enum Buffered {
     Atomic(AtomicCell, u64),
     Entry(StoreName),
-    /// A store to user memory, and the entry that translated it.
-    User(Cached),
+    /// A store to user memory, the entry that translated it, and its address.
+    User(Cached, VirtAddr),
+}
+
+/// Some of [`PLACES`]' addresses, a bit each.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Addresses(u8);
+
+impl Addresses {
+    const NONE: Addresses = Addresses(0);
+    const ALL: Addresses = Addresses(u8::MAX);
+
+    fn that(is_one: impl Fn(VirtAddr) -> bool) -> Addresses {
+        let bit = |(bit, &addr): (usize, &VirtAddr)| u8::from(is_one(addr)) << bit;
+        Addresses(PLACES.iter().enumerate().map(bit).sum())
+    }
+
+    fn contains(self, addr: VirtAddr) -> bool {
+        Addresses::that(|one| one == addr).0 & self.0 != 0
+    }
+
+    /// Returns those that an entry has: equal entries are equal.
+    fn of(self, entry: &Cached) -> Addresses {
+        Addresses(self.0 & Addresses::that(|addr| entry.matches(addr)).0)
+    }
+
+    fn union(self, other: Addresses) -> Addresses {
+        Addresses(self.0 | other.0)
+    }
 }
 
 /// A flush, and what its issuer relies on once it has returned.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Flush {
     issuer: usize,
-    root: u8,
+    spaces: Spaces,
     range: FlushRange,
+    /// Whether whoever keeps the promise names the space's root, and not a number.
+    by_root: bool,
     /// The page tables when it began, with the issuer's own stores done.
     tables: Tables,
     /// The stores that those had overwritten.
@@ -147,6 +178,10 @@ impl<'a> Naive<'a> {
         if all.is_empty() && !ended {
             return vec![Err(Property::Deadlock)];
         }
+        let is_open = |cpu: &Rc<Cpu>| cpu.promises.iter().any(Option::is_some);
+        if all.is_empty() && state.cpus.iter().any(is_open) {
+            return vec![Err(Property::Panic)];
+        }
         for cpu in 0..2 {
             all.extend(self.fills(state, cpu));
             all.extend(fills::evictions(state, cpu));
@@ -184,8 +219,10 @@ impl<'a> Naive<'a> {
         let memory = Rc::make_mut(&mut state.memory);
         match store {
             Buffered::Atomic(cell, value) => memory.atomics[usize::from(cell.0)] = value,
-            Buffered::User(entry) if entry.tainted => return Err(Property::StaleUse),
-            Buffered::User(_) => {}
+            Buffered::User(entry, addr) if entry.stale.contains(addr) => {
+                return Err(Property::StaleUse);
+            }
+            Buffered::User(..) => {}
             Buffered::Entry(name) => {
                 let (location, _) = self.entry(name);
                 if memory.frames[usize::from(location.0)] != Some(FrameKind::Table) {
@@ -271,13 +308,17 @@ impl<'a> Naive<'a> {
             }
             Call::FreeFrame(frame) => return vec![free(next, number(frame))],
             Call::FlushBegins(root, range) => {
-                let flush = self.flush(state, cpu, number(root), range);
-                next.cpu(cpu).flush = Some(Rc::new(flush));
+                let flush = self.flush(state, cpu, Spaces::one(root), range, true);
+                next.begin(cpu, flush);
             }
-            Call::FlushReturned(_) => {
-                let flush = next.cpu(cpu).flush.take();
-                self.return_from(&mut next, flush.expect("flushes come in pairs"));
+            Call::PromiseBegins(spaces, range) => {
+                let flush = self.flush(state, cpu, spaces, range, false);
+                next.begin(cpu, flush);
             }
+            Call::FlushReturned(root) => {
+                return vec![self.keep(next, flush::meant(state, cpu, root))];
+            }
+            Call::PromiseKept(word) => return vec![self.keep(next, flush::numbered(state, word))],
             Call::PauseUntil(..) | Call::Fence | Call::Load(_) | Call::ReadEntry(..) => {}
             Call::LoadLocal(_) | Call::StoreLocal(..) => {}
             other => unreachable!("no script has {other:?}"),
@@ -345,9 +386,11 @@ impl<'a> Naive<'a> {
                 Err(garbage) => after.push(Err(garbage)),
                 Ok(entry) if !entry.matches(addr) => {}
                 Ok(entry) if access == Access::Store && !entry.writable => faults = true,
-                Ok(entry) if entry.tainted => after.push(Err(Property::StaleUse)),
+                Ok(entry) if entry.stale.contains(addr) => after.push(Err(Property::StaleUse)),
                 Ok(_) if access == Access::Load => after.push(Ok(next.clone())),
-                Ok(entry) => after.extend(self.store(next.clone(), cpu, Buffered::User(entry))),
+                Ok(entry) => {
+                    after.extend(self.store(next.clone(), cpu, Buffered::User(entry, addr)));
+                }
             }
         }
         if faults {
@@ -366,11 +409,11 @@ impl<'a> Naive<'a> {
     ) -> bool {
         let (table, level) = above.map_or((state.cpus[cpu].cr3, 2), |above| (above.frame, 1));
         let location = (table, index_of(addr, level));
-        let is_absent = |name: StoreName| !self.entry(name).1.is_present();
-        let mut own = state.cpus[cpu].buffered_entries();
-        let in_memory = state.memory.tables.get(&location).copied();
-        in_memory.is_none_or(is_absent)
-            || own.any(|name| self.entry(name).0 == location && is_absent(name))
+        // H25: the walk of an access sees all earlier stores of its CPU.
+        let own = state.cpus[cpu].buffered_entries();
+        let own = own.filter(|&name| self.entry(name).0 == location).last();
+        let newest = own.or_else(|| state.memory.tables.get(&location).copied());
+        newest.is_none_or(|name| !self.entry(name).1.is_present())
     }
 }
 
@@ -381,6 +424,12 @@ impl State {
 
     fn memory(&mut self) -> &mut Memory {
         Rc::make_mut(&mut self.memory)
+    }
+
+    fn begin(&mut self, cpu: usize, flush: Flush) {
+        let mut slots = self.cpu(cpu).promises.iter_mut();
+        let free = slots.find(|slot| slot.is_none());
+        *free.expect("no script has more open promises") = Some(Rc::new(flush));
     }
 
     /// Reads an atomic as a CPU sees it: its own newest buffered store, or memory.
@@ -421,7 +470,7 @@ fn first_state() -> State {
         cr3: number(IDLE_ROOT),
         buffer: Vec::new(),
         cached: BTreeSet::new(),
-        flush: None,
+        promises: [None, None],
     });
     let memory = Rc::new(Memory {
         atomics: ATOMICS,
@@ -450,7 +499,10 @@ fn free(mut state: State, frame: u8) -> Next {
             memory.tables.retain(|(table, _), _| *table != frame);
         }
         Some(FrameKind::Page) => {
-            let leads_there = |entry: &Cached| entry.level == 0 && entry.frame == frame;
+            let leads_there = |entry: &Cached| match entry.level == 0 && entry.frame == frame {
+                true => Addresses::ALL,
+                false => Addresses::NONE,
+            };
             (0..2).for_each(|cpu| taint(&mut state, cpu, leads_there));
         }
     }
@@ -458,15 +510,15 @@ fn free(mut state: State, frame: u8) -> Next {
 }
 
 /// Taints entries of a CPU, and its buffered stores through such.
-fn taint(state: &mut State, cpu: usize, is_stale: impl Fn(&Cached) -> bool) {
+fn taint(state: &mut State, cpu: usize, stale: impl Fn(&Cached) -> Addresses) {
     let mark = |mut entry: Cached| {
-        entry.tainted |= is_stale(&entry);
+        entry.stale = entry.stale.union(stale(&entry)).of(&entry);
         entry
     };
     let of = state.cpu(cpu);
     of.cached = of.cached.iter().copied().map(mark).collect();
     for store in &mut of.buffer {
-        if let Buffered::User(entry) = store {
+        if let Buffered::User(entry, _) = store {
             *entry = mark(*entry);
         }
     }

@@ -1,6 +1,6 @@
 //! Random scripts, biased towards what goes wrong in kernels: unmaps, flushes, frees, and users of both.
 
-use lazytlb::{Access, Cr3Load, Entry, FlushRange, FrameKind, PhysAddr, Until, VirtAddr};
+use lazytlb::{Access, Cr3Load, Entry, FlushRange, FrameKind, PhysAddr, Spaces, Until, VirtAddr};
 use lazytlb_model::{Call, LocalCell, Rmw};
 
 use crate::script::{ACK, IDLE_ROOT, PAGES, RESTORE, ROOTS, Script, TABLES, WORD, map, unmap};
@@ -82,6 +82,8 @@ struct Generator {
     flavour: Flavour,
     places: Vec<Place>,
     interrupt: Interrupt,
+    /// The interrupted CPU keeps the initiator's promise.
+    hands_over: bool,
 }
 
 /// Who interrupts whom. An interrupt orders two CPUs without draining a store buffer (H36).
@@ -107,6 +109,7 @@ impl Generator {
             flavour,
             places: Vec::new(),
             interrupt: Interrupt::Nobody,
+            hands_over: false,
         }
     }
 
@@ -211,7 +214,7 @@ impl Generator {
         if self.random.percent(12) {
             calls.push(map(changed, index, freed));
         }
-        calls.push(Call::FlushReturned(ROOTS[0]));
+        self.promise_otherwise(&mut calls);
         if self.random.percent(12) {
             calls.push(map(TABLES[0], 0, PAGES[1]));
         } else if self.random.percent(60) {
@@ -222,6 +225,53 @@ impl Generator {
             }
         }
         calls
+    }
+
+    /// Ends the flush that has begun: mostly as one that its space's root names; or as a promise of several spaces,
+    /// as one of two, or as one that the other CPU keeps.
+    fn promise_otherwise(&mut self, calls: &mut Vec<Call>) {
+        let begin = calls
+            .iter()
+            .position(|call| matches!(call, Call::FlushBegins(..)));
+        let begin = begin.expect("it has begun");
+        let Call::FlushBegins(root, range) = calls[begin] else {
+            unreachable!("it was found so")
+        };
+        let spaces = self.random.among(&[
+            Spaces::one(root),
+            Spaces::Roots([Some(ROOTS[0]), Some(ROOTS[1]), None, None]),
+            Spaces::one(ROOTS[1]),
+            Spaces::All,
+        ]);
+        let shoots = matches!(self.interrupt, Interrupt::Shootdown { .. });
+        self.hands_over = false;
+        match self.random.below(10) {
+            0 => {
+                calls[begin] = Call::PromiseBegins(spaces, range);
+                calls.push(Call::PromiseKept(1));
+            }
+            1 | 2 => {
+                let ranges = [
+                    FlushRange::All,
+                    FlushRange::page(self.random.among(&PLACES).addr),
+                ];
+                let other = Call::PromiseBegins(spaces, self.random.among(&ranges));
+                let at = begin + self.random.below((calls.len() - begin) as u64 + 1) as usize;
+                calls.insert(at, other);
+                let numbered = if at > begin { 2 } else { 1 };
+                let kept = [Call::FlushReturned(root), Call::PromiseKept(numbered)];
+                calls.extend(kept);
+                if self.random.percent(50) {
+                    let len = calls.len();
+                    calls.swap(len - 1, len - 2);
+                }
+            }
+            3 if shoots => {
+                calls[begin] = Call::PromiseBegins(spaces, range);
+                self.hands_over = true;
+            }
+            _ => calls.push(Call::FlushReturned(ROOTS[0])),
+        }
     }
 
     fn use_of_space(&mut self) -> Vec<Call> {
@@ -281,6 +331,9 @@ impl Generator {
                 false => Call::Rmw(ACK, Rmw::Add, 1),
             }),
         }
+        if self.hands_over {
+            calls.insert(calls.len() - 1, Call::PromiseKept(1));
+        }
         if self.random.percent(10) {
             calls.reverse();
         }
@@ -300,6 +353,8 @@ impl Generator {
                 calls[at],
                 Call::FlushBegins(..)
                     | Call::FlushReturned(_)
+                    | Call::PromiseBegins(..)
+                    | Call::PromiseKept(_)
                     | Call::DisableInterrupts
                     | Call::RestoreInterrupts(_)
             );

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use lazytlb::{
-    Access, CpuSet, Entry, FlushRange, FrameKind, Hw, Interrupts, Memory, PhysAddr, VirtAddr,
+    Access, CpuSet, Entry, FlushRange, FrameKind, Hw, Interrupts, Memory, PhysAddr, Promise,
+    Promises, VirtAddr,
 };
 use lazytlb_check::{ModelHw, Program};
 use lazytlb_model::{AtomicCell, Call, LocalCell, Rmw};
@@ -36,6 +37,8 @@ pub(crate) const ROOTS: [PhysAddr; 2] = [frame(1), frame(2)];
 pub(crate) const TABLES: [PhysAddr; 2] = [frame(3), frame(4)];
 /// Pages.
 pub(crate) const PAGES: [PhysAddr; 2] = [frame(5), frame(6)];
+/// The addresses that scripts use.
+pub(crate) const PLACES: [VirtAddr; 3] = [VirtAddr(0), VirtAddr(0x1000), VirtAddr(0x20_0000)];
 /// The atomics' first values.
 pub(crate) const ATOMICS: [u64; 2] = [0, 0];
 /// A handler tells by it that it has run.
@@ -90,15 +93,16 @@ impl Script {
     pub(crate) fn is_paired(&self) -> bool {
         let mut script = self.clone();
         script.lists().into_iter().all(|calls| {
-            let (mut flush, mut off) = (None, false);
+            let (mut open, mut off) = (0, false);
             calls.iter().all(|call| match call {
-                Call::FlushBegins(root, _) => flush.replace(*root).is_none(),
-                Call::FlushReturned(root) => flush.take() == Some(*root),
+                Call::FlushBegins(..) | Call::PromiseBegins(..) => {
+                    open += 1;
+                    open <= 2
+                }
                 Call::DisableInterrupts => !std::mem::replace(&mut off, true),
                 Call::RestoreInterrupts(_) => std::mem::replace(&mut off, false),
                 _ => true,
-            }) && flush.is_none()
-                && !off
+            }) && !off
         })
     }
 }
@@ -165,6 +169,10 @@ fn perform(hw: &ModelHw, call: &Call) {
         Call::Touch(addr, access) => hw.touch(addr, access),
         Call::FlushBegins(root, range) => hw.flush_begins(root, range),
         Call::FlushReturned(root) => hw.flush_returned(root),
+        Call::PromiseBegins(spaces, range) => {
+            let _ = hw.promise_begins(spaces, range);
+        }
+        Call::PromiseKept(word) => hw.promise_kept(Promise(word)),
         other => unreachable!("no script has {other:?}"),
     }
 }

@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashSet;
 use lazytlb_check::End;
-use lazytlb_model::cpu_model::{IpiOrder, UpperLevels};
+use lazytlb_model::cpu_model::{IpiOrder, Mfence, UpperLevels};
 use lazytlb_model::{Broadcast, Call, FAULT, Property};
 
 use crate::script::{Routine, Script, answer_cell, has_answer};
@@ -39,6 +39,8 @@ pub(crate) struct Naive<'a> {
     places: Vec<(u8, u16)>,
     /// Entries that were ever cached, numbered.
     entries: RefCell<Vec<Cached>>,
+    /// What places of page-table entries held once, numbered.
+    former: RefCell<Vec<(u8, u64)>>,
     /// Broadcast invalidations, numbered: who issued it, and what it invalidates.
     requests: RefCell<Vec<(usize, Broadcast)>>,
     useful: Useful,
@@ -89,6 +91,7 @@ impl<'a> Naive<'a> {
             ignored: ignored.to_vec(),
             places,
             entries: RefCell::default(),
+            former: RefCell::default(),
             requests: RefCell::default(),
             useful: Useful::new(script, ignored),
             too_large: false.into(),
@@ -110,6 +113,7 @@ impl<'a> Naive<'a> {
                         found.violated.insert(property);
                     }
                     Ok(mut next) => {
+                        self.remember_former(&state, &mut next);
                         self.drop_useless(&mut next);
                         if seen.insert(next) {
                             waiting.push(next);
@@ -137,6 +141,8 @@ impl<'a> Naive<'a> {
     fn successors(&self, state: &State, out: &mut Vec<Next>, found: &mut Found) {
         for cpu in 0..2 {
             self.drain(state, cpu, out);
+            self.translate(state, cpu, out);
+            self.update(state, cpu, out);
             self.drain_combining(state, cpu, out);
             self.receive(state, cpu, out);
             self.deliver(state, cpu, out);
@@ -145,9 +151,12 @@ impl<'a> Naive<'a> {
         if out.is_empty() {
             // What waits for a walk is not stuck: hardware does walk.
             let ended = (0..2).all(|cpu| self.next_call(state, cpu).is_none());
-            if ended {
+            // What waits for a walk is not stuck: hardware does walk. If it never finds what it needs, the
+            // execution is none: the walk was taken before, and faulted (H41).
+            let is_late = (0..2).any(|cpu| state.cpus[cpu].late_addrs().next().is_some());
+            if ended && !is_late {
                 found.ends.insert(self.end(state));
-            } else if !(0..2).any(|cpu| self.waits_for_a_walk(state, cpu)) {
+            } else if !is_late && !(0..2).any(|cpu| self.waits_for_a_walk(state, cpu)) {
                 out.push(Err(Property::Deadlock));
             }
         }
@@ -221,6 +230,7 @@ impl<'a> Naive<'a> {
         if !self.empties(&mut next, cpu, reading) {
             return;
         }
+        self.update_all(&mut next, cpu);
         if of.nmi_pending && !self.script.nmi.is_empty() {
             let mut next = next;
             next.cpus[cpu].nmi_pending = false;
@@ -316,6 +326,11 @@ impl<'a> Naive<'a> {
         if event.is_some_and(|reading| !self.empties(next, cpu, reading)) {
             return Ok(None);
         }
+        // H41: locked and serializing instructions bound updates of A and D.
+        let is_locked = matches!(call, Call::RmwBytes { .. } | Call::RmwEntry(..));
+        if is_locked || self.serializes(call) {
+            self.update_all(next, cpu);
+        }
         // A CPU sees its own stores in order, also those that wait to be combined.
         let word = match call {
             Call::Load(cell) | Call::Store(cell, _) => Some(cell.0),
@@ -333,7 +348,11 @@ impl<'a> Naive<'a> {
         let word_store =
             |word, bytes, value| Buffered::Word(WordStore { word, bytes, value }, None);
         match *call {
-            Call::Load(cell) => return Ok(Some(next.load(cpu, cell.0))),
+            Call::Load(cell) => {
+                let value = next.load(cpu, cell.0);
+                next.cpus[cpu].pass(cell.0);
+                return Ok(Some(value));
+            }
             Call::Store(cell, value) => return Ok(store(next, word_store(cell.0, 0, value))),
             Call::StoreBytes { cell, bytes, value } => {
                 return Ok(store(next, word_store(cell.0, bytes, value)));
@@ -354,9 +373,13 @@ impl<'a> Naive<'a> {
                 return Ok(store(next, Buffered::Entry(place, entry.0)));
             }
             Call::RmwEntry(table, index, rmw, operand) => {
-                let entry = &mut next.tables[usize::from(self.place(table.0, index))];
-                let old = *entry;
-                *entry = rmw.apply(old, operand);
+                let place = self.place(table.0, index);
+                let old = next.tables[usize::from(place)];
+                let new = rmw.apply(old, operand);
+                if self.is_under_update(next, place, new) {
+                    return Ok(None);
+                }
+                next.tables[usize::from(place)] = new;
                 return Ok(Some(old));
             }
             Call::Fence | Call::Serialize => {}
@@ -378,10 +401,56 @@ impl<'a> Naive<'a> {
             Call::Tlbsync if !self.script.setting.cpu_model.broadcast => {
                 return Err(Property::GeneralProtection);
             }
-            Call::Tlbsync => return Ok(self.is_synced(next, cpu).then_some(0)),
+            Call::Tlbsync if !self.is_synced(next, cpu) => return Ok(None),
+            Call::Tlbsync => {}
             other => unreachable!("no script has {other:?}"),
         }
+        if self.serializes(call) {
+            next.cpus[cpu].former = 0;
+        }
         Ok(Some(0))
+    }
+
+    /// H18, H40: says whether a call is a serializing instruction.
+    fn serializes(&self, call: &Call) -> bool {
+        match call {
+            Call::Serialize
+            | Call::LoadCr3(..)
+            | Call::Invlpg(_)
+            | Call::Invpcid(_)
+            | Call::WriteCr4(_)
+            | Call::Tlbsync => true,
+            Call::Fence => self.script.setting.cpu_model.mfence == Mfence::Serializes,
+            _ => false,
+        }
+    }
+
+    /// H40: a CPU that fetches may still read what a step has changed.
+    fn remember_former(&self, before: &State, next: &mut State) {
+        for cpu in 0..2 {
+            let of = &mut next.cpus[cpu];
+            if !self.useful.fetches(of, cpu) {
+                of.former = 0;
+                continue;
+            }
+            for place in 0..self.places.len() {
+                let (was, is) = (before.tables[place], next.tables[place]);
+                if was != is {
+                    of.former |= 1 << self.number_of_former(place as u8, was);
+                }
+            }
+        }
+    }
+
+    fn number_of_former(&self, place: u8, value: u64) -> usize {
+        let mut former = self.former.borrow_mut();
+        let known = former.iter().position(|known| *known == (place, value));
+        known.unwrap_or_else(|| {
+            former.push((place, value));
+            self.too_large
+                .set(self.too_large.get() || former.len() > 64);
+            (former.len() - 1) % 64
+        })
     }
 
     fn upper_levels(&self) -> UpperLevels {
@@ -435,9 +504,10 @@ impl<'a> Naive<'a> {
     fn drop_useless(&self, state: &mut State) {
         for cpu in 0..2 {
             let of = &state.cpus[cpu];
-            if of.cached != 0 {
+            if of.cached | of.flying != 0 {
                 let future = self.useful.future_of(of, cpu);
                 self.drop_cached(state, cpu, |entry| !self.useful.is_useful(entry, future));
+                self.drop_flying(state, cpu, |entry| !self.useful.is_useful(entry, future));
             }
         }
     }

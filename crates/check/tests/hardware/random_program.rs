@@ -1,11 +1,18 @@
 //! Random scripts: one or two families of the machine's features at a time, so that they stay small.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `machine` | the machine that a script runs on |
+//! | `shapes` | sequences of calls that single draws would hardly make |
 
 use lazytlb::{Cr3Load, Entry, PhysAddr, VirtAddr};
 use lazytlb_model::entry::bits;
 use lazytlb_model::{
-    AtomicCell, Broadcast, Call, CpuModel, Cr4, Features, Invpcid, MemoryModel, MemoryType,
-    Privilege, Property, Reading, Rmw, UpperLevels, WcReadings,
+    AtomicCell, Broadcast, Call, Cr4, Features, Invpcid, MemoryType, Privilege, Property, Rmw,
 };
+
+mod machine;
+mod shapes;
 
 use crate::random::Random;
 use crate::script::{DEVICE, FLAG, PAGES, ROOTS, Script, TABLES};
@@ -21,10 +28,16 @@ pub(crate) enum Family {
     Broadcast,
     Permissions,
     Nmi,
+    /// Instruction fetches, after stores that they may miss (H40).
+    Fetches,
+    /// Tables that are changed, then hooked in (H25).
+    Hooks,
+    /// Spaces that are left by CR3 loads with bit 63 set, and come back to (H12a).
+    KeepLoads,
 }
 
 impl Family {
-    pub(crate) const ALL: [Family; 7] = [
+    pub(crate) const ALL: [Family; 10] = [
         Family::Tags,
         Family::LargePages,
         Family::AccessedDirty,
@@ -32,6 +45,9 @@ impl Family {
         Family::Broadcast,
         Family::Permissions,
         Family::Nmi,
+        Family::Fetches,
+        Family::Hooks,
+        Family::KeepLoads,
     ];
 }
 
@@ -85,9 +101,10 @@ impl Generator {
         }
         families.sort_unstable();
         families.dedup();
-        let setting = draw_setting(&mut random, &families);
+        let setting = machine::draw_setting(&mut random, &families);
         let is = |family| families.contains(&family);
-        let tags = is(Family::Tags) || is(Family::Broadcast) && random.percent(40);
+        let keeps = is(Family::KeepLoads);
+        let tags = is(Family::Tags) || keeps || is(Family::Broadcast) && random.percent(40);
         let features = Features {
             levels: if random.percent(80) { 2 } else { 3 },
             tags: tags || is(Family::Permissions) && random.percent(40),
@@ -101,7 +118,7 @@ impl Generator {
             provenance: is(Family::AccessedDirty) || random.percent(50),
             ..Features::small()
         };
-        let pcids = setting.cpu_model.pcids && random.percent(65);
+        let pcids = setting.cpu_model.pcids && (keeps || random.percent(65));
         let cr4 = Cr4::default()
             .with(Cr4::PGE, random.percent(60))
             .with(Cr4::PCIDE, pcids)
@@ -133,7 +150,8 @@ impl Generator {
             level,
             below,
         };
-        let two_spaces = self.is(Family::Tags) || self.random.percent(15);
+        let two_spaces =
+            self.is(Family::Tags) || self.is(Family::KeepLoads) || self.random.percent(15);
         if self.features.levels == 2 {
             self.slots.push(slot(ROOTS[0], 0, 2, first));
             self.slots.push(slot(first, 0, 1, PAGES[0]));
@@ -167,18 +185,17 @@ impl Generator {
     }
 
     fn script(mut self) -> Drawn {
-        let first_entries = self
-            .slots
-            .clone()
-            .into_iter()
+        let slots = self.slots.clone().into_iter();
+        let mut first_entries: Vec<(PhysAddr, u16, Entry)> = slots
             .map(|slot| (slot.table, slot.index, self.entry(slot, 10)))
             .collect();
+        let hooked = self.unhook_at_first(&mut first_entries);
         let roles = match self.random.below(10) {
             0..6 => [Role::Changes, Role::Uses],
             6..9 => [Role::Changes, Role::Changes],
             _ => [Role::Uses, Role::Uses],
         };
-        let cpus = roles.map(|role| {
+        let mut cpus = roles.map(|role| {
             let len = 2 + self.random.below(3);
             let mut calls: Vec<Call> = (0..len).map(|_| self.call(role)).collect();
             if role == Role::Uses {
@@ -187,6 +204,7 @@ impl Generator {
             }
             calls
         });
+        self.put_shapes(&mut cpus, hooked);
         let mut script = Script {
             setting: self.setting,
             features: self.features,
@@ -278,6 +296,9 @@ impl Generator {
             true => self.random.bits(60, bits::USER) | self.random.bits(30, bits::NO_EXECUTE),
             false => bits::USER,
         };
+        if self.is(Family::Fetches) {
+            entry |= self.random.bits(20, bits::NO_EXECUTE);
+        }
         if self.features.accessed_dirty {
             entry |= self.random.bits(40, bits::ACCESSED);
             entry |= self.random.bits(if is_page { 35 } else { 0 }, bits::DIRTY);
@@ -369,7 +390,8 @@ impl Generator {
             true => self.random.below(3),
             false => 0,
         };
-        let keeps = self.features.tags && self.random.percent(if has_pcids { 50 } else { 8 });
+        let often = if self.is(Family::KeepLoads) { 75 } else { 50 };
+        let keeps = self.features.tags && self.random.percent(if has_pcids { often } else { 8 });
         let load = if keeps { Cr3Load::Keep } else { Cr3Load::Flush };
         Call::LoadCr3(PhysAddr(root.0 | low), load)
     }
@@ -390,7 +412,11 @@ impl Generator {
             true => Privilege::Supervisor,
             false => Privilege::User,
         };
-        let fetches = if self.is(Family::Permissions) { 30 } else { 4 };
+        let fetches = match self.is(Family::Fetches) {
+            true => 65,
+            false if self.is(Family::Permissions) => 30,
+            false => 4,
+        };
         if self.random.percent(fetches) {
             return Call::Fetch(addr, privilege);
         }
@@ -457,29 +483,4 @@ impl Generator {
             _ => Call::Serialize,
         }
     }
-}
-
-/// Draws a machine on which the families mean something, mostly.
-fn draw_setting(random: &mut Random, families: &[Family]) -> Setting {
-    let (weakest, k10) = (CpuModel::WEAKEST, CpuModel::AMD_K10);
-    let (zen3, alder_lake) = (CpuModel::AMD_ZEN3, CpuModel::INTEL_ALDER_LAKE);
-    let is = |family| families.contains(&family);
-    let rare = random.percent(10);
-    let mut cpu_model = match rare {
-        false if is(Family::Broadcast) => random.among(&[weakest, zen3]),
-        false if is(Family::Tags) => random.among(&[weakest, zen3, alder_lake]),
-        false if is(Family::LargePages) => random.among(&[weakest, k10, k10]),
-        _ => random.among(&[weakest, weakest, k10, zen3, alder_lake]),
-    };
-    if cpu_model == weakest {
-        let (cached, in_flight) = (UpperLevels::Cached, UpperLevels::OnlyInFlight);
-        let upper = random.among(&[cached, cached, in_flight, UpperLevels::Atomic]);
-        cpu_model = cpu_model.with_upper_levels(upper);
-    }
-    if is(Family::WriteCombining) {
-        let reading = random.among(&[Reading::Started, Reading::Retired]);
-        cpu_model = cpu_model.with_write_combining(WcReadings::all(reading));
-    }
-    let memory = random.among(&[MemoryModel::Sc, MemoryModel::TSO]);
-    Setting { memory, cpu_model }
 }

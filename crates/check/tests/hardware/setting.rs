@@ -23,14 +23,18 @@ impl fmt::Display for Setting {
         let CpuModel {
             name,
             upper_levels,
+            keep_load,
             write_combining,
+            dirty,
+            uncached_loads,
             ..
         } = self.cpu_model;
         let memory = self.memory.name();
         let wc = write_combining.sfence.name();
         write!(
             f,
-            "{name}, {memory}, upper levels {upper_levels:?}, wc {wc}"
+            "{name}, {memory}, upper levels {upper_levels:?}, CR3 loads with bit 63: {keep_load:?}, wc {wc}, \
+             D {dirty:?}, uncached loads {uncached_loads:?}"
         )
     }
 }

@@ -33,10 +33,19 @@ impl Naive<'_> {
         if state.memory.frames[usize::from(table)] != Some(FrameKind::Table) {
             return vec![Err(Property::TableUseAfterFree)];
         }
-        // H25: memory, or any of this CPU's own buffered stores.
+        // H25: memory, or any of this CPU's own buffered stores; but where the walk has seen one of those above,
+        // it sees every older one.
+        let own: Vec<StoreName> = state.cpus[cpu].buffered_entries().collect();
+        let seen = above.and_then(|above| own.iter().position(|&name| name == above.read.0));
+        let seen = &own[..seen.map_or(0, |seen| seen + 1)];
+        let newest_seen = |at: Location| seen.iter().rposition(|&name| self.entry(name).0 == at);
         let in_memory = state.memory.tables.values().copied();
+        let in_memory = in_memory.filter(|&name| newest_seen(self.entry(name).0).is_none());
+        let own = own.iter().enumerate().filter(|&(position, &name)| {
+            newest_seen(self.entry(name).0).is_none_or(|newest| position >= newest)
+        });
         in_memory
-            .chain(state.cpus[cpu].buffered_entries())
+            .chain(own.map(|(_, &name)| name))
             .filter(|&name| self.entry(name).0.0 == table && self.entry(name).1.is_present())
             .map(|name| Ok(self.filled(state, cpu, above, name)))
             .collect()
@@ -50,7 +59,7 @@ impl Naive<'_> {
             start: u64::from(index) << 21,
             frame: number(entry.frame()),
             writable: entry.is_writable(),
-            tainted: false,
+            stale: Addresses::NONE,
             read: (name, None),
         };
         if let Some(above) = above {
@@ -59,11 +68,18 @@ impl Naive<'_> {
             filled.writable &= above.writable;
             filled.read = (above.read.0, Some(name));
             let is_freed = state.memory.frames[usize::from(filled.frame)].is_none();
-            filled.tainted = above.tainted || is_freed;
+            filled.stale = if is_freed {
+                Addresses::ALL
+            } else {
+                above.stale
+            };
         }
         // What a flush that has returned relies on may still wait in its issuer's buffer.
-        let mut returned = state.memory.returned.iter();
-        filled.tainted |= returned.any(|flush| self.covers(state, flush, cpu, &filled));
+        for flush in &state.memory.returned {
+            let stale = self.stale(state, flush, cpu, &filled);
+            filled.stale = filled.stale.union(stale);
+        }
+        filled.stale = filled.stale.of(&filled);
         filled
     }
 }

@@ -1,8 +1,11 @@
 //! Accesses by virtual address: through an entry that is in the TLB, or a walk.
 
+use lazytlb_model::cpu_model::{DirtyUpdate, UncachedLoads};
+use lazytlb_model::entry::bits;
 use lazytlb_model::{Cr4, FAULT, MemoryModel, MemoryType, Privilege, Property, Rmw};
 
-use super::state::{Buffered, Cached, Combining, State, WordStore, push};
+use super::state::{Buffered, Cached, Combining, LateStore, State, WordStore, push};
+use super::walk::Sees;
 use super::{Caching, Naive, Next};
 use crate::script::word_of_frame;
 
@@ -36,6 +39,14 @@ impl Does {
     fn writes(self) -> bool {
         matches!(self, Does::Store { .. } | Does::Rmw { .. })
     }
+
+    /// Returns what its own walk may read.
+    fn sees(self) -> Sees {
+        match self {
+            Does::Fetch => Sees::Formerly,
+            Does::Load | Does::Store { .. } | Does::Rmw { .. } => Sees::AllOwn,
+        }
+    }
 }
 
 impl Access {
@@ -54,51 +65,181 @@ impl Naive<'_> {
     /// Lists what an access can lead to.
     ///
     /// If the TLB holds entries for the address, it goes through one of them (H5, H7). If not, it waits for
-    /// the walks that hardware takes anyway. It faults through an entry, or by a walk: one may be in flight
-    /// although the TLB holds an entry by now. A store through an entry without D takes a walk of its own
-    /// (H21).
+    /// the walks that hardware takes anyway, or takes one of its own, whose updates of A and D come later (H41).
+    /// It faults through an entry, or by a walk: its own, which sees all earlier stores of this CPU (H25), though
+    /// the TLB may hold an entry by now. A store through an entry without D takes a walk of its own (H21). A
+    /// store may also wait, and be translated after later loads of its CPU (H41). A fetch's walk may have read
+    /// each entry earlier (H40).
     pub(super) fn access(&self, state: &State, cpu: usize, access: Access, out: &mut Vec<Next>) {
+        for (found, after) in self.ways_through(state, cpu, access) {
+            self.go_through(&after, cpu, &found, access.does, out);
+        }
+        self.wait_untranslated(state, cpu, access, out);
         let of = &state.cpus[cpu];
         let is_allowed = |entry: &Cached| access.is_allowed(entry, of.cr4);
-        let hits: Vec<Cached> = self
-            .members(of.cached)
-            .filter(|entry| entry.is_leaf() && entry.covers(access.addr))
-            .filter(|entry| entry.global || entry.pcid == of.pcid())
-            .collect();
-        let walks_itself = self.caching == Caching::Nothing;
-        let mut sets_dirty = access.does.writes() && hits.is_empty();
-        let mut faults = false;
-        for hit in &hits {
-            if !is_allowed(hit) {
-                faults = true;
-            } else if access.does.writes() && !hit.dirty {
-                sets_dirty = true;
-            } else {
-                self.go_through(state, cpu, hit, access.does, out);
-            }
-        }
-        if sets_dirty || walks_itself {
-            let marks = |entry: &Cached| access.does.writes() && is_allowed(entry);
-            for (found, after) in self.walks_to_pages(state, cpu, access.addr, marks) {
-                match is_allowed(&found) {
-                    true => self.go_through(&after, cpu, &found, access.does, out),
-                    false => self.fault(&after, cpu, access.addr, out),
+        let refused = |entry: &Cached| !is_allowed(entry);
+        let sees = access.does.sees();
+        if self.walks_itself(&access, &self.hits(state, cpu, access.addr)) {
+            for walked in self.walks_to_pages(state, cpu, access.addr, sees, |_| false) {
+                if refused(&walked.entry) {
+                    self.fault(&walked.after, cpu, access.addr, out);
                 }
             }
         }
-        if faults || self.walk_faults(state, cpu, access.addr, is_allowed) {
+        let hits = self.hits(state, cpu, access.addr);
+        if hits.iter().any(refused) || self.walk_faults(state, cpu, access.addr, sees, is_allowed) {
             self.fault(state, cpu, access.addr, out);
         }
     }
 
-    /// H17: a fault drops the page's entries in the current PCID, and of the paging-structure caches what
-    /// was used for that address.
+    /// Returns what the TLB holds for an address.
+    fn hits(&self, state: &State, cpu: usize, addr: u64) -> Vec<Cached> {
+        let of = &state.cpus[cpu];
+        self.members(of.cached)
+            .filter(|entry| entry.is_leaf() && entry.covers(addr))
+            .filter(|entry| entry.global || entry.pcid == of.pcid())
+            .collect()
+    }
+
+    /// Says whether an access may take a walk of its own that fills nothing: where bits may be set late, where
+    /// D is to be set, where entries may be read earlier, or where there is no TLB.
+    fn walks_itself(&self, access: &Access, hits: &[Cached]) -> bool {
+        self.caching == Caching::Nothing
+            || self.script.features.accessed_dirty
+            || access.does == Does::Fetch
+            || access.does.writes() && (hits.is_empty() || hits.iter().any(|hit| !hit.dirty))
+    }
+
+    /// Lists the entries that an access may go through, each with the state after the walk that it takes.
+    fn ways_through(&self, state: &State, cpu: usize, access: Access) -> Vec<(Cached, State)> {
+        let of = &state.cpus[cpu];
+        let is_allowed = |entry: &Cached| access.is_allowed(entry, of.cr4);
+        let hits = self.hits(state, cpu, access.addr);
+        let mut ways = Vec::new();
+        for hit in hits.iter().filter(|hit| is_allowed(hit)) {
+            if hit.dirty || !access.does.writes() {
+                ways.push((*hit, *state));
+            } else {
+                self.set_dirty_without_w(state, cpu, access.addr, hit, &mut ways);
+            }
+        }
+        if self.walks_itself(&access, &hits) {
+            let marks = |entry: &Cached| access.does.writes() && is_allowed(entry);
+            let sees = access.does.sees();
+            let walked = self.walks_to_pages(state, cpu, access.addr, sees, marks);
+            let walked = walked
+                .into_iter()
+                .filter(|walked| is_allowed(&walked.entry));
+            ways.extend(walked.map(|walked| (walked.entry, walked.after)));
+        }
+        ways
+    }
+
+    /// H42: a store through an entry without D may set D in what memory holds by now, if that has only lost W.
+    fn set_dirty_without_w(
+        &self,
+        state: &State,
+        cpu: usize,
+        addr: u64,
+        hit: &Cached,
+        ways: &mut Vec<(Cached, State)>,
+    ) {
+        if self.script.setting.cpu_model.dirty != DirtyUpdate::MaySetWithoutW {
+            return;
+        }
+        for walked in self.walks_to_pages(state, cpu, addr, Sees::AllOwn, |_| false) {
+            let found = walked.entry;
+            let alike = Cached {
+                writable: found.writable,
+                dirty: found.dirty,
+                ..*hit
+            };
+            let value = state.tables[usize::from(walked.place)];
+            if found == alike && walked.in_memory && value & bits::WRITABLE == 0 {
+                let mut after = walked.after;
+                after.cpus[cpu].owes_dirty |= 1 << walked.place;
+                ways.push((*hit, after));
+            }
+        }
+    }
+
+    /// H41: a store waits untranslated.
+    fn wait_untranslated(&self, state: &State, cpu: usize, access: Access, out: &mut Vec<Next>) {
+        let Does::Store {
+            bytes,
+            value,
+            non_temporal: false,
+        } = access.does
+        else {
+            return;
+        };
+        let MemoryModel::Tso { buffer_depth } = self.script.setting.memory else {
+            return;
+        };
+        let late = Buffered::Late(LateStore {
+            addr: access.addr,
+            privilege: access.privilege,
+            bytes,
+            value,
+            passed: 0,
+        });
+        let mut next = *state;
+        if push(&mut next.cpus[cpu].buffer, usize::from(buffer_depth), late) {
+            out.push(Ok(self.done(next, cpu, 0)));
+        }
+    }
+
+    /// H41: a store that waits is translated, to ordinary memory where no later access of its CPU was before it.
+    /// If its walk would fault, it has walked before.
+    pub(super) fn translate(&self, state: &State, cpu: usize, out: &mut Vec<Next>) {
+        for (at, slot) in state.cpus[cpu].buffered().enumerate() {
+            let Buffered::Late(late) = slot else { continue };
+            let does = Does::Store {
+                bytes: late.bytes,
+                value: late.value,
+                non_temporal: false,
+            };
+            let access = Access {
+                addr: late.addr,
+                privilege: late.privilege,
+                does,
+            };
+            if self.is_walked_through_younger(state, cpu, at, late.addr) {
+                continue;
+            }
+            for (entry, mut after) in self.ways_through(state, cpu, access) {
+                if self.is_foreign(state, cpu, &entry) {
+                    out.push(Err(Property::ForeignTranslation));
+                    continue;
+                }
+                let word = word_of_frame(entry.frame).expect("a script maps nothing but pages");
+                let word = word as u8;
+                if entry.memory_type != MemoryType::WriteBack
+                    || late.passed >> word & 1 != 0
+                    || after.cpus[cpu].combines_word(word)
+                {
+                    continue;
+                }
+                let store = WordStore {
+                    word,
+                    bytes: late.bytes,
+                    value: late.value,
+                };
+                let page = Some((entry.frame, entry.memory_type));
+                after.cpus[cpu].buffer[at] = Some(Buffered::Word(store, page));
+                out.push(Ok(after));
+            }
+        }
+    }
+
+    fn is_foreign(&self, state: &State, cpu: usize, entry: &Cached) -> bool {
+        let foreign = entry.root != state.cpus[cpu].root && !entry.global;
+        foreign && self.checks(Property::ForeignTranslation)
+    }
+
     fn fault(&self, state: &State, cpu: usize, addr: u64, out: &mut Vec<Next>) {
         let mut next = *state;
-        let pcid = next.cpus[cpu].pcid();
-        self.drop_address(&mut next, cpu, addr, |entry| {
-            entry.pcid == pcid && entry.covers(addr)
-        });
+        self.page_fault(&mut next, cpu, addr);
         out.push(Ok(self.done(next, cpu, FAULT)));
     }
 
@@ -111,8 +252,7 @@ impl Naive<'_> {
         does: Does,
         out: &mut Vec<Next>,
     ) {
-        let foreign = entry.root != state.cpus[cpu].root && !entry.global;
-        if foreign && self.checks(Property::ForeignTranslation) {
+        if self.is_foreign(state, cpu, entry) {
             return out.push(Err(Property::ForeignTranslation));
         }
         if does == Does::Fetch {
@@ -121,17 +261,24 @@ impl Naive<'_> {
         let word = word_of_frame(entry.frame).expect("a script maps nothing but pages") as u8;
         let readings = self.script.setting.cpu_model.write_combining;
         let mut next = *state;
-        // Each access to uncached memory goes there at once, in order, and empties the buffers (H26).
-        if entry.memory_type == MemoryType::Uncached
-            && !self.empties(&mut next, cpu, readings.uncached)
-        {
-            return;
+        // Each access to uncached memory goes there at once, and empties the buffers (H26); a load maybe only the
+        // write-combining ones (H43).
+        if entry.memory_type == MemoryType::Uncached {
+            let passes = self.script.setting.cpu_model.uncached_loads == UncachedLoads::PassStores;
+            let may_go = match does == Does::Load && passes {
+                true => self.lets_go(&mut next, cpu, readings.uncached),
+                false => self.empties(&mut next, cpu, readings.uncached),
+            };
+            if !may_go {
+                return;
+            }
         }
         match does {
             Does::Fetch => unreachable!("see above"),
             Does::Load if next.cpus[cpu].load_waits(word) => {}
             Does::Load => {
                 let value = next.load(cpu, word);
+                next.cpus[cpu].pass(word);
                 out.push(Ok(self.done(next, cpu, value)));
             }
             Does::Rmw {
@@ -142,6 +289,7 @@ impl Naive<'_> {
                 if self.empties(&mut next, cpu, readings.locked)
                     && !next.cpus[cpu].combines_word(word)
                 {
+                    self.update_all(&mut next, cpu);
                     let old = next.modify(word, bytes, rmw, operand);
                     out.push(Ok(self.done(next, cpu, old)));
                 }
@@ -200,6 +348,7 @@ impl Naive<'_> {
         if fenced || of.buffers_word(store.word) {
             return false;
         }
+        of.pass(store.word);
         let mut waiting = of.combining.iter_mut().flatten();
         if let Some(slot) = waiting.find(|slot| slot.store.word == store.word && !slot.started) {
             let former = slot.store;
@@ -222,13 +371,18 @@ impl Naive<'_> {
         has_room
     }
 
-    /// Puts a store into the store buffer, or into memory where there is none; says whether there was room.
+    /// Puts a store into the store buffer, or into memory where there is none; says whether that is possible now.
     pub(super) fn store(&self, next: &mut State, cpu: usize, store: Buffered) -> bool {
         match self.script.setting.memory {
             MemoryModel::Tso { buffer_depth } => {
                 push(&mut next.cpus[cpu].buffer, usize::from(buffer_depth), store)
             }
             MemoryModel::Sc => {
+                if let Buffered::Entry(place, value) = store
+                    && self.is_under_update(next, place, value)
+                {
+                    return false;
+                }
                 arrive(next, store);
                 true
             }
@@ -242,5 +396,6 @@ pub(super) fn arrive(next: &mut State, store: Buffered) {
         Buffered::Word(store, _) => next.write(store),
         Buffered::Entry(place, value) => next.tables[usize::from(place)] = value,
         Buffered::Barrier => {}
+        Buffered::Late(_) => unreachable!("it is translated first"),
     }
 }

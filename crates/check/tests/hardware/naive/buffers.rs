@@ -1,5 +1,8 @@
-//! Store buffers and write-combining buffers: what leaves them by itself, and what waits for that.
+//! Store buffers and write-combining buffers: what leaves them by itself, and what waits for that; updates of
+//! Accessed and Dirty bits that accesses still have to make.
 
+use lazytlb_model::cpu_model::DirtyUpdate;
+use lazytlb_model::entry::bits;
 use lazytlb_model::{FrameUse, MemoryModel, Reading};
 
 use super::access::arrive;
@@ -15,12 +18,31 @@ impl Naive<'_> {
         };
         let mut next = *state;
         let reading = self.script.setting.cpu_model.write_combining.sfence;
-        if oldest == Buffered::Barrier && !self.lets_go(&mut next, cpu, reading) {
+        let waits = match oldest {
+            Buffered::Barrier => !self.lets_go(&mut next, cpu, reading),
+            Buffered::Entry(place, value) => self.is_under_update(state, place, value),
+            Buffered::Late(_) => true,
+            Buffered::Word(..) => false,
+        };
+        if waits {
             return;
         }
         take(&mut next.cpus[cpu].buffer, 0);
         arrive(&mut next, oldest);
+        self.count_fewer_slots(&mut next, cpu);
         out.push(Ok(next));
+    }
+
+    /// What walks have seen of the store buffer has one slot fewer.
+    fn count_fewer_slots(&self, next: &mut State, cpu: usize) {
+        let of = &mut next.cpus[cpu];
+        for set in [&mut of.cached, &mut of.flying] {
+            let fewer = self.members(*set).map(|mut entry| {
+                entry.seen = entry.seen.saturating_sub(1);
+                1 << self.number(entry)
+            });
+            *set = fewer.fold(0, |all, bit: u64| all | bit);
+        }
     }
 
     /// H26, H27a: a write-combining store leaves, in any order but for stores to one word, and arrives.
@@ -35,6 +57,36 @@ impl Naive<'_> {
             next.write(slot.store);
             out.push(Ok(next));
         }
+    }
+
+    /// H41: an access makes an update of A or D that it owes.
+    pub(super) fn update(&self, state: &State, cpu: usize, out: &mut Vec<Next>) {
+        let of = &state.cpus[cpu];
+        let owed = of.owes_accessed | of.owes_dirty;
+        for place in (0..self.places.len()).filter(|place| owed >> place & 1 != 0) {
+            let mut next = *state;
+            update_one(&mut next, cpu, place);
+            out.push(Ok(next));
+        }
+    }
+
+    /// Makes every update that a CPU owes: what bounds H41 waits for them.
+    pub(super) fn update_all(&self, next: &mut State, cpu: usize) {
+        for place in 0..self.places.len() {
+            update_one(next, cpu, place);
+        }
+    }
+
+    /// Says whether an entry cannot be changed now, because an update of it is owed: it was made before. An
+    /// update of D need not be where the entry only loses W (H42).
+    pub(super) fn is_under_update(&self, state: &State, place: u8, new: u64) -> bool {
+        let old = state.tables[usize::from(place)];
+        let weak = self.script.setting.cpu_model.dirty == DirtyUpdate::MaySetWithoutW;
+        let loses_w = weak && loses_only_w(old, new);
+        state.cpus.iter().any(|of| {
+            let owes = |places: u16| places >> place & 1 != 0;
+            owes(of.owes_dirty) && !loses_w || owes(of.owes_accessed) && !owes(of.owes_dirty)
+        })
     }
 
     /// Says whether an event that empties both kinds of buffers can happen now (H25, H26).
@@ -72,4 +124,24 @@ impl Naive<'_> {
             }
         }
     }
+}
+
+/// Makes an update that a CPU owes at a place, if it owes one. D comes with A.
+fn update_one(next: &mut State, cpu: usize, place: usize) {
+    let of = &mut next.cpus[cpu];
+    let bit = 1 << place;
+    if of.owes_accessed & bit != 0 {
+        next.tables[place] |= bits::ACCESSED;
+    }
+    if of.owes_dirty & bit != 0 {
+        next.tables[place] |= bits::ACCESSED | bits::DIRTY;
+    }
+    of.owes_accessed &= !bit;
+    of.owes_dirty &= !bit;
+}
+
+/// Says whether a new value of an entry is the old one without W, A and D aside.
+pub(super) fn loses_only_w(old: u64, new: u64) -> bool {
+    let differs = (old ^ new) & !(bits::ACCESSED | bits::DIRTY);
+    differs == bits::WRITABLE && old & bits::WRITABLE != 0 && new & bits::PRESENT != 0
 }

@@ -1,7 +1,7 @@
 //! What removes entries: the invalidating instructions, and broadcasts that arrive.
 
 use lazytlb::{Cr3Load, PhysAddr, VirtAddr};
-use lazytlb_model::cpu_model::{InvlpgGlobals, InvlpgReach, LargePages, UpperLevels};
+use lazytlb_model::cpu_model::{InvlpgGlobals, InvlpgReach, KeepLoad, LargePages};
 use lazytlb_model::{Broadcast, Cr4, Invpcid, Property};
 
 use super::state::{Cached, State};
@@ -18,6 +18,16 @@ impl Naive<'_> {
         for number in (0..64).filter(|number| cached >> number & 1 != 0) {
             if goes(&self.entry(number)) {
                 next.cpus[cpu].cached &= !(1 << number);
+            }
+        }
+    }
+
+    /// Ends the walks in flight that are picked.
+    pub(super) fn drop_flying(&self, next: &mut State, cpu: usize, goes: impl Fn(&Cached) -> bool) {
+        let flying = next.cpus[cpu].flying;
+        for number in (0..64).filter(|number| flying >> number & 1 != 0) {
+            if goes(&self.entry(number)) {
+                next.cpus[cpu].flying &= !(1 << number);
             }
         }
     }
@@ -41,13 +51,18 @@ impl Naive<'_> {
         }
     }
 
-    /// As [`Naive::drop_cached`], by an instruction or a broadcast: where upper levels are held by walks in
-    /// flight alone, it ends those (H12a).
+    /// As [`Naive::drop_cached`], by an instruction or a broadcast: that ends the CPU's walks in flight, of
+    /// whichever PCID (H12a).
     fn invalidate(&self, next: &mut State, cpu: usize, goes: impl Fn(&Cached) -> bool) {
-        let walks_end = self.upper_levels() == UpperLevels::OnlyInFlight;
-        self.drop_cached(next, cpu, |entry| {
-            goes(entry) || walks_end && !entry.is_leaf()
-        });
+        self.drop_cached(next, cpu, goes);
+        next.cpus[cpu].flying = 0;
+    }
+
+    /// H17, H6: a fault drops the page's entries in the current PCID, all pieces of a large one, and of the
+    /// paging-structure caches what was used for that address. Walks in flight go on (H12a).
+    pub(super) fn page_fault(&self, next: &mut State, cpu: usize, addr: u64) {
+        let pcid = next.cpus[cpu].pcid();
+        self.drop_cached(next, cpu, |entry| entry.pcid == pcid && entry.spans(addr));
     }
 
     /// H13, H34, H37.
@@ -105,9 +120,12 @@ impl Naive<'_> {
         of.root = (cr3 >> 12) as u8;
         of.cr3_low = (cr3 & 0xfff) as u16;
         let pcid = of.pcid();
-        // What invalidates nothing ends no walk in flight.
-        if !keeps {
-            self.invalidate(next, cpu, |entry| entry.pcid == pcid && !entry.global);
+        let goes_on = self.script.setting.cpu_model.keep_load == KeepLoad::WalksGoOn;
+        match keeps {
+            // It invalidates nothing, so walks in flight go on, by the weak reading.
+            true if goes_on => {}
+            true => of.flying = 0,
+            false => self.invalidate(next, cpu, |entry| entry.pcid == pcid && !entry.global),
         }
         Ok(())
     }
@@ -153,6 +171,8 @@ impl Naive<'_> {
         for number in (0..16).filter(|number| state.cpus[cpu].requests >> number & 1 != 0) {
             let mut next = *state;
             next.cpus[cpu].requests &= !(1 << number);
+            // ASSUMED: a fetch cannot use what the broadcast has invalidated (H40 has an instruction only).
+            next.cpus[cpu].former = 0;
             let (_, what) = self.requests.borrow()[number];
             self.invalidate(&mut next, cpu, |entry| {
                 let covers = what.addr.is_none_or(|VirtAddr(addr)| entry.spans(addr));

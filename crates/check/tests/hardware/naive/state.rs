@@ -1,6 +1,6 @@
 //! A state of the naive machine: explicit entries, buffers and bits.
 
-use lazytlb_model::{Cr4, MemoryType, Rmw};
+use lazytlb_model::{Cr4, MemoryType, Privilege, Rmw};
 
 use crate::script::{ANSWERS, FIRST_WORDS, WORDS};
 
@@ -29,15 +29,23 @@ pub(super) struct Cpu {
     /// CR3[11:0].
     pub(super) cr3_low: u16,
     pub(super) cr4: Cr4,
-    /// What is in the TLB and in the paging-structure caches, or held by a walk in flight: bits that
-    /// number entries.
+    /// What is in the TLB and in the paging-structure caches: bits that number entries.
     pub(super) cached: u64,
+    /// What walks in flight hold (H12a): upper entries, or the root, if nothing was read yet.
+    pub(super) flying: u64,
+    /// What page-table entries held in memory since this CPU's last serializing instruction, and hold no
+    /// more (H40): bits that number places with values.
+    pub(super) former: u64,
     /// Broadcast invalidations on their way to this CPU: bits that number requests.
     pub(super) requests: u16,
     /// The store buffer, the oldest first.
     pub(super) buffer: [Option<Buffered>; SLOTS],
     /// The write-combining buffers, and what has left them for a device, the oldest first.
     pub(super) combining: [Option<Combining>; SLOTS],
+    /// Entries, a bit each by their places, that get A from an access of this CPU which is done (H41).
+    pub(super) owes_accessed: u16,
+    /// Likewise those that get D.
+    pub(super) owes_dirty: u16,
     pub(super) answers: [u64; ANSWERS],
 }
 
@@ -61,6 +69,9 @@ pub(super) struct Cached {
     pub(super) pcid: u16,
     /// The root of the space that it was walked in.
     pub(super) root: u8,
+    /// Where an upper entry leads to a table: how many slots of this CPU's store buffer, from the oldest
+    /// on, the walk has seen (H25).
+    pub(super) seen: u8,
 }
 
 /// Pieces of a large page that scripts access: they stay below 0x2000.
@@ -77,8 +88,21 @@ pub(super) enum Buffered {
     Word(WordStore, Option<(u8, MemoryType)>),
     /// A page-table entry, by its place.
     Entry(u8, u64),
+    /// A store by virtual address that has not been translated yet (H41).
+    Late(LateStore),
     /// SFENCE.
     Barrier,
+}
+
+/// A store that later loads of its CPU have passed, its walk included (H41).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct LateStore {
+    pub(super) addr: u64,
+    pub(super) privilege: Privilege,
+    pub(super) bytes: u8,
+    pub(super) value: u64,
+    /// Words, a bit each, to which it cannot go any more: a later access of its CPU was there before it.
+    pub(super) passed: u8,
 }
 
 /// What is stored in a word: `bytes` has a bit for each byte, 0 for all.
@@ -110,9 +134,13 @@ impl State {
             cr3_low: 0,
             cr4,
             cached: 0,
+            flying: 0,
+            former: 0,
             requests: 0,
             buffer: [None; SLOTS],
             combining: [None; SLOTS],
+            owes_accessed: 0,
+            owes_dirty: 0,
             answers: [0; ANSWERS],
         };
         State {
@@ -173,8 +201,14 @@ impl Cpu {
 
     /// Lists the values that wait in the store buffer for a page-table entry, the oldest first.
     pub(super) fn buffered_at(&self, wanted: u8) -> impl Iterator<Item = u64> {
-        self.buffered().filter_map(move |slot| match slot {
-            Buffered::Entry(place, value) if place == wanted => Some(value),
+        self.slots_at(wanted).map(|(_, value)| value)
+    }
+
+    /// As [`Cpu::buffered_at`], each value with its slot.
+    pub(super) fn slots_at(&self, wanted: u8) -> impl Iterator<Item = (u8, u64)> {
+        let slots = self.buffered().enumerate();
+        slots.filter_map(move |(slot, stored)| match stored {
+            Buffered::Entry(place, value) if place == wanted => Some((slot as u8, value)),
             _ => None,
         })
     }
@@ -183,6 +217,31 @@ impl Cpu {
     pub(super) fn buffers_word(&self, word: u8) -> bool {
         self.buffered()
             .any(|slot| matches!(slot, Buffered::Word(store, _) if store.word == word))
+    }
+
+    /// Lists the addresses of stores that are not translated yet.
+    pub(super) fn late_addrs(&self) -> impl Iterator<Item = u64> {
+        self.buffered().filter_map(|slot| match slot {
+            Buffered::Late(late) => Some(late.addr),
+            _ => None,
+        })
+    }
+
+    /// Notes that a load has read a word, or a write-combining store has gone there: of the stores that are not
+    /// translated yet, those whose bytes the access would have had to see, or to follow, cannot go there.
+    pub(super) fn pass(&mut self, word: u8) {
+        for at in 0..SLOTS {
+            let younger = self.buffer[at + 1..].iter().flatten();
+            let over = younger.fold(0, |over, slot| match slot {
+                Buffered::Word(store, _) if store.word == word => over | mask_of(store.bytes),
+                _ => over,
+            });
+            if let Some(Buffered::Late(late)) = &mut self.buffer[at]
+                && mask_of(late.bytes) & !over != 0
+            {
+                late.passed |= 1 << word;
+            }
+        }
     }
 
     /// Lists the write-combining stores.

@@ -24,11 +24,10 @@ enum Read {
 pub(super) struct Start(Cached);
 
 impl Start {
-    /// H2, H11: where walks for the current space may begin: at CR3, and at each entry of a
-    /// paging-structure cache that is tagged with the current PCID.
-    pub(super) fn all(naive: &Naive<'_>, state: &State, cpu: usize) -> Vec<Start> {
+    /// The root in CR3: a walk begins.
+    fn root(naive: &Naive<'_>, state: &State, cpu: usize) -> Cached {
         let of = &state.cpus[cpu];
-        let root = Cached {
+        Cached {
             level: naive.script.features.levels,
             read_in: naive.script.features.levels + 1,
             start: 0,
@@ -42,15 +41,48 @@ impl Start {
             memory_type: MemoryType::WriteBack,
             pcid: of.pcid(),
             root: of.root,
-        };
-        let cached = naive.members(of.cached);
-        let upper = cached.filter(|entry| !entry.is_leaf() && entry.pcid == of.pcid());
-        std::iter::once(root).chain(upper).map(Start).collect()
+            seen: 0,
+        }
     }
 
-    fn leads_to(&self, addr: u64) -> bool {
-        self.0.covers(addr)
+    /// H2, H11, H12a: where walks may go on: at CR3, at each entry of a paging-structure cache that is tagged
+    /// with the current PCID, and wherever one is in flight, under its own PCID.
+    fn all(naive: &Naive<'_>, state: &State, cpu: usize) -> Vec<Start> {
+        let of = &state.cpus[cpu];
+        let cached = naive.members(of.cached);
+        let upper = cached.filter(|entry| !entry.is_leaf() && entry.pcid == of.pcid());
+        let root = std::iter::once(Start::root(naive, state, cpu));
+        let starts = root.chain(upper).chain(naive.members(of.flying));
+        starts.map(Start).collect()
     }
+
+    /// Those that an access of the current space may go on from.
+    fn for_access(naive: &Naive<'_>, state: &State, cpu: usize, addr: u64) -> Vec<Start> {
+        let pcid = state.cpus[cpu].pcid();
+        let mut starts = Start::all(naive, state, cpu);
+        starts.retain(|Start(entry)| entry.pcid == pcid && entry.covers(addr));
+        starts
+    }
+}
+
+/// What a walk may read of a page-table entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sees {
+    /// H25: a speculative walk sees its CPU's own stores up to some point, which never goes back.
+    UpToAPoint,
+    /// H25: the walk of a data access sees all of them.
+    AllOwn,
+    /// H40: a fetch's walk may have read the entry at any time since the last serializing instruction.
+    Formerly,
+}
+
+/// What a walk reads: a value, whether memory holds it now, and how many of its CPU's buffered stores the walk
+/// has seen then.
+#[derive(Clone, Copy)]
+struct Seen {
+    value: u64,
+    in_memory: bool,
+    seen: u8,
 }
 
 /// One level of a walk: which entry was read, what it translates, and whether it was in memory.
@@ -62,39 +94,62 @@ struct Step {
     found: Option<Cached>,
 }
 
+/// A walk of an access that has come to a page: what it found, where, and the state after it.
+pub(super) struct Walked {
+    pub(super) entry: Cached,
+    pub(super) after: State,
+    pub(super) place: u8,
+    pub(super) in_memory: bool,
+}
+
 impl Naive<'_> {
     /// H4: each entry that one more step of a walk fills. Without upper levels that stay, a walk is one
     /// step from the root to the page.
     pub(super) fn fills(&self, state: &State, cpu: usize, out: &mut Vec<Next>) {
+        if self.useful.keeps_walks() && self.upper_levels() != UpperLevels::Atomic {
+            // A walk begins, and holds what it has read of CR3.
+            let mut next = *state;
+            next.cpus[cpu].flying |= 1 << self.number(Start::root(self, state, cpu));
+            if next != *state {
+                out.push(Ok(next));
+            }
+        }
         for start in Start::all(self, state, cpu) {
             self.fill_below(state, cpu, start, out);
         }
     }
 
     fn fill_below(&self, state: &State, cpu: usize, start: Start, out: &mut Vec<Next>) {
-        let at_once = self.upper_levels() == UpperLevels::Atomic;
         if !is_table(start) {
             return out.push(Err(Property::TableUseAfterFree));
         }
-        for step in self.read_table(state, cpu, start) {
+        for step in self.read_table(state, cpu, start, Sees::UpToAPoint) {
             let Some(entry) = step.found else { continue };
             let mut next = *state;
             if !self.set_accessed(&mut next, step) {
                 continue;
             }
-            if entry.is_leaf() || !at_once {
-                self.put(state, next, cpu, entry, out);
-            } else {
-                // A walk may set A on its way, and be given up.
-                if next != *state {
-                    out.push(Ok(next));
+            let bit = 1 << self.number(entry);
+            match self.upper_levels() {
+                _ if entry.is_leaf() => {
+                    self.put(state, next, cpu, entry, out);
+                    continue;
                 }
-                self.fill_below(&next, cpu, Start(entry), out);
+                UpperLevels::Cached => {
+                    next.cpus[cpu].cached |= bit;
+                    next.cpus[cpu].flying |= bit;
+                }
+                UpperLevels::OnlyInFlight => next.cpus[cpu].flying |= bit,
+                // A walk may set A on its way, and be given up.
+                UpperLevels::Atomic => self.fill_below(&next, cpu, Start(entry), out),
+            }
+            if next != *state {
+                out.push(Ok(next));
             }
         }
     }
 
-    /// Puts an entry into the TLB or a paging-structure cache, unless it is there.
+    /// Puts an entry into the TLB, unless it is there.
     fn put(&self, state: &State, mut next: State, cpu: usize, entry: Cached, out: &mut Vec<Next>) {
         let bit = 1 << self.number(entry);
         if state.cpus[cpu].cached & bit == 0 {
@@ -108,20 +163,23 @@ impl Naive<'_> {
         }
     }
 
-    /// H5: any one entry goes.
+    /// H5: any one page's entry goes. Upper entries only add to where walks may begin: without one there is
+    /// nothing that a CPU could not do with it, so their evictions lead to no other end.
     pub(super) fn evictions(&self, state: &State, cpu: usize, out: &mut Vec<Next>) {
         let cached = state.cpus[cpu].cached;
         for number in (0..64).filter(|number| cached >> number & 1 != 0) {
-            let mut next = *state;
-            next.cpus[cpu].cached &= !(1 << number);
-            out.push(Ok(next));
+            if self.entry(number).is_leaf() {
+                let mut next = *state;
+                next.cpus[cpu].cached &= !(1 << number);
+                out.push(Ok(next));
+            }
         }
     }
 
     /// H3: sets A before anything is cached from an entry: a locked access, which a store that waits in
     /// the buffer has not reached. Says whether A is set now.
     fn set_accessed(&self, next: &mut State, step: Step) -> bool {
-        if !self.script.features.accessed_dirty || step.value & bits::ACCESSED != 0 {
+        if !self.lacks_accessed(step) {
             return true;
         }
         if step.in_memory {
@@ -130,27 +188,66 @@ impl Naive<'_> {
         step.in_memory
     }
 
-    /// Lists what a walk can read in the table that it goes on in: memory, or any of this CPU's own
-    /// buffered stores (H25).
-    fn read_table(&self, state: &State, cpu: usize, start: Start) -> Vec<Step> {
+    /// Lists what a walk can read in the table that it goes on in.
+    fn read_table(&self, state: &State, cpu: usize, start: Start, sees: Sees) -> Vec<Step> {
         let mut steps = Vec::new();
         for (place, &(table, index)) in self.places.iter().enumerate() {
             if table != start.0.frame {
                 continue;
             }
             let place = place as u8;
-            let in_memory = (state.tables[usize::from(place)], true);
-            let own = state.cpus[cpu].buffered_at(place).map(|own| (own, false));
-            for (value, in_memory) in std::iter::once(in_memory).chain(own) {
+            for read in self.read_entry(state, cpu, place, start.0.seen, sees) {
                 steps.push(Step {
                     place,
-                    value,
-                    in_memory,
-                    found: self.translated(state, cpu, start, index, value),
+                    value: read.value,
+                    in_memory: read.in_memory,
+                    found: self.translated(state, cpu, start, index, read),
                 });
             }
         }
         steps
+    }
+
+    /// Lists what a walk can read at a place that has seen so many of its CPU's buffered stores.
+    fn read_entry(&self, state: &State, cpu: usize, place: u8, seen: u8, sees: Sees) -> Vec<Seen> {
+        let of = &state.cpus[cpu];
+        let in_memory = Seen {
+            value: state.tables[usize::from(place)],
+            in_memory: true,
+            seen,
+        };
+        let buffered = |(slot, value)| Seen {
+            value,
+            in_memory: false,
+            seen: seen.max(slot + 1),
+        };
+        match sees {
+            Sees::AllOwn => {
+                let own = of.slots_at(place).last();
+                vec![own.map_or(in_memory, buffered)]
+            }
+            Sees::UpToAPoint => {
+                let seen_before = of.slots_at(place).filter(|(slot, _)| *slot < seen).last();
+                let later = of.slots_at(place).filter(|(slot, _)| *slot >= seen);
+                let mut reads = vec![seen_before.map_or(in_memory, buffered)];
+                reads.extend(later.map(buffered));
+                reads
+            }
+            Sees::Formerly => {
+                let former = self.former.borrow();
+                let former = former.iter().enumerate();
+                let former =
+                    former.filter(|(number, (at, _))| *at == place && of.former >> number & 1 != 0);
+                let mut reads = vec![in_memory];
+                reads.extend(of.slots_at(place).map(buffered));
+                reads.extend(former.map(|(_, &(_, value))| Seen {
+                    value,
+                    in_memory: false,
+                    seen,
+                }));
+                reads
+            }
+        }
     }
 
     /// Returns what an entry translates that a walk reads at an index; `None` if it is not valid.
@@ -160,7 +257,7 @@ impl Naive<'_> {
         cpu: usize,
         Start(above): Start,
         index: u16,
-        value: u64,
+        Seen { value, seen, .. }: Seen,
     ) -> Option<Cached> {
         let is_page = match read(value, above.level) {
             Read::Invalid => return None,
@@ -189,6 +286,7 @@ impl Naive<'_> {
             },
             pcid: above.pcid,
             root: above.root,
+            seen: if is_page { 0 } else { seen },
         })
     }
 
@@ -218,10 +316,18 @@ impl Naive<'_> {
             };
             let outstanding = state.cpus.iter().any(|of| {
                 let mut cached = self.members(of.cached).filter(Cached::is_leaf);
-                cached.any(|other| conflicts(other.frame, other.memory_type))
-                    || of
-                        .combined()
-                        .any(|slot| conflicts(slot.frame, slot.memory_type))
+                // A large page's frames are the first one and those that follow it.
+                let shares = |one: &Cached, other: &Cached| {
+                    let frames = 1_u64 << (shift(one.read_in) - 12);
+                    (u64::from(one.frame)..u64::from(one.frame) + frames)
+                        .contains(&u64::from(other.frame))
+                };
+                cached.any(|other| {
+                    (shares(&other, entry) || shares(entry, &other))
+                        && other.memory_type != entry.memory_type
+                }) || of
+                    .combined()
+                    .any(|slot| conflicts(slot.frame, slot.memory_type))
                     || of.buffered().any(|slot| match slot {
                         Buffered::Word(_, Some((frame, memory_type))) => {
                             conflicts(frame, memory_type)
@@ -243,11 +349,12 @@ impl Naive<'_> {
         state: &State,
         cpu: usize,
         addr: u64,
+        sees: Sees,
         allows: impl Fn(&Cached) -> bool + Copy,
     ) -> bool {
-        let starts = Start::all(self, state, cpu);
-        let mut starts = starts.into_iter().filter(|start| start.leads_to(addr));
-        starts.any(|start| self.faults_below(state, cpu, start, addr, allows))
+        let starts = Start::for_access(self, state, cpu, addr);
+        let mut starts = starts.into_iter();
+        starts.any(|start| self.faults_below(state, cpu, start, addr, sees, allows))
     }
 
     fn faults_below(
@@ -256,47 +363,49 @@ impl Naive<'_> {
         cpu: usize,
         start: Start,
         addr: u64,
+        sees: Sees,
         allows: impl Fn(&Cached) -> bool + Copy,
     ) -> bool {
         if !is_table(start) {
             return false;
         }
-        let steps = self.steps_for(state, cpu, start, addr);
-        // A place that no script ever writes holds an absent entry.
-        let mut read_memory = false;
-        let faults = steps.iter().any(|step| {
-            read_memory |= step.in_memory;
-            match step.found {
-                None => true,
-                Some(entry) if entry.is_leaf() => !allows(&entry),
-                Some(entry) => self.faults_below(state, cpu, Start(entry), addr, allows),
-            }
+        let steps = self.steps_for(state, cpu, start, addr, sees);
+        let faults = steps.iter().any(|step| match step.found {
+            None => true,
+            Some(entry) if entry.is_leaf() => !allows(&entry),
+            Some(entry) => self.faults_below(state, cpu, Start(entry), addr, sees, allows),
         });
-        faults || !read_memory
+        // A place that no script ever writes holds an absent entry.
+        faults || steps.is_empty()
     }
 
-    fn steps_for(&self, state: &State, cpu: usize, start: Start, addr: u64) -> Vec<Step> {
+    fn steps_for(
+        &self,
+        state: &State,
+        cpu: usize,
+        start: Start,
+        addr: u64,
+        sees: Sees,
+    ) -> Vec<Step> {
         let wanted = (addr >> shift(start.0.level) & 511) as u16;
-        let mut steps = self.read_table(state, cpu, start);
+        let mut steps = self.read_table(state, cpu, start, sees);
         steps.retain(|step| self.places[usize::from(step.place)].1 == wanted);
         steps
     }
 
-    /// Lists the ends of walks for an address that read memory to a page, with A set on the way, and D in
-    /// the last entry for a store that `allowed` lets through (H3, H21): the entry, and the state with the
-    /// bits. Whatever is found that refuses is handed on as it is.
+    /// Lists the ends of walks for an address that come to a page: walks of an access, which owes A in what it
+    /// has read, and D in the last entry for a store that `sets_dirty` lets through (H3, H21, H41).
     pub(super) fn walks_to_pages(
         &self,
         state: &State,
         cpu: usize,
         addr: u64,
+        sees: Sees,
         sets_dirty: impl Fn(&Cached) -> bool + Copy,
-    ) -> Vec<(Cached, State)> {
+    ) -> Vec<Walked> {
         let mut ends = Vec::new();
-        for start in Start::all(self, state, cpu) {
-            if start.leads_to(addr) {
-                self.walk_on(state, cpu, start, addr, sets_dirty, &mut ends);
-            }
+        for start in Start::for_access(self, state, cpu, addr) {
+            self.walk_on(state, cpu, start, (addr, sees), sets_dirty, &mut ends);
         }
         ends
     }
@@ -306,33 +415,71 @@ impl Naive<'_> {
         state: &State,
         cpu: usize,
         start: Start,
-        addr: u64,
+        (addr, sees): (u64, Sees),
         sets_dirty: impl Fn(&Cached) -> bool + Copy,
-        ends: &mut Vec<(Cached, State)>,
+        ends: &mut Vec<Walked>,
     ) {
         if !is_table(start) {
             return;
         }
-        for step in self.steps_for(state, cpu, start, addr) {
-            let (Some(mut entry), mut next) = (step.found, *state) else {
+        for step in self.steps_for(state, cpu, start, addr, sees) {
+            let (Some(mut entry), mut after) = (step.found, *state) else {
                 continue;
             };
-            if !self.set_accessed(&mut next, step) {
-                continue;
+            // What waits in the buffer cannot get A, which is set in memory.
+            if self.lacks_accessed(step) {
+                if !step.in_memory {
+                    continue;
+                }
+                after.cpus[cpu].owes_accessed |= 1 << step.place;
             }
             if !entry.is_leaf() {
-                self.walk_on(&next, cpu, Start(entry), addr, sets_dirty, ends);
+                self.walk_on(&after, cpu, Start(entry), (addr, sees), sets_dirty, ends);
                 continue;
             }
             if !entry.dirty && sets_dirty(&entry) {
                 if !step.in_memory {
                     continue;
                 }
-                next.tables[usize::from(step.place)] |= bits::DIRTY;
+                after.cpus[cpu].owes_dirty |= 1 << step.place;
                 entry.dirty = true;
             }
-            ends.push((entry, next));
+            let Step {
+                place, in_memory, ..
+            } = step;
+            ends.push(Walked {
+                entry,
+                after,
+                place,
+                in_memory,
+            });
         }
+    }
+
+    fn lacks_accessed(&self, step: Step) -> bool {
+        self.script.features.accessed_dirty && step.value & bits::ACCESSED == 0
+    }
+
+    /// Returns whether an address may be walked through a page-table entry to which its CPU has a store behind
+    /// this slot of its buffer.
+    pub(super) fn is_walked_through_younger(
+        &self,
+        state: &State,
+        cpu: usize,
+        slot: usize,
+        addr: u64,
+    ) -> bool {
+        let mut younger = state.cpus[cpu].buffered().skip(slot + 1);
+        let levels = 1..=self.script.features.levels;
+        younger.any(|slot| match slot {
+            Buffered::Entry(place, _) => {
+                let (_, index) = self.places[usize::from(place)];
+                levels
+                    .clone()
+                    .any(|level| (addr >> shift(level) & 511) as u16 == index)
+            }
+            _ => false,
+        })
     }
 }
 

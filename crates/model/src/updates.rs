@@ -1,0 +1,239 @@
+//! Updates of A and D that an access owes: others may see them after the CPU's later loads and stores.
+//!
+//! Rules: H41, H42. "Memory Ordering" says that its principles need not hold for updates of accessed and dirty
+//! bits. So an access notes what it has used, and the bits come later: at the latest when the CPU executes a
+//! locked or serializing instruction, when an interrupt is delivered to it, and before the entry changes, for an
+//! update that finds another entry is one that came too early.
+//!
+//! An example. The entry `e` maps a page, with A = 0:
+//!
+//! ```text
+//!  CPU 0                     owes     memory: e.A
+//!  loads through e           e: A     maybe
+//!  reads e, answer A = 0     e: A     maybe           H41: as if the second load had come first
+//!  CPUID                              1
+//! ```
+//!
+//! While A is owed it is *maybe* in memory, so a reader has both answers, and no step is needed to set it. D has
+//! no such value: that an owed D is set is a step of its own. Where the update of D does not look for W once more
+//! (H42), it may still be owed after the entry has lost W, and nothing else.
+
+use std::ops::Deref;
+
+use crate::accessed::{Source, Use};
+use crate::cpu_model::DirtyUpdate;
+use crate::entry::bits;
+use crate::index::{EntryId, Location, Number, Offset, Way};
+use crate::limit::Limit;
+use crate::machine::Machine;
+use crate::progress::Stop;
+use crate::state::State;
+use crate::translation::Translation;
+use crate::view::{CpuIn, CpuMut};
+
+/// What a CPU owes an entry, as it stands in a state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Owed(u8);
+
+impl Owed {
+    const NOTHING: Owed = Owed(0);
+    const ACCESSED: Owed = Owed(1);
+    const DIRTY: Owed = Owed(2);
+
+    fn has(self, update: Owed) -> bool {
+        self.0 & update.0 != 0
+    }
+
+    fn with(self, update: Owed) -> Owed {
+        Owed(self.0 | update.0)
+    }
+
+    fn without(self, update: Owed) -> Owed {
+        Owed(self.0 & !update.0)
+    }
+}
+
+impl<S: Deref<Target = State>> CpuIn<'_, S> {
+    /// Returns where a state has what the CPU owes an entry; `None` in programs without A and D bits.
+    #[inline]
+    fn owed_at(&self, entry: EntryId) -> Option<Offset> {
+        let layout = self.layout();
+        let start = layout.cpu_start(self.cpu).plus(layout.owed?);
+        Some(start.plus(entry.index()))
+    }
+
+    /// Returns what the CPU owes an entry.
+    fn owed(&self, entry: EntryId) -> Owed {
+        let at = self.owed_at(entry);
+        at.map_or(Owed::NOTHING, |at| Owed(self.state[at.bytes()]))
+    }
+
+    /// Says whether the CPU owes nothing.
+    #[inline]
+    pub(crate) fn owes_nothing(&self) -> bool {
+        self.layout().owed.is_none() || self.owed_entries().next().is_none()
+    }
+
+    /// Lists the entries that the CPU owes an update.
+    fn owed_entries(&self) -> impl Iterator<Item = EntryId> {
+        let entries = self.machine.entries.iter().map(|(entry, _)| entry);
+        entries.filter(|&entry| self.owed(entry) != Owed::NOTHING)
+    }
+
+    /// Lists the entries whose owed D is set by a step of its own.
+    pub(crate) fn owed_dirty(&self) -> impl Iterator<Item = EntryId> {
+        let owed = self.owed_entries();
+        owed.filter(|&entry| self.owed(entry).has(Owed::DIRTY))
+    }
+
+    /// Says whether the CPU owes an entry A and no D.
+    pub(crate) fn owes_accessed_alone(&self) -> bool {
+        let mut owed = self.owed_entries();
+        owed.any(|entry| self.owed(entry) == Owed::ACCESSED)
+    }
+
+    /// Says whether some CPU owes an entry A, which it has at the end then.
+    pub(crate) fn is_owed_accessed(&self, entry: EntryId) -> bool {
+        let mut cpus = self.every_cpu();
+        self.layout().owed.is_some() && cpus.any(|cpu| cpu.owed(entry).has(Owed::ACCESSED))
+    }
+
+    /// Says whether an update that the CPU owes is one that comes before an entry changes to this value.
+    fn must_update_before(&self, entry: EntryId, new: u64) -> bool {
+        let owed = self.owed(entry);
+        let old = self.value_in_memory(Location::Entry(entry));
+        owed != Owed::NOTHING && !(owed.has(Owed::DIRTY) && self.machine.may_set_late(old, new))
+    }
+}
+
+impl CpuMut<'_> {
+    fn put_owed(&mut self, entry: EntryId, owed: Owed) {
+        if let Some(at) = self.owed_at(entry) {
+            self.state[at.bytes()] = owed.0;
+        }
+    }
+
+    /// Notes that an access through a cached entry sets A in what that was read from, if it is still there, and
+    /// D in the last entry for a store.
+    pub(crate) fn owe(&mut self, used: &Translation, by: Use) -> Result<(), Stop> {
+        if !self.machine.features.accessed_dirty {
+            return Ok(());
+        }
+        for Source { entry, level } in self.sources(used) {
+            self.owe_accessed(entry)?;
+            let value = self.value_in_memory(Location::Entry(entry));
+            if by == Use::Writes && level == used.read_in && value & bits::DIRTY == 0 {
+                let owed = self.owed(entry).with(Owed::DIRTY);
+                self.put_owed(entry, owed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that an access sets A in an entry.
+    pub(crate) fn owe_accessed(&mut self, entry: EntryId) -> Result<(), Limit> {
+        let value = self.value_in_memory(Location::Entry(entry));
+        if value & bits::ACCESSED == 0 {
+            let owed = self.owed(entry).with(Owed::ACCESSED);
+            self.put_owed(entry, owed);
+            self.mark_maybe_accessed(entry)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the updates that the CPU owes an entry. D comes with A.
+    pub(crate) fn update(&mut self, entry: EntryId) -> Result<(), Stop> {
+        let machine = self.machine;
+        let owed = self.owed(entry);
+        if owed == Owed::NOTHING {
+            return Ok(());
+        }
+        let value = self.value_in_memory(Location::Entry(entry));
+        let mut marked = value & !bits::MAYBE_ACCESSED | bits::ACCESSED;
+        if owed.has(Owed::DIRTY) {
+            marked |= bits::DIRTY;
+        }
+        let code = machine.values.encode(marked)?;
+        self.put_in_memory(Location::Entry(entry), code);
+        self.put_owed(entry, Owed::NOTHING);
+        self.forget_owed_accessed(entry);
+        // What has D may be cached with it from now on.
+        match marked & !value & bits::DIRTY != 0 {
+            true => self.close_readers_of(machine.entries.get(entry).table),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes every update that the CPU owes: what bounds H41 waits for them.
+    pub(crate) fn update_all(&mut self) -> Result<(), Stop> {
+        if self.owes_nothing() {
+            return Ok(());
+        }
+        let owed: Vec<EntryId> = self.owed_entries().collect();
+        owed.into_iter().try_for_each(|entry| self.update(entry))
+    }
+
+    /// Sets every A that the CPU owes, where it owes no D.
+    pub(crate) fn set_owed_accessed(&mut self) -> Result<(), Stop> {
+        let owed: Vec<EntryId> = self.owed_entries().collect();
+        let alone = |entry: &EntryId| self.owed(*entry) == Owed::ACCESSED;
+        let alone: Vec<EntryId> = owed.into_iter().filter(alone).collect();
+        alone.into_iter().try_for_each(|entry| self.update(entry))
+    }
+
+    /// A is set in an entry: nobody owes it any more.
+    pub(crate) fn forget_owed_accessed(&mut self, entry: EntryId) {
+        if self.layout().owed.is_none() {
+            return;
+        }
+        for cpu in self.layout().every_cpu() {
+            let mut other = self.other_mut(cpu);
+            let owed = other.owed(entry).without(Owed::ACCESSED);
+            other.put_owed(entry, owed);
+        }
+    }
+
+    /// Makes the updates of an entry, by whichever CPU, that come before it changes to a new value.
+    pub(crate) fn update_before_change(&mut self, entry: EntryId, new: u64) -> Result<(), Stop> {
+        if self.layout().owed.is_none() {
+            return Ok(());
+        }
+        for cpu in self.layout().every_cpu() {
+            let mut other = self.other_mut(cpu);
+            if other.must_update_before(entry, new) {
+                other.update(entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`CpuMut::update_before_change`], for an instruction that computes the new value from the old one, which
+    /// it reads in this way ([`CpuMut::read_settled`]).
+    pub(crate) fn update_before_rmw(
+        &mut self,
+        entry: EntryId,
+        way: Way,
+        new_of: impl Fn(u64) -> u64,
+    ) -> Result<(), Stop> {
+        let old = self.value_in_memory(Location::Entry(entry));
+        let clear = old & !bits::MAYBE_ACCESSED;
+        let read = match way == Way::FIRST {
+            true => clear,
+            false => clear | bits::ACCESSED,
+        };
+        self.update_before_change(entry, new_of(read))
+    }
+}
+
+impl Machine {
+    /// Says whether an update of D that is owed to an entry may come after this change of it: it has lost W, and
+    /// nothing else, and the CPU does not look (H42).
+    fn may_set_late(&self, old: u64, new: u64) -> bool {
+        let by_hardware = bits::ACCESSED | bits::DIRTY | bits::MAYBE_ACCESSED;
+        let differs = (old ^ new) & !by_hardware;
+        self.cpu_model.dirty == DirtyUpdate::MaySetWithoutW
+            && differs == bits::WRITABLE
+            && old & bits::WRITABLE != 0
+            && new & bits::PRESENT != 0
+    }
+}
