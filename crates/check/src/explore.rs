@@ -314,7 +314,7 @@ where
     }
 
     /// Hands what was found at a state to the visitor.
-    #[inline]
+    #[inline(always)]
     fn report<V: Visitor>(
         &self,
         expanded: Expanded,

@@ -104,7 +104,7 @@ impl Hardware {
     ///
     /// # Errors
     /// If a state has no room for the place's number.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_node(
         &self,
         state: &mut State,
@@ -167,7 +167,7 @@ impl Hardware {
     }
 
     /// Makes a call of a CPU in one way. If it is blocked, the state is unchanged.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn call(
         &self,
         state: &mut State,
@@ -190,7 +190,7 @@ impl Hardware {
     }
 
     /// Says whether a call of a CPU is local, and will not block.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_local(
         &self,
         state: &State,

@@ -38,7 +38,10 @@ impl Timeline {
         let mut recorder = Recorder::new(system);
         let found = match run_steps(system, steps, &mut recorder) {
             Some(Replayed::Violation(violation)) => Some(violation),
-            Some(Replayed::State(state)) => system.stuck(&state).ok().flatten(),
+            Some(Replayed::State(state)) => {
+                let stuck = system.extending(|nodes| system.stuck(nodes, &state));
+                stuck.ok().flatten()
+            }
             None => None,
         };
         // Where several entries lead to one violation, which is named first may depend on what the search
