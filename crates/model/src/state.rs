@@ -5,8 +5,9 @@
 //!
 //! ```text
 //! shared │ atomics │ page-table entries │ their versions │ frames │
-//! CPU    │ node u16 │ handler's node u16 │ flags │ CR3 │ PCID, CR4 │ NMI's node u16 │ broadcasts │
-//!        │ store buffer │ write-combining buffers │ A and D owed │ cached │ tainted │ revoked │ promises │
+//! CPU    │ node u16 │ handler's node u16 │ flags │ CR3 │ PCID, CR4 │ NMI's node u16 │ ticks │ broadcasts │
+//!        │ store buffer │ bytes of entries in it │ write-combining buffers │ A and D owed │ cached │ tainted │
+//!        │ revoked │ promises │
 //!        │ in flight │ former entries │ own cells │
 //! ```
 //!
@@ -14,7 +15,7 @@
 //! writes through a view (`view.rs`); the functions here are those that a search needs, too.
 
 use crate::call::LocalCell;
-use crate::features::Features;
+use crate::features::{Features, Ticks};
 use crate::index::{
     BroadcastSet, Cpu, EntryId, Frame, Location, Locations, Number, Offset, Place, PromiseSlot,
 };
@@ -67,8 +68,12 @@ pub struct Layout {
     /// CR3's low bits, then CR4.
     pub(crate) tags: Option<usize>,
     nmi: Option<usize>,
+    /// How many timer interrupts were taken, where their number has a bound.
+    ticks: Option<usize>,
     pub(crate) broadcasts: Option<usize>,
     pub(crate) buffer: usize,
+    /// A byte for each slot of the store buffer: which bytes of a page-table entry it stores, 0 for all.
+    pub(crate) parts: Option<usize>,
     pub(crate) combining: Option<CombiningSection>,
     /// A byte for each page-table entry: the updates of A and D that the CPU owes it.
     pub(crate) owed: Option<usize>,
@@ -140,8 +145,10 @@ impl Layout {
         };
         let tags = features.tags.then(|| section(2));
         let nmi = features.nmis.then(|| section(2));
+        let ticks = matches!(features.ticks, Ticks::AtMost(_)).then(|| section(1));
         let broadcasts = features.broadcasts.then(|| section(1));
         let buffer = section(Slot::LEN * buffer_depth);
+        let parts = features.partial_entry_stores.then(|| section(buffer_depth));
         let slots = usize::from(features.write_combining);
         let combining = (slots > 0).then(|| CombiningSection {
             start: section(1 + Combining::LEN * slots),
@@ -168,8 +175,10 @@ impl Layout {
             shared_len: atomics + 2 * entries + frames,
             tags,
             nmi,
+            ticks,
             broadcasts,
             buffer,
+            parts,
             combining,
             owed,
             sets,
@@ -279,6 +288,11 @@ impl Layout {
     #[inline]
     pub fn is_nmi_pending(&self, state: &State, cpu: impl Into<Cpu>) -> bool {
         state[self.flags(cpu.into()).bytes()] & FLAG_PENDING_NMI != 0
+    }
+
+    /// Returns where it is counted how many timer interrupts a CPU has taken, if it is.
+    pub(crate) fn ticks(&self, cpu: Cpu) -> Option<Offset> {
+        Some(self.cpu_start(cpu).plus(self.ticks?))
     }
 
     /// Returns the broadcast invalidations that a CPU has still to do.

@@ -9,6 +9,7 @@ use lazytlb::{Access, Cr3Load, Entry, PhysAddr, Until, VirtAddr};
 use crate::byte_mask::ByteMask;
 use crate::call::{AtomicCell, Call, Cr4, FAULT, Family, LocalCell, Privilege};
 use crate::combining::CacheHint;
+use crate::features::Tick;
 use crate::index::{BroadcastId, Cpu, Location, Offset, Way};
 use crate::limit::Limit;
 use crate::machine::Machine;
@@ -98,6 +99,16 @@ impl Machine {
         let mut cpu = self.on(state, cpu.into());
         cpu.deliver(Interrupt::NonMaskable);
     }
+
+    /// As [`Machine::can_deliver`], for a timer interrupt, which comes by itself.
+    pub fn can_tick(&self, state: &State, cpu: impl Into<Cpu>, tick: Tick) -> bool {
+        self.view(state, cpu.into()).can_tick(tick)
+    }
+
+    /// Delivers a timer interrupt.
+    pub fn tick(&self, state: &mut State, cpu: impl Into<Cpu>, tick: Tick) {
+        self.on(state, cpu.into()).tick(tick);
+    }
 }
 
 impl CpuMut<'_> {
@@ -122,6 +133,19 @@ impl CpuMut<'_> {
             Call::RmwEntry(table, index, rmw, operand) => {
                 return self.locked_rmw_entry(table, index, rmw, operand, way);
             }
+            Call::RmwEntryBytes {
+                table,
+                index,
+                bytes,
+                rmw,
+                operand,
+            } => return self.locked_rmw_entry_bytes(table, index, bytes.into(), rmw, operand, way),
+            Call::WriteEntryBytes {
+                table,
+                index,
+                bytes,
+                value,
+            } => self.store_entry_bytes(machine.entry(table, index)?, bytes.into(), value)?,
             Call::ReadEntry(table, index) => return self.read_entry(table, index, way),
             Call::WriteEntry(table, index, entry) => self.put(table, index, entry)?,
             Call::Fence => self.full_fence()?,
