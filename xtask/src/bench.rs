@@ -182,12 +182,11 @@ impl Bench {
         let output = command.stderr(Stdio::piped()).output();
         let output = output.with_context(|| format!("cannot run {}", tool.name()))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let reports = text
+        let mut reports = text
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok());
         reports
-            .filter(|report| report.get("verdict").is_some())
-            .last()
+            .rfind(|report| report.get("verdict").is_some())
             .with_context(|| {
                 let errors = String::from_utf8_lossy(&output.stderr);
                 format!(

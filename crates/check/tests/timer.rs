@@ -16,9 +16,11 @@ const SOME_TICKS: [Ticks; 3] = [Ticks::AtMost(1), Ticks::AtMost(2), Ticks::AnyNu
 /// Checks a program on a memory model, with and without reduction: they must agree.
 #[track_caller]
 fn check_on(program: &Program, memory: MemoryModel) -> Option<Property> {
+    let mut program = program.clone();
+    program.proves("ticks come where they may, and whoever waits goes on");
     let [collapsed, plain] = [Reduction::CollapseLocal, Reduction::None].map(|reduction| {
         let checker = Checker::new().memory(memory).reduction(reduction);
-        match checker.check(program).finding {
+        match checker.check(&program).finding {
             Finding::Safe => None,
             Finding::Violation { violation, .. } => Some(violation.property),
             Finding::Incomplete { why } => panic!("{why}"),

@@ -43,7 +43,7 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
         }
     }
     if options.output.json {
-        report.json(&Complete::new(options.policy.0.len()))?;
+        report.json(&Complete::new(verdicts.len()))?;
     }
     report.finish()?;
     Ok(ending)

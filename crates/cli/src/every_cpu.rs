@@ -5,8 +5,10 @@ use lazytlb_check::{Finding, Verdict};
 use lazytlb_model::CpuModel;
 
 use crate::arguments::Check;
-use crate::check::{Complete, VerdictRecord, unproved};
-use crate::check::{check, checker_of, ending_of, memory, outcome, print_unreached, repeat};
+use crate::check::{
+    Complete, VerdictRecord, check, checker_of, ending_of, memory, outcome, print_unreached,
+    repeat, unproved,
+};
 use crate::hanging;
 use crate::hardware::{Hardware, told};
 use crate::report::{Ending, Report, grouped, table};

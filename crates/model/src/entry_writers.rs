@@ -1,6 +1,5 @@
-//! Who changes which page-table entries: learnt while exploring, and assumed for what is not known yet.
-//!
-//! Rule: H41. As `writers.rs` for atomics.
+//! Who changes which page-table entries: learnt while exploring, as in `writers.rs`. A store waits untranslated
+//! (H41) only where another CPU does.
 
 use std::sync::Mutex;
 

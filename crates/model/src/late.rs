@@ -22,7 +22,7 @@
 //! entry that its address could be walked through, it does not translate.
 //!
 //! It is pointless to wait where no other CPU ever changes an entry on the way: who does is learnt while
-//! exploring (`entry_writers.rs`). Without data by virtual address there are no such stores at all. A touch
+//! exploring, as in `writers.rs`. Without data by virtual address there are no such stores at all. A touch
 //! needs none: its data are nobody's, so that it came late shows only in what it went through; the search has
 //! the execution in which its CPU was as slow, too. What its CPU did in between, others see by stores, which
 //! drain after it, or by interrupts that it sends. One case is left out: a touch of a page that is not mapped
@@ -38,9 +38,10 @@ use lazytlb::VirtAddr;
 use crate::entry::MemoryType;
 use crate::entry_writers::is_on_the_way;
 use crate::index::{LateStoreId, Location, PassedId, TableIndex};
+use crate::late_store::{LateStore, PassedWords};
 use crate::limit::Limit;
 use crate::machine::Machine;
-use crate::slot::{CellStore, LateSlot, LateStore, PassedWords, Slot};
+use crate::slot::{CellStore, LateSlot, Slot};
 use crate::state::State;
 use crate::view::{CpuIn, CpuMut};
 

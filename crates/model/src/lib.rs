@@ -42,7 +42,8 @@
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
 //! | `virtual_access`, `faults` | what an access by virtual address does, and how it comes to fault |
 //! | `fetch` | instruction fetches, whose walks may have read entries earlier |
-//! | [`locality`], `writers`, `entry_writers` | which calls no other CPU can observe; who writes what |
+//! | `late_store`, `entry_writers` | a store that waits untranslated; who makes it worth waiting |
+//! | [`locality`], `writers` | which calls no other CPU can observe |
 //! | `ends` | what a state holds, for people and for the ends of a program |
 //!
 //! `mutants.toml` breaks the rules one at a time: `cargo xtask mutate-model` asks whether a test notices.
@@ -91,6 +92,7 @@ pub mod index;
 mod interrupts;
 mod invalidate;
 mod late;
+mod late_store;
 pub mod limit;
 pub mod locality;
 pub mod machine;

@@ -3,10 +3,8 @@
 //! Each slot has a fixed number of bytes in a state. The first names a location; the highest values are no
 //! locations, and stand for a store of user code, and for the two fences that wait among the stores.
 
-use lazytlb::VirtAddr;
-
 use crate::byte_mask::ByteMask;
-use crate::call::{AtomicCell, Privilege};
+use crate::call::AtomicCell;
 use crate::entry::MemoryType;
 use crate::index::{EntryId, Frame, LateStoreId, Location, Locations, PassedId, TranslationId};
 use crate::values::ValueCode;
@@ -46,25 +44,7 @@ pub(crate) struct EntryStore {
     pub(crate) version: Version,
 }
 
-/// A store by virtual address that waits untranslated.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct LateStore {
-    pub(crate) addr: VirtAddr,
-    pub(crate) privilege: Privilege,
-    pub(crate) bytes: ByteMask,
-    pub(crate) value: ValueCode,
-}
-
-/// The words to which a late store cannot go any more: a bit each, in the order of the pages' words.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct PassedWords(pub(crate) u64);
-
-impl PassedWords {
-    /// Late stores that differ, and sets of words that they cannot go to: each has a number in a byte.
-    pub(crate) const MOST: usize = u8::MAX as usize + 1;
-}
-
-/// A slot of such a store.
+/// A store that waits untranslated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct LateSlot {
     pub(crate) store: LateStoreId,

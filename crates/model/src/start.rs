@@ -8,6 +8,7 @@ use crate::call::{AtomicCell, LocalCell};
 use crate::cpu_model::MfenceForIpis;
 use crate::entry_writers::EntryWriters;
 use crate::index::{Frame, Level, Location, PcidTag, Place, TableIndex};
+use crate::late_store::PassedWords;
 use crate::limit::{
     Limit, MOST_BROADCASTS, MOST_BUFFER_DEPTH, MOST_CELLS, MOST_CPUS, MOST_LEVELS, MOST_PROMISES,
     MOST_SUBJECTS,
@@ -15,7 +16,7 @@ use crate::limit::{
 use crate::machine::Machine;
 use crate::numbering::Numbering;
 use crate::progress::Stop;
-use crate::slot::{MOST_LOCATIONS, PassedWords};
+use crate::slot::MOST_LOCATIONS;
 use crate::spec::{MachineSpec, MemoryModel};
 use crate::state::Layout;
 use crate::translation_set::{SharedTranslations, TranslationSet};
