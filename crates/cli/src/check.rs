@@ -6,7 +6,7 @@ use std::time::Duration;
 use lazytlb::Policy;
 use lazytlb::sources::{self, SOURCES};
 use lazytlb_check::{
-    Checker, Finding, LazyTlb, Reduction, RestsOn, ShippedProgram, Storage, Verdict,
+    Checker, Finding, LazyTlb, Reduction, RestsOn, ShippedProgram, Storage, TimelineEvent, Verdict,
 };
 use lazytlb_model::{CpuModel, GarbageWalkEnd, MemoryModel, Property};
 use serde::Serialize;
@@ -386,10 +386,20 @@ impl ProtocolRecord {
 
 /// An event of a counterexample as JSON.
 #[derive(Serialize)]
-struct EventRecord {
+pub(crate) struct EventRecord {
     cpu: u8,
     operation: String,
     what: String,
+}
+
+impl EventRecord {
+    pub(crate) fn new(event: &TimelineEvent) -> EventRecord {
+        EventRecord {
+            cpu: event.cpu,
+            operation: event.operation.clone(),
+            what: event.what.clone(),
+        }
+    }
 }
 
 impl VerdictRecord {
@@ -404,11 +414,7 @@ impl VerdictRecord {
             Finding::Safe => (Vec::new(), None, None),
             Finding::Incomplete { why } => (Vec::new(), None, Some(why.clone())),
             Finding::Violation { timeline, .. } => {
-                let events = timeline.events.iter().map(|event| EventRecord {
-                    cpu: event.cpu,
-                    operation: event.operation.clone(),
-                    what: event.what.clone(),
-                });
+                let events = timeline.events.iter().map(EventRecord::new);
                 (timeline.story.clone(), Some(events.collect()), None)
             }
         };
