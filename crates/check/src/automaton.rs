@@ -10,13 +10,15 @@
 //! | --- | --- |
 //! | `polls` | where those lead, and that it is right |
 //! | `spin` | code that loops without them |
+//! | `ways` | the ways through the code, for a second run |
 
 mod polls;
 mod spin;
+pub(crate) mod ways;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::sync::{RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use lazytlb::{CpuId, Interrupts, Quirks};
 use lazytlb_model::{Call, Limit};
@@ -24,9 +26,12 @@ use lazytlb_model::{Call, Limit};
 use crate::claims::{Claims, FalseClaim};
 use crate::iterations::{Amount, Iterations};
 use crate::model_hw::{ModelHw, RunReport};
-use crate::program::{OperationIndex, Program};
+use crate::program::Program;
+pub(crate) use crate::program::Routine;
 use crate::rehearsal::{Log, Rehearsal};
+use crate::rests_on::{Exhibit, RestsOn};
 use crate::run::{Awaits, Ran};
+use crate::watchdog::{Pulse, Running};
 
 /// A node's number: a place in a CPU's code. A CPU that has ended, or is not in its handler, is at none.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -51,29 +56,6 @@ impl NodeId {
     }
 }
 
-/// Which code a node belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Routine {
-    /// A CPU's operation, by its place among them.
-    Operation(OperationIndex),
-    /// The flush interrupt's handler.
-    Handler,
-    /// The NMI's handler.
-    Nmi,
-    /// The timer interrupt's handler.
-    Timer,
-}
-
-impl Routine {
-    /// Returns whether interrupts are on where the routine begins.
-    fn interrupts(self) -> Interrupts {
-        match self {
-            Routine::Operation(_) => Interrupts::Enabled,
-            Routine::Handler | Routine::Nmi | Routine::Timer => Interrupts::Disabled,
-        }
-    }
-}
-
 /// What the code does next at a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Next {
@@ -82,12 +64,23 @@ pub(crate) enum Next {
     Panicked(String),
 }
 
+impl Next {
+    /// Returns the call, if it is one.
+    pub(crate) fn call(&self) -> Option<&Call> {
+        match self {
+            Next::Call(call) => Some(call),
+            Next::Ended | Next::Panicked(_) => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) cpu: CpuId,
     pub(crate) routine: Routine,
     pub(crate) next: Next,
     pub(crate) interrupts: Interrupts,
+    pub(crate) exhibit: Exhibit,
     /// Whom the code waits for, if it polls.
     pub(crate) awaits: Awaits,
     /// Whether a poll begins here: then answers may lead back to it.
@@ -123,6 +116,9 @@ pub(crate) enum ExtractionError {
     Limit(Limit),
     #[error("{0}")]
     FalseClaim(#[from] FalseClaim),
+    /// A call that means nothing on this program's machine.
+    #[error("{0}")]
+    Misuse(String),
     #[error(
         "the code of CPU {}, {routine}, is not a function of the seam's answers: {how}. \
          Keep clocks, random numbers and state outside of modelled memory out of it",
@@ -256,11 +252,12 @@ impl Nodes {
 pub(crate) struct Automaton<'p> {
     pub(crate) program: &'p Program,
     quirks: Quirks,
+    pulse: Arc<Pulse>,
     nodes: RwLock<Nodes>,
 }
 
 impl<'p> Automaton<'p> {
-    pub(crate) fn new(program: &'p Program, quirks: Quirks) -> Self {
+    pub(crate) fn new(program: &'p Program, quirks: Quirks, pulse: Arc<Pulse>) -> Self {
         let starts = program.operations.iter().map(|operations| Starts {
             operations: vec![None; operations.len()],
             handler: None,
@@ -278,6 +275,7 @@ impl<'p> Automaton<'p> {
         Automaton {
             program,
             quirks,
+            pulse,
             nodes: RwLock::new(nodes),
         }
     }
@@ -291,6 +289,17 @@ impl<'p> Automaton<'p> {
     /// Counts the runs of real code so far.
     pub(crate) fn executions(&self) -> u64 {
         self.read().executions
+    }
+
+    /// Counts what the places of the code have shown that a verdict rests on.
+    pub(crate) fn rests_on(&self) -> RestsOn {
+        let mut rests_on = RestsOn::default();
+        for node in &self.read().nodes {
+            let in_handler = !matches!(node.routine, Routine::Operation(_));
+            rests_on.interrupts_taken += u64::from(in_handler && node.next.call().is_some());
+            rests_on.count(&node.exhibit);
+        }
+        rests_on
     }
 
     /// Returns the expected notes, and the operations, that no execution reached.
@@ -307,6 +316,41 @@ impl<'p> Automaton<'p> {
             }
         }
         unreached
+    }
+
+    /// Returns what a proof could rest on, or speak of, and no execution came to: interrupts, a kept promise, a
+    /// freed table.
+    pub(crate) fn never_happened(&self) -> Vec<String> {
+        let (rests_on, nodes) = (self.rests_on(), self.read());
+        let mut never = Vec::new();
+        let has_handlers = [
+            (Routine::Handler, self.program.handler.is_some()),
+            (Routine::Nmi, self.program.nmi_handler.is_some()),
+            (Routine::Timer, self.program.timer_handler.is_some()),
+        ];
+        for (routine, exists) in has_handlers {
+            for cpu in (0..self.program.cpus()).map(|cpu| CpuId(cpu.into())) {
+                if exists && nodes.start_of(cpu, routine).is_none() {
+                    never.push(format!(
+                        "CPU {}: {}",
+                        cpu.0,
+                        self.routine_name(cpu, routine)
+                    ));
+                }
+            }
+        }
+        for (count, what) in [
+            (
+                rests_on.promises_kept,
+                "a kept promise that covered a cached entry",
+            ),
+            (rests_on.tables_freed, "a freed page table"),
+        ] {
+            if count == 0 {
+                never.push(what.to_owned());
+            }
+        }
+        never
     }
 
     /// Runs the code along the answers to a new node, and adds it.
@@ -333,9 +377,16 @@ impl<'p> Automaton<'p> {
             Ran::Diverged(how) => return Err(self.nondeterminism(missing, how)),
         };
         self.test_claims(missing, &log, &next)?;
+        if let Some(call) = next.call() {
+            self.program.test_call(call).map_err(|mistake| {
+                let routine = self.routine_name(cpu, routine);
+                ExtractionError::Misuse(format!("in \"{routine}\" of CPU {}: {mistake}", cpu.0))
+            })?;
+        }
         let node = Node {
             cpu,
             routine,
+            exhibit: Exhibit::of(next.call()),
             next,
             interrupts,
             awaits: report.awaits,
@@ -348,10 +399,17 @@ impl<'p> Automaton<'p> {
 
     /// Runs the code of a routine against a log.
     fn run(&self, Missing { cpu, routine, .. }: Missing, log: Log, before: Rehearsal) -> RunReport {
-        let code = self
-            .code(cpu, routine)
-            .expect("callers name routines that exist");
-        ModelHw::run_rehearsed(cpu, self.quirks, routine.interrupts(), log, before, code)
+        let code = self.program.code(cpu, routine);
+        let code = code.expect("callers name routines that exist");
+        let running = Running {
+            cpu,
+            routine,
+            calls: log.len(),
+            amid: None,
+        };
+        self.pulse.while_running(running, || {
+            ModelHw::run_rehearsed(cpu, self.quirks, routine.interrupts(), log, before, code)
+        })
     }
 
     fn nondeterminism(
@@ -361,18 +419,6 @@ impl<'p> Automaton<'p> {
     ) -> ExtractionError {
         let routine = self.routine_name(cpu, routine).to_owned();
         ExtractionError::Nondeterminism { cpu, routine, how }
-    }
-
-    fn code(&self, cpu: CpuId, routine: Routine) -> Option<&dyn Fn(&ModelHw)> {
-        match routine {
-            Routine::Operation(index) => self
-                .program
-                .operation_of(cpu, index)
-                .map(|operation| &*operation.run as _),
-            Routine::Handler => self.program.handler.as_deref().map(|run| run as _),
-            Routine::Nmi => self.program.nmi_handler.as_deref().map(|run| run as _),
-            Routine::Timer => self.program.timer_handler.as_deref().map(|run| run as _),
-        }
     }
 
     /// Tests what the program's words claim, where the code gets to a new place.
@@ -386,23 +432,11 @@ impl<'p> Automaton<'p> {
         if log.is_empty() {
             claims.test_first_values()?;
         }
-        let call = match next {
-            Next::Call(call) => Some(call),
-            Next::Ended | Next::Panicked(_) => None,
-        };
-        claims.test(cpu, self.routine_name(cpu, routine), log, call)
+        claims.test(cpu, self.routine_name(cpu, routine), log, next.call())
     }
 
     /// Returns a routine's name for people.
     pub(crate) fn routine_name(&self, cpu: CpuId, routine: Routine) -> &str {
-        match routine {
-            Routine::Operation(index) => self
-                .program
-                .operation_of(cpu, index)
-                .map_or("an operation", |operation| &operation.name),
-            Routine::Handler => "flush interrupt",
-            Routine::Nmi => "NMI",
-            Routine::Timer => "timer interrupt",
-        }
+        self.program.routine_name(cpu, routine)
     }
 }

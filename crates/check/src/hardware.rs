@@ -180,6 +180,14 @@ impl Hardware {
         })
     }
 
+    /// Says whether a call that a CPU is about to make keeps a promise that covered a cached entry, or frees a
+    /// page table.
+    #[cold]
+    pub(crate) fn shows(&self, state: &State, cpu: CpuId, call: &Call) -> bool {
+        self.machine.promise_covers_cached(state, index(cpu), call)
+            || self.machine.frees_table(state, call)
+    }
+
     /// Says whether a call of a CPU is local, and will not block.
     #[inline(always)]
     pub(crate) fn is_local(

@@ -4,6 +4,7 @@
 //! as what the code asks next, and the code is unwound. So one run tells one more step of the code.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
@@ -26,6 +27,23 @@ pub struct ModelHw {
     cpu: CpuId,
     quirks: Quirks,
     run: RefCell<Run>,
+    at_calls: AtCalls,
+}
+
+/// What is done at each seam call, before it is answered, or ends the run: it is told how many came before.
+#[derive(Default)]
+pub(crate) struct AtCalls(Option<Box<dyn Fn(usize) + Send>>);
+
+impl AtCalls {
+    pub(crate) fn new(at_call: impl Fn(usize) + Send + 'static) -> AtCalls {
+        AtCalls(Some(Box::new(at_call)))
+    }
+}
+
+impl fmt::Debug for AtCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AtCalls").field(&self.0.is_some()).finish()
+    }
 }
 
 /// A run's result, and what the code noted on the way.
@@ -77,16 +95,43 @@ impl ModelHw {
         rehearsal: Rehearsal,
         operation: &dyn Fn(&ModelHw),
     ) -> RunReport {
-        silence_panics_of_runs();
         let run = Run::new(log, interrupts, rehearsal);
-        let hw = ModelHw {
+        ModelHw {
             cpu,
             quirks,
             run: RefCell::new(run),
-        };
-        IN_RUN.set(true);
+            at_calls: AtCalls::default(),
+        }
+        .run_code(interrupts, operation)
+    }
+
+    /// As [`ModelHw::run`], with something done at each call.
+    pub(crate) fn run_stopping(
+        cpu: CpuId,
+        quirks: Quirks,
+        interrupts: Interrupts,
+        log: Log,
+        at_calls: AtCalls,
+        operation: &dyn Fn(&ModelHw),
+    ) -> RunReport {
+        let run = Run::new(log, interrupts, Rehearsal::default());
+        ModelHw {
+            cpu,
+            quirks,
+            run: RefCell::new(run),
+            at_calls,
+        }
+        .run_code(interrupts, operation)
+    }
+
+    /// Runs an operation from its start, with interrupts in this state.
+    fn run_code(self, interrupts: Interrupts, operation: &dyn Fn(&ModelHw)) -> RunReport {
+        silence_panics_of_runs();
+        let hw = self;
+        // A run may lie within another, which is suspended.
+        let in_another = IN_RUN.replace(true);
         let result = panic::catch_unwind(AssertUnwindSafe(|| operation(&hw)));
-        IN_RUN.set(false);
+        IN_RUN.set(in_another);
         let panicked_at = PANICKED_AT.take().unwrap_or_default();
         let run = hw.run.into_inner();
         RunReport {
@@ -111,6 +156,10 @@ impl ModelHw {
         // Guards that drop while the code unwinds must not call on.
         if std::thread::panicking() {
             return unwinding::answer();
+        }
+        if let Some(at_call) = &self.at_calls.0 {
+            let position = self.run.borrow().position;
+            at_call(position);
         }
         let answer = self.run.borrow_mut().answer(call);
         answer.unwrap_or_else(|| self.end_run())

@@ -43,11 +43,19 @@ pub struct Outcomes {
 impl Checker {
     /// Explores all executions of a program, and collects their ends. Limits and threads are those of a
     /// check. With several threads, which of several entries a violation's sentence names may differ;
-    /// nothing else does.
+    /// nothing else does. The code does not run a second time, as it does before a verdict
+    /// ([`Checker::try_check_built`]): it is to be an interpreter, or one that was checked.
     ///
     /// # Errors
     /// If the program's code is nondeterministic, or does not fit into the model.
     pub fn outcomes(&self, program: &Program) -> Result<Outcomes, CheckError> {
+        let ignore = |_| {};
+        self.watched(program, ignore, |checker, program, _| {
+            checker.collect(program)
+        })
+    }
+
+    fn collect(&self, program: &Program) -> Result<Outcomes, CheckError> {
         let mut collection = Collection {
             program,
             outcomes: Outcomes::default(),

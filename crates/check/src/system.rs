@@ -37,7 +37,7 @@ pub(crate) struct System<'p, M = Reduction> {
 
 impl<'p, M: Merge> System<'p, M> {
     pub(crate) fn new(hardware: Hardware, automaton: Automaton<'p>, merge: M) -> Self {
-        let features = &automaton.program.features;
+        let features = automaton.program.features_in_use();
         let uses_more = features.nmis
             || features.ticks != Ticks::Never
             || features.broadcasts
@@ -224,10 +224,15 @@ impl<'p, M: Merge> System<'p, M> {
         let node = nodes.get(id);
         let call = call_of(node);
         watcher.call_begins(cpu, node.routine, call);
+        let exhibit = &node.exhibit;
+        let shows = exhibit.waits() && self.hardware.shows(state, cpu, call);
         let called = self.hardware.call(state, cpu, call, way)?;
         match called {
             Called::Blocked => watcher.call_is_blocked(),
             Called::Returned(answer, _) => {
+                if shows {
+                    exhibit.is_shown();
+                }
                 watcher.call_returns(answer);
                 self.settle(nodes, state, cpu, nodes.successor(id, answer)?)?;
             }
@@ -298,12 +303,6 @@ impl<'p, M: Merge> System<'p, M> {
     pub(crate) fn all_ended(&self, state: &State) -> bool {
         let mut cpus = self.hardware.cpus();
         cpus.all(|cpu| self.active_node(state, cpu).is_none())
-    }
-
-    /// Says whether the program has ended in a state from which nothing but timer interrupts can lead on. What
-    /// still waits for a translation then never had one: no execution ends there.
-    pub(crate) fn is_end(&self, state: &State) -> bool {
-        self.all_ended(state) && !self.hardware.machine().waits_untranslated(state)
     }
 
     #[inline(always)]

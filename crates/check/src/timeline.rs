@@ -133,6 +133,7 @@ fn run_steps(
         StepError::Limit(_)
         | StepError::Nondeterminism(_)
         | StepError::FalseClaim(_)
+        | StepError::Misuse(_)
         | StepError::SpinLoop(_)
         | StepError::Unknown(_) => None,
     };
@@ -153,6 +154,7 @@ fn run_steps(
             Err(StepError::Limit(_)
                 | StepError::Nondeterminism(_)
                 | StepError::FalseClaim(_)
+                | StepError::Misuse(_)
                 | StepError::SpinLoop(_))
         ) {
             return None;
@@ -163,8 +165,7 @@ fn run_steps(
             Err(error) => return violation(error),
         }
     }
-    let stuck = system.extending(|nodes| system.stuck(nodes, &state));
-    stuck.ok().flatten()
+    system.stuck(&state).ok().flatten()
 }
 
 /// Says in sentences what a kernel engineer looks for first.

@@ -16,9 +16,11 @@ const SOME_TICKS: [Ticks; 3] = [Ticks::AtMost(1), Ticks::AtMost(2), Ticks::AnyNu
 /// Checks a program on a memory model, with and without reduction: they must agree.
 #[track_caller]
 fn check_on(program: &Program, memory: MemoryModel) -> Option<Property> {
+    let mut program = program.clone();
+    program.proves("ticks come where they may, and whoever waits goes on");
     let [collapsed, plain] = [Reduction::CollapseLocal, Reduction::None].map(|reduction| {
         let checker = Checker::new().memory(memory).reduction(reduction);
-        match checker.check(program).finding {
+        match checker.check(&program).finding {
             Finding::Safe => None,
             Finding::Violation { violation, .. } => Some(violation.property),
             Finding::Incomplete { why } => panic!("{why}"),
@@ -237,6 +239,29 @@ fn who_waits_for_ticks_that_change_nothing_waits_for_ever() {
             }
         });
         finds(&late, None);
+    }
+}
+
+#[test]
+fn what_has_ended_may_leave_its_promises_to_the_next_tick() {
+    for ticks in SOME_TICKS {
+        let mut program = Program::new("left to a tick", 1);
+        let root = program.first_root();
+        let wanted = program.atomic("wanted", 0);
+        program.operation(0, "begin", move |hw| {
+            hw.flush_begins(root, FlushRange::page(PAGE));
+            hw.swap(&wanted, 1);
+        });
+        let mut forgotten = program.clone();
+        program.on_timer(ticks, move |hw| {
+            if hw.swap(&wanted, 0) == 1 {
+                hw.invlpg(PAGE);
+                hw.flush_returned(root);
+            }
+        });
+        finds(&program, None);
+        forgotten.on_timer(ticks, |hw| hw.invlpg(PAGE));
+        finds(&forgotten, Property::Panic);
     }
 }
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use lazytlb::Policy;
 use lazytlb::sources::{self, SOURCES};
-use lazytlb_check::{Checker, Finding, LazyTlb, Reduction, ShippedProgram, Storage, Verdict};
+use lazytlb_check::{
+    Checker, Finding, LazyTlb, Reduction, RestsOn, ShippedProgram, Storage, Verdict,
+};
 use lazytlb_model::{CpuModel, GarbageWalkEnd, MemoryModel, Property};
 use serde::Serialize;
 
@@ -40,6 +42,9 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
             hanging::tell(&mut report, options.output.json, (cpu, *policy), hangs_on)?;
         }
     }
+    if options.output.json {
+        report.json(&Complete::new(verdicts.len()))?;
+    }
     report.finish()?;
     Ok(ending)
 }
@@ -59,6 +64,23 @@ pub(crate) fn checker_of(options: &Check, cpu: CpuModel) -> Checker {
     checker(cpu, options.memory.model(), &options.bounds)
         .storage(storage)
         .reduction(reduction)
+}
+
+/// The last record of JSON output: without it, the output is not whole, whatever the exit code says. Checked code
+/// that ends the process cannot print it.
+#[derive(Serialize)]
+pub(crate) struct Complete {
+    complete: bool,
+    verdicts: usize,
+}
+
+impl Complete {
+    pub(crate) fn new(verdicts: usize) -> Complete {
+        Complete {
+            complete: true,
+            verdicts,
+        }
+    }
 }
 
 /// Makes a checker with the bounds of the command line.
@@ -96,7 +118,8 @@ pub(crate) fn check(checker: &Checker, program: &str, policy: Policy) -> anyhow:
     let shipped = ShippedProgram::<LazyTlb>::by_name(program);
     let shipped = shipped.expect("the command line accepts only names of shipped programs");
     let display = Display::new(format!("checking {policy} on {program}"));
-    Ok(checker.try_check(&shipped.build(policy), |progress| display.search(progress))?)
+    let build = || shipped.build(policy);
+    Ok(checker.try_check_built(build, |progress| display.search(progress))?)
 }
 
 /// Returns how a command ends that printed this verdict.
@@ -104,7 +127,16 @@ pub(crate) fn ending_of(verdict: &Verdict) -> Ending {
     match verdict.finding {
         Finding::Safe => Ending::Good,
         Finding::Violation { .. } => Ending::Violation,
+        Finding::Incomplete { .. } if verdict.nothing_proved() => Ending::NothingProved,
         Finding::Incomplete { .. } => Ending::Incomplete,
+    }
+}
+
+/// Says why a verdict is no proof, in a sentence.
+pub(crate) fn unproved(verdict: &Verdict, why: &str) -> String {
+    match verdict.nothing_proved() {
+        true => why.to_owned(),
+        false => format!("incomplete: {why}; nothing is proved"),
     }
 }
 
@@ -154,9 +186,7 @@ fn print(
                 report.line(format_args!("  lazytlb {}", repeat(options, *policy, cpu)))?;
             }
             Finding::Incomplete { why } => {
-                report.line(format_args!(
-                    "{policy}: incomplete: {why}; nothing is proved"
-                ))?;
+                report.line(format_args!("{policy}: {}", unproved(verdict, why)))?;
             }
             Finding::Safe => {}
         }
@@ -167,8 +197,41 @@ fn print(
             ))?;
         }
     }
+    let rows: Vec<(Policy, &Verdict)> = verdicts
+        .iter()
+        .map(|(policy, verdict)| (*policy, verdict))
+        .collect();
+    print_basis(report, &rows)?;
     let verdicts: Vec<&Verdict> = verdicts.iter().map(|(_, verdict)| verdict).collect();
     print_unreached(report, &verdicts)
+}
+
+/// Says what the proofs rest on.
+pub(crate) fn print_basis(
+    report: &mut Report,
+    verdicts: &[(Policy, &Verdict)],
+) -> anyhow::Result<()> {
+    let proved = || verdicts.iter().filter(|(_, verdict)| verdict.is_safe());
+    let Some((_, first)) = proved().next() else {
+        return Ok(());
+    };
+    let basis = |(policy, verdict): &(Policy, &Verdict)| {
+        let rests_on = verdict.rests_on;
+        format!(
+            "{policy} {} / {} / {}",
+            rests_on.promises_kept, rests_on.interrupts_taken, rests_on.tables_freed
+        )
+    };
+    let all: Vec<String> = proved().map(basis).collect();
+    report.line(format_args!(
+        "The proofs rest on places in the code (kept promises that covered a cached entry / calls of interrupt \
+         handlers / freed page tables): {}",
+        all.join("; ")
+    ))?;
+    if let Some(proves) = &first.proves {
+        report.line(format_args!("The program says that it proves: {proves}"))?;
+    }
+    Ok(())
 }
 
 /// Makes the table of the verdicts, and what each took.
@@ -204,13 +267,9 @@ pub(crate) fn print_unreached(report: &mut Report, verdicts: &[&Verdict]) -> any
     let Some(first) = proved().next() else {
         return Ok(());
     };
-    let nowhere = |what: &&String| proved().all(|verdict| verdict.unreached.contains(what));
-    let unreached: Vec<&str> = first
-        .unreached
-        .iter()
-        .filter(nowhere)
-        .map(String::as_str)
-        .collect();
+    let all = |verdict: &Verdict| [&verdict.unreached[..], &verdict.never_happened].concat();
+    let nowhere = |what: &String| proved().all(|verdict| all(verdict).contains(what));
+    let unreached: Vec<String> = all(first).into_iter().filter(nowhere).collect();
     if !unreached.is_empty() {
         let unreached = unreached.join("; ");
         report.line(format_args!(
@@ -282,7 +341,28 @@ pub(crate) struct VerdictRecord {
     bytes_per_state: f64,
     executions: u64,
     omission_probability: f64,
+    rests_on: RestsOnRecord,
+    proves: Option<String>,
     unreached: Vec<String>,
+    never_happened: Vec<String>,
+}
+
+/// What a verdict rests on as JSON: counts of places in the code.
+#[derive(Serialize)]
+struct RestsOnRecord {
+    promises_kept: u64,
+    interrupts_taken: u64,
+    tables_freed: u64,
+}
+
+impl From<RestsOn> for RestsOnRecord {
+    fn from(rests_on: RestsOn) -> Self {
+        RestsOnRecord {
+            promises_kept: rests_on.promises_kept,
+            interrupts_taken: rests_on.interrupts_taken,
+            tables_freed: rests_on.tables_freed,
+        }
+    }
 }
 
 /// The protocol that was checked as JSON: its sources' hashes, to be compared with a kernel's.
@@ -369,7 +449,10 @@ impl VerdictRecord {
             bytes_per_state: effort.bytes_per_state(),
             executions: effort.executions,
             omission_probability: verdict.omission_probability(),
+            rests_on: verdict.rests_on.into(),
+            proves: verdict.proves.clone(),
             unreached: verdict.unreached.clone(),
+            never_happened: verdict.never_happened.clone(),
         }
     }
 }

@@ -7,7 +7,10 @@ use lazytlb_price::{Cheapest, Costs, Replayed, cheapest, price};
 use serde::Serialize;
 
 use crate::arguments::Decide;
-use crate::check::{self, VerdictRecord, checker, memory, outcome, print_unreached};
+use crate::check::{
+    self, Complete, VerdictRecord, checker, ending_of, memory, outcome, print_basis,
+    print_unreached, unproved,
+};
 use crate::every_cpu::{check_models, holds_for};
 use crate::hardware::told;
 use crate::price::{PriceRecord, describe, megacycles, sentence, what_decides};
@@ -47,6 +50,7 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
                 cheapest.as_ref(),
             ))?;
         }
+        report.json(&Complete::new(rows.len()))?;
     } else {
         report.line(describe(&workload))?;
         report.line(format_args!(
@@ -75,12 +79,12 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
         footnotes(&mut report, options, &rows)?;
     }
     report.finish()?;
-    let incomplete = |row: &Row| matches!(row.verdict.finding, Finding::Incomplete { .. });
-    Ok(if rows.iter().any(incomplete) {
-        Ending::Incomplete
-    } else {
-        Ending::Good
-    })
+    // A violation is an answer here, too.
+    let endings = rows.iter().map(|row| match ending_of(&row.verdict) {
+        Ending::Violation => Ending::Good,
+        ending => ending,
+    });
+    Ok(endings.max().unwrap_or(Ending::Good))
 }
 
 /// A policy's proof and price.
@@ -156,13 +160,16 @@ fn footnotes(report: &mut Report, options: &Decide, rows: &[Row<'_>]) -> anyhow:
                 options.hardware.arguments_for(verdict.cpu_model)
             ))?,
             Finding::Incomplete { why } => {
-                report.line(format_args!(
-                    "{policy}: incomplete: {why}; nothing is proved"
-                ))?;
+                report.line(format_args!("{policy}: {}", unproved(verdict, why)))?;
             }
             Finding::Safe => {}
         }
     }
+    let proofs: Vec<(Policy, &Verdict)> = rows
+        .iter()
+        .map(|row| (row.replayed.policy, &row.verdict))
+        .collect();
+    print_basis(report, &proofs)?;
     let verdicts: Vec<&Verdict> = rows.iter().map(|row| &row.verdict).collect();
     print_unreached(report, &verdicts)
 }

@@ -5,8 +5,10 @@ use lazytlb_check::{Finding, Verdict};
 use lazytlb_model::CpuModel;
 
 use crate::arguments::Check;
-use crate::check::VerdictRecord;
-use crate::check::{check, checker_of, ending_of, memory, outcome, print_unreached, repeat};
+use crate::check::{
+    Complete, VerdictRecord, check, checker_of, ending_of, memory, outcome, print_unreached,
+    repeat, unproved,
+};
 use crate::hanging;
 use crate::hardware::{Hardware, told};
 use crate::report::{Ending, Report, grouped, table};
@@ -36,6 +38,9 @@ pub(crate) fn check_every(options: &Check) -> anyhow::Result<Ending> {
             let hangs_on = hanging::hangs_on(verdict, ask)?;
             hanging::tell(&mut report, options.output.json, (*cpu, *policy), hangs_on)?;
         }
+    }
+    if options.output.json {
+        report.json(&Complete::new(rows.len()))?;
     }
     report.finish()?;
     Ok(ending)
@@ -76,8 +81,9 @@ fn print(report: &mut Report, options: &Check, rows: &[Row]) -> anyhow::Result<(
                 report.line(format_args!("  lazytlb {}", repeat(options, *policy, *cpu)))?;
             }
             Finding::Incomplete { why } => report.line(format_args!(
-                "{policy} on {}: incomplete: {why}; nothing is proved",
-                cpu.name
+                "{policy} on {}: {}",
+                cpu.name,
+                unproved(verdict, why)
             ))?,
             Finding::Safe => {}
         }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use lazytlb_litmus::{Answer, LitmusVerdict, Options, read_bytes, run};
+use lazytlb_litmus::{Answer, LitmusVerdict, Options, hangs_on, read_bytes, run};
+use lazytlb_model::Assumption;
 use serde::Serialize;
 
 use crate::arguments::{Litmus, Memory};
+use crate::hanging::AssumptionRecord;
 use crate::progress::Display;
 use crate::report::{Ending, Report};
 
@@ -25,8 +27,8 @@ pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
     let mut ending = Ending::Good;
     for (number, file) in files.iter().enumerate() {
         display.count(number as u64, files.len() as u64);
-        let answer = match answer(file, &machine) {
-            Ok(answer) => answer,
+        let (answer, hangs_on) = match answer(file, &machine) {
+            Ok(answered) => answered,
             Err(error) => {
                 display.pause(|| eprintln!("error: {error:#}"));
                 ending = ending.max(Ending::BadInput);
@@ -42,9 +44,12 @@ pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
             ending = ending.max(Ending::Violation);
         }
         match options.output.json {
-            true => report.json(&AnswerRecord::new(file, &answer, as_expected))?,
+            true => report.json(&AnswerRecord::new(file, &answer, as_expected, hangs_on))?,
             false => {
                 report.line(&answer)?;
+                for assumption in hangs_on {
+                    report.line(format_args!("Hangs on {assumption} (ASSUMED)\n"))?;
+                }
                 if let (Some(false), Some(expected)) = (as_expected, expected) {
                     report.line(format_args!("Expected: {}\n", expected.name()))?;
                 }
@@ -56,11 +61,13 @@ pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
     Ok(ending)
 }
 
-fn answer(file: &Path, options: &Options) -> anyhow::Result<Answer> {
+fn answer(file: &Path, options: &Options) -> anyhow::Result<(Answer, Vec<Assumption>)> {
     let name = || file.display().to_string();
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let test = read_bytes(&bytes).with_context(name)?;
-    run(&test, options).with_context(name)
+    let answer = run(&test, options).with_context(name)?;
+    let hangs_on = hangs_on(&test, options, &answer).with_context(name)?;
+    Ok((answer, hangs_on))
 }
 
 /// Lists the files to answer: those named, all `.litmus` files below a directory, and what a list names
@@ -146,6 +153,8 @@ struct AnswerRecord {
     condition: String,
     states: Vec<StateRecord>,
     incomplete: Option<String>,
+    /// The rules that are ASSUMED and without which the verdict differs.
+    hangs_on: Vec<AssumptionRecord>,
     as_expected: Option<bool>,
     explored_states: u64,
     seconds: f64,
@@ -158,7 +167,12 @@ struct StateRecord {
 }
 
 impl AnswerRecord {
-    fn new(file: &Path, answer: &Answer, as_expected: Option<bool>) -> AnswerRecord {
+    fn new(
+        file: &Path,
+        answer: &Answer,
+        as_expected: Option<bool>,
+        hangs_on: Vec<Assumption>,
+    ) -> AnswerRecord {
         let states = answer.states.iter().map(|state| StateRecord {
             state: state.text.clone(),
             holds: state.holds,
@@ -174,6 +188,7 @@ impl AnswerRecord {
             condition: answer.condition.clone(),
             states: states.collect(),
             incomplete: answer.incomplete.clone(),
+            hangs_on: hangs_on.into_iter().map(Into::into).collect(),
             as_expected,
             explored_states: answer.effort.states,
             seconds: answer.effort.seconds,

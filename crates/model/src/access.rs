@@ -15,7 +15,7 @@ use crate::cpu_model::{UncachedLoads, UncachedStores};
 use crate::entry::{MemoryType, bits};
 use crate::faults::FaultBy;
 use crate::index::{EntryAt, Frame, Level, Location, TableIndex, Way};
-use crate::late::LateStore;
+use crate::late_store::LateStore;
 use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::{Progress, Stop};

@@ -22,7 +22,10 @@ impl CpuMut<'_> {
             return Ok(Progress::Blocked);
         }
         if let Some(target) = targets.beyond(machine.layout.cpus()) {
-            return Err(machine.misuse(self.cpu, format!("sent an IPI to CPU {target}")));
+            return Err(machine.misuse(
+                self.cpu,
+                format!("sent an IPI to CPU {target}, which the machine does not have"),
+            ));
         }
         for target in Cpu::first(MOST_CPUS).filter(|&cpu| targets.contains(cpu)) {
             let layout = self.layout();

@@ -42,6 +42,7 @@
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
 //! | `virtual_access`, `faults` | what an access by virtual address does, and how it comes to fault |
 //! | `fetch` | instruction fetches, whose walks may have read entries earlier |
+//! | `late_store`, `entry_writers` | a store that waits untranslated; who makes it worth waiting |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
 //! | `ends` | what a state holds, for people and for the ends of a program |
 //!
@@ -79,6 +80,7 @@ mod combining;
 pub mod cpu_model;
 mod ends;
 pub mod entry;
+mod entry_writers;
 pub mod extent;
 mod faults;
 pub mod features;
@@ -90,6 +92,7 @@ pub mod index;
 mod interrupts;
 mod invalidate;
 mod late;
+mod late_store;
 pub mod limit;
 pub mod locality;
 pub mod machine;
@@ -122,7 +125,7 @@ pub use call::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Priv
 pub use cpu_model::{CpuModel, KeepLoad, Reading, UpperLevels, WalkOutsideDram, WcReadings};
 pub use entry::MemoryType;
 pub use features::{Features, Tick, Ticks};
-pub use index::{BroadcastId, BroadcastSet, Cpu, Frame, Level, PcidTag, Place, Way};
+pub use index::{BroadcastId, BroadcastSet, Cpu, Frame, Level, PcidTag, Place, TableIndex, Way};
 pub use limit::Limit;
 pub use machine::Machine;
 #[expect(deprecated, reason = "programs may import it by its former name")]

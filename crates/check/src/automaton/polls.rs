@@ -7,7 +7,7 @@ use crate::rehearsal::PollAt;
 use crate::run::Ran;
 
 impl Node {
-    fn came_to(&self) -> Ran {
+    pub(super) fn came_to(&self) -> Ran {
         match &self.next {
             Next::Call(call) => Ran::Asks(*call, self.interrupts),
             Next::Ended => Ran::Ended,
@@ -27,7 +27,7 @@ impl Nodes {
     }
 
     /// Lists the answers after which a poll begins anew, each with the head of its loop.
-    fn answers_that_begin_again(&self) -> impl Iterator<Item = ((NodeId, u64), NodeId)> {
+    pub(super) fn answers_that_begin_again(&self) -> impl Iterator<Item = ((NodeId, u64), NodeId)> {
         let edges = self.all().flat_map(|(id, node)| {
             let edges = node.edges.iter();
             edges.map(move |&(answer, to)| ((id, answer), to))

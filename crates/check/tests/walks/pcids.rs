@@ -249,6 +249,7 @@ fn without_the_fence_of_linux_a_generation_is_missed() {
 #[test]
 fn a_root_that_was_left_is_held_by_a_walk_in_flight_too() {
     let mut program = Program::new("freed root", 1);
+    program.proves("no walk can begin, or go on, at a root that is freed");
     let (idle, root, other) = (program.table(), program.table(), program.table());
     program.start_with_root(idle);
     program.start_with_cr4(Cr4::default().with(Cr4::PCIDE, true));
