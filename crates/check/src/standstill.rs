@@ -59,33 +59,31 @@ impl<M: Merge> System<'_, M> {
         active.is_some_and(|id| nodes.get(id).is_head)
     }
 
-    /// Says whether a state is an end, if no steps lead on but those that may lead nowhere.
-    pub(crate) fn has_ended(&self, state: &State) -> bool {
-        self.all_ended(state) && !self.hardware.machine().waits_untranslated(state)
-    }
-
     /// Returns what is wrong with a state from which no other steps lead on than those that may lead nowhere, if
     /// anything is.
-    pub(crate) fn stuck(&self, state: &State) -> Result<Option<Violation>, StepError> {
+    ///
+    /// # Errors
+    /// If a node is not known yet.
+    pub(crate) fn stuck(
+        &self,
+        nodes: &Nodes,
+        state: &State,
+    ) -> Result<Option<Violation>, StepError> {
         let machine = self.hardware.machine();
-        // What still waits for a translation then never had one: no execution ends here.
-        if machine.waits_untranslated(state)
-            || !self.extending(|nodes| self.stands_still(nodes, state))?
-        {
+        if machine.waits_untranslated(state) || !self.stands_still(nodes, state)? {
             return Ok(None);
         }
         if self.all_ended(state) {
             return Ok(machine.unkept_promise(state));
         }
-        let deadlock = self.deadlock(&self.automaton.read(), state);
+        let deadlock = self.deadlock(nodes, state);
         let is_ignored = self.automaton.program.ignored.contains(&deadlock.property);
         Ok((!is_ignored).then_some(deadlock))
     }
 
-    /// Says whether nobody will ever do anything, in a state from which no other steps lead on than those that
-    /// may lead nowhere.
+    /// Says whether nobody will ever do anything.
     fn stands_still(&self, nodes: &Nodes, state: &State) -> Result<bool, StepError> {
-        // What has ended may have left its promises to the next tick.
+        // Who has ended may have left something to the next tick.
         let awaits = match self.all_ended(state) {
             true => Awaits::Tick,
             false => self.awaits(nodes, state),

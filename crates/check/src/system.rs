@@ -1,5 +1,7 @@
 //! The transition system of a program on a machine: a pure function from states to states.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use lazytlb::{CpuId, Interrupts};
 use lazytlb_model::{Call, Limit, MemoryModel, Property, State, Tick, Ticks, Violation};
 
@@ -33,6 +35,7 @@ pub(crate) struct System<'p, M = Reduction> {
     /// Whether NMIs come: asked at every step, so it lies at hand.
     has_nmis: bool,
     actions: &'static [Action],
+    leaves_ways_out: AtomicBool,
 }
 
 impl<'p, M: Merge> System<'p, M> {
@@ -53,7 +56,18 @@ impl<'p, M: Merge> System<'p, M> {
             hardware,
             automaton,
             merge,
+            leaves_ways_out: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that some ways of a step were not tried.
+    pub(crate) fn leave_ways_out(&self) {
+        self.leaves_ways_out.store(true, Ordering::Relaxed);
+    }
+
+    /// Says whether some ways of a step were not tried: then not all is explored.
+    pub(crate) fn left_ways_out(&self) -> bool {
+        self.leaves_ways_out.load(Ordering::Relaxed)
     }
 
     /// Returns the first state: every CPU before its first visible call.
@@ -303,6 +317,12 @@ impl<'p, M: Merge> System<'p, M> {
     pub(crate) fn all_ended(&self, state: &State) -> bool {
         let mut cpus = self.hardware.cpus();
         cpus.all(|cpu| self.active_node(state, cpu).is_none())
+    }
+
+    /// Says whether the program has ended in a state from which nothing but timer interrupts can lead on. What
+    /// still waits for a translation then never had one: no execution ends there.
+    pub(crate) fn is_end(&self, state: &State) -> bool {
+        self.all_ended(state) && !self.hardware.machine().waits_untranslated(state)
     }
 
     #[inline(always)]
