@@ -182,9 +182,11 @@ impl Bench {
         let output = command.stderr(Stdio::piped()).output();
         let output = output.with_context(|| format!("cannot run {}", tool.name()))?;
         let text = String::from_utf8_lossy(&output.stdout);
-        text.lines()
-            .last()
-            .and_then(|line| serde_json::from_str(line).ok())
+        let mut reports = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        reports
+            .rfind(|report| report.get("verdict").is_some())
             .with_context(|| {
                 let errors = String::from_utf8_lossy(&output.stderr);
                 format!(

@@ -40,6 +40,9 @@ const SUITE: &str = "crates/model/litmus";
 /// What depends on the machine, or on the sources and not on what they do.
 const LEFT_OUT: [&str; 4] = ["seconds", "bytes_per_state", "protocol", "file"];
 
+/// The field that a record has which is no answer: it says that the answers before it are all.
+const COMPLETE: &str = "complete";
+
 /// Prints the table.
 ///
 /// # Errors
@@ -91,6 +94,9 @@ impl Asked<'_> {
         for line in self.output(arguments)?.lines() {
             let mut answer: Value = serde_json::from_str(line)
                 .with_context(|| format!("`lazytlb {}` prints no JSON", arguments.join(" ")))?;
+            if answer.get(COMPLETE).is_some() {
+                continue;
+            }
             if let Some(fields) = answer.as_object_mut() {
                 fields.retain(|name, _| !LEFT_OUT.contains(&name.as_str()));
             }

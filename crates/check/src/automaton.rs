@@ -3,17 +3,35 @@
 //! A node is the next seam call after certain answers, an edge is an answer. A node is made when the
 //! search first gets there, by running the operation against the answers on the way; from then on a step
 //! of that code is a table look-up. So a CPU's whole local state is one number.
+//!
+//! The nodes of a routine are a tree, but for the answers that end an iteration of a poll.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `polls` | where those lead, and that it is right |
+//! | `spin` | code that loops without them |
+//! | `ways` | the ways through the code, for a second run |
+
+mod polls;
+mod spin;
+pub(crate) mod ways;
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::sync::{RwLock, RwLockReadGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use lazytlb::{CpuId, Interrupts, Quirks};
 use lazytlb_model::{Call, Limit};
 
 use crate::claims::{Claims, FalseClaim};
-use crate::model_hw::{ModelHw, Ran};
-use crate::program::{OperationIndex, Program};
+use crate::iterations::{Amount, Iterations};
+use crate::model_hw::{ModelHw, RunReport};
+use crate::program::Program;
+pub(crate) use crate::program::Routine;
+use crate::rehearsal::{Log, Rehearsal};
+use crate::rests_on::{Exhibit, RestsOn};
+use crate::run::{Awaits, Ran};
+use crate::watchdog::{Pulse, Running};
 
 /// A node's number: a place in a CPU's code. A CPU that has ended, or is not in its handler, is at none.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -38,17 +56,6 @@ impl NodeId {
     }
 }
 
-/// Which code a node belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Routine {
-    /// A CPU's operation, by its place among them.
-    Operation(OperationIndex),
-    /// The flush interrupt's handler.
-    Handler,
-    /// The NMI's handler.
-    Nmi,
-}
-
 /// What the code does next at a node.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Next {
@@ -57,15 +64,31 @@ pub(crate) enum Next {
     Panicked(String),
 }
 
+impl Next {
+    /// Returns the call, if it is one.
+    pub(crate) fn call(&self) -> Option<&Call> {
+        match self {
+            Next::Call(call) => Some(call),
+            Next::Ended | Next::Panicked(_) => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) cpu: CpuId,
     pub(crate) routine: Routine,
     pub(crate) next: Next,
     pub(crate) interrupts: Interrupts,
+    pub(crate) exhibit: Exhibit,
+    /// Whom the code waits for, if it polls.
+    pub(crate) awaits: Awaits,
+    /// Whether a poll begins here: then answers may lead back to it.
+    pub(crate) is_head: bool,
     /// The node before, and the answer that led here; `None` at a routine's start.
     from: Option<(NodeId, u64)>,
-    /// The answers that were met, each with the node that it leads to.
+    /// The answers that were met, each with the node that it leads to: a new one, or the head of a poll that
+    /// begins anew.
     edges: Vec<(u64, NodeId)>,
 }
 
@@ -93,6 +116,9 @@ pub(crate) enum ExtractionError {
     Limit(Limit),
     #[error("{0}")]
     FalseClaim(#[from] FalseClaim),
+    /// A call that means nothing on this program's machine.
+    #[error("{0}")]
+    Misuse(String),
     #[error(
         "the code of CPU {}, {routine}, is not a function of the seam's answers: {how}. \
          Keep clocks, random numbers and state outside of modelled memory out of it",
@@ -118,6 +144,9 @@ pub(crate) struct Nodes {
     nodes: Vec<Node>,
     /// The first node of each routine of each CPU.
     starts: Vec<Starts>,
+    iterations: Iterations<NodeId>,
+    /// Whether a poll begins at some node.
+    has_heads: bool,
     reached_notes: BTreeSet<&'static str>,
     executions: u64,
 }
@@ -128,12 +157,19 @@ struct Starts {
     operations: Vec<Option<NodeId>>,
     handler: Option<NodeId>,
     nmi: Option<NodeId>,
+    timer: Option<NodeId>,
 }
 
 impl Nodes {
     #[inline]
     pub(crate) fn get(&self, id: NodeId) -> &Node {
         &self.nodes[id.index()]
+    }
+
+    /// Says whether a poll begins at some node.
+    #[inline]
+    pub(crate) fn has_heads(&self) -> bool {
+        self.has_heads
     }
 
     /// Returns the node that an answer leads to.
@@ -159,25 +195,22 @@ impl Nodes {
 
     /// Returns the calls and answers that led to a node from its routine's start: whoever moves a CPU to
     /// another place of the same code maps these, and follows them from the start.
-    pub(crate) fn log_of(&self, id: NodeId) -> Vec<(Call, u64)> {
-        let mut log = Vec::new();
-        let mut from = self.get(id).from;
-        while let Some((before, answer)) = from {
-            let node = self.get(before);
-            log.push((node.answered_call(), answer));
-            from = node.from;
-        }
-        log.reverse();
-        log
+    pub(crate) fn log_of(&self, id: NodeId) -> Log {
+        self.log_along(self.get(id).from)
     }
 
-    fn log_along(&self, from: Option<(NodeId, u64)>) -> Vec<(Call, u64)> {
-        let Some((before, answer)) = from else {
-            return Vec::new();
-        };
-        let mut log = self.log_of(before);
-        log.push((self.get(before).answered_call(), answer));
-        log
+    fn log_along(&self, from: Option<(NodeId, u64)>) -> Log {
+        let way = self.way(from).into_iter();
+        way.map(|(id, answer)| (self.get(id).answered_call(), answer))
+            .collect()
+    }
+
+    /// Returns the nodes from a routine's start on, each with the answer that leads on.
+    fn way(&self, from: Option<(NodeId, u64)>) -> Vec<(NodeId, u64)> {
+        let before = |&(id, _): &(NodeId, u64)| self.get(id).from;
+        let mut way: Vec<_> = std::iter::successors(from, before).collect();
+        way.reverse();
+        way
     }
 
     fn start_of(&self, cpu: CpuId, routine: Routine) -> Option<NodeId> {
@@ -186,6 +219,7 @@ impl Nodes {
             Routine::Operation(index) => starts.operations[index.get()],
             Routine::Handler => starts.handler,
             Routine::Nmi => starts.nmi,
+            Routine::Timer => starts.timer,
         }
     }
 
@@ -197,6 +231,7 @@ impl Nodes {
             most: u32::MAX as usize,
         })?;
         let (cpu, routine, from) = (node.cpu, node.routine, node.from);
+        self.has_heads |= node.is_head;
         self.nodes.push(node);
         if let Some((before, answer)) = from {
             self.nodes[before.index()].edges.push((answer, id));
@@ -207,6 +242,7 @@ impl Nodes {
             Routine::Operation(index) => starts.operations[index.get()] = Some(id),
             Routine::Handler => starts.handler = Some(id),
             Routine::Nmi => starts.nmi = Some(id),
+            Routine::Timer => starts.timer = Some(id),
         }
         Ok(())
     }
@@ -216,25 +252,30 @@ impl Nodes {
 pub(crate) struct Automaton<'p> {
     pub(crate) program: &'p Program,
     quirks: Quirks,
+    pulse: Arc<Pulse>,
     nodes: RwLock<Nodes>,
 }
 
 impl<'p> Automaton<'p> {
-    pub(crate) fn new(program: &'p Program, quirks: Quirks) -> Self {
+    pub(crate) fn new(program: &'p Program, quirks: Quirks, pulse: Arc<Pulse>) -> Self {
         let starts = program.operations.iter().map(|operations| Starts {
             operations: vec![None; operations.len()],
             handler: None,
             nmi: None,
+            timer: None,
         });
         let nodes = Nodes {
             nodes: Vec::new(),
             starts: starts.collect(),
+            iterations: Iterations::NONE,
+            has_heads: false,
             reached_notes: BTreeSet::new(),
             executions: 0,
         };
         Automaton {
             program,
             quirks,
+            pulse,
             nodes: RwLock::new(nodes),
         }
     }
@@ -248,6 +289,17 @@ impl<'p> Automaton<'p> {
     /// Counts the runs of real code so far.
     pub(crate) fn executions(&self) -> u64 {
         self.read().executions
+    }
+
+    /// Counts what the places of the code have shown that a verdict rests on.
+    pub(crate) fn rests_on(&self) -> RestsOn {
+        let mut rests_on = RestsOn::default();
+        for node in &self.read().nodes {
+            let in_handler = !matches!(node.routine, Routine::Operation(_));
+            rests_on.interrupts_taken += u64::from(in_handler && node.next.call().is_some());
+            rests_on.count(&node.exhibit);
+        }
+        rests_on
     }
 
     /// Returns the expected notes, and the operations, that no execution reached.
@@ -266,6 +318,41 @@ impl<'p> Automaton<'p> {
         unreached
     }
 
+    /// Returns what a proof could rest on, or speak of, and no execution came to: interrupts, a kept promise, a
+    /// freed table.
+    pub(crate) fn never_happened(&self) -> Vec<String> {
+        let (rests_on, nodes) = (self.rests_on(), self.read());
+        let mut never = Vec::new();
+        let has_handlers = [
+            (Routine::Handler, self.program.handler.is_some()),
+            (Routine::Nmi, self.program.nmi_handler.is_some()),
+            (Routine::Timer, self.program.timer_handler.is_some()),
+        ];
+        for (routine, exists) in has_handlers {
+            for cpu in (0..self.program.cpus()).map(|cpu| CpuId(cpu.into())) {
+                if exists && nodes.start_of(cpu, routine).is_none() {
+                    never.push(format!(
+                        "CPU {}: {}",
+                        cpu.0,
+                        self.routine_name(cpu, routine)
+                    ));
+                }
+            }
+        }
+        for (count, what) in [
+            (
+                rests_on.promises_kept,
+                "a kept promise that covered a cached entry",
+            ),
+            (rests_on.tables_freed, "a freed page table"),
+        ] {
+            if count == 0 {
+                never.push(what.to_owned());
+            }
+        }
+        never
+    }
+
     /// Runs the code along the answers to a new node, and adds it.
     pub(crate) fn extend(&self, missing: Missing) -> Result<(), ExtractionError> {
         let Missing { cpu, routine, from } = missing;
@@ -277,55 +364,67 @@ impl<'p> Automaton<'p> {
         if known.is_some() {
             return Ok(());
         }
-        let before = match routine {
-            Routine::Operation(_) => Interrupts::Enabled,
-            Routine::Handler | Routine::Nmi => Interrupts::Disabled,
-        };
-        let code = self
-            .code(cpu, routine)
-            .expect("callers name routines that exist");
         let log = nodes.log_along(from);
-        let report = ModelHw::run(cpu, self.quirks, before, log.clone(), code);
+        let report = self.run(missing, log.clone(), Rehearsal::default());
         nodes.executions += 1;
         nodes.reached_notes.extend(report.notes);
+        self.rehearse(&nodes, missing, &report.ran, Amount::Few)?;
         let (next, interrupts) = match report.ran {
             Ran::Asks(call, interrupts) => (Next::Call(call), interrupts),
-            Ran::Ended => (Next::Ended, before),
-            Ran::Panicked(message) => (Next::Panicked(message), before),
-            Ran::Diverged(how) => {
-                let routine = self.routine_name(cpu, routine).to_owned();
-                return Err(ExtractionError::Nondeterminism { cpu, routine, how });
-            }
+            Ran::Again(poll) => return self.begin_again(&mut nodes, missing, poll),
+            Ran::Ended => (Next::Ended, routine.interrupts()),
+            Ran::Panicked(message) => (Next::Panicked(message), routine.interrupts()),
+            Ran::Diverged(how) => return Err(self.nondeterminism(missing, how)),
         };
-        self.test_claims(cpu, routine, &log, &next)?;
-        let edges = Vec::new();
+        self.test_claims(missing, &log, &next)?;
+        if let Some(call) = next.call() {
+            self.program.test_call(call).map_err(|mistake| {
+                let routine = self.routine_name(cpu, routine);
+                ExtractionError::Misuse(format!("in \"{routine}\" of CPU {}: {mistake}", cpu.0))
+            })?;
+        }
         let node = Node {
             cpu,
             routine,
+            exhibit: Exhibit::of(next.call()),
             next,
             interrupts,
+            awaits: report.awaits,
+            is_head: report.begins_poll,
             from,
-            edges,
+            edges: Vec::new(),
         };
         nodes.add(node).map_err(ExtractionError::Limit)
     }
 
-    fn code(&self, cpu: CpuId, routine: Routine) -> Option<&dyn Fn(&ModelHw)> {
-        match routine {
-            Routine::Operation(index) => self
-                .program
-                .operation_of(cpu, index)
-                .map(|operation| &*operation.run as _),
-            Routine::Handler => self.program.handler.as_deref().map(|run| run as _),
-            Routine::Nmi => self.program.nmi_handler.as_deref().map(|run| run as _),
-        }
+    /// Runs the code of a routine against a log.
+    fn run(&self, Missing { cpu, routine, .. }: Missing, log: Log, before: Rehearsal) -> RunReport {
+        let code = self.program.code(cpu, routine);
+        let code = code.expect("callers name routines that exist");
+        let running = Running {
+            cpu,
+            routine,
+            calls: log.len(),
+            amid: None,
+        };
+        self.pulse.while_running(running, || {
+            ModelHw::run_rehearsed(cpu, self.quirks, routine.interrupts(), log, before, code)
+        })
+    }
+
+    fn nondeterminism(
+        &self,
+        Missing { cpu, routine, .. }: Missing,
+        how: String,
+    ) -> ExtractionError {
+        let routine = self.routine_name(cpu, routine).to_owned();
+        ExtractionError::Nondeterminism { cpu, routine, how }
     }
 
     /// Tests what the program's words claim, where the code gets to a new place.
     fn test_claims(
         &self,
-        cpu: CpuId,
-        routine: Routine,
+        Missing { cpu, routine, .. }: Missing,
         log: &[(Call, u64)],
         next: &Next,
     ) -> Result<(), FalseClaim> {
@@ -333,22 +432,11 @@ impl<'p> Automaton<'p> {
         if log.is_empty() {
             claims.test_first_values()?;
         }
-        let call = match next {
-            Next::Call(call) => Some(call),
-            Next::Ended | Next::Panicked(_) => None,
-        };
-        claims.test(cpu, self.routine_name(cpu, routine), log, call)
+        claims.test(cpu, self.routine_name(cpu, routine), log, next.call())
     }
 
     /// Returns a routine's name for people.
     pub(crate) fn routine_name(&self, cpu: CpuId, routine: Routine) -> &str {
-        match routine {
-            Routine::Operation(index) => self
-                .program
-                .operation_of(cpu, index)
-                .map_or("an operation", |operation| &operation.name),
-            Routine::Handler => "flush interrupt",
-            Routine::Nmi => "NMI",
-        }
+        self.program.routine_name(cpu, routine)
     }
 }

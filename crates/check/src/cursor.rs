@@ -43,7 +43,7 @@ impl Cursor {
     }
 
     /// Returns the step to try now in `state`; `None` if all were tried.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn step<M: Merge>(&mut self, system: &System<'_, M>, state: &State) -> Option<Step> {
         while self.cpu.0 < self.cpus {
             let (cpu, way) = (self.cpu, self.way);

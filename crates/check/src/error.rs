@@ -9,7 +9,7 @@ pub enum CheckError {
     /// A word does not hold the kind of value that it was made for ([`crate::Program::atomic_of_kind`]).
     #[error("{0}")]
     FalseClaim(String),
-    /// The program does not fit into the model.
+    /// The program does not fit into the model: it is too large, or names what its machine does not have.
     #[error("{0}")]
     Limit(String),
 }

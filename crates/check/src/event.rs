@@ -45,6 +45,8 @@ pub enum EventKind {
     FlushInterrupt,
     /// An NMI was delivered.
     Nmi,
+    /// A timer interrupt came.
+    TimerInterrupt,
     /// The walk that a freed table invites: no step of a program, but the reason of the violation.
     GarbageWalk {
         /// The table's frame.
@@ -56,7 +58,10 @@ impl EventKind {
     /// Says whether the CPU's own code, or an interrupt of it, did this.
     pub(crate) fn is_of_code(&self) -> bool {
         match self {
-            EventKind::Call { .. } | EventKind::FlushInterrupt | EventKind::Nmi => true,
+            EventKind::Call { .. }
+            | EventKind::FlushInterrupt
+            | EventKind::Nmi
+            | EventKind::TimerInterrupt => true,
             EventKind::StoreDrained
             | EventKind::CombiningStoreDrained
             | EventKind::BroadcastReceived
@@ -72,7 +77,8 @@ impl EventKind {
             | EventKind::CombiningStoreDrained
             | EventKind::BroadcastReceived
             | EventKind::FlushInterrupt
-            | EventKind::Nmi => true,
+            | EventKind::Nmi
+            | EventKind::TimerInterrupt => true,
             EventKind::Call { .. } | EventKind::GarbageWalk { .. } => false,
         }
     }
@@ -93,6 +99,7 @@ impl TimelineEvent {
                 .map_or("", |operation| operation.name.as_str()),
             Routine::Handler => FLUSH_INTERRUPT,
             Routine::Nmi => NMI,
+            Routine::Timer => TIMER,
         };
         TimelineEvent {
             cpu: number_for_people(cpu),
@@ -122,6 +129,7 @@ impl TimelineEvent {
             ),
             EventKind::FlushInterrupt => (FLUSH_INTERRUPT, "⚡ flush interrupt".into()),
             EventKind::Nmi => (NMI, "⚡ NMI".into()),
+            EventKind::TimerInterrupt => (TIMER, "⚡ timer interrupt".into()),
             EventKind::GarbageWalk { frame } => {
                 ("speculation", format!("✗ walk reads frame {frame}: freed"))
             }
@@ -184,6 +192,7 @@ fn store_for_people(program: &Program, store: WaitingStore) -> String {
 
 const FLUSH_INTERRUPT: &str = "flush interrupt";
 const NMI: &str = "NMI";
+const TIMER: &str = "timer interrupt";
 const STORE_BUFFER: &str = "store buffer";
 
 /// Says whether other CPUs, or people, care about a call.
@@ -196,6 +205,22 @@ fn is_visible(call: &Call) -> bool {
             | Call::RestoreInterrupts(_)
     )
 }
+
+/// Returns how a call reads whose answer does not matter.
+pub(crate) fn call_for_people(program: &Program, call: &Call) -> String {
+    let answer = None;
+    let wording = Wording { program, answer }.of(call);
+    wording.trim_end_matches(UNKNOWN).trim_end().to_owned()
+}
+
+/// Returns how a call reads, with its answer.
+pub(crate) fn answered_call_for_people(program: &Program, call: &Call, answer: u64) -> String {
+    let answer = Some(answer);
+    Wording { program, answer }.of(call)
+}
+
+/// How an answer reads that is not known.
+const UNKNOWN: &str = "→ ?";
 
 /// How a call reads, with its answer if it has one.
 struct Wording<'p> {
@@ -258,7 +283,7 @@ impl Wording<'_> {
         match self.answer {
             Some(FAULT) => "→ page fault".to_owned(),
             Some(answer) => format!("→ {answer}"),
-            None => "→ ?".to_owned(),
+            None => UNKNOWN.to_owned(),
         }
     }
 
@@ -319,7 +344,7 @@ impl Wording<'_> {
     fn allocated(&self) -> String {
         match self.answer {
             Some(frame) => format!("→ frame {}", frame_number(PhysAddr(frame))),
-            None => "→ ?".to_owned(),
+            None => UNKNOWN.to_owned(),
         }
     }
 

@@ -17,7 +17,8 @@ pub(crate) enum AfterViolation {
 }
 
 /// Hands every successor of a state to `found`, and every violation to `violated`, with the step that
-/// leads to it, or none for a deadlock; that says whether it is to be the last.
+/// leads to it, or none for a deadlock; that says whether it is to be the last. Says whether the state is an
+/// end: all CPUs have ended, and nothing is left to come but timer interrupts.
 #[inline]
 pub(crate) fn expand<M: Merge>(
     system: &System<'_, M>,
@@ -26,7 +27,7 @@ pub(crate) fn expand<M: Merge>(
     scratch: &mut State,
     mut found: impl FnMut(Step, &State),
     mut violated: impl FnMut(Option<Step>, Violation) -> AfterViolation,
-) -> Result<(), StepError> {
+) -> Result<bool, StepError> {
     let mut stuck = true;
     let mut nodes = system.automaton.read();
     let mut cursor = Cursor::new(system);
@@ -43,7 +44,7 @@ pub(crate) fn expand<M: Merge>(
         match result {
             Ok(Tried::Impossible) => {}
             Ok(Tried::Done(_)) => {
-                stuck = false;
+                stuck = stuck && system.may_lead_nowhere(&nodes, base, step);
                 found(step, scratch);
             }
             Err(StepError::Unknown(missing)) => {
@@ -54,22 +55,27 @@ pub(crate) fn expand<M: Merge>(
             Err(StepError::Violation(violation)) => {
                 stuck = false;
                 if violated(Some(step), violation) == AfterViolation::Stop {
-                    return Ok(());
+                    return Ok(false);
                 }
             }
             Err(error) => return Err(error),
         }
     }
-    if stuck && let Some(violation) = system.stuck(&nodes, base) {
+    drop(nodes);
+    let mut is_end = stuck && system.is_end(base);
+    if stuck && let Some(violation) = system.extending(|nodes| system.stuck(nodes, base))? {
+        is_end = false;
         violated(None, violation);
     }
-    Ok(())
+    Ok(is_end)
 }
 
 /// What a state leads to, but for the states themselves.
 pub(crate) struct Expanded {
     pub(crate) id: StateId,
     pub(crate) successors: u64,
+    /// Whether the program has ended.
+    pub(crate) is_end: bool,
     pub(crate) violations: Vec<(Option<Step>, Violation)>,
 }
 
@@ -79,6 +85,7 @@ impl Expanded {
         Expanded {
             id,
             successors: 0,
+            is_end: false,
             violations: Vec::new(),
         }
     }
@@ -122,8 +129,14 @@ pub(crate) fn expand_all<M: Merge>(
             },
         );
         let is_last = after_violation == AfterViolation::Stop && !expanded.violations.is_empty();
+        let error = match result {
+            Ok(is_end) => {
+                expanded.is_end = is_end;
+                None
+            }
+            Err(error) => Some(error),
+        };
         all.push(expanded);
-        let error = result.err();
         if is_last || error.is_some() {
             let expanded = all;
             return Part {

@@ -30,7 +30,7 @@ pub(crate) trait Visitor {
     /// Learns of a violation. The order is that of the states, then that of their steps.
     fn violated(&mut self, found: Found);
 
-    /// Learns of a state from which no step leads on, and which violates nothing: all CPUs have ended.
+    /// Learns of a state in which all CPUs have ended, and nothing is left to come but timer interrupts.
     fn ended(&mut self, machine: &Machine, id: StateId, state: &State);
 
     /// Learns now and then how far the exploration is.
@@ -147,7 +147,13 @@ where
             }
         };
         self.update_effort();
-        Ok(ended)
+        match self.system.automaton.rehearse_all() {
+            Ok(()) => Ok(ended),
+            Err(error) => {
+                StepError::from(error).into_violation()?;
+                unreachable!("code that is no function of its answers is an error")
+            }
+        }
     }
 
     /// Explores until all is done, or a limit is reached: then it is returned.
@@ -250,10 +256,10 @@ where
                     V::AFTER_VIOLATION
                 },
             );
-            result.map_or_else(
-                |error| ControlFlow::Break(Halt::Failed(error)),
-                ControlFlow::Continue,
-            )?;
+            match result {
+                Ok(is_end) => expanded.is_end = is_end,
+                Err(error) => return ControlFlow::Break(Halt::Failed(error)),
+            }
             self.effort.transitions += expanded.successors;
             self.report(expanded, &base, visitor)?;
         }
@@ -308,20 +314,15 @@ where
     }
 
     /// Hands what was found at a state to the visitor.
-    #[inline]
+    #[inline(always)]
     fn report<V: Visitor>(
         &self,
         expanded: Expanded,
         state: &State,
         visitor: &mut V,
     ) -> ControlFlow<Halt> {
-        let machine = self.system.hardware.machine();
-        // What still waits for a translation then never had one: no execution ends here.
-        if expanded.successors == 0
-            && expanded.violations.is_empty()
-            && !machine.waits_untranslated(state)
-        {
-            visitor.ended(machine, expanded.id, state);
+        if expanded.is_end {
+            visitor.ended(self.system.hardware.machine(), expanded.id, state);
         }
         for (step, violation) in expanded.violations {
             let from = Some(expanded.id);

@@ -5,7 +5,7 @@
 
 use lazytlb::{CpuId, Interrupts};
 use lazytlb_model::machine::Stop;
-use lazytlb_model::{Call, Limit, Machine, Place, Progress, State, WaitingStore};
+use lazytlb_model::{Call, Limit, Machine, Place, Progress, State, Tick, WaitingStore};
 
 use crate::automaton::{NodeId, Routine};
 
@@ -74,13 +74,21 @@ impl Hardware {
         (0..self.machine.layout().cpus()).map(|cpu| CpuId(cpu as u16))
     }
 
+    /// Says whether two states differ at most in what a CPU has for itself.
+    pub(crate) fn is_same_for_others(&self, one: &State, other: &State, cpu: CpuId) -> bool {
+        let layout = self.machine.layout();
+        let start = layout.shared_len() + index(cpu) * layout.cpu_len();
+        let end = start + layout.cpu_len();
+        one[..start] == other[..start] && one[end..] == other[end..]
+    }
+
     /// Returns a CPU's place in its operation; `None` after the last one.
     #[inline]
     pub(crate) fn node(&self, state: &State, cpu: CpuId) -> Option<NodeId> {
         node_at(self.machine.layout().node(state, index(cpu)))
     }
 
-    /// Returns a CPU's place in its interrupt handler; `None` outside of it.
+    /// Returns a CPU's place in the handler of the flush interrupt or the timer's; `None` outside of both.
     #[inline]
     pub(crate) fn handler_node(&self, state: &State, cpu: CpuId) -> Option<NodeId> {
         node_at(self.machine.layout().handler_node(state, index(cpu)))
@@ -96,7 +104,7 @@ impl Hardware {
     ///
     /// # Errors
     /// If a state has no room for the place's number.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_node(
         &self,
         state: &mut State,
@@ -117,7 +125,8 @@ impl Hardware {
         };
         match routine {
             Routine::Operation(_) => layout.set_node(state, cpu, place),
-            Routine::Handler => layout.set_handler_node(state, cpu, place),
+            // With interrupts off in both, a CPU is in one of them only.
+            Routine::Handler | Routine::Timer => layout.set_handler_node(state, cpu, place),
             Routine::Nmi => layout.set_nmi_node(state, cpu, place),
         }
         Ok(())
@@ -158,7 +167,7 @@ impl Hardware {
     }
 
     /// Makes a call of a CPU in one way. If it is blocked, the state is unchanged.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn call(
         &self,
         state: &mut State,
@@ -172,8 +181,16 @@ impl Hardware {
         })
     }
 
+    /// Says whether a call that a CPU is about to make keeps a promise that covered a cached entry, or frees a
+    /// page table.
+    #[cold]
+    pub(crate) fn shows(&self, state: &State, cpu: CpuId, call: &Call) -> bool {
+        self.machine.promise_covers_cached(state, index(cpu), call)
+            || self.machine.frees_table(state, call)
+    }
+
     /// Says whether a call of a CPU is local, and will not block.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_local(
         &self,
         state: &State,
@@ -266,6 +283,16 @@ impl Hardware {
     /// Delivers the pending flush interrupt.
     pub(crate) fn deliver(&self, state: &mut State, cpu: CpuId) {
         self.machine.deliver(state, index(cpu));
+    }
+
+    /// Says whether the machine could deliver a timer interrupt to a CPU.
+    pub(crate) fn can_tick(&self, state: &State, cpu: CpuId, tick: Tick) -> bool {
+        self.machine.can_tick(state, index(cpu), tick)
+    }
+
+    /// Delivers a timer interrupt.
+    pub(crate) fn tick(&self, state: &mut State, cpu: CpuId, tick: Tick) {
+        self.machine.tick(state, index(cpu), tick);
     }
 
     /// Says whether the machine could deliver an NMI to a CPU.

@@ -3,14 +3,14 @@
 //! It runs *real code*, written against the seam ([`lazytlb::Hw`], [`lazytlb::Memory`]), on an
 //! adversarial x86-64 ([`lazytlb_model`]) that does whatever the manuals allow, in every interleaving
 //! of CPUs, interrupts, store buffers and speculative fills; and it ends in a proof within bounds, a
-//! shortest counterexample, or the honest word `incomplete`.
+//! shortest counterexample, or the honest words `incomplete` and `nothing proved`.
 //!
 //! ```
 //! use lazytlb::Policy;
 //! use lazytlb_check::{Checker, LazyTlb, ShippedProgram};
 //!
 //! let program = ShippedProgram::<LazyTlb>::by_name("smoke").unwrap();
-//! assert!(Checker::new().check(&program.build(Policy::Ipi)).is_safe());
+//! assert!(Checker::new().check_built(|| program.build(Policy::Ipi)).is_safe());
 //! ```
 //!
 //! A protocol of your own: see `examples/own_protocol.rs`, which imports nothing of `lazytlb` but the
@@ -20,25 +20,33 @@
 //! | --- | --- |
 //! | [`program`], `place_names` | what each CPU does; what people call the places of its memory |
 //! | [`model_hw`] | the seam over a log of answers: how real code becomes steps |
+//! | `run` | such a run under way, and what it came to |
+//! | `poll`, `rehearsal` | polls in it, and how its log has them |
+//! | `unwinding` | what guards are told that drop while a run ends |
 //! | `claims` | what kind of value a word holds: said by the program, tested on every run of its code |
+//! | `misuse` | calls and declarations that mean nothing on the program's machine |
 //! | `automaton` | automaton extraction: a step of the code as a table look-up |
+//! | `iterations` | what is known of the iterations of a poll |
 //! | `hardware` | the border to the model: CPUs, places and ways become its numbers |
 //! | `step`, `system` | a step, and the transition system |
+//! | `standstill` | deadlocks where CPUs poll, or timer interrupts come |
 //! | `cursor` | the steps of a state, one after the other |
 //! | `reduction` | which steps are merged, and which states count as one |
 //! | `store`, `order` | the states seen so far, and which is next |
 //! | `expand`, `explore` | what one state leads to, and all states; for whoever visits |
+//! | `second_run` | whether the code is a function of what the seam answers: all of it, once more |
+//! | `watchdog` | code that does not come back |
 //! | [`search`], [`outcomes`] | its visitors: a shortest violation, or every end |
+//! | `rests_on` | what a verdict rests on: kept promises, interrupts, freed tables |
 //! | `event`, [`timeline`] | counterexamples, replayed and printed |
 //! | [`verdict`], `error` | safe, violation, or incomplete; or why there is no verdict |
+//! | [`what_safe_means`] | what a proof is, in words and numbers |
 //! | [`protocol`], [`programs`] | the shipped programs, for `lazytlb` and its peers |
 //! | `protocol/adapter` | `lazytlb` as such a protocol; compiled for its mutations too |
 //!
 //! # What a proof covers
-//! The program's operations, the model's rules, the bounds in the verdict (depth of store buffers,
-//! frames, CPUs), and the notes that were reached. Steps that no other CPU can observe are merged with the
-//! step before them, as [`lazytlb_model::locality`] argues case by case; disabling interrupts is merged with
-//! the step after it (`reduction`). What this assumes is checked at run time, and [`Reduction::None`] does without.
+//! [`what_safe_means`] says it: promises, bounds, assumptions, the second run of the code, and the limits with their
+//! numbers.
 #![forbid(unsafe_code)]
 
 // `protocol/adapter.rs` is compiled in another crate too, and so names this one as others do.
@@ -52,20 +60,31 @@ mod event;
 mod expand;
 mod explore;
 mod hardware;
+mod iterations;
+mod misuse;
 pub mod model_hw;
 mod order;
 pub mod outcomes;
 mod place_names;
+mod poll;
 pub mod program;
 pub mod programs;
 pub mod protocol;
 mod reduction;
+mod rehearsal;
+mod rests_on;
+mod run;
 pub mod search;
+mod second_run;
+mod standstill;
 mod step;
 mod store;
 mod system;
 pub mod timeline;
+mod unwinding;
 pub mod verdict;
+mod watchdog;
+pub mod what_safe_means;
 
 pub use error::CheckError;
 pub use model_hw::ModelHw;
@@ -74,6 +93,7 @@ pub use program::{Program, ProgramCells};
 pub use programs::ShippedProgram;
 pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space};
 pub use reduction::Reduction;
+pub use rests_on::RestsOn;
 pub use search::{Checker, Progress};
 pub use store::Storage;
 #[allow(deprecated)] // For programs written before it had its name.

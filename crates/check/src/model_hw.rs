@@ -4,6 +4,7 @@
 //! as what the code asks next, and the code is unwound. So one run tells one more step of the code.
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
@@ -12,6 +13,10 @@ use lazytlb::{
     Promise, Promises, Quirks, Spaces, Until, VirtAddr,
 };
 use lazytlb_model::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Privilege, Rmw};
+
+use crate::rehearsal::{Log, Rehearsal};
+use crate::run::{Awaits, Ran, Run};
+use crate::unwinding;
 
 /// The machine that a checked operation runs on: it implements [`Hw`] and [`Memory`].
 ///
@@ -22,125 +27,142 @@ pub struct ModelHw {
     cpu: CpuId,
     quirks: Quirks,
     run: RefCell<Run>,
+    at_calls: AtCalls,
 }
 
-#[derive(Debug)]
-struct Run {
-    log: Vec<(Call, u64)>,
-    position: usize,
-    interrupts: Interrupts,
-    next: Option<Call>,
-    diverged: Option<String>,
-    notes: Vec<&'static str>,
+/// What is done at each seam call, before it is answered, or ends the run: it is told how many came before.
+#[derive(Default)]
+pub(crate) struct AtCalls(Option<Box<dyn Fn(usize) + Send>>);
+
+impl AtCalls {
+    pub(crate) fn new(at_call: impl Fn(usize) + Send + 'static) -> AtCalls {
+        AtCalls(Some(Box::new(at_call)))
+    }
 }
 
-/// How a run against a log of answers ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Ran {
-    /// The code asks for this next, with interrupts in this state.
-    Asks(Call, Interrupts),
-    /// The code returned.
-    Ended,
-    /// The code panicked.
-    Panicked(String),
-    /// The code did something else than it did before with the same answers.
-    Diverged(String),
+impl fmt::Debug for AtCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("AtCalls").field(&self.0.is_some()).finish()
+    }
 }
 
 /// A run's result, and what the code noted on the way.
 pub(crate) struct RunReport {
     pub(crate) ran: Ran,
     pub(crate) notes: Vec<&'static str>,
+    /// Whom the code waits for, if it is in a poll.
+    pub(crate) awaits: Awaits,
+    /// Whether what the code asks is the first call of a poll, or might be.
+    pub(crate) begins_poll: bool,
 }
 
 /// The payload that unwinds a run at the end of its log.
 struct EndOfLog;
 
-/// Seam calls that one operation may make: more means a loop that spins instead of waiting.
-const CALL_BUDGET: usize = 1000;
-
 impl ModelHw {
     /// Notes that the code came by here: verdicts list the expected notes that no execution reached.
     pub fn note(&self, note: &'static str) {
-        let mut run = self.run.borrow_mut();
-        if run.next.is_none() {
-            run.notes.push(note);
+        if !std::thread::panicking() {
+            self.run.borrow_mut().notes.push(note);
         }
     }
 
     /// Runs an operation against a log of calls and answers, as far as that goes.
+    #[cfg(test)]
     pub(crate) fn run(
         cpu: CpuId,
         quirks: Quirks,
         interrupts: Interrupts,
-        log: Vec<(Call, u64)>,
+        log: Log,
         operation: &dyn Fn(&ModelHw),
     ) -> RunReport {
-        silence_panics_of_runs();
-        let (position, next, diverged, notes) = (0, None, None, Vec::new());
-        let run = Run {
-            log,
-            position,
+        ModelHw::run_rehearsed(
+            cpu,
+            quirks,
             interrupts,
-            next,
-            diverged,
-            notes,
-        };
-        let hw = ModelHw {
+            log,
+            Rehearsal::default(),
+            operation,
+        )
+    }
+
+    /// As [`ModelHw::run`], with iterations that find nothing before those in the log.
+    pub(crate) fn run_rehearsed(
+        cpu: CpuId,
+        quirks: Quirks,
+        interrupts: Interrupts,
+        log: Log,
+        rehearsal: Rehearsal,
+        operation: &dyn Fn(&ModelHw),
+    ) -> RunReport {
+        let run = Run::new(log, interrupts, rehearsal);
+        ModelHw {
             cpu,
             quirks,
             run: RefCell::new(run),
-        };
-        IN_RUN.set(true);
+            at_calls: AtCalls::default(),
+        }
+        .run_code(interrupts, operation)
+    }
+
+    /// As [`ModelHw::run`], with something done at each call.
+    pub(crate) fn run_stopping(
+        cpu: CpuId,
+        quirks: Quirks,
+        interrupts: Interrupts,
+        log: Log,
+        at_calls: AtCalls,
+        operation: &dyn Fn(&ModelHw),
+    ) -> RunReport {
+        let run = Run::new(log, interrupts, Rehearsal::default());
+        ModelHw {
+            cpu,
+            quirks,
+            run: RefCell::new(run),
+            at_calls,
+        }
+        .run_code(interrupts, operation)
+    }
+
+    /// Runs an operation from its start, with interrupts in this state.
+    fn run_code(self, interrupts: Interrupts, operation: &dyn Fn(&ModelHw)) -> RunReport {
+        silence_panics_of_runs();
+        let hw = self;
+        // A run may lie within another, which is suspended.
+        let in_another = IN_RUN.replace(true);
         let result = panic::catch_unwind(AssertUnwindSafe(|| operation(&hw)));
-        IN_RUN.set(false);
-        let panicked_at = PANICKED_AT.take();
+        IN_RUN.set(in_another);
+        let panicked_at = PANICKED_AT.take().unwrap_or_default();
         let run = hw.run.into_inner();
-        let ran = match (run.diverged, run.next, result) {
-            (Some(how), _, _) => Ran::Diverged(how),
-            (None, Some(next), _) => Ran::Asks(next, run.interrupts),
-            (None, None, Err(_)) => Ran::Panicked(panicked_at.unwrap_or_default()),
-            (None, None, Ok(())) if run.position < run.log.len() => Ran::Diverged(format!(
-                "it ended after {} seam calls, where it made {} before",
-                run.position,
-                run.log.len()
-            )),
-            (None, None, Ok(())) if run.interrupts != interrupts => {
-                Ran::Panicked("the operation ended without restoring interrupts".to_owned())
-            }
-            (None, None, Ok(())) => Ran::Ended,
-        };
         RunReport {
-            ran,
+            ran: run.came_to(result.map_err(|_| panicked_at), interrupts),
+            awaits: run.polls.await_together(),
+            begins_poll: run.begins_poll(),
             notes: run.notes,
         }
+    }
+
+    /// Returns the run, which nobody else may look at meanwhile.
+    pub(crate) fn borrow_run(&self) -> std::cell::RefMut<'_, Run> {
+        self.run.borrow_mut()
+    }
+
+    /// Ends the run here: what it came to stands in it.
+    pub(crate) fn end_run(&self) -> ! {
+        panic::resume_unwind(Box::new(EndOfLog))
     }
 
     fn ask(&self, call: Call) -> u64 {
         // Guards that drop while the code unwinds must not call on.
         if std::thread::panicking() {
-            return 0;
+            return unwinding::answer();
         }
-        let mut run = self.run.borrow_mut();
-        assert!(
-            run.position < CALL_BUDGET,
-            "the operation made {CALL_BUDGET} seam calls: does it spin? Waiting is `pause_until`"
-        );
-        let Some(&(logged, answer)) = run.log.get(run.position) else {
-            run.next = Some(call);
-            drop(run);
-            panic::resume_unwind(Box::new(EndOfLog));
-        };
-        if logged != call {
-            let position = run.position;
-            run.diverged = Some(format!(
-                "seam call {position} was {logged:?} before, and is {call:?} now"
-            ));
-            drop(run);
-            panic::resume_unwind(Box::new(EndOfLog));
+        if let Some(at_call) = &self.at_calls.0 {
+            let position = self.run.borrow().position;
+            at_call(position);
         }
-        run.position += 1;
-        answer
+        let answer = self.run.borrow_mut().answer(call);
+        answer.unwrap_or_else(|| self.end_run())
     }
 }
 
@@ -427,6 +449,7 @@ impl Promises for ModelHw {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::CALL_BUDGET;
 
     const FLAG: AtomicCell = AtomicCell(0);
 
@@ -506,7 +529,7 @@ mod tests {
         let log = vec![(Call::Load(FLAG), 0); CALL_BUDGET];
         let ran = run(log, &|hw| while hw.load(&FLAG) == 0 {});
         assert!(
-            matches!(&ran, Ran::Panicked(message) if message.contains("pause_until")),
+            matches!(&ran, Ran::Panicked(message) if message.starts_with("spin loop")),
             "{ran:?}"
         );
     }

@@ -71,13 +71,17 @@ pub enum ReachedOutcome {
 impl Checker {
     /// Explores all executions of a program, and collects their ends. Limits and threads are those of a
     /// check. With several threads, which of several entries a violation's sentence names may differ;
-    /// nothing else does.
+    /// nothing else does. The code does not run a second time, as it does before a verdict
+    /// ([`Checker::try_check_built`]): it is to be an interpreter, or one that was checked.
     ///
     /// # Errors
     /// If the program's code is nondeterministic, or does not fit into the model.
     pub fn outcomes(&self, program: &Program) -> Result<Outcomes, CheckError> {
-        let mut collection = Collection::new(program, |_| false);
-        Ok(self.collect(program, &mut collection)?.0)
+        let ignore = |_| {};
+        self.watched(program, ignore, |checker, program, _| {
+            let mut collection = Collection::new(program, |_| false);
+            Ok(checker.collect(program, &mut collection)?.0)
+        })
     }
 
     /// As [`Checker::outcomes`], and hands out executions: one whose outcome is wanted, and one for each

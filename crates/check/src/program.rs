@@ -3,8 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use lazytlb::{Cells, CpuId, Entry, PhysAddr, ValueKind, VirtAddr};
-use lazytlb_model::{AtomicCell, Cr4, Features, FrameUse, GarbageWalks, LocalCell, Property};
+use lazytlb::{Cells, CpuId, Entry, Interrupts, PhysAddr, ValueKind, VirtAddr};
+use lazytlb_model::{
+    AtomicCell, Cr4, Features, FrameUse, GarbageWalks, LocalCell, Property, Ticks,
+};
 
 use crate::model_hw::ModelHw;
 use crate::place_names::PlaceNames;
@@ -20,7 +22,7 @@ pub(crate) struct Operation {
 }
 
 /// An operation's place among a CPU's operations.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct OperationIndex(usize);
 
 impl OperationIndex {
@@ -35,8 +37,31 @@ impl OperationIndex {
     }
 }
 
+/// Which code a CPU runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Routine {
+    /// A CPU's operation, by its place among them.
+    Operation(OperationIndex),
+    /// The flush interrupt's handler.
+    Handler,
+    /// The NMI's handler.
+    Nmi,
+    /// The timer interrupt's handler.
+    Timer,
+}
+
+impl Routine {
+    /// Returns whether interrupts are on where the routine begins.
+    pub(crate) fn interrupts(self) -> Interrupts {
+        match self {
+            Routine::Operation(_) => Interrupts::Enabled,
+            Routine::Handler | Routine::Nmi | Routine::Timer => Interrupts::Disabled,
+        }
+    }
+}
+
 /// A cell that a program has declared: its name for people, and what it holds: first, and of what kind, as it claims.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct DeclaredCell {
     pub(crate) name: String,
     pub(crate) first_value: u64,
@@ -54,6 +79,7 @@ pub(crate) struct DeclaredCell {
 /// let flag = program.atomic("flag", 0);
 /// program.operation(0, "raise", move |hw| hw.store(&flag, 1));
 /// program.operation(1, "wait", move |hw| hw.pause_until(&flag, Until::Equals(1)));
+/// program.proves("whoever waits for the flag goes on");
 /// assert!(Checker::new().check(&program).is_safe());
 /// ```
 #[derive(Clone)]
@@ -64,6 +90,7 @@ pub struct Program {
     pub(crate) atomics: Vec<DeclaredCell>,
     pub(crate) own_cells: Vec<Vec<DeclaredCell>>,
     pub(crate) nmi_handler: Option<OperationFn>,
+    pub(crate) timer_handler: Option<OperationFn>,
     pub(crate) frames: Vec<FrameUse>,
     pub(crate) page_words: Vec<Option<AtomicCell>>,
     pub(crate) entries: Vec<(PhysAddr, u16, Entry)>,
@@ -74,6 +101,10 @@ pub struct Program {
     pub(crate) garbage: GarbageWalks,
     pub(crate) ignored: Vec<Property>,
     pub(crate) expected_notes: Vec<&'static str>,
+    /// What the program proves without a promise about a flush, in a sentence.
+    pub(crate) proves: Option<String>,
+    /// What was declared that makes no sense: the first such thing.
+    pub(crate) mistake: Option<String>,
     pub(crate) place_names: PlaceNames,
 }
 
@@ -99,6 +130,7 @@ impl Program {
             atomics: Vec::new(),
             own_cells: vec![Vec::new(); cpus],
             nmi_handler: None,
+            timer_handler: None,
             frames: vec![FrameUse::Table],
             page_words: Vec::new(),
             entries: Vec::new(),
@@ -109,6 +141,8 @@ impl Program {
             garbage: GarbageWalks::Refused,
             ignored: Vec::new(),
             expected_notes: Vec::new(),
+            proves: None,
+            mistake: None,
             place_names: PlaceNames::default(),
         }
     }
@@ -178,7 +212,13 @@ impl Program {
         name: impl Into<String>,
         first_value: u64,
     ) -> LocalCell {
-        let words = &mut self.own_cells[usize::from(cpu)];
+        let Some(words) = self.own_cells.get_mut(usize::from(cpu)) else {
+            self.lacks_cpu(CpuId(cpu.into()), "a private word");
+            return LocalCell {
+                owner: cpu,
+                index: 0,
+            };
+        };
         let index = u8::try_from(words.len()).unwrap_or(u8::MAX);
         words.push(DeclaredCell {
             name: name.into(),
@@ -231,6 +271,12 @@ impl Program {
     /// Gives a page's or a device's frame a cell as the word at its start.
     pub fn give_word(&mut self, frame: PhysAddr, word: AtomicCell) {
         let number = (frame.0 >> 12) as usize;
+        if number >= self.frames.len() {
+            self.mistake.get_or_insert(format!(
+                "a word is given to frame {number}, which the program does not have: `Program::page` makes one"
+            ));
+            return;
+        }
         if self.page_words.len() <= number {
             self.page_words.resize(number + 1, None);
         }
@@ -308,10 +354,22 @@ impl Program {
         self.nmi_handler = Some(Arc::new(run));
     }
 
-    /// Adds an operation to what a CPU does, after those before it.
+    /// Sets what a timer interrupt runs, on any CPU, and how many each CPU takes. It comes by itself, where a
+    /// flush interrupt could be taken, and after a CPU's last operation.
     ///
-    /// # Panics
-    /// If there is no such CPU.
+    /// No wait may count on it, or it would hide a lost IPI: where nothing but timer interrupts could go on, it
+    /// is a deadlock, unless a CPU waits by [`lazytlb::Poll::poll_until_tick`]. That one waits for ever, too,
+    /// if timer interrupts change nothing.
+    ///
+    /// `AnyNumber` needs no room in a state, and the handler must not count; `AtMost` is a bound within which
+    /// a proof holds: at its end nothing more comes, and who waits for a tick is not called deadlocked.
+    pub fn on_timer(&mut self, ticks: Ticks, run: impl Fn(&ModelHw) + Send + Sync + 'static) {
+        self.features.ticks = ticks;
+        self.timer_handler = Some(Arc::new(run));
+    }
+
+    /// Adds an operation to what a CPU does, after those before it. If there is no such CPU, every check of the
+    /// program says so.
     pub fn operation(
         &mut self,
         cpu: u8,
@@ -322,7 +380,20 @@ impl Program {
             name: name.into(),
             run: Arc::new(run),
         };
-        self.operations[usize::from(cpu)].push(operation);
+        match self.operations.get_mut(usize::from(cpu)) {
+            Some(operations) => operations.push(operation),
+            None => self.lacks_cpu(
+                CpuId(cpu.into()),
+                &format!("the operation \"{}\"", operation.name),
+            ),
+        }
+    }
+
+    fn lacks_cpu(&mut self, cpu: CpuId, what: &str) {
+        let (cpu, cpus) = (cpu.0, self.cpus());
+        self.mistake.get_or_insert(format!(
+            "{what} is for CPU {cpu}, and the program has {cpus}, from 0 on: `Program::new` says how many"
+        ));
     }
 
     /// Sets the handler of the flush interrupt, for every CPU. It runs with interrupts off, between any
@@ -331,9 +402,82 @@ impl Program {
         self.handler = Some(Arc::new(run));
     }
 
+    /// Declares, in a sentence, what a proof of this program shows although no promise about a flush
+    /// ([`lazytlb::Memory::flush_begins`]) that covers a cached entry is kept. Without it such a proof is none:
+    /// the verdict is `nothing proved` ([`crate::Verdict::nothing_proved`]).
+    ///
+    /// ```
+    /// use lazytlb::Hw;
+    /// use lazytlb_check::{Checker, Program};
+    ///
+    /// let mut program = Program::new("counter", 2);
+    /// let count = program.atomic("count", 0);
+    /// for cpu in 0..2 {
+    ///     program.operation(cpu, "count", move |hw| assert!(hw.fetch_add(&count, 1) < 2));
+    /// }
+    /// assert_eq!(Checker::new().check(&program).name(), "nothing proved");
+    /// program.proves("no increment is lost, as the assertion says");
+    /// assert!(Checker::new().check(&program).is_safe());
+    /// ```
+    pub fn proves(&mut self, what: impl Into<String>) {
+        self.proves = Some(what.into());
+    }
+
     /// Adds notes ([`ModelHw::note`]) that some execution should reach: a verdict lists the others.
     pub fn expect_notes(&mut self, notes: impl IntoIterator<Item = &'static str>) {
         self.expected_notes.extend(notes);
+    }
+
+    /// Returns what the program uses of the machine: an NMI handler is a use of NMIs, whatever was said of them.
+    pub(crate) fn features_in_use(&self) -> Features {
+        let nmis = self.features.nmis || self.nmi_handler.is_some();
+        Features {
+            nmis,
+            ..self.features
+        }
+    }
+
+    /// Says in what it differs from a program that is to be the same, but for the code itself.
+    pub(crate) fn difference(&self, other: &Program) -> Option<&'static str> {
+        let names = |program: &Program| -> Vec<Vec<String>> {
+            let lists = program.operations.iter();
+            let name = |operation: &Operation| operation.name.clone();
+            lists.map(|list| list.iter().map(name).collect()).collect()
+        };
+        let handlers = |program: &Program| {
+            [
+                program.handler.is_some(),
+                program.nmi_handler.is_some(),
+                program.timer_handler.is_some(),
+            ]
+        };
+        let parts = [
+            (self.name == other.name, "its name"),
+            (names(self) == names(other), "its operations"),
+            (handlers(self) == handlers(other), "its handlers"),
+            (self.atomics == other.atomics, "its shared cells"),
+            (self.own_cells == other.own_cells, "its private words"),
+            (self.frames == other.frames, "its frames"),
+            (self.page_words == other.page_words, "its pages' words"),
+            (
+                self.entries == other.entries,
+                "its first page-table entries",
+            ),
+            (
+                self.watched_entries == other.watched_entries,
+                "the entries it watches",
+            ),
+            (self.root == other.root, "its first root"),
+            (self.cr4 == other.cr4, "its CR4"),
+            (self.features == other.features, "its features"),
+            (
+                self.garbage == other.garbage,
+                "what becomes of walks of freed tables",
+            ),
+            (self.ignored == other.ignored, "the properties it ignores"),
+        ];
+        let differing = parts.into_iter().find(|(is_same, _)| !is_same);
+        differing.map(|(_, what)| what)
     }
 
     pub(crate) fn atomic_name(&self, cell: AtomicCell) -> &str {
@@ -346,6 +490,30 @@ impl Program {
 
     pub(crate) fn operation_of(&self, cpu: CpuId, index: OperationIndex) -> Option<&Operation> {
         self.operations[usize::from(cpu.0)].get(index.0)
+    }
+
+    /// Returns a routine's code, if there is such a routine.
+    pub(crate) fn code(&self, cpu: CpuId, routine: Routine) -> Option<&dyn Fn(&ModelHw)> {
+        match routine {
+            Routine::Operation(index) => self
+                .operation_of(cpu, index)
+                .map(|operation| &*operation.run as _),
+            Routine::Handler => self.handler.as_deref().map(|run| run as _),
+            Routine::Nmi => self.nmi_handler.as_deref().map(|run| run as _),
+            Routine::Timer => self.timer_handler.as_deref().map(|run| run as _),
+        }
+    }
+
+    /// Returns a routine's name for people.
+    pub(crate) fn routine_name(&self, cpu: CpuId, routine: Routine) -> &str {
+        match routine {
+            Routine::Operation(index) => self
+                .operation_of(cpu, index)
+                .map_or("an operation", |operation| &operation.name),
+            Routine::Handler => "flush interrupt",
+            Routine::Nmi => "NMI",
+            Routine::Timer => "timer interrupt",
+        }
     }
 
     /// Returns every operation of every CPU.

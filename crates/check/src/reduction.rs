@@ -35,7 +35,7 @@ pub(crate) trait Merge: Sync {
 }
 
 impl Merge for Reduction {
-    #[inline]
+    #[inline(always)]
     fn is_made_at_once(
         &self,
         hardware: &Hardware,
@@ -93,8 +93,8 @@ impl CanonicalForm for AsItIs {
 /// Says whether a call that is taken along can be made after another, with interrupts as at `next`.
 ///
 /// The local calls in between may have restored interrupts: then one may come before the next call. What
-/// may go on in several ways, one step cannot tell.
+/// may go on in several ways, one step cannot tell; and at the head of a poll a CPU must be seen to come back.
 #[inline]
 pub(crate) fn can_be_taken_along(next: &Node, call: &Call) -> bool {
-    next.interrupts == Interrupts::Disabled && !call.has_ways()
+    next.interrupts == Interrupts::Disabled && !call.has_ways() && !next.is_head
 }

@@ -1,5 +1,6 @@
 //! The search: breadth first, level by level, to a shortest violation or to exhaustion.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lazytlb_model::machine::MachineSpec;
@@ -13,10 +14,12 @@ use crate::hardware::Hardware;
 use crate::order::BreadthFirst;
 use crate::program::{DeclaredCell, Program};
 use crate::reduction::{AsItIs, Reduction};
+use crate::second_run::SecondRun;
 use crate::store::{StateId, StateStore, Storage};
 use crate::system::System;
 use crate::timeline::Timeline;
 use crate::verdict::{Effort, Finding, Verdict};
+use crate::watchdog::{self, Pulse};
 
 /// Checks programs: the bounds and the means of a search.
 ///
@@ -29,6 +32,8 @@ pub struct Checker {
     reduction: Reduction,
     limits: Limits,
     threads: usize,
+    /// Tells whoever waits for a check what code runs in it.
+    pulse: Arc<Pulse>,
 }
 
 /// An exploration as the checker makes it.
@@ -44,7 +49,7 @@ pub struct Progress {
 }
 
 /// Room for numbers of states, with some to spare for what one state leads to.
-const MOST_STATES: u64 = StateId::MAX as u64 - (1 << 20);
+pub(crate) const MOST_STATES: u64 = StateId::MAX as u64 - (1 << 20);
 
 impl Default for Checker {
     fn default() -> Self {
@@ -66,6 +71,7 @@ impl Checker {
                 max_memory_bytes: u64::MAX,
             },
             threads: 1,
+            pulse: Arc::default(),
         }
     }
 
@@ -129,28 +135,122 @@ impl Checker {
 
     /// Checks a program, and tells its progress now and then.
     ///
+    /// Before the verdict, the code runs once more, in another order, and must do the same. State that it keeps
+    /// outside of the program's words is seen better where the code can start anew: [`Checker::try_check_built`].
+    ///
     /// # Errors
-    /// If the program's code is nondeterministic, or does not fit into the model.
+    /// If the program's code is nondeterministic, does not come back, or does not fit into the model.
     pub fn try_check(
         &self,
         program: &Program,
-        mut progress: impl FnMut(Progress),
+        progress: impl FnMut(Progress),
     ) -> Result<Verdict, CheckError> {
-        let mut search = Search {
-            found: None,
-            progress: &mut progress,
+        self.search_twice(program, progress, || program.clone())
+    }
+
+    /// Checks the program that a function builds, as [`Checker::try_check_built`].
+    ///
+    /// # Panics
+    /// Where [`Checker::try_check_built`] returns an error.
+    pub fn check_built(&self, build: impl FnMut() -> Program) -> Verdict {
+        match self.try_check_built(build, |_| {}) {
+            Ok(verdict) => verdict,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Checks the program that a function builds, and tells its progress now and then. Before the verdict, the
+    /// code runs once more in programs that are built anew, with nothing left in them of the first run.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    /// use lazytlb::Hw;
+    /// use lazytlb_check::{CheckError, Checker, Program};
+    ///
+    /// // The flag is no word of the program: once it is set, it is set in every execution.
+    /// let build = || {
+    ///     let mut program = Program::new("captured", 1);
+    ///     let (word, was_here) = (program.atomic("word", 0), Arc::new(AtomicBool::new(false)));
+    ///     program.operation(0, "once", move |hw| {
+    ///         let is_first = !was_here.swap(true, Ordering::Relaxed);
+    ///         hw.store(&word, 1);
+    ///         if is_first {
+    ///             hw.store(&word, 2);
+    ///         }
+    ///     });
+    ///     program
+    /// };
+    /// let error = Checker::new().try_check_built(build, |_| {}).unwrap_err();
+    /// assert!(matches!(error, CheckError::Nondeterminism(_)));
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Checker::try_check`]; and if the function does not build the same program each time.
+    pub fn try_check_built(
+        &self,
+        mut build: impl FnMut() -> Program,
+        progress: impl FnMut(Progress),
+    ) -> Result<Verdict, CheckError> {
+        let program = build();
+        self.search_twice(&program, progress, build)
+    }
+
+    /// Searches, then runs all code once more, in programs that are made anew.
+    fn search_twice(
+        &self,
+        program: &Program,
+        progress: impl FnMut(Progress),
+        again: impl FnMut() -> Program,
+    ) -> Result<Verdict, CheckError> {
+        let (verdict, second) = self.watched(program, progress, |checker, program, tell| {
+            checker.search(program, tell)
+        })?;
+        second.hold_against(program, self.limits.max_time, again)?;
+        Ok(verdict)
+    }
+
+    /// Does something with a program on a thread that can be left behind, if the program's code does not come back.
+    pub(crate) fn watched<T: Send + 'static>(
+        &self,
+        program: &Program,
+        progress: impl FnMut(Progress),
+        work: impl FnOnce(&Checker, &Program, &dyn Fn(Progress)) -> Result<T, CheckError>
+        + Send
+        + 'static,
+    ) -> Result<T, CheckError> {
+        let pulse = Arc::<Pulse>::default();
+        let checker = Checker {
+            pulse: Arc::clone(&pulse),
+            ..self.clone()
         };
+        let its_own = program.clone();
+        let patience = watchdog::patience(self.limits.max_time);
+        watchdog::watched(&pulse, patience, progress, move |tell| {
+            work(&checker, &its_own, tell)
+        })
+        .map_err(|hung| hung.told(program))?
+    }
+
+    /// Searches a program for a violation.
+    fn search(
+        &self,
+        program: &Program,
+        tell: &dyn Fn(Progress),
+    ) -> Result<(Verdict, SecondRun), CheckError> {
+        let mut search = Search { found: None, tell };
         let (mut exploration, ended) = self.explore(program, &mut search)?;
+        let rests_on = exploration.system.automaton.rests_on();
         let finding = match (ended, search.found) {
             (_, Some(found)) => self.replay(program, &mut exploration, &found)?,
             (Ended::AtLimit(why), None) => Finding::Incomplete { why },
-            (Ended::Exhausted, None) => Finding::Safe,
+            (Ended::Exhausted, None) => Finding::of_exhausted(rests_on, program.proves.as_deref()),
             (Ended::AtViolation | Ended::NeedsFetches, None) => {
                 unreachable!("the search learns of every violation")
             }
         };
-        let effort = exploration.effort;
-        Ok(Verdict {
+        let (effort, automaton) = (exploration.effort, &exploration.system.automaton);
+        let verdict = Verdict {
             program: program.name().to_owned(),
             cpu_model: self.cpu_model,
             memory: self.memory,
@@ -163,8 +263,17 @@ impl Checker {
                 seconds: exploration.started.elapsed().as_secs_f64(),
                 ..effort
             },
-            unreached: exploration.system.automaton.unreached(),
-        })
+            rests_on,
+            proves: program.proves.clone(),
+            unreached: automaton.unreached(),
+            never_happened: automaton.never_happened(),
+        };
+        let second = SecondRun {
+            ways: automaton.ways(),
+            quirks: self.cpu_model.quirks,
+            longest: self.pulse.longest(),
+        };
+        Ok((verdict, second))
     }
 
     /// Explores a program; once more if it turns out to fetch instructions, which costs only those that do.
@@ -174,7 +283,7 @@ impl Checker {
         visitor: &mut impl Visitor,
     ) -> Result<(Explored<'p>, Ended), CheckError> {
         let started = Instant::now();
-        let mut features = program.features;
+        let mut features = program.features_in_use();
         loop {
             let mut exploration = self.exploration_with(program, features)?;
             exploration.started = started;
@@ -188,7 +297,7 @@ impl Checker {
     /// Makes an exploration of a program that has not begun.
     #[cfg(test)]
     pub(crate) fn exploration<'p>(&self, program: &'p Program) -> Result<Explored<'p>, CheckError> {
-        self.exploration_with(program, program.features)
+        self.exploration_with(program, program.features_in_use())
     }
 
     fn exploration_with<'p>(
@@ -197,6 +306,14 @@ impl Checker {
         features: Features,
     ) -> Result<Explored<'p>, CheckError> {
         let started = Instant::now();
+        program.test_declarations().map_err(CheckError::Limit)?;
+        if self.memory == (MemoryModel::Tso { buffer_depth: 0 }) {
+            return Err(CheckError::Limit(
+                "a store buffer for 0 stores lets no store through: use a depth of 1 or more, or \
+                 `MemoryModel::Sc`, which has no buffers"
+                    .to_owned(),
+            ));
+        }
         let system = self.system(program, features)?;
         let store = StateStore::new(system.hardware.machine().layout(), self.storage);
         Ok(Exploration {
@@ -236,7 +353,7 @@ impl Checker {
             memory: self.memory,
         };
         let machine = Machine::new(&spec).map_err(|limit| CheckError::Limit(limit.to_string()))?;
-        let automaton = Automaton::new(program, self.cpu_model.quirks);
+        let automaton = Automaton::new(program, self.cpu_model.quirks, Arc::clone(&self.pulse));
         Ok(System::new(
             Hardware::new(machine),
             automaton,
@@ -290,12 +407,12 @@ fn refuse_ignored(program: &Program) -> Result<(), CheckError> {
 }
 
 /// Looks for a violation: the first one ends it.
-struct Search<'a, P> {
+struct Search<'a> {
     found: Option<Found>,
-    progress: &'a mut P,
+    tell: &'a dyn Fn(Progress),
 }
 
-impl<P: FnMut(Progress)> Visitor for Search<'_, P> {
+impl Visitor for Search<'_> {
     const AFTER_VIOLATION: AfterViolation = AfterViolation::Stop;
 
     fn begin(&mut self) {
@@ -310,7 +427,7 @@ impl<P: FnMut(Progress)> Visitor for Search<'_, P> {
 
     fn progressed(&mut self, effort: Effort, waiting: StateId) {
         let waiting = u64::from(waiting);
-        (self.progress)(Progress { effort, waiting });
+        (self.tell)(Progress { effort, waiting });
     }
 }
 
@@ -382,7 +499,7 @@ mod tests {
         };
         let mut search = Search {
             found: None,
-            progress: &mut |_| {},
+            tell: &|_| {},
         };
         exploration.run(&mut search).unwrap();
         let replayed = search.found.map(|found| {
@@ -444,7 +561,7 @@ mod tests {
         let mut exploration = Checker::new().exploration(&program).unwrap();
         let mut search = Search {
             found: None,
-            progress: &mut |_| {},
+            tell: &|_| {},
         };
         exploration.run(&mut search).unwrap();
         let nodes = exploration.system.automaton.read();

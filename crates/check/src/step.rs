@@ -24,6 +24,8 @@ pub(crate) enum Action {
     Deliver,
     /// The pending NMI is delivered.
     DeliverNmi,
+    /// A timer interrupt comes.
+    Tick,
     /// The CPU's next seam call, in one of the ways in which the machine can do it.
     Call,
 }
@@ -43,6 +45,9 @@ pub(crate) enum StepError {
     Limit(Limit),
     Nondeterminism(String),
     FalseClaim(String),
+    Misuse(String),
+    /// The code spins, by this sentence, until there are no numbers left.
+    SpinLoop(String),
     /// The step needs a node that the automaton does not have yet: let it be extended, then try again.
     Unknown(Missing),
 }
@@ -55,6 +60,8 @@ impl StepError {
             StepError::Limit(limit) => Err(CheckError::Limit(limit.to_string())),
             StepError::Nondeterminism(how) => Err(CheckError::Nondeterminism(how)),
             StepError::FalseClaim(how) => Err(CheckError::FalseClaim(how)),
+            StepError::Misuse(how) => Err(CheckError::Limit(how)),
+            StepError::SpinLoop(how) => Err(CheckError::Limit(how)),
             StepError::Unknown(_) => unreachable!("whoever takes steps extends the automaton"),
         }
     }
@@ -86,6 +93,7 @@ impl From<ExtractionError> for StepError {
         match error {
             ExtractionError::Limit(limit) => StepError::Limit(limit),
             ExtractionError::FalseClaim(claim) => StepError::FalseClaim(claim.to_string()),
+            ExtractionError::Misuse(how) => StepError::Misuse(how),
             error @ ExtractionError::Nondeterminism { .. } => {
                 StepError::Nondeterminism(error.to_string())
             }

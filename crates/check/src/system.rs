@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lazytlb::{CpuId, Interrupts};
-use lazytlb_model::{Call, MemoryModel, Property, State, Violation};
+use lazytlb_model::{Call, Limit, MemoryModel, Property, State, Tick, Ticks, Violation};
 
 use crate::automaton::{Automaton, Next, Node, NodeId, Nodes, Routine};
-use crate::event::condition;
+use crate::event::call_for_people;
 use crate::hardware::{Called, Hardware, Tried, Way, Ways, number_for_people};
 use crate::program::OperationIndex;
 use crate::reduction::{Merge, Reduction, can_be_taken_along};
@@ -16,13 +16,14 @@ use crate::step::{Action, CallWatcher, Step, StepError, Unwatched};
 /// and all that may.
 const BUFFERLESS_ACTIONS: [Action; 2] = [Action::Deliver, Action::Call];
 const SMALL_ACTIONS: [Action; 3] = [Action::Drain, Action::Deliver, Action::Call];
-const ALL_ACTIONS: [Action; 7] = [
+const ALL_ACTIONS: [Action; 8] = [
     Action::Drain,
     Action::Combined,
     Action::Settle,
     Action::Broadcast,
     Action::DeliverNmi,
     Action::Deliver,
+    Action::Tick,
     Action::Call,
 ];
 
@@ -39,8 +40,9 @@ pub(crate) struct System<'p, M = Reduction> {
 
 impl<'p, M: Merge> System<'p, M> {
     pub(crate) fn new(hardware: Hardware, automaton: Automaton<'p>, merge: M) -> Self {
-        let features = &automaton.program.features;
+        let features = automaton.program.features_in_use();
         let uses_more = features.nmis
+            || features.ticks != Ticks::Never
             || features.broadcasts
             || features.write_combining > 0
             || hardware.machine().settles();
@@ -102,7 +104,7 @@ impl<'p, M: Merge> System<'p, M> {
     }
 
     /// Tries a step on `state`. After an error or [`Tried::Impossible`], the state is worthless.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn step(
         &self,
         nodes: &Nodes,
@@ -118,6 +120,7 @@ impl<'p, M: Merge> System<'p, M> {
             Action::Broadcast => self.hardware.receive_broadcast(state, cpu, way)?,
             Action::DeliverNmi => self.deliver_nmi(nodes, state, cpu)?,
             Action::Deliver => self.deliver(nodes, state, cpu)?,
+            Action::Tick => return self.take_tick(nodes, state, cpu, Tick::Counted),
             Action::Call => self.step_call(nodes, state, cpu, way, watcher)?,
         };
         if tried != Tried::Impossible {
@@ -143,10 +146,12 @@ impl<'p, M: Merge> System<'p, M> {
         Ok(Tried::Done(Ways::Last))
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver(&self, nodes: &Nodes, state: &mut State, cpu: CpuId) -> Result<Tried, StepError> {
-        let has_handler = self.automaton.program.handler.is_some();
-        if !has_handler || !self.takes_interrupt(nodes, state, cpu) {
+        if self.automaton.program.handler.is_none()
+            || !self.hardware.can_deliver(state, cpu)
+            || !self.takes_interrupts(nodes, state, cpu)
+        {
             return Ok(Tried::Impossible);
         }
         let handler = nodes.start(cpu, Routine::Handler)?;
@@ -156,7 +161,26 @@ impl<'p, M: Merge> System<'p, M> {
         Ok(Tried::Done(Ways::Last))
     }
 
-    #[inline]
+    /// Lets a timer interrupt come, if it could be taken.
+    pub(crate) fn take_tick(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: CpuId,
+        tick: Tick,
+    ) -> Result<Tried, StepError> {
+        if !self.hardware.can_tick(state, cpu, tick) || !self.takes_interrupts(nodes, state, cpu) {
+            return Ok(Tried::Impossible);
+        }
+        let handler = nodes.start(cpu, Routine::Timer)?;
+        self.wake(nodes, state, cpu)?;
+        self.hardware.tick(state, cpu, tick);
+        self.settle(nodes, state, cpu, handler)?;
+        self.run_local(nodes, state, cpu, &mut Unwatched)?;
+        Ok(Tried::Done(Ways::Last))
+    }
+
+    #[inline(always)]
     fn step_call(
         &self,
         nodes: &Nodes,
@@ -214,10 +238,15 @@ impl<'p, M: Merge> System<'p, M> {
         let node = nodes.get(id);
         let call = call_of(node);
         watcher.call_begins(cpu, node.routine, call);
+        let exhibit = &node.exhibit;
+        let shows = exhibit.waits() && self.hardware.shows(state, cpu, call);
         let called = self.hardware.call(state, cpu, call, way)?;
         match called {
             Called::Blocked => watcher.call_is_blocked(),
             Called::Returned(answer, _) => {
+                if shows {
+                    exhibit.is_shown();
+                }
                 watcher.call_returns(answer);
                 self.settle(nodes, state, cpu, nodes.successor(id, answer)?)?;
             }
@@ -227,7 +256,7 @@ impl<'p, M: Merge> System<'p, M> {
 
     /// Says whether it is worth the copy of a state to try an action there: `false` only if it is
     /// impossible in every way.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_be_possible(&self, state: &State, cpu: CpuId, action: Action) -> bool {
         match action {
             Action::Drain => self.hardware.has_buffered(state, cpu),
@@ -239,6 +268,7 @@ impl<'p, M: Merge> System<'p, M> {
                     && self.automaton.program.nmi_handler.is_some()
             }
             Action::Deliver => self.hardware.is_pending(state, cpu),
+            Action::Tick => self.automaton.program.timer_handler.is_some(),
             Action::Call => self.active_node(state, cpu).is_some(),
         }
     }
@@ -263,7 +293,7 @@ impl<'p, M: Merge> System<'p, M> {
                 active.is_some_and(|id| call_of(nodes.get(id)).has_ways())
             }
             Action::Combined | Action::Settle | Action::Broadcast => true,
-            Action::Drain | Action::Deliver | Action::DeliverNmi => false,
+            Action::Drain | Action::Deliver | Action::DeliverNmi | Action::Tick => false,
         }
     }
 
@@ -276,7 +306,7 @@ impl<'p, M: Merge> System<'p, M> {
     }
 
     /// Returns where a CPU sleeps, if it does, and is in no handler.
-    fn halted_at(&self, nodes: &Nodes, state: &State, cpu: CpuId) -> Option<NodeId> {
+    pub(crate) fn halted_at(&self, nodes: &Nodes, state: &State, cpu: CpuId) -> Option<NodeId> {
         let in_handler = self.hardware.handler_node(state, cpu).is_some()
             || self.hardware.nmi_node(state, cpu).is_some();
         let id = self.hardware.node(state, cpu)?;
@@ -289,61 +319,14 @@ impl<'p, M: Merge> System<'p, M> {
         cpus.all(|cpu| self.active_node(state, cpu).is_none())
     }
 
-    /// Returns what is wrong with a state in which nobody can take a step, if anything is.
-    pub(crate) fn stuck(&self, nodes: &Nodes, state: &State) -> Option<Violation> {
-        let machine = self.hardware.machine();
-        if machine.waits_untranslated(state) {
-            return None;
-        }
-        if self.all_ended(state) {
-            return machine.unkept_promise(state);
-        }
-        let deadlock = self.deadlock(nodes, state);
-        let is_ignored = self.automaton.program.ignored.contains(&deadlock.property);
-        (!is_ignored).then_some(deadlock)
-    }
-
-    /// Describes a state in which nobody can take a step, though not all have ended.
-    fn deadlock(&self, nodes: &Nodes, state: &State) -> Violation {
-        let waits = |cpu: CpuId| {
-            let node = nodes.get(self.active_node(state, cpu)?);
-            let routine = self.automaton.routine_name(node.cpu, node.routine);
-            let interrupts = match node.interrupts {
-                Interrupts::Enabled => "on",
-                Interrupts::Disabled => "off",
-            };
-            let what = match *call_of(node) {
-                Call::PauseUntil(cell, until) => {
-                    let name = self.automaton.program.atomic_name(cell);
-                    format!(" until {name} {}", condition(until))
-                }
-                _ => String::new(),
-            };
-            Some(format!(
-                "CPU {} waits{what} in \"{routine}\" with interrupts {interrupts}",
-                cpu.0
-            ))
-        };
-        let waiting: Vec<String> = self.hardware.cpus().filter_map(waits).collect();
-        let mut cpus = self.hardware.cpus();
-        let (property, so) = match cpus.any(|cpu| self.halted_at(nodes, state, cpu).is_some()) {
-            true => (
-                Property::LostWakeup,
-                ", and no interrupt is left that would wake the one that sleeps",
-            ),
-            false => (Property::Deadlock, ""),
-        };
-        Violation {
-            property,
-            cpu: None,
-            frame: None,
-            through: None,
-            what: format!("no CPU can go on: {}{so}", waiting.join("; ")),
-        }
+    /// Says whether the program has ended in a state from which nothing but timer interrupts can lead on. What
+    /// still waits for a translation then never had one: no execution ends there.
+    pub(crate) fn is_end(&self, state: &State) -> bool {
+        self.all_ended(state) && !self.hardware.machine().waits_untranslated(state)
     }
 
     #[inline(always)]
-    fn active_node(&self, state: &State, cpu: CpuId) -> Option<NodeId> {
+    pub(crate) fn active_node(&self, state: &State, cpu: CpuId) -> Option<NodeId> {
         if self.has_nmis
             && let Some(id) = self.hardware.nmi_node(state, cpu)
         {
@@ -353,10 +336,10 @@ impl<'p, M: Merge> System<'p, M> {
         handler.or_else(|| self.hardware.node(state, cpu))
     }
 
-    #[inline]
-    fn takes_interrupt(&self, nodes: &Nodes, state: &State, cpu: CpuId) -> bool {
-        if !self.hardware.can_deliver(state, cpu)
-            || self.hardware.handler_node(state, cpu).is_some()
+    /// Says whether a CPU takes interrupts now: it has them on, and is in no handler.
+    #[inline(always)]
+    fn takes_interrupts(&self, nodes: &Nodes, state: &State, cpu: CpuId) -> bool {
+        if self.hardware.handler_node(state, cpu).is_some()
             || self.has_nmis && self.hardware.nmi_node(state, cpu).is_some()
         {
             return false;
@@ -373,7 +356,7 @@ impl<'p, M: Merge> System<'p, M> {
     }
 
     /// Puts a CPU at a node; from an ended routine it moves on to what comes next.
-    #[inline]
+    #[inline(always)]
     fn settle(
         &self,
         nodes: &Nodes,
@@ -384,13 +367,33 @@ impl<'p, M: Merge> System<'p, M> {
         let node = nodes.get(id);
         let place = match (&node.next, node.routine) {
             (Next::Call(_), _) => Some(id),
-            (Next::Ended, Routine::Handler | Routine::Nmi) => None,
+            (Next::Ended, Routine::Handler | Routine::Nmi | Routine::Timer) => None,
             (Next::Ended, Routine::Operation(index)) => {
                 return self.start_operation(nodes, state, cpu, index.next());
             }
             (Next::Panicked(message), _) => return Err(self.panicked(node, message)),
         };
-        Ok(self.hardware.set_node(state, cpu, node.routine, place)?)
+        let put = self.hardware.set_node(state, cpu, node.routine, place);
+        put.map_err(|limit| self.no_place(nodes, limit))
+    }
+
+    /// Says why numbers for places have run out.
+    #[cold]
+    fn no_place(&self, nodes: &Nodes, limit: Limit) -> StepError {
+        let Some(spin) = self.automaton.spin_loop(nodes) else {
+            return StepError::Limit(limit);
+        };
+        let calls = spin.calls.iter();
+        let calls: Vec<String> = calls
+            .map(|call| call_for_people(self.automaton.program, call))
+            .collect();
+        StepError::SpinLoop(format!(
+            "spin loop: CPU {} makes the same calls in \"{}\" again and again ({}), and so {limit}. Code waits \
+             for a word by `pause_until`, for more than one by `Poll::poll`",
+            spin.cpu.0,
+            spin.routine,
+            calls.join("; "),
+        ))
     }
 
     fn start_operation(
@@ -418,10 +421,12 @@ impl<'p, M: Merge> System<'p, M> {
         while let Some(id) = self.active_node(state, cpu) {
             let node = nodes.get(id);
             let call = call_of(node);
-            if !self
-                .merge
-                .is_made_at_once(&self.hardware, state, cpu, node, call)
-            {
+            // A poll of local calls alone would go round here for ever.
+            let is_local = !node.is_head
+                && self
+                    .merge
+                    .is_made_at_once(&self.hardware, state, cpu, node, call);
+            if !is_local {
                 return Ok(());
             }
             let called = self.make_call(nodes, state, cpu, id, Way::FIRST, watcher)?;
@@ -444,7 +449,7 @@ impl<'p, M: Merge> System<'p, M> {
 }
 
 #[inline]
-fn call_of(node: &Node) -> &Call {
+pub(crate) fn call_of(node: &Node) -> &Call {
     match &node.next {
         Next::Call(call) => call,
         Next::Ended | Next::Panicked(_) => {

@@ -38,7 +38,10 @@ impl Timeline {
         let mut recorder = Recorder::new(system);
         let found = match run_steps(system, steps, &mut recorder) {
             Some(Replayed::Violation(violation)) => Some(violation),
-            Some(Replayed::State(state)) => system.stuck(&system.automaton.read(), &state),
+            Some(Replayed::State(state)) => {
+                let stuck = system.extending(|nodes| system.stuck(nodes, &state));
+                stuck.ok().flatten()
+            }
             None => None,
         };
         // Where several entries lead to one violation, which is named first may depend on what the search
@@ -137,6 +140,7 @@ impl Recorder<'_> {
             Action::Broadcast => EventKind::BroadcastReceived,
             Action::Deliver => EventKind::FlushInterrupt,
             Action::DeliverNmi => EventKind::Nmi,
+            Action::Tick => EventKind::TimerInterrupt,
             Action::Call => return,
         };
         let hardware = &system.hardware;
@@ -180,6 +184,8 @@ fn run_steps(system: &System<'_>, steps: &[Step], recorder: &mut Recorder<'_>) -
         StepError::Limit(_)
         | StepError::Nondeterminism(_)
         | StepError::FalseClaim(_)
+        | StepError::Misuse(_)
+        | StepError::SpinLoop(_)
         | StepError::Unknown(_) => None,
     };
     let mut state = match system.initial(recorder) {
@@ -196,7 +202,11 @@ fn run_steps(system: &System<'_>, steps: &[Step], recorder: &mut Recorder<'_>) -
         });
         if matches!(
             tried,
-            Err(StepError::Limit(_) | StepError::Nondeterminism(_) | StepError::FalseClaim(_))
+            Err(StepError::Limit(_)
+                | StepError::Nondeterminism(_)
+                | StepError::FalseClaim(_)
+                | StepError::Misuse(_)
+                | StepError::SpinLoop(_))
         ) {
             return None;
         }

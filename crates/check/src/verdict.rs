@@ -1,8 +1,9 @@
-//! What a check comes to: three verdicts, never two.
+//! What a check comes to: a proof, a violation, or neither, and then why.
 
 use lazytlb_model::{CpuModel, MemoryModel, Violation};
 
 use crate::reduction::Reduction;
+use crate::rests_on::RestsOn;
 use crate::store::Storage;
 use crate::timeline::Timeline;
 
@@ -18,9 +19,10 @@ pub enum Finding {
         /// The execution.
         timeline: Timeline,
     },
-    /// The search ended before the state space did. Nothing is proved.
+    /// The search ended before the state space did, or to no purpose ([`Verdict::nothing_proved`]). Nothing is
+    /// proved.
     Incomplete {
-        /// Why it ended.
+        /// Why it ended, or why that is no proof.
         why: String,
     },
 }
@@ -77,8 +79,33 @@ pub struct Verdict {
     pub finding: Finding,
     /// How much work it was.
     pub effort: Effort,
+    /// What the verdict rests on: places in the checked code.
+    pub rests_on: RestsOn,
+    /// What the program declares that its proof shows ([`crate::Program::proves`]).
+    pub proves: Option<String>,
     /// Notes and operations that no execution reached: a proof says nothing about them.
     pub unreached: Vec<String>,
+    /// What else never happened, and a proof says nothing about: an interrupt that a CPU has a handler for, a kept
+    /// promise that covered a cached entry, a freed page table.
+    pub never_happened: Vec<String>,
+}
+
+/// How the reason begins why a search that exhausted all states is no proof.
+const NOTHING_PROVED: &str = "nothing proved";
+
+impl Finding {
+    /// What a search comes to that has exhausted all states, and violated nothing.
+    pub(crate) fn of_exhausted(rests_on: RestsOn, proves: Option<&str>) -> Finding {
+        if rests_on.promises_kept > 0 || proves.is_some() {
+            return Finding::Safe;
+        }
+        let why = format!(
+            "{NOTHING_PROVED}: in no execution was a promise about a flush kept that covered an entry which some \
+             CPU might have cached. Say what flushes promise (`Memory::flush_begins`, `flush_returned`), let \
+             CPUs use what is flushed, or declare what else is proved with `Program::proves`"
+        );
+        Finding::Incomplete { why }
+    }
 }
 
 impl Verdict {
@@ -95,11 +122,19 @@ impl Verdict {
         }
     }
 
-    /// Returns `safe`, `violation` or `incomplete`.
+    /// Says whether all states were explored, nothing is violated, and yet nothing is proved: no promise about a
+    /// flush that covered a cached entry was ever kept, and the program declares no other purpose
+    /// ([`crate::Program::proves`]). The finding is then [`Finding::Incomplete`], and says so.
+    pub fn nothing_proved(&self) -> bool {
+        matches!(&self.finding, Finding::Incomplete { why } if why.starts_with(NOTHING_PROVED))
+    }
+
+    /// Returns `safe`, `violation`, `incomplete` or `nothing proved`.
     pub fn name(&self) -> &'static str {
         match self.finding {
             Finding::Safe => "safe",
             Finding::Violation { .. } => "violation",
+            Finding::Incomplete { .. } if self.nothing_proved() => NOTHING_PROVED,
             Finding::Incomplete { .. } => "incomplete",
         }
     }

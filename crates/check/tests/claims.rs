@@ -161,7 +161,7 @@ fn a_flag_is_0_or_1() {
         hw.store(word, 0);
         hw.swap(word, 1);
         hw.fetch_and(word, !1);
-        hw.locked_rmw(word, 0, Rmw::Xor, 1);
+        hw.locked_rmw(word, 0xff, Rmw::Xor, 1);
         hw.pause_until(word, Until::Equals(1));
     });
     let named = |call| ["a flag", call];
@@ -214,7 +214,7 @@ fn a_lock_is_taken_by_a_locked_instruction() {
         hw.store(word, 0);
         hw.fetch_or(word, 1);
         hw.fetch_and(word, !1);
-        hw.locked_rmw(word, 0, Rmw::SwapIf(0), 1);
+        hw.locked_rmw(word, 0xff, Rmw::SwapIf(0), 1);
     });
     let named = |call| ["a lock", call];
     is_false(kind, 0, &named("stores 0x1"), |hw, word, _| {

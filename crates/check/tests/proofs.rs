@@ -231,6 +231,7 @@ fn threads_collect_the_same_outcomes() {
 fn a_program_that_is_done_in_time_is_not_incomplete_because_its_last_steps_took_long() {
     use lazytlb::Hw;
     let mut program = lazytlb_check::Program::new("one step", 1);
+    program.proves("limits are looked at in order");
     let flag = program.atomic("flag", 0);
     program.operation(0, "raise", move |hw| hw.store(&flag, 1));
     let sc = checker(MemoryModel::Sc);
@@ -242,7 +243,8 @@ fn a_program_that_is_done_in_time_is_not_incomplete_because_its_last_steps_took_
     );
     let short = sc.max_time(std::time::Duration::ZERO);
     assert_eq!(short.check(&program).name(), "incomplete");
-    let nothing = lazytlb_check::Program::new("nothing", 1);
+    let mut nothing = lazytlb_check::Program::new("nothing", 1);
+    nothing.proves("a program of no step ends at once");
     assert!(short.check(&nothing).is_safe());
     assert!(short.outcomes(&nothing).unwrap().incomplete.is_none());
 }

@@ -11,7 +11,8 @@ use lazytlb_model::{CpuModel, MemoryModel};
 use crate::hardware::{Hardware, cpu_model};
 
 const EXIT_CODES: &str = "Exit codes: 0 safe, or a table was printed; 1 a violation was found; 2 bad usage or \
-                          bad input; 3 the search ended early, nothing is proved.";
+                          bad input; 3 the search ended early, nothing is proved; 4 all was searched, and \
+                          no promise was kept that a proof could rest on.";
 
 /// Lazy TLB mode: which policy is safe, and what does it cost here?
 ///
@@ -33,7 +34,7 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  lazytlb decide\n  lazytlb decide my.trace.xz --cpu amd-k10\n\n\
                             Unsafe policies are part of the answer: decide exits 0 when every row has a \
-                            verdict, 3 when a search ended early."
+                            verdict, 3 when a search ended early, 4 when one proves nothing."
     )]
     Decide(Decide),
     /// Checks policies exhaustively: a proof within bounds, a shortest counterexample, or `incomplete`
@@ -112,6 +113,10 @@ pub(crate) struct Check {
     /// Make every seam call a step of its own, instead of collapsing those that no CPU can observe
     #[arg(long)]
     pub(crate) no_reduction: bool,
+    /// Name the rules that are ASSUMED and that each verdict hangs on: search again without any, and if the
+    /// verdict differs, without each
+    #[arg(long)]
+    pub(crate) assumptions: bool,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
     #[command(flatten)]

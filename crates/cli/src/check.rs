@@ -6,12 +6,13 @@ use std::time::Duration;
 use lazytlb::Policy;
 use lazytlb::sources::{self, SOURCES};
 use lazytlb_check::{
-    Checker, Finding, LazyTlb, Reduction, ShippedProgram, Storage, TimelineEvent, Verdict,
+    Checker, Finding, LazyTlb, Reduction, RestsOn, ShippedProgram, Storage, TimelineEvent, Verdict,
 };
 use lazytlb_model::{CpuModel, GarbageWalkEnd, MemoryModel, Property};
 use serde::Serialize;
 
 use crate::arguments::{Bounds, Check};
+use crate::hanging;
 use crate::hardware::{assumed, told, told_readings};
 use crate::progress::Display;
 use crate::report::{Ending, Report, grouped, table};
@@ -19,6 +20,37 @@ use crate::report::{Ending, Report, grouped, table};
 /// Runs the command.
 pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
     let mut report = Report::open(&options.output)?;
+    let cpu = options.hardware.model()?;
+    let checker = checker_of(options, cpu);
+    let mut ending = Ending::Good;
+    let mut verdicts = Vec::new();
+    for &policy in &options.policy.0 {
+        let verdict = check(&checker, &options.program, policy)?;
+        ending = ending.max(ending_of(&verdict));
+        if options.output.json {
+            report.json(&VerdictRecord::new(policy, &verdict))?;
+        }
+        verdicts.push((policy, verdict));
+    }
+    if !options.output.json {
+        print(&mut report, options, cpu, &verdicts)?;
+    }
+    if options.assumptions {
+        for (policy, verdict) in &verdicts {
+            let ask = |cpu| check(&checker_of(options, cpu), &options.program, *policy);
+            let hangs_on = hanging::hangs_on(verdict, ask)?;
+            hanging::tell(&mut report, options.output.json, (cpu, *policy), hangs_on)?;
+        }
+    }
+    if options.output.json {
+        report.json(&Complete::new(verdicts.len()))?;
+    }
+    report.finish()?;
+    Ok(ending)
+}
+
+/// Makes the checker that the command line asks for, on a CPU model.
+pub(crate) fn checker_of(options: &Check, cpu: CpuModel) -> Checker {
     let storage = if options.fingerprints {
         Storage::Fingerprints
     } else {
@@ -29,25 +61,26 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
     } else {
         Reduction::CollapseLocal
     };
-    let cpu = options.hardware.model()?;
-    let checker = checker(cpu, options.memory.model(), &options.bounds)
+    checker(cpu, options.memory.model(), &options.bounds)
         .storage(storage)
-        .reduction(reduction);
-    let mut ending = Ending::Good;
-    let mut verdicts = Vec::new();
-    for &policy in &options.policy.0 {
-        let verdict = check(&checker, &options.program, policy)?;
-        ending = ending.max(ending_of(&verdict));
-        match options.output.json {
-            true => report.json(&VerdictRecord::new(policy, &verdict))?,
-            false => verdicts.push((policy, verdict)),
+        .reduction(reduction)
+}
+
+/// The last record of JSON output: without it, the output is not whole, whatever the exit code says. Checked code
+/// that ends the process cannot print it.
+#[derive(Serialize)]
+pub(crate) struct Complete {
+    complete: bool,
+    verdicts: usize,
+}
+
+impl Complete {
+    pub(crate) fn new(verdicts: usize) -> Complete {
+        Complete {
+            complete: true,
+            verdicts,
         }
     }
-    if !options.output.json {
-        print(&mut report, options, cpu, &verdicts)?;
-    }
-    report.finish()?;
-    Ok(ending)
 }
 
 /// Makes a checker with the bounds of the command line.
@@ -85,7 +118,8 @@ pub(crate) fn check(checker: &Checker, program: &str, policy: Policy) -> anyhow:
     let shipped = ShippedProgram::<LazyTlb>::by_name(program);
     let shipped = shipped.expect("the command line accepts only names of shipped programs");
     let display = Display::new(format!("checking {policy} on {program}"));
-    Ok(checker.try_check(&shipped.build(policy), |progress| display.search(progress))?)
+    let build = || shipped.build(policy);
+    Ok(checker.try_check_built(build, |progress| display.search(progress))?)
 }
 
 /// Returns how a command ends that printed this verdict.
@@ -93,7 +127,16 @@ pub(crate) fn ending_of(verdict: &Verdict) -> Ending {
     match verdict.finding {
         Finding::Safe => Ending::Good,
         Finding::Violation { .. } => Ending::Violation,
+        Finding::Incomplete { .. } if verdict.nothing_proved() => Ending::NothingProved,
         Finding::Incomplete { .. } => Ending::Incomplete,
+    }
+}
+
+/// Says why a verdict is no proof, in a sentence.
+pub(crate) fn unproved(verdict: &Verdict, why: &str) -> String {
+    match verdict.nothing_proved() {
+        true => why.to_owned(),
+        false => format!("incomplete: {why}; nothing is proved"),
     }
 }
 
@@ -140,12 +183,10 @@ fn print(
             }
             Finding::Violation { timeline, .. } => {
                 report.line(format_args!("{policy}: {}", timeline.story[0]))?;
-                report.line(format_args!("  lazytlb {}", repeat(options, *policy)))?;
+                report.line(format_args!("  lazytlb {}", repeat(options, *policy, cpu)))?;
             }
             Finding::Incomplete { why } => {
-                report.line(format_args!(
-                    "{policy}: incomplete: {why}; nothing is proved"
-                ))?;
+                report.line(format_args!("{policy}: {}", unproved(verdict, why)))?;
             }
             Finding::Safe => {}
         }
@@ -156,8 +197,41 @@ fn print(
             ))?;
         }
     }
+    let rows: Vec<(Policy, &Verdict)> = verdicts
+        .iter()
+        .map(|(policy, verdict)| (*policy, verdict))
+        .collect();
+    print_basis(report, &rows)?;
     let verdicts: Vec<&Verdict> = verdicts.iter().map(|(_, verdict)| verdict).collect();
     print_unreached(report, &verdicts)
+}
+
+/// Says what the proofs rest on.
+pub(crate) fn print_basis(
+    report: &mut Report,
+    verdicts: &[(Policy, &Verdict)],
+) -> anyhow::Result<()> {
+    let proved = || verdicts.iter().filter(|(_, verdict)| verdict.is_safe());
+    let Some((_, first)) = proved().next() else {
+        return Ok(());
+    };
+    let basis = |(policy, verdict): &(Policy, &Verdict)| {
+        let rests_on = verdict.rests_on;
+        format!(
+            "{policy} {} / {} / {}",
+            rests_on.promises_kept, rests_on.interrupts_taken, rests_on.tables_freed
+        )
+    };
+    let all: Vec<String> = proved().map(basis).collect();
+    report.line(format_args!(
+        "The proofs rest on places in the code (kept promises that covered a cached entry / calls of interrupt \
+         handlers / freed page tables): {}",
+        all.join("; ")
+    ))?;
+    if let Some(proves) = &first.proves {
+        report.line(format_args!("The program says that it proves: {proves}"))?;
+    }
+    Ok(())
 }
 
 /// Makes the table of the verdicts, and what each took.
@@ -193,13 +267,9 @@ pub(crate) fn print_unreached(report: &mut Report, verdicts: &[&Verdict]) -> any
     let Some(first) = proved().next() else {
         return Ok(());
     };
-    let nowhere = |what: &&String| proved().all(|verdict| verdict.unreached.contains(what));
-    let unreached: Vec<&str> = first
-        .unreached
-        .iter()
-        .filter(nowhere)
-        .map(String::as_str)
-        .collect();
+    let all = |verdict: &Verdict| [&verdict.unreached[..], &verdict.never_happened].concat();
+    let nowhere = |what: &String| proved().all(|verdict| all(verdict).contains(what));
+    let unreached: Vec<String> = all(first).into_iter().filter(nowhere).collect();
     if !unreached.is_empty() {
         let unreached = unreached.join("; ");
         report.line(format_args!(
@@ -210,11 +280,11 @@ pub(crate) fn print_unreached(report: &mut Report, verdicts: &[&Verdict]) -> any
 }
 
 /// Returns the arguments that repeat one row alone.
-fn repeat(options: &Check, policy: Policy) -> String {
+pub(crate) fn repeat(options: &Check, policy: Policy, cpu: CpuModel) -> String {
     let mut command = format!(
         "check --policy {policy} --program {} {} --memory {}",
         options.program,
-        options.hardware.arguments(),
+        options.hardware.arguments_for(cpu),
         options.memory.model().name()
     );
     for (set, flag) in [
@@ -271,7 +341,28 @@ pub(crate) struct VerdictRecord {
     bytes_per_state: f64,
     executions: u64,
     omission_probability: f64,
+    rests_on: RestsOnRecord,
+    proves: Option<String>,
     unreached: Vec<String>,
+    never_happened: Vec<String>,
+}
+
+/// What a verdict rests on as JSON: counts of places in the code.
+#[derive(Serialize)]
+struct RestsOnRecord {
+    promises_kept: u64,
+    interrupts_taken: u64,
+    tables_freed: u64,
+}
+
+impl From<RestsOn> for RestsOnRecord {
+    fn from(rests_on: RestsOn) -> Self {
+        RestsOnRecord {
+            promises_kept: rests_on.promises_kept,
+            interrupts_taken: rests_on.interrupts_taken,
+            tables_freed: rests_on.tables_freed,
+        }
+    }
 }
 
 /// The protocol that was checked as JSON: its sources' hashes, to be compared with a kernel's.
@@ -364,7 +455,44 @@ impl VerdictRecord {
             bytes_per_state: effort.bytes_per_state(),
             executions: effort.executions,
             omission_probability: verdict.omission_probability(),
+            rests_on: verdict.rests_on.into(),
+            proves: verdict.proves.clone(),
             unreached: verdict.unreached.clone(),
+            never_happened: verdict.never_happened.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lazytlb::{Access, Hw, Memory, VirtAddr};
+    use lazytlb_check::Program;
+
+    use super::*;
+
+    /// A search that exhausts all states, and shows nothing about a flush.
+    fn of_nothing() -> Verdict {
+        let mut program = Program::new("nothing", 1);
+        program.operation(0, "touch", |hw| {
+            hw.touch(VirtAddr(0), Access::Load);
+            hw.invlpg(VirtAddr(0));
+        });
+        Checker::new().check(&program)
+    }
+
+    #[test]
+    fn a_proof_of_nothing_has_an_ending_of_its_own_and_says_so_in_both_forms() {
+        let verdict = of_nothing();
+        assert_eq!(ending_of(&verdict), Ending::NothingProved);
+        assert_eq!(outcome(&verdict), "nothing proved");
+        let Finding::Incomplete { why } = &verdict.finding else {
+            panic!("{verdict:?}");
+        };
+        assert!(unproved(&verdict, why).starts_with("nothing proved: "));
+        let record = serde_json::to_value(VerdictRecord::new(Policy::Ipi, &verdict));
+        let record = record.expect("a verdict is JSON");
+        assert_eq!(record["verdict"], "nothing proved");
+        assert_eq!(record["rests_on"]["promises_kept"], 0);
+        assert!(!record["why_incomplete"].is_null());
     }
 }

@@ -7,7 +7,11 @@ use lazytlb_price::{Cheapest, Costs, Replayed, cheapest, price};
 use serde::Serialize;
 
 use crate::arguments::Decide;
-use crate::check::{self, VerdictRecord, checker, memory, outcome, print_unreached};
+use crate::check::{
+    self, Complete, VerdictRecord, checker, ending_of, memory, outcome, print_basis,
+    print_unreached, unproved,
+};
+use crate::every_cpu::{check_models, holds_for};
 use crate::hardware::told;
 use crate::price::{PriceRecord, describe, megacycles, sentence, what_decides};
 use crate::report::{Ending, Report, grouped, table};
@@ -22,10 +26,13 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
     let mut report = Report::open(&options.output)?;
     let cpu = options.hardware.model()?;
     let workload = workload::replay(options.trace.as_deref(), &Policy::ALL, cpu.quirks)?;
-    let checker = checker(cpu, MEMORY, &options.bounds);
+    let models = options.hardware.models()?;
     let mut rows = Vec::new();
     for replayed in &workload.replayed {
-        let verdict = check::check(&checker, &options.program, replayed.policy)?;
+        let verdict = check_models(&models, |cpu| {
+            let checker = checker(cpu, MEMORY, &options.bounds);
+            check::check(&checker, &options.program, replayed.policy)
+        })?;
         rows.push(Row { replayed, verdict });
     }
     let safe: Vec<Replayed> = rows
@@ -43,12 +50,16 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
                 cheapest.as_ref(),
             ))?;
         }
+        report.json(&Complete::new(rows.len()))?;
     } else {
         report.line(describe(&workload))?;
         report.line(format_args!(
             "Proof: program {}, CPU model {}, memory {}: every interleaving, interrupt and speculative walk",
             options.program,
-            told(cpu),
+            match options.hardware.is_every() {
+                true => "every one".to_owned(),
+                false => told(cpu),
+            },
             memory(MEMORY)
         ))?;
         report.line(lines(&rows, &costs, cheapest.as_ref()))?;
@@ -64,15 +75,16 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
             }
             None => report.line("No policy is proved safe here.")?,
         }
+        report.line(holds_for(&options.hardware, cpu))?;
         footnotes(&mut report, options, &rows)?;
     }
     report.finish()?;
-    let incomplete = |row: &Row| matches!(row.verdict.finding, Finding::Incomplete { .. });
-    Ok(if rows.iter().any(incomplete) {
-        Ending::Incomplete
-    } else {
-        Ending::Good
-    })
+    // A violation is an answer here, too.
+    let endings = rows.iter().map(|row| match ending_of(&row.verdict) {
+        Ending::Violation => Ending::Good,
+        ending => ending,
+    });
+    Ok(endings.max().unwrap_or(Ending::Good))
 }
 
 /// A policy's proof and price.
@@ -145,16 +157,19 @@ fn footnotes(report: &mut Report, options: &Decide, rows: &[Row<'_>]) -> anyhow:
                 "{policy} is unsafe: {}\n  lazytlb check --policy {policy} --program {} {}",
                 timeline.story[0],
                 options.program,
-                options.hardware.arguments()
+                options.hardware.arguments_for(verdict.cpu_model)
             ))?,
             Finding::Incomplete { why } => {
-                report.line(format_args!(
-                    "{policy}: incomplete: {why}; nothing is proved"
-                ))?;
+                report.line(format_args!("{policy}: {}", unproved(verdict, why)))?;
             }
             Finding::Safe => {}
         }
     }
+    let proofs: Vec<(Policy, &Verdict)> = rows
+        .iter()
+        .map(|row| (row.replayed.policy, &row.verdict))
+        .collect();
+    print_basis(report, &proofs)?;
     let verdicts: Vec<&Verdict> = rows.iter().map(|row| &row.verdict).collect();
     print_unreached(report, &verdicts)
 }

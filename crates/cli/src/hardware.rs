@@ -7,9 +7,9 @@ use lazytlb_model::{CpuModel, KeepLoad, Reading, UpperLevels, WcReadings};
 /// The hardware of a check.
 #[derive(Args, Debug)]
 pub(crate) struct Hardware {
-    /// The CPU model: `lazytlb cpus` lists what each has
-    #[arg(long, value_name = "MODEL", default_value = "weakest", value_parser = cpu_model())]
-    cpu: CpuModel,
+    /// The CPU model: `lazytlb cpus` lists what each has; `all` asks every one
+    #[arg(long, value_name = "MODEL|all", default_value = "weakest", value_parser = cpu_choice())]
+    cpu: CpuChoice,
     /// Assume what no CPU promises, to see what a verdict hangs on
     #[arg(long, value_name = "WHAT", value_delimiter = ',')]
     assume: Vec<Assumption>,
@@ -17,6 +17,13 @@ pub(crate) struct Hardware {
     /// events, or as `EVENT=READING` for sfence, mfence, locked, serializing, interrupt, uncached
     #[arg(long, value_name = "[EVENT=]READING", value_delimiter = ',', value_parser = wc_reading)]
     wc: Vec<(Option<String>, Reading)>,
+}
+
+/// One CPU model, or each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum CpuChoice {
+    One(CpuModel),
+    All,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,15 +61,49 @@ pub(crate) fn cpu_model() -> impl TypedValueParser<Value = CpuModel> {
         .map(|name| CpuModel::by_name(&name).expect("only names of models are accepted"))
 }
 
+fn cpu_choice() -> impl TypedValueParser<Value = CpuChoice> {
+    let models = CpuModel::ALL.map(|model| PossibleValue::new(model.name).help(model.about));
+    let all = PossibleValue::new("all").help("every model, a row each");
+    PossibleValuesParser::new(models.into_iter().chain([all]))
+        .map(|name| CpuModel::by_name(&name).map_or(CpuChoice::All, CpuChoice::One))
+}
+
 impl Hardware {
-    /// Returns the model with the assumptions.
+    /// Says whether every model is asked.
+    pub(crate) fn is_every(&self) -> bool {
+        self.cpu == CpuChoice::All
+    }
+
+    /// Returns the model with the assumptions; `weakest`, if every model is asked.
     ///
     /// # Errors
     /// If the assumptions make no sense together.
     pub(crate) fn model(&self) -> anyhow::Result<CpuModel> {
+        match self.cpu {
+            CpuChoice::One(model) => self.applied_to(model),
+            CpuChoice::All => self.applied_to(CpuModel::WEAKEST),
+        }
+    }
+
+    /// Returns the models that are asked, with the assumptions.
+    ///
+    /// # Errors
+    /// As [`Hardware::model`].
+    pub(crate) fn models(&self) -> anyhow::Result<Vec<CpuModel>> {
+        let models = match self.cpu {
+            CpuChoice::One(model) => vec![model],
+            CpuChoice::All => CpuModel::ALL.to_vec(),
+        };
+        models
+            .into_iter()
+            .map(|model| self.applied_to(model))
+            .collect()
+    }
+
+    fn applied_to(&self, cpu: CpuModel) -> anyhow::Result<CpuModel> {
         let assumes = |what| self.assume.contains(&what);
         let upper_levels = match (assumes(Assumption::NoPsc), assumes(Assumption::AtomicWalks)) {
-            (false, false) => self.cpu.upper_levels,
+            (false, false) => cpu.upper_levels,
             (true, false) => UpperLevels::OnlyInFlight,
             (true, true) => UpperLevels::Atomic,
             (false, true) => anyhow::bail!(
@@ -70,7 +111,7 @@ impl Hardware {
                  address longer than any walk. Write `--assume no-psc,atomic-walks`"
             ),
         };
-        let mut readings = self.cpu.write_combining;
+        let mut readings = cpu.write_combining;
         for (event, reading) in &self.wc {
             readings = match event {
                 None => WcReadings::all(*reading),
@@ -81,18 +122,21 @@ impl Hardware {
         }
         let keep_load = match assumes(Assumption::Cr3LoadEndsWalks) {
             true => KeepLoad::EndsWalks,
-            false => self.cpu.keep_load,
+            false => cpu.keep_load,
         };
-        Ok(self
-            .cpu
+        Ok(cpu
             .with_upper_levels(upper_levels)
             .with_keep_load(keep_load)
             .with_write_combining(readings))
     }
 
-    /// Returns the arguments that repeat this choice.
-    pub(crate) fn arguments(&self) -> String {
-        let mut arguments = format!("--cpu {}", self.cpu.name);
+    /// Returns the arguments that repeat this choice for one model.
+    pub(crate) fn arguments_for(&self, model: CpuModel) -> String {
+        format!("--cpu {}{}", model.name, self.assumptions())
+    }
+
+    fn assumptions(&self) -> String {
+        let mut arguments = String::new();
         let assume: Vec<String> = self
             .assume
             .iter()

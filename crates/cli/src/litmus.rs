@@ -4,8 +4,9 @@ use std::path::Path;
 
 use anyhow::Context;
 use lazytlb_litmus::{
-    Answer, Execution, LitmusVerdict, Options, read_bytes, run, run_with_executions,
+    Answer, Execution, LitmusVerdict, Options, hangs_on, read_bytes, run, run_with_executions,
 };
+use lazytlb_model::Assumption;
 
 use crate::arguments::{Litmus, Memory};
 use crate::litmus_files::{files_of, is_collection, read_kinds};
@@ -28,7 +29,11 @@ pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
     let (mut ending, mut summary) = (Ending::Good, Summary::default());
     for (number, file) in files.iter().enumerate() {
         display.count(number as u64, files.len() as u64);
-        let (answer, executions) = match answer(file, &machine, options.witness) {
+        let Answered {
+            answer,
+            executions,
+            hangs_on,
+        } = match answer(file, &machine, options.witness) {
             Ok(answered) => answered,
             Err(error) => {
                 let error = told(&error);
@@ -53,14 +58,17 @@ pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
             comparison.as_expected,
         );
         match options.output.json {
-            true => report.json(&AnswerRecord::new(
-                file,
-                &answer,
-                &executions,
-                comparison.expected,
-                comparison.as_expected,
-            ))?,
-            false => print(&mut report, &answer, &executions, &comparison)?,
+            true => {
+                let expected = (comparison.expected, comparison.as_expected);
+                let record = AnswerRecord::new(file, &answer, &executions, expected);
+                report.json(&record.hanging_on(hangs_on))?;
+            }
+            false => {
+                print(&mut report, &answer, &executions, &comparison)?;
+                for assumption in hangs_on {
+                    report.line(format_args!("Hangs on {assumption} (ASSUMED)\n"))?;
+                }
+            }
         }
     }
     drop(display);
@@ -74,18 +82,27 @@ pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
     Ok(ending)
 }
 
-fn answer(
-    file: &Path,
-    options: &Options,
-    with_executions: bool,
-) -> anyhow::Result<(Answer, Vec<Execution>)> {
+/// An answer, with the executions that were asked for, and the assumptions that it hangs on.
+struct Answered {
+    answer: Answer,
+    executions: Vec<Execution>,
+    hangs_on: Vec<Assumption>,
+}
+
+fn answer(file: &Path, options: &Options, with_executions: bool) -> anyhow::Result<Answered> {
     let name = || file.display().to_string();
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let test = read_bytes(&bytes).with_context(name)?;
-    match with_executions {
-        true => run_with_executions(&test, options).with_context(name),
-        false => Ok((run(&test, options).with_context(name)?, Vec::new())),
-    }
+    let (answer, executions) = match with_executions {
+        true => run_with_executions(&test, options).with_context(name)?,
+        false => (run(&test, options).with_context(name)?, Vec::new()),
+    };
+    let hangs_on = hangs_on(&test, options, &answer).with_context(name)?;
+    Ok(Answered {
+        answer,
+        executions,
+        hangs_on,
+    })
 }
 
 /// A verdict, compared with what is expected.

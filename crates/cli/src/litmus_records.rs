@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use lazytlb_litmus::{Answer, Execution, LitmusVerdict};
+use lazytlb_model::Assumption;
 use serde::Serialize;
 
 use crate::check::EventRecord;
+use crate::hanging::AssumptionRecord;
 
 /// An answer as JSON.
 #[derive(Serialize)]
@@ -25,6 +27,8 @@ pub(crate) struct AnswerRecord {
     /// An execution to a state in which the proposition holds, if one was asked for and found.
     witness: Option<ExecutionRecord>,
     incomplete: Option<String>,
+    /// The rules that are ASSUMED and without which the verdict differs.
+    hangs_on: Vec<AssumptionRecord>,
     expected: Option<&'static str>,
     as_expected: Option<bool>,
     explored_states: u64,
@@ -68,8 +72,7 @@ impl AnswerRecord {
         file: &Path,
         answer: &Answer,
         executions: &[Execution],
-        expected: Option<LitmusVerdict>,
-        as_expected: Option<bool>,
+        (expected, as_expected): (Option<LitmusVerdict>, Option<bool>),
     ) -> AnswerRecord {
         let states = answer.states.iter().map(|state| StateRecord {
             state: state.text.clone(),
@@ -103,10 +106,19 @@ impl AnswerRecord {
                 .find(|execution| execution.is_witness)
                 .map(ExecutionRecord::new),
             incomplete: answer.incomplete.clone(),
+            hangs_on: Vec::new(),
             expected: expected.map(LitmusVerdict::name),
             as_expected,
             explored_states: answer.effort.states,
             seconds: answer.effort.seconds,
+        }
+    }
+
+    /// Names the assumptions that the verdict hangs on.
+    pub(crate) fn hanging_on(self, assumptions: Vec<Assumption>) -> AnswerRecord {
+        AnswerRecord {
+            hangs_on: assumptions.into_iter().map(Into::into).collect(),
+            ..self
         }
     }
 }

@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `arguments`, `hardware` | the command line; the CPU that a question is about |
 //! | `decide`, `check`, `litmus`, `cpus`, `price` | the commands of these names |
+//! | `every_cpu`, `litmus_every_cpu` | `--cpu all`; for which CPUs a proof holds |
+//! | `hanging` | rules that are ASSUMED and that a verdict hangs on |
 //! | `litmus_files`, `litmus_records`, `litmus_summary` | which tests; their answers as JSON; all of them counted |
 //! | `workload` | the recorded workload: a file, or the one that ships inside the program |
 //! | `report`, `progress` | what is printed, where, and how the program ends; progress on a terminal |
@@ -13,8 +15,11 @@ mod arguments;
 mod check;
 mod cpus;
 mod decide;
+mod every_cpu;
+mod hanging;
 mod hardware;
 mod litmus;
+mod litmus_every_cpu;
 mod litmus_files;
 mod litmus_records;
 mod litmus_summary;
@@ -33,8 +38,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let ending = match arguments.command {
         Command::Decide(options) => decide::run(&options),
+        Command::Check(options) if options.hardware.is_every() => every_cpu::check_every(&options),
         Command::Check(options) => check::run(&options),
         Command::Price(options) => price::run(&options),
+        Command::Litmus(options) if options.hardware.is_every() => {
+            litmus_every_cpu::run_every(&options)
+        }
         Command::Litmus(options) => litmus::run_all(&options),
         Command::Cpus(options) => cpus::run(&options),
         Command::Costs => report::print(lazytlb_price::Costs::shipped_text()),

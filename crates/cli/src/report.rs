@@ -17,11 +17,14 @@ use crate::arguments::Output;
 pub(crate) const EXIT_BAD_INPUT: u8 = 2;
 const EXIT_VIOLATION: u8 = 1;
 const EXIT_INCOMPLETE: u8 = 3;
+const EXIT_NOTHING_PROVED: u8 = 4;
 
 /// How a command ended that got to its end. The worst counts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Ending {
     Good,
+    /// All was searched, and it shows nothing.
+    NothingProved,
     Incomplete,
     Violation,
     /// Some of the input could not be read; the rest was.
@@ -32,6 +35,7 @@ impl Ending {
     pub(crate) fn exit_code(self) -> ExitCode {
         match self {
             Ending::Good => ExitCode::SUCCESS,
+            Ending::NothingProved => ExitCode::from(EXIT_NOTHING_PROVED),
             Ending::Incomplete => ExitCode::from(EXIT_INCOMPLETE),
             Ending::Violation => ExitCode::from(EXIT_VIOLATION),
             Ending::BadInput => ExitCode::from(EXIT_BAD_INPUT),
@@ -219,7 +223,13 @@ mod tests {
     #[test]
     fn the_worst_ending_counts() {
         assert_eq!(
-            Ending::Good.max(Ending::Incomplete).max(Ending::Violation),
+            Ending::Good.max(Ending::NothingProved),
+            Ending::NothingProved
+        );
+        assert_eq!(
+            Ending::NothingProved
+                .max(Ending::Incomplete)
+                .max(Ending::Violation),
             Ending::Violation
         );
     }

@@ -10,7 +10,15 @@ use serde_json::Value;
 fn check(arguments: &[&str]) -> (i32, Vec<Value>) {
     let run = lazytlb(&[&["check", "--json"], arguments].concat());
     assert!(run.exit_code != 2, "{}", run.stderr);
-    (run.exit_code, run.json())
+    (run.exit_code, complete(run.json()))
+}
+
+/// Takes away the last record, which says that the output is whole.
+fn complete(mut records: Vec<Value>) -> Vec<Value> {
+    let last = records.pop().unwrap();
+    assert_eq!(last["complete"], true);
+    assert_eq!(last["verdicts"], records.len());
+    records
 }
 
 #[test]
@@ -158,6 +166,33 @@ fn a_search_that_ends_early_is_incomplete_and_never_safe() {
 }
 
 #[test]
+fn a_proof_tells_what_it_rests_on_in_both_forms() {
+    let (exit_code, verdicts) = check(&["--program", "smoke", "--policy", "ipi"]);
+    let rests_on = &verdicts[0]["rests_on"];
+    assert_eq!(exit_code, 0);
+    for what in ["promises_kept", "interrupts_taken", "tables_freed"] {
+        assert!(rests_on[what].as_u64().unwrap() > 0, "{what}: {rests_on}");
+    }
+    assert_eq!(verdicts[0]["proves"], Value::Null);
+    let shown = lazytlb(&["check", "--program", "smoke", "--policy", "ipi"]).stdout;
+    let counts = ["promises_kept", "interrupts_taken", "tables_freed"]
+        .map(|what| rests_on[what].to_string())
+        .join(" / ");
+    assert!(shown.contains(&format!("ipi {counts}")), "{shown}");
+
+    // It frees a root under CPUs that have left it, and keeps no promise about anything cached.
+    let (exit_code, verdicts) = check(&["--program", "exit", "--policy", "ipi"]);
+    assert_eq!((exit_code, &verdicts[0]["verdict"]), (0, &"safe".into()));
+    assert_eq!(verdicts[0]["rests_on"]["promises_kept"], 0);
+    assert!(verdicts[0]["proves"].as_str().unwrap().contains("root"));
+    let shown = lazytlb(&["check", "--program", "exit", "--policy", "ipi"]).stdout;
+    assert!(
+        shown.contains("The program says that it proves: "),
+        "{shown}"
+    );
+}
+
+#[test]
 fn a_search_that_needs_more_memory_than_it_may_take_is_incomplete() {
     let run = lazytlb(&[
         "check",
@@ -226,7 +261,7 @@ fn a_timeline_has_a_column_for_each_cpu_and_names_the_ends() {
 fn decide_joins_proof_and_price() {
     let run = lazytlb(&["decide", "--json"]);
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
-    let rows = run.json();
+    let rows = complete(run.json());
     let verdict = |policy: &str| {
         let row = rows.iter().find(|row| row["policy"] == policy).unwrap();
         (

@@ -128,6 +128,41 @@ pub trait Hw: Sized {
     fn quirks(&self) -> Quirks;
 }
 
+/// Waits that look at memory again and again: for more than one word, or with interrupts off.
+///
+/// A loop over loads is not a wait to a checker, which would have to follow it round for ever. Here the
+/// machine has the loop, and the code has its body. Each iteration begins anew: what the body captures must
+/// not change from one to the next, so a number of attempts has its place in a word of the machine, or in
+/// a loop around bounded code.
+///
+/// ```
+/// use lazytlb::{Hw, Poll};
+///
+/// /// Waits for an answer with interrupts off, and serves what comes in meanwhile.
+/// fn wait<H: Poll>(hw: &H, answer: &H::Atomic, inbox: &H::Atomic) -> u64 {
+///     hw.poll(|hw| {
+///         if hw.swap(inbox, 0) != 0 {
+///             // Serve the request here.
+///         }
+///         match hw.load(answer) {
+///             0 => None,
+///             answer => Some(answer),
+///         }
+///     })
+/// }
+/// ```
+pub trait Poll: Hw {
+    /// Runs `body` until it finds something, and returns that (PAUSE in a loop). Interrupts stay as the
+    /// caller has them, and each iteration must leave them as it found them.
+    fn poll<R>(&self, body: impl Fn(&Self) -> Option<R>) -> R;
+
+    /// As [`Poll::poll`], where only a timer interrupt may bring what the code waits for. A checker takes
+    /// a timer for no help to any other wait: it would hide a lost IPI.
+    fn poll_until_tick<R>(&self, body: impl Fn(&Self) -> Option<R>) -> R {
+        self.poll(body)
+    }
+}
+
 /// Makes the words that a [`crate::Mm`] and a [`crate::PerCpu`] consist of, when a kernel creates
 /// them, and those of other protocols.
 ///

@@ -76,7 +76,7 @@ pub mod words;
 pub use addr::{FlushRange, PageRange, PageSize, PhysAddr, VirtAddr};
 pub use cpu_set::{CpuId, CpuSet};
 pub use gather::{FrameSink, Gather, Unhooked};
-pub use hw::{Cells, Cr3Load, Hw, Interrupts, Quirks, Until};
+pub use hw::{Cells, Cr3Load, Hw, Interrupts, Poll, Quirks, Until};
 pub use kernel::Kernel;
 pub use memory::{Access, Entry, FrameKind, Memory, Promise, Promises, Spaces};
 pub use mm::{Mm, MmHandle, MmId, TlbGen};

@@ -43,6 +43,12 @@ fn a_verdict_that_hangs_on_an_assumption_names_it() {
         uncached_stores,
         (LitmusVerdict::Forbidden, vec!["uncached-stores-at-once"])
     );
+    let zen3 = asked(
+        "translation/H43-uncached-stores-are-in-order",
+        CpuModel::AMD_ZEN3,
+    );
+    let together = vec!["uncached-loads-wait", "uncached-stores-at-once"];
+    assert_eq!(zen3, (LitmusVerdict::Forbidden, together));
     let pieces = "translation/H6-invpcid-of-an-address-leaves-the-other-pieces";
     let zen3 = asked(pieces, CpuModel::AMD_ZEN3);
     assert_eq!(zen3, (LitmusVerdict::Forbidden, vec!["whole-large-pages"]));

@@ -10,12 +10,12 @@ use lazytlb::VirtAddr;
 
 use crate::accessed::Use;
 use crate::byte_mask::ByteMask;
-use crate::call::{Cr4, Privilege, Rmw};
 use crate::combining::CacheHint;
 use crate::cpu_model::{UncachedLoads, UncachedStores};
 use crate::entry::{MemoryType, bits};
+use crate::faults::FaultBy;
 use crate::index::{EntryAt, Frame, Level, Location, TableIndex, Way};
-use crate::late::LateStore;
+use crate::late_store::LateStore;
 use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::{Progress, Stop};
@@ -24,89 +24,10 @@ use crate::spec::MemoryModel;
 use crate::state::{CacheSet, FrameUse, State};
 use crate::translation::Translation;
 use crate::values::ValueCode;
-use crate::view::{CpuIn, CpuMut, StoredEntry};
+use crate::view::{CpuIn, CpuMut};
 use crate::violation::{Property, Violation};
-use crate::walk::TableRead;
+use crate::virtual_access::{Accessed, Operation, PageFault, VirtualAccess};
 use crate::writers::Write;
-
-/// An access by virtual address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct VirtualAccess {
-    pub(crate) addr: VirtAddr,
-    pub(crate) privilege: Privilege,
-    pub(crate) operation: Operation,
-}
-
-/// What an access by virtual address does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Operation {
-    Load,
-    Fetch,
-    Store {
-        bytes: ByteMask,
-        value: u64,
-        hint: CacheHint,
-    },
-    /// A locked read-modify-write.
-    Rmw {
-        bytes: ByteMask,
-        rmw: Rmw,
-        operand: u64,
-    },
-}
-
-/// A page fault: the access has had no effect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct PageFault;
-
-/// How an access by virtual address ends: with a word, 0 where it reads none, or with a fault.
-pub(crate) type Accessed = Result<u64, PageFault>;
-
-impl Operation {
-    pub(crate) fn store(bytes: ByteMask, value: u64, hint: CacheHint) -> Operation {
-        Operation::Store { bytes, value, hint }
-    }
-
-    pub(crate) fn rmw(bytes: ByteMask, rmw: Rmw, operand: u64) -> Operation {
-        Operation::Rmw {
-            bytes,
-            rmw,
-            operand,
-        }
-    }
-
-    /// Says what it does to the page.
-    fn page_use(self) -> Use {
-        match self {
-            Operation::Store { .. } | Operation::Rmw { .. } => Use::Writes,
-            Operation::Load | Operation::Fetch => Use::Reads,
-        }
-    }
-
-    fn reads_data(self) -> bool {
-        match self {
-            Operation::Load | Operation::Rmw { .. } => true,
-            Operation::Store { .. } | Operation::Fetch => false,
-        }
-    }
-}
-
-impl VirtualAccess {
-    /// Says whether an entry allows the access.
-    pub(crate) fn is_allowed_by(&self, entry: &Translation, cr4: Cr4) -> bool {
-        let is_fetch = self.operation == Operation::Fetch;
-        let by_mode = match self.privilege {
-            Privilege::User => entry.user,
-            Privilege::Supervisor => !(is_fetch && entry.user && cr4.has(Cr4::SMEP)),
-        };
-        let by_access = match self.operation {
-            Operation::Load => true,
-            Operation::Fetch => entry.executable,
-            Operation::Store { .. } | Operation::Rmw { .. } => entry.writable,
-        };
-        by_mode && by_access
-    }
-}
 
 /// A way of an access to a page.
 #[derive(Clone, Copy)]
@@ -122,15 +43,6 @@ impl<'m> Through<'m> {
     fn same(used: &'m Translation) -> Through<'m> {
         Through { used, marks: used }
     }
-}
-
-/// How an access comes to fault.
-#[derive(Clone, Copy)]
-enum FaultBy<'m> {
-    /// By a walk that reads all levels.
-    FromTheRoot,
-    /// Through an entry that is cached: a page's that refuses, or an upper one that a walk starts at.
-    Through(&'m Translation),
 }
 
 impl<'m> CpuMut<'m> {
@@ -513,72 +425,6 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
             *used,
             what,
         )))
-    }
-
-    /// Lists the ways in which an access may fault: through a cached entry that refuses it, though memory may
-    /// allow it by now, or by a walk.
-    ///
-    /// What was cached had A set in all that it was read from (H3), and a walk that faults need not set any.
-    /// So a fault by a walk from the root stands for all others, and without A bits any one does. The walk is
-    /// the access's own: it sees all earlier stores of this CPU (H25).
-    fn faults(
-        &self,
-        access: &VirtualAccess,
-        refusing: Vec<&'m Translation>,
-    ) -> Result<Vec<FaultBy<'m>>, Stop> {
-        let machine = self.machine;
-        if self.walk_may_fault(&self.root(), access)? {
-            return Ok(vec![FaultBy::FromTheRoot]);
-        }
-        let mut faults: Vec<_> = refusing.into_iter().map(FaultBy::Through).collect();
-        for upper in self.uppers_for(access.addr) {
-            if let Some(below) = TableRead::below(upper, CacheSet::Cached)
-                && self.walk_may_fault(&below, access)?
-            {
-                faults.push(FaultBy::Through(upper));
-            }
-        }
-        if !machine.features.accessed_dirty {
-            faults.truncate(1);
-        }
-        Ok(faults)
-    }
-
-    /// Says whether a walk on from a table can find an entry that is not valid, or a page that does not allow
-    /// the access.
-    fn walk_may_fault(&self, table: &TableRead, access: &VirtualAccess) -> Result<bool, Stop> {
-        if table.is_dead || self.frame_use(table.frame) != FrameUse::Table {
-            return Ok(false);
-        }
-        let machine = self.machine;
-        let Some(entry) = machine.entry_for(table.frame, access.addr, table.level) else {
-            return Ok(true);
-        };
-        if self.reads_early(access) {
-            for stored in self.readable_early(entry) {
-                if self.walk_may_fault_by(table, stored, access)? {
-                    return Ok(true);
-                }
-            }
-        }
-        self.walk_may_fault_by(table, self.as_seen(entry), access)
-    }
-
-    /// As [`CpuIn::walk_may_fault`], for a walk that reads this in the table.
-    fn walk_may_fault_by(
-        &self,
-        table: &TableRead,
-        stored: StoredEntry,
-        access: &VirtualAccess,
-    ) -> Result<bool, Stop> {
-        let (index, cr4) = (table.level.index_of(access.addr), self.cr4());
-        let Some(found) = self.machine.translate(table, index, stored, cr4)? else {
-            return Ok(true);
-        };
-        match TableRead::below(&found, CacheSet::Cached) {
-            None => Ok(!access.is_allowed_by(&found, cr4)),
-            Some(below) => self.walk_may_fault(&below, access),
-        }
     }
 
     /// Says whether the word that an entry leads to is a page-table entry whose A bit is *maybe* set.

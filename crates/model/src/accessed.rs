@@ -173,6 +173,7 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
             writable: found.writable,
             dirty: found.dirty,
             read: found.read,
+            stale: found.stale,
             ..*used
         };
         if !weak || used.dirty || *found != alike || !self.walk_finds(found) {

@@ -1,5 +1,25 @@
 //! What a program uses of the machine. What it does not use costs it no byte of state and no step.
 
+/// How many timer interrupts each CPU takes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Ticks {
+    /// None.
+    Never,
+    /// So many, or fewer: a bound like the depth of a store buffer.
+    AtMost(u8),
+    /// Any number.
+    AnyNumber,
+}
+
+/// Whether a timer interrupt counts against the bound on their number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tick {
+    /// It does.
+    Counted,
+    /// It does not: what would it do, if it came?
+    Uncounted,
+}
+
 /// The parts of the machine that a program uses.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Features {
@@ -19,6 +39,8 @@ pub struct Features {
     pub promises: u8,
     /// Non-maskable interrupts.
     pub nmis: bool,
+    /// Timer interrupts.
+    pub ticks: Ticks,
     /// MFENCE does not hold up an IPI through an x2APIC (H36), as LFENCE does. Without it, MFENCE counts as
     /// ordering both.
     pub weak_fences: bool,
@@ -44,6 +66,7 @@ impl Features {
             broadcasts: false,
             promises: 2,
             nmis: false,
+            ticks: Ticks::Never,
             weak_fences: false,
             fetches: false,
             partial_entry_stores: false,

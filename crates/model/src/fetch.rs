@@ -21,7 +21,7 @@ use std::ops::Deref;
 
 use lazytlb::VirtAddr;
 
-use crate::access::{Operation, Through, VirtualAccess};
+use crate::access::Through;
 use crate::accessed::Use;
 use crate::entry::bits;
 use crate::index::{Cpu, EntryId, Frame, Location};
@@ -34,6 +34,7 @@ use crate::translation::{Staleness, Translation};
 use crate::version::Version;
 use crate::view::{CpuIn, CpuMut, StoredEntry};
 use crate::violation::Property;
+use crate::virtual_access::{Operation, VirtualAccess};
 use crate::walk::TableRead;
 
 /// A walk for a fetch that ends in a page which allows it.
@@ -66,10 +67,10 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     /// Lists what page-table entries held in memory since the CPU's last serializing instruction.
     pub(crate) fn former(&self) -> impl Iterator<Item = EntryStore> {
         let layout = self.layout();
-        let slots = match layout.former {
+        let slots = match layout.former(self.cpu) {
             None => &[],
             Some(former) => {
-                let start = layout.in_cpu(self.cpu, former).bytes();
+                let start = former.bytes();
                 let len = usize::from(self.state[start]);
                 &self.state[start + 1..start + 1 + Slot::LEN * len]
             }
@@ -95,7 +96,7 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
 
     /// Says whether the walk of an access may have read entries earlier.
     pub(crate) fn reads_early(&self, access: &VirtualAccess) -> bool {
-        access.operation == Operation::Fetch && self.layout().former.is_some()
+        access.operation == Operation::Fetch && self.layout().has_fetches()
     }
 
     /// Lists what a walk for a fetch may read of an entry.
@@ -215,7 +216,7 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
 impl CpuMut<'_> {
     /// Notes that a program fetches instructions.
     pub(crate) fn notes_fetch(&self) {
-        if self.layout().former.is_none() {
+        if !self.layout().has_fetches() {
             self.machine.fetch_turned_up.get_or_init(|| ());
         }
     }
@@ -241,7 +242,7 @@ impl CpuMut<'_> {
     }
 
     fn remember_on(&mut self, cpu: Cpu, former: EntryStore) -> Result<(), Limit> {
-        if self.layout().former.is_none() {
+        if self.layout().former(cpu).is_none() {
             return Ok(());
         }
         let mut reader = self.other_mut(cpu);
@@ -255,7 +256,7 @@ impl CpuMut<'_> {
 
     /// Remembers, on each CPU, what an entry holds in memory that is about to be overwritten.
     pub(crate) fn remember_former(&mut self, entry: EntryId) -> Result<(), Limit> {
-        if self.layout().former.is_none() {
+        if !self.layout().has_fetches() {
             return Ok(());
         }
         let StoredEntry { value, version } = self.in_memory(entry);
@@ -274,7 +275,7 @@ impl CpuMut<'_> {
 
     /// Software has read an entry, and overwrites it: A was as it has read, and not *maybe*.
     pub(crate) fn settle_for_fetches(&mut self, entry: EntryId, read: u64) -> Result<(), Limit> {
-        if self.layout().former.is_some() && self.machine.features.accessed_dirty {
+        if self.layout().has_fetches() && self.machine.features.accessed_dirty {
             let settled = self.machine.values.encode(read)?;
             self.put_in_memory(Location::Entry(entry), settled);
         }
@@ -294,7 +295,7 @@ impl CpuMut<'_> {
 
     /// A table is freed: no walk reads any more what its entries held.
     pub(crate) fn forget_former_in(&mut self, table: Frame) -> Result<(), Limit> {
-        if self.layout().former.is_none() {
+        if !self.layout().has_fetches() {
             return Ok(());
         }
         let entries = &self.machine.entries;
@@ -310,7 +311,7 @@ impl CpuMut<'_> {
 
     fn put_former(&mut self, all: Vec<EntryStore>) -> Result<(), Limit> {
         let layout = self.layout();
-        let Some(former) = layout.former else {
+        let Some(former) = layout.former(self.cpu) else {
             return Ok(());
         };
         let what = "former values of page-table entries that a fetch may still read";
@@ -320,7 +321,7 @@ impl CpuMut<'_> {
         // They have no order: equal sets are equal bytes.
         slots.sort_unstable();
         slots.resize(MOST_FORMER, [0; Slot::LEN]);
-        let start = layout.in_cpu(self.cpu, former).bytes();
+        let start = former.bytes();
         self.state[start] = len as u8;
         let section = &mut self.state[start + 1..start + 1 + Slot::LEN * MOST_FORMER];
         section.copy_from_slice(slots.as_flattened());

@@ -2,13 +2,26 @@
 
 use lazytlb::{FrameKind, PhysAddr};
 
+use crate::call::Call;
 use crate::index::{Frame, Location};
+use crate::machine::Machine;
 use crate::progress::{Progress, Stop};
 use crate::spec::GarbageWalks;
-use crate::state::FrameUse;
+use crate::state::{FrameUse, State};
 use crate::values::ValueCode;
 use crate::version::Version;
 use crate::view::CpuMut;
+
+impl Machine {
+    /// Says whether a call, about to be made, frees a page table.
+    pub fn frees_table(&self, state: &State, call: &Call) -> bool {
+        let Call::FreeFrame(frame) = *call else {
+            return false;
+        };
+        let frame = self.frame(frame);
+        frame.is_ok_and(|frame| self.layout.frame_use(state, frame) == FrameUse::Table)
+    }
+}
 
 impl CpuMut<'_> {
     pub(crate) fn alloc_frame(&mut self, kind: FrameKind) -> Result<Progress<PhysAddr>, Stop> {

@@ -167,7 +167,7 @@ impl Level {
     /// Returns the index that an address selects in a table of this level.
     #[inline]
     pub(crate) fn index_of(self, addr: VirtAddr) -> TableIndex {
-        TableIndex(((addr.0 >> self.index_shift()) & 511) as u16)
+        TableIndex((addr.0 >> self.index_shift()) as u16 % TableIndex::COUNT)
     }
 }
 
@@ -192,6 +192,8 @@ impl PartialEq<u8> for Level {
 pub struct TableIndex(u16);
 
 impl TableIndex {
+    /// Entries of a table.
+    pub const COUNT: u16 = 512;
     /// The first entry of a table.
     pub(crate) const FIRST: TableIndex = TableIndex(0);
 
@@ -430,6 +432,8 @@ impl Number for PassedId {
 pub struct PcidTag(u8);
 
 impl PcidTag {
+    /// PCIDs that have a tag.
+    pub(crate) const COUNT: usize = u8::MAX as usize + 1;
     /// The PCID of everything while CR4.PCIDE is clear (H1).
     pub const ZERO: PcidTag = PcidTag(0);
 

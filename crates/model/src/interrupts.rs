@@ -1,10 +1,11 @@
-//! Interrupts and NMIs: sent, pending, delivered.
+//! Interrupts and NMIs: sent, pending, delivered. A timer interrupt comes by itself.
 //!
 //! Rules: H36 for the sender, H25 and H26 for the target, whose buffers a delivery drains.
 
 use std::ops::Deref;
 
 use crate::cpu_model::IpiOrder;
+use crate::features::{Tick, Ticks};
 use crate::index::{Cpu, Targets};
 use crate::limit::MOST_CPUS;
 use crate::progress::{Progress, Stop};
@@ -21,7 +22,10 @@ impl CpuMut<'_> {
             return Ok(Progress::Blocked);
         }
         if let Some(target) = targets.beyond(machine.layout.cpus()) {
-            return Err(machine.misuse(self.cpu, format!("sent an IPI to CPU {target}")));
+            return Err(machine.misuse(
+                self.cpu,
+                format!("sent an IPI to CPU {target}, which the machine does not have"),
+            ));
         }
         for target in Cpu::first(MOST_CPUS).filter(|&cpu| targets.contains(cpu)) {
             let layout = self.layout();
@@ -34,6 +38,14 @@ impl CpuMut<'_> {
     pub(crate) fn deliver(&mut self, kind: Interrupt) {
         let (layout, cpu) = (self.layout(), self.cpu);
         layout.set_pending(self.state, cpu, kind, Pending::No);
+        self.empties_combining(|readings| readings.interrupt);
+    }
+
+    /// Takes a timer interrupt, and counts it where their number has a bound.
+    pub(crate) fn tick(&mut self, tick: Tick) {
+        if let (Some(taken), Tick::Counted) = (self.layout().ticks(self.cpu), tick) {
+            self.state[taken.bytes()] += 1;
+        }
         self.empties_combining(|readings| readings.interrupt);
     }
 }
@@ -54,6 +66,20 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
             Interrupt::NonMaskable => self.layout().is_nmi_pending(&self.state, self.cpu),
         };
         is_pending && self.delivery_drained()
+    }
+
+    /// Says whether a timer interrupt can be delivered, as far as the machine is concerned.
+    pub(crate) fn can_tick(&self, tick: Tick) -> bool {
+        let taken = self.layout().ticks(self.cpu);
+        let is_within_bound = match self.machine.features.ticks {
+            Ticks::Never => false,
+            Ticks::AnyNumber => true,
+            Ticks::AtMost(most) => {
+                tick == Tick::Uncounted
+                    || taken.is_some_and(|taken| self.state[taken.bytes()] < most)
+            }
+        };
+        is_within_bound && self.delivery_drained()
     }
 
     #[inline]

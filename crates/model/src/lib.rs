@@ -41,7 +41,9 @@
 //! | `garbage` | walks of freed tables, refused or followed to their ends |
 //! | `promises`, `granted` | what a returned flush promises; what the page tables grant |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
+//! | `virtual_access`, `faults` | what an access by virtual address does, and how it comes to fault |
 //! | `fetch` | instruction fetches, whose walks may have read entries earlier |
+//! | `late_store`, `entry_writers` | a store that waits untranslated; who makes it worth waiting |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
 //! | `ends`, `waiting_stores` | what a state holds, for people and for the ends of a program |
 //!
@@ -80,7 +82,9 @@ pub mod cpu_model;
 mod ends;
 pub mod entry;
 mod entry_parts;
+mod entry_writers;
 pub mod extent;
+mod faults;
 pub mod features;
 mod fetch;
 mod frames;
@@ -90,6 +94,7 @@ pub mod index;
 mod interrupts;
 mod invalidate;
 mod late;
+mod late_store;
 pub mod limit;
 pub mod locality;
 pub mod machine;
@@ -113,6 +118,7 @@ pub mod version;
 mod versions;
 mod view;
 pub mod violation;
+mod virtual_access;
 mod waiting_stores;
 mod walk;
 mod writers;
@@ -121,8 +127,8 @@ pub use assumption::Assumption;
 pub use call::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Privilege, Rmw};
 pub use cpu_model::{CpuModel, KeepLoad, Reading, UpperLevels, WalkOutsideDram, WcReadings};
 pub use entry::MemoryType;
-pub use features::Features;
-pub use index::{BroadcastId, BroadcastSet, Cpu, Frame, Level, PcidTag, Place, Way};
+pub use features::{Features, Tick, Ticks};
+pub use index::{BroadcastId, BroadcastSet, Cpu, Frame, Level, PcidTag, Place, TableIndex, Way};
 pub use limit::Limit;
 pub use machine::Machine;
 #[expect(deprecated, reason = "programs may import it by its former name")]

@@ -16,15 +16,17 @@ pub use crate::spec::{GarbageWalks, MachineSpec, MemoryModel};
 use crate::call::{AtomicCell, Broadcast};
 use crate::cpu_model::CpuModel;
 use crate::entry::bits;
+use crate::entry_writers::EntryWriters;
 use crate::features::Features;
 use crate::index::{BroadcastId, Cpu, EntryAt, EntryId, Frame, Level, Location, TableIndex};
 use crate::index::{LateStoreId, PassedId, SubjectId, TranslationId};
-use crate::late::{EntryWriters, LateStore, PassedWords};
+use crate::late_store::{LateStore, PassedWords};
 use crate::limit::Limit;
 use crate::numbering::Numbering;
 use crate::state::{Layout, State};
 use crate::subject::Subject;
 use crate::translation::Translation;
+use crate::translation_set::SharedTranslations;
 use crate::values::{ValueCode, Values};
 use crate::violation::{Property, Violation};
 use crate::writers::Writers;
@@ -59,6 +61,8 @@ pub struct Machine {
     pub(crate) entries: Numbering<EntryId, EntryAt>,
     pub(crate) values: Values,
     pub(crate) writers: Writers,
+    /// What some promise covered when it began, while a CPU might have cached it.
+    pub(crate) covered_when_cached: SharedTranslations,
     /// A fetch turned up in a program whose features have none.
     pub(crate) fetch_turned_up: OnceLock<()>,
     pub(crate) memory: MemoryModel,
@@ -134,9 +138,16 @@ impl Machine {
     /// Returns the number of a table's entry, a new one if it was never written.
     ///
     /// # Errors
-    /// If the table is no frame of the machine, or there are more entries than the program announced.
+    /// If the table is no frame of the machine, the index lies past its end, or there are more entries than the
+    /// program announced.
     pub(crate) fn entry(&self, table: PhysAddr, index: u16) -> Result<EntryId, Limit> {
         let table = self.frame(table)?;
+        if index >= TableIndex::COUNT {
+            return Err(Limit {
+                what: "entries in a page table",
+                most: usize::from(TableIndex::COUNT),
+            });
+        }
         let index = TableIndex::from(index);
         self.entries.number(&EntryAt { table, index })
     }

@@ -31,6 +31,7 @@ use std::ops::Deref;
 
 use lazytlb::{FlushRange, PhysAddr, Spaces};
 
+use crate::call::Call;
 use crate::extent::Extent;
 use crate::index::{Cpu, Frame, Level, PromiseId, PromiseSlot, SubjectId, TranslationId};
 use crate::limit::Limit;
@@ -43,6 +44,28 @@ use crate::translation::{Staleness, Translation};
 use crate::translation_set::TranslationSet;
 use crate::view::{CpuIn, CpuMut};
 use crate::violation::{Property, Violation};
+
+impl Machine {
+    /// Says whether a call, which a CPU is about to make, keeps a promise that covered an entry which some CPU
+    /// might have cached when it began: a proof of a flush rests on those, and on no others.
+    pub fn promise_covers_cached(&self, state: &State, cpu: impl Into<Cpu>, call: &Call) -> bool {
+        let keeper = self.view(state, cpu.into());
+        let promise = match *call {
+            Call::PromiseKept(word) => keeper.open_numbered(word),
+            Call::FlushReturned(root) => {
+                let meant = self.frame(root).map(|root| keeper.known_by_root(root));
+                meant.ok().and_then(|meant| meant.first().copied())
+            }
+            _ => None,
+        };
+        let covered = promise.map(|promise| {
+            let beginner = keeper.other(promise.beginner);
+            beginner.set(CacheSet::Covered(promise.slot))
+        });
+        let cached = self.covered_when_cached.get();
+        covered.is_some_and(|covered| !covered.intersection(cached).is_empty())
+    }
+}
 
 impl CpuMut<'_> {
     /// Begins a promise in this CPU's lowest free slot, and notes what it covers. Entries may be cached, a store
@@ -59,6 +82,10 @@ impl CpuMut<'_> {
         let subject = self.machine.subjects.number(&subject)?;
         self.put_subject(slot, Some(subject));
         self.put_set(CacheSet::Covered(slot), covered);
+        let cached = self.every_cpu().map(|user| user.may_be_cached());
+        let cached = cached.fold(TranslationSet::EMPTY, TranslationSet::union);
+        let relied_on = covered.intersection(cached);
+        self.machine.covered_when_cached.add(relied_on);
         let beginner = self.cpu;
         Ok(Progress::answer(PromiseId { beginner, slot }))
     }
@@ -85,13 +112,7 @@ impl CpuMut<'_> {
 
     /// Keeps the promise that has this number.
     pub(crate) fn keep_numbered(&mut self, word: u64) -> Result<Progress<()>, Stop> {
-        let cpus = self.layout().cpus();
-        let open = PromiseId::from_word(word, cpus).filter(|&promise| {
-            let mut slots = self.slots();
-            let has_slot = slots.any(|slot| slot == promise.slot);
-            has_slot && self.subject_of(promise).is_some()
-        });
-        match open {
+        match self.open_numbered(word) {
             Some(promise) => self.keep(promise),
             None => {
                 let what = format!(
@@ -104,15 +125,7 @@ impl CpuMut<'_> {
 
     /// Keeps the promise about a space that is known by its root: this CPU's own, else another's.
     pub(crate) fn keep_by_root(&mut self, root: Frame) -> Result<Progress<()>, Stop> {
-        let spaces = Spaces::one(root.addr());
-        let open: Vec<PromiseId> = self
-            .open_promises()
-            .filter(|&(_, subject)| subject.known_by == KnownBy::Root && subject.spaces == spaces)
-            .map(|(promise, _)| promise)
-            .collect();
-        let own = open.iter().filter(|promise| promise.beginner == self.cpu);
-        let own: Vec<PromiseId> = own.copied().collect();
-        let meant = if own.is_empty() { &open } else { &own };
+        let meant = self.known_by_root(root);
         let (what, instead) = match meant[..] {
             [promise] => return self.keep(promise),
             [] => (
@@ -335,6 +348,26 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         let at = self.layout().promise(promise.beginner, promise.slot);
         let number = SubjectId::from_byte(self.state[at.bytes()])?;
         Some(self.machine.subjects.get(number))
+    }
+
+    /// Returns the open promise that has a number.
+    fn open_numbered(&self, word: u64) -> Option<PromiseId> {
+        let promise = PromiseId::from_word(word, self.layout().cpus())?;
+        let has_slot = self.slots().any(|slot| slot == promise.slot);
+        (has_slot && self.subject_of(promise).is_some()).then_some(promise)
+    }
+
+    /// Lists the open promises that one can mean who names a space by its root: this CPU's own, else another's.
+    fn known_by_root(&self, root: Frame) -> Vec<PromiseId> {
+        let spaces = Spaces::one(root.addr());
+        let open: Vec<PromiseId> = self
+            .open_promises()
+            .filter(|&(_, subject)| subject.known_by == KnownBy::Root && subject.spaces == spaces)
+            .map(|(promise, _)| promise)
+            .collect();
+        let own = open.iter().filter(|promise| promise.beginner == self.cpu);
+        let own: Vec<PromiseId> = own.copied().collect();
+        if own.is_empty() { open } else { own }
     }
 
     /// Lists the promises of all CPUs that are open.

@@ -4,7 +4,7 @@
 
 use std::ops::Deref;
 
-use crate::access::{Operation, Through, VirtualAccess};
+use crate::access::Through;
 use crate::accessed::Use;
 use crate::combining::CacheHint;
 use crate::index::{Cpu, EntryId, Location, Way};
@@ -14,6 +14,7 @@ use crate::slot::{CellStore, Slot};
 use crate::state::State;
 use crate::translation::Translation;
 use crate::view::{CpuIn, CpuMut};
+use crate::virtual_access::{Operation, VirtualAccess};
 use crate::writers::Write;
 
 /// Something that is settled.

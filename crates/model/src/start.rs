@@ -6,8 +6,9 @@ use lazytlb::{Entry, PhysAddr};
 
 use crate::call::{AtomicCell, LocalCell};
 use crate::cpu_model::MfenceForIpis;
-use crate::index::{EntryAt, Frame, Level, Location, TableIndex};
-use crate::late::{EntryWriters, PassedWords};
+use crate::entry_writers::EntryWriters;
+use crate::index::{Frame, Level, Location, PcidTag, Place, TableIndex};
+use crate::late_store::PassedWords;
 use crate::limit::{
     Limit, MOST_BROADCASTS, MOST_BUFFER_DEPTH, MOST_CELLS, MOST_CPUS, MOST_LEVELS, MOST_PROMISES,
     MOST_SUBJECTS,
@@ -18,7 +19,7 @@ use crate::progress::Stop;
 use crate::slot::MOST_LOCATIONS;
 use crate::spec::{MachineSpec, MemoryModel};
 use crate::state::Layout;
-use crate::translation_set::TranslationSet;
+use crate::translation_set::{SharedTranslations, TranslationSet};
 use crate::values::Values;
 use crate::version::Version;
 use crate::writers::Writers;
@@ -43,6 +44,12 @@ impl Sizes {
             MOST_LEVELS,
             usize::from(spec.features.levels),
         )?;
+        if spec.features.levels == 0 {
+            return Err(Limit {
+                what: "page tables of no level",
+                most: 0,
+            });
+        }
         Limit::check(
             "open promises of a CPU",
             MOST_PROMISES,
@@ -68,6 +75,41 @@ impl Sizes {
 }
 
 impl Machine {
+    /// Lists how much fits into the model, of what a program could have too many.
+    pub fn limits() -> Vec<Limit> {
+        let limits = [
+            ("CPUs", MOST_CPUS),
+            ("shared cells", MOST_CELLS),
+            ("cells of one CPU", MOST_CELLS),
+            ("cells and page-table entries", MOST_LOCATIONS.into()),
+            ("entries in a page table", TableIndex::COUNT.into()),
+            ("stores to one page-table entry", Version::MOST_IN_MEMORY),
+            ("levels of page tables", MOST_LEVELS),
+            ("frames", MOST_CELLS),
+            ("translations", TranslationSet::MOST),
+            (
+                "distinct large values: those above the small ones",
+                Values::MOST_LARGE,
+            ),
+            (
+                "small values, from 0 on, which need no number",
+                Values::SMALL,
+            ),
+            ("PCIDs", PcidTag::COUNT),
+            ("open promises of a CPU", MOST_PROMISES),
+            (
+                "different spaces and ranges that promises are about",
+                MOST_SUBJECTS,
+            ),
+            ("roots that one promise names", lazytlb::Spaces::MOST),
+            ("broadcast invalidations", MOST_BROADCASTS),
+            ("stores in a buffer", MOST_BUFFER_DEPTH.into()),
+            ("places in its code", Place::LAST.number() as usize),
+        ];
+        let limits = limits.into_iter();
+        limits.map(|(what, most)| Limit { what, most }).collect()
+    }
+
     /// Makes a machine.
     ///
     /// # Errors
@@ -112,6 +154,7 @@ impl Machine {
             entries: Numbering::new("page-table entries", sizes.page_table_entries),
             values: Values::new(),
             writers: Writers::new(sizes.atomics),
+            covered_when_cached: SharedTranslations::default(),
             fetch_turned_up: OnceLock::new(),
             memory: spec.memory,
             frames: sizes.frames as u8,
@@ -153,11 +196,7 @@ impl Machine {
         }
         let mut state = self.initial.clone();
         for &(table, index, entry) in entries {
-            let at = EntryAt {
-                table: Frame::at(table).ok_or(self.too_many_frames())?,
-                index: TableIndex::from(index),
-            };
-            let number = self.entries.number(&at)?;
+            let number = self.entry(table, index)?;
             let value = self.layout.location(Location::Entry(number));
             state[value.bytes()] = self.values.encode(entry.0)?.to_byte();
             state[self.layout.version(number).bytes()] = Version::AT_THE_START.to_byte();

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! shared │ atomics │ page-table entries │ their versions │ frames │
-//! CPU    │ node u16 │ handler's node u16 │ flags │ CR3 │ PCID, CR4 │ NMI's node u16 │ broadcasts │
+//! CPU    │ node u16 │ handler's node u16 │ flags │ CR3 │ PCID, CR4 │ NMI's node u16 │ ticks │ broadcasts │
 //!        │ store buffer │ bytes of entries in it │ write-combining buffers │ A and D owed │ cached │ tainted │
 //!        │ revoked │ promises │
 //!        │ in flight │ former entries │ own cells │
@@ -15,7 +15,7 @@
 //! writes through a view (`view.rs`); the functions here are those that a search needs, too.
 
 use crate::call::LocalCell;
-use crate::features::Features;
+use crate::features::{Features, Ticks};
 use crate::index::{
     BroadcastSet, Cpu, EntryId, Frame, Location, Locations, Number, Offset, Place, PromiseSlot,
 };
@@ -68,6 +68,8 @@ pub struct Layout {
     /// CR3's low bits, then CR4.
     pub(crate) tags: Option<usize>,
     nmi: Option<usize>,
+    /// How many timer interrupts were taken, where their number has a bound.
+    ticks: Option<usize>,
     pub(crate) broadcasts: Option<usize>,
     pub(crate) buffer: usize,
     /// A byte for each slot of the store buffer: which bytes of a page-table entry it stores, 0 for all.
@@ -78,9 +80,9 @@ pub struct Layout {
     sets: usize,
     pub(crate) promises: PromisesSection,
     /// A set of translations.
-    pub(crate) in_flight: Option<usize>,
+    in_flight: Option<usize>,
     /// A byte for the number of entries' former values, then a slot for each.
-    pub(crate) former: Option<usize>,
+    former: Option<usize>,
     own_cells: usize,
     cpu_len: usize,
 }
@@ -143,6 +145,7 @@ impl Layout {
         };
         let tags = features.tags.then(|| section(2));
         let nmi = features.nmis.then(|| section(2));
+        let ticks = matches!(features.ticks, Ticks::AtMost(_)).then(|| section(1));
         let broadcasts = features.broadcasts.then(|| section(1));
         let buffer = section(Slot::LEN * buffer_depth);
         let parts = features.partial_entry_stores.then(|| section(buffer_depth));
@@ -172,6 +175,7 @@ impl Layout {
             shared_len: atomics + 2 * entries + frames,
             tags,
             nmi,
+            ticks,
             broadcasts,
             buffer,
             parts,
@@ -247,6 +251,12 @@ impl Layout {
         Place::write(node, state, self.cpu_start(cpu.into()).plus(HANDLER_NODE));
     }
 
+    /// Says whether programs fetch instructions.
+    #[inline]
+    pub(crate) fn has_fetches(&self) -> bool {
+        self.former.is_some()
+    }
+
     /// Says whether programs have NMIs.
     #[inline]
     pub fn has_nmis(&self) -> bool {
@@ -278,6 +288,11 @@ impl Layout {
     #[inline]
     pub fn is_nmi_pending(&self, state: &State, cpu: impl Into<Cpu>) -> bool {
         state[self.flags(cpu.into()).bytes()] & FLAG_PENDING_NMI != 0
+    }
+
+    /// Returns where it is counted how many timer interrupts a CPU has taken, if it is.
+    pub(crate) fn ticks(&self, cpu: Cpu) -> Option<Offset> {
+        Some(self.cpu_start(cpu).plus(self.ticks?))
     }
 
     /// Returns the broadcast invalidations that a CPU has still to do.
@@ -337,10 +352,16 @@ impl Layout {
         self.cpu_start(cpu).plus(self.promises.start + slot)
     }
 
-    /// Returns where something lies that stands so many bytes behind the start of a CPU's chunk.
+    /// Returns where the set lies of what a CPU's walks in flight hold of other PCIDs.
     #[inline]
-    pub(crate) fn in_cpu(&self, cpu: Cpu, bytes: usize) -> Offset {
-        self.cpu_start(cpu).plus(bytes)
+    pub(crate) fn in_flight(&self, cpu: Cpu) -> Option<Offset> {
+        Some(self.cpu_start(cpu).plus(self.in_flight?))
+    }
+
+    /// Returns where former values of page-table entries lie that a CPU's fetches may read.
+    #[inline]
+    pub(crate) fn former(&self, cpu: Cpu) -> Option<Offset> {
+        Some(self.cpu_start(cpu).plus(self.former?))
     }
 
     /// Returns where a CPU's own cell lies.

@@ -6,10 +6,10 @@ use std::ops::Deref;
 
 use lazytlb::{Access, Cr3Load, Entry, PhysAddr, Until, VirtAddr};
 
-use crate::access::{Operation, VirtualAccess};
 use crate::byte_mask::ByteMask;
 use crate::call::{AtomicCell, Call, Cr4, FAULT, Family, LocalCell, Privilege};
 use crate::combining::CacheHint;
+use crate::features::Tick;
 use crate::index::{BroadcastId, Cpu, Location, Offset, Way};
 use crate::limit::Limit;
 use crate::machine::Machine;
@@ -18,6 +18,7 @@ use crate::slot::CellStore;
 use crate::state::{Interrupt, State};
 use crate::values::ValueCode;
 use crate::view::{CpuIn, CpuMut};
+use crate::virtual_access::{Operation, VirtualAccess};
 use crate::writers::Write;
 
 impl Machine {
@@ -98,6 +99,16 @@ impl Machine {
         let mut cpu = self.on(state, cpu.into());
         cpu.deliver(Interrupt::NonMaskable);
     }
+
+    /// As [`Machine::can_deliver`], for a timer interrupt, which comes by itself.
+    pub fn can_tick(&self, state: &State, cpu: impl Into<Cpu>, tick: Tick) -> bool {
+        self.view(state, cpu.into()).can_tick(tick)
+    }
+
+    /// Delivers a timer interrupt.
+    pub fn tick(&self, state: &mut State, cpu: impl Into<Cpu>, tick: Tick) {
+        self.on(state, cpu.into()).tick(tick);
+    }
 }
 
 impl CpuMut<'_> {
@@ -107,10 +118,7 @@ impl CpuMut<'_> {
     fn call(&mut self, call: &Call, way: Way) -> Result<Progress, Stop> {
         let machine = self.machine;
         let done = match *call {
-            Call::Load(cell) => {
-                self.pass_late_stores(Location::Cell(cell))?;
-                return Ok(Progress::answer(self.load(cell)));
-            }
+            Call::Load(cell) => return self.load_cell(cell),
             Call::Store(cell, value) => self.store(cell, ByteMask::ALL, value)?,
             Call::StoreBytes { cell, bytes, value } => self.store(cell, bytes.into(), value)?,
             Call::LoadLocal(cell) => return self.load_own(cell),
@@ -166,10 +174,7 @@ impl CpuMut<'_> {
             Call::Touch(addr, access) => self.touch(addr, access, CacheHint::Temporal, way)?,
             Call::TouchNonTemporal(addr) => self.touch_non_temporal(addr, way)?,
             Call::LoadVirtual(addr, mode) => return self.data(addr, mode, Operation::Load, way),
-            Call::Fetch(addr, mode) => {
-                self.notes_fetch();
-                return self.data(addr, mode, Operation::Fetch, way);
-            }
+            Call::Fetch(addr, mode) => return self.data(addr, mode, Operation::Fetch, way),
             Call::StoreVirtual {
                 addr,
                 bytes,
@@ -192,6 +197,12 @@ impl CpuMut<'_> {
             }
         };
         Ok(done.map(|()| 0))
+    }
+
+    /// Loads a cell that all CPUs share.
+    fn load_cell(&mut self, cell: AtomicCell) -> Result<Progress, Stop> {
+        self.pass_late_stores(Location::Cell(cell))?;
+        Ok(Progress::answer(self.load(cell)))
     }
 
     /// Stores some bytes of a cell that all CPUs share.
@@ -285,6 +296,9 @@ impl CpuMut<'_> {
             privilege,
             operation,
         };
+        if operation == Operation::Fetch {
+            self.notes_fetch();
+        }
         let done = self.access(&access, way)?;
         if let Progress::Done {
             answer: Ok(FAULT), ..

@@ -1,5 +1,7 @@
 //! Sets of numbered translations: how many there can be is decided here.
 
+use std::sync::{Mutex, PoisonError};
+
 use crate::index::{Number, Offset, TranslationId};
 
 /// A set of translations, by their numbers.
@@ -38,6 +40,12 @@ impl TranslationSet {
     #[must_use]
     pub(crate) fn union(self, other: TranslationSet) -> TranslationSet {
         TranslationSet(self.0 | other.0)
+    }
+
+    #[inline]
+    #[must_use]
+    pub(crate) fn intersection(self, other: TranslationSet) -> TranslationSet {
+        TranslationSet(self.0 & other.0)
     }
 
     #[inline]
@@ -85,6 +93,21 @@ impl TranslationSet {
     pub(crate) fn write(self, state: &mut [u8], at: Offset) {
         let at = at.bytes();
         state[at..at + Self::LEN].copy_from_slice(&self.0.to_le_bytes());
+    }
+}
+
+/// A set of translations that threads share, and that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct SharedTranslations(Mutex<TranslationSet>);
+
+impl SharedTranslations {
+    pub(crate) fn get(&self) -> TranslationSet {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn add(&self, more: TranslationSet) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *all = all.union(more);
     }
 }
 

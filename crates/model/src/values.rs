@@ -51,9 +51,14 @@ const FIRST_LARGE: u8 = 160;
 const MOST_LARGE: u8 = u8::MAX - FIRST_LARGE + 1;
 
 impl Values {
+    /// Values that stand for themselves.
+    pub(crate) const SMALL: usize = FIRST_LARGE as usize;
+    /// Others that fit.
+    pub(crate) const MOST_LARGE: usize = MOST_LARGE as usize;
+
     pub(crate) fn new() -> Self {
         Values {
-            large: Numbering::new("distinct large values", usize::from(MOST_LARGE)),
+            large: Numbering::new("distinct large values", Self::MOST_LARGE),
         }
     }
 

@@ -16,6 +16,8 @@ const FIRST_PENDING: u8 = 128;
 const PENDING_OF_A_CPU: u8 = FIRST_PENDING / MOST_CPUS as u8;
 
 impl Version {
+    /// Versions that stores to one entry have in memory.
+    pub(crate) const MOST_IN_MEMORY: usize = FIRST_PENDING as usize - 1;
     /// The version before any store; also where no entry was read.
     pub const NONE: Version = Version(0);
     /// The version of the entries that a machine starts with.
@@ -39,11 +41,7 @@ impl Version {
     /// If versions run out.
     pub(crate) fn next_in_memory(self) -> Result<Version, Limit> {
         let what = "stores to one page-table entry";
-        let next = Limit::check(
-            what,
-            usize::from(FIRST_PENDING) - 1,
-            usize::from(self.0) + 1,
-        )?;
+        let next = Limit::check(what, Self::MOST_IN_MEMORY, usize::from(self.0) + 1)?;
         Ok(Version(next as u8))
     }
 

@@ -143,11 +143,9 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     /// their own (H12a): upper entries that may be cached, too, and roots.
     #[inline]
     pub(crate) fn in_flight(&self) -> TranslationSet {
-        match self.layout().in_flight {
+        match self.layout().in_flight(self.cpu) {
             None => TranslationSet::EMPTY,
-            Some(in_flight) => {
-                TranslationSet::read(&self.state, self.layout().in_cpu(self.cpu, in_flight))
-            }
+            Some(in_flight) => TranslationSet::read(&self.state, in_flight),
         }
     }
 
@@ -305,8 +303,8 @@ impl CpuMut<'_> {
     /// Sets what walks in flight of other PCIDs hold, which programs without tags do not have.
     #[inline]
     pub(crate) fn put_in_flight(&mut self, members: TranslationSet) {
-        if let Some(in_flight) = self.layout().in_flight {
-            members.write(self.state, self.layout().in_cpu(self.cpu, in_flight));
+        if let Some(in_flight) = self.layout().in_flight(self.cpu) {
+            members.write(self.state, in_flight);
         }
     }
 

@@ -181,11 +181,11 @@ fn check(
         cpu_model,
         memory,
     } = scenario;
-    let program =
-        build(program, policy).unwrap_or_else(|| panic!("no program is called {program}"));
+    let build =
+        || build(program, policy).unwrap_or_else(|| panic!("no program is called {program}"));
     Checker::new()
         .memory(memory)
         .cpu_model(cpu_model)
         .reduction(reduction)
-        .check(&program)
+        .check_built(build)
 }

@@ -7,8 +7,8 @@
 use std::cell::Cell;
 
 use lazytlb::{
-    CpuId, CpuSet, Cr3Load, Hw, Interrupts, Kernel, Mm, MmHandle, PerCpu, PhysAddr, Policy, Quirks,
-    Tlb, Until, VirtAddr,
+    CpuId, CpuSet, Cr3Load, Hw, Interrupts, Kernel, Mm, MmHandle, PerCpu, PhysAddr, Policy, Poll,
+    Quirks, Tlb, Until, VirtAddr,
 };
 
 use crate::cells::{CountedAtomic, CountedCells, Owner, Role, WORDS};
@@ -164,10 +164,22 @@ impl CountingMachine {
         &self.cpus[usize::from(self.current.get().0)]
     }
 
-    /// Lets every pending CPU take its interrupt, then comes back to the CPU that waits.
-    fn deliver_interrupts(&self) {
+    /// Lets every pending CPU take its interrupt, then comes back to the CPU that waits. That one keeps its
+    /// own while its interrupts are off. Says whether there was anyone.
+    fn deliver_interrupts(&self) -> bool {
         let waiting = self.current.get();
-        for cpu in self.pending.replace(CpuSet::EMPTY).iter() {
+        let is_kept = |cpu| cpu == waiting && self.interrupts() == Interrupts::Disabled;
+        let (mut delivered, mut kept) = (CpuSet::<WORDS>::EMPTY, CpuSet::EMPTY);
+        for cpu in self.pending.get().iter() {
+            let side = if is_kept(cpu) {
+                &mut kept
+            } else {
+                &mut delivered
+            };
+            side.insert(cpu);
+        }
+        self.pending.set(kept);
+        for cpu in delivered.iter() {
             self.current.set(cpu);
             let former = self.disable_interrupts();
             assert!(
@@ -178,6 +190,7 @@ impl CountingMachine {
             self.restore_interrupts(former);
         }
         self.current.set(waiting);
+        !delivered.is_empty()
     }
 
     #[inline]
@@ -320,5 +333,58 @@ impl Hw for CountingMachine {
 
     fn quirks(&self) -> Quirks {
         self.quirks
+    }
+}
+
+impl Poll for CountingMachine {
+    /// As a wait, every iteration in which the body finds nothing serves what is pending.
+    fn poll<R>(&self, body: impl Fn(&Self) -> Option<R>) -> R {
+        loop {
+            if let Some(found) = body(self) {
+                return found;
+            }
+            assert!(
+                self.deliver_interrupts(),
+                "every interrupt was served, and the code still polls: it would poll for ever"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lazytlb::Cells;
+
+    fn machine() -> CountingMachine {
+        let mut machine = CountingMachine::new(Policy::Ipi, Quirks::default());
+        machine.become_cpu(CpuId(1));
+        machine.become_cpu(CpuId(0));
+        machine
+    }
+
+    #[test]
+    fn a_poll_lets_others_serve_what_is_pending_between_two_iterations() {
+        let machine = machine();
+        let word = Cells::<CountingMachine>::atomic(&mut CountedCells(Owner::Cpu(CpuId(0))), "", 0);
+        let mut targets = CpuSet::<WORDS>::EMPTY;
+        targets.insert(CpuId(0));
+        targets.insert(CpuId(1));
+        let former = machine.disable_interrupts();
+        machine.send_ipi(&targets);
+        let found = machine.poll(|machine| {
+            let is_served = !machine.pending.get().contains(CpuId(1));
+            (machine.fetch_add(&word, 1) > 0 && is_served).then_some("served")
+        });
+        assert_eq!((found, word.value.get()), ("served", 2));
+        assert!(machine.pending.get().contains(CpuId(0)), "its own are off");
+        machine.restore_interrupts(former);
+        assert_eq!(machine.cpu(), CpuId(0));
+    }
+
+    #[test]
+    #[should_panic(expected = "poll for ever")]
+    fn a_poll_that_nothing_can_end_is_an_error() {
+        machine().poll(|_| None::<()>);
     }
 }

@@ -2,7 +2,9 @@
 
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
-use lazytlb::{Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, PhysAddr, Quirks, Until, VirtAddr};
+use lazytlb::{
+    Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, PhysAddr, Poll, Quirks, Until, VirtAddr,
+};
 use x86_64::instructions::{interrupts, tlb};
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
@@ -117,6 +119,18 @@ impl<B: Board> Hw for X86<B> {
     }
 }
 
+impl<B: Board> Poll for X86<B> {
+    fn poll<R>(&self, body: impl Fn(&Self) -> Option<R>) -> R {
+        loop {
+            if let Some(found) = body(self) {
+                return found;
+            }
+            self.board.waiting();
+            core::hint::spin_loop();
+        }
+    }
+}
+
 /// Makes the protocol's words: on this machine an atomic is an atomic, whichever word of the protocol it is
 /// and whatever kind of value it holds. So it takes [`Cells`] as it is provided.
 #[derive(Clone, Copy, Debug, Default)]
@@ -155,6 +169,17 @@ mod tests {
         machine.pause_until(&machine.board().0, Until::Zero);
         assert_eq!(machine.load(&machine.board().0), 0);
         assert_eq!(machine.cpu(), CpuId(3));
+    }
+
+    #[test]
+    fn a_poll_ends_with_what_its_body_finds_and_calls_the_board_meanwhile() {
+        // SAFETY: as above.
+        let machine = unsafe { X86::new(Loopback(AtomicU64::new(5)), Quirks::default()) };
+        let found = machine.poll(|machine| match machine.load(&machine.board().0) {
+            left @ 0..=2 => Some(left),
+            _ => None,
+        });
+        assert_eq!((found, machine.load(&machine.board().0)), (2, 2));
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub(super) fn lazy_between_spaces<P: Protocol>(name: &str, policy: Policy) -> Pr
 
 pub(super) fn exit<P: Protocol>(name: &str, policy: Policy) -> Program {
     let mut setup = Setup::<P>::new(name, 3, 1, policy);
+    setup.program.proves(
+        "no CPU can walk the root of a space that has ended once its frame is freed, and nobody runs in it",
+    );
     let root = setup.root(USER);
     let left = setup.program.atomic("tasks that left", 0);
     for cpu in [CPU_1, CPU_2] {

@@ -54,6 +54,7 @@ impl Script {
     /// Makes the program that the checker runs.
     pub(crate) fn program(&self, name: &str) -> Program {
         let mut program = Program::new(name, 2);
+        program.proves("the naive model agrees");
         for kind in &FRAMES[1..] {
             match kind {
                 FrameKind::Table => program.table(),
@@ -67,7 +68,9 @@ impl Script {
             let calls = self.cpus[usize::from(cpu)].clone();
             program.operation(cpu, "script", move |hw| run(hw, &calls));
         }
-        if !self.handler.is_empty() {
+        let mut calls = self.cpus.iter().flatten();
+        let sends = calls.any(|call| matches!(call, Call::SendIpi(_)));
+        if sends || !self.handler.is_empty() {
             let calls = self.handler.clone();
             program.on_flush_interrupt(move |hw| run(hw, &calls));
         }

@@ -1,12 +1,18 @@
 //! Random scripts: one or two families of the machine's features at a time, so that they stay small.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `machine` | the machine that a script runs on |
+//! | `shapes` | sequences of calls that single draws would hardly make |
 
 use lazytlb::{Cr3Load, Entry, PhysAddr, VirtAddr};
-use lazytlb_model::cpu_model::{DirtyUpdate, UncachedLoads};
 use lazytlb_model::entry::bits;
 use lazytlb_model::{
-    AtomicCell, Broadcast, Call, CpuModel, Cr4, Features, Invpcid, KeepLoad, MemoryModel,
-    MemoryType, Privilege, Property, Reading, Rmw, UpperLevels, WcReadings,
+    AtomicCell, Broadcast, Call, Cr4, Features, Invpcid, MemoryType, Privilege, Property, Rmw,
 };
+
+mod machine;
+mod shapes;
 
 use crate::random::Random;
 use crate::script::{DEVICE, FLAG, PAGES, ROOTS, Script, TABLES};
@@ -98,7 +104,7 @@ impl Generator {
         }
         families.sort_unstable();
         families.dedup();
-        let setting = draw_setting(&mut random, &families);
+        let setting = machine::draw_setting(&mut random, &families);
         let is = |family| families.contains(&family);
         let keeps = is(Family::KeepLoads);
         let tags = is(Family::Tags) || keeps || is(Family::Broadcast) && random.percent(40);
@@ -229,70 +235,6 @@ impl Generator {
         Drawn {
             script,
             families: self.families,
-        }
-    }
-
-    /// With the family of hooks, removes an upper entry at first, which is to be hooked in: returns it.
-    fn unhook_at_first(&mut self, entries: &mut [(PhysAddr, u16, Entry)]) -> Option<Slot> {
-        if !self.is(Family::Hooks) {
-            return None;
-        }
-        let uppers: Vec<usize> = (0..self.slots.len())
-            .filter(|&slot| self.slots[slot].level > 1)
-            .collect();
-        let hooked = self.random.among(&uppers);
-        entries[hooked].2 = Entry::ABSENT;
-        Some(self.slots[hooked])
-    }
-
-    /// Puts the shapes of the drawn families in the place of some calls.
-    fn put_shapes(&mut self, cpus: &mut [Vec<Call>; 2], hooked: Option<Slot>) {
-        if let Some(hook) = hooked {
-            // A table's entry is written, then the table is hooked in, and used.
-            let below: Vec<Slot> = self.slots.clone();
-            let below: Vec<Slot> = below
-                .into_iter()
-                .filter(|slot| slot.table == hook.below)
-                .collect();
-            let mut calls = Vec::new();
-            if !below.is_empty() {
-                let slot = self.random.among(&below);
-                calls.push(Call::WriteEntry(
-                    slot.table,
-                    slot.index,
-                    self.entry(slot, 30),
-                ));
-            }
-            calls.push(Call::WriteEntry(
-                hook.table,
-                hook.index,
-                self.entry(hook, 5),
-            ));
-            if self.random.percent(30) {
-                calls.push(self.other());
-            }
-            calls.push(self.access());
-            cpus[0] = calls;
-        }
-        if self.is(Family::KeepLoads) && self.random.percent(50) {
-            let user = usize::from(hooked.is_some());
-            let [away, back] = [(1, 1), (0, 0)].map(|(root, pcid)| {
-                let keeps = self.random.percent(85);
-                let load = if keeps { Cr3Load::Keep } else { Cr3Load::Flush };
-                Call::LoadCr3(PhysAddr(ROOTS[root].0 | pcid), load)
-            });
-            let mut calls = vec![away, back, self.access()];
-            if self.random.percent(30) {
-                calls.insert(1, self.call(Role::Uses));
-            }
-            cpus[user] = calls;
-        }
-        if self.is(Family::LargePages) && self.addrs.len() > 1 && self.random.percent(30) {
-            // Two pieces of one page, after a fault in one, maybe.
-            let calls = &mut cpus[1];
-            calls.truncate(2);
-            let accesses = [(); 2].map(|()| self.access());
-            cpus[1].extend(accesses);
         }
     }
 
@@ -586,39 +528,4 @@ impl Generator {
             _ => Call::Serialize,
         }
     }
-}
-
-/// Draws a machine on which the families mean something, mostly.
-fn draw_setting(random: &mut Random, families: &[Family]) -> Setting {
-    let (weakest, k10) = (CpuModel::WEAKEST, CpuModel::AMD_K10);
-    let (zen3, alder_lake) = (CpuModel::AMD_ZEN3, CpuModel::INTEL_ALDER_LAKE);
-    let is = |family| families.contains(&family);
-    let rare = random.percent(10);
-    let mut cpu_model = match rare {
-        false if is(Family::Broadcast) => random.among(&[weakest, zen3]),
-        false if is(Family::Tags) || is(Family::KeepLoads) => {
-            random.among(&[weakest, zen3, alder_lake])
-        }
-        false if is(Family::Fetches) => random.among(&[weakest, zen3]),
-        false if is(Family::LargePages) => random.among(&[weakest, k10, k10]),
-        _ => random.among(&[weakest, weakest, k10, zen3, alder_lake]),
-    };
-    if cpu_model == weakest {
-        let (cached, in_flight) = (UpperLevels::Cached, UpperLevels::OnlyInFlight);
-        let upper = random.among(&[cached, cached, in_flight, UpperLevels::Atomic]);
-        cpu_model = cpu_model.with_upper_levels(upper);
-        if random.percent(30) {
-            cpu_model.dirty = DirtyUpdate::ChecksWritable;
-            cpu_model.uncached_loads = UncachedLoads::WaitForStores;
-        }
-    }
-    if random.percent(25) {
-        cpu_model = cpu_model.with_keep_load(KeepLoad::EndsWalks);
-    }
-    if is(Family::WriteCombining) {
-        let reading = random.among(&[Reading::Started, Reading::Retired]);
-        cpu_model = cpu_model.with_write_combining(WcReadings::all(reading));
-    }
-    let memory = random.among(&[MemoryModel::Sc, MemoryModel::TSO]);
-    Setting { memory, cpu_model }
 }

@@ -64,6 +64,7 @@ struct Words {
     generation: AtomicCell,
     a_is_loaded: AtomicCell,
     acknowledged: AtomicCell,
+    is_a_table_again: AtomicCell,
     flushed_to: LocalCell,
     a: PhysAddr,
     b: PhysAddr,
@@ -90,6 +91,7 @@ impl Protocol {
             assert!(again == words.table, "the lowest free frame is taken");
             hw.write_entry(again, 0, Entry::to(words.b));
             hw.write_entry(words.b, 0, Entry::to(again));
+            hw.store(&words.is_a_table_again, 1);
         }
     }
 
@@ -104,6 +106,10 @@ impl Protocol {
     }
 
     fn come_back(self, hw: &ModelHw, words: Words) {
+        if self.frame == Frame::IsATableAgain {
+            // The frame looks like a table of A's by the time that CPU 1 is back.
+            hw.pause_until(&words.is_a_table_again, Until::Equals(1));
+        }
         let former = hw.disable_interrupts();
         hw.store(&words.a_is_loaded, 1);
         if self.returning != Returning::Compares {
@@ -135,6 +141,7 @@ impl Protocol {
             generation: program.atomic("generation of A", 0),
             a_is_loaded: program.atomic("A is loaded", 1),
             acknowledged: program.atomic("acknowledged", 0),
+            is_a_table_again: program.atomic("is a table again", 0),
             flushed_to: program.local(1, "flushed to", 0),
             a,
             b,
@@ -242,6 +249,7 @@ fn without_the_fence_of_linux_a_generation_is_missed() {
 #[test]
 fn a_root_that_was_left_is_held_by_a_walk_in_flight_too() {
     let mut program = Program::new("freed root", 1);
+    program.proves("no walk can begin, or go on, at a root that is freed");
     let (idle, root, other) = (program.table(), program.table(), program.table());
     program.start_with_root(idle);
     program.start_with_cr4(Cr4::default().with(Cr4::PCIDE, true));

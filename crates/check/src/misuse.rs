@@ -1,0 +1,266 @@
+//! Calls and declarations that mean nothing on the program's machine: what they name is not there.
+//!
+//! The model's numbers are small, so a wrong one often stands for something else that does exist, or for
+//! nothing at all, and a search would end as safe without a word. So each is an error before it is made, and
+//! says what to do. What only a *wrong execution* does (a private word of another CPU, an IPI to a CPU that is not
+//! there) is a violation instead, and has a counterexample.
+
+use lazytlb::{PhysAddr, Spaces, VirtAddr};
+use lazytlb_model::{AtomicCell, Call, Cr4, Invpcid, LocalCell, TableIndex};
+
+use crate::program::Program;
+
+/// A mistake in a sentence: what is wrong, and what to do.
+type Mistake = String;
+
+impl Program {
+    /// Looks at what the program declares, before anything runs.
+    pub(crate) fn test_declarations(&self) -> Result<(), Mistake> {
+        if let Some(mistake) = &self.mistake {
+            return Err(mistake.clone());
+        }
+        let entries = self.entries.iter().map(|&(table, index, _)| (table, index));
+        for (table, index) in entries.chain(self.watched_entries.iter().copied()) {
+            self.test_entry(table, index)?;
+        }
+        for &cell in self.page_words.iter().flatten() {
+            self.test_atomic(cell)?;
+        }
+        if self.features.levels == 0 {
+            return Err(
+                "the program has page tables of 0 levels: give `features().levels` 2 to 5".into(),
+            );
+        }
+        self.test_frame("the first root", self.root)
+    }
+
+    /// Looks at a call that the code of a CPU is about to make.
+    pub(crate) fn test_call(&self, call: &Call) -> Result<(), Mistake> {
+        match *call {
+            Call::Load(cell) | Call::Store(cell, _) | Call::Rmw(cell, ..) => self.test_atomic(cell),
+            Call::PauseUntil(cell, _) => self.test_atomic(cell),
+            Call::StoreBytes { cell, bytes, .. } => {
+                Bytes(bytes).test_some()?;
+                self.test_atomic(cell)
+            }
+            Call::RmwBytes { cell, bytes, .. } => {
+                Bytes(bytes).test_some()?;
+                Bytes(bytes).test_adjacent()?;
+                self.test_atomic(cell)
+            }
+            Call::LoadLocal(cell) | Call::StoreLocal(cell, _) => self.test_local(cell),
+            Call::SendIpi(targets) if targets != 0 && self.handler.is_none() => {
+                Err(no_handler("an IPI", "Program::on_flush_interrupt"))
+            }
+            Call::SendNmi(targets) if targets != 0 && self.nmi_handler.is_none() => {
+                Err(no_handler("an NMI", "Program::on_nmi"))
+            }
+            Call::ReadEntry(table, index)
+            | Call::WriteEntry(table, index, _)
+            | Call::RmwEntry(table, index, ..) => self.test_entry(table, index),
+            Call::LoadCr3(root, _) => {
+                self.test_pcid((root.0 & PCID_BITS) as u16)?;
+                self.test_frame_at("the root", page_of(root))
+            }
+            Call::PromiseBegins(Spaces::Roots(roots), _) => {
+                let mut roots = roots.into_iter().flatten();
+                roots.try_for_each(|root| self.test_frame_at("the root", page_of(root)))
+            }
+            Call::FlushBegins(root, _) => self.test_frame_at("the root", page_of(root)),
+            Call::FreeFrame(frame) => self.test_frame("the frame to free", frame),
+            Call::ReadDevice(frame) => self.test_frame("the device", frame),
+            Call::WriteCr4(cr4) => self.test_cr4(cr4),
+            Call::ChangeCr4 { set, clear } => self.test_cr4(set.with(clear, true)),
+            Call::Invpcid(Invpcid::Address(pcid, _) | Invpcid::Pcid(pcid)) => self.test_pcid(pcid),
+            Call::Invlpgb(what) => self.test_pcid(what.pcid.unwrap_or(0)),
+            Call::Touch(addr, _) | Call::LoadVirtual(addr, _) | Call::Fetch(addr, _) => {
+                self.test_addr(addr)
+            }
+            Call::TouchNonTemporal(addr) => {
+                self.test_non_temporal()?;
+                self.test_addr(addr)
+            }
+            Call::StoreVirtual {
+                addr, non_temporal, ..
+            } => {
+                if non_temporal {
+                    self.test_non_temporal()?;
+                }
+                self.test_addr(addr)
+            }
+            Call::RmwVirtual { addr, bytes, .. } => {
+                Bytes(bytes).test_adjacent()?;
+                self.test_addr(addr)
+            }
+            // They name nothing, or a CPU, which is a violation where it is not there.
+            _ => Ok(()),
+        }
+    }
+
+    fn test_atomic(&self, cell: AtomicCell) -> Result<(), Mistake> {
+        let count = self.atomics.len();
+        match usize::from(cell.0) < count {
+            true => Ok(()),
+            false => Err(format!(
+                "the shared cell {} is of another program: this one has made {count} with `Program::atomic`, \
+                 and its operations may use those only",
+                cell.0
+            )),
+        }
+    }
+
+    fn test_local(&self, cell: LocalCell) -> Result<(), Mistake> {
+        let own = self.own_cells.get(usize::from(cell.owner)).map(Vec::len);
+        match own {
+            Some(count) if usize::from(cell.index) < count => Ok(()),
+            _ => Err(format!(
+                "the private cell {} of CPU {} is of another program: this one has made {} there with \
+                 `Program::local`, and its operations may use those only",
+                cell.index,
+                cell.owner,
+                own.unwrap_or(0)
+            )),
+        }
+    }
+
+    fn test_entry(&self, table: PhysAddr, index: u16) -> Result<(), Mistake> {
+        if index >= TableIndex::COUNT {
+            return Err(format!(
+                "index {index} lies past the end of a page table: it has entries 0 to {}",
+                TableIndex::COUNT - 1
+            ));
+        }
+        self.test_frame("the table", table)
+    }
+
+    fn test_frame(&self, what: &str, addr: PhysAddr) -> Result<(), Mistake> {
+        if page_of(addr) != addr {
+            let base = page_of(addr).0;
+            return Err(format!(
+                "{what} is at {:#x}, which is no frame's start: did you mean {base:#x}?",
+                addr.0
+            ));
+        }
+        self.test_frame_at(what, addr)
+    }
+
+    fn test_frame_at(&self, what: &str, addr: PhysAddr) -> Result<(), Mistake> {
+        let (number, count) = (addr.0 >> PAGE_SHIFT, self.frames.len());
+        match number < count as u64 {
+            true => Ok(()),
+            false => Err(format!(
+                "{what} is frame {number}, and the program has the frames 0 to {}: make them with \
+                 `Program::table`, `Program::page`, `Program::device` or `Program::free_frames`",
+                count - 1
+            )),
+        }
+    }
+
+    fn test_addr(&self, addr: VirtAddr) -> Result<(), Mistake> {
+        let levels = self.features.levels;
+        let bits = PAGE_SHIFT + 9 * u32::from(levels);
+        match addr.0 >> bits {
+            0 => Ok(()),
+            _ => Err(format!(
+                "the address {:#x} lies past what page tables of {levels} levels translate: they have {bits} bits, \
+                 and the model does not extend their sign. Every access there would fault: choose a lower \
+                 address, or more `features().levels`",
+                addr.0
+            )),
+        }
+    }
+
+    fn test_pcid(&self, pcid: u16) -> Result<(), Mistake> {
+        match u8::try_from(pcid) {
+            Err(_) if self.features.tags => Err(format!(
+                "PCID {pcid}: the model has the PCIDs 0 to {}, which are as good as any others",
+                u8::MAX
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn test_non_temporal(&self) -> Result<(), Mistake> {
+        match self.features.write_combining {
+            0 => Err(
+                "a non-temporal store is made, and the program's CPUs have no write-combining buffers that it \
+                 would wait in: say `features().write_combining = 1`"
+                    .into(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn test_cr4(&self, bits: Cr4) -> Result<(), Mistake> {
+        let known = Cr4::PGE.with(Cr4::PCIDE, true).with(Cr4::SMEP, true);
+        if !known.has(bits) {
+            return Err(format!(
+                "the model does not know all bits of CR4 in {bits:?}: PGE, PCIDE and SMEP are there"
+            ));
+        }
+        match self.features.tags {
+            true => Ok(()),
+            false => Err(
+                "CR4 is written, which this program's CPUs do not have: say `features().tags = true`".into(),
+            ),
+        }
+    }
+}
+
+const PAGE_SHIFT: u32 = 12;
+/// The bits of CR3 below a root's address.
+const PCID_BITS: u64 = (1 << PAGE_SHIFT) - 1;
+
+/// Returns the start of the frame that an address lies in: the bits below it are a PCID, or mean nothing.
+fn page_of(addr: PhysAddr) -> PhysAddr {
+    PhysAddr(addr.0 >> PAGE_SHIFT << PAGE_SHIFT)
+}
+
+fn no_handler(what: &str, setter: &str) -> Mistake {
+    format!(
+        "{what} is sent, and the program has no handler for it: nobody would ever take it. Set one with `{setter}`"
+    )
+}
+
+/// Bytes of a word, a bit each, as a program gives them.
+#[derive(Clone, Copy)]
+struct Bytes(u8);
+
+impl Bytes {
+    fn test_some(self) -> Result<(), Mistake> {
+        match self.0 {
+            0 => Err(
+                "0 bytes of a cell are accessed: a bit each says which; 0xff are all eight".into(),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// A locked instruction accesses bytes that lie side by side.
+    fn test_adjacent(self) -> Result<(), Mistake> {
+        let low = self.0 >> self.0.trailing_zeros().min(7);
+        match low & low.wrapping_add(1) {
+            0 => Ok(()),
+            _ => Err(format!(
+                "a locked instruction accesses the bytes {:#010b}, which are not side by side: 0xff are all \
+                 eight",
+                self.0
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_a_locked_instruction_lie_side_by_side() {
+        for bytes in [0, 1, 0b110, 0x80, 0xf0, 0xff] {
+            assert!(Bytes(bytes).test_adjacent().is_ok(), "{bytes:#b}");
+        }
+        for bytes in [0b101, 0b1001, 0x81, 0b1011_0000] {
+            assert!(Bytes(bytes).test_adjacent().is_err(), "{bytes:#b}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `lazytlb check --cpu all`: every CPU model, a row each; and for which CPUs a proof holds.
+
+use lazytlb::Policy;
+use lazytlb_check::{Finding, Verdict};
+use lazytlb_model::CpuModel;
+
+use crate::arguments::Check;
+use crate::check::{
+    Complete, VerdictRecord, check, checker_of, ending_of, memory, outcome, print_unreached,
+    repeat, unproved,
+};
+use crate::hanging;
+use crate::hardware::{Hardware, told};
+use crate::report::{Ending, Report, grouped, table};
+
+/// Checks every model. The worst verdict decides how the command ends.
+pub(crate) fn check_every(options: &Check) -> anyhow::Result<Ending> {
+    let mut report = Report::open(&options.output)?;
+    let mut ending = Ending::Good;
+    let mut rows = Vec::new();
+    for cpu in options.hardware.models()? {
+        let checker = checker_of(options, cpu);
+        for &policy in &options.policy.0 {
+            let verdict = check(&checker, &options.program, policy)?;
+            ending = ending.max(ending_of(&verdict));
+            if options.output.json {
+                report.json(&VerdictRecord::new(policy, &verdict))?;
+            }
+            rows.push((cpu, policy, verdict));
+        }
+    }
+    if !options.output.json {
+        print(&mut report, options, &rows)?;
+    }
+    if options.assumptions {
+        for (cpu, policy, verdict) in &rows {
+            let ask = |cpu| check(&checker_of(options, cpu), &options.program, *policy);
+            let hangs_on = hanging::hangs_on(verdict, ask)?;
+            hanging::tell(&mut report, options.output.json, (*cpu, *policy), hangs_on)?;
+        }
+    }
+    if options.output.json {
+        report.json(&Complete::new(rows.len()))?;
+    }
+    report.finish()?;
+    Ok(ending)
+}
+
+/// A verdict, on a model, of a policy.
+type Row = (CpuModel, Policy, Verdict);
+
+fn print(report: &mut Report, options: &Check, rows: &[Row]) -> anyhow::Result<()> {
+    report.line(format_args!(
+        "{} on every CPU model, memory {}",
+        options.program,
+        memory(options.memory.model())
+    ))?;
+    let mut lines = table(&["CPU", "policy", "verdict", "states", "seconds"], 3..5);
+    for (cpu, policy, verdict) in rows {
+        lines.add_row([
+            told(*cpu),
+            policy.name().to_owned(),
+            outcome(verdict),
+            grouped(verdict.effort.states),
+            format!("{:.2}", verdict.effort.seconds),
+        ]);
+    }
+    report.line(lines)?;
+    for &policy in &options.policy.0 {
+        let of_policy = rows.iter().filter(|(_, of, _)| *of == policy);
+        let verdicts = of_policy.map(|(cpu, _, verdict)| (*cpu, verdict.is_safe()));
+        report.line(format_args!("{policy}: {}", proved_for(verdicts)))?;
+    }
+    for (cpu, policy, verdict) in rows {
+        match &verdict.finding {
+            Finding::Violation { timeline, .. } => {
+                report.line(format_args!(
+                    "{policy} on {}: {}",
+                    cpu.name, timeline.story[0]
+                ))?;
+                report.line(format_args!("  lazytlb {}", repeat(options, *policy, *cpu)))?;
+            }
+            Finding::Incomplete { why } => report.line(format_args!(
+                "{policy} on {}: {}",
+                cpu.name,
+                unproved(verdict, why)
+            ))?,
+            Finding::Safe => {}
+        }
+    }
+    let verdicts: Vec<&Verdict> = rows.iter().map(|(.., verdict)| verdict).collect();
+    print_unreached(report, &verdicts)
+}
+
+/// Asks for a verdict on each model; returns the worst: the first violation, or the first that is incomplete, or
+/// the last proof.
+///
+/// # Errors
+/// Those of asking.
+pub(crate) fn check_models(
+    models: &[CpuModel],
+    mut ask: impl FnMut(CpuModel) -> anyhow::Result<Verdict>,
+) -> anyhow::Result<Verdict> {
+    let (first, others) = models
+        .split_first()
+        .expect("a question is about one model at least");
+    let mut worst = ask(*first)?;
+    for &model in others {
+        let verdict = ask(model)?;
+        if ending_of(&verdict) > ending_of(&worst) || worst.is_safe() {
+            worst = verdict;
+        }
+    }
+    Ok(worst)
+}
+
+/// Says for which models something is proved.
+pub(crate) fn proved_for(verdicts: impl Iterator<Item = (CpuModel, bool)>) -> String {
+    let (proved, others): (Vec<_>, Vec<_>) = verdicts.partition(|(_, is_safe)| *is_safe);
+    let names = |models: Vec<(CpuModel, bool)>| {
+        let names: Vec<&str> = models.iter().map(|(model, _)| model.name).collect();
+        names.join(", ")
+    };
+    match (proved.is_empty(), others.is_empty()) {
+        (_, true) => "proved on every model".to_owned(),
+        (true, false) => "proved on no model".to_owned(),
+        (false, false) => format!("proved on {}; not on {}", names(proved), names(others)),
+    }
+}
+
+/// Says for which CPUs a proof on a model holds.
+pub(crate) fn holds_for(hardware: &Hardware, model: CpuModel) -> String {
+    if hardware.is_every() {
+        return "Each proof holds for every CPU model.".to_owned();
+    }
+    if model == CpuModel::WEAKEST {
+        return "Each proof holds for every CPU model, because `weakest` does whatever another one does: but for their \
+                errata\n(383 of amd-k10; INVLPG and global entries of intel-alder-lake), for features that a CPU \
+                lacks, and for\npolicies that ask for errata, which `weakest` reports none of. `--cpu all` proves it for \
+                each."
+            .to_owned();
+    }
+    format!(
+        "Each proof holds for {} alone; `--cpu weakest` proves for others, `--cpu all` for each.",
+        told(model)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_on_some_models_names_them_and_the_others() {
+        let all = CpuModel::ALL.map(|model| (model, true));
+        assert_eq!(proved_for(all.into_iter()), "proved on every model");
+        let [first, second, ..] = CpuModel::ALL;
+        let some = [(first, false), (second, true)];
+        assert_eq!(
+            proved_for(some.into_iter()),
+            "proved on amd-k10; not on weakest"
+        );
+        let none = [(first, false)];
+        assert_eq!(proved_for(none.into_iter()), "proved on no model");
+    }
+}
