@@ -188,6 +188,32 @@ impl ModelHw {
     pub fn rmw_entry(&self, table: PhysAddr, index: u16, rmw: Rmw, operand: Entry) -> Entry {
         Entry(self.ask(Call::RmwEntry(table, index, rmw, operand.0)))
     }
+    /// Stores some bytes of a page-table entry, one bit each in `bytes`; what `value` has there is in its place.
+    pub fn write_entry_bytes(&self, table: PhysAddr, index: u16, bytes: u8, value: u64) {
+        self.ask(Call::WriteEntryBytes {
+            table,
+            index,
+            bytes,
+            value,
+        });
+    }
+    /// Reads, modifies and writes some bytes of a page-table entry as one; returns what they held, at the low end.
+    pub fn rmw_entry_bytes(
+        &self,
+        table: PhysAddr,
+        index: u16,
+        bytes: u8,
+        rmw: Rmw,
+        operand: u64,
+    ) -> u64 {
+        self.ask(Call::RmwEntryBytes {
+            table,
+            index,
+            bytes,
+            rmw,
+            operand,
+        })
+    }
     /// SFENCE: later stores wait for the write-combining buffers.
     pub fn store_fence(&self) {
         self.ask(Call::StoreFence);

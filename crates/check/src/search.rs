@@ -361,6 +361,18 @@ impl Checker {
         ))
     }
 
+    /// Makes a system that knows nothing yet, but for what an exploration has learnt of the program's words.
+    pub(crate) fn fresh_system<'p>(
+        &self,
+        program: &'p Program,
+        exploration: &Explored<'_>,
+    ) -> Result<System<'p>, CheckError> {
+        let explored = exploration.system.hardware.machine();
+        let system = self.system(program, explored.features())?;
+        system.hardware.machine().learn_from(explored);
+        Ok(system)
+    }
+
     /// Replays a violation on a system that knows nothing yet.
     fn replay(
         &self,
@@ -368,12 +380,8 @@ impl Checker {
         exploration: &mut Explored<'_>,
         found: &Found,
     ) -> Result<Finding, CheckError> {
-        let from = found.from;
-        let mut steps = from.map_or_else(Vec::new, |from| exploration.steps_to(from));
-        steps.extend(found.step);
-        let explored = exploration.system.hardware.machine();
-        let system = self.system(program, explored.features())?;
-        system.hardware.machine().learn_from(explored);
+        let steps = exploration.steps_to_violation(found);
+        let system = self.fresh_system(program, exploration)?;
         let (violation, timeline) = Timeline::replay(&system, &steps, &found.violation)?;
         Ok(Finding::Violation {
             violation,
@@ -415,7 +423,7 @@ impl Visitor for Search<'_> {
         self.found = Some(found);
     }
 
-    fn ended(&mut self, _machine: &Machine, _state: &State) {}
+    fn ended(&mut self, _machine: &Machine, _id: StateId, _state: &State) {}
 
     fn progressed(&mut self, effort: Effort, waiting: StateId) {
         let waiting = u64::from(waiting);

@@ -27,7 +27,7 @@ use lazytlb_model::{Broadcast, Call, FAULT, Property};
 
 use crate::script::{Routine, Script, answer_cell, has_answer};
 use access::{Access, Does};
-use state::{Buffered, Cached, PLACES, State, WordStore};
+use state::{Buffered, Cached, EntryStore, PLACES, State, WordStore, modified};
 use useful::Useful;
 
 /// The naive machine, running one script.
@@ -308,7 +308,9 @@ impl<'a> Naive<'a> {
     ) -> Result<Option<u64>, Property> {
         let readings = self.script.setting.cpu_model.write_combining;
         let event = match call {
-            Call::RmwBytes { .. } | Call::RmwEntry(..) => Some(readings.locked),
+            Call::RmwBytes { .. } | Call::RmwEntry(..) | Call::RmwEntryBytes { .. } => {
+                Some(readings.locked)
+            }
             Call::Fence => Some(readings.mfence),
             Call::Serialize
             | Call::LoadCr3(..)
@@ -327,7 +329,10 @@ impl<'a> Naive<'a> {
             return Ok(None);
         }
         // H41: locked and serializing instructions bound updates of A and D.
-        let is_locked = matches!(call, Call::RmwBytes { .. } | Call::RmwEntry(..));
+        let is_locked = matches!(
+            call,
+            Call::RmwBytes { .. } | Call::RmwEntry(..) | Call::RmwEntryBytes { .. }
+        );
         if is_locked || self.serializes(call) {
             self.update_all(next, cpu);
         }
@@ -370,7 +375,48 @@ impl<'a> Naive<'a> {
             }
             Call::WriteEntry(table, index, entry) => {
                 let place = self.place(table.0, index);
-                return Ok(store(next, Buffered::Entry(place, entry.0)));
+                let bytes = 0;
+                let value = entry.0;
+                return Ok(store(
+                    next,
+                    Buffered::Entry(EntryStore {
+                        place,
+                        bytes,
+                        value,
+                    }),
+                ));
+            }
+            Call::WriteEntryBytes {
+                table,
+                index,
+                bytes,
+                value,
+            } => {
+                let place = self.place(table.0, index);
+                return Ok(store(
+                    next,
+                    Buffered::Entry(EntryStore {
+                        place,
+                        bytes,
+                        value,
+                    }),
+                ));
+            }
+            Call::RmwEntryBytes {
+                table,
+                index,
+                bytes,
+                rmw,
+                operand,
+            } => {
+                let place = self.place(table.0, index);
+                let entry = next.tables[usize::from(place)];
+                let (old, new) = modified(entry, bytes, rmw, operand);
+                if self.is_under_update(next, place, new) {
+                    return Ok(None);
+                }
+                next.tables[usize::from(place)] = new;
+                return Ok(Some(old));
             }
             Call::RmwEntry(table, index, rmw, operand) => {
                 let place = self.place(table.0, index);
@@ -428,15 +474,21 @@ impl<'a> Naive<'a> {
     /// H40: a CPU that fetches may still read what a step has changed.
     fn remember_former(&self, before: &State, next: &mut State) {
         for cpu in 0..2 {
-            let of = &mut next.cpus[cpu];
-            if !self.useful.fetches(of, cpu) {
-                of.former = 0;
+            if !self.useful.fetches(&next.cpus[cpu], cpu) {
+                next.cpus[cpu].former = 0;
                 continue;
             }
             for place in 0..self.places.len() {
-                let (was, is) = (before.tables[place], next.tables[place]);
-                if was != is {
-                    of.former |= 1 << self.number_of_former(place as u8, was);
+                // What the CPU saw with its own stores done changes where they are of some bytes.
+                let views = |state: &State| {
+                    let own = state.buffered_at(cpu, place as u8).into_iter();
+                    let own = own.map(|(_, value)| value);
+                    own.chain([state.tables[place]]).collect::<Vec<u64>>()
+                };
+                let are = views(next);
+                for was in views(before).into_iter().filter(|was| !are.contains(was)) {
+                    let number = self.number_of_former(place as u8, was);
+                    next.cpus[cpu].former |= 1 << number;
                 }
             }
         }

@@ -34,10 +34,12 @@ pub(crate) enum Family {
     Hooks,
     /// Spaces that are left by CR3 loads with bit 63 set, and come back to (H12a).
     KeepLoads,
+    /// Stores to some bytes of entries.
+    Parts,
 }
 
 impl Family {
-    pub(crate) const ALL: [Family; 10] = [
+    pub(crate) const ALL: [Family; 11] = [
         Family::Tags,
         Family::LargePages,
         Family::AccessedDirty,
@@ -48,6 +50,7 @@ impl Family {
         Family::Fetches,
         Family::Hooks,
         Family::KeepLoads,
+        Family::Parts,
     ];
 }
 
@@ -116,6 +119,7 @@ impl Generator {
             broadcasts: is(Family::Broadcast),
             nmis: is(Family::Nmi),
             provenance: is(Family::AccessedDirty) || random.percent(50),
+            partial_entry_stores: is(Family::Parts),
             ..Features::small()
         };
         let pcids = setting.cpu_model.pcids && (keeps || random.percent(65));
@@ -284,7 +288,11 @@ impl Generator {
     /// Draws an entry for a slot.
     fn entry(&mut self, slot: Slot, absent: u64) -> Entry {
         if self.random.percent(absent) {
-            return Entry::ABSENT;
+            // Where some bytes are stored alone, each entry names a frame, so that all that bytes come to does.
+            return match self.is(Family::Parts) && slot.level == 1 {
+                true => Entry(self.entry(slot, 0).0 & !bits::PRESENT),
+                false => Entry::ABSENT,
+            };
         }
         let has_large = self.is(Family::LargePages) && slot.level > 1;
         let is_large = has_large && self.random.percent(45);
@@ -332,6 +340,9 @@ impl Generator {
     fn change(&mut self) -> Call {
         let slot = self.random.among(&self.slots.clone());
         let new = self.entry(slot, 30);
+        if self.is(Family::Parts) && slot.level == 1 && self.random.percent(55) {
+            return self.change_of_part(slot, new);
+        }
         match self.random.below(20) {
             0..14 => Call::WriteEntry(slot.table, slot.index, new),
             14 | 15 => Call::ReadEntry(slot.table, slot.index),
@@ -345,6 +356,40 @@ impl Generator {
                 };
                 Call::RmwEntry(slot.table, slot.index, Rmw::And, !cleared)
             }
+        }
+    }
+
+    /// A call that changes some bytes of an entry. Where A and D are tracked, theirs is among them, unless the
+    /// instruction is locked.
+    fn change_of_part(&mut self, slot: Slot, new: Entry) -> Call {
+        let Slot { table, index, .. } = slot;
+        let is_locked = self.random.percent(25);
+        let all = [0b1, 0b1, 0b11, 0b1111, 0b10, 0xf0];
+        let masks = match (self.features.accessed_dirty, is_locked) {
+            (true, false) => &all[..4],
+            // An answer with an A bit is to be told from a word by its size.
+            (true, true) => &all[2..],
+            (false, _) => &all[..],
+        };
+        let bytes = self.random.among(masks);
+        let in_place = (0..8u32)
+            .filter(|byte| bytes >> byte & 1 != 0)
+            .fold(0, |place, byte| place | 0xff_u64 << (8 * byte));
+        let value = new.0 & in_place;
+        match is_locked {
+            false => Call::WriteEntryBytes {
+                table,
+                index,
+                bytes,
+                value,
+            },
+            true => Call::RmwEntryBytes {
+                table,
+                index,
+                bytes,
+                rmw: Rmw::Swap,
+                operand: value >> (8 * u32::from(bytes).trailing_zeros()),
+            },
         }
     }
 
