@@ -55,6 +55,12 @@ const ALLOWED: &[Row] = &[
         internal: &[],
         external: External::Allowed,
     },
+    // A second opinion on the model: it must not depend on it, nor on the checker.
+    Row {
+        package: "lazytlb-simulator",
+        internal: &["lazytlb-litmus-syntax"],
+        external: External::Allowed,
+    },
     Row {
         package: "lazytlb-litmus",
         internal: &[
@@ -62,6 +68,7 @@ const ALLOWED: &[Row] = &[
             "lazytlb-model",
             "lazytlb-check",
             "lazytlb-litmus-syntax",
+            "lazytlb-simulator",
         ],
         external: External::Allowed,
     },

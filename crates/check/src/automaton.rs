@@ -145,6 +145,8 @@ pub(crate) struct Nodes {
     /// The first node of each routine of each CPU.
     starts: Vec<Starts>,
     iterations: Iterations<NodeId>,
+    /// Whether a poll begins at some node.
+    has_heads: bool,
     reached_notes: BTreeSet<&'static str>,
     executions: u64,
 }
@@ -162,6 +164,12 @@ impl Nodes {
     #[inline]
     pub(crate) fn get(&self, id: NodeId) -> &Node {
         &self.nodes[id.index()]
+    }
+
+    /// Says whether a poll begins at some node.
+    #[inline]
+    pub(crate) fn has_heads(&self) -> bool {
+        self.has_heads
     }
 
     /// Returns the node that an answer leads to.
@@ -223,6 +231,7 @@ impl Nodes {
             most: u32::MAX as usize,
         })?;
         let (cpu, routine, from) = (node.cpu, node.routine, node.from);
+        self.has_heads |= node.is_head;
         self.nodes.push(node);
         if let Some((before, answer)) = from {
             self.nodes[before.index()].edges.push((answer, id));
@@ -259,6 +268,7 @@ impl<'p> Automaton<'p> {
             nodes: Vec::new(),
             starts: starts.collect(),
             iterations: Iterations::NONE,
+            has_heads: false,
             reached_notes: BTreeSet::new(),
             executions: 0,
         };

@@ -155,6 +155,8 @@ fn use_of(call: &Call) -> Option<(AnyCell, Use)> {
         | Call::Invlpg(_)
         | Call::ReadEntry(..)
         | Call::WriteEntry(..)
+        | Call::WriteEntryBytes { .. }
+        | Call::RmwEntryBytes { .. }
         | Call::AllocFrame(_)
         | Call::FreeFrame(_)
         | Call::Touch(..)

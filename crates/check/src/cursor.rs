@@ -1,7 +1,7 @@
 //! The steps that may be possible in a state, one after the other: whose, which, and in which way.
 
 use lazytlb::CpuId;
-use lazytlb_model::State;
+use lazytlb_model::{State, Violation};
 
 use crate::automaton::Nodes;
 use crate::hardware::{Tried, Way, Ways};
@@ -25,6 +25,8 @@ pub(crate) struct Cursor {
     /// How many of the CPU's actions are done with.
     done: usize,
     way: Way,
+    /// What trying the first way came to, if that was a violation.
+    first_violation: Option<Box<Violation>>,
 }
 
 impl Cursor {
@@ -36,11 +38,12 @@ impl Cursor {
             cpu: CpuId(0),
             done: 0,
             way: Way::FIRST,
+            first_violation: None,
         }
     }
 
     /// Returns the step to try now in `state`; `None` if all were tried.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn step<M: Merge>(&mut self, system: &System<'_, M>, state: &State) -> Option<Step> {
         while self.cpu.0 < self.cpus {
             let (cpu, way) = (self.cpu, self.way);
@@ -71,9 +74,9 @@ impl Cursor {
             Ok(Tried::Done(ways)) => *ways == Ways::More,
             Err(StepError::Unknown(_)) => return,
             // The next way may be a good one.
-            Err(_) => {
-                step.way < Way::LAST_AFTER_VIOLATIONS
-                    && system.has_ways(nodes, state, step.cpu, step.action)
+            Err(error) => {
+                system.has_ways(nodes, state, step.cpu, step.action)
+                    && self.goes_on_after(system, step.way, error)
             }
         };
         if goes_on {
@@ -82,5 +85,30 @@ impl Cursor {
             self.way = Way::FIRST;
             self.done += 1;
         }
+    }
+
+    /// Says whether there is a way to try after one that was a violation; where there may be more than are
+    /// tried, the system learns of it. What every way comes to, whichever it is, is no way of its own.
+    #[cold]
+    fn goes_on_after<M: Merge>(
+        &mut self,
+        system: &System<'_, M>,
+        way: Way,
+        error: &StepError,
+    ) -> bool {
+        let violation = match error {
+            StepError::Violation(violation) => Some(violation),
+            _ => None,
+        };
+        if way == Way::FIRST {
+            self.first_violation = violation.cloned().map(Box::new);
+        }
+        if way < Way::LAST_AFTER_VIOLATIONS {
+            return true;
+        }
+        if self.first_violation.as_deref() != violation {
+            system.leave_ways_out();
+        }
+        false
     }
 }

@@ -1,11 +1,11 @@
 //! One thing that happened in a counterexample: what it was, and how that reads.
 
-use lazytlb::{CpuId, Cr3Load, Interrupts, PhysAddr, Until};
-use lazytlb_model::machine::entry_for_people;
-use lazytlb_model::{AtomicCell, Call, Rmw};
+use lazytlb::{CpuId, Cr3Load, Entry, Interrupts, PhysAddr, Until, VirtAddr};
+use lazytlb_model::{AtomicCell, Call, Cr4, FAULT, Rmw, WaitingStore};
 
 use crate::automaton::Routine;
 use crate::hardware::number_for_people;
+use crate::place_names::frame_number;
 use crate::program::Program;
 
 /// One thing that happened on one CPU. All but `kind` is read off it, and for people.
@@ -118,7 +118,7 @@ impl TimelineEvent {
     pub(crate) fn of_machine(cpu: CpuId, kind: EventKind) -> Self {
         let (operation, what) = match kind {
             EventKind::Call { call, .. } => unreachable!("{call:?} is a call"),
-            EventKind::StoreDrained => (STORE_BUFFER, "a buffered store becomes visible".into()),
+            EventKind::StoreDrained => (STORE_BUFFER, "drains its oldest store".into()),
             EventKind::CombiningStoreDrained => (
                 STORE_BUFFER,
                 "a write-combining store leaves its buffer".into(),
@@ -142,6 +142,51 @@ impl TimelineEvent {
             visible: true,
             frees: None,
         }
+    }
+
+    /// Makes the event of a store that leaves a buffer, and says which it is.
+    pub(crate) fn of_store(
+        program: &Program,
+        cpu: CpuId,
+        kind: EventKind,
+        store: WaitingStore,
+    ) -> Self {
+        let how = match store {
+            WaitingStore::Translated { .. } => "gets translated late: ",
+            WaitingStore::Dirty { .. } | WaitingStore::Accessed => "",
+            _ if kind == EventKind::CombiningStoreDrained => "WC drains: ",
+            _ => "drains: ",
+        };
+        TimelineEvent {
+            what: format!("{how}{}", store_for_people(program, store)),
+            ..TimelineEvent::of_machine(cpu, kind)
+        }
+    }
+}
+
+fn store_for_people(program: &Program, store: WaitingStore) -> String {
+    let names = &program.place_names;
+    match store {
+        WaitingStore::Cell { cell, bytes, value }
+        | WaitingStore::Translated { cell, bytes, value } => {
+            let name = program.atomic_name(cell);
+            match bytes {
+                u8::MAX => format!("{name} = {value}"),
+                _ => format!("{name}, bytes {bytes:#010b} = {value:#x}"),
+            }
+        }
+        WaitingStore::Entry {
+            table,
+            index,
+            entry,
+        } => format!("{} = {}", names.entry_at(table, index), names.entry(entry)),
+        WaitingStore::Dirty { table, index } => {
+            format!("sets A and D in {}", names.entry_at(table, index))
+        }
+        WaitingStore::Accessed => "sets the A bits that it owes".to_owned(),
+        WaitingStore::User => "a user store".to_owned(),
+        WaitingStore::StoreFence => "SFENCE".to_owned(),
+        WaitingStore::FullFence => "MFENCE".to_owned(),
     }
 }
 
@@ -199,33 +244,35 @@ impl Wording<'_> {
             Call::RestoreInterrupts(Interrupts::Disabled) => "interrupts stay off".to_owned(),
             Call::SendIpi(targets) => format!("IPI to CPU {}", list_of_bits(targets)),
             Call::PauseUntil(cell, until) => format!("wait until {} {}", self.atomic(cell), condition(until)),
-            Call::LoadCr3(root, load) => load_cr3(root, load),
-            Call::Invlpg(addr) => format!("INVLPG {:#x}", addr.0),
-            Call::ReadEntry(table, index) => format!("read {} {answer}", entry_at(table, index)),
-            Call::WriteEntry(table, index, entry) => format!("{} = {}", entry_at(table, index), entry_for_people(entry)),
+            Call::LoadCr3(root, load) => self.load_cr3(root, load),
+            Call::Invlpg(addr) => format!("INVLPG {}", self.address(addr)),
+            Call::ReadEntry(table, index) => format!("read {} {}", self.entry_at(table, index), self.answered_entry()),
+            Call::WriteEntry(table, index, entry) => format!("{} = {}", self.entry_at(table, index), self.entry(entry)),
             Call::AllocFrame(kind) => format!("alloc a {} {}", in_small(kind), self.allocated()),
             Call::FreeFrame(frame) => format!("free frame {}", frame_number(frame)),
-            Call::Touch(addr, access) => format!("user {} {:#x}", in_small(access), addr.0),
+            Call::Touch(addr, access) => format!("user {} {}", in_small(access), self.address(addr)),
             Call::PromiseBegins(..) => format!("(promise {answer} begins)"),
             Call::PromiseKept(promise) => format!("(promise {promise} is kept)"),
             Call::FlushBegins(..) => "(flush begins)".to_owned(),
             Call::FlushReturned(_) => "(flush has returned)".to_owned(),
             Call::StoreBytes { cell, bytes, value } => format!("{}, bytes {bytes:#010b} = {value:#x}", self.atomic(cell)),
             Call::RmwBytes { cell, rmw, operand, .. } => format!("{} {rmw:?} {operand}, was {answer}", self.atomic(cell)),
-            Call::RmwEntry(table, index, rmw, operand) => format!("{} {rmw:?} {operand:#x}, was {answer}", entry_at(table, index)),
+            Call::RmwEntry(table, index, rmw, operand) => format!("{} {}, was {}", self.entry_at(table, index), self.entry_rmw(rmw, operand), self.answered_entry()),
+            Call::WriteEntryBytes { table, index, bytes, value } => format!("{}, bytes {bytes:#010b} = {value:#x}", self.entry_at(table, index)),
+            Call::RmwEntryBytes { table, index, rmw, operand, .. } => format!("{} {rmw:?} {operand:#x}, was {}", self.entry_at(table, index), self.answer()),
             Call::StoreFence => "SFENCE".to_owned(),
             Call::Serialize => "CPUID".to_owned(),
             Call::LoadFence => "LFENCE".to_owned(),
-            Call::ChangeCr4 { set, clear } => format!("CR4: set {set:?}, clear {clear:?}"),
-            Call::WriteCr4(cr4) => format!("MOV to CR4: {cr4:?}"),
+            Call::ChangeCr4 { set, clear } => format!("CR4: set {}, clear {}", bits_of_cr4(set), bits_of_cr4(clear)),
+            Call::WriteCr4(cr4) => format!("MOV to CR4: {}", bits_of_cr4(cr4)),
             Call::Invpcid(what) => format!("INVPCID {what:?}"),
             Call::Invlpgb(what) => format!("INVLPGB {what:?}"),
             Call::Tlbsync => "TLBSYNC".to_owned(),
-            Call::LoadVirtual(addr, _) => format!("load {:#x} {answer}", addr.0),
-            Call::StoreVirtual { addr, value, .. } => format!("store {:#x} = {value}", addr.0),
-            Call::RmwVirtual { addr, rmw, operand, .. } => format!("locked {rmw:?} {operand} at {:#x}, was {answer}", addr.0),
-            Call::Fetch(addr, _) => format!("fetch {:#x}", addr.0),
-            Call::TouchNonTemporal(addr) => format!("user non-temporal store {:#x}", addr.0),
+            Call::LoadVirtual(addr, _) => format!("load {} {answer}", self.address(addr)),
+            Call::StoreVirtual { addr, value, .. } => format!("store {} = {value}{}", self.address(addr), self.fault()),
+            Call::RmwVirtual { addr, rmw, operand, .. } => format!("locked {rmw:?} {operand} at {}, was {answer}", self.address(addr)),
+            Call::Fetch(addr, _) => format!("fetch {}{}", self.address(addr), self.fault()),
+            Call::TouchNonTemporal(addr) => format!("user non-temporal store {}", self.address(addr)),
             Call::ReadDevice(device) => format!("read back from the device, frame {}", frame_number(device)),
             Call::SendNmi(targets) => format!("NMI to CPUs {targets:#b}"),
             Call::Halt => "STI; HLT".to_owned(),
@@ -234,9 +281,64 @@ impl Wording<'_> {
 
     fn answer(&self) -> String {
         match self.answer {
+            Some(FAULT) => "→ page fault".to_owned(),
             Some(answer) => format!("→ {answer}"),
             None => UNKNOWN.to_owned(),
         }
+    }
+
+    /// Says that an access without an answer took a fault, if it did.
+    fn fault(&self) -> &'static str {
+        match self.answer {
+            Some(FAULT) => " → page fault",
+            Some(_) | None => "",
+        }
+    }
+
+    fn entry_at(&self, table: PhysAddr, index: u16) -> String {
+        self.program.place_names.entry_at(table, index)
+    }
+
+    fn entry(&self, entry: Entry) -> String {
+        self.program.place_names.entry(entry)
+    }
+
+    /// Tells an answer that is a page-table entry.
+    fn answered_entry(&self) -> String {
+        match self.answer {
+            Some(answer) => format!("→ {}", self.entry(Entry(answer))),
+            None => self.answer(),
+        }
+    }
+
+    fn entry_rmw(&self, rmw: Rmw, operand: u64) -> String {
+        match rmw {
+            Rmw::Swap => format!("swap {}", self.entry(Entry(operand))),
+            Rmw::SwapIf(expected) => {
+                let expected = self.entry(Entry(expected));
+                format!("= {} if {expected}", self.entry(Entry(operand)))
+            }
+            Rmw::Add | Rmw::Or | Rmw::And | Rmw::Xor => format!("{rmw:?} {operand:#x}"),
+        }
+    }
+
+    fn address(&self, addr: VirtAddr) -> String {
+        self.program.place_names.address(addr)
+    }
+
+    fn load_cr3(&self, root: PhysAddr, load: Cr3Load) -> String {
+        let pcid = match root.0 & 0xfff {
+            0 => String::new(),
+            pcid => format!(", PCID {pcid}"),
+        };
+        let keep = match load {
+            Cr3Load::Keep => ", keep",
+            Cr3Load::Flush => "",
+        };
+        format!(
+            "load CR3: root in {}{pcid}{keep}",
+            self.program.place_names.frame(root)
+        )
     }
 
     fn allocated(&self) -> String {
@@ -263,32 +365,26 @@ impl Wording<'_> {
     }
 }
 
-fn frame_number(frame: PhysAddr) -> u64 {
-    frame.0 >> 12
+fn bits_of_cr4(cr4: Cr4) -> String {
+    let names = [
+        (Cr4::PGE, "PGE"),
+        (Cr4::PCIDE, "PCIDE"),
+        (Cr4::SMEP, "SMEP"),
+    ];
+    let set = names.iter().filter(|(bit, _)| cr4.has(*bit));
+    let set: Vec<&str> = set.map(|(_, name)| *name).collect();
+    match set.is_empty() {
+        true => "nothing".to_owned(),
+        false => set.join(", "),
+    }
 }
 
-fn entry_at(table: PhysAddr, index: u16) -> String {
-    format!("frame {}[{index}]", frame_number(table))
-}
-
-fn condition(until: Until) -> String {
+pub(crate) fn condition(until: Until) -> String {
     match until {
         Until::Zero => "= 0".to_owned(),
         Until::Equals(value) => format!("= {value}"),
         Until::AtLeast(value) => format!("≥ {value}"),
     }
-}
-
-fn load_cr3(root: PhysAddr, load: Cr3Load) -> String {
-    let pcid = match root.0 & 0xfff {
-        0 => String::new(),
-        pcid => format!(", PCID {pcid}"),
-    };
-    let keep = match load {
-        Cr3Load::Keep => ", keep",
-        Cr3Load::Flush => "",
-    };
-    format!("load CR3: root in frame {}{pcid}{keep}", frame_number(root))
 }
 
 fn in_small(word: impl std::fmt::Debug) -> String {

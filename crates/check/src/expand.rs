@@ -62,12 +62,9 @@ pub(crate) fn expand<M: Merge>(
         }
     }
     drop(nodes);
-    if !stuck {
-        return Ok(false);
-    }
-    let wrong = system.stuck(base)?;
-    let is_end = wrong.is_none() && system.has_ended(base);
-    if let Some(violation) = wrong {
+    let mut is_end = stuck && system.is_end(base);
+    if stuck && let Some(violation) = system.extending(|nodes| system.stuck(nodes, base))? {
+        is_end = false;
         violated(None, violation);
     }
     Ok(is_end)

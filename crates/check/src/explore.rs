@@ -31,7 +31,7 @@ pub(crate) trait Visitor {
     fn violated(&mut self, found: Found);
 
     /// Learns of a state in which all CPUs have ended, and nothing is left to come but timer interrupts.
-    fn ended(&mut self, machine: &Machine, state: &State);
+    fn ended(&mut self, machine: &Machine, id: StateId, state: &State);
 
     /// Learns now and then how far the exploration is.
     fn progressed(&mut self, effort: Effort, waiting: StateId);
@@ -314,7 +314,7 @@ where
     }
 
     /// Hands what was found at a state to the visitor.
-    #[inline]
+    #[inline(always)]
     fn report<V: Visitor>(
         &self,
         expanded: Expanded,
@@ -322,7 +322,7 @@ where
         visitor: &mut V,
     ) -> ControlFlow<Halt> {
         if expanded.is_end {
-            visitor.ended(self.system.hardware.machine(), state);
+            visitor.ended(self.system.hardware.machine(), expanded.id, state);
         }
         for (step, violation) in expanded.violations {
             let from = Some(expanded.id);
@@ -334,6 +334,14 @@ where
             go_on_after::<V>()?;
         }
         ControlFlow::Continue(())
+    }
+
+    /// Finds the steps that lead from the first state to a violation.
+    pub(crate) fn steps_to_violation(&mut self, found: &Found) -> Vec<Step> {
+        let from = found.from;
+        let mut steps = from.map_or_else(Vec::new, |from| self.steps_to(from));
+        steps.extend(found.step);
+        steps
     }
 
     /// Finds the steps that lead from the first state to `id`.

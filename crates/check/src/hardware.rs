@@ -5,7 +5,7 @@
 
 use lazytlb::{CpuId, Interrupts};
 use lazytlb_model::machine::Stop;
-use lazytlb_model::{Call, Limit, Machine, Place, Progress, State, Tick};
+use lazytlb_model::{Call, Limit, Machine, Place, Progress, State, Tick, WaitingStore};
 
 use crate::automaton::{NodeId, Routine};
 
@@ -15,8 +15,9 @@ pub(crate) struct Way(usize);
 
 impl Way {
     pub(crate) const FIRST: Way = Way(0);
-    /// Ways of one access that are tried after one of them was a violation: as many as a set has entries.
-    pub(crate) const LAST_AFTER_VIOLATIONS: Way = Way(64);
+    /// Ways of one access that are tried after one of them was a violation: the machine does not say then
+    /// whether there are more. An access has two for each entry of a set, and one for each way to fault: fewer.
+    pub(crate) const LAST_AFTER_VIOLATIONS: Way = Way(256);
 
     pub(crate) fn next(self) -> Way {
         Way(self.0 + 1)
@@ -103,7 +104,7 @@ impl Hardware {
     ///
     /// # Errors
     /// If a state has no room for the place's number.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_node(
         &self,
         state: &mut State,
@@ -166,7 +167,7 @@ impl Hardware {
     }
 
     /// Makes a call of a CPU in one way. If it is blocked, the state is unchanged.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn call(
         &self,
         state: &mut State,
@@ -189,7 +190,7 @@ impl Hardware {
     }
 
     /// Says whether a call of a CPU is local, and will not block.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_local(
         &self,
         state: &State,
@@ -218,6 +219,31 @@ impl Hardware {
     ) -> Result<Tried, Stop> {
         let left = self.machine.drain_combining(state, index(cpu), way.0)?;
         Ok(left.map_or(Tried::Impossible, |more| Tried::Done(Ways::more_if(more))))
+    }
+
+    /// Returns what a CPU's store buffer drains next.
+    pub(crate) fn oldest_store(&self, state: &State, cpu: CpuId) -> Option<WaitingStore> {
+        self.machine.oldest_store(state, index(cpu))
+    }
+
+    /// As [`Hardware::oldest_store`], of the write-combining buffers.
+    pub(crate) fn combining_store(
+        &self,
+        state: &State,
+        cpu: CpuId,
+        way: Way,
+    ) -> Option<WaitingStore> {
+        self.machine.combining_store(state, index(cpu), way.0)
+    }
+
+    /// As [`Hardware::oldest_store`], of what a CPU settles.
+    pub(crate) fn store_that_settles(
+        &self,
+        state: &State,
+        cpu: CpuId,
+        way: Way,
+    ) -> Option<WaitingStore> {
+        self.machine.store_that_settles(state, index(cpu), way.0)
     }
 
     /// Says whether a CPU may have something to settle.

@@ -18,7 +18,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | [`program`] | what each CPU does |
+//! | [`program`], `place_names` | what each CPU does; what people call the places of its memory |
 //! | [`model_hw`] | the seam over a log of answers: how real code becomes steps |
 //! | `run` | such a run under way, and what it came to |
 //! | `poll`, `rehearsal` | polls in it, and how its log has them |
@@ -65,6 +65,7 @@ mod misuse;
 pub mod model_hw;
 mod order;
 pub mod outcomes;
+mod place_names;
 mod poll;
 pub mod program;
 pub mod programs;
@@ -87,7 +88,7 @@ pub mod what_safe_means;
 
 pub use error::CheckError;
 pub use model_hw::ModelHw;
-pub use outcomes::{End, Outcomes};
+pub use outcomes::{End, Executions, Outcome, Outcomes, ReachedOutcome};
 pub use program::{Program, ProgramCells};
 pub use programs::ShippedProgram;
 pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space};

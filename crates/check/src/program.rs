@@ -3,12 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use lazytlb::{Cells, CpuId, Entry, Interrupts, PhysAddr, ValueKind};
+use lazytlb::{Cells, CpuId, Entry, Interrupts, PhysAddr, ValueKind, VirtAddr};
 use lazytlb_model::{
     AtomicCell, Cr4, Features, FrameUse, GarbageWalks, LocalCell, Property, Ticks,
 };
 
 use crate::model_hw::ModelHw;
+use crate::place_names::PlaceNames;
 
 /// An operation: real code over the seam. It may be run any number of times.
 pub(crate) type OperationFn = Arc<dyn Fn(&ModelHw) + Send + Sync>;
@@ -104,6 +105,7 @@ pub struct Program {
     pub(crate) proves: Option<String>,
     /// What was declared that makes no sense: the first such thing.
     pub(crate) mistake: Option<String>,
+    pub(crate) place_names: PlaceNames,
 }
 
 impl fmt::Debug for Program {
@@ -141,6 +143,7 @@ impl Program {
             expected_notes: Vec::new(),
             proves: None,
             mistake: None,
+            place_names: PlaceNames::default(),
         }
     }
 
@@ -293,6 +296,27 @@ impl Program {
     /// Makes a page-table entry's final value part of [`crate::End`].
     pub fn watch_entry(&mut self, table: PhysAddr, index: u16) {
         self.watched_entries.push((table, index));
+    }
+
+    /// Gives a page-table entry a name for people: `PTE(x)` in place of `frame 3[1]`.
+    pub fn name_entry(&mut self, table: PhysAddr, index: u16, name: impl Into<String>) {
+        let names = &mut self.place_names.entries;
+        names.insert((table, index), name.into());
+    }
+
+    /// Gives a virtual address a name for people.
+    pub fn name_address(&mut self, addr: VirtAddr, name: impl Into<String>) {
+        self.place_names.addresses.insert(addr, name.into());
+    }
+
+    /// Sets how page-table entries read, for people.
+    pub fn tell_entries(&mut self, tell: impl Fn(Entry) -> String + Send + Sync + 'static) {
+        self.place_names.teller = Some(Arc::new(tell));
+    }
+
+    /// Gives a frame a name for people.
+    pub fn name_frame(&mut self, frame: PhysAddr, name: impl Into<String>) {
+        self.place_names.frames.insert(frame, name.into());
     }
 
     /// Sets the root that every CPU starts with.

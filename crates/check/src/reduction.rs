@@ -35,7 +35,7 @@ pub(crate) trait Merge: Sync {
 }
 
 impl Merge for Reduction {
-    #[inline]
+    #[inline(always)]
     fn is_made_at_once(
         &self,
         hardware: &Hardware,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lazytlb_model::machine::MachineSpec;
-use lazytlb_model::{CpuModel, Features, Machine, MemoryModel, Property, State};
+use lazytlb_model::{CpuModel, Features, Machine, MemoryModel, State};
 
 use crate::automaton::Automaton;
 pub use crate::error::CheckError;
@@ -333,7 +333,6 @@ impl Checker {
         program: &'p Program,
         features: Features,
     ) -> Result<System<'p>, CheckError> {
-        refuse_ignored(program)?;
         let first_values = |cells: &Vec<DeclaredCell>| {
             let cells = cells.iter();
             cells.map(|cell| cell.first_value).collect::<Vec<_>>()
@@ -361,6 +360,18 @@ impl Checker {
         ))
     }
 
+    /// Makes a system that knows nothing yet, but for what an exploration has learnt of the program's words.
+    pub(crate) fn fresh_system<'p>(
+        &self,
+        program: &'p Program,
+        exploration: &Explored<'_>,
+    ) -> Result<System<'p>, CheckError> {
+        let explored = exploration.system.hardware.machine();
+        let system = self.system(program, explored.features())?;
+        system.hardware.machine().learn_from(explored);
+        Ok(system)
+    }
+
     /// Replays a violation on a system that knows nothing yet.
     fn replay(
         &self,
@@ -368,33 +379,13 @@ impl Checker {
         exploration: &mut Explored<'_>,
         found: &Found,
     ) -> Result<Finding, CheckError> {
-        let from = found.from;
-        let mut steps = from.map_or_else(Vec::new, |from| exploration.steps_to(from));
-        steps.extend(found.step);
-        let explored = exploration.system.hardware.machine();
-        let system = self.system(program, explored.features())?;
-        system.hardware.machine().learn_from(explored);
+        let steps = exploration.steps_to_violation(found);
+        let system = self.fresh_system(program, exploration)?;
         let (violation, timeline) = Timeline::replay(&system, &steps, &found.violation)?;
         Ok(Finding::Violation {
             violation,
             timeline,
         })
-    }
-}
-
-/// Fails if a property is to be ignored after which no execution goes on.
-fn refuse_ignored(program: &Program) -> Result<(), CheckError> {
-    let ends = [Property::Panic, Property::GeneralProtection];
-    match program
-        .ignored
-        .iter()
-        .find(|property| ends.contains(property))
-    {
-        None => Ok(()),
-        Some(property) => Err(CheckError::Limit(format!(
-            "the program ignores `{property}`, which cannot be left out: an execution that violates it does \
-             not go on. Remove the call of `Program::ignore`"
-        ))),
     }
 }
 
@@ -415,7 +406,7 @@ impl Visitor for Search<'_> {
         self.found = Some(found);
     }
 
-    fn ended(&mut self, _machine: &Machine, _state: &State) {}
+    fn ended(&mut self, _machine: &Machine, _id: StateId, _state: &State) {}
 
     fn progressed(&mut self, effort: Effort, waiting: StateId) {
         let waiting = u64::from(waiting);

@@ -40,13 +40,10 @@ use crate::system::{System, call_of};
 impl<M: Merge> System<'_, M> {
     /// Says whether a step may be one that leads nowhere: it begins an iteration of a poll, or is a timer
     /// interrupt. All others are progress.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_lead_nowhere(&self, nodes: &Nodes, state: &State, step: Step) -> bool {
         match step.action {
-            Action::Call => {
-                let active = self.active_node(state, step.cpu);
-                active.is_some_and(|id| nodes.get(id).is_head)
-            }
+            Action::Call => nodes.has_heads() && self.is_at_head(nodes, state, step.cpu),
             Action::Tick => true,
             Action::Drain
             | Action::Combined
@@ -57,37 +54,40 @@ impl<M: Merge> System<'_, M> {
         }
     }
 
-    /// Says whether a state is an end, if no steps lead on but those that may lead nowhere.
-    pub(crate) fn has_ended(&self, state: &State) -> bool {
-        self.all_ended(state) && !self.hardware.machine().waits_untranslated(state)
+    fn is_at_head(&self, nodes: &Nodes, state: &State, cpu: CpuId) -> bool {
+        let active = self.active_node(state, cpu);
+        active.is_some_and(|id| nodes.get(id).is_head)
     }
 
     /// Returns what is wrong with a state from which no other steps lead on than those that may lead nowhere, if
     /// anything is.
-    pub(crate) fn stuck(&self, state: &State) -> Result<Option<Violation>, StepError> {
+    ///
+    /// # Errors
+    /// If a node is not known yet.
+    pub(crate) fn stuck(
+        &self,
+        nodes: &Nodes,
+        state: &State,
+    ) -> Result<Option<Violation>, StepError> {
         let machine = self.hardware.machine();
-        // What still waits for a translation then never had one: no execution ends here.
-        if machine.waits_untranslated(state) {
+        if machine.waits_untranslated(state) || !self.stands_still(nodes, state)? {
             return Ok(None);
         }
         if self.all_ended(state) {
             return Ok(machine.unkept_promise(state));
         }
-        if !self.extending(|nodes| self.stands_still(nodes, state))? {
-            return Ok(None);
-        }
-        let deadlock = self.deadlock(&self.automaton.read(), state);
+        let deadlock = self.deadlock(nodes, state);
         let is_ignored = self.automaton.program.ignored.contains(&deadlock.property);
         Ok((!is_ignored).then_some(deadlock))
     }
 
-    /// Says whether nobody will ever do anything, in a state from which no other steps lead on than those that
-    /// may lead nowhere.
+    /// Says whether nobody will ever do anything.
     fn stands_still(&self, nodes: &Nodes, state: &State) -> Result<bool, StepError> {
-        if self.all_ended(state) {
-            return Ok(false);
-        }
-        let awaits = self.awaits(nodes, state);
+        // Who has ended may have left something to the next tick.
+        let awaits = match self.all_ended(state) {
+            true => Awaits::Tick,
+            false => self.awaits(nodes, state),
+        };
         for cpu in self.hardware.cpus() {
             if !self.idles(nodes, state, cpu, awaits)? {
                 return Ok(false);
@@ -263,18 +263,25 @@ impl<M: Merge> System<'_, M> {
         cpu: CpuId,
         way: Way,
     ) -> Result<Tried, StepError> {
-        let called = self.step(nodes, state, call_in(cpu, way), &mut Unwatched)?;
+        let called = self.try_step(nodes, state, call_in(cpu, way))?;
         let drain = Step {
             cpu,
             action: Action::Drain,
             way: Way::FIRST,
         };
         while called != Tried::Impossible && self.hardware.has_buffered(state, cpu) {
-            if self.step(nodes, state, drain, &mut Unwatched)? == Tried::Impossible {
+            if self.try_step(nodes, state, drain)? == Tried::Impossible {
                 break;
             }
         }
         Ok(called)
+    }
+
+    /// Tries a step beside the search, whose inner loop shall have the other copy of this code.
+    #[cold]
+    #[inline(never)]
+    fn try_step(&self, nodes: &Nodes, state: &mut State, step: Step) -> Result<Tried, StepError> {
+        self.step(nodes, state, step, &mut Unwatched)
     }
 
     /// Says whether something will happen on a CPU sooner or later, whatever its code does.
@@ -308,7 +315,7 @@ impl<M: Merge> System<'_, M> {
         }
         let way = Way::FIRST;
         let step = Step { cpu, action, way };
-        let tried = self.step(nodes, &mut state.to_vec(), step, &mut Unwatched);
+        let tried = self.try_step(nodes, &mut state.to_vec(), step);
         Ok(or_unknown(tried)? != Some(Tried::Impossible))
     }
 }

@@ -1,5 +1,7 @@
 //! The transition system of a program on a machine: a pure function from states to states.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use lazytlb::{CpuId, Interrupts};
 use lazytlb_model::{Call, Limit, MemoryModel, Property, State, Tick, Ticks, Violation};
 
@@ -33,6 +35,7 @@ pub(crate) struct System<'p, M = Reduction> {
     /// Whether NMIs come: asked at every step, so it lies at hand.
     has_nmis: bool,
     actions: &'static [Action],
+    leaves_ways_out: AtomicBool,
 }
 
 impl<'p, M: Merge> System<'p, M> {
@@ -53,7 +56,18 @@ impl<'p, M: Merge> System<'p, M> {
             hardware,
             automaton,
             merge,
+            leaves_ways_out: AtomicBool::new(false),
         }
+    }
+
+    /// Notes that some ways of a step were not tried.
+    pub(crate) fn leave_ways_out(&self) {
+        self.leaves_ways_out.store(true, Ordering::Relaxed);
+    }
+
+    /// Says whether some ways of a step were not tried: then not all is explored.
+    pub(crate) fn left_ways_out(&self) -> bool {
+        self.leaves_ways_out.load(Ordering::Relaxed)
     }
 
     /// Returns the first state: every CPU before its first visible call.
@@ -90,7 +104,7 @@ impl<'p, M: Merge> System<'p, M> {
     }
 
     /// Tries a step on `state`. After an error or [`Tried::Impossible`], the state is worthless.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn step(
         &self,
         nodes: &Nodes,
@@ -132,7 +146,7 @@ impl<'p, M: Merge> System<'p, M> {
         Ok(Tried::Done(Ways::Last))
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver(&self, nodes: &Nodes, state: &mut State, cpu: CpuId) -> Result<Tried, StepError> {
         if self.automaton.program.handler.is_none()
             || !self.hardware.can_deliver(state, cpu)
@@ -166,7 +180,7 @@ impl<'p, M: Merge> System<'p, M> {
         Ok(Tried::Done(Ways::Last))
     }
 
-    #[inline]
+    #[inline(always)]
     fn step_call(
         &self,
         nodes: &Nodes,
@@ -242,7 +256,7 @@ impl<'p, M: Merge> System<'p, M> {
 
     /// Says whether it is worth the copy of a state to try an action there: `false` only if it is
     /// impossible in every way.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn may_be_possible(&self, state: &State, cpu: CpuId, action: Action) -> bool {
         match action {
             Action::Drain => self.hardware.has_buffered(state, cpu),
@@ -305,6 +319,12 @@ impl<'p, M: Merge> System<'p, M> {
         cpus.all(|cpu| self.active_node(state, cpu).is_none())
     }
 
+    /// Says whether the program has ended in a state from which nothing but timer interrupts can lead on. What
+    /// still waits for a translation then never had one: no execution ends there.
+    pub(crate) fn is_end(&self, state: &State) -> bool {
+        self.all_ended(state) && !self.hardware.machine().waits_untranslated(state)
+    }
+
     #[inline(always)]
     pub(crate) fn active_node(&self, state: &State, cpu: CpuId) -> Option<NodeId> {
         if self.has_nmis
@@ -317,7 +337,7 @@ impl<'p, M: Merge> System<'p, M> {
     }
 
     /// Says whether a CPU takes interrupts now: it has them on, and is in no handler.
-    #[inline]
+    #[inline(always)]
     fn takes_interrupts(&self, nodes: &Nodes, state: &State, cpu: CpuId) -> bool {
         if self.hardware.handler_node(state, cpu).is_some()
             || self.has_nmis && self.hardware.nmi_node(state, cpu).is_some()
@@ -336,7 +356,7 @@ impl<'p, M: Merge> System<'p, M> {
     }
 
     /// Puts a CPU at a node; from an ended routine it moves on to what comes next.
-    #[inline]
+    #[inline(always)]
     fn settle(
         &self,
         nodes: &Nodes,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use lazytlb::CpuId;
-use lazytlb_model::{Call, GarbageWalkEnd, Property, Violation};
+use lazytlb_model::{Call, GarbageWalkEnd, Machine, Property, State, Violation};
 
 use crate::automaton::Routine;
 use crate::error::CheckError;
@@ -35,12 +35,15 @@ impl Timeline {
         steps: &[Step],
         expected: &Violation,
     ) -> Result<(Violation, Timeline), CheckError> {
-        let mut recorder = Recorder {
-            program: system.automaton.program,
-            events: Vec::new(),
-            begun: None,
+        let mut recorder = Recorder::new(system);
+        let found = match run_steps(system, steps, &mut recorder) {
+            Some(Replayed::Violation(violation)) => Some(violation),
+            Some(Replayed::State(state)) => {
+                let stuck = system.extending(|nodes| system.stuck(nodes, &state));
+                stuck.ok().flatten()
+            }
+            None => None,
         };
-        let found = run_steps(system, steps, &mut recorder);
         // Where several entries lead to one violation, which is named first may depend on what the search
         // met before; the replay met nothing, and is what is reported.
         let violation = match found {
@@ -59,6 +62,29 @@ impl Timeline {
             cpus: system.hardware.cpus().len(),
         };
         Ok((violation, timeline))
+    }
+
+    /// Runs the steps once more, as [`Timeline::replay`] does, and checks that they lead to a state that is the
+    /// one expected.
+    pub(crate) fn replay_to_end(
+        system: &System<'_>,
+        steps: &[Step],
+        is_expected: impl Fn(&Machine, &State) -> bool,
+    ) -> Result<Timeline, CheckError> {
+        let mut recorder = Recorder::new(system);
+        match run_steps(system, steps, &mut recorder) {
+            Some(Replayed::State(state)) if is_expected(system.hardware.machine(), &state) => {
+                Ok(Timeline {
+                    events: recorder.events,
+                    story: Vec::new(),
+                    cpus: system.hardware.cpus().len(),
+                })
+            }
+            Some(Replayed::State(_) | Replayed::Violation(_)) | None => {
+                let how = "an execution did not replay: it came to another end";
+                Err(CheckError::Nondeterminism(how.to_owned()))
+            }
+        }
     }
 
     /// Returns the number of CPUs: of columns.
@@ -88,6 +114,16 @@ impl CallWatcher for Recorder<'_> {
     }
 }
 
+impl<'p> Recorder<'p> {
+    fn new(system: &System<'p>) -> Recorder<'p> {
+        Recorder {
+            program: system.automaton.program,
+            events: Vec::new(),
+            begun: None,
+        }
+    }
+}
+
 impl Recorder<'_> {
     fn record_call(&mut self, answer: Option<u64>) {
         if let Some((cpu, routine, call)) = self.begun.take() {
@@ -96,8 +132,8 @@ impl Recorder<'_> {
         }
     }
 
-    /// Records what a step does beside its calls.
-    fn record_step(&mut self, step: Step) {
+    /// Records what a step from a state does beside its calls.
+    fn record_step(&mut self, step: Step, system: &System<'_>, state: &State) {
         let kind = match step.action {
             Action::Drain | Action::Settle => EventKind::StoreDrained,
             Action::Combined => EventKind::CombiningStoreDrained,
@@ -107,7 +143,18 @@ impl Recorder<'_> {
             Action::Tick => EventKind::TimerInterrupt,
             Action::Call => return,
         };
-        self.events.push(TimelineEvent::of_machine(step.cpu, kind));
+        let hardware = &system.hardware;
+        let store = match step.action {
+            Action::Drain => hardware.oldest_store(state, step.cpu),
+            Action::Combined => hardware.combining_store(state, step.cpu, step.way),
+            Action::Settle => hardware.store_that_settles(state, step.cpu, step.way),
+            _ => None,
+        };
+        let event = match store {
+            Some(store) => TimelineEvent::of_store(self.program, step.cpu, kind, store),
+            None => TimelineEvent::of_machine(step.cpu, kind),
+        };
+        self.events.push(event);
     }
 
     /// Records the call that the violation cut off, and the walk that it is about.
@@ -123,13 +170,17 @@ impl Recorder<'_> {
     }
 }
 
-fn run_steps(
-    system: &System<'_>,
-    steps: &[Step],
-    recorder: &mut Recorder<'_>,
-) -> Option<Violation> {
+/// What the steps of a replay come to.
+enum Replayed {
+    Violation(Violation),
+    /// All were taken.
+    State(Vec<u8>),
+}
+
+/// Takes steps; `None` if one is not possible.
+fn run_steps(system: &System<'_>, steps: &[Step], recorder: &mut Recorder<'_>) -> Option<Replayed> {
     let violation = |error| match error {
-        StepError::Violation(violation) => Some(violation),
+        StepError::Violation(violation) => Some(Replayed::Violation(violation)),
         StepError::Limit(_)
         | StepError::Nondeterminism(_)
         | StepError::FalseClaim(_)
@@ -142,7 +193,7 @@ fn run_steps(
         Err(error) => return violation(error),
     };
     for &step in steps {
-        recorder.record_step(step);
+        recorder.record_step(step, system, &state);
         // Once unwatched, until every node is known; then to be watched.
         let tried = system.extending(|nodes| {
             system
@@ -165,7 +216,7 @@ fn run_steps(
             Err(error) => return violation(error),
         }
     }
-    system.stuck(&state).ok().flatten()
+    Some(Replayed::State(state))
 }
 
 /// Says in sentences what a kernel engineer looks for first.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // A test that fails is to panic.
 
-use lazytlb::{FrameKind, Hw, Memory};
+use lazytlb::{Cr3Load, Entry, FrameKind, Hw, Memory, Until, VirtAddr};
 use lazytlb_check::{Checker, EventKind, Finding, Program, Timeline, TimelineEvent};
 use lazytlb_model::{Call, MemoryModel};
 
@@ -53,13 +53,83 @@ fn an_operation_may_be_called_store_buffer() {
         panic!("enough");
     });
     let timeline = timeline(MemoryModel::TSO, &program);
-    assert_eq!(
-        texts(&timeline),
-        ["word = 1", "a buffered store becomes visible", "fence"]
-    );
+    assert_eq!(texts(&timeline), ["word = 1", "drains: word = 1", "fence"]);
     let printed = timeline.to_string();
     assert_eq!(printed.matches("[store buffer]").count(), 1, "{printed}");
     assert_eq!(timeline.story[1], "CPU 0 came here by: store buffer.");
+}
+
+#[test]
+fn a_drain_names_the_store_that_drains() {
+    let mut program = Program::new("drains", 1);
+    let (table, word) = (program.table(), program.atomic("word", 0));
+    let (page, of_page) = (program.page(), program.atomic("data", 0));
+    program.give_word(page, of_page);
+    program.operation(0, "store", move |hw| {
+        hw.store(&word, 7);
+        hw.write_entry(table, 3, Entry(page.0 | 7));
+        hw.store_bytes(&word, 0b10, 0x200);
+        hw.fence();
+        panic!("enough");
+    });
+    let timeline = timeline(MemoryModel::TSO, &program);
+    let drained: Vec<&str> = texts(&timeline)
+        .into_iter()
+        .filter(|text| text.starts_with("drains"))
+        .collect();
+    let bytes = "drains: word, bytes 0b00000010 = 0x200";
+    assert_eq!(
+        drained,
+        ["drains: word = 7", "drains: frame 1[3] = frame 2", bytes]
+    );
+}
+
+#[test]
+fn a_program_may_name_its_entries_addresses_and_frames() {
+    let mut program = Program::new("names", 1);
+    let (root, table) = (program.first_root(), program.table());
+    program.name_entry(table, 3, "PTE(x)");
+    program.name_frame(table, "T");
+    program.name_frame(root, "R");
+    program.name_address(VirtAddr(0x3000), "x");
+    program.tell_entries(|entry| format!("<{:#x}>", entry.0));
+    program.operation(0, "all", move |hw| {
+        hw.write_entry(table, 3, Entry(0));
+        hw.write_entry(table, 4, Entry(0));
+        hw.read_entry(table, 3);
+        hw.load_cr3(root, Cr3Load::Flush);
+        hw.invlpg(VirtAddr(0x3000));
+        panic!("enough");
+    });
+    let timeline = timeline(MemoryModel::Sc, &program);
+    let expected = [
+        "PTE(x) = <0x0>",
+        "T[4] = <0x0>",
+        "read PTE(x) → <0x0>",
+        "load CR3: root in R",
+        "INVLPG x",
+    ];
+    assert_eq!(texts(&timeline), expected);
+}
+
+#[test]
+fn a_deadlock_names_the_word_that_each_cpu_waits_for() {
+    let mut program = Program::new("stuck", 2);
+    let (here, there) = (program.atomic("here", 0), program.atomic("there", 0));
+    program.operation(0, "one", move |hw| hw.pause_until(&here, Until::Equals(2)));
+    program.operation(1, "other", move |hw| {
+        hw.pause_until(&there, Until::AtLeast(1))
+    });
+    let timeline = timeline(MemoryModel::Sc, &program);
+    let told = &timeline.story[0];
+    assert!(
+        told.contains("CPU 0 waits until here = 2 in \"one\""),
+        "{told}"
+    );
+    assert!(
+        told.contains("CPU 1 waits until there ≥ 1 in \"other\""),
+        "{told}"
+    );
 }
 
 #[test]

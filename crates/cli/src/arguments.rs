@@ -43,11 +43,15 @@ pub(crate) enum Command {
     Check(Check),
     /// Answers litmus tests in herd's syntax, also about translations: what can a small program end in?
     #[command(
-        after_help = "Examples:\n  lazytlb litmus SB.litmus\n  lazytlb litmus --cpu amd-k10 --json \
+        after_help = "Examples:\n  lazytlb litmus SB.litmus\n  lazytlb litmus --witness SB.litmus\n  lazytlb litmus --cpu amd-k10 --json \
                             crates/model/litmus\n  lazytlb litmus --kinds kinds.txt @all\n\nA file may be a \
-                            directory, with all .litmus files below it, or a list @NAME, a path a line. docs/litmus.md \
-                            has the syntax.\n\nExit codes: 0 all were answered; 1 a verdict is not the one expected; 2 a \
-                            file could not be read, the others were; 3 an exploration ended early."
+                            directory, with all .litmus files below it, or a list @NAME, a path a line; several \
+                            tests end with a summary. docs/litmus.md has the syntax.\n\nA line before the init section \
+                            whose key this program does not know is an error, so that a slip changes no meaning; what \
+                            herd's tools write (Cycle=, Com=, …) is skipped. `Expect=Allowed` or `Expect=Forbidden` there \
+                            is compared with the verdict, as --kinds is.\n\nExit codes, of which 2 goes before 1, and 1 \
+                            before 3: 0 all were answered, as expected; 1 a verdict is not the one expected; 2 a file \
+                            could not be read, the others were; 3 an exploration ended early."
     )]
     Litmus(Litmus),
     /// Replays a recorded workload under policies: IPIs, CR3 loads, flushes, and what they cost
@@ -129,6 +133,10 @@ pub(crate) struct Litmus {
     /// The memory model: x86-TSO has store buffers as deep as the test needs
     #[arg(long, value_enum, default_value_t = Memory::Tso)]
     pub(crate) memory: Memory,
+    /// Print an execution, step by step: one to a state in which the proposition holds, if there is one, and
+    /// one to each violation
+    #[arg(long)]
+    pub(crate) witness: bool,
     /// Compare the verdicts with a file of them: a test's name and Allow or Forbid a line
     #[arg(long, value_name = "FILE")]
     pub(crate) kinds: Option<PathBuf>,

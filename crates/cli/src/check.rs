@@ -6,7 +6,7 @@ use std::time::Duration;
 use lazytlb::Policy;
 use lazytlb::sources::{self, SOURCES};
 use lazytlb_check::{
-    Checker, Finding, LazyTlb, Reduction, RestsOn, ShippedProgram, Storage, Verdict,
+    Checker, Finding, LazyTlb, Reduction, RestsOn, ShippedProgram, Storage, TimelineEvent, Verdict,
 };
 use lazytlb_model::{CpuModel, GarbageWalkEnd, MemoryModel, Property};
 use serde::Serialize;
@@ -386,10 +386,20 @@ impl ProtocolRecord {
 
 /// An event of a counterexample as JSON.
 #[derive(Serialize)]
-struct EventRecord {
+pub(crate) struct EventRecord {
     cpu: u8,
     operation: String,
     what: String,
+}
+
+impl EventRecord {
+    pub(crate) fn new(event: &TimelineEvent) -> EventRecord {
+        EventRecord {
+            cpu: event.cpu,
+            operation: event.operation.clone(),
+            what: event.what.clone(),
+        }
+    }
 }
 
 impl VerdictRecord {
@@ -404,11 +414,7 @@ impl VerdictRecord {
             Finding::Safe => (Vec::new(), None, None),
             Finding::Incomplete { why } => (Vec::new(), None, Some(why.clone())),
             Finding::Violation { timeline, .. } => {
-                let events = timeline.events.iter().map(|event| EventRecord {
-                    cpu: event.cpu,
-                    operation: event.operation.clone(),
-                    what: event.what.clone(),
-                });
+                let events = timeline.events.iter().map(EventRecord::new);
                 (timeline.story.clone(), Some(events.collect()), None)
             }
         };
@@ -454,5 +460,39 @@ impl VerdictRecord {
             unreached: verdict.unreached.clone(),
             never_happened: verdict.never_happened.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lazytlb::{Access, Hw, Memory, VirtAddr};
+    use lazytlb_check::Program;
+
+    use super::*;
+
+    /// A search that exhausts all states, and shows nothing about a flush.
+    fn of_nothing() -> Verdict {
+        let mut program = Program::new("nothing", 1);
+        program.operation(0, "touch", |hw| {
+            hw.touch(VirtAddr(0), Access::Load);
+            hw.invlpg(VirtAddr(0));
+        });
+        Checker::new().check(&program)
+    }
+
+    #[test]
+    fn a_proof_of_nothing_has_an_ending_of_its_own_and_says_so_in_both_forms() {
+        let verdict = of_nothing();
+        assert_eq!(ending_of(&verdict), Ending::NothingProved);
+        assert_eq!(outcome(&verdict), "nothing proved");
+        let Finding::Incomplete { why } = &verdict.finding else {
+            panic!("{verdict:?}");
+        };
+        assert!(unproved(&verdict, why).starts_with("nothing proved: "));
+        let record = serde_json::to_value(VerdictRecord::new(Policy::Ipi, &verdict));
+        let record = record.expect("a verdict is JSON");
+        assert_eq!(record["verdict"], "nothing proved");
+        assert_eq!(record["rests_on"]["promises_kept"], 0);
+        assert!(!record["why_incomplete"].is_null());
     }
 }

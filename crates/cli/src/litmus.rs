@@ -1,17 +1,19 @@
 //! `lazytlb litmus`: small questions, in herd's syntax.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, bail};
-use lazytlb_litmus::{Answer, LitmusVerdict, Options, hangs_on, read_bytes, run};
+use anyhow::Context;
+use lazytlb_litmus::{
+    Answer, Execution, LitmusVerdict, Options, hangs_on, read_bytes, run, run_with_executions,
+};
 use lazytlb_model::Assumption;
-use serde::Serialize;
 
 use crate::arguments::{Litmus, Memory};
-use crate::hanging::AssumptionRecord;
+use crate::litmus_files::{files_of, is_collection, read_kinds};
+use crate::litmus_records::AnswerRecord;
+use crate::litmus_summary::{Summary, SummaryRecord};
 use crate::progress::Display;
-use crate::report::{Ending, Report};
+use crate::report::{Ending, Report, told};
 
 /// Runs the command.
 pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
@@ -24,13 +26,19 @@ pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
         max_states: options.max_states.unwrap_or(Options::default().max_states),
     };
     let display = Display::new("litmus tests".to_owned());
-    let mut ending = Ending::Good;
+    let (mut ending, mut summary) = (Ending::Good, Summary::default());
     for (number, file) in files.iter().enumerate() {
         display.count(number as u64, files.len() as u64);
-        let (answer, hangs_on) = match answer(file, &machine) {
+        let Answered {
+            answer,
+            executions,
+            hangs_on,
+        } = match answer(file, &machine, options.witness) {
             Ok(answered) => answered,
             Err(error) => {
-                display.pause(|| eprintln!("error: {error:#}"));
+                let error = told(&error);
+                display.pause(|| eprintln!("error: {error}"));
+                summary.count_unreadable(file, error);
                 ending = ending.max(Ending::BadInput);
                 continue;
             }
@@ -38,160 +46,107 @@ pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
         if answer.incomplete.is_some() {
             ending = ending.max(Ending::Incomplete);
         }
-        let expected = kinds.as_ref().and_then(|kinds| kinds.get(&answer.name));
-        let as_expected = expected.map(|expected| *expected == answer.verdict());
-        if as_expected == Some(false) {
+        let of_file = kinds.as_ref().and_then(|kinds| kinds.get(&answer.name));
+        let comparison = Comparison::new(&answer, of_file.copied());
+        if comparison.as_expected == Some(false) {
             ending = ending.max(Ending::Violation);
         }
+        summary.count(
+            file,
+            answer.verdict(),
+            comparison.expected,
+            comparison.as_expected,
+        );
         match options.output.json {
-            true => report.json(&AnswerRecord::new(file, &answer, as_expected, hangs_on))?,
+            true => {
+                let expected = (comparison.expected, comparison.as_expected);
+                let record = AnswerRecord::new(file, &answer, &executions, expected);
+                report.json(&record.hanging_on(hangs_on))?;
+            }
             false => {
-                report.line(&answer)?;
+                print(&mut report, &answer, &executions, &comparison)?;
                 for assumption in hangs_on {
                     report.line(format_args!("Hangs on {assumption} (ASSUMED)\n"))?;
-                }
-                if let (Some(false), Some(expected)) = (as_expected, expected) {
-                    report.line(format_args!("Expected: {}\n", expected.name()))?;
                 }
             }
         }
     }
     drop(display);
+    if files.len() > 1 || options.files.iter().any(|path| is_collection(path)) {
+        match options.output.json {
+            true => report.json(&SummaryRecord { summary: &summary })?,
+            false => report.line(&summary)?,
+        }
+    }
     report.finish()?;
     Ok(ending)
 }
 
-fn answer(file: &Path, options: &Options) -> anyhow::Result<(Answer, Vec<Assumption>)> {
+/// An answer, with the executions that were asked for, and the assumptions that it hangs on.
+struct Answered {
+    answer: Answer,
+    executions: Vec<Execution>,
+    hangs_on: Vec<Assumption>,
+}
+
+fn answer(file: &Path, options: &Options, with_executions: bool) -> anyhow::Result<Answered> {
     let name = || file.display().to_string();
     let bytes = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let test = read_bytes(&bytes).with_context(name)?;
-    let answer = run(&test, options).with_context(name)?;
+    let (answer, executions) = match with_executions {
+        true => run_with_executions(&test, options).with_context(name)?,
+        false => (run(&test, options).with_context(name)?, Vec::new()),
+    };
     let hangs_on = hangs_on(&test, options, &answer).with_context(name)?;
-    Ok((answer, hangs_on))
+    Ok(Answered {
+        answer,
+        executions,
+        hangs_on,
+    })
 }
 
-/// Lists the files to answer: those named, all `.litmus` files below a directory, and what a list names
-/// (`@all`: a path a line, from the list's own directory).
-pub(crate) fn files_of(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in named {
-        let is_list = path
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with('@'));
-        if is_list {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read the list {}", path.display()))?;
-            let folder = path.parent().unwrap_or(Path::new(""));
-            let lines = text.lines().map(str::trim);
-            let named = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-            files.extend(files_of(
-                &named.map(|line| folder.join(line)).collect::<Vec<_>>(),
-            )?);
-        } else if path.is_dir() {
-            files.extend(litmus_files_below(path)?);
-        } else {
-            files.push(path.clone());
-        }
-    }
-    Ok(files)
-}
-
-fn litmus_files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let entries = std::fs::read_dir(folder)
-        .with_context(|| format!("cannot read the directory {}", folder.display()))?;
-    for entry in entries {
-        let entry = entry.with_context(|| format!("cannot read {}", folder.display()))?;
-        let path = entry.path();
-        if entry.file_type()?.is_dir() {
-            files.extend(litmus_files_below(&path)?);
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension == "litmus")
-        {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// Reads a file of verdicts: a test's name and `Allow` or `Forbid` (`Allowed`, `Forbidden`) a line.
-fn read_kinds(path: &Path) -> anyhow::Result<BTreeMap<String, LitmusVerdict>> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut kinds = BTreeMap::new();
-    for (number, line) in text.lines().enumerate() {
-        let mut words = line.split_whitespace();
-        let (Some(name), Some(kind)) = (words.next(), words.next()) else {
-            continue;
-        };
-        let verdict = match kind {
-            "Allow" | "Allowed" => LitmusVerdict::Allowed,
-            "Forbid" | "Forbidden" => LitmusVerdict::Forbidden,
-            _ => bail!(
-                "{}: line {}: `{kind}` is no verdict: write Allow or Forbid",
-                path.display(),
-                number + 1
-            ),
-        };
-        kinds.insert(name.to_owned(), verdict);
-    }
-    Ok(kinds)
-}
-
-/// An answer as JSON.
-#[derive(Serialize)]
-struct AnswerRecord {
-    file: String,
-    name: String,
-    verdict: &'static str,
-    ok: Option<bool>,
-    observation: &'static str,
-    positive: usize,
-    negative: usize,
-    condition: String,
-    states: Vec<StateRecord>,
-    incomplete: Option<String>,
-    /// The rules that are ASSUMED and without which the verdict differs.
-    hangs_on: Vec<AssumptionRecord>,
+/// A verdict, compared with what is expected.
+struct Comparison {
+    /// By the file of kinds or by the test's header; the one that differs, if one does.
+    expected: Option<LitmusVerdict>,
+    /// `None` if nothing is expected, or no verdict was found.
     as_expected: Option<bool>,
-    explored_states: u64,
-    seconds: f64,
 }
 
-#[derive(Serialize)]
-struct StateRecord {
-    state: String,
-    holds: bool,
-}
-
-impl AnswerRecord {
-    fn new(
-        file: &Path,
-        answer: &Answer,
-        as_expected: Option<bool>,
-        hangs_on: Vec<Assumption>,
-    ) -> AnswerRecord {
-        let states = answer.states.iter().map(|state| StateRecord {
-            state: state.text.clone(),
-            holds: state.holds,
-        });
-        AnswerRecord {
-            file: file.display().to_string(),
-            name: answer.name.clone(),
-            verdict: answer.verdict().name(),
-            ok: answer.is_ok(),
-            observation: answer.observation(),
-            positive: answer.positive(),
-            negative: answer.negative(),
-            condition: answer.condition.clone(),
-            states: states.collect(),
-            incomplete: answer.incomplete.clone(),
-            hangs_on: hangs_on.into_iter().map(Into::into).collect(),
-            as_expected,
-            explored_states: answer.effort.states,
-            seconds: answer.effort.seconds,
+impl Comparison {
+    fn new(answer: &Answer, of_file: Option<LitmusVerdict>) -> Comparison {
+        let verdict = answer.verdict();
+        let all = [of_file, answer.expected];
+        let differing = all.iter().flatten().find(|expected| **expected != verdict);
+        let expected = differing.copied().or(of_file).or(answer.expected);
+        let is_known = verdict != LitmusVerdict::Incomplete && expected.is_some();
+        Comparison {
+            expected,
+            as_expected: is_known.then_some(differing.is_none()),
         }
     }
+}
+
+fn print(
+    report: &mut Report,
+    answer: &Answer,
+    executions: &[Execution],
+    comparison: &Comparison,
+) -> anyhow::Result<()> {
+    report.line(answer)?;
+    // What the header expects, the answer itself compares.
+    if let (Some(false), Some(expected)) = (comparison.as_expected, comparison.expected)
+        && !answer.differs()
+    {
+        report.line(format_args!("Expected: {}\n", expected.name()))?;
+    }
+    for execution in executions {
+        let what = match execution.is_witness {
+            true => "Witness, replayed, to",
+            false => "Execution, replayed, to",
+        };
+        let (state, timeline) = (&execution.state.text, &execution.timeline);
+        report.line(format_args!("{what} {state}\n\n{timeline}"))?;
+    }
+    Ok(())
 }

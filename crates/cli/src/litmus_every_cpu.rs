@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::arguments::{Litmus, Memory};
 use crate::hanging::AssumptionRecord;
-use crate::litmus::files_of;
+use crate::litmus_files::files_of;
 use crate::progress::Display;
 use crate::report::{Ending, Report, grouped, table};
 

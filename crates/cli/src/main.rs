@@ -6,6 +6,7 @@
 //! | `decide`, `check`, `litmus`, `cpus`, `price` | the commands of these names |
 //! | `every_cpu`, `litmus_every_cpu` | `--cpu all`; for which CPUs a proof holds |
 //! | `hanging` | rules that are ASSUMED and that a verdict hangs on |
+//! | `litmus_files`, `litmus_records`, `litmus_summary` | which tests; their answers as JSON; all of them counted |
 //! | `workload` | the recorded workload: a file, or the one that ships inside the program |
 //! | `report`, `progress` | what is printed, where, and how the program ends; progress on a terminal |
 #![forbid(unsafe_code)]
@@ -19,6 +20,9 @@ mod hanging;
 mod hardware;
 mod litmus;
 mod litmus_every_cpu;
+mod litmus_files;
+mod litmus_records;
+mod litmus_summary;
 mod price;
 mod progress;
 mod report;

@@ -126,10 +126,151 @@ fn a_directory_and_a_list_stand_for_their_tests() {
     std::fs::write(folder.path().join("@some"), "# one of the two\nMP.litmus\n").unwrap();
     let count = |path: &std::path::Path| {
         let run = lazytlb(&["litmus", "--json", &path.display().to_string()]);
-        run.json().len()
+        let lines = run.json();
+        let (summary, answers) = lines.split_last().unwrap();
+        assert_eq!(summary["summary"]["read"], answers.len());
+        answers.len()
     };
     assert_eq!(count(folder.path()), 2);
     assert_eq!(count(&folder.path().join("@some")), 1);
+    let empty = tempfile::tempdir().unwrap();
+    let run = lazytlb(&["litmus", &empty.path().display().to_string()]);
+    assert_eq!(
+        run.exit_code, 2,
+        "a directory without tests answers nothing"
+    );
+    assert!(run.stderr.contains("has no .litmus file"), "{}", run.stderr);
+}
+
+#[test]
+fn several_tests_end_with_a_summary() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, line: &str, condition: &str| {
+        let text = format!(
+            "X86_64 {name}\n{line}\n{{ x=1; }}\n P0 ;\n movq (x),%rax ;\nexists ({condition})\n"
+        );
+        std::fs::write(folder.path().join(format!("{name}.litmus")), text).unwrap();
+    };
+    write("allowed", "Expect=Allowed", "0:rax=1");
+    write("forbidden", "", "0:rax=2");
+    write("other", "Expect=Forbidden", "0:rax=1");
+    write("slip", "PCID=on", "0:rax=1");
+    let path = folder.path().display().to_string();
+    let run = lazytlb(&["litmus", &path]);
+    assert_eq!(run.exit_code, 2, "{}", run.stderr);
+    let summary = "Summary: 3 read: 2 Allowed, 1 Forbidden, 0 Incomplete; 1 unreadable; 1 of 2 differ \
+                   from the verdict expected";
+    assert!(run.stdout.contains(summary), "{}", run.stdout);
+    assert!(
+        run.stdout
+            .contains("other.litmus: Allowed, expected Forbidden"),
+        "{}",
+        run.stdout
+    );
+    let run = lazytlb(&["litmus", "--json", &path]);
+    let lines = run.json();
+    let summary = &lines.last().unwrap()["summary"];
+    assert_eq!(summary["differing"][0]["verdict"], "Allowed");
+    let error = summary["unreadable"][0]["error"].as_str().unwrap();
+    assert!(
+        error.contains("line 2, column 1: found `PCID=on`"),
+        "{error}"
+    );
+    let states = ["litmus", "--max-states", "1", "--json", &path];
+    let lines = lazytlb(&states).json();
+    assert_eq!(lines.last().unwrap()["summary"]["incomplete"], 3);
+    let one = lazytlb(&["litmus", &format!("{path}/allowed.litmus")]);
+    assert!(!one.stdout.contains("Summary"), "{}", one.stdout);
+}
+
+#[test]
+fn the_verdict_that_a_header_expects_is_compared() {
+    let text = |expected: &str| {
+        format!("X86_64 T\n{expected}\n{{ x=1; }}\n P0 ;\n movq (x),%rax ;\nexists (0:rax=1)\n")
+    };
+    for (expected, exit_code, is_told) in [
+        ("Expect=Allowed", 0, false),
+        ("Expect=Forbidden", 1, true),
+        ("Expect=Forbidden\nExpect@weakest=Allowed", 0, false),
+        ("Expect=Forbidden\nCPU=amd-k10", 0, false),
+    ] {
+        let (_folder, file) = written("t.litmus", &text(expected));
+        let run = lazytlb(&["litmus", &file.display().to_string()]);
+        assert_eq!(run.exit_code, exit_code, "{expected}\n{}", run.stdout);
+        assert_eq!(
+            run.stdout.contains("Expected: Forbidden"),
+            is_told,
+            "{expected}\n{}",
+            run.stdout
+        );
+        let json = lazytlb(&["litmus", "--json", &file.display().to_string()]).json();
+        let as_expected = &json[0]["as_expected"];
+        assert_eq!(as_expected == false, is_told, "{expected} {as_expected}");
+    }
+    let (_folder, file) = written("t.litmus", &text("Expect=Forbidden"));
+    let (_kinds_folder, kinds) = written("kinds.txt", "T Allowed\n");
+    let (file, kinds) = (file.display().to_string(), kinds.display().to_string());
+    let run = lazytlb(&["litmus", "--kinds", &kinds, &file]);
+    assert_eq!(run.exit_code, 1, "the header differs all the same");
+}
+
+#[test]
+fn a_witness_is_printed_as_a_timeline_and_as_json() {
+    let run = lazytlb(&["litmus", "--witness", &suite("tso/SB.litmus")]);
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    for part in [
+        "Witness, replayed, to 0:rax=0; 1:rbx=0;",
+        "│ CPU 0",
+        "drains: b = 1",
+    ] {
+        assert!(run.stdout.contains(part), "{part} in {}", run.stdout);
+    }
+    let json = lazytlb(&["litmus", "--witness", "--json", &suite("tso/SB.litmus")]).json();
+    let trace = json[0]["witness"]["trace"].as_array().unwrap();
+    assert!(
+        trace.iter().any(|event| event["what"] == "drains: a = 1"),
+        "{trace:?}"
+    );
+    let without = lazytlb(&["litmus", "--json", &suite("tso/SB.litmus")]).json();
+    assert!(without[0]["witness"].is_null());
+    let text = "X86_64 T\n{ x=0; }\n P0 ;\n wait (x),$1 ;\nexists (x=2)\n";
+    let (_folder, stuck) = written("t.litmus", text);
+    let stuck = stuck.display().to_string();
+    let run = lazytlb(&["litmus", "--witness", &stuck]);
+    assert!(
+        run.stdout
+            .contains("Execution, replayed, to violation(deadlock);"),
+        "{}",
+        run.stdout
+    );
+    assert!(
+        run.stdout.contains("CPU 0 waits until x = 1"),
+        "{}",
+        run.stdout
+    );
+    let json = lazytlb(&["litmus", "--witness", "--json", &stuck]).json();
+    assert!(json[0]["violations"][0]["execution"]["story"][0].is_string());
+    assert_eq!(
+        json[0]["vacuous"],
+        "every execution ends in a violation: deadlock"
+    );
+}
+
+#[test]
+fn the_help_teaches_and_the_shell_completes() {
+    let help = lazytlb(&["litmus", "--help"]).stdout;
+    for part in [
+        "--witness SB.litmus",
+        "Exit codes",
+        "Expect=Allowed",
+        "summary",
+    ] {
+        assert!(help.contains(part), "{part} in {help}");
+    }
+    for shell in ["bash", "fish", "zsh"] {
+        let script = lazytlb(&["completions", shell]).stdout;
+        assert!(script.contains("witness"), "{shell}");
+    }
 }
 
 #[test]

@@ -9,7 +9,8 @@ use crate::privileged;
 use crate::register::Width;
 
 const ADVICE: &str = "the reader knows mov, xchg, add, sub, and, or, xor, inc, dec, xadd, cmpxchg, \
-    mfence, sfence, lfence, movnti, and the instructions of translation tests";
+    bts, btr, btc, bt, cmp, test, jmp and conditional jumps, clflush, mfence, sfence, lfence, movnti, and the \
+    instructions of translation tests";
 
 /// Reads an instruction; `None` if it does nothing.
 pub(crate) fn instruction(lexer: &mut Lexer<'_>) -> Result<Option<Instruction>, SyntaxError> {
@@ -23,12 +24,15 @@ pub(crate) fn instruction(lexer: &mut Lexer<'_>) -> Result<Option<Instruction>, 
         if opcode == Opcode::Mov
             && !locked
             && suffix.is_none_or(|width| width == Width::Quad)
-            && let Some(instruction) = privileged::control_register(lexer)?
+            && let Some(instruction) = match privileged::control_register(lexer)? {
+                None => privileged::register_to_cr3(lexer)?,
+                known => known,
+            }
         {
             return Ok(Some(instruction));
         }
-        // Variables are words of eight bytes, and `movnti` has no other common width.
-        let default = (opcode == Opcode::Movnti).then_some(Width::Quad);
+        // Variables are words of eight bytes, and these have no other common width.
+        let default = opcode.is_quad_by_itself().then_some(Width::Quad);
         let head = Head {
             at,
             opcode,
@@ -51,6 +55,9 @@ pub(crate) fn instruction(lexer: &mut Lexer<'_>) -> Result<Option<Instruction>, 
         let found = format_args!("`{name}`");
         let expected = "an instruction that `lock` can stand before";
         return Err(SyntaxError::new(at, found, expected, "remove the prefix"));
+    }
+    if let Some(instruction) = plain::with_other_operands(&mnemonic, lexer, Dialect::Att)? {
+        return Ok(instruction);
     }
     if let Some(instruction) = plain::without_operands(&mnemonic) {
         return Ok(instruction);

@@ -68,7 +68,8 @@ impl Field {
 }
 
 /// Gives a page-table entry field by field. The fields that a test omits have their defaults:
-/// valid, writable, user, accessed, dirty, write-back; not large, not global, executable.
+/// valid, writable, user, accessed, dirty, write-back; not large, not global, executable. In an
+/// entry without frame they are 0: `(valid:0)` is the empty entry, `(valid:0, d:1)` has D alone.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct EntryLiteral {
     /// The frame; `None` only if the entry is not valid.
@@ -106,6 +107,21 @@ impl Default for EntryLiteral {
             global: false,
             no_execute: false,
             memory_type: Caching::WriteBack,
+        }
+    }
+}
+
+impl EntryLiteral {
+    /// Gives fields that are not among the `named` 0, where the default is 1.
+    fn clear_what_was_left_out(&mut self, named: &[Field]) {
+        let defaults = [
+            (Field::Writable, &mut self.writable),
+            (Field::User, &mut self.user),
+            (Field::Accessed, &mut self.accessed),
+            (Field::Dirty, &mut self.dirty),
+        ];
+        for (field, bit) in defaults {
+            *bit &= named.contains(&field);
         }
     }
 }
@@ -192,6 +208,9 @@ pub(crate) fn entry_literal(lexer: &mut Lexer<'_>) -> Result<EntryLiteral, Synta
             advice,
         ));
     }
+    if entry.oa.is_none() {
+        entry.clear_what_was_left_out(&seen);
+    }
     Ok(entry)
 }
 
@@ -249,13 +268,20 @@ mod tests {
 
     #[test]
     fn only_an_invalid_entry_may_lack_a_frame() {
-        assert_eq!(
-            read("(valid:0)"),
-            Ok(EntryLiteral {
-                valid: false,
-                ..EntryLiteral::default()
-            })
-        );
+        let empty = EntryLiteral {
+            valid: false,
+            writable: false,
+            user: false,
+            accessed: false,
+            dirty: false,
+            ..EntryLiteral::default()
+        };
+        assert_eq!(read("(valid:0)"), Ok(empty.clone()));
+        let dirty = EntryLiteral {
+            dirty: true,
+            ..empty
+        };
+        assert_eq!(read("(valid:0, d:1)"), Ok(dirty));
         assert!(read("(w:0)").is_err());
     }
 

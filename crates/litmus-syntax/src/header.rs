@@ -2,6 +2,7 @@
 
 use crate::error::SyntaxError;
 use crate::lexer::Lexer;
+use crate::position::{Located, Position};
 use crate::test::Arch;
 
 /// What stands before the opening brace.
@@ -11,6 +12,10 @@ pub(crate) struct Header {
     pub(crate) name: String,
     pub(crate) title: Option<String>,
     pub(crate) metadata: Vec<(String, String)>,
+    /// Where each key of the metadata stands.
+    pub(crate) metadata_positions: Vec<Position>,
+    /// What was skipped: lines that are neither title nor metadata.
+    pub(crate) free_text: Vec<Located<String>>,
 }
 
 /// Reads the header and the opening brace of the init section.
@@ -23,6 +28,8 @@ pub(crate) fn header(lexer: &mut Lexer<'_>) -> Result<Header, SyntaxError> {
         name,
         title: None,
         metadata: Vec::new(),
+        metadata_positions: Vec::new(),
+        free_text: Vec::new(),
     };
     loop {
         lexer.skip_blank()?;
@@ -90,7 +97,7 @@ fn title_or_text(lexer: &mut Lexer<'_>, header: &mut Header) -> Result<(), Synta
             return Ok(());
         }
     }
-    skip_text(lexer)
+    skip_text(lexer, header)
 }
 
 /// Reads `Key=Value` up to the end of the line, or skips a line of free text.
@@ -102,12 +109,14 @@ fn metadata_or_text(lexer: &mut Lexer<'_>, header: &mut Header) -> Result<(), Sy
     ahead.take_while(|c| matches!(c, ' ' | '\t'));
     let is_key = key.starts_with(|c: char| c.is_ascii_alphabetic());
     if !is_key || ahead.peek_char() != Some('=') {
-        return skip_text(lexer);
+        return skip_text(lexer, header);
     }
+    let position = lexer.position();
     ahead.next_char();
     *lexer = ahead;
     let value = value(lexer);
     header.metadata.push((key.into(), value.trim().into()));
+    header.metadata_positions.push(position);
     Ok(())
 }
 
@@ -131,15 +140,22 @@ fn value(lexer: &mut Lexer<'_>) -> String {
     }
 }
 
-/// Skips free text up to the end of the line or the init section.
-fn skip_text(lexer: &mut Lexer<'_>) -> Result<(), SyntaxError> {
+/// Skips free text up to the end of the line or the init section, and keeps what it was.
+fn skip_text(lexer: &mut Lexer<'_>, header: &mut Header) -> Result<(), SyntaxError> {
+    let position = lexer.position();
+    let mut text = String::new();
     loop {
         if lexer.starts_with("(*") {
             lexer.skip_comment()?;
+            text.push(' ');
         } else if matches!(lexer.peek_char(), None | Some('\n' | '{')) {
+            header.free_text.push(Located {
+                value: text.trim_end().into(),
+                position,
+            });
             return Ok(());
         } else {
-            lexer.next_char();
+            text.extend(lexer.next_char());
         }
     }
 }
@@ -211,12 +227,20 @@ mod tests {
             .map(|(key, value)| (key.to_string(), value.to_string()))
             .collect();
         assert_eq!(header.metadata, expected);
+        let lines = header.metadata_positions.iter().map(|at| at.line);
+        assert_eq!(lines.collect::<Vec<_>>(), [2, 3, 4, 5]);
     }
 
     #[test]
     fn free_text_is_skipped() {
         let header = read("X86 SB extra\nIt's free (* { *) text\n1=2\n{").expect("reads");
         assert_eq!((header.title, header.metadata), (None, vec![]));
+        let text = header.free_text.iter();
+        let text = text.map(|line| (line.position.line, line.value.as_str()));
+        assert_eq!(
+            text.collect::<Vec<_>>(),
+            [(1, "extra"), (2, "It's free   text"), (3, "1=2")]
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Instructions as data.
 
 use crate::operand::{Memory, Operand};
-use crate::register::Width;
+use crate::register::{Register, Width};
 use crate::value::Value;
 
 /// Selects what a read-modify-write instruction computes.
@@ -26,6 +26,53 @@ pub enum AluOp {
     /// If `dst` equals the accumulator, `dst = src`; else the accumulator takes `dst`. The source is
     /// a register.
     Cmpxchg,
+    /// Sets a bit of `dst`; CF takes what it was.
+    Bts,
+    /// Clears a bit of `dst`; CF takes what it was.
+    Btr,
+    /// Inverts a bit of `dst`; CF takes what it was.
+    Btc,
+}
+
+/// Selects what an instruction compares, for the flags alone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CompareOp {
+    /// `cmp`: the flags of `dst - src`.
+    Cmp,
+    /// `test`: the flags of `dst & src`.
+    Test,
+    /// `bt`: CF takes a bit of `dst`.
+    Bt,
+}
+
+/// Says of which flags a conditional jump hangs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum JumpCondition {
+    /// `jo`: OF.
+    Overflow,
+    /// `jb`, `jc`, `jnae`: CF.
+    Below,
+    /// `je`, `jz`: ZF.
+    Equal,
+    /// `jbe`, `jna`: CF or ZF.
+    BelowOrEqual,
+    /// `js`: SF.
+    Sign,
+    /// `jl`, `jnge`: SF is not OF.
+    Less,
+    /// `jle`, `jng`: ZF, or SF is not OF.
+    LessOrEqual,
+}
+
+/// Says whether a condition must hold, or must not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum JumpIf {
+    /// `jmp`
+    Always,
+    /// `je`
+    Holds(JumpCondition),
+    /// `jne`
+    HoldsNot(JumpCondition),
 }
 
 /// Selects what INVPCID invalidates.
@@ -88,6 +135,26 @@ pub enum Instruction {
         /// A register or memory.
         dst: Operand,
     },
+    /// Reads, and sets the flags.
+    Compare {
+        /// What is compared.
+        op: CompareOp,
+        /// How many bytes.
+        width: Width,
+        /// A register, an immediate or memory.
+        src: Operand,
+        /// A register or memory, at most one of the two.
+        dst: Operand,
+    },
+    /// `jmp L0`, `jne L0`
+    Jump {
+        /// When.
+        when: JumpIf,
+        /// Where to: a label of the same column.
+        label: String,
+    },
+    /// `clflush (x)`, `clflushopt`, `clwb`: caches are coherent, so it only reads, for faults.
+    Clflush(Memory),
     /// `mfence`
     Mfence,
     /// `sfence`
@@ -123,6 +190,11 @@ pub enum Instruction {
         /// Bit 63: invalidate nothing.
         keep: bool,
     },
+    /// `movq %rax, %cr3`: the root's address, the PCID below it, bit 63.
+    MovCr3From {
+        /// What holds it.
+        register: Register,
+    },
     /// `movq $CR4(pge:0), %cr4`: bits not named keep their value.
     MovCr4 {
         /// Global pages.
@@ -155,6 +227,8 @@ pub enum Instruction {
     Sti,
     /// `hlt`
     Hlt,
+    /// `iretq`: ends a handler, and serializes.
+    Iretq,
     /// `ipi P1`: sends an interrupt to the CPU of a thread.
     Ipi {
         /// The thread.
@@ -188,15 +262,18 @@ impl Instruction {
                 let source = src.as_ref().and_then(Operand::memory);
                 source.or_else(|| dst.memory())
             }
+            Instruction::Compare { src, dst, .. } => src.memory().or_else(|| dst.memory()),
             Instruction::Movnti { dst, .. } => Some(dst),
-            Instruction::Fetch(memory) => Some(memory),
+            Instruction::Fetch(memory) | Instruction::Clflush(memory) => Some(memory),
             Instruction::Label(_)
+            | Instruction::Jump { .. }
             | Instruction::Mfence
             | Instruction::Sfence
             | Instruction::Lfence
             | Instruction::Invlpg(_)
             | Instruction::Invpcid { .. }
             | Instruction::MovCr3 { .. }
+            | Instruction::MovCr3From { .. }
             | Instruction::MovCr4 { .. }
             | Instruction::Invlpgb { .. }
             | Instruction::Tlbsync
@@ -204,6 +281,7 @@ impl Instruction {
             | Instruction::Cli
             | Instruction::Sti
             | Instruction::Hlt
+            | Instruction::Iretq
             | Instruction::Ipi { .. }
             | Instruction::Nmi { .. }
             | Instruction::Wait { .. } => None,

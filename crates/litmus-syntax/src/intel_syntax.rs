@@ -10,7 +10,7 @@ use crate::privileged;
 use crate::register::Width;
 
 const ADVICE: &str = "the reader knows MOV, XCHG, ADD, SUB, AND, OR, XOR, INC, DEC, XADD, CMPXCHG, \
-    MFENCE, SFENCE and LFENCE";
+    BTS, BTR, BTC, BT, CMP, TEST, JMP and conditional jumps, CLFLUSH, MFENCE, SFENCE and LFENCE";
 
 /// Reads an instruction; `None` if it does nothing.
 pub(crate) fn instruction(lexer: &mut Lexer<'_>) -> Result<Option<Instruction>, SyntaxError> {
@@ -38,6 +38,11 @@ pub(crate) fn instruction(lexer: &mut Lexer<'_>) -> Result<Option<Instruction>, 
         )?;
         let src = operand::operand(lexer, Dialect::Intel)?;
         return head.build(Some(src), dst).map(Some);
+    }
+    if !locked
+        && let Some(instruction) = plain::with_other_operands(&mnemonic, lexer, Dialect::Intel)?
+    {
+        return Ok(instruction);
     }
     if !locked && let Some(instruction) = plain::without_operands(&mnemonic) {
         return Ok(instruction);

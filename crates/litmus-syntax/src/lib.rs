@@ -40,7 +40,7 @@
 //! | `plain`, `privileged` | what both share; the instructions of translation tests |
 //! | `instruction`, `operand`, `register` | instructions as data |
 //! | `expr`, `atom` | propositions: facts and how they are joined |
-//! | `place`, `location`, `entry`, `value` | memory, page-table entries, and what they hold |
+//! | `place`, `location`, `entry`, `cr3`, `value` | memory, page-table entries, CR3, and what they hold |
 //! | `spelling` | how answers print conditions and locations: [`Spelling`] |
 //! | `lexer`, `position`, `error` | tokens, where they stand, and messages |
 //!
@@ -48,13 +48,14 @@
 //! syntaxes) or `privileged`, and what the compiler then asks for.
 //!
 //! # What it does not read
-//! Jumps, comparisons and conditional moves; arrays; addresses of two registers; `ah` to `dh`;
-//! conditions that compare two locations; herd's `observed` sections.
+//! Conditional moves, indirect jumps and jumps on parity; arrays; addresses of two registers; `ah` to
+//! `dh`; conditions that compare two locations; herd's `observed` sections.
 #![forbid(unsafe_code)]
 
 mod atom;
 mod att_syntax;
 mod condition;
+mod cr3;
 mod entry;
 mod error;
 mod expr;
@@ -78,11 +79,12 @@ mod value;
 
 pub use atom::{Atom, FieldValue, Relation};
 pub use condition::{Condition, Quantifier};
+pub use cr3::Cr3Literal;
 pub use entry::{Caching, EntryLiteral, Field};
 pub use error::SyntaxError;
 pub use expr::Expr;
 pub use init::InitItem;
-pub use instruction::{AluOp, Instruction, InvpcidType, Stride};
+pub use instruction::{AluOp, CompareOp, Instruction, InvpcidType, JumpCondition, JumpIf, Stride};
 pub use location::Location;
 pub use operand::{Memory, Operand};
 pub use parser::{read, read_bytes};
@@ -90,7 +92,7 @@ pub use place::{EntryName, Frame, Level, Place, TableIndex};
 pub use position::{Located, Position};
 pub use register::{GeneralRegister, Register, Width};
 pub use spelling::Spelling;
-pub use test::{Arch, Handler, LitmusTest, Thread};
+pub use test::{Arch, Handler, LitmusTest, Metadata, Thread};
 pub use value::Value;
 
 /// Keeps the former name of [`Caching`].

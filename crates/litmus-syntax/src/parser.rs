@@ -24,12 +24,15 @@ pub fn read(text: &str) -> Result<LitmusTest, SyntaxError> {
         name,
         title,
         metadata,
+        metadata_positions,
+        free_text,
     } = header::header(&mut lexer)?;
     let init = init::init(&mut lexer)?;
     let threads = table::table(&mut lexer, arch)?;
     let Sections {
         filter,
         locations,
+        location_positions,
         condition,
     } = sections(&mut lexer)?;
     Ok(LitmusTest {
@@ -37,10 +40,13 @@ pub fn read(text: &str) -> Result<LitmusTest, SyntaxError> {
         name,
         title,
         metadata,
+        metadata_positions,
+        free_text,
         init,
         threads,
         filter,
         locations,
+        location_positions,
         condition,
     })
 }
@@ -73,13 +79,14 @@ pub fn read_bytes(bytes: &[u8]) -> Result<LitmusTest, SyntaxError> {
 struct Sections {
     filter: Option<Expr>,
     locations: Vec<Location>,
+    location_positions: Vec<Position>,
     condition: Condition,
 }
 
 /// Reads the sections behind the table, in any order, each at most once but for `locations`.
 fn sections(lexer: &mut Lexer<'_>) -> Result<Sections, SyntaxError> {
     let mut filter = None;
-    let mut locations = None;
+    let mut locations: Option<Vec<(Location, Position)>> = None;
     let mut condition: Option<Condition> = None;
     loop {
         let before = *lexer;
@@ -119,9 +126,11 @@ fn sections(lexer: &mut Lexer<'_>) -> Result<Sections, SyntaxError> {
         },
         (None, _) => condition::condition(lexer)?,
     };
+    let (locations, location_positions) = locations.unwrap_or_default().into_iter().unzip();
     Ok(Sections {
         filter,
-        locations: locations.unwrap_or_default(),
+        locations,
+        location_positions,
         condition,
     })
 }
@@ -150,7 +159,10 @@ fn eat_semicolon(lexer: &mut Lexer<'_>) {
 }
 
 /// Reads `locations [x; 0:EAX;]`; types behind the names are skipped.
-fn locations(lexer: &mut Lexer<'_>, list: &mut Vec<Location>) -> Result<(), SyntaxError> {
+fn locations(
+    lexer: &mut Lexer<'_>,
+    list: &mut Vec<(Location, Position)>,
+) -> Result<(), SyntaxError> {
     const ADVICE: &str = "write `locations [x; 0:rax;]`";
     lexer.eat_word("locations")?;
     lexer.expect("[", ADVICE)?;
@@ -159,7 +171,8 @@ fn locations(lexer: &mut Lexer<'_>, list: &mut Vec<Location>) -> Result<(), Synt
         if lexer.eat("]")? {
             return Ok(());
         }
-        list.push(location::location(lexer)?);
+        let at = lexer.peek()?.1;
+        list.push((location::location(lexer)?, at));
         while matches!(lexer.peek()?.0, Token::Name(_) | Token::Symbol("*")) {
             lexer.next()?;
         }

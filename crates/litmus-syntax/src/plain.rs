@@ -2,8 +2,9 @@
 //! syntaxes, which differ in the order of operands and in the default width.
 
 use crate::error::SyntaxError;
-use crate::instruction::{AluOp, Instruction};
-use crate::operand::Operand;
+use crate::instruction::{AluOp, CompareOp, Instruction, JumpCondition, JumpIf};
+use crate::lexer::{Lexer, Token};
+use crate::operand::{self, Dialect, Operand};
 use crate::position::Position;
 use crate::register::Width;
 use crate::value::Value;
@@ -15,9 +16,10 @@ pub(crate) enum Opcode {
     Xchg,
     Movnti,
     Alu(AluOp),
+    Compare(CompareOp),
 }
 
-const OPCODES: [(&str, Opcode); 12] = [
+const OPCODES: [(&str, Opcode); 18] = [
     ("mov", Opcode::Mov),
     ("xchg", Opcode::Xchg),
     ("movnti", Opcode::Movnti),
@@ -30,7 +32,49 @@ const OPCODES: [(&str, Opcode); 12] = [
     ("dec", Opcode::Alu(AluOp::Dec)),
     ("xadd", Opcode::Alu(AluOp::Xadd)),
     ("cmpxchg", Opcode::Alu(AluOp::Cmpxchg)),
+    ("bts", Opcode::Alu(AluOp::Bts)),
+    ("btr", Opcode::Alu(AluOp::Btr)),
+    ("btc", Opcode::Alu(AluOp::Btc)),
+    ("cmp", Opcode::Compare(CompareOp::Cmp)),
+    ("test", Opcode::Compare(CompareOp::Test)),
+    ("bt", Opcode::Compare(CompareOp::Bt)),
 ];
+
+/// The conditions of jumps, by the letters behind `j`.
+const CONDITIONS: [(&str, JumpIf); 28] = {
+    use JumpCondition as C;
+    use JumpIf::{Holds, HoldsNot};
+    [
+        ("o", Holds(C::Overflow)),
+        ("no", HoldsNot(C::Overflow)),
+        ("b", Holds(C::Below)),
+        ("c", Holds(C::Below)),
+        ("nae", Holds(C::Below)),
+        ("ae", HoldsNot(C::Below)),
+        ("nb", HoldsNot(C::Below)),
+        ("nc", HoldsNot(C::Below)),
+        ("e", Holds(C::Equal)),
+        ("z", Holds(C::Equal)),
+        ("ne", HoldsNot(C::Equal)),
+        ("nz", HoldsNot(C::Equal)),
+        ("be", Holds(C::BelowOrEqual)),
+        ("na", Holds(C::BelowOrEqual)),
+        ("a", HoldsNot(C::BelowOrEqual)),
+        ("nbe", HoldsNot(C::BelowOrEqual)),
+        ("s", Holds(C::Sign)),
+        ("ns", HoldsNot(C::Sign)),
+        ("l", Holds(C::Less)),
+        ("nge", Holds(C::Less)),
+        ("ge", HoldsNot(C::Less)),
+        ("nl", HoldsNot(C::Less)),
+        ("le", Holds(C::LessOrEqual)),
+        ("ng", Holds(C::LessOrEqual)),
+        ("g", HoldsNot(C::LessOrEqual)),
+        ("nle", HoldsNot(C::LessOrEqual)),
+        ("mp", JumpIf::Always),
+        ("mpq", JumpIf::Always),
+    ]
+};
 
 impl Opcode {
     /// Finds a mnemonic in lower case, and the width that its suffix gives.
@@ -44,9 +88,49 @@ impl Opcode {
         })
     }
 
+    /// Tells whether neither suffix nor register is needed in AT&T syntax: eight bytes are meant.
+    pub(crate) fn is_quad_by_itself(self) -> bool {
+        matches!(
+            self,
+            Opcode::Movnti
+                | Opcode::Alu(AluOp::Bts | AluOp::Btr | AluOp::Btc)
+                | Opcode::Compare(CompareOp::Bt)
+        )
+    }
+
     /// Tells whether there is no source.
     pub(crate) fn has_one_operand(self) -> bool {
         matches!(self, Opcode::Alu(AluOp::Inc | AluOp::Dec))
+    }
+}
+
+/// Reads what has operands that are no values: jumps, instructions for caches, and those that do nothing;
+/// `None` if the mnemonic is another, `None` inside if there is nothing to do.
+pub(crate) fn with_other_operands(
+    mnemonic: &str,
+    lexer: &mut Lexer<'_>,
+    dialect: Dialect,
+) -> Result<Option<Option<Instruction>>, SyntaxError> {
+    let letters = mnemonic.strip_prefix('j');
+    let jump = letters.and_then(|letters| CONDITIONS.iter().find(|(known, _)| *known == letters));
+    if let Some((_, when)) = jump {
+        let advice = "write the label of an instruction of this column: `jne L0`";
+        let label = lexer.name("a label", advice)?.0.into();
+        return Ok(Some(Some(Instruction::Jump { when: *when, label })));
+    }
+    match mnemonic {
+        "clflush" | "clflushopt" | "clwb" => {
+            let memory = operand::memory(lexer, dialect)?;
+            Ok(Some(Some(Instruction::Clflush(memory))))
+        }
+        "nop" | "nopw" | "nopl" | "nopq" => {
+            // Its operand is not accessed, and may be of any form.
+            while !matches!(lexer.peek()?.0, Token::Symbol("|" | ";") | Token::End) {
+                lexer.next()?;
+            }
+            Ok(Some(None))
+        }
+        _ => Ok(None),
     }
 }
 
@@ -56,7 +140,7 @@ pub(crate) fn without_operands(mnemonic: &str) -> Option<Option<Instruction>> {
         "mfence" => Some(Some(Instruction::Mfence)),
         "sfence" => Some(Some(Instruction::Sfence)),
         "lfence" => Some(Some(Instruction::Lfence)),
-        "nop" | "pause" | "endbr32" | "endbr64" => Some(None),
+        "pause" | "endbr32" | "endbr64" => Some(None),
         _ => None,
     }
 }
@@ -96,6 +180,12 @@ impl Head {
             (Opcode::Movnti, Some(src), Operand::Memory(dst)) => {
                 Ok(Instruction::Movnti { width, src, dst })
             }
+            (Opcode::Compare(op), Some(src), dst) => Ok(Instruction::Compare {
+                op,
+                width,
+                src,
+                dst,
+            }),
             (Opcode::Alu(op), src, dst) => Ok(Instruction::Alu {
                 op,
                 locked: self.locked,
@@ -129,6 +219,19 @@ impl Head {
         if register_source && !matches!(src, Some(Operand::Register(_))) {
             return Err(self.error("another source", "a register as source", "use a register"));
         }
+        let is_of_a_bit = matches!(
+            self.opcode,
+            Opcode::Alu(AluOp::Bts | AluOp::Btr | AluOp::Btc) | Opcode::Compare(CompareOp::Bt)
+        );
+        if is_of_a_bit && matches!(src, Some(Operand::Memory(_)))
+            || is_of_a_bit
+                && matches!(dst, Operand::Memory(_))
+                && !matches!(src, Some(Operand::Immediate(_)))
+        {
+            // By a register, the bit may lie far outside of the operand.
+            let advice = "write the bit as an immediate: `lock btrq $0,(PTE(x))`";
+            return Err(self.error("another source", "an immediate as source", advice));
+        }
         if self.opcode == Opcode::Xchg && matches!(src, Some(Operand::Immediate(_))) {
             return Err(self.error("an immediate", "a register or memory", "use a register"));
         }
@@ -141,7 +244,7 @@ impl Head {
                 Opcode::Xchg => {
                     matches!(dst, Operand::Memory(_)) || matches!(src, Some(Operand::Memory(_)))
                 }
-                Opcode::Mov | Opcode::Movnti => false,
+                Opcode::Mov | Opcode::Movnti | Opcode::Compare(_) => false,
             };
             if !allowed {
                 let expected = "`lock` before an instruction that reads and writes memory";
@@ -218,8 +321,56 @@ mod tests {
     }
 
     #[test]
+    fn mnemonics_that_begin_like_others_are_told_apart() {
+        let compare = |op, width| Some((Opcode::Compare(op), width));
+        assert_eq!(Opcode::find("cmp"), compare(CompareOp::Cmp, None));
+        assert_eq!(
+            Opcode::find("cmpl"),
+            compare(CompareOp::Cmp, Some(Width::Long))
+        );
+        assert_eq!(Opcode::find("bt"), compare(CompareOp::Bt, None));
+        assert_eq!(
+            Opcode::find("btq"),
+            compare(CompareOp::Bt, Some(Width::Quad))
+        );
+        assert_eq!(
+            Opcode::find("btsq"),
+            Some((Opcode::Alu(AluOp::Bts), Some(Width::Quad)))
+        );
+        assert_eq!(
+            Opcode::find("cmpxchg"),
+            Some((Opcode::Alu(AluOp::Cmpxchg), None))
+        );
+    }
+
+    #[test]
+    fn jumps_have_a_condition_and_a_label() {
+        let jump = |text: &str| {
+            let (mnemonic, label) = text.split_once(' ').expect("two words");
+            with_other_operands(mnemonic, &mut Lexer::new(label), Dialect::Att)
+        };
+        for (text, when) in [
+            ("jmp L0", JumpIf::Always),
+            ("jz L0", JumpIf::Holds(JumpCondition::Equal)),
+            ("jnbe L0", JumpIf::HoldsNot(JumpCondition::BelowOrEqual)),
+            ("jnge L0", JumpIf::Holds(JumpCondition::Less)),
+        ] {
+            let label = "L0".into();
+            let expected = Instruction::Jump { when, label };
+            assert_eq!(jump(text), Ok(Some(Some(expected))), "{text}");
+        }
+        assert_eq!(jump("jp L0"), Ok(None));
+        assert!(jump("jmp 1").is_err());
+        assert_eq!(jump("nopl (x)"), Ok(Some(None)));
+    }
+
+    #[test]
     fn no_operation_is_no_instruction() {
-        assert_eq!(without_operands("nop"), Some(None));
+        assert_eq!(without_operands("pause"), Some(None));
+        for operand in ["", "(x)", "%cs:0(%rax,%rax,1)"] {
+            let read = with_other_operands("nopw", &mut Lexer::new(operand), Dialect::Att);
+            assert_eq!(read, Ok(Some(None)), "{operand}");
+        }
         assert_eq!(without_operands("mfence"), Some(Some(Instruction::Mfence)));
         assert_eq!(without_operands("movl"), None);
     }

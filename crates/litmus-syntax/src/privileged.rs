@@ -1,20 +1,18 @@
 //! The instructions of translation tests. AT&T syntax only.
 
+use crate::cr3::{self, Cr3Literal, key_pcid, pcid, unknown_key};
 use crate::entry::{bit, refuse_duplicate};
 use crate::error::SyntaxError;
 use crate::instruction::{Instruction, InvpcidType, Stride};
 use crate::lexer::{Lexer, Token};
 use crate::location;
 use crate::operand::{self, Dialect, Memory};
-use crate::position::Position;
+use crate::register::{self, Width};
 
-const MNEMONICS: [&str; 12] = [
+const MNEMONICS: [&str; 13] = [
     "invlpg", "invpcid", "invlpgb", "tlbsync", "cpuid", "cli", "sti", "hlt", "ipi", "nmi", "wait",
-    "fetch",
+    "fetch", "iretq",
 ];
-
-/// The last PCID that the model has.
-const PCID_LIMIT: u64 = 255;
 
 /// Tells whether a mnemonic in lower case is one of these.
 pub(crate) fn is_mnemonic(mnemonic: &str) -> bool {
@@ -35,6 +33,7 @@ pub(crate) fn instruction(
         "cli" => Instruction::Cli,
         "sti" => Instruction::Sti,
         "hlt" => Instruction::Hlt,
+        "iretq" => Instruction::Iretq,
         "ipi" => Instruction::Ipi {
             thread: location::thread(lexer)?.0,
         },
@@ -62,7 +61,11 @@ pub(crate) fn control_register(lexer: &mut Lexer<'_>) -> Result<Option<Instructi
         return Ok(None);
     }
     let (instruction, register) = if ahead.eat_word("cr3")? && ahead.peek()?.0 == OPEN {
-        (cr3(&mut ahead)?, "cr3")
+        let Cr3Literal { space, pcid, keep } = cr3::literal(&mut ahead)?;
+        if goes_to_a_general_register(ahead) {
+            return Ok(None);
+        }
+        (Instruction::MovCr3 { space, pcid, keep }, "cr3")
     } else if ahead.eat_word("cr4")? && ahead.peek()?.0 == OPEN {
         (cr4(&mut ahead)?, "cr4")
     } else {
@@ -86,31 +89,41 @@ pub(crate) fn control_register(lexer: &mut Lexer<'_>) -> Result<Option<Instructi
     Ok(Some(instruction))
 }
 
+/// Tells whether the text goes on with `, %rax`: then `$CR3(…)` is a value like others.
+fn goes_to_a_general_register(mut ahead: Lexer<'_>) -> bool {
+    let found = |ahead: &mut Lexer<'_>| -> Result<bool, SyntaxError> {
+        Ok(ahead.eat(",")? && register::register(ahead).is_ok())
+    };
+    // What is no token is refused by whoever reads it.
+    found(&mut ahead).unwrap_or(false)
+}
+
+/// Reads the rest of a `mov` from a general register to CR3; `None`, and nothing taken, if it is another `mov`.
+pub(crate) fn register_to_cr3(lexer: &mut Lexer<'_>) -> Result<Option<Instruction>, SyntaxError> {
+    let mut ahead = *lexer;
+    if ahead.peek()?.0 != Token::Symbol("%") {
+        return Ok(None);
+    }
+    let at = ahead.peek()?.1;
+    let Ok(register) = register::register(&mut ahead) else {
+        return Ok(None);
+    };
+    if !(ahead.eat(",")? && ahead.eat("%")? && ahead.eat_word("cr3")?) {
+        return Ok(None);
+    }
+    if register.width != Width::Quad {
+        let found = format_args!("the register `{register}`");
+        let advice = "CR3 has 64 bits: `movq %rax,%cr3`";
+        return Err(SyntaxError::new(at, found, "a register of 8 bytes", advice));
+    }
+    *lexer = ahead;
+    Ok(Some(Instruction::MovCr3From { register }))
+}
+
 const OPEN: Token<'_> = Token::Symbol("(");
 
 fn memory(lexer: &mut Lexer<'_>) -> Result<Memory, SyntaxError> {
     operand::memory(lexer, Dialect::Att)
-}
-
-/// Reads `(B, pcid:2, keep)`.
-fn cr3(lexer: &mut Lexer<'_>) -> Result<Instruction, SyntaxError> {
-    const ADVICE: &str = "write `$CR3(A)`, `$CR3(B, pcid:2)` or `$CR3(B, pcid:2, keep)`";
-    lexer.expect("(", ADVICE)?;
-    let space = lexer.name("the name of an address space", ADVICE)?.0.into();
-    let mut pcid = None;
-    let mut keep = false;
-    let mut seen = Vec::new();
-    while lexer.eat(",")? {
-        let (key, at) = lexer.name("`pcid` or `keep`", ADVICE)?;
-        refuse_duplicate(&mut seen, key, key, at)?;
-        match key {
-            "keep" => keep = true,
-            "pcid" => pcid = Some(key_pcid(lexer)?),
-            _ => return Err(unknown_key(at, key, ADVICE)),
-        }
-    }
-    lexer.expect(")", ADVICE)?;
-    Ok(Instruction::MovCr3 { space, pcid, keep })
 }
 
 /// Reads `(pge:0, pcide:1, smep:1)`.
@@ -230,28 +243,6 @@ fn read_stride(lexer: &mut Lexer<'_>) -> Result<Stride, SyntaxError> {
     }
 }
 
-/// Reads `:2` behind `pcid`.
-fn key_pcid(lexer: &mut Lexer<'_>) -> Result<u16, SyntaxError> {
-    lexer.expect(":", "write `pcid:2`")?;
-    pcid(lexer)
-}
-
-fn pcid(lexer: &mut Lexer<'_>) -> Result<u16, SyntaxError> {
-    let at = lexer.peek()?.1;
-    let number = lexer.number("a PCID", PCID_LIMIT)?;
-    u16::try_from(number)
-        .map_err(|_| SyntaxError::new(at, number, "a PCID", "write a number below 4096"))
-}
-
-fn unknown_key(at: Position, key: &str, advice: &str) -> SyntaxError {
-    SyntaxError::new(
-        at,
-        format_args!("`{key}`"),
-        "a key that this operand has",
-        advice,
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,7 +348,7 @@ mod tests {
 
     #[test]
     fn every_mnemonic_is_known_and_listed() {
-        for text in ["tlbsync", "cpuid", "cli", "sti", "hlt"] {
+        for text in ["tlbsync", "cpuid", "cli", "sti", "hlt", "iretq"] {
             assert!(read(text).is_ok() && is_mnemonic(text), "{text}");
         }
         for mnemonic in MNEMONICS {
@@ -367,10 +358,22 @@ mod tests {
     }
 
     #[test]
+    fn a_general_register_may_hold_what_goes_to_cr3() {
+        let mut lexer = Lexer::new("%rbx, %cr3");
+        let register = crate::register::Register::named("rbx").expect("a register");
+        let expected = Instruction::MovCr3From { register };
+        assert_eq!(register_to_cr3(&mut lexer), Ok(Some(expected)));
+        assert_eq!(register_to_cr3(&mut Lexer::new("%rbx, %rax")), Ok(None));
+        assert!(register_to_cr3(&mut Lexer::new("%ebx, %cr3")).is_err());
+        let value = control_register(&mut Lexer::new("$CR3(B, pcid:1, keep), %rbx"));
+        assert_eq!(value, Ok(None));
+    }
+
+    #[test]
     fn wrong_control_registers_are_errors() {
         for text in [
             "movq $CR3(A), %cr4",
-            "movq $CR3(A), %rax",
+            "movq $CR3(A), %cr2",
             "movq $CR3(A, pcid:4096)",
             "movq $CR4(pse:1)",
             "movq $CR4()",

@@ -134,6 +134,7 @@ fn value_name(value: &Value) -> String {
         Value::EntryAddress(entry) => entry_name(entry),
         Value::Frame(_) => "(frame)".to_owned(),
         Value::Entry(_) => "(entry)".to_owned(),
+        Value::Cr3(_) => "(CR3)".to_owned(),
     }
 }
 

@@ -5,7 +5,7 @@ use crate::expr::Expr;
 use crate::init::InitItem;
 use crate::instruction::Instruction;
 use crate::location::Location;
-use crate::position::Located;
+use crate::position::{Located, Position};
 
 /// Names the architecture of the header, and with it the syntax of the instructions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -48,6 +48,10 @@ pub struct LitmusTest {
     pub title: Option<String>,
     /// The lines `Key=Value`, in order. Values are trimmed.
     pub metadata: Vec<(String, String)>,
+    /// Where the key of each of these lines stands, in the same order.
+    pub metadata_positions: Vec<Position>,
+    /// The lines of the header that are neither title nor metadata: nothing is read from them.
+    pub free_text: Vec<Located<String>>,
     /// The entries between the braces.
     pub init: Vec<Located<InitItem>>,
     /// The columns, in order.
@@ -56,11 +60,43 @@ pub struct LitmusTest {
     pub filter: Option<Expr>,
     /// `locations`: what a report shows besides what the condition reads.
     pub locations: Vec<Location>,
+    /// Where each of these stands, in the same order.
+    pub location_positions: Vec<Position>,
     /// The question.
     pub condition: Condition,
 }
 
+/// A line `Key=Value` of the header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Metadata<'t> {
+    /// Before the `=`.
+    pub key: &'t str,
+    /// Behind it.
+    pub value: &'t str,
+    /// Where the key stands.
+    pub position: Position,
+}
+
 impl LitmusTest {
+    /// Lists the lines `Key=Value`, in order.
+    pub fn metadata_lines(&self) -> impl Iterator<Item = Metadata<'_>> {
+        let lines = self.metadata.iter().enumerate();
+        lines.map(|(number, (key, value))| Metadata {
+            key,
+            value,
+            position: position_of(&self.metadata_positions, number),
+        })
+    }
+
+    /// Lists what a report shows besides what the condition reads, with its place in the file.
+    pub fn located_locations(&self) -> impl Iterator<Item = (&Location, Position)> {
+        let locations = self.locations.iter().enumerate();
+        locations.map(|(number, location)| {
+            let position = position_of(&self.location_positions, number);
+            (location, position)
+        })
+    }
+
     /// Finds the first value of a metadata key. Case counts.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.metadata
@@ -68,4 +104,9 @@ impl LitmusTest {
             .find(|(known, _)| known == key)
             .map(|(_, value)| value.as_str())
     }
+}
+
+/// Returns a place out of many; the file's first if there are fewer, in a test that nobody read from a file.
+fn position_of(positions: &[Position], number: usize) -> Position {
+    positions.get(number).copied().unwrap_or(Position::START)
 }

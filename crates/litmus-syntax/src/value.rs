@@ -1,5 +1,6 @@
 //! What memory and registers hold: the right-hand sides of inits and conditions, and immediates.
 
+use crate::cr3::{self, Cr3Literal};
 use crate::entry::{self, EntryLiteral};
 use crate::error::SyntaxError;
 use crate::lexer::{Lexer, Token};
@@ -18,6 +19,8 @@ pub enum Value {
     Frame(Frame),
     /// A page-table entry, `(oa:PA(y))`.
     Entry(EntryLiteral),
+    /// What CR3 may hold, `CR3(B, pcid:2, keep)`.
+    Cr3(Cr3Literal),
 }
 
 const ADVICE: &str = "write a number, a variable for its address, or an entry `(oa:PA(y))`";
@@ -40,6 +43,10 @@ fn named_value(lexer: &mut Lexer<'_>) -> Result<Value, SyntaxError> {
     if ahead.peek()?.0 != Token::Symbol("(") {
         *lexer = ahead;
         return Ok(Value::Address(name.into()));
+    }
+    if name.eq_ignore_ascii_case("cr3") {
+        *lexer = ahead;
+        return Ok(Value::Cr3(cr3::literal(lexer)?));
     }
     if place::is_frame(name) {
         return Ok(Value::Frame(place::frame(lexer)?));

@@ -7,8 +7,11 @@ use lazytlb_check::ModelHw;
 use lazytlb_litmus_syntax::{Position, SyntaxError, Width};
 use lazytlb_model::{Privilege, Rmw};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::code::Hint;
+use crate::loops::Effect;
+use crate::page_tables::Slot;
 use crate::registers::mask;
 use crate::world::{Target, World};
 
@@ -20,6 +23,10 @@ pub(crate) struct Common {
     pub(crate) only_width: Option<Width>,
     /// What some execution does that no machine could: then the test has no answer.
     pub(crate) nonsense: OnceLock<SyntaxError>,
+    /// Whether executions were left out whose ends others have: a round of a loop in them changed nothing.
+    pub(crate) leaves_out: AtomicBool,
+    /// Where a loop was cut that would have gone on: then not everything is explored.
+    pub(crate) cut: OnceLock<Position>,
 }
 
 /// The memory as one instruction of a thread sees it.
@@ -47,6 +54,22 @@ impl Part {
         bytes as u8
     }
 
+    /// Returns what a load of it may do to the machine: past all translations, nothing.
+    pub(crate) fn effect_of_load(self) -> Effect {
+        match self.target {
+            Target::Cell(_) => Effect::None,
+            Target::Virtual(_) | Target::Entry(_) => Effect::Possible,
+        }
+    }
+
+    /// Returns what a locked read-modify-write of it may have done: nothing, if it wrote what was there.
+    pub(crate) fn effect_of_locked(self, old: u64, new: u64) -> Effect {
+        match old == new {
+            true => self.effect_of_load(),
+            false => Effect::Possible,
+        }
+    }
+
     fn shift(self) -> u32 {
         8 * self.offset
     }
@@ -60,6 +83,18 @@ impl View<'_> {
         // One is enough, whichever execution is the first to find one.
         let _ = self.common.nonsense.set(error);
         panic!("{told}")
+    }
+
+    /// Ends an execution all of whose ends others have.
+    pub(crate) fn leave_out(&self) -> ! {
+        self.common.leaves_out.store(true, Ordering::Relaxed);
+        panic!("a round of a loop has changed nothing")
+    }
+
+    /// Ends an execution in which a loop goes on too long.
+    pub(crate) fn cut(&self) -> ! {
+        let _ = self.common.cut.set(self.at);
+        panic!("a loop goes on too long")
     }
 
     /// Finds what an address in a register points to.
@@ -114,10 +149,14 @@ impl View<'_> {
                 let is_non_temporal = hint == Hint::NonTemporal;
                 hw.store_virtual(addr, bytes, placed, privilege, is_non_temporal)?;
             }
-            Target::Entry(slot) => {
-                self.refuse_part_of_entry(part.width);
-                self.hw.write_entry(slot.table, slot.index, Entry(placed));
-            }
+            Target::Entry(slot) => match part.width {
+                Width::Quad => self.hw.write_entry(slot.table, slot.index, Entry(placed)),
+                Width::Long | Width::Word | Width::Byte => {
+                    let bytes = part.bytes();
+                    self.hw
+                        .write_entry_bytes(slot.table, slot.index, bytes, placed);
+                }
+            },
         }
         Some(())
     }
@@ -127,24 +166,17 @@ impl View<'_> {
     pub(crate) fn locked(&self, part: Part, rmw: Rmw, operand: u64) -> Option<u64> {
         match part.target {
             Target::Cell(cell) => Some(self.hw.locked_rmw(&cell, part.bytes(), rmw, operand)),
-            Target::Entry(slot) => {
-                self.refuse_part_of_entry(part.width);
-                let hw = self.hw;
-                let former = hw.rmw_entry(slot.table, slot.index, rmw, Entry(operand));
-                Some(former.0)
-            }
+            Target::Entry(Slot { table, index }) => Some(match part.width {
+                Width::Quad => self.hw.rmw_entry(table, index, rmw, Entry(operand)).0,
+                Width::Long | Width::Word | Width::Byte => {
+                    let bytes = part.bytes();
+                    self.hw.rmw_entry_bytes(table, index, bytes, rmw, operand)
+                }
+            }),
             Target::Virtual(addr) => {
                 let (hw, privilege) = (self.hw, self.privilege);
                 hw.rmw_virtual(addr, part.bytes(), rmw, operand, privilege)
             }
-        }
-    }
-
-    fn refuse_part_of_entry(&self, width: Width) {
-        if width != Width::Quad {
-            let found = format!("a write of {} bytes to a page-table entry", width.bytes());
-            let advice = "write the whole entry, with the suffix q";
-            self.refuse(found, "8 bytes", advice)
         }
     }
 }

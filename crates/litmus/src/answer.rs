@@ -5,6 +5,7 @@ use std::fmt;
 use lazytlb_check::Effort;
 
 use lazytlb_litmus_syntax::Quantifier;
+use lazytlb_model::Property;
 
 /// What a test came to.
 #[derive(Clone, Debug)]
@@ -18,6 +19,14 @@ pub struct Answer {
     /// The final states, as far as the condition and `locations` look, in order; each with whether the
     /// proposition holds.
     pub states: Vec<FinalState>,
+    /// The properties that some execution violates, and ends with.
+    pub violations: Vec<Violated>,
+    /// Whether some execution comes to its end, without a violation.
+    pub has_ends: bool,
+    /// Whether a loop keeps every execution from its end.
+    pub is_endless: bool,
+    /// The verdict that the test's header expects on this CPU model, `Expect=`.
+    pub expected: Option<LitmusVerdict>,
     /// Why the exploration ended early; then nothing is said about states that are not here.
     pub incomplete: Option<String>,
     /// The work that it took.
@@ -31,6 +40,15 @@ pub struct FinalState {
     pub text: String,
     /// Whether the condition's proposition holds.
     pub holds: bool,
+}
+
+/// A property that an execution violates.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violated {
+    /// The property.
+    pub property: Property,
+    /// How one execution violates it, in a sentence.
+    pub what: String,
 }
 
 /// Whether a state in which the proposition holds can be the end.
@@ -72,6 +90,43 @@ impl Answer {
             (1.., _) => LitmusVerdict::Allowed,
             (0, Some(_)) => LitmusVerdict::Incomplete,
             (0, None) => LitmusVerdict::Forbidden,
+        }
+    }
+
+    /// Counts the states that speak for the condition with its quantifier, and those that speak against it, as
+    /// herd's line `Positive: … Negative: …` does.
+    pub fn witnesses(&self) -> (usize, usize) {
+        let (positive, negative) = (self.positive(), self.negative());
+        match self.quantifier {
+            Quantifier::Exists | Quantifier::Final | Quantifier::Forall => (positive, negative),
+            Quantifier::NotExists => (negative, positive),
+        }
+    }
+
+    /// Says whether the verdict is not the one that the header expects. One that was not found is not another.
+    pub fn differs(&self) -> bool {
+        let verdict = self.verdict();
+        let is_other = |expected: LitmusVerdict| expected != verdict;
+        verdict != LitmusVerdict::Incomplete && self.expected.is_some_and(is_other)
+    }
+
+    /// Says what the verdict does not: that no execution, or none that counts, comes to its end.
+    pub fn vacuity(&self) -> Option<String> {
+        if self.incomplete.is_some() {
+            return None;
+        }
+        if !self.has_ends && !self.violations.is_empty() {
+            let names = self.violations.iter().map(|violated| violated.property);
+            let names: Vec<&str> = names.map(Property::name).collect();
+            let names = names.join(", ");
+            return Some(format!("every execution ends in a violation: {names}"));
+        }
+        if self.is_endless {
+            return Some("no execution comes to its end: a loop goes on for ever".to_owned());
+        }
+        match self.states.is_empty() {
+            true => Some("no execution passes the filter".to_owned()),
+            false => None,
         }
     }
 
@@ -126,18 +181,36 @@ impl fmt::Display for Answer {
                 None => "Unknown",
             }
         )?;
-        let (positive, negative) = (self.positive(), self.negative());
+        let (positive, negative) = self.witnesses();
         writeln!(f, "Witnesses\nPositive: {positive} Negative: {negative}")?;
         writeln!(f, "Condition {}", self.condition)?;
-        let observation = self.observation();
         writeln!(
             f,
-            "Observation {} {observation} {positive} {negative}",
-            self.name
+            "Observation {} {} {} {}",
+            self.name,
+            self.observation(),
+            self.positive(),
+            self.negative()
         )?;
         if let Some(why) = &self.incomplete {
             writeln!(f, "Incomplete: {why}")?;
         }
-        writeln!(f, "Verdict: {}", self.verdict().name())
+        write!(f, "Verdict: {}", self.verdict().name())?;
+        if let Some(vacuity) = self.vacuity() {
+            write!(f, " ({vacuity})")?;
+        }
+        writeln!(f)?;
+        for violated in self.violations.iter().filter(|_| !self.has_ends) {
+            writeln!(f, "  {}: {}", violated.property.name(), violated.what)?;
+        }
+        match self.expected {
+            Some(expected) if self.differs() => writeln!(
+                f,
+                "Expected: {} (the header of {} says so)",
+                expected.name(),
+                self.name
+            ),
+            Some(_) | None => Ok(()),
+        }
     }
 }

@@ -4,7 +4,9 @@
 //! accesses memory ([`Op`]), and what steers the machine ([`Control`]).
 
 use lazytlb::{CpuId, Cr3Load, PhysAddr, VirtAddr};
-use lazytlb_litmus_syntax::{AluOp, GeneralRegister, Handler, Position, Register, Width};
+use lazytlb_litmus_syntax::{
+    AluOp, CompareOp, GeneralRegister, Handler, JumpIf, Position, Register, Width,
+};
 use lazytlb_model::{AtomicCell, Broadcast, Cr4, Invpcid};
 
 use crate::page_tables::Slot;
@@ -111,6 +113,19 @@ pub(crate) enum Op {
         source: Source,
         width: Width,
     },
+    Compare {
+        op: CompareOp,
+        left: Source,
+        right: Source,
+        width: Width,
+    },
+    Jump {
+        when: JumpIf,
+        /// The number of the line; past the last one, the thread ends.
+        to: usize,
+    },
+    /// Reads, and leaves what it has read: for the faults (CLFLUSH).
+    Touch(Where),
     Wait {
         cell: AtomicCell,
         value: u64,
@@ -150,6 +165,8 @@ pub(crate) enum Control {
         pcid: u16,
         load: Cr3Load,
     },
+    /// MOV to CR3 from a register.
+    LoadCr3From(Register),
     ChangeCr4 {
         set: Cr4,
         clear: Cr4,
@@ -157,6 +174,8 @@ pub(crate) enum Control {
     Invlpgb(Broadcast),
     Tlbsync,
     Cpuid,
+    /// IRET: the handler ends.
+    Iret,
     Cli,
     Sti,
     Halt,
@@ -184,11 +203,43 @@ impl Op {
                 Source::Memory(place) => access(place, width),
                 Source::Register(_) | Source::Number(_) => None,
             },
+            Op::Compare {
+                left, right, width, ..
+            } => match (left, right) {
+                (Source::Memory(place), _) | (_, Source::Memory(place)) => access(place, width),
+                (Source::Register(_) | Source::Number(_), _) => None,
+            },
             Op::Set { .. }
             | Op::ExchangeRegisters(..)
+            | Op::Jump { .. }
+            | Op::Touch(_)
             | Op::Wait { .. }
             | Op::Fetch(_)
             | Op::Control(_) => None,
+        }
+    }
+
+    /// Lists the registers that an instruction may write.
+    pub(crate) fn written_registers(&self) -> Vec<Register> {
+        match *self {
+            Op::Load { to, .. } | Op::Set { to, .. } => vec![to],
+            Op::Exchange { register, .. } => vec![register],
+            Op::ExchangeRegisters(one, other) => vec![one, other],
+            Op::Modify(Modify {
+                op, source, width, ..
+            }) => op_writes(op, source, width),
+            Op::Compute {
+                op,
+                to,
+                source,
+                width,
+            } => {
+                let mut written = op_writes(op, source, width);
+                written.push(to);
+                written
+            }
+            Op::Store { .. } | Op::Compare { .. } | Op::Jump { .. } | Op::Touch(_) => Vec::new(),
+            Op::Wait { .. } | Op::Fetch(_) | Op::Control(_) => Vec::new(),
         }
     }
 
@@ -211,6 +262,9 @@ impl Op {
             | Op::ExchangeRegisters(..)
             | Op::Modify(_)
             | Op::Compute { .. }
+            | Op::Compare { .. }
+            | Op::Jump { .. }
+            | Op::Touch(_)
             | Op::Wait { .. }
             | Op::Fetch(_) => None,
         }
@@ -228,17 +282,29 @@ impl Control {
     pub(crate) fn is_privileged(&self) -> bool {
         match self {
             Control::Invlpg(_) | Control::Invpcid(_) | Control::InvpcidAddress(..) => true,
-            Control::LoadCr3 { .. } | Control::ChangeCr4 { .. } => true,
+            Control::LoadCr3 { .. } | Control::LoadCr3From(_) | Control::ChangeCr4 { .. } => true,
             Control::Invlpgb(_) | Control::Tlbsync => true,
             Control::Cli | Control::Sti | Control::Halt => true,
             Control::Ipi(_) | Control::Nmi(_) => true,
-            Control::FullFence | Control::StoreFence | Control::LoadFence | Control::Cpuid => false,
+            Control::FullFence | Control::StoreFence | Control::LoadFence => false,
+            Control::Cpuid | Control::Iret => false,
         }
     }
 
     /// Says whether it sends an interrupt.
     pub(crate) fn sends_interrupt(&self) -> bool {
         matches!(self, Control::Ipi(_) | Control::Nmi(_))
+    }
+}
+
+/// Lists the registers that an operation writes besides its destination.
+fn op_writes(op: AluOp, source: Source, width: Width) -> Vec<Register> {
+    match (op, source) {
+        (AluOp::Xadd, Source::Register(register)) => vec![register],
+        (AluOp::Cmpxchg, _) => vec![accumulator(width)],
+        (AluOp::Xadd, Source::Number(_) | Source::Memory(_)) => Vec::new(),
+        (AluOp::Add | AluOp::Sub | AluOp::And | AluOp::Or | AluOp::Xor, _) => Vec::new(),
+        (AluOp::Inc | AluOp::Dec | AluOp::Bts | AluOp::Btr | AluOp::Btc, _) => Vec::new(),
     }
 }
 

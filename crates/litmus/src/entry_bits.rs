@@ -109,6 +109,12 @@ pub(crate) fn unusual_flags(entry: Entry) -> impl Iterator<Item = (Field, bool)>
         .map(|(flag, is_set)| (flag.field, is_set))
 }
 
+/// Lists the flags that are set in an entry.
+pub(crate) fn set_flags(entry: Entry) -> impl Iterator<Item = Field> {
+    let set = FLAGS.iter().filter(move |flag| entry.0 & flag.bit != 0);
+    set.map(|flag| flag.field)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lazytlb::{CpuSet, Hw, Interrupts, Until, VirtAddr};
+use lazytlb::{CpuSet, Cr3Load, Hw, Interrupts, PhysAddr, Until, VirtAddr};
 use lazytlb_check::ModelHw;
 use lazytlb_litmus_syntax::{AluOp, Position, Register, Width};
 use lazytlb_model::{Invpcid, LocalCell, Privilege, Rmw};
@@ -11,8 +11,10 @@ use crate::access::{Common, Part, View};
 use crate::code::{
     Address, Atomicity, Control, Hint, Line, Modify, Op, Source, Where, accumulator,
 };
+use crate::flags::{Flags, bit};
+use crate::loops::{Effect, End, Loops};
 use crate::registers::{Registers, mask};
-use crate::world::Target;
+use crate::world::{KEEP_BIT, Target};
 
 /// A thread, ready to run.
 #[derive(Clone, Debug)]
@@ -36,6 +38,13 @@ pub(crate) enum Interruption {
     Never,
 }
 
+/// The bits of CR3 that are the root's address.
+const CR3_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// The bits of a value for CR3 that must be clear.
+const CR3_RESERVED: u64 = !(CR3_ADDRESS | 0xfff | 1 << KEEP_BIT);
+/// The last PCID that the model has.
+const MOST_PCID: u16 = 255;
+
 /// Lines whose faults are told apart: a bit each in one word.
 pub(crate) const MOST_LINES: usize = 60;
 
@@ -50,6 +59,8 @@ impl Code {
                 at: Position::START,
             },
             registers: Registers::default(),
+            flags: Flags::default(),
+            loops: Loops::default(),
             interruption: self.interruption,
         };
         for (register, value) in &self.first_registers {
@@ -59,13 +70,7 @@ impl Code {
         if self.interruption == Interruption::Never {
             hw.disable_interrupts();
         }
-        let mut faults = 0;
-        for (number, line) in self.lines.iter().enumerate() {
-            thread.view.at = line.position;
-            if thread.execute(&line.op).is_none() {
-                faults |= 1 << number;
-            }
-        }
+        let faults = thread.run(&self.lines);
         for (register, cell) in &self.published {
             hw.store_local(cell, thread.registers.get(*register, register.width));
         }
@@ -82,16 +87,60 @@ impl Code {
 struct Running<'a> {
     view: View<'a>,
     registers: Registers,
+    flags: Flags,
+    loops: Loops,
     interruption: Interruption,
 }
 
 impl Running<'_> {
-    /// Runs an instruction; `None` if it took a page fault.
-    fn execute(&mut self, op: &Op) -> Option<()> {
+    /// Runs the lines from the first on, as jumps lead; returns those that faulted, a bit each.
+    fn run(&mut self, lines: &[Line]) -> u64 {
+        let (mut faults, mut next) = (0, 0);
+        while let Some(line) = lines.get(next) {
+            self.view.at = line.position;
+            match line.op {
+                Op::Jump { when, to } if self.flags.let_jump(when) => {
+                    if to <= next {
+                        self.jump_back(to);
+                    }
+                    next = to;
+                    continue;
+                }
+                Op::Control(Control::Iret) => {
+                    self.view.hw.serialize();
+                    return faults;
+                }
+                _ => {}
+            }
+            match self.execute(&line.op) {
+                Some(effect) => self.loops.count(effect),
+                None => {
+                    self.loops.count(Effect::Possible);
+                    faults |= 1 << next;
+                }
+            }
+            next += 1;
+        }
+        faults
+    }
+
+    /// Learns of a jump back; an execution that is not followed any further ends here.
+    fn jump_back(&mut self, to: usize) {
+        match self.loops.jumps_back(to, &self.registers, self.flags) {
+            Ok(()) => {}
+            Err(End::Redundant) => self.view.leave_out(),
+            Err(End::Cut) => self.view.cut(),
+        }
+    }
+
+    /// Runs an instruction, and says whether it may have changed the machine; `None` if it took a page fault.
+    fn execute(&mut self, op: &Op) -> Option<Effect> {
         match op {
             Op::Load { to, from, width } => {
-                let value = self.view.load(self.part(*from, *width))?;
+                let part = self.part(*from, *width);
+                let value = self.view.load(part)?;
                 self.registers.set(*to, *width, value);
+                return Some(part.effect_of_load());
             }
             Op::Store {
                 to,
@@ -105,36 +154,42 @@ impl Running<'_> {
             Op::Set { to, from, width } => {
                 let value = self.source(*from, *width)?;
                 self.registers.set(*to, *width, value);
+                return Some(self.effect_of_reading(&[*from]));
             }
             Op::Exchange {
                 memory,
                 register,
                 width,
-            } => {
-                let new = self.registers.get(*register, *width);
-                let part = self.part(*memory, *width);
-                let old = self.view.locked(part, Rmw::Swap, new)?;
-                self.registers.set(*register, *width, old);
-            }
+            } => return self.exchange(*memory, *register, *width),
             Op::ExchangeRegisters(one, other) => {
                 let width = one.width;
                 let registers = &mut self.registers;
                 let (first, second) = (registers.get(*one, width), registers.get(*other, width));
                 registers.set(*one, width, second);
                 registers.set(*other, width, first);
+                return Some(Effect::None);
             }
-            Op::Modify(modify) => self.modify(modify)?,
+            Op::Modify(modify) => return self.modify(modify),
             Op::Compute {
                 op,
                 to,
                 source,
                 width,
+            } => return self.compute(*op, *to, *source, *width),
+            Op::Compare {
+                op,
+                left,
+                right,
+                width,
             } => {
-                let old = self.registers.get(*to, *width);
-                let operand = self.source(*source, *width)?;
-                let new = self.computed(*op, *width, old, operand);
-                self.registers.set(*to, *width, new);
-                self.leave_old(*op, *width, *source, old);
+                let (one, other) = (self.source(*left, *width)?, self.source(*right, *width)?);
+                self.flags.compare(*op, *width, one, other);
+                return Some(self.effect_of_reading(&[*left, *right]));
+            }
+            // One that is taken is no instruction to run.
+            Op::Jump { .. } => return Some(Effect::None),
+            Op::Touch(place) => {
+                self.view.load(self.part(*place, Width::Byte))?;
             }
             Op::Wait { cell, value } => self.view.hw.pause_until(cell, Until::Equals(*value)),
             Op::Fetch(address) => {
@@ -143,7 +198,39 @@ impl Running<'_> {
             }
             Op::Control(control) => self.control(control),
         }
-        Some(())
+        Some(Effect::Possible)
+    }
+
+    /// Returns what reading sources may do to the machine.
+    fn effect_of_reading(&self, sources: &[Source]) -> Effect {
+        let changes = |source: &Source| match *source {
+            Source::Register(_) | Source::Number(_) => false,
+            Source::Memory(place) => {
+                self.part(place, Width::Byte).effect_of_load() == Effect::Possible
+            }
+        };
+        match sources.iter().any(changes) {
+            true => Effect::Possible,
+            false => Effect::None,
+        }
+    }
+
+    fn compute(&mut self, op: AluOp, to: Register, source: Source, width: Width) -> Option<Effect> {
+        let old = self.registers.get(to, width);
+        let operand = self.source(source, width)?;
+        let new = self.computed(op, width, old, operand);
+        self.set_flags(op, width, old, operand);
+        self.registers.set(to, width, new);
+        self.leave_old(op, width, source, old);
+        Some(self.effect_of_reading(&[source]))
+    }
+
+    fn exchange(&mut self, memory: Where, register: Register, width: Width) -> Option<Effect> {
+        let new = self.registers.get(register, width);
+        let part = self.part(memory, width);
+        let old = self.view.locked(part, Rmw::Swap, new)?;
+        self.registers.set(register, width, old);
+        Some(part.effect_of_locked(old, new))
     }
 
     /// Runs what steers the machine.
@@ -163,10 +250,11 @@ impl Running<'_> {
                 hw.invpcid(Invpcid::Address(*pcid, self.address(*address)));
             }
             Control::LoadCr3 { root, pcid, load } => hw.load_cr3_with_pcid(*root, *pcid, *load),
+            Control::LoadCr3From(register) => self.load_cr3(*register),
             Control::ChangeCr4 { set, clear } => hw.change_cr4(*set, *clear),
             Control::Invlpgb(what) => hw.invlpgb(*what),
             Control::Tlbsync => hw.tlbsync(),
-            Control::Cpuid => hw.serialize(),
+            Control::Cpuid | Control::Iret => hw.serialize(),
             Control::Cli => {
                 hw.disable_interrupts();
             }
@@ -179,6 +267,28 @@ impl Running<'_> {
             }
             Control::Nmi(cpu) => hw.send_nmi(1 << cpu.0),
         }
+    }
+
+    /// MOV to CR3 of what a register holds: a root's address, the PCID below it, and bit 63.
+    fn load_cr3(&self, register: Register) {
+        let value = self.registers.get(register, Width::Quad);
+        let (root, pcid) = (PhysAddr(value & CR3_ADDRESS), (value & 0xfff) as u16);
+        let world = &self.view.common.world;
+        if !world.is_root(root) || pcid > MOST_PCID || value & CR3_RESERVED != 0 {
+            let found = format!("the value {value:#x} for CR3");
+            let advice =
+                "give the register `CR3(B, pcid:1)` in the init section or by `movq $CR3(B),%rbx`";
+            self.view.refuse(
+                found,
+                "an address space's root, and a PCID below 256",
+                advice,
+            )
+        }
+        let load = match value >> KEEP_BIT {
+            0 => Cr3Load::Flush,
+            _ => Cr3Load::Keep,
+        };
+        self.view.hw.load_cr3_with_pcid(root, pcid, load);
     }
 
     fn source(&self, source: Source, width: Width) -> Option<u64> {
@@ -228,7 +338,7 @@ impl Running<'_> {
         wanted
     }
 
-    fn modify(&mut self, modify: &Modify) -> Option<()> {
+    fn modify(&mut self, modify: &Modify) -> Option<Effect> {
         let Modify {
             op,
             atomicity,
@@ -240,13 +350,24 @@ impl Running<'_> {
         let operand = self.source(source, width)?;
         let old = match atomicity {
             Atomicity::Locked => {
-                let (rmw, operand) = self.rmw(op, width, operand);
-                self.view.locked(part, rmw, operand)
+                let (rmw, by) = self.rmw(op, width, operand);
+                self.view.locked(part, rmw, by)
             }
             Atomicity::Plain => self.read_and_write(op, part, operand),
         };
-        self.leave_old(op, width, source, old?);
-        Some(())
+        let old = old?;
+        let new = self.computed(op, width, old, operand);
+        self.set_flags(op, width, old, operand);
+        self.leave_old(op, width, source, old);
+        Some(match atomicity {
+            Atomicity::Locked => part.effect_of_locked(old, new),
+            Atomicity::Plain => Effect::Possible,
+        })
+    }
+
+    fn set_flags(&mut self, op: AluOp, width: Width, old: u64, operand: u64) {
+        let accumulator = self.registers.get(accumulator(width), width);
+        self.flags.change(op, width, old, operand, accumulator);
     }
 
     /// Returns the machine's operation, and its operand, for a locked instruction.
@@ -257,6 +378,9 @@ impl Running<'_> {
             AluOp::And => (Rmw::And, operand),
             AluOp::Or => (Rmw::Or, operand),
             AluOp::Xor => (Rmw::Xor, operand),
+            AluOp::Bts => (Rmw::Or, bit(width, operand)),
+            AluOp::Btr => (Rmw::And, !bit(width, operand) & mask(width)),
+            AluOp::Btc => (Rmw::Xor, bit(width, operand)),
             AluOp::Cmpxchg => {
                 let expected = self.registers.get(accumulator(width), width);
                 (Rmw::SwapIf(expected), operand)
@@ -290,6 +414,9 @@ impl Running<'_> {
             AluOp::And => old & operand,
             AluOp::Or => old | operand,
             AluOp::Xor => old ^ operand,
+            AluOp::Bts => old | bit(width, operand),
+            AluOp::Btr => old & !bit(width, operand),
+            AluOp::Btc => old ^ bit(width, operand),
             AluOp::Cmpxchg if old == self.registers.get(accumulator(width), width) => operand,
             AluOp::Cmpxchg => old,
         };
@@ -303,7 +430,7 @@ impl Running<'_> {
             (AluOp::Cmpxchg, _) => accumulator(width),
             (AluOp::Xadd, Source::Number(_) | Source::Memory(_)) => return,
             (AluOp::Add | AluOp::Sub | AluOp::And | AluOp::Or | AluOp::Xor, _) => return,
-            (AluOp::Inc | AluOp::Dec, _) => return,
+            (AluOp::Inc | AluOp::Dec | AluOp::Bts | AluOp::Btr | AluOp::Btc, _) => return,
         };
         let succeeded = op == AluOp::Cmpxchg && old == self.registers.get(register, width);
         if !succeeded {

@@ -24,19 +24,23 @@
 //! | `run` | the steps: [`run()`], [`Options`] |
 //! | `assumptions` | what a verdict hangs on: [`hangs_on`] |
 //! | `assembly` | a program of the threads and handlers |
-//! | `question` | condition, filter and what is shown, resolved; answers by the ends |
+//! | `question` | condition, filter and what is shown; answers by the ends |
+//! | `conditions` | resolves them |
 //! | `proposition` | a resolved condition: true or false of an end, and nothing else |
 //! | `answer` | final states and the verdict, as printed: [`Answer`] |
+//! | `expectation` | the verdict that a header expects |
 //! | `needs` | what a test uses of the machine: buffers, features, widths |
 //! | `resolve` | instructions, resolved |
 //! | `interpreter` | a thread, running |
-//! | `access`, `registers` | its memory and its registers |
+//! | `access`, `registers`, `flags` | its memory, its registers and its flags |
+//! | `loops` | its loops: which rounds stand for all others, and where they are cut |
 //! | `code` | instructions with their names resolved, as data |
 //! | `placement` | makes cells, frames and tables for the names of a test |
 //! | `world` | names, and what they stand for |
 //! | `page_tables`, `entry_bits` | address spaces; fields and bits of entries |
 //! | `names`, `layout`, `width` | which names a test uses; where variables lie, and how wide they are |
 //! | `settings`, `cpus` | what metadata set; which CPU runs which thread |
+//! | `keys` | which keys metadata have, and which are slips |
 //!
 //! All names are looked up before the search: an unknown one is an error with its place, and from
 //! `proposition` and `code` on nothing can be unknown.
@@ -47,10 +51,15 @@ mod answer;
 mod assembly;
 mod assumptions;
 mod code;
+mod conditions;
 mod cpus;
 mod entry_bits;
+mod expectation;
+mod flags;
 mod interpreter;
+mod keys;
 mod layout;
+mod loops;
 mod names;
 mod needs;
 mod page_tables;
@@ -64,7 +73,7 @@ mod settings;
 mod width;
 mod world;
 
-pub use answer::{Answer, FinalState, LitmusVerdict};
+pub use answer::{Answer, FinalState, LitmusVerdict, Violated};
 pub use assumptions::hangs_on;
 #[allow(deprecated)]
 pub use lazytlb_litmus_syntax::MemoryType;
@@ -74,7 +83,7 @@ pub use lazytlb_litmus_syntax::{
     Location, Memory, Operand, Place, Position, Quantifier, Register, Relation, Spelling, Stride,
     SyntaxError, TableIndex, Thread, Value, Width, read, read_bytes,
 };
-pub use run::{Options, RunError, run};
+pub use run::{Execution, Options, RunError, run, run_with_executions};
 
 /// Keeps the former name of [`LitmusVerdict`].
 #[deprecated(note = "renamed to `LitmusVerdict`: the checker has a `Verdict` of its own")]

@@ -11,6 +11,8 @@ use lazytlb_litmus_syntax::{
     Memory, Operand, Place, SyntaxError, TableIndex, Value,
 };
 
+use crate::settings::Settings;
+
 /// The names that a test uses, in the order of appearance.
 #[derive(Default)]
 pub(crate) struct Names {
@@ -32,9 +34,9 @@ impl Names {
     ///
     /// # Errors
     /// If one name stands for things of two kinds.
-    pub(crate) fn of(test: &LitmusTest) -> Result<Names, SyntaxError> {
+    pub(crate) fn of(test: &LitmusTest, settings: &Settings) -> Result<Names, SyntaxError> {
         let mut names = Names {
-            is_translated: test.metadata("Paging").is_some(),
+            is_translated: settings.are_about_translation(),
             ..Names::default()
         };
         names.declarations(&test.init)?;
@@ -178,6 +180,10 @@ impl Collector<'_> {
                 self.names.is_translated = true;
                 entry.oa.iter().for_each(|frame| self.frame(frame));
             }
+            Value::Cr3(cr3) => {
+                self.names.is_translated = true;
+                self.space(&cr3.space);
+            }
         }
     }
 
@@ -232,6 +238,10 @@ impl Collector<'_> {
                 src.iter().for_each(|src| self.operand(src));
                 self.operand(dst);
             }
+            I::Compare { src, dst, .. } => {
+                self.operand(src);
+                self.operand(dst);
+            }
             I::Wait { memory, value } => {
                 self.memory(memory);
                 self.value(value);
@@ -240,12 +250,13 @@ impl Collector<'_> {
                 self.operand(src);
                 self.memory(dst);
             }
-            I::Invlpg(memory) | I::Fetch(memory) => self.memory(memory),
+            I::Invlpg(memory) | I::Fetch(memory) | I::Clflush(memory) => self.memory(memory),
             I::Invpcid { address, .. } => address.iter().for_each(|at| self.memory(at)),
             I::Invlpgb { variable, .. } => variable.iter().for_each(|name| self.variable(name)),
             I::MovCr3 { space, .. } => self.space(space),
             I::Label(_) | I::Mfence | I::Sfence | I::Lfence | I::MovCr4 { .. } | I::Tlbsync => {}
             I::Cpuid | I::Cli | I::Sti | I::Hlt | I::Ipi { .. } | I::Nmi { .. } => {}
+            I::Jump { .. } | I::MovCr3From { .. } | I::Iretq => {}
         }
         self.names.is_translated |= is_about_translation(instruction);
     }
@@ -287,6 +298,8 @@ fn is_about_translation(instruction: &Instruction) -> bool {
     match instruction {
         I::Invlpg(_) | I::Invpcid { .. } | I::Invlpgb { .. } | I::Tlbsync => true,
         I::MovCr3 { .. } | I::MovCr4 { .. } | I::Movnti { .. } | I::Fetch(_) => true,
+        I::MovCr3From { .. } => true,
+        I::Compare { .. } | I::Jump { .. } | I::Clflush(_) | I::Iretq => false,
         I::Label(_) | I::Mov { .. } | I::Xchg { .. } | I::Alu { .. } | I::Wait { .. } => false,
         I::Mfence | I::Sfence | I::Lfence | I::Cpuid | I::Cli | I::Sti | I::Hlt => false,
         I::Ipi { .. } | I::Nmi { .. } => false,

@@ -10,6 +10,7 @@ use lazytlb_litmus_syntax::{
 use lazytlb_model::machine::MOST_BUFFER_DEPTH;
 
 use crate::code::{Atomicity, Control, Hint, Modify, Op, Routine, Where};
+use crate::loops::MOST_JUMPS_BACK;
 use crate::settings::Settings;
 use crate::world::{Target, World};
 
@@ -33,14 +34,21 @@ pub(crate) struct Buffers {
 
 impl Buffers {
     /// Finds what the routines of a test can fill.
-    pub(crate) fn of(test: &LitmusTest, world: &World, routines: &[Routine]) -> Buffers {
+    pub(crate) fn of(
+        test: &LitmusTest,
+        world: &World,
+        settings: &Settings,
+        routines: &[Routine],
+    ) -> Buffers {
         let sends_ipis = any(routines, sends_interrupt);
         let stores = most_on_a_cpu(routines, |op| {
             // H36: where IPIs are sent, an MFENCE may wait in the store buffer, too.
             is_store(op) || sends_ipis && *op == Op::Control(Control::FullFence)
         });
-        let combines =
-            world.is_translated && (any(routines, is_non_temporal) || mentions_other_caching(test));
+        let combines = world.is_translated
+            && (any(routines, is_non_temporal)
+                || settings.have_other_caching()
+                || mentions_other_caching(test));
         let combining = match combines {
             true => most_on_a_cpu(routines, may_combine),
             false => 0,
@@ -78,6 +86,7 @@ pub(crate) fn set_features(
             matches!(control, Some(Control::Invlpgb(_) | Control::Tlbsync))
         });
         features.write_combining = buffers.combining;
+        features.partial_entry_stores = any(routines, may_store_part_of_entry);
     }
     features.fetches = any(routines, |op| matches!(op, Op::Fetch(_)));
     features.weak_fences = any(routines, sends_interrupt);
@@ -134,7 +143,7 @@ fn fits(value: &Value, width: Width) -> bool {
         Value::Number(number) => *number >= 0 && width.holds(*number),
         Value::Address(_) => width == Width::Quad,
         // No variable has one: it is an entry's, which is not among the accesses.
-        Value::EntryAddress(_) | Value::Frame(_) | Value::Entry(_) => true,
+        Value::EntryAddress(_) | Value::Frame(_) | Value::Entry(_) | Value::Cr3(_) => true,
     }
 }
 
@@ -147,14 +156,33 @@ fn any(routines: &[Routine], is_it: impl Fn(&Op) -> bool) -> bool {
     ops(routines).any(is_it)
 }
 
-/// Counts operations on the CPU that has most of them, its handlers' included; 1 at least.
+/// Counts operations on the CPU that has most of them to run, its handlers' included; 1 at least.
 fn most_on_a_cpu(routines: &[Routine], counts: impl Fn(&Op) -> bool) -> usize {
     let on_cpu_of = |routine: &Routine| {
         let own = routines.iter().filter(|other| other.cpu == routine.cpu);
-        let lines = own.flat_map(|routine| &routine.lines);
-        lines.filter(|line| counts(&line.op)).count()
+        let times = own.map(|routine| {
+            let lines = routine.lines.iter().enumerate();
+            let counted = lines.filter(|(_, line)| counts(&line.op));
+            counted
+                .map(|(number, _)| most_runs(routine, number))
+                .sum::<usize>()
+        });
+        times.sum()
     };
     routines.iter().map(on_cpu_of).max().unwrap_or(0).max(1)
+}
+
+/// Returns how often a line may run: in a loop, as often as loops are run through.
+fn most_runs(routine: &Routine, number: usize) -> usize {
+    let lines = routine.lines.iter().enumerate();
+    let mut loops = lines.filter_map(|(last, line)| match line.op {
+        Op::Jump { to, .. } if to <= last => Some(to..=last),
+        _ => None,
+    });
+    match loops.any(|lines| lines.contains(&number)) {
+        true => MOST_JUMPS_BACK + 1,
+        false => 1,
+    }
 }
 
 fn sends_interrupt(op: &Op) -> bool {
@@ -171,6 +199,9 @@ fn is_store(op: &Op) -> bool {
         | Op::Exchange { .. }
         | Op::ExchangeRegisters(..)
         | Op::Compute { .. }
+        | Op::Compare { .. }
+        | Op::Jump { .. }
+        | Op::Touch(_)
         | Op::Wait { .. }
         | Op::Fetch(_) => false,
     }
@@ -184,6 +215,22 @@ fn is_non_temporal(op: &Op) -> bool {
             ..
         }
     )
+}
+
+/// Says whether an instruction may store some bytes of a page-table entry, without LOCK: by its name, by a register,
+/// or where the entry's table is mapped.
+fn may_store_part_of_entry(op: &Op) -> bool {
+    let (place, width) = match *op {
+        Op::Store { to, width, .. } => (to, width),
+        Op::Modify(Modify {
+            atomicity: Atomicity::Plain,
+            memory,
+            width,
+            ..
+        }) => (memory, width),
+        _ => return false,
+    };
+    width != Width::Quad && !matches!(place, Where::At(Target::Cell(_)))
 }
 
 /// Says whether an instruction's store may wait in a write-combining buffer: locked ones do not, and neither
@@ -202,6 +249,9 @@ fn may_combine(op: &Op) -> bool {
         | Op::Exchange { .. }
         | Op::ExchangeRegisters(..)
         | Op::Compute { .. }
+        | Op::Compare { .. }
+        | Op::Jump { .. }
+        | Op::Touch(_)
         | Op::Wait { .. }
         | Op::Fetch(_)
         | Op::Control(_) => return false,
@@ -213,7 +263,8 @@ fn may_combine(op: &Op) -> bool {
 fn mentions_other_caching(test: &LitmusTest) -> bool {
     let is_other = |value: &Value| match value {
         Value::Entry(entry) => entry.memory_type != Caching::WriteBack,
-        Value::Number(_) | Value::Address(_) | Value::EntryAddress(_) | Value::Frame(_) => false,
+        Value::Number(_) | Value::Address(_) | Value::EntryAddress(_) => false,
+        Value::Frame(_) | Value::Cr3(_) => false,
     };
     let in_init = test.init.iter().any(|item| match &item.value {
         InitItem::Set { value, .. } => value.as_ref().is_some_and(is_other),

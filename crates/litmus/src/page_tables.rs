@@ -23,7 +23,7 @@ pub(crate) struct Slot {
 }
 
 /// All address spaces of a test.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PageTables {
     top: Level,
     roots: BTreeMap<String, PhysAddr>,
@@ -58,6 +58,11 @@ impl PageTables {
     /// Returns a space's root.
     pub(crate) fn root(&self, space: &str) -> Option<PhysAddr> {
         self.roots.get(space).copied()
+    }
+
+    /// Lists the roots of all spaces.
+    pub(crate) fn roots(&self) -> impl Iterator<Item = PhysAddr> {
+        self.roots.values().copied()
     }
 
     /// Makes the tables on the way to an address, as far as they are not there, and hooks them in. In a

@@ -25,7 +25,7 @@ pub(crate) fn place(
     settings: &Settings,
     program: &mut Program,
 ) -> Result<World, SyntaxError> {
-    let names = Names::of(test)?;
+    let names = Names::of(test, settings)?;
     let top = settings.top.unwrap_or(Level::Pml4e);
     let addresses = layout::addresses(test, &names.variables, top)?;
     let mut world = World {
@@ -65,10 +65,12 @@ pub(crate) fn place(
             world.spare_frames.insert(name.clone(), spare);
         }
         build_tables(&mut world, &names, program);
+        set_memory_types(&mut world, test, settings)?;
         set_entries(&mut world, test)?;
         for (slot, entry) in world.page_tables.entries() {
             program.first_entry(slot.table, slot.index, entry);
         }
+        name_places(&world, &names, program);
         program.features().levels = number_of(top);
         program.start_with_cr4(settings.cr4());
     }
@@ -99,7 +101,7 @@ fn first_value(
                 Some(address) => address.0,
                 None => return refuse(format!("`{of}`"), "a spare frame has no address"),
             },
-            Value::EntryAddress(_) | Value::Frame(_) | Value::Entry(_) => {
+            Value::EntryAddress(_) | Value::Frame(_) | Value::Entry(_) | Value::Cr3(_) => {
                 let found = "an entry or a frame as the value of a variable".to_owned();
                 return refuse(
                     found,
@@ -166,6 +168,75 @@ fn build_tables(world: &mut World, names: &Names, program: &mut Program) {
         let slot = world.page_tables.slot(space, entry.level, variable.address);
         world.addressed.extend(slot);
     }
+}
+
+/// Tells a program what its places are called, for the timelines of executions.
+fn name_places(world: &World, names: &Names, program: &mut Program) {
+    let tables = &world.page_tables;
+    for (table, frame) in &world.spare_tables {
+        program.name_frame(*frame, table);
+    }
+    let others = names.spaces.iter().map(String::as_str);
+    for space in others
+        .filter(|space| *space != FIRST_SPACE)
+        .chain([FIRST_SPACE])
+    {
+        let in_space = match space {
+            FIRST_SPACE => String::new(),
+            other => format!(",{other}"),
+        };
+        // Of several names for one place, the first variable's stays.
+        for (name, variable) in world.variables.iter().rev() {
+            for level in Level::ALL {
+                if let Some(slot) = tables.slot(space, level, variable.address) {
+                    let entry = format!("{}({name}{in_space})", level.entry_name());
+                    program.name_entry(slot.table, slot.index, entry);
+                }
+            }
+        }
+        if let Some(root) = tables.root(space) {
+            program.name_frame(root, format!("ROOT({space})"));
+        }
+    }
+    for (name, variable) in &world.variables {
+        program.name_address(variable.address, name);
+    }
+    let told = world.clone();
+    program.tell_entries(move |entry| told.told_entry(entry.0));
+}
+
+/// Maps variables of the first space as `MT=` says that they are cached.
+fn set_memory_types(
+    world: &mut World,
+    test: &LitmusTest,
+    settings: &Settings,
+) -> Result<(), SyntaxError> {
+    for (name, caching) in &settings.memory_types {
+        let at = caching.position;
+        let variable = world.variable(name, at)?;
+        let is_the_entry = |place: &Place| match place {
+            Place::Entry(entry) => entry.level == Level::Pte && entry.variable == *name,
+            Place::Variable(_) | Place::Frame(_) | Place::Slot { .. } => false,
+        };
+        if first_values(test).any(|(place, _)| is_the_entry(place)) {
+            let found = format!("a memory type for `{name}`, whose entry the init section sets");
+            let advice = "give the type there, `type:uc`, or leave the entry out";
+            return Err(SyntaxError::new(at, found, "one of the two", advice));
+        }
+        let slot = world
+            .page_tables
+            .slot(FIRST_SPACE, Level::Pte, variable.address);
+        if let (Some(slot), Some(frame)) = (slot, variable.frame) {
+            let literal = EntryLiteral {
+                memory_type: caching.value,
+                ..EntryLiteral::default()
+            };
+            world
+                .page_tables
+                .set(slot, entry_bits::entry(&literal, frame));
+        }
+    }
+    Ok(())
 }
 
 /// Sets the entries that init sets. Every entry with a first value has an address.

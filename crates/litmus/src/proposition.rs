@@ -1,6 +1,6 @@
 //! A condition with every name resolved: what it says of an end is true or false, and nothing else.
 
-use lazytlb_check::End;
+use lazytlb_check::{End, Outcome};
 use lazytlb_model::{AtomicCell, LocalCell, Property};
 
 /// What an execution came to.
@@ -10,6 +10,15 @@ pub(crate) enum Ending<'e> {
     End(&'e End),
     /// It broke a property.
     Violation(Property),
+}
+
+impl<'e> From<Outcome<'e>> for Ending<'e> {
+    fn from(outcome: Outcome<'e>) -> Ending<'e> {
+        match outcome {
+            Outcome::End(end) => Ending::End(end),
+            Outcome::Violation(property) => Ending::Violation(property),
+        }
+    }
 }
 
 /// A proposition about an ending.

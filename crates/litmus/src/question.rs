@@ -4,19 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lazytlb::CpuId;
 use lazytlb_check::{End, Outcomes, Program};
-use lazytlb_litmus_syntax::{
-    Atom, Expr, Field, FieldValue, LitmusTest, Location, Place, Position, Register, Relation,
-    Spelling, SyntaxError, Value, Width,
-};
+use lazytlb_litmus_syntax::{LitmusTest, Register, Spelling, SyntaxError};
 use lazytlb_model::{LocalCell, Property};
 
-use crate::answer::{Answer, FinalState};
-use crate::code::{Line, Named, Routine};
-use crate::cpus::{Cpus, number};
-use crate::entry_bits;
-use crate::page_tables::Slot;
-use crate::proposition::{Bits, Ending, Fact, Faults, Observed, Proposition};
-use crate::registers::mask;
+use crate::answer::{Answer, FinalState, Violated};
+use crate::code::{Named, Routine};
+use crate::conditions::{Form, Resolver, Shown, Watched};
+use crate::cpus::Cpus;
+use crate::proposition::{Ending, Faults, Proposition};
 use crate::world::World;
 
 /// A question about the ends of a program.
@@ -28,40 +23,6 @@ pub(crate) struct Question {
     /// The faults that a final state shows, and how.
     shown_faults: Vec<(Faults, String)>,
     watched: Watched,
-}
-
-/// A value that a final state shows.
-#[derive(Clone, Copy)]
-struct Shown {
-    value: Observed,
-    form: Form,
-}
-
-/// How a value is printed.
-#[derive(Clone, Copy)]
-enum Form {
-    /// As a number of this width, or a variable's name.
-    Number(Width),
-    /// Field by field.
-    Entry,
-}
-
-impl Form {
-    fn width(self) -> Width {
-        match self {
-            Form::Number(width) => width,
-            Form::Entry => Width::Quad,
-        }
-    }
-}
-
-/// What threads and machine must keep for the question.
-#[derive(Default)]
-struct Watched {
-    registers: BTreeMap<(CpuId, Register), LocalCell>,
-    faults: BTreeMap<CpuId, LocalCell>,
-    entries: Vec<Slot>,
-    properties: BTreeSet<Property>,
 }
 
 impl Question {
@@ -76,17 +37,9 @@ impl Question {
         routines: &[Routine],
         program: &mut Program,
     ) -> Result<Question, SyntaxError> {
-        let mut resolver = Resolver {
-            world,
-            cpus,
-            routines,
-            program,
-            spelling: Spelling::of(test.arch),
-            shown: BTreeMap::new(),
-            watched: Watched::default(),
-        };
-        for location in &test.locations {
-            resolver.show(location, Position::START)?;
+        let mut resolver = Resolver::new(test, world, cpus, routines, program);
+        for (location, at) in test.located_locations() {
+            resolver.show(location, at)?;
         }
         let condition = resolver.proposition(&test.condition.expr)?;
         let filter = test.filter.as_ref();
@@ -112,6 +65,11 @@ impl Question {
         }
     }
 
+    /// Says whether the condition or the filter asks for violations.
+    pub(crate) fn asks_for_violations(&self) -> bool {
+        !self.watched.properties.is_empty()
+    }
+
     /// Lists the registers that the thread on a CPU must publish, and where.
     pub(crate) fn registers_of(&self, cpu: CpuId) -> Vec<(Register, LocalCell)> {
         let registers = self.watched.registers.iter();
@@ -130,26 +88,43 @@ impl Question {
         let ends = outcomes.ends.iter().map(Ending::End);
         let broken = outcomes.violations.keys().copied();
         let endings = ends.chain(broken.map(Ending::Violation));
-        let wanted = endings.filter(|ending| {
-            let filter = self.filter.as_ref();
-            filter.is_none_or(|filter| filter.holds(*ending))
-        });
+        let wanted = endings.filter(|ending| self.counts(*ending));
         let states: BTreeSet<FinalState> = wanted
-            .map(|ending| FinalState {
-                text: match ending {
-                    Ending::End(end) => self.text(end, world),
-                    Ending::Violation(property) => format!("violation({property});"),
-                },
-                holds: self.condition.holds(ending),
-            })
+            .map(|ending| self.final_state(ending, world))
             .collect();
         Answer {
             name: test.name.clone(),
             quantifier: test.condition.quantifier,
             condition: Spelling::of(test.arch).condition(&test.condition),
             states: states.into_iter().collect(),
+            has_ends: !outcomes.ends.is_empty(),
+            violations: violations(&outcomes),
+            is_endless: false,
+            expected: None,
             incomplete: outcomes.incomplete,
             effort: outcomes.effort,
+        }
+    }
+
+    /// Says whether an ending passes the filter.
+    fn counts(&self, ending: Ending<'_>) -> bool {
+        let filter = self.filter.as_ref();
+        filter.is_none_or(|filter| filter.holds(ending))
+    }
+
+    /// Says whether an ending makes the verdict `Allowed`.
+    pub(crate) fn is_witnessed_by(&self, ending: Ending<'_>) -> bool {
+        self.counts(ending) && self.condition.holds(ending)
+    }
+
+    /// Returns what is known of an ending.
+    pub(crate) fn final_state(&self, ending: Ending<'_>, world: &World) -> FinalState {
+        FinalState {
+            text: match ending {
+                Ending::End(end) => self.text(end, world),
+                Ending::Violation(property) => format!("violation({property});"),
+            },
+            holds: self.condition.holds(ending),
         }
     }
 
@@ -167,6 +142,15 @@ impl Question {
         let parts: Vec<String> = values.chain(faults.map(|(_, told)| told.clone())).collect();
         parts.join(" ")
     }
+}
+
+fn violations(outcomes: &Outcomes) -> Vec<Violated> {
+    let violations = outcomes.violations.iter();
+    let violated = violations.map(|(property, what)| Violated {
+        property: *property,
+        what: what.clone(),
+    });
+    violated.collect()
 }
 
 /// Lists the faults that final states show: every line's of the threads that the question asks about.
@@ -192,206 +176,4 @@ fn shown_faults(watched: &Watched, routines: &[Routine]) -> Vec<(Faults, String)
         }
     }
     shown
-}
-
-/// Resolves the names in a question.
-struct Resolver<'a> {
-    world: &'a World,
-    cpus: &'a Cpus,
-    routines: &'a [Routine],
-    program: &'a mut Program,
-    spelling: Spelling,
-    shown: BTreeMap<String, Shown>,
-    watched: Watched,
-}
-
-impl Resolver<'_> {
-    fn proposition(&mut self, expr: &Expr) -> Result<Proposition, SyntaxError> {
-        let mut all = |parts: &[Expr]| -> Result<Vec<Proposition>, SyntaxError> {
-            parts.iter().map(|part| self.proposition(part)).collect()
-        };
-        Ok(match expr {
-            Expr::True => Proposition::Constant(true),
-            Expr::False => Proposition::Constant(false),
-            Expr::Not(inner) => Proposition::Not(Box::new(self.proposition(inner)?)),
-            Expr::And(parts) => Proposition::All(all(parts)?),
-            Expr::Or(parts) => Proposition::Any(all(parts)?),
-            Expr::Atom(atom) => Proposition::Fact(self.fact(&atom.value, atom.position)?),
-        })
-    }
-
-    fn fact(&mut self, atom: &Atom, at: Position) -> Result<Fact, SyntaxError> {
-        match atom {
-            Atom::Compare {
-                location,
-                relation,
-                value,
-            } => self.compare(location, *relation, value, at),
-            Atom::Field {
-                field,
-                location,
-                relation,
-                value,
-            } => self.compare_field(*field, location, *relation, value, at),
-            Atom::Fault {
-                thread,
-                label,
-                variable,
-            } => self.fault(*thread, label.as_deref(), variable.as_deref(), at),
-            Atom::Violation(name) => {
-                let property = Property::by_name(name).ok_or_else(|| {
-                    let names = Property::ALL.map(Property::name).join(", ");
-                    let advice = format!("write one of {names}");
-                    SyntaxError::new(at, format!("`{name}`"), "a property", advice)
-                })?;
-                self.watched.properties.insert(property);
-                Ok(Fact::Broken(property))
-            }
-        }
-    }
-
-    fn compare(
-        &mut self,
-        location: &Location,
-        relation: Relation,
-        value: &Value,
-        at: Position,
-    ) -> Result<Fact, SyntaxError> {
-        let shown = self.show(location, at)?;
-        let bits = Bits {
-            value: shown.value,
-            mask: mask(shown.form.width()),
-            wanted: self.world.number(value, at)?,
-        };
-        Ok(related(bits, relation))
-    }
-
-    fn compare_field(
-        &mut self,
-        field: Field,
-        location: &Location,
-        relation: Relation,
-        value: &FieldValue,
-        at: Position,
-    ) -> Result<Fact, SyntaxError> {
-        let mask = entry_bits::mask(field);
-        let bits = Bits {
-            value: self.show(location, at)?.value,
-            mask,
-            wanted: match value {
-                FieldValue::Bit(true) => mask,
-                FieldValue::Bit(false) => 0,
-                FieldValue::Frame(frame) => self.world.frame(frame, at)?.0,
-                FieldValue::Type(caching) => entry_bits::caching(*caching),
-            },
-        };
-        Ok(related(bits, relation))
-    }
-
-    fn fault(
-        &mut self,
-        thread: u32,
-        label: Option<&str>,
-        variable: Option<&str>,
-        at: Position,
-    ) -> Result<Fact, SyntaxError> {
-        let cpu = self.thread(thread, at)?;
-        let routines = self.routines.iter();
-        let own = routines.filter(|routine| routine.cpu == cpu && routine.handler.is_none());
-        let lines = own.flat_map(|routine| routine.lines.iter().enumerate());
-        let is_at_label =
-            |line: &Line| label.is_none_or(|label| line.labels.iter().any(|known| known == label));
-        let labelled: Vec<_> = lines.filter(|(_, line)| is_at_label(line)).collect();
-        if let (Some(label), true) = (label, labelled.is_empty()) {
-            let (found, expected) = (format!("`{label}`"), "a label of this thread");
-            let advice = "put it before the instruction; faults of handlers are not seen";
-            return Err(SyntaxError::new(at, found, expected, advice));
-        }
-        if let Some(variable) = variable {
-            self.world.variable(variable, at)?;
-            if labelled
-                .iter()
-                .any(|(_, line)| line.access == Named::ByRegister)
-            {
-                return Err(SyntaxError::new(
-                    at,
-                    "a fault told by its variable, in a thread that goes by a register",
-                    "a label",
-                    "put a label before the instruction, and write `fault(P0:L)`",
-                ));
-            }
-        }
-        let accesses = |line: &Line| {
-            variable.is_none_or(|variable| line.access == Named::Variable(variable.to_owned()))
-        };
-        let accessing = labelled.iter().filter(|(_, line)| accesses(line));
-        let lines = accessing.fold(0, |lines, (index, _)| lines | 1 << index);
-        let program = &mut *self.program;
-        let cell = self.watched.faults.entry(cpu);
-        let cell = *cell.or_insert_with(|| program.local(number(cpu), "faults", 0));
-        Ok(Fact::Faulted(Faults { cell, lines }))
-    }
-
-    /// Finds what a location names, and shows it in final states.
-    fn show(&mut self, location: &Location, at: Position) -> Result<Shown, SyntaxError> {
-        let shown = self.observe(location, at)?;
-        self.shown.insert(self.spelling.location(location), shown);
-        Ok(shown)
-    }
-
-    fn observe(&mut self, location: &Location, at: Position) -> Result<Shown, SyntaxError> {
-        let slot = match location {
-            Location::Register { thread, register } => {
-                let cpu = self.thread(*thread, at)?;
-                return Ok(Shown {
-                    value: self.register(cpu, *register),
-                    form: Form::Number(register.width),
-                });
-            }
-            Location::Memory(Place::Variable(name) | Place::Frame(name)) => {
-                let (cell, width) = self.world.cell(name, at)?;
-                return Ok(Shown {
-                    value: Observed::Shared(cell),
-                    form: Form::Number(width),
-                });
-            }
-            Location::Memory(Place::Entry(name)) => self.world.entry(name, at)?,
-            Location::Memory(Place::Slot { table, index }) => {
-                self.world.spare_entry(table, index, at)?
-            }
-        };
-        Ok(Shown {
-            value: self.entry(slot),
-            form: Form::Entry,
-        })
-    }
-
-    fn register(&mut self, cpu: CpuId, register: Register) -> Observed {
-        let program = &mut *self.program;
-        let cell = self.watched.registers.entry((cpu, register));
-        let cell = cell.or_insert_with(|| program.local(number(cpu), register.to_string(), 0));
-        Observed::Own(*cell)
-    }
-
-    fn entry(&mut self, slot: Slot) -> Observed {
-        let entries = &mut self.watched.entries;
-        if let Some(number) = entries.iter().position(|known| *known == slot) {
-            return Observed::Entry(number);
-        }
-        entries.push(slot);
-        self.program.watch_entry(slot.table, slot.index);
-        Observed::Entry(entries.len() - 1)
-    }
-
-    fn thread(&self, thread: u32, at: Position) -> Result<CpuId, SyntaxError> {
-        let written = format_args!("thread {thread}");
-        self.cpus.of_thread(thread, written, at)
-    }
-}
-
-fn related(bits: Bits, relation: Relation) -> Fact {
-    match relation {
-        Relation::Equal => Fact::Equal(bits),
-        Relation::Different => Fact::Different(bits),
-    }
 }

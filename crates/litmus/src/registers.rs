@@ -3,7 +3,7 @@
 use lazytlb_litmus_syntax::{GeneralRegister, Register, Width};
 
 /// What the general-purpose registers hold.
-#[derive(Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub(crate) struct Registers([u64; 16]);
 
 impl Registers {

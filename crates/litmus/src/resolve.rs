@@ -1,9 +1,11 @@
 //! Resolves the names in a test's instructions.
 
+use std::collections::BTreeMap;
+
 use lazytlb::{CpuId, Cr3Load};
 use lazytlb_litmus_syntax::{
-    AluOp, Instruction, InvpcidType, LitmusTest, Located, Memory, Operand, Place, Position,
-    SyntaxError, Thread, Value, Width,
+    AluOp, Handler, Instruction, InvpcidType, JumpIf, LitmusTest, Located, Memory, Operand, Place,
+    Position, SyntaxError, Thread, Value, Width,
 };
 use lazytlb_model::{Broadcast, Cr4, Invpcid, Privilege};
 
@@ -52,6 +54,7 @@ pub(crate) fn routines(
 }
 
 fn lines(thread: &Thread, world: &World, cpus: &Cpus) -> Result<Vec<Line>, SyntaxError> {
+    let targets = labels(thread)?;
     let (mut lines, mut labels) = (Vec::new(), Vec::new());
     for Located { value, position } in &thread.instructions {
         if let Instruction::Label(label) = value {
@@ -60,6 +63,8 @@ fn lines(thread: &Thread, world: &World, cpus: &Cpus) -> Result<Vec<Line>, Synta
         let resolver = Resolver {
             world,
             cpus,
+            labels: &targets,
+            handler: thread.handler,
             at: *position,
         };
         if let Some(op) = resolver.op(value)? {
@@ -72,6 +77,29 @@ fn lines(thread: &Thread, world: &World, cpus: &Cpus) -> Result<Vec<Line>, Synta
         }
     }
     Ok(lines)
+}
+
+/// Finds the number of the line that each label of a column stands before.
+fn labels(thread: &Thread) -> Result<BTreeMap<&str, usize>, SyntaxError> {
+    let mut labels = BTreeMap::new();
+    let mut line = 0;
+    for Located { value, position } in &thread.instructions {
+        let Instruction::Label(label) = value else {
+            line += 1;
+            continue;
+        };
+        if labels.insert(label.as_str(), line).is_some() {
+            let found = format!("the label `{label}` for the second time");
+            let advice = "rename one of the two";
+            return Err(SyntaxError::new(
+                *position,
+                found,
+                "each label once",
+                advice,
+            ));
+        }
+    }
+    Ok(labels)
 }
 
 /// Returns how an instruction names the memory that it accesses.
@@ -101,6 +129,8 @@ fn refuse_privileged(lines: &[Line]) -> Result<(), SyntaxError> {
 struct Resolver<'a> {
     world: &'a World,
     cpus: &'a Cpus,
+    labels: &'a BTreeMap<&'a str, usize>,
+    handler: Option<Handler>,
     at: Position,
 }
 
@@ -125,24 +155,47 @@ impl Resolver<'_> {
                 width: *width,
                 hint: Hint::NonTemporal,
             },
+            I::Compare {
+                op,
+                width,
+                src,
+                dst,
+            } => Op::Compare {
+                op: *op,
+                left: self.source(dst)?,
+                right: self.source(src)?,
+                width: *width,
+            },
+            I::Jump { when, label } => self.jump(*when, label)?,
+            I::Clflush(memory) => Op::Touch(self.memory(memory)?),
             I::Wait { memory, value } => self.wait(memory, value)?,
             I::Fetch(memory) => Op::Fetch(self.address(memory, "write `fetch (x)`")?),
-            I::Mfence => Control::FullFence.into(),
-            I::Sfence => Control::StoreFence.into(),
-            I::Lfence => Control::LoadFence.into(),
-            I::Invlpg(memory) => Control::Invlpg(self.invalidated(memory)?).into(),
+            I::Iretq => self.iret()?,
+            other => self.control(other)?.into(),
+        };
+        Ok(Some(op))
+    }
+
+    /// Resolves an instruction that steers the machine.
+    fn control(&self, instruction: &Instruction) -> Result<Control, SyntaxError> {
+        use Instruction as I;
+        Ok(match instruction {
+            I::Mfence => Control::FullFence,
+            I::Sfence => Control::StoreFence,
+            I::Lfence => Control::LoadFence,
+            I::Invlpg(memory) => Control::Invlpg(self.invalidated(memory)?),
             I::Invpcid {
                 kind,
                 pcid,
                 address,
-            } => self.invpcid(*kind, *pcid, address.as_ref())?.into(),
+            } => self.invpcid(*kind, *pcid, address.as_ref())?,
             I::MovCr3 { space, pcid, keep } => Control::LoadCr3 {
                 root: self.world.root(space, self.at)?,
                 pcid: pcid.unwrap_or(0),
                 load: if *keep { Cr3Load::Keep } else { Cr3Load::Flush },
-            }
-            .into(),
-            I::MovCr4 { pge, pcide, smep } => change_cr4(*pge, *pcide, *smep).into(),
+            },
+            I::MovCr3From { register } => Control::LoadCr3From(*register),
+            I::MovCr4 { pge, pcide, smep } => change_cr4(*pge, *pcide, *smep),
             I::Invlpgb {
                 variable,
                 pcid,
@@ -159,17 +212,22 @@ impl Resolver<'_> {
                     globals: *global,
                     final_only: *final_only,
                 })
-                .into()
             }
-            I::Tlbsync => Control::Tlbsync.into(),
-            I::Cpuid => Control::Cpuid.into(),
-            I::Cli => Control::Cli.into(),
-            I::Sti => Control::Sti.into(),
-            I::Hlt => Control::Halt.into(),
-            I::Ipi { thread } => Control::Ipi(self.cpu(*thread)?).into(),
-            I::Nmi { thread } => Control::Nmi(self.cpu(*thread)?).into(),
-        };
-        Ok(Some(op))
+            I::Tlbsync => Control::Tlbsync,
+            I::Cpuid => Control::Cpuid,
+            I::Cli => Control::Cli,
+            I::Sti => Control::Sti,
+            I::Hlt => Control::Halt,
+            I::Ipi { thread } => Control::Ipi(self.cpu(*thread)?),
+            I::Nmi { thread } => Control::Nmi(self.cpu(*thread)?),
+            I::Label(_) | I::Mov { .. } | I::Xchg { .. } | I::Alu { .. } | I::Movnti { .. } => {
+                unreachable!("`op` resolves it")
+            }
+            I::Compare { .. } | I::Jump { .. } | I::Clflush(_) | I::Wait { .. } | I::Fetch(_) => {
+                unreachable!("`op` resolves it")
+            }
+            I::Iretq => unreachable!("`op` resolves it"),
+        })
     }
 
     fn mov(&self, width: Width, src: &Operand, dst: &Operand) -> Result<Op, SyntaxError> {
@@ -238,6 +296,26 @@ impl Resolver<'_> {
                 width,
             })),
             Operand::Immediate(_) => Err(self.no_destination()),
+        }
+    }
+
+    fn jump(&self, when: JumpIf, label: &str) -> Result<Op, SyntaxError> {
+        match self.labels.get(label) {
+            Some(to) => Ok(Op::Jump { when, to: *to }),
+            None => {
+                let advice = "put it before an instruction of this column, or behind the last one";
+                Err(self.refuse(&format!("`{label}`"), "a label of this column", advice))
+            }
+        }
+    }
+
+    fn iret(&self) -> Result<Op, SyntaxError> {
+        match self.handler {
+            Some(Handler::Ipi | Handler::Nmi) => Ok(Control::Iret.into()),
+            None => {
+                let advice = "it ends a handler: a column `P1.ipi` or `P1.nmi`";
+                Err(self.refuse("`iretq` in a thread", "a handler", advice))
+            }
         }
     }
 

@@ -48,6 +48,7 @@ fn of_access(instruction: &Instruction, variable: &str) -> Option<Width> {
     let (Instruction::Mov { width, .. }
     | Instruction::Xchg { width, .. }
     | Instruction::Alu { width, .. }
+    | Instruction::Compare { width, .. }
     | Instruction::Movnti { width, .. }) = instruction
     else {
         return None;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lazytlb::{Entry, PhysAddr, VirtAddr};
 use lazytlb_litmus_syntax::{
-    EntryName, Frame, Level, Place, Position, SyntaxError, TableIndex, Value, Width,
+    Caching, EntryName, Field, Frame, Level, Place, Position, SyntaxError, TableIndex, Value, Width,
 };
 use lazytlb_model::AtomicCell;
 use lazytlb_model::entry::bits;
@@ -16,6 +16,9 @@ use crate::page_tables::{FIRST_SPACE, PageTables, Slot, index_of};
 
 /// Where the addresses of page-table entries begin, for registers that hold them.
 const ENTRY_ADDRESSES: u64 = 0x7000_0000_0000;
+
+/// The bit of a value for CR3 by which the load invalidates nothing.
+pub(crate) const KEEP_BIT: u32 = 63;
 
 /// A variable: its cell, and where it lies.
 #[derive(Clone, Copy, Debug)]
@@ -46,7 +49,7 @@ pub(crate) enum Target {
 }
 
 /// Everything that a test names.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct World {
     /// Whether variables are reached through page tables.
     pub(crate) is_translated: bool,
@@ -153,6 +156,11 @@ impl World {
         })
     }
 
+    /// Says whether a frame is a space's root.
+    pub(crate) fn is_root(&self, frame: PhysAddr) -> bool {
+        self.page_tables.roots().any(|root| root == frame)
+    }
+
     /// Finds the frame that a name stands for.
     pub(crate) fn frame(&self, frame: &Frame, at: Position) -> Result<PhysAddr, SyntaxError> {
         match frame {
@@ -182,10 +190,16 @@ impl World {
             Value::Address(name) => Ok(self.variable(name, at)?.address.0),
             Value::EntryAddress(name) => self.entry_address(self.entry(name, at)?, at),
             Value::Frame(frame) => Ok(self.frame(frame, at)?.0),
-            Value::Entry(literal) => match &literal.oa {
-                Some(frame) => Ok(entry_bits::entry(literal, self.frame(frame, at)?).0),
-                None => Ok(0),
-            },
+            Value::Entry(literal) => {
+                let frame = literal.oa.as_ref().map(|frame| self.frame(frame, at));
+                let frame = frame.transpose()?.unwrap_or(PhysAddr(0));
+                Ok(entry_bits::entry(literal, frame).0)
+            }
+            Value::Cr3(cr3) => {
+                let root = self.root(&cr3.space, at)?.0;
+                let keep = u64::from(cr3.keep) << KEEP_BIT;
+                Ok(root | u64::from(cr3.pcid.unwrap_or(0)) | keep)
+            }
         }
     }
 
@@ -232,11 +246,22 @@ impl World {
         let entry = Entry(value);
         let frame = entry.frame();
         if value & bits::PRESENT == 0 && frame == PhysAddr(0) {
-            return "(valid:0)".to_owned();
+            let set = entry_bits::set_flags(entry);
+            let set: String = set.map(|field| format!(", {}:1", field.name())).collect();
+            return format!("(valid:0{set})");
         }
         let mut told = format!("(oa:{}", self.told_frame(frame));
         for (field, is_set) in entry_bits::unusual_flags(entry) {
             told.push_str(&format!(", {}:{}", field.name(), u8::from(is_set)));
+        }
+        let usual = Caching::WriteBack;
+        let caching = Caching::ALL
+            .into_iter()
+            .find(|caching| value & entry_bits::mask(Field::Type) == entry_bits::caching(*caching));
+        match caching {
+            Some(caching) if caching == usual => {}
+            Some(caching) => told.push_str(&format!(", type:{}", caching.name())),
+            None => told.push_str(", type:?"),
         }
         told.push(')');
         told

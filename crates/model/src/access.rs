@@ -251,10 +251,10 @@ impl<'m> CpuMut<'m> {
             value,
             bytes,
         } = store;
-        if location.entry().is_some() && !bytes.is_all() {
-            return Err(part_of_an_entry());
-        }
         if machine.combines(used.memory_type, hint) {
+            if location.entry().is_some() && !bytes.is_all() {
+                return Err(combined_part_of_an_entry());
+            }
             return Ok(self.combine(Combining {
                 data: Data::Word {
                     location,
@@ -278,7 +278,9 @@ impl<'m> CpuMut<'m> {
                 Ok(Progress::DONE)
             }
             Location::Cell(cell) => self.store_cell(CellStore { cell, value, bytes }),
-            Location::Entry(entry) => self.store_entry(entry, value),
+            Location::Entry(entry) => {
+                self.store_entry_bytes(entry, bytes, machine.values.decode(value))
+            }
         }
     }
 }
@@ -460,9 +462,9 @@ impl Machine {
     }
 }
 
-fn part_of_an_entry() -> Stop {
+fn combined_part_of_an_entry() -> Stop {
     Stop::Limit(Limit {
-        what: "stores to a part of a page-table entry",
+        what: "write-combining stores to some bytes of a page-table entry",
         most: 0,
     })
 }

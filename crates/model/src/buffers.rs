@@ -171,6 +171,9 @@ impl CpuMut<'_> {
     ) -> Result<(), Stop> {
         match location {
             Location::Cell(cell) => Ok(self.write_cell(CellStore { cell, value, bytes })?),
+            Location::Entry(entry) if !bytes.is_all() => {
+                self.write_entry_bytes(entry, bytes, self.machine.values.decode(value))
+            }
             Location::Entry(entry) => self.write_entry(entry, value),
         }
     }
@@ -219,6 +222,7 @@ impl CpuMut<'_> {
         if self.is_owed_accessed(entry) {
             self.mark_maybe_accessed(entry)?;
         }
+        self.put_parts_together(entry)?;
         if self.frame_use(table) != FrameUse::Table {
             let what = format!("wrote a page-table entry into frame {table}, which is no table");
             return Err(self.machine.misuse(self.cpu, what));

@@ -128,7 +128,7 @@ pub const FAULT: u64 = 0xfa17_0000_fa17_fa17;
 /// One call of the seam ([`lazytlb::Hw`]), of the trait beside it ([`lazytlb::Memory`]), or of what only
 /// some programs use: the instructions that the seam leaves out.
 ///
-/// `bytes` says which bytes of a cell are meant, a bit each; values and operands lie in their place in the
+/// `bytes` says which bytes of a cell or of a page-table entry are meant, a bit each; values and operands lie in their place in the
 /// cell, those of read-modify-writes at its low end.
 ///
 /// `Hw::cpu`, `Hw::quirks` and `Hw::interrupts` are no steps: their answers follow from the code's
@@ -175,6 +175,19 @@ pub enum Call {
         operand: u64,
     },
     RmwEntry(PhysAddr, u16, Rmw, u64),
+    WriteEntryBytes {
+        table: PhysAddr,
+        index: u16,
+        bytes: u8,
+        value: u64,
+    },
+    RmwEntryBytes {
+        table: PhysAddr,
+        index: u16,
+        bytes: u8,
+        rmw: Rmw,
+        operand: u64,
+    },
     StoreFence,
     /// LFENCE: waits for the instructions before it, MFENCE among them.
     LoadFence,
@@ -279,8 +292,10 @@ impl Call {
             | Call::RmwVirtual { .. }
             | Call::Fetch(..)
             | Call::ReadEntry(..)
-            | Call::RmwEntry(..) => Family::HasWays,
+            | Call::RmwEntry(..)
+            | Call::RmwEntryBytes { .. } => Family::HasWays,
             Call::WriteEntry(..)
+            | Call::WriteEntryBytes { .. }
             | Call::AllocFrame(_)
             | Call::FreeFrame(_)
             | Call::ReadDevice(_)

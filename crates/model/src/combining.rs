@@ -156,6 +156,13 @@ impl CpuMut<'_> {
 }
 
 impl<S: Deref<Target = State>> CpuIn<'_, S> {
+    /// Returns the store that leaves the buffers in one of its ways.
+    pub(crate) fn leaving(&self, way: Way) -> Option<Combining> {
+        let stores = self.combining();
+        let leaving = slots_that_may_leave(&stores);
+        leaving.get(way.index()).map(|slot| stores[slot.0])
+    }
+
     /// Puts a store to the same place into one that waits.
     fn combine_with(
         &self,

@@ -47,6 +47,8 @@ pub struct Features {
     /// Instruction fetches, whose walks may have read an entry before an earlier write (H40). A checker sets
     /// it by itself for a program that fetches.
     pub fetches: bool,
+    /// Stores to some bytes of page-table entries that wait in store buffers. Locked ones need no room.
+    pub partial_entry_stores: bool,
     /// Whether cached entries remember which stores to the page tables they were read from: what a
     /// promise about flushes is told by, and an Accessed bit.
     pub provenance: bool,
@@ -67,6 +69,7 @@ impl Features {
             ticks: Ticks::Never,
             weak_fences: false,
             fetches: false,
+            partial_entry_stores: false,
             provenance: true,
         }
     }

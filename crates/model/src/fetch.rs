@@ -24,7 +24,7 @@ use lazytlb::VirtAddr;
 use crate::access::Through;
 use crate::accessed::Use;
 use crate::entry::bits;
-use crate::index::{EntryId, Frame, Location};
+use crate::index::{Cpu, EntryId, Frame, Location};
 use crate::limit::{Limit, MOST_FORMER};
 use crate::machine::Machine;
 use crate::progress::Stop;
@@ -235,6 +235,25 @@ impl CpuMut<'_> {
         Ok(())
     }
 
+    /// Remembers what an entry was as the CPU saw it with its own store done, and is not any more.
+    pub(crate) fn remember_own_former(&mut self, store: EntryStore) -> Result<(), Limit> {
+        let version = Version::NONE;
+        self.remember_on(self.cpu, EntryStore { version, ..store })
+    }
+
+    fn remember_on(&mut self, cpu: Cpu, former: EntryStore) -> Result<(), Limit> {
+        if self.layout().former(cpu).is_none() {
+            return Ok(());
+        }
+        let mut reader = self.other_mut(cpu);
+        let mut all: Vec<EntryStore> = reader.former().collect();
+        if !all.contains(&former) {
+            all.push(former);
+            reader.put_former(all)?;
+        }
+        Ok(())
+    }
+
     /// Remembers, on each CPU, what an entry holds in memory that is about to be overwritten.
     pub(crate) fn remember_former(&mut self, entry: EntryId) -> Result<(), Limit> {
         if !self.layout().has_fetches() {
@@ -250,15 +269,8 @@ impl CpuMut<'_> {
             value,
             version,
         };
-        for cpu in self.layout().every_cpu() {
-            let mut reader = self.other_mut(cpu);
-            let mut all: Vec<EntryStore> = reader.former().collect();
-            if !all.contains(&former) {
-                all.push(former);
-                reader.put_former(all)?;
-            }
-        }
-        Ok(())
+        let mut cpus = self.layout().every_cpu();
+        cpus.try_for_each(|cpu| self.remember_on(cpu, former))
     }
 
     /// Software has read an entry, and overwrites it: A was as it has read, and not *maybe*.

@@ -197,6 +197,11 @@ impl TableIndex {
     /// The first entry of a table.
     pub(crate) const FIRST: TableIndex = TableIndex(0);
 
+    /// Returns the number that reports have.
+    pub(crate) fn number(self) -> u16 {
+        self.0
+    }
+
     /// Returns the first address below an entry of this index, in a table that translates from `start`.
     #[inline]
     pub(crate) fn addr_in(self, start: VirtAddr, level: Level) -> VirtAddr {

@@ -31,6 +31,7 @@
 //! | --- | --- |
 //! | [`step`] | each call's effects, from one dispatch; what hardware does by itself |
 //! | `buffers`, `ordering` | store buffers, and what waits for them |
+//! | `entry_parts` | stores to some bytes of a page-table entry |
 //! | `combining` | write-combining buffers, and devices |
 //! | `interrupts`, `frames` | interrupts and NMIs; frames that are allocated and freed |
 //! | `walk`, [`closure`](mod@closure) | what may be cached: one step of a walk, and all that walks can fill |
@@ -44,7 +45,7 @@
 //! | `fetch` | instruction fetches, whose walks may have read entries earlier |
 //! | `late_store`, `entry_writers` | a store that waits untranslated; who makes it worth waiting |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
-//! | `ends` | what a state holds, for people and for the ends of a program |
+//! | `ends`, `waiting_stores` | what a state holds, for people and for the ends of a program |
 //!
 //! `mutants.toml` breaks the rules one at a time: `cargo xtask mutate-model` asks whether a test notices.
 //!
@@ -80,6 +81,7 @@ mod combining;
 pub mod cpu_model;
 mod ends;
 pub mod entry;
+mod entry_parts;
 mod entry_writers;
 pub mod extent;
 mod faults;
@@ -117,6 +119,7 @@ mod versions;
 mod view;
 pub mod violation;
 mod virtual_access;
+mod waiting_stores;
 mod walk;
 mod writers;
 
@@ -136,3 +139,4 @@ pub use state::{FrameUse, Layout, State};
 pub use translation::Translation;
 pub use version::Version;
 pub use violation::{GarbageWalkEnd, Property, Violation};
+pub use waiting_stores::WaitingStore;

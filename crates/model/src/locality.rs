@@ -25,7 +25,7 @@ use crate::state::State;
 
 impl Machine {
     /// Says whether a call of a CPU, made with interrupts in this state, is local, and will not block.
-    #[inline]
+    #[inline(always)]
     pub fn is_local(
         &self,
         state: &State,

@@ -117,6 +117,30 @@ impl CpuMut<'_> {
         })
     }
 
+    /// As [`CpuMut::locked_rmw_entry`], of some bytes; answers with what they held, at the low end.
+    pub(crate) fn locked_rmw_entry_bytes(
+        &mut self,
+        table: PhysAddr,
+        index: u16,
+        bytes: ByteMask,
+        rmw: Rmw,
+        operand: u64,
+        way: Way,
+    ) -> Result<Progress, Stop> {
+        self.locked(|cpu| {
+            let apply = |word| rmw.apply_to_bytes(word, bytes, operand);
+            let entry = cpu.machine.entry(table, index)?;
+            cpu.update_before_rmw(entry, way, |old| apply(old).1)?;
+            let read = cpu.read_settled(entry, way)?;
+            if let Progress::Done { answer: whole, .. } = read {
+                cpu.settle_for_fetches(entry, whole)?;
+                let new = cpu.machine.values.encode(apply(whole).1)?;
+                cpu.write_entry(entry, new)?;
+            }
+            Ok(read.map(|whole| apply(whole).0))
+        })
+    }
+
     /// MFENCE. Loads and stores wait for it; an IPI through an x2APIC does not, without an LFENCE in between
     /// (H36): then the fence waits in the store buffer.
     pub(crate) fn full_fence(&mut self) -> Result<Progress<()>, Stop> {

@@ -18,7 +18,7 @@ use crate::virtual_access::{Operation, VirtualAccess};
 use crate::writers::Write;
 
 /// Something that is settled.
-enum Settled<'m> {
+pub(crate) enum Settled<'m> {
     /// The store behind so many older ones goes through this entry, to this location.
     Translated {
         older: usize,
@@ -70,7 +70,7 @@ impl Machine {
 
 impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     /// Lists what the CPU can settle now.
-    fn to_settle(&self) -> Result<Vec<Settled<'m>>, Stop> {
+    pub(crate) fn to_settle(&self) -> Result<Vec<Settled<'m>>, Stop> {
         let mut all = Vec::new();
         if self.has_late_store() {
             for (older, slot) in self.buffered().enumerate() {

@@ -6,7 +6,8 @@
 //! ```text
 //! shared │ atomics │ page-table entries │ their versions │ frames │
 //! CPU    │ node u16 │ handler's node u16 │ flags │ CR3 │ PCID, CR4 │ NMI's node u16 │ ticks │ broadcasts │
-//!        │ store buffer │ write-combining buffers │ A and D owed │ cached │ tainted │ revoked │ promises │
+//!        │ store buffer │ bytes of entries in it │ write-combining buffers │ A and D owed │ cached │ tainted │
+//!        │ revoked │ promises │
 //!        │ in flight │ former entries │ own cells │
 //! ```
 //!
@@ -71,6 +72,8 @@ pub struct Layout {
     ticks: Option<usize>,
     pub(crate) broadcasts: Option<usize>,
     pub(crate) buffer: usize,
+    /// A byte for each slot of the store buffer: which bytes of a page-table entry it stores, 0 for all.
+    pub(crate) parts: Option<usize>,
     pub(crate) combining: Option<CombiningSection>,
     /// A byte for each page-table entry: the updates of A and D that the CPU owes it.
     pub(crate) owed: Option<usize>,
@@ -145,6 +148,7 @@ impl Layout {
         let ticks = matches!(features.ticks, Ticks::AtMost(_)).then(|| section(1));
         let broadcasts = features.broadcasts.then(|| section(1));
         let buffer = section(Slot::LEN * buffer_depth);
+        let parts = features.partial_entry_stores.then(|| section(buffer_depth));
         let slots = usize::from(features.write_combining);
         let combining = (slots > 0).then(|| CombiningSection {
             start: section(1 + Combining::LEN * slots),
@@ -174,6 +178,7 @@ impl Layout {
             ticks,
             broadcasts,
             buffer,
+            parts,
             combining,
             owed,
             sets,

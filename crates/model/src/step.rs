@@ -133,6 +133,19 @@ impl CpuMut<'_> {
             Call::RmwEntry(table, index, rmw, operand) => {
                 return self.locked_rmw_entry(table, index, rmw, operand, way);
             }
+            Call::RmwEntryBytes {
+                table,
+                index,
+                bytes,
+                rmw,
+                operand,
+            } => return self.locked_rmw_entry_bytes(table, index, bytes.into(), rmw, operand, way),
+            Call::WriteEntryBytes {
+                table,
+                index,
+                bytes,
+                value,
+            } => self.store_entry_bytes(machine.entry(table, index)?, bytes.into(), value)?,
             Call::ReadEntry(table, index) => return self.read_entry(table, index, way),
             Call::WriteEntry(table, index, entry) => self.put(table, index, entry)?,
             Call::Fence => self.full_fence()?,

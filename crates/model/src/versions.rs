@@ -30,6 +30,21 @@ use crate::translation_set::TranslationSet;
 use crate::version::Version;
 use crate::view::{CpuIn, CpuMut};
 
+/// Another version for what was read of one.
+#[derive(Clone, Copy)]
+struct Renaming {
+    from: Version,
+    to: Version,
+    seen: Seen,
+}
+
+/// What becomes of a version as the youngest store that a walk has seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Follows,
+    Stays,
+}
+
 impl<S: Deref<Target = State>> CpuIn<'_, S> {
     /// Returns a version that no other store in the CPU's buffer has, for one to a page-table entry.
     pub(crate) fn next_pending_version(&self) -> Result<Version, Limit> {
@@ -38,14 +53,10 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
     }
 
     /// Returns the number of an entry after a version has got another name.
-    fn renamed(
-        &self,
-        number: TranslationId,
-        from: Version,
-        to: Version,
-    ) -> Result<TranslationId, Limit> {
+    fn renamed(&self, number: TranslationId, renaming: Renaming) -> Result<TranslationId, Limit> {
+        let Renaming { from, to, seen } = renaming;
         let mut entry = *self.machine.translations.get(number);
-        let was_seen = entry.seen == from;
+        let was_seen = seen == Seen::Follows && entry.seen == from;
         if !was_seen && !entry.read.contains(&from) {
             return Ok(number);
         }
@@ -62,17 +73,26 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
     fn all_renamed(
         &self,
         members: TranslationSet,
-        from: Version,
-        to: Version,
+        renaming: Renaming,
     ) -> Result<TranslationSet, Limit> {
         members
             .iter()
-            .map(|number| self.renamed(number, from, to))
+            .map(|number| self.renamed(number, renaming))
             .collect()
     }
 }
 
 impl CpuMut<'_> {
+    /// What the CPU has read from a store in its buffer is in that store no more: it was a store to some bytes, and
+    /// the others are new. Walks that have seen the store have seen it still.
+    pub(crate) fn forget_reads_of(&mut self, version: Version) -> Result<(), Limit> {
+        self.rename(Renaming {
+            from: version,
+            to: Version::NONE,
+            seen: Seen::Stays,
+        })
+    }
+
     /// Renumbers the versions in the CPU's buffer from the first on, after the oldest has drained: they never
     /// run out, and equal states stay equal bytes.
     pub(crate) fn move_up_pending(&mut self) -> Result<(), Limit> {
@@ -89,21 +109,26 @@ impl CpuMut<'_> {
     /// Gives the entries that the CPU has read from a store in its own buffer another version of that store:
     /// the one that it has got in memory, or the one that it has moved up to.
     pub(crate) fn rename_version(&mut self, from: Version, to: Version) -> Result<(), Limit> {
+        let seen = Seen::Follows;
+        self.rename(Renaming { from, to, seen })
+    }
+
+    fn rename(&mut self, renaming: Renaming) -> Result<(), Limit> {
         for set in CacheSet::IN_CACHES {
-            self.rename_in(set, from, to)?;
+            self.rename_in(set, renaming)?;
         }
         // Another CPU's promise may cover what this one has filled.
         for cpu in self.layout().every_cpu() {
             let mut promiser = self.other_mut(cpu);
-            promiser.rename_in(CacheSet::Revoked, from, to)?;
+            promiser.rename_in(CacheSet::Revoked, renaming)?;
             for slot in promiser.slots() {
-                promiser.rename_in(CacheSet::Covered(slot), from, to)?;
+                promiser.rename_in(CacheSet::Covered(slot), renaming)?;
             }
         }
-        let in_flight = self.all_renamed(self.in_flight(), from, to)?;
+        let in_flight = self.all_renamed(self.in_flight(), renaming)?;
         self.put_in_flight(in_flight);
         self.map_buffered(|cpu, slot| match slot {
-            Slot::User(used) => Ok(Slot::User(cpu.renamed(used, from, to)?)),
+            Slot::User(used) => Ok(Slot::User(cpu.renamed(used, renaming)?)),
             Slot::Cell(_) | Slot::Entry(_) | Slot::Late(_) | Slot::StoreFence | Slot::FullFence => {
                 Ok(slot)
             }
@@ -112,7 +137,7 @@ impl CpuMut<'_> {
             let mut stores = self.combining();
             for store in &mut stores {
                 if let Data::User(used) = store.data {
-                    store.data = Data::User(self.renamed(used, from, to)?);
+                    store.data = Data::User(self.renamed(used, renaming)?);
                 }
             }
             self.put_combining(stores);
@@ -121,9 +146,9 @@ impl CpuMut<'_> {
     }
 
     /// As [`CpuMut::rename_version`], in one set.
-    fn rename_in(&mut self, set: CacheSet, from: Version, to: Version) -> Result<(), Limit> {
+    fn rename_in(&mut self, set: CacheSet, renaming: Renaming) -> Result<(), Limit> {
         let members = self.set(set);
-        let members_after = self.all_renamed(members, from, to)?;
+        let members_after = self.all_renamed(members, renaming)?;
         if members_after != members {
             self.put_set(set, members_after);
         }

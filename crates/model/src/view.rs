@@ -5,6 +5,7 @@
 
 use std::ops::Deref;
 
+use crate::byte_mask::ByteMask;
 use crate::call::Cr4;
 use crate::index::{BroadcastSet, Cpu, EntryId, Frame, Location, PcidTag};
 use crate::machine::Machine;
@@ -188,6 +189,14 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
             .map(|&slot| Slot::decode(slot, layout.locations))
     }
 
+    /// Returns which bytes of a page-table entry the slot behind so many older ones stores.
+    pub(crate) fn part(&self, older: usize) -> ByteMask {
+        match self.layout().parts {
+            None => ByteMask::ALL,
+            Some(parts) => ByteMask::from(self.state[self.start + parts + older]),
+        }
+    }
+
     /// Lists the CPU's stores to page-table entries that wait in its buffer, oldest first.
     #[inline]
     pub(crate) fn buffered_entries(&self) -> impl DoubleEndedIterator<Item = EntryStore> {
@@ -333,6 +342,14 @@ impl CpuMut<'_> {
         self.state[at..at + Slot::LEN].copy_from_slice(&slot.encode(layout.locations));
     }
 
+    /// Sets which bytes of a page-table entry the slot behind so many older ones stores, in a program with stores
+    /// to some bytes.
+    pub(crate) fn put_part(&mut self, older: usize, bytes: ByteMask) {
+        if let Some(parts) = self.layout().parts {
+            self.state[self.start + parts + older] = bytes.to_byte();
+        }
+    }
+
     /// Replaces each slot of the CPU's buffer by what a function makes of it.
     pub(crate) fn map_buffered<E>(
         &mut self,
@@ -356,6 +373,11 @@ impl CpuMut<'_> {
         let end = start + Slot::LEN * self.buffered_len();
         self.state.copy_within(start + Slot::LEN..end, start);
         self.state[end - Slot::LEN..end].fill(0);
+        if let Some(parts) = layout.parts {
+            let (start, len) = (self.start + parts, self.buffered_len());
+            self.state.copy_within(start + 1..start + len, start);
+            self.state[start + len - 1] = 0;
+        }
         layout.count_buffered(self.state, cpu, Change::OneLess);
     }
 

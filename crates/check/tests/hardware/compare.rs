@@ -126,6 +126,9 @@ const LEAST_ENTRY: u64 = 0x1000;
 fn exact_values(script: &Script) -> Vec<bool> {
     let changed = script.calls().filter_map(|call| match call {
         Call::WriteEntry(table, ..) | Call::RmwEntry(table, ..) => Some(script.level_of(*table)),
+        Call::WriteEntryBytes { table, .. } | Call::RmwEntryBytes { table, .. } => {
+            Some(script.level_of(*table))
+        }
         _ => None,
     });
     let highest = changed.max().unwrap_or(0);
@@ -140,7 +143,10 @@ fn exact_values(script: &Script) -> Vec<bool> {
         ];
         for (calls, routine) in lists {
             for (position, call) in calls.iter().enumerate() {
-                if let Call::ReadEntry(table, _) | Call::RmwEntry(table, ..) = call {
+                if let Call::ReadEntry(table, _)
+                | Call::RmwEntry(table, ..)
+                | Call::RmwEntryBytes { table, .. } = call
+                {
                     cells[answer_cell(routine, position)] = is_exact(*table);
                 }
             }

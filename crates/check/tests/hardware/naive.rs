@@ -12,7 +12,9 @@
 
 mod access;
 mod buffers;
+mod former;
 mod invalidate;
+mod numbers;
 mod state;
 mod useful;
 mod walk;
@@ -22,12 +24,12 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashSet;
 use lazytlb_check::End;
-use lazytlb_model::cpu_model::{IpiOrder, Mfence, UpperLevels};
+use lazytlb_model::cpu_model::{IpiOrder, UpperLevels};
 use lazytlb_model::{Broadcast, Call, FAULT, Property};
 
 use crate::script::{Routine, Script, answer_cell, has_answer};
 use access::{Access, Does};
-use state::{Buffered, Cached, PLACES, State, WordStore};
+use state::{Buffered, Cached, EntryStore, PLACES, State, WordStore, modified};
 use useful::Useful;
 
 /// The naive machine, running one script.
@@ -308,7 +310,9 @@ impl<'a> Naive<'a> {
     ) -> Result<Option<u64>, Property> {
         let readings = self.script.setting.cpu_model.write_combining;
         let event = match call {
-            Call::RmwBytes { .. } | Call::RmwEntry(..) => Some(readings.locked),
+            Call::RmwBytes { .. } | Call::RmwEntry(..) | Call::RmwEntryBytes { .. } => {
+                Some(readings.locked)
+            }
             Call::Fence => Some(readings.mfence),
             Call::Serialize
             | Call::LoadCr3(..)
@@ -327,7 +331,10 @@ impl<'a> Naive<'a> {
             return Ok(None);
         }
         // H41: locked and serializing instructions bound updates of A and D.
-        let is_locked = matches!(call, Call::RmwBytes { .. } | Call::RmwEntry(..));
+        let is_locked = matches!(
+            call,
+            Call::RmwBytes { .. } | Call::RmwEntry(..) | Call::RmwEntryBytes { .. }
+        );
         if is_locked || self.serializes(call) {
             self.update_all(next, cpu);
         }
@@ -370,7 +377,48 @@ impl<'a> Naive<'a> {
             }
             Call::WriteEntry(table, index, entry) => {
                 let place = self.place(table.0, index);
-                return Ok(store(next, Buffered::Entry(place, entry.0)));
+                let bytes = 0;
+                let value = entry.0;
+                return Ok(store(
+                    next,
+                    Buffered::Entry(EntryStore {
+                        place,
+                        bytes,
+                        value,
+                    }),
+                ));
+            }
+            Call::WriteEntryBytes {
+                table,
+                index,
+                bytes,
+                value,
+            } => {
+                let place = self.place(table.0, index);
+                return Ok(store(
+                    next,
+                    Buffered::Entry(EntryStore {
+                        place,
+                        bytes,
+                        value,
+                    }),
+                ));
+            }
+            Call::RmwEntryBytes {
+                table,
+                index,
+                bytes,
+                rmw,
+                operand,
+            } => {
+                let place = self.place(table.0, index);
+                let entry = next.tables[usize::from(place)];
+                let (old, new) = modified(entry, bytes, rmw, operand);
+                if self.is_under_update(next, place, new) {
+                    return Ok(None);
+                }
+                next.tables[usize::from(place)] = new;
+                return Ok(Some(old));
             }
             Call::RmwEntry(table, index, rmw, operand) => {
                 let place = self.place(table.0, index);
@@ -411,93 +459,12 @@ impl<'a> Naive<'a> {
         Ok(Some(0))
     }
 
-    /// H18, H40: says whether a call is a serializing instruction.
-    fn serializes(&self, call: &Call) -> bool {
-        match call {
-            Call::Serialize
-            | Call::LoadCr3(..)
-            | Call::Invlpg(_)
-            | Call::Invpcid(_)
-            | Call::WriteCr4(_)
-            | Call::Tlbsync => true,
-            Call::Fence => self.script.setting.cpu_model.mfence == Mfence::Serializes,
-            _ => false,
-        }
-    }
-
-    /// H40: a CPU that fetches may still read what a step has changed.
-    fn remember_former(&self, before: &State, next: &mut State) {
-        for cpu in 0..2 {
-            let of = &mut next.cpus[cpu];
-            if !self.useful.fetches(of, cpu) {
-                of.former = 0;
-                continue;
-            }
-            for place in 0..self.places.len() {
-                let (was, is) = (before.tables[place], next.tables[place]);
-                if was != is {
-                    of.former |= 1 << self.number_of_former(place as u8, was);
-                }
-            }
-        }
-    }
-
-    fn number_of_former(&self, place: u8, value: u64) -> usize {
-        let mut former = self.former.borrow_mut();
-        let known = former.iter().position(|known| *known == (place, value));
-        known.unwrap_or_else(|| {
-            former.push((place, value));
-            self.too_large
-                .set(self.too_large.get() || former.len() > 64);
-            (former.len() - 1) % 64
-        })
-    }
-
     fn upper_levels(&self) -> UpperLevels {
         self.script.setting.cpu_model.upper_levels
     }
 
     fn checks(&self, property: Property) -> bool {
         !self.ignored.contains(&property)
-    }
-
-    fn place(&self, table: u64, index: u16) -> u8 {
-        let wanted = (number(table), index);
-        let place = self.places.iter().position(|&place| place == wanted);
-        place.expect("the script lists its places") as u8
-    }
-
-    /// Returns the entries of a set.
-    fn members(&self, set: u64) -> impl Iterator<Item = Cached> {
-        let numbers = (0..64).filter(move |number| set >> number & 1 != 0);
-        numbers.map(|number| self.entry(number))
-    }
-
-    fn entry(&self, number: usize) -> Cached {
-        self.entries.borrow()[number]
-    }
-
-    /// Returns an entry's number in sets.
-    fn number(&self, entry: Cached) -> usize {
-        let mut entries = self.entries.borrow_mut();
-        if let Some(number) = entries.iter().position(|known| *known == entry) {
-            return number;
-        }
-        if entries.len() == 64 {
-            self.too_large.set(true);
-            return 63;
-        }
-        entries.push(entry);
-        entries.len() - 1
-    }
-
-    fn request(&self, issuer: usize, what: Broadcast) -> usize {
-        let mut requests = self.requests.borrow_mut();
-        let known = requests.iter().position(|known| *known == (issuer, what));
-        known.unwrap_or_else(|| {
-            requests.push((issuer, what));
-            requests.len() - 1
-        })
     }
 
     /// Drops cached entries that nothing can tell the presence of any more.

@@ -3,19 +3,19 @@
 //! | file | what |
 //! | --- | --- |
 //! | `machine` | the machine that a script runs on |
+//! | `accesses` | accesses to data, and to cells |
 //! | `shapes` | sequences of calls that single draws would hardly make |
 
 use lazytlb::{Cr3Load, Entry, PhysAddr, VirtAddr};
 use lazytlb_model::entry::bits;
-use lazytlb_model::{
-    AtomicCell, Broadcast, Call, Cr4, Features, Invpcid, MemoryType, Privilege, Property, Rmw,
-};
+use lazytlb_model::{Broadcast, Call, Cr4, Features, Invpcid, MemoryType, Property, Rmw};
 
+mod accesses;
 mod machine;
 mod shapes;
 
 use crate::random::Random;
-use crate::script::{DEVICE, FLAG, PAGES, ROOTS, Script, TABLES};
+use crate::script::{DEVICE, PAGES, ROOTS, Script, TABLES};
 use crate::setting::Setting;
 
 /// What a script is about.
@@ -34,10 +34,12 @@ pub(crate) enum Family {
     Hooks,
     /// Spaces that are left by CR3 loads with bit 63 set, and come back to (H12a).
     KeepLoads,
+    /// Stores to some bytes of entries.
+    Parts,
 }
 
 impl Family {
-    pub(crate) const ALL: [Family; 10] = [
+    pub(crate) const ALL: [Family; 11] = [
         Family::Tags,
         Family::LargePages,
         Family::AccessedDirty,
@@ -48,6 +50,7 @@ impl Family {
         Family::Fetches,
         Family::Hooks,
         Family::KeepLoads,
+        Family::Parts,
     ];
 }
 
@@ -116,6 +119,7 @@ impl Generator {
             broadcasts: is(Family::Broadcast),
             nmis: is(Family::Nmi),
             provenance: is(Family::AccessedDirty) || random.percent(50),
+            partial_entry_stores: is(Family::Parts),
             ..Features::small()
         };
         let pcids = setting.cpu_model.pcids && (keeps || random.percent(65));
@@ -284,7 +288,11 @@ impl Generator {
     /// Draws an entry for a slot.
     fn entry(&mut self, slot: Slot, absent: u64) -> Entry {
         if self.random.percent(absent) {
-            return Entry::ABSENT;
+            // Where some bytes are stored alone, each entry names a frame, so that all that bytes come to does.
+            return match self.is(Family::Parts) && slot.level == 1 {
+                true => Entry(self.entry(slot, 0).0 & !bits::PRESENT),
+                false => Entry::ABSENT,
+            };
         }
         let has_large = self.is(Family::LargePages) && slot.level > 1;
         let is_large = has_large && self.random.percent(45);
@@ -332,6 +340,9 @@ impl Generator {
     fn change(&mut self) -> Call {
         let slot = self.random.among(&self.slots.clone());
         let new = self.entry(slot, 30);
+        if self.is(Family::Parts) && slot.level == 1 && self.random.percent(55) {
+            return self.change_of_part(slot, new);
+        }
         match self.random.below(20) {
             0..14 => Call::WriteEntry(slot.table, slot.index, new),
             14 | 15 => Call::ReadEntry(slot.table, slot.index),
@@ -345,6 +356,40 @@ impl Generator {
                 };
                 Call::RmwEntry(slot.table, slot.index, Rmw::And, !cleared)
             }
+        }
+    }
+
+    /// A call that changes some bytes of an entry. Where A and D are tracked, theirs is among them, unless the
+    /// instruction is locked.
+    fn change_of_part(&mut self, slot: Slot, new: Entry) -> Call {
+        let Slot { table, index, .. } = slot;
+        let is_locked = self.random.percent(25);
+        let all = [0b1, 0b1, 0b11, 0b1111, 0b10, 0xf0];
+        let masks = match (self.features.accessed_dirty, is_locked) {
+            (true, false) => &all[..4],
+            // An answer with an A bit is to be told from a word by its size.
+            (true, true) => &all[2..],
+            (false, _) => &all[..],
+        };
+        let bytes = self.random.among(masks);
+        let in_place = (0..8u32)
+            .filter(|byte| bytes >> byte & 1 != 0)
+            .fold(0, |place, byte| place | 0xff_u64 << (8 * byte));
+        let value = new.0 & in_place;
+        match is_locked {
+            false => Call::WriteEntryBytes {
+                table,
+                index,
+                bytes,
+                value,
+            },
+            true => Call::RmwEntryBytes {
+                table,
+                index,
+                bytes,
+                rmw: Rmw::Swap,
+                operand: value >> (8 * u32::from(bytes).trailing_zeros()),
+            },
         }
     }
 
@@ -403,84 +448,5 @@ impl Generator {
         let exists = bit != Cr4::PCIDE || self.setting.cpu_model.pcids || self.random.percent(20);
         let bit = if exists { bit } else { Cr4::PGE };
         self.cr4.with(bit, !self.cr4.has(bit))
-    }
-
-    fn access(&mut self) -> Call {
-        let addr = self.random.among(&self.addrs.clone());
-        let is_supervisor = self.is(Family::Permissions) && self.random.percent(45);
-        let privilege = match is_supervisor {
-            true => Privilege::Supervisor,
-            false => Privilege::User,
-        };
-        let fetches = match self.is(Family::Fetches) {
-            true => 65,
-            false if self.is(Family::Permissions) => 30,
-            false => 4,
-        };
-        if self.random.percent(fetches) {
-            return Call::Fetch(addr, privilege);
-        }
-        match self.random.below(20) {
-            0..10 => Call::LoadVirtual(addr, privilege),
-            10..18 => {
-                let (bytes, value) = self.bytes();
-                Call::StoreVirtual {
-                    addr,
-                    bytes,
-                    value,
-                    privilege,
-                    non_temporal: self.is(Family::WriteCombining) && self.random.percent(30),
-                }
-            }
-            _ => {
-                let operand = 6 + self.random.below(2);
-                let (bytes, rmw) = match self.random.below(4) {
-                    0 => (0b1, Rmw::Add),
-                    1 => (0xff, Rmw::SwapIf(4 + self.random.below(2))),
-                    _ => (0xff, Rmw::Swap),
-                };
-                Call::RmwVirtual {
-                    addr,
-                    bytes,
-                    rmw,
-                    operand,
-                    privilege,
-                }
-            }
-        }
-    }
-
-    /// Draws what is stored: which bytes, and a value in its place.
-    fn bytes(&mut self) -> (u8, u64) {
-        let value = 4 + self.random.below(2);
-        match self.random.below(5) {
-            0 => (0b01, value),
-            1 => (0b10, value << 8),
-            _ => (0, value),
-        }
-    }
-
-    fn other(&mut self) -> Call {
-        let pages = [AtomicCell(0), AtomicCell(1), AtomicCell(2), FLAG];
-        let cells = match self.is(Family::WriteCombining) {
-            true => &pages[..],
-            false => &pages[..2],
-        };
-        let cell = self.random.among(cells);
-        let (bytes, value) = self.bytes();
-        match self.random.below(20) {
-            0..5 => Call::Load(cell),
-            5..8 => Call::Store(cell, value),
-            8 | 9 if bytes != 0 => Call::StoreBytes { cell, bytes, value },
-            8..11 => Call::RmwBytes {
-                cell,
-                bytes: 1,
-                rmw: Rmw::Add,
-                operand: 1,
-            },
-            11..14 => Call::Fence,
-            14..17 => Call::StoreFence,
-            _ => Call::Serialize,
-        }
     }
 }

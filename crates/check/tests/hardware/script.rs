@@ -170,7 +170,9 @@ impl Script {
         let first = first.map(|&(table, index, _)| (table, index));
         let written = self.calls().filter_map(|call| match *call {
             Call::WriteEntry(table, index, _)
+            | Call::WriteEntryBytes { table, index, .. }
             | Call::RmwEntry(table, index, ..)
+            | Call::RmwEntryBytes { table, index, .. }
             | Call::ReadEntry(table, index) => Some((table, index)),
             _ => None,
         });
@@ -189,6 +191,7 @@ pub(crate) fn has_answer(call: &Call) -> bool {
             | Call::RmwBytes { .. }
             | Call::ReadEntry(..)
             | Call::RmwEntry(..)
+            | Call::RmwEntryBytes { .. }
             | Call::LoadVirtual(..)
             | Call::StoreVirtual { .. }
             | Call::RmwVirtual { .. }
@@ -228,6 +231,19 @@ fn perform(hw: &ModelHw, call: &Call) -> u64 {
         Call::RmwEntry(table, index, rmw, operand) => {
             return hw.rmw_entry(table, index, rmw, Entry(operand)).0;
         }
+        Call::WriteEntryBytes {
+            table,
+            index,
+            bytes,
+            value,
+        } => hw.write_entry_bytes(table, index, bytes, value),
+        Call::RmwEntryBytes {
+            table,
+            index,
+            bytes,
+            rmw,
+            operand,
+        } => return hw.rmw_entry_bytes(table, index, bytes, rmw, operand),
         Call::LoadVirtual(addr, privilege) => {
             return hw.load_virtual(addr, privilege).unwrap_or(FAULT);
         }
@@ -330,6 +346,22 @@ fn told(call: &Call) -> String {
         Call::RmwEntry(table, index, rmw, operand) => {
             let operand = told_entry(Entry(operand));
             format!("locked {}[{index}] {rmw:?} {operand}", name_of(table))
+        }
+        Call::WriteEntryBytes {
+            table,
+            index,
+            bytes,
+            value,
+        } => format!("{}[{index}], bytes {bytes:#b} = {value:#x}", name_of(table)),
+        Call::RmwEntryBytes {
+            table,
+            index,
+            bytes,
+            rmw,
+            operand,
+        } => {
+            let table = name_of(table);
+            format!("locked {table}[{index}], bytes {bytes:#b}, {rmw:?} {operand:#x}")
         }
         Call::LoadCr3(cr3, load) => {
             let (root, pcid) = (PhysAddr(cr3.0 & !0xfff), cr3.0 & 0xfff);

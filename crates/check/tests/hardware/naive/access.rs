@@ -378,8 +378,9 @@ impl Naive<'_> {
                 push(&mut next.cpus[cpu].buffer, usize::from(buffer_depth), store)
             }
             MemoryModel::Sc => {
-                if let Buffered::Entry(place, value) = store
-                    && self.is_under_update(next, place, value)
+                if let Buffered::Entry(store) = store
+                    && let new = store.over(next.tables[usize::from(store.place)])
+                    && self.is_under_update(next, store.place, new)
                 {
                     return false;
                 }
@@ -394,7 +395,10 @@ impl Naive<'_> {
 pub(super) fn arrive(next: &mut State, store: Buffered) {
     match store {
         Buffered::Word(store, _) => next.write(store),
-        Buffered::Entry(place, value) => next.tables[usize::from(place)] = value,
+        Buffered::Entry(store) => {
+            let entry = &mut next.tables[usize::from(store.place)];
+            *entry = store.over(*entry);
+        }
         Buffered::Barrier => {}
         Buffered::Late(_) => unreachable!("it is translated first"),
     }

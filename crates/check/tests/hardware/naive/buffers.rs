@@ -20,7 +20,10 @@ impl Naive<'_> {
         let reading = self.script.setting.cpu_model.write_combining.sfence;
         let waits = match oldest {
             Buffered::Barrier => !self.lets_go(&mut next, cpu, reading),
-            Buffered::Entry(place, value) => self.is_under_update(state, place, value),
+            Buffered::Entry(store) => {
+                let new = store.over(state.tables[usize::from(store.place)]);
+                self.is_under_update(state, store.place, new)
+            }
             Buffered::Late(_) => true,
             Buffered::Word(..) => false,
         };

@@ -86,8 +86,8 @@ fn piece(addr: u64) -> usize {
 pub(super) enum Buffered {
     /// Bytes of a word; and the page and the type that it was stored through, if by virtual address.
     Word(WordStore, Option<(u8, MemoryType)>),
-    /// A page-table entry, by its place.
-    Entry(u8, u64),
+    /// Bytes of a page-table entry, by its place.
+    Entry(EntryStore),
     /// A store by virtual address that has not been translated yet (H41).
     Late(LateStore),
     /// SFENCE.
@@ -103,6 +103,22 @@ pub(super) struct LateStore {
     pub(super) value: u64,
     /// Words, a bit each, to which it cannot go any more: a later access of its CPU was there before it.
     pub(super) passed: u8,
+}
+
+/// What is stored in a page-table entry: `bytes` has a bit for each byte, 0 for all.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct EntryStore {
+    pub(super) place: u8,
+    pub(super) bytes: u8,
+    pub(super) value: u64,
+}
+
+impl EntryStore {
+    /// Returns the entry after the store.
+    pub(super) fn over(&self, entry: u64) -> u64 {
+        let mask = mask_of(self.bytes);
+        entry & !mask | self.value & mask
+    }
 }
 
 /// What is stored in a word: `bytes` has a bit for each byte, 0 for all.
@@ -159,10 +175,8 @@ impl State {
     /// Changes bytes of a word in memory; returns what they held, at the low end.
     pub(super) fn modify(&mut self, word: u8, bytes: u8, rmw: Rmw, operand: u64) -> u64 {
         let word = &mut self.words[usize::from(word)];
-        let (lowest, mask) = (8 * bytes.trailing_zeros(), mask_of(bytes));
-        let old = (*word & mask) >> lowest;
-        let new = rmw.apply(old, operand) << lowest & mask;
-        *word = *word & !mask | new;
+        let (old, new) = modified(*word, bytes, rmw, operand);
+        *word = new;
         old
     }
 
@@ -180,8 +194,25 @@ impl State {
 
     /// Reads a page-table entry as software on a CPU sees it.
     pub(super) fn load_entry(&self, cpu: usize, place: u8) -> u64 {
-        let own = self.cpus[cpu].buffered_at(place);
-        own.last().unwrap_or(self.tables[usize::from(place)])
+        let own = self.buffered_at(cpu, place);
+        let in_memory = self.tables[usize::from(place)];
+        own.last().map_or(in_memory, |(_, value)| *value)
+    }
+
+    /// Lists what a page-table entry is with each of the stores to it that wait in a CPU's buffer done, the oldest
+    /// first, each with its slot. Of which bytes there are none in the buffer, memory has them.
+    pub(super) fn buffered_at(&self, cpu: usize, wanted: u8) -> Vec<(u8, u64)> {
+        let mut value = self.tables[usize::from(wanted)];
+        let mut all = Vec::new();
+        for (slot, stored) in self.cpus[cpu].buffered().enumerate() {
+            if let Buffered::Entry(store) = stored
+                && store.place == wanted
+            {
+                value = store.over(value);
+                all.push((slot as u8, value));
+            }
+        }
+        all
     }
 }
 
@@ -197,20 +228,6 @@ impl Cpu {
     /// Lists the store buffer, the oldest first.
     pub(super) fn buffered(&self) -> impl Iterator<Item = Buffered> {
         self.buffer.into_iter().flatten()
-    }
-
-    /// Lists the values that wait in the store buffer for a page-table entry, the oldest first.
-    pub(super) fn buffered_at(&self, wanted: u8) -> impl Iterator<Item = u64> {
-        self.slots_at(wanted).map(|(_, value)| value)
-    }
-
-    /// As [`Cpu::buffered_at`], each value with its slot.
-    pub(super) fn slots_at(&self, wanted: u8) -> impl Iterator<Item = (u8, u64)> {
-        let slots = self.buffered().enumerate();
-        slots.filter_map(move |(slot, stored)| match stored {
-            Buffered::Entry(place, value) if place == wanted => Some((slot as u8, value)),
-            _ => None,
-        })
     }
 
     /// Says whether the store buffer holds a store to a word.
@@ -327,6 +344,14 @@ fn mask_of(bytes: u8) -> u64 {
             .map(|byte| (u64::from(bytes) >> byte & 1) * (0xff << (8 * byte)))
             .sum(),
     }
+}
+
+/// Changes bytes of a word; returns what they held, at the low end, and the word after it.
+pub(super) fn modified(word: u64, bytes: u8, rmw: Rmw, operand: u64) -> (u64, u64) {
+    let (lowest, mask) = (8 * bytes.trailing_zeros(), mask_of(bytes));
+    let old = (word & mask) >> lowest;
+    let new = rmw.apply(old, operand) << lowest & mask;
+    (old, word & !mask | new)
 }
 
 /// Puts something behind what slots hold; says whether there was room.

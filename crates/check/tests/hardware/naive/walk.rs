@@ -115,6 +115,12 @@ impl Naive<'_> {
             }
         }
         for start in Start::all(self, state, cpu) {
+            // One that begins at a paging-structure cache holds what it has read there (H12a).
+            let mut next = *state;
+            next.cpus[cpu].flying |= state.cpus[cpu].cached & 1 << self.number(start.0);
+            if next != *state {
+                out.push(Ok(next));
+            }
             self.fill_below(state, cpu, start, out);
         }
     }
@@ -216,19 +222,19 @@ impl Naive<'_> {
             in_memory: true,
             seen,
         };
-        let buffered = |(slot, value)| Seen {
+        let own = state.buffered_at(cpu, place);
+        let buffered = |&(slot, value): &(u8, u64)| Seen {
             value,
             in_memory: false,
             seen: seen.max(slot + 1),
         };
         match sees {
             Sees::AllOwn => {
-                let own = of.slots_at(place).last();
-                vec![own.map_or(in_memory, buffered)]
+                vec![own.last().map_or(in_memory, buffered)]
             }
             Sees::UpToAPoint => {
-                let seen_before = of.slots_at(place).filter(|(slot, _)| *slot < seen).last();
-                let later = of.slots_at(place).filter(|(slot, _)| *slot >= seen);
+                let seen_before = own.iter().rfind(|(slot, _)| *slot < seen);
+                let later = own.iter().filter(|(slot, _)| *slot >= seen);
                 let mut reads = vec![seen_before.map_or(in_memory, buffered)];
                 reads.extend(later.map(buffered));
                 reads
@@ -239,7 +245,7 @@ impl Naive<'_> {
                 let former =
                     former.filter(|(number, (at, _))| *at == place && of.former >> number & 1 != 0);
                 let mut reads = vec![in_memory];
-                reads.extend(of.slots_at(place).map(buffered));
+                reads.extend(own.iter().map(buffered));
                 reads.extend(former.map(|(_, &(_, value))| Seen {
                     value,
                     in_memory: false,
@@ -472,8 +478,8 @@ impl Naive<'_> {
         let mut younger = state.cpus[cpu].buffered().skip(slot + 1);
         let levels = 1..=self.script.features.levels;
         younger.any(|slot| match slot {
-            Buffered::Entry(place, _) => {
-                let (_, index) = self.places[usize::from(place)];
+            Buffered::Entry(store) => {
+                let (_, index) = self.places[usize::from(store.place)];
                 levels
                     .clone()
                     .any(|level| (addr >> shift(level) & 511) as u16 == index)
