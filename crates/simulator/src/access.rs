@@ -262,7 +262,12 @@ impl Machine<'_> {
             _ => return Err(Stop::Discarded),
         }
         // D is not set without A, which somebody may have cleared.
-        self.set_bits(update.entry, update.bits | entry::ACCESSED);
+        let bits = update.bits | entry::ACCESSED;
+        self.set_bits(update.entry, bits);
+        // What a later access of this CPU asked for meanwhile is done with it.
+        self.cpus[cpu]
+            .updates
+            .retain(|other| other.entry != update.entry || other.bits & !bits != 0);
         Ok(())
     }
 
