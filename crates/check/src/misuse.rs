@@ -6,7 +6,7 @@
 //! there) is a violation instead, and has a counterexample.
 
 use lazytlb::{PhysAddr, Spaces, VirtAddr};
-use lazytlb_model::{AtomicCell, Call, Cr4, Invpcid, LocalCell, TableIndex};
+use lazytlb_model::{AtomicCell, Call, Cr4, Invpcid, LocalCell, Property, TableIndex};
 
 use crate::program::Program;
 
@@ -31,7 +31,20 @@ impl Program {
                 "the program has page tables of 0 levels: give `features().levels` 2 to 5".into(),
             );
         }
+        self.test_ignored()?;
         self.test_frame("the first root", self.root)
+    }
+
+    /// Fails if a property is to be ignored after which no execution goes on.
+    fn test_ignored(&self) -> Result<(), Mistake> {
+        let ends = [Property::Panic, Property::GeneralProtection];
+        match self.ignored.iter().find(|property| ends.contains(property)) {
+            None => Ok(()),
+            Some(property) => Err(format!(
+                "the program ignores `{property}`, which cannot be left out: an execution that violates it does \
+                 not go on. Remove the call of `Program::ignore`"
+            )),
+        }
     }
 
     /// Looks at a call that the code of a CPU is about to make.

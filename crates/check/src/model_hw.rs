@@ -2,23 +2,26 @@
 //!
 //! Each seam call inside the log gets its recorded answer. The first call past the log's end is noted
 //! as what the code asks next, and the code is unwound. So one run tells one more step of the code.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `memory` | what lies beside the seam: page tables, frames, user memory, promises |
+
+mod memory;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
-use lazytlb::{
-    Access, CpuId, CpuSet, Cr3Load, Entry, FlushRange, FrameKind, Hw, Interrupts, Memory, PhysAddr,
-    Promise, Promises, Quirks, Spaces, Until, VirtAddr,
-};
+use lazytlb::{CpuId, CpuSet, Cr3Load, Entry, Hw, Interrupts, PhysAddr, Quirks, Until, VirtAddr};
 use lazytlb_model::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Privilege, Rmw};
 
 use crate::rehearsal::{Log, Rehearsal};
 use crate::run::{Awaits, Ran, Run};
 use crate::unwinding;
 
-/// The machine that a checked operation runs on: it implements [`Hw`] and [`Memory`].
+/// The machine that a checked operation runs on: it implements [`Hw`], [`lazytlb::Memory`] and [`lazytlb::Promises`].
 ///
 /// An operation must be a function of what this tells it: no clocks, no random numbers, no statics.
 /// The checker runs it many times over and reports a difference.
@@ -410,39 +413,6 @@ impl Hw for ModelHw {
     }
     fn quirks(&self) -> Quirks {
         self.quirks
-    }
-}
-
-impl Memory for ModelHw {
-    fn read_entry(&self, table: PhysAddr, index: u16) -> Entry {
-        Entry(self.ask(Call::ReadEntry(table, index)))
-    }
-    fn write_entry(&self, table: PhysAddr, index: u16, entry: Entry) {
-        self.ask(Call::WriteEntry(table, index, entry));
-    }
-    fn alloc_frame(&self, kind: FrameKind) -> PhysAddr {
-        PhysAddr(self.ask(Call::AllocFrame(kind)))
-    }
-    fn free_frame(&self, frame: PhysAddr) {
-        self.ask(Call::FreeFrame(frame));
-    }
-    fn touch(&self, addr: VirtAddr, access: Access) {
-        self.ask(Call::Touch(addr, access));
-    }
-    fn flush_begins(&self, root: PhysAddr, range: FlushRange) {
-        self.ask(Call::FlushBegins(root, range));
-    }
-    fn flush_returned(&self, root: PhysAddr) {
-        self.ask(Call::FlushReturned(root));
-    }
-}
-
-impl Promises for ModelHw {
-    fn promise_begins(&self, spaces: Spaces, range: FlushRange) -> Promise {
-        Promise(self.ask(Call::PromiseBegins(spaces, range)))
-    }
-    fn promise_kept(&self, promise: Promise) {
-        self.ask(Call::PromiseKept(promise.0));
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lazytlb_model::machine::MachineSpec;
-use lazytlb_model::{CpuModel, Features, Machine, MemoryModel, Property, State};
+use lazytlb_model::{CpuModel, Features, Machine, MemoryModel, State};
 
 use crate::automaton::Automaton;
 pub use crate::error::CheckError;
@@ -333,7 +333,6 @@ impl Checker {
         program: &'p Program,
         features: Features,
     ) -> Result<System<'p>, CheckError> {
-        refuse_ignored(program)?;
         let first_values = |cells: &Vec<DeclaredCell>| {
             let cells = cells.iter();
             cells.map(|cell| cell.first_value).collect::<Vec<_>>()
@@ -387,22 +386,6 @@ impl Checker {
             violation,
             timeline,
         })
-    }
-}
-
-/// Fails if a property is to be ignored after which no execution goes on.
-fn refuse_ignored(program: &Program) -> Result<(), CheckError> {
-    let ends = [Property::Panic, Property::GeneralProtection];
-    match program
-        .ignored
-        .iter()
-        .find(|property| ends.contains(property))
-    {
-        None => Ok(()),
-        Some(property) => Err(CheckError::Limit(format!(
-            "the program ignores `{property}`, which cannot be left out: an execution that violates it does \
-             not go on. Remove the call of `Program::ignore`"
-        ))),
     }
 }
 

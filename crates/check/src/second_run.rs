@@ -7,8 +7,8 @@
 //! is gone once more, in instances of the program that nobody has run:
 //!
 //! * *alone*: in a fresh instance and on a fresh thread, with nothing run before;
-//! * *after others*: routine by routine in one instance, then all again backwards, so that each comes after
-//!   each other one;
+//! * *after others*: routine by routine in one instance, then all again backwards; and each right after each other
+//!   one, with nothing in between that could take back what that one left behind;
 //! * *amid others*: while another routine is suspended at a seam call, with its guards alive and its locks held;
 //!   and when the others are done, that routine goes on, and must do what it did.
 //!
@@ -16,28 +16,28 @@
 //! the function that builds it, gets the same with the closures that the search has run.
 //!
 //! What stays invisible: state that was set before anybody looked, and is never set back, such as a `static`
-//! that the first run sets; pairs of routines that are too many to be tried all ([`MOST_AMID`]); what has no
-//! influence on any call.
+//! that the first run sets; what shows only after three routines in one order; pairs that are too many to be
+//! tried all ([`MOST_AMID`]); what has no influence on any call.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lazytlb::Quirks;
+use lazytlb::{CpuId, Quirks};
 
 use crate::automaton::NodeId;
 use crate::automaton::ways::WayThrough;
 use crate::error::CheckError;
 use crate::event::call_for_people;
 use crate::model_hw::{AtCalls, ModelHw};
-use crate::program::Program;
+use crate::program::{Program, Routine};
 use crate::run::Ran;
 use crate::watchdog::{Hung, Pulse, Running, Suspended, patience, watched};
 
 /// Fresh instances in which ways are gone alone: where there are more ways, some share one.
 pub(crate) const MOST_INSTANCES: usize = 64;
-/// Runs amid others. All pairs of a place and another routine's way are tried if they are not more; else as many,
-/// evenly.
+/// Runs amid others, and as many right after another. All pairs of a place and another routine's way, and of a
+/// routine and another's way, are tried if they are not more; else as many, evenly.
 pub(crate) const MOST_AMID: usize = 5_000;
 
 /// What a second run needs of the first.
@@ -89,6 +89,7 @@ impl SecondRun {
                 again
                     .alone(&alone)
                     .and_then(|()| on_a_thread(|| again.after_others(&after)))
+                    .and_then(|()| on_a_thread(|| again.after_one(&after)))
                     .and_then(|()| on_a_thread(|| again.amid_others(amid)))
             },
         );
@@ -112,6 +113,8 @@ struct Again {
 enum When {
     Alone,
     AfterOthers,
+    /// Nothing ran since this one.
+    After(CpuId, Routine),
     Amid(Suspended),
     /// It was suspended itself, and others ran meanwhile.
     AroundOthers,
@@ -147,6 +150,31 @@ impl Again {
     fn after_others(&self, program: &Program) -> Gone {
         let mut ways = self.ways.iter().chain(self.ways.iter().rev());
         ways.try_for_each(|way| self.go(program, way, When::AfterOthers, AtCalls::default()))
+    }
+
+    /// Goes each way right after a way of each other routine.
+    fn after_one(&self, program: &Program) -> Gone {
+        let routines: Vec<&[WayThrough]> = self
+            .ways
+            .chunk_by(|one, next| one.is_of_same_code(next))
+            .collect();
+        let before = (MOST_AMID / self.ways.len().max(1)).clamp(1, routines.len().max(1));
+        let (mut turn, mut when) = (0, When::AfterOthers);
+        for way in self.ways.iter() {
+            for _ in 0..before {
+                turn += 1;
+                let ways = routines[turn % routines.len()];
+                let first = &ways[turn / routines.len() % ways.len()];
+                if first.is_of_same_code(way) {
+                    continue;
+                }
+                for next in [first, way] {
+                    self.go(program, next, when, AtCalls::default())?;
+                    when = When::After(next.cpu, next.routine);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn amid_others(&self, program: Program) -> Gone {
@@ -193,7 +221,7 @@ impl Again {
             calls: way.log.len(),
             amid: match when {
                 When::Amid(suspended) => Some(suspended),
-                When::Alone | When::AfterOthers | When::AroundOthers => None,
+                When::Alone | When::AfterOthers | When::After(..) | When::AroundOthers => None,
             },
         };
         let interrupts = way.routine.interrupts();
@@ -250,7 +278,7 @@ impl Visit {
             }
             state.next
         };
-        let is_other = |way: &WayThrough| (way.cpu, way.routine) != (host.cpu, host.routine);
+        let is_other = |way: &WayThrough| !way.is_of_same_code(host);
         let mut left = self
             .guests
             .min(ways.iter().filter(|way| is_other(way)).count());
@@ -302,6 +330,10 @@ impl Difference {
         let when = match when {
             When::Alone => "when it runs alone in a fresh instance".to_owned(),
             When::AfterOthers => "when it runs after other routines, in another order".to_owned(),
+            When::After(cpu, routine) => {
+                let other = program.routine_name(*cpu, *routine);
+                format!("when it runs right after \"{other}\" of CPU {}", cpu.0)
+            }
             When::Amid(suspended) => format!("while {}", at(program, suspended)),
             When::AroundOthers => {
                 "when others run while it is suspended at its seam calls".to_owned()

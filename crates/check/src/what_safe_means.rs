@@ -56,7 +56,7 @@
 //! | way | with what run before | finds |
 //! | --- | --- | --- |
 //! | alone | nothing: a fresh instance, on a fresh thread | flags that the first run set, thread-local variables |
-//! | after others | all others, forwards and backwards, in one instance | what one routine leaves behind for another |
+//! | after others | all others, forwards and backwards; then right after each other one | what one routine leaves behind for another |
 //! | amid others | another routine is suspended at a seam call, and goes on afterwards | guards, locks, counters that are shared with a handler |
 //!
 //! Fresh instances come from the function that builds the program
@@ -64,7 +64,7 @@
 //! closures that have run already: what they captured is not fresh, and a flag that stays set is not seen.
 //!
 //! It does not see: a `static` that is set once, because no instance is fresh of it; state that shows only after
-//! two or more routines have run in an order other than those above; of programs with very many places, a pair
+//! three routines in one order; of programs with very many places, a pair
 //! that was not tried (the table below says how many are); and what changes no call.
 //! [`Checker::outcomes`](crate::Checker::outcomes) has no second run.
 //!
@@ -102,7 +102,7 @@
 //! | seam calls in one operation | 1000 |
 //! | states | 4293918719 |
 //! | fresh instances in the second run | 64 |
-//! | runs amid others in the second run | 5000 |
+//! | runs amid others in the second run, and as many right after another | 5000 |
 //!
 //! # What it does not mean
 //! Not that the protocol is right for another program, more CPUs, or deeper buffers; not that it is live beyond
@@ -153,7 +153,10 @@ mod tests {
             ("seam calls in one operation", CALL_BUDGET),
             ("states", MOST_STATES as usize),
             ("fresh instances in the second run", MOST_INSTANCES),
-            ("runs amid others in the second run", MOST_AMID),
+            (
+                "runs amid others in the second run, and as many right after another",
+                MOST_AMID,
+            ),
         ]);
         assert_eq!(told(), limits);
     }

@@ -267,6 +267,33 @@ fn a_captured_lazy_flag() {
     });
 }
 
+/// The flag is set by an operation without a call, taken back by the next one, and read by the handler alone.
+#[test]
+fn a_captured_flag_that_lives_from_one_operation_to_the_next() {
+    is_refused(
+        &BOTH,
+        &["\"flush interrupt\"", "right after \"go lazy\""],
+        || {
+            let flag = Arc::new(AtomicU64::new(0));
+            let [lazy, awake] = [0, 1].map(|_| Arc::clone(&flag));
+            let mut program = Program::new("two operations", 2);
+            program.proves("nothing: it is to be refused");
+            program.operation(0, "go lazy", move |_| lazy.store(1, Ordering::Relaxed));
+            program.operation(0, "come back", move |hw| {
+                awake.store(0, Ordering::Relaxed);
+                hw.invlpg(VirtAddr(0));
+            });
+            program.operation(1, "interrupt", to_cpu_0);
+            program.on_flush_interrupt(move |hw| {
+                if flag.load(Ordering::Relaxed) == 0 {
+                    hw.invlpg(VirtAddr(0));
+                }
+            });
+            program
+        },
+    );
+}
+
 #[test]
 fn a_function_that_builds_another_program_each_time() {
     let built = AtomicU64::new(0);

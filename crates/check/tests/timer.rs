@@ -243,6 +243,29 @@ fn who_waits_for_ticks_that_change_nothing_waits_for_ever() {
 }
 
 #[test]
+fn what_has_ended_may_leave_its_promises_to_the_next_tick() {
+    for ticks in SOME_TICKS {
+        let mut program = Program::new("left to a tick", 1);
+        let root = program.first_root();
+        let wanted = program.atomic("wanted", 0);
+        program.operation(0, "begin", move |hw| {
+            hw.flush_begins(root, FlushRange::page(PAGE));
+            hw.swap(&wanted, 1);
+        });
+        let mut forgotten = program.clone();
+        program.on_timer(ticks, move |hw| {
+            if hw.swap(&wanted, 0) == 1 {
+                hw.invlpg(PAGE);
+                hw.flush_returned(root);
+            }
+        });
+        finds(&program, None);
+        forgotten.on_timer(ticks, |hw| hw.invlpg(PAGE));
+        finds(&forgotten, Property::Panic);
+    }
+}
+
+#[test]
 fn a_tick_comes_only_with_interrupts_on() {
     for is_off in [true, false] {
         let mut program = Program::new("off", 1);

@@ -29,8 +29,8 @@ use crate::view::{CpuIn, CpuMut};
 
 impl ByteMask {
     /// Puts these bytes of `new` into a page-table entry. What is only *maybe* so of A is not in memory.
-    fn merge_entry(self, entry: u64, new: u64) -> u64 {
-        self.merge(entry & !bits::MAYBE_ACCESSED, new)
+    fn merge_entry(self, old: u64, new: u64) -> u64 {
+        self.merge(old & !bits::MAYBE_ACCESSED, new)
     }
 
     /// Says whether A and D are among the bytes.

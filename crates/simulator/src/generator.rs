@@ -26,11 +26,12 @@ use crate::random::Random;
 /// A theme: how often it is drawn, its name, and what writes a test of it.
 type Theme = (u32, &'static str, fn(&mut Random) -> Draft);
 
-const THEMES: [Theme; 21] = [
+const THEMES: [Theme; 22] = [
     (10, "pages", paging::pages),
     (12, "upper-levels", paging::upper_levels),
     (10, "large-pages", paging::large_pages),
     (10, "accessed", paging::accessed),
+    (5, "collected", paging::collected),
     (5, "fetches", paging::fetches),
     (4, "self-map", paging::self_map),
     (4, "rings", paging::rings),

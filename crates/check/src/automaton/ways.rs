@@ -21,6 +21,13 @@ pub(crate) struct WayThrough {
     pub(crate) comes_to: Option<Ran>,
 }
 
+impl WayThrough {
+    /// Says whether two ways go through the same code, on one CPU.
+    pub(crate) fn is_of_same_code(&self, other: &WayThrough) -> bool {
+        (self.cpu, self.routine) == (other.cpu, other.routine)
+    }
+}
+
 impl Automaton<'_> {
     /// Lists all ways, routine by routine.
     pub(crate) fn ways(&self) -> Vec<WayThrough> {

@@ -12,7 +12,9 @@
 
 mod access;
 mod buffers;
+mod former;
 mod invalidate;
+mod numbers;
 mod state;
 mod useful;
 mod walk;
@@ -22,7 +24,7 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashSet;
 use lazytlb_check::End;
-use lazytlb_model::cpu_model::{IpiOrder, Mfence, UpperLevels};
+use lazytlb_model::cpu_model::{IpiOrder, UpperLevels};
 use lazytlb_model::{Broadcast, Call, FAULT, Property};
 
 use crate::script::{Routine, Script, answer_cell, has_answer};
@@ -457,99 +459,12 @@ impl<'a> Naive<'a> {
         Ok(Some(0))
     }
 
-    /// H18, H40: says whether a call is a serializing instruction.
-    fn serializes(&self, call: &Call) -> bool {
-        match call {
-            Call::Serialize
-            | Call::LoadCr3(..)
-            | Call::Invlpg(_)
-            | Call::Invpcid(_)
-            | Call::WriteCr4(_)
-            | Call::Tlbsync => true,
-            Call::Fence => self.script.setting.cpu_model.mfence == Mfence::Serializes,
-            _ => false,
-        }
-    }
-
-    /// H40: a CPU that fetches may still read what a step has changed.
-    fn remember_former(&self, before: &State, next: &mut State) {
-        for cpu in 0..2 {
-            if !self.useful.fetches(&next.cpus[cpu], cpu) {
-                next.cpus[cpu].former = 0;
-                continue;
-            }
-            for place in 0..self.places.len() {
-                // What the CPU saw with its own stores done changes where they are of some bytes.
-                let views = |state: &State| {
-                    let own = state.buffered_at(cpu, place as u8).into_iter();
-                    let own = own.map(|(_, value)| value);
-                    own.chain([state.tables[place]]).collect::<Vec<u64>>()
-                };
-                let are = views(next);
-                for was in views(before).into_iter().filter(|was| !are.contains(was)) {
-                    let number = self.number_of_former(place as u8, was);
-                    next.cpus[cpu].former |= 1 << number;
-                }
-            }
-        }
-    }
-
-    fn number_of_former(&self, place: u8, value: u64) -> usize {
-        let mut former = self.former.borrow_mut();
-        let known = former.iter().position(|known| *known == (place, value));
-        known.unwrap_or_else(|| {
-            former.push((place, value));
-            self.too_large
-                .set(self.too_large.get() || former.len() > 64);
-            (former.len() - 1) % 64
-        })
-    }
-
     fn upper_levels(&self) -> UpperLevels {
         self.script.setting.cpu_model.upper_levels
     }
 
     fn checks(&self, property: Property) -> bool {
         !self.ignored.contains(&property)
-    }
-
-    fn place(&self, table: u64, index: u16) -> u8 {
-        let wanted = (number(table), index);
-        let place = self.places.iter().position(|&place| place == wanted);
-        place.expect("the script lists its places") as u8
-    }
-
-    /// Returns the entries of a set.
-    fn members(&self, set: u64) -> impl Iterator<Item = Cached> {
-        let numbers = (0..64).filter(move |number| set >> number & 1 != 0);
-        numbers.map(|number| self.entry(number))
-    }
-
-    fn entry(&self, number: usize) -> Cached {
-        self.entries.borrow()[number]
-    }
-
-    /// Returns an entry's number in sets.
-    fn number(&self, entry: Cached) -> usize {
-        let mut entries = self.entries.borrow_mut();
-        if let Some(number) = entries.iter().position(|known| *known == entry) {
-            return number;
-        }
-        if entries.len() == 64 {
-            self.too_large.set(true);
-            return 63;
-        }
-        entries.push(entry);
-        entries.len() - 1
-    }
-
-    fn request(&self, issuer: usize, what: Broadcast) -> usize {
-        let mut requests = self.requests.borrow_mut();
-        let known = requests.iter().position(|known| *known == (issuer, what));
-        known.unwrap_or_else(|| {
-            requests.push((issuer, what));
-            requests.len() - 1
-        })
     }
 
     /// Drops cached entries that nothing can tell the presence of any more.

@@ -202,6 +202,37 @@ pub(super) fn accessed(random: &mut Random) -> Draft {
     draft
 }
 
+/// One CPU uses a page and says so, another takes the entry away and collects A and D (H41, H42).
+pub(super) fn collected(random: &mut Random) -> Draft {
+    let mut draft = Draft::of_threads(2);
+    draft.key("Accessed=on");
+    for first in ["x=1", "y=2", "flag=0"] {
+        draft.init(first);
+    }
+    let flags = *random.one_of(&["a:0, d:0", "d:0", "d:0"]);
+    draft.init(format!("[PTE(x)]=(oa:PA(x), {flags})"));
+    match random.chance(70) {
+        true => draft.access(0, "movq $5,(x)"),
+        false => draft.load(0, "x"),
+    }
+    perhaps(random, 20, |random| fence(&mut draft, random, 0));
+    draft.line(0, "movq $1,(PA(flag))");
+    draft.load(1, "PA(flag)");
+    let taken = [
+        "(oa:PA(x), w:0, d:0)",
+        "(oa:PA(x), w:0, a:0, d:0)",
+        "(oa:PA(x), a:0, d:0)",
+        "(oa:PA(y), a:0, d:0)",
+        "0",
+    ];
+    let taken = *random.one_of(&taken);
+    draft.exchange_flags(1, taken, "PTE(x)");
+    perhaps(random, 30, |_| draft.load_flags(1, "PTE(x)"));
+    draft.show("[PTE(x)]");
+    draft.show("[PA(x)]");
+    draft
+}
+
 /// A page becomes present, or executable, before it is fetched from (H40).
 pub(super) fn fetches(random: &mut Random) -> Draft {
     let threads = 1 + random.below(2);

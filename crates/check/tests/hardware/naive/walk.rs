@@ -115,6 +115,12 @@ impl Naive<'_> {
             }
         }
         for start in Start::all(self, state, cpu) {
+            // One that begins at a paging-structure cache holds what it has read there (H12a).
+            let mut next = *state;
+            next.cpus[cpu].flying |= state.cpus[cpu].cached & 1 << self.number(start.0);
+            if next != *state {
+                out.push(Ok(next));
+            }
             self.fill_below(state, cpu, start, out);
         }
     }
