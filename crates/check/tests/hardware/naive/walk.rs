@@ -56,6 +56,10 @@ impl Start {
         starts.map(Start).collect()
     }
 
+    fn is_held_root(&self, naive: &Naive<'_>) -> bool {
+        self.0.read_in > naive.script.features.levels
+    }
+
     /// Those that an access of the current space may go on from.
     fn for_access(naive: &Naive<'_>, state: &State, cpu: usize, addr: u64) -> Vec<Start> {
         let pcid = state.cpus[cpu].pcid();
@@ -115,9 +119,14 @@ impl Naive<'_> {
             }
         }
         for start in Start::all(self, state, cpu) {
-            // One that begins at a paging-structure cache holds what it has read there (H12a).
+            // One that begins at a paging-structure cache holds what it has read there (H12a); and one in flight
+            // may put there what it holds, at any time.
             let mut next = *state;
-            next.cpus[cpu].flying |= state.cpus[cpu].cached & 1 << self.number(start.0);
+            let bit = 1 << self.number(start.0);
+            next.cpus[cpu].flying |= state.cpus[cpu].cached & bit;
+            if self.upper_levels() == UpperLevels::Cached && !start.is_held_root(self) {
+                next.cpus[cpu].cached |= state.cpus[cpu].flying & bit;
+            }
             if next != *state {
                 out.push(Ok(next));
             }
