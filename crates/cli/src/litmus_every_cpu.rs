@@ -2,19 +2,25 @@
 
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use lazytlb_litmus::{Answer, LitmusTest, LitmusVerdict, Options, hangs_on, read_bytes, run};
 use lazytlb_model::CpuModel;
 use serde::Serialize;
 
 use crate::arguments::{Litmus, Memory};
 use crate::hanging::AssumptionRecord;
-use crate::litmus_files::files_of;
+use crate::litmus_files::{files_of, is_collection};
+use crate::litmus_summary::{Summary, SummaryRecord};
 use crate::progress::Display;
-use crate::report::{Ending, Report, grouped, table};
+use crate::report::{Ending, Report, grouped, table, told};
 
 /// Answers every test on every model. A test that sets what a model lacks has no answer there, which is no error.
 pub(crate) fn run_every(options: &Litmus) -> anyhow::Result<Ending> {
+    if options.witness || options.kinds.is_some() {
+        bail!(
+            "--witness and --kinds are about one CPU model: choose it with --cpu, `weakest` for example"
+        );
+    }
     let files = files_of(&options.files)?;
     let mut report = Report::open(&options.output)?;
     let models = options.hardware.models()?;
@@ -24,19 +30,24 @@ pub(crate) fn run_every(options: &Litmus) -> anyhow::Result<Ending> {
         max_states: options.max_states.unwrap_or(Options::default().max_states),
     };
     let display = Display::new("litmus tests".to_owned());
-    let mut ending = Ending::Good;
+    let (mut ending, mut summary) = (Ending::Good, Summary::default());
     for (number, file) in files.iter().enumerate() {
         display.count(number as u64, files.len() as u64);
         let rows = match rows_of(file, &models, &machine) {
             Ok(rows) => rows,
             Err(error) => {
-                display.pause(|| eprintln!("error: {error:#}"));
+                let error = told(&error);
+                display.pause(|| eprintln!("error: {error}"));
+                summary.count_unreadable(file, error);
                 ending = ending.max(Ending::BadInput);
                 continue;
             }
         };
         for row in &rows {
             ending = ending.max(row.ending());
+            if let Some(verdict) = row.known {
+                summary.count(file, verdict, row.header, row.as_expected);
+            }
         }
         match options.output.json {
             true => rows.iter().try_for_each(|row| report.json(row))?,
@@ -44,6 +55,12 @@ pub(crate) fn run_every(options: &Litmus) -> anyhow::Result<Ending> {
         }
     }
     drop(display);
+    if files.len() > 1 || options.files.iter().any(|path| is_collection(path)) {
+        match options.output.json {
+            true => report.json(&SummaryRecord { summary: &summary })?,
+            false => report.line(&summary)?,
+        }
+    }
     report.finish()?;
     Ok(ending)
 }
@@ -56,6 +73,13 @@ struct Row {
     cpu: &'static str,
     /// `None` where the model lacks what the test sets.
     verdict: Option<&'static str>,
+    #[serde(skip)]
+    known: Option<LitmusVerdict>,
+    /// The verdict that the test's header expects on this model.
+    expected: Option<&'static str>,
+    #[serde(skip)]
+    header: Option<LitmusVerdict>,
+    as_expected: Option<bool>,
     ok: Option<bool>,
     final_states: usize,
     incomplete: Option<String>,
@@ -66,9 +90,10 @@ struct Row {
 
 impl Row {
     fn ending(&self) -> Ending {
-        match self.incomplete {
-            Some(_) => Ending::Incomplete,
-            None => Ending::Good,
+        match (self.as_expected, &self.incomplete) {
+            (Some(false), _) => Ending::Violation,
+            (_, Some(_)) => Ending::Incomplete,
+            (_, None) => Ending::Good,
         }
     }
 }
@@ -116,6 +141,11 @@ fn answered(
         name: answer.name.clone(),
         cpu: options.cpu_model.name,
         verdict: Some(answer.verdict().name()),
+        known: Some(answer.verdict()),
+        expected: answer.expected.map(LitmusVerdict::name),
+        header: answer.expected,
+        as_expected: (answer.expected.is_some() && answer.verdict() != LitmusVerdict::Incomplete)
+            .then(|| !answer.differs()),
         ok: answer.is_ok(),
         final_states: answer.states.len(),
         incomplete: answer.incomplete.clone(),
@@ -130,6 +160,10 @@ fn lacking(file: &Path, test: &LitmusTest, cpu: CpuModel, why: String) -> Row {
         name: test.name.clone(),
         cpu: cpu.name,
         verdict: None,
+        known: None,
+        expected: None,
+        header: None,
+        as_expected: None,
         ok: None,
         final_states: 0,
         incomplete: None,
@@ -144,9 +178,13 @@ fn print(report: &mut Report, file: &Path, rows: &[Row]) -> anyhow::Result<()> {
     let mut lines = table(&["CPU", "verdict", "final states", "hangs on"], 2..3);
     for row in rows {
         let hangs_on: Vec<&str> = row.hangs_on.iter().map(|one| one.name).collect();
+        let verdict = row.verdict.unwrap_or("not for this CPU");
         lines.add_row([
             row.cpu.to_owned(),
-            row.verdict.unwrap_or("not for this CPU").to_owned(),
+            match (row.as_expected, row.expected) {
+                (Some(false), Some(expected)) => format!("{verdict}, expected {expected}"),
+                _ => verdict.to_owned(),
+            },
             grouped(row.final_states as u64),
             hangs_on.join(", "),
         ]);

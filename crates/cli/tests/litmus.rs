@@ -243,17 +243,39 @@ fn a_witness_is_printed_as_a_timeline_and_as_json() {
         "{}",
         run.stdout
     );
-    assert!(
-        run.stdout.contains("CPU 0 waits until x = 1"),
-        "{}",
-        run.stdout
-    );
+    assert!(run.stdout.contains("wait until x = 1"), "{}", run.stdout);
     let json = lazytlb(&["litmus", "--witness", "--json", &stuck]).json();
     assert!(json[0]["violations"][0]["execution"]["story"][0].is_string());
     assert_eq!(
         json[0]["vacuous"],
         "every execution ends in a violation: deadlock"
     );
+}
+
+#[test]
+fn on_every_model_the_header_is_compared_too() {
+    let text = "X86_64 T\nExpect=Allowed\nExpect@amd-k10=Forbidden\n{ x=1; }\n P0 ;\n \
+                movq (x),%rax ;\nexists (0:rax=1)\n";
+    let (folder, file) = written("t.litmus", text);
+    let file = file.display().to_string();
+    let run = lazytlb(&["litmus", "--cpu", "all", &file]);
+    assert_eq!(run.exit_code, 1, "{}", run.stderr);
+    assert_eq!(
+        run.stdout.matches("Allowed, expected Forbidden").count(),
+        1,
+        "{}",
+        run.stdout
+    );
+    let folder = folder.path().display().to_string();
+    let lines = lazytlb(&["litmus", "--cpu", "all", "--json", &folder]).json();
+    let (summary, rows) = lines.split_last().unwrap();
+    assert_eq!(summary["summary"]["read"], rows.len());
+    let differing = rows.iter().filter(|row| row["as_expected"] == false);
+    let cpus: Vec<&str> = differing.map(|row| row["cpu"].as_str().unwrap()).collect();
+    assert_eq!(cpus, ["amd-k10"]);
+    let run = lazytlb(&["litmus", "--cpu", "all", "--witness", &file]);
+    assert_eq!(run.exit_code, 2);
+    assert!(run.stderr.contains("about one CPU model"), "{}", run.stderr);
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn a_violation_has_an_execution_also_where_nothing_is_allowed() {
         (Some(Property::Deadlock), false)
     );
     assert!(
-        stuck.timeline.story[0].contains("CPU 1 waits until x = 1"),
+        stuck.timeline.story[0].contains("wait until x = 1"),
         "{:?}",
         stuck.timeline.story
     );
