@@ -47,12 +47,15 @@ struct Gathered {
     /// Entries whose A or D is to be set: where, what was read, which bits.
     updates: Vec<(Word, u64, u64)>,
     leaf: TlbEntry,
+    /// The leaf is as memory says, and as any walk would read it: it may be cached.
+    is_kept: bool,
 }
 
 impl Machine<'_> {
     /// Translates the address of an access.
     pub(crate) fn translate(&mut self, cpu: usize, access: Access) -> Result<Translation, Stop> {
-        if let Some(entry) = self.cached(cpu, access.address) {
+        let cached = self.cached(cpu, access.address);
+        if let Some(entry) = cached {
             if !self.permits(cpu, entry.permissions, access) {
                 return Ok(Translation::Fault);
             }
@@ -67,7 +70,10 @@ impl Machine<'_> {
         }
         let mut walk = self.cpus[cpu].walk(access.address, &mut self.random);
         walk.seen = walk.seen.max(access.after);
-        match self.gather(cpu, walk, access)? {
+        // H42: the update of D for a store through an entry without it need not look for W again.
+        let trusted =
+            cached.filter(|_| self.board.amended.dirty_without_writable && self.random.chance(50));
+        match self.gather(cpu, walk, access, trusted)? {
             Ok(gathered) => Ok(self.finish(cpu, access, &gathered)?),
             Err(other) => Ok(other),
         }
@@ -96,12 +102,14 @@ impl Machine<'_> {
         by_use && (permissions.user || !access.user)
     }
 
-    /// Walks to the leaf for an access, at once: what is read at different times comes from the caches.
+    /// Walks to the leaf for an access, at once: what is read at different times comes from the caches. That the leaf
+    /// has lost W since `trusted` was cached goes unnoticed.
     fn gather(
         &mut self,
         cpu: usize,
         mut walk: Walk,
         access: Access,
+        trusted: Option<TlbEntry>,
     ) -> Result<Result<Gathered, Translation>, Stop> {
         let mut updates = Vec::new();
         loop {
@@ -124,7 +132,11 @@ impl Machine<'_> {
                     }
                 }
                 Kind::Page(_) | Kind::Unusable => {
-                    let leaf = self.leaf(cpu, &walk, value | missing);
+                    let mut leaf = self.leaf(cpu, &walk, value | missing);
+                    let is_trusted = missing & entry::DIRTY != 0 && is_same_page(trusted, leaf);
+                    if is_trusted {
+                        leaf.permissions = walk.permissions.below(value | entry::WRITABLE);
+                    }
                     if !self.permits(cpu, leaf.permissions, access) {
                         return Ok(Err(Translation::Fault));
                     }
@@ -133,7 +145,12 @@ impl Machine<'_> {
                     }
                     return Ok(match missing != 0 && is_forwarded {
                         true => Err(Translation::Wait),
-                        false => Ok(Gathered { updates, leaf }),
+                        false => Ok(Gathered {
+                            updates,
+                            leaf,
+                            // What a fetch has read may be a mixture.
+                            is_kept: access.by != Use::Fetch && !is_trusted,
+                        }),
                     });
                 }
             }
@@ -166,8 +183,7 @@ impl Machine<'_> {
         gathered: &Gathered,
     ) -> Result<Translation, Stop> {
         let leaf = gathered.leaf;
-        // What a fetch has read may be a mixture that no data access could have read: it is not kept.
-        let is_kept = access.by != Use::Fetch && self.random.chance(self.temper.cache);
+        let is_kept = gathered.is_kept && self.random.chance(self.temper.cache);
         let fill = is_kept.then_some(leaf);
         let late = self.board.amended.late_updates
             && access.plain
@@ -288,4 +304,9 @@ impl Machine<'_> {
             update.fill = None;
         }
     }
+}
+
+/// Says whether a cached translation is of the page that a walk has found.
+fn is_same_page(cached: Option<TlbEntry>, found: TlbEntry) -> bool {
+    cached.is_some_and(|cached| (cached.frame, cached.level) == (found.frame, found.level))
 }
