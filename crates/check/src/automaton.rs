@@ -24,7 +24,7 @@ use lazytlb::{CpuId, Interrupts, Quirks};
 use lazytlb_model::{Call, Limit};
 
 use crate::claims::{Claims, FalseClaim};
-use crate::iterations::{Amount, Iterations};
+use crate::iterations::Iterations;
 use crate::model_hw::{ModelHw, RunReport};
 use crate::program::Program;
 pub(crate) use crate::program::Routine;
@@ -368,7 +368,6 @@ impl<'p> Automaton<'p> {
         let report = self.run(missing, log.clone(), Rehearsal::default());
         nodes.executions += 1;
         nodes.reached_notes.extend(report.notes);
-        self.rehearse(&nodes, missing, &report.ran, Amount::Few)?;
         let (next, interrupts) = match report.ran {
             Ran::Asks(call, interrupts) => (Next::Call(call), interrupts),
             Ran::Again(poll) => return self.begin_again(&mut nodes, missing, poll),

@@ -10,8 +10,8 @@
 //!  a ──►  b (head)  ── 1 ──►  c ── 2 ──►  d
 //! ```
 //!
-//! Every new place is rehearsed with a few iterations of each poll on its way; before a verdict, when all are
-//! known, the end of every way is once more, with many.
+//! The first iteration of each poll is rehearsed at once, for longer than code tries before it gives up; before
+//! a verdict, when all are known, the end of every way is, with many different ones.
 
 use std::collections::BTreeMap;
 
@@ -26,17 +26,14 @@ type PollsBefore = usize;
 /// What is rehearsed at each poll.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Amount {
-    /// The latest iterations, again and again until they are a few.
-    Few,
     /// One iteration for longer than code tries before it gives up: the one that was met last.
     OneForLong,
-    /// As many different ones as there are, or [`MANY`].
+    /// [`MANY`], different ones as far as there are.
     Many,
     /// The same, in the other order.
     ManyBackwards,
 }
 
-const FEW: usize = 8;
 /// More than a bounded retry has attempts, and still only a millisecond.
 const LONG: usize = 10_000;
 const MANY: usize = 64;
@@ -45,10 +42,9 @@ impl Amount {
     fn of(self, known: &[Log]) -> Vec<Log> {
         let latest = known.iter().rev();
         match self {
-            Amount::Few => latest.cycle().take(FEW).cloned().collect(),
             Amount::OneForLong => latest.take(1).cycle().take(LONG).cloned().collect(),
-            Amount::Many => known.iter().take(MANY).cloned().collect(),
-            Amount::ManyBackwards => latest.take(MANY).cloned().collect(),
+            Amount::Many => known.iter().cycle().take(MANY).cloned().collect(),
+            Amount::ManyBackwards => latest.cycle().take(MANY).cloned().collect(),
         }
     }
 }

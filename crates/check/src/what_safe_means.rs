@@ -73,6 +73,13 @@
 //! checker with it: so a verdict comes last, and the JSON of `lazytlb check` ends with the record
 //! `{"complete":true,…}`. Without that record, an output is no answer.
 //!
+//! # Waiting
+//! A `deadlock` is a state in which every CPU has ended, waits, or polls without changing anything. CPUs that change
+//! something for ever, and a CPU that starves beside them, violate nothing. An iteration of a poll is run again
+//! after others: a retry that gives up after more than 10,000 is taken for one that never does. A timer interrupt
+//! helps no wait but [`Poll::poll_until_tick`](lazytlb::Poll::poll_until_tick); while one CPU waits so, others' lost
+//! interrupts may be repaired unnoticed. [`Ticks::AtMost`](lazytlb_model::Ticks::AtMost) is a bound on executions.
+//!
 //! # Limits
 //! A program that needs more is refused with an error that says so.
 //!

@@ -240,12 +240,17 @@ fn essence(checker: &Checker, program: &Program) -> Option<Essence> {
 const MOST_STATES: u64 = 6000;
 
 fn everywhere() -> impl Iterator<Item = (MemoryModel, Checker)> {
-    let reductions = [Reduction::CollapseLocal, Reduction::None];
+    let reductions = [(Reduction::CollapseLocal, 1), (Reduction::None, 2)];
     [MemoryModel::Sc, MemoryModel::TSO]
         .into_iter()
         .flat_map(move |memory| {
             let checker = Checker::new().memory(memory).max_states(MOST_STATES);
-            reductions.map(|reduction| (memory, checker.clone().reduction(reduction)))
+            reductions.map(|(reduction, threads)| {
+                (
+                    memory,
+                    checker.clone().reduction(reduction).threads(threads),
+                )
+            })
         })
 }
 

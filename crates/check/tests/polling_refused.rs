@@ -72,6 +72,23 @@ fn what_iterations_gather_outside_of_modelled_memory_is_refused() {
         2,
     );
     is_refused(&program, &["CPU 0"]);
+    // It looks only whether there were many.
+    for many in [5, 2000] {
+        let program = with_setters(
+            move |hw, words| {
+                let rounds = Cell::new(0);
+                hw.poll(|hw| {
+                    rounds.set(rounds.get() + 1);
+                    (hw.load(&words[0]) != 0).then_some(())
+                });
+                if rounds.get() > many {
+                    hw.store(&words[0], 3);
+                }
+            },
+            1,
+        );
+        is_refused(&program, &["CPU 0"]);
+    }
     // Only one iteration in many gathers anything, and it was met after the code behind the loop.
     let program = with_setters(
         |hw, words| {

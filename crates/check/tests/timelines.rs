@@ -123,11 +123,13 @@ fn a_deadlock_names_the_word_that_each_cpu_waits_for() {
     let timeline = timeline(MemoryModel::Sc, &program);
     let told = &timeline.story[0];
     assert!(
-        told.contains("CPU 0 waits until here = 2 in \"one\""),
+        told.contains("CPU 0 waits in \"one\" with interrupts on (wait until here = 2: it is 0)"),
         "{told}"
     );
     assert!(
-        told.contains("CPU 1 waits until there ≥ 1 in \"other\""),
+        told.contains(
+            "CPU 1 waits in \"other\" with interrupts on (wait until there ≥ 1: it is 0)"
+        ),
         "{told}"
     );
 }

@@ -42,6 +42,9 @@ impl CpuMut<'_> {
 
     pub(crate) fn free_frame(&mut self, frame: Frame) -> Result<Progress<()>, Stop> {
         let was = self.frame_use(frame);
+        if was == FrameUse::Table {
+            self.update_before_free(frame)?;
+        }
         self.set_frame_use(frame, FrameUse::Free);
         match was {
             FrameUse::Free => {

@@ -23,7 +23,7 @@ use std::ops::Deref;
 use crate::accessed::{Source, Use};
 use crate::cpu_model::DirtyUpdate;
 use crate::entry::bits;
-use crate::index::{EntryId, Location, Number, Offset, Way};
+use crate::index::{EntryId, Frame, Location, Number, Offset, Way};
 use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::Stop;
@@ -207,6 +207,15 @@ impl CpuMut<'_> {
         Ok(())
     }
 
+    /// Makes every update, by whichever CPU, of the entries in a table that is about to be freed.
+    pub(crate) fn update_before_free(&mut self, table: Frame) -> Result<(), Stop> {
+        let entries = self.machine.entries_of(table);
+        let entries: Vec<EntryId> = entries.map(|(entry, _)| entry).collect();
+        entries
+            .into_iter()
+            .try_for_each(|entry| self.update_before_change(entry, 0))
+    }
+
     /// As [`CpuMut::update_before_change`], for an instruction that computes the new value from the old one, which
     /// it reads in this way ([`CpuMut::read_settled`]).
     pub(crate) fn update_before_rmw(
@@ -235,5 +244,66 @@ impl Machine {
             && differs == bits::WRITABLE
             && old & bits::WRITABLE != 0
             && new & bits::PRESENT != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lazytlb::{Entry, PhysAddr, VirtAddr};
+
+    use crate::call::{AtomicCell, Broadcast, Call, Privilege};
+    use crate::entry::bits;
+    use crate::features::Features;
+    use crate::index::Cpu;
+    use crate::machine::Machine;
+    use crate::spec::{MachineSpec, MemoryModel};
+    use crate::state::FrameUse;
+
+    #[test]
+    fn nothing_is_owed_to_a_table_that_was_freed() {
+        let features = Features {
+            accessed_dirty: true,
+            broadcasts: true,
+            ..Features::small()
+        };
+        let mut spec = MachineSpec::smallest(features, MemoryModel::Sc);
+        let (root, table) = (PhysAddr(0), PhysAddr(0x1000));
+        spec.own_cells = vec![Vec::new(), Vec::new()];
+        spec.frames = vec![FrameUse::Table, FrameUse::Table, FrameUse::Page];
+        spec.page_words = vec![None, None, Some(AtomicCell(0))];
+        let all = bits::PRESENT | bits::WRITABLE | bits::USER;
+        spec.entries = vec![
+            (root, 0, Entry(0x1000 | all | bits::ACCESSED)),
+            (table, 0, Entry(0x2000 | all)),
+        ];
+        let machine = Machine::new(&spec).unwrap();
+        let mut state = machine.initial();
+        let reader = Cpu::from(1);
+        let load = Call::LoadVirtual(VirtAddr(0), Privilege::User);
+        machine.call(&mut state, 1, &load, 0).unwrap();
+        assert!(!machine.view(&state, reader).owes_nothing());
+        let all_of_it = Broadcast {
+            addr: None,
+            pcid: None,
+            globals: true,
+            final_only: false,
+        };
+        for call in [
+            Call::WriteEntry(root, 0, Entry::ABSENT),
+            Call::Invlpgb(all_of_it),
+        ] {
+            machine.call(&mut state, 0, &call, 0).unwrap();
+        }
+        for cpu in [0, 1] {
+            assert!(machine.receive_broadcast(&mut state, cpu, 0).unwrap());
+        }
+        assert!(
+            !machine.view(&state, reader).owes_nothing(),
+            "a broadcast bounds no update"
+        );
+        machine
+            .call(&mut state, 0, &Call::FreeFrame(table), 0)
+            .unwrap();
+        assert!(machine.view(&state, reader).owes_nothing());
     }
 }

@@ -178,6 +178,7 @@ impl Machine<'_> {
                 entry: *entry,
                 read: *read,
                 bits: *bits,
+                is_overtaken: false,
                 is_too_late: false,
                 fill: if index + 1 == last { fill } else { None },
             });
@@ -251,7 +252,9 @@ impl Machine<'_> {
             && !update.is_too_late
             && changed == entry::WRITABLE
             && now & entry::WRITABLE == 0;
+        let is_refused = update.is_overtaken && !self.board.amended.updates_after_clears;
         match (changed, update.fill) {
+            (0, _) if is_refused => return Err(Stop::Discarded),
             (0, Some(fill)) => self.cache_leaf(cpu, fill),
             (0, None) => {}
             _ if has_lost_writable => {}
@@ -259,7 +262,12 @@ impl Machine<'_> {
             _ => return Err(Stop::Discarded),
         }
         // D is not set without A, which somebody may have cleared.
-        self.set_bits(update.entry, update.bits | entry::ACCESSED);
+        let bits = update.bits | entry::ACCESSED;
+        self.set_bits(update.entry, bits);
+        // What a later access of this CPU asked for meanwhile is done with it.
+        self.cpus[cpu]
+            .updates
+            .retain(|other| other.entry != update.entry || other.bits & !bits != 0);
         Ok(())
     }
 

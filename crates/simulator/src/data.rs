@@ -9,6 +9,7 @@ use crate::machine::{Held, Machine, Stop, Tried};
 use crate::memory::{Bytes, Frame, Word};
 use crate::registers::low;
 use crate::store_buffer::Store;
+use crate::world::ENTRY_ADDRESSES;
 use crate::write_combining::Combined;
 
 /// Where an operand lies.
@@ -50,9 +51,14 @@ impl Machine<'_> {
                 if bytes.offset + bytes.count > 8 {
                     return Err(Held::Stop(Stop::Discarded));
                 }
-                match self.board.is_translated {
-                    true => Located::Virtual(address & !7, bytes),
-                    false => Located::Physical(Word::at(Frame(address & !0xfff), address), bytes),
+                let physical = match address.checked_sub(ENTRY_ADDRESSES) {
+                    Some(of_entry) => Some(of_entry),
+                    None if self.board.is_translated => None,
+                    None => Some(address),
+                };
+                match physical {
+                    None => Located::Virtual(address & !7, bytes),
+                    Some(at) => Located::Physical(Word::at(Frame(at & !0xfff), at), bytes),
                 }
             }
         })
@@ -359,6 +365,7 @@ impl Machine<'_> {
         operand: u64,
     ) -> u64 {
         let expected = self.context(cpu).registers.get(accumulator(width));
+        let bit = 1 << (operand % u64::from(8 * width.bytes()));
         let new = match op {
             AluOp::Add | AluOp::Xadd => old.wrapping_add(operand),
             AluOp::Inc => old.wrapping_add(1),
@@ -367,8 +374,11 @@ impl Machine<'_> {
             AluOp::And => old & operand,
             AluOp::Or => old | operand,
             AluOp::Xor => old ^ operand,
+            AluOp::Bts => old | bit,
+            AluOp::Btr => old & !bit,
+            AluOp::Btc => old ^ bit,
             AluOp::Cmpxchg if old == expected => operand,
-            _ => old,
+            AluOp::Cmpxchg => old,
         };
         low(width).of(new)
     }

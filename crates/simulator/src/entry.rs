@@ -132,6 +132,12 @@ pub(crate) fn bits_of(caching: Caching) -> u64 {
     }
 }
 
+/// Lists the flags that are set.
+pub(crate) fn set_flags(entry: u64) -> impl Iterator<Item = Field> {
+    let set = FLAGS.iter().filter(move |(_, bit)| entry & bit != 0);
+    set.map(|(field, _)| *field)
+}
+
 /// Lists the flags that are not as in an entry of which nothing but the frame is said.
 pub(crate) fn unusual_flags(entry: u64) -> impl Iterator<Item = (Field, bool)> {
     let usual = EntryLiteral::default();

@@ -108,6 +108,7 @@ impl Machine<'_> {
         let had_lost_writable = self.memory.read(word) & entry::WRITABLE == 0;
         let updates = self.cpus.iter_mut().flat_map(|cpu| &mut cpu.updates);
         for update in updates.filter(|update| update.entry == word) {
+            update.is_overtaken = true;
             update.is_too_late |= had_lost_writable && update.read & entry::WRITABLE != 0;
         }
         self.put(word, value);

@@ -19,6 +19,11 @@ impl Word {
         Word::at(table, 8 * index)
     }
 
+    /// Returns its address.
+    pub(crate) fn address(self) -> u64 {
+        self.0
+    }
+
     /// Returns the frame that it lies in.
     pub(crate) fn frame(self) -> Frame {
         Frame(self.0 & !0xfff)

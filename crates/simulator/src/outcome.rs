@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lazytlb_litmus_syntax::{
-    Atom, Expr, FieldValue, LitmusTest, Location, Place, Register, Relation, Spelling, Width,
+    Atom, Caching, Expr, FieldValue, LitmusTest, Location, Place, Register, Relation, Spelling,
+    Width,
 };
 
 use crate::code::Column;
@@ -203,7 +204,9 @@ fn told_number(world: &World, value: u64, width: Width) -> String {
 fn told_entry(world: &World, value: u64) -> String {
     let frame = entry::frame(value);
     if value & entry::PRESENT == 0 && frame.0 == 0 {
-        return "(valid:0)".to_owned();
+        let set = entry::set_flags(value);
+        let set: String = set.map(|field| format!(", {}:1", field.name())).collect();
+        return format!("(valid:0{set})");
     }
     let frame = world
         .told_frame(frame)
@@ -212,7 +215,11 @@ fn told_entry(world: &World, value: u64) -> String {
     let flags: Vec<String> = flags
         .map(|(field, is_set)| format!(", {}:{}", field.name(), u8::from(is_set)))
         .collect();
-    format!("(oa:{frame}{})", flags.concat())
+    let caching = match entry::caching(value) {
+        Caching::WriteBack => String::new(),
+        other => format!(", type:{}", other.name()),
+    };
+    format!("(oa:{frame}{}{caching})", flags.concat())
 }
 
 struct Resolver<'a> {

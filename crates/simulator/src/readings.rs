@@ -9,6 +9,9 @@ pub struct Amended {
     pub late_translations: bool,
     /// H41: updates of A and D are seen after later loads and stores.
     pub late_updates: bool,
+    /// H41: an update of A or D that is late finds the entry that it read but for A and D, which software has
+    /// cleared meanwhile, and sets them again.
+    pub updates_after_clears: bool,
     /// H42: D is set in an entry that has just lost W.
     pub dirty_without_writable: bool,
     /// H43: a load from uncached memory does not wait for the store buffer.
@@ -25,6 +28,7 @@ impl Amended {
         early_fetches: true,
         late_translations: true,
         late_updates: true,
+        updates_after_clears: true,
         dirty_without_writable: true,
         unordered_uncached_loads: true,
         walks_across_bit_63: true,

@@ -88,8 +88,9 @@ impl Resolver<'_> {
                 src,
                 dst,
             } => {
-                if !KNOWN.contains(op) {
-                    return Err(format!("{op:?}"));
+                let is_of_bits = matches!(op, AluOp::Bts | AluOp::Btr | AluOp::Btc);
+                if is_of_bits && !matches!(src, Some(Operand::Immediate(_))) {
+                    return Err("a bit that a register selects".to_owned());
                 }
                 let source = match src {
                     Some(source) => self.source(source)?,
@@ -230,19 +231,6 @@ impl Resolver<'_> {
         })
     }
 }
-
-/// What the simulator computes.
-const KNOWN: [AluOp; 9] = [
-    AluOp::Add,
-    AluOp::Sub,
-    AluOp::And,
-    AluOp::Or,
-    AluOp::Xor,
-    AluOp::Inc,
-    AluOp::Dec,
-    AluOp::Xadd,
-    AluOp::Cmpxchg,
-];
 
 /// Refuses an arithmetic instruction with a source in memory: it would load and compute in one.
 fn register_or_number(source: Source) -> Result<Source, Unknown> {

@@ -12,6 +12,8 @@ pub(crate) struct Update {
     pub(crate) read: u64,
     /// The bits to set.
     pub(crate) bits: u64,
+    /// Software has written the entry since the walk read it.
+    pub(crate) is_overtaken: bool,
     /// The entry had lost W and was written once more: it has not *just* lost W (H42).
     pub(crate) is_too_late: bool,
     /// What may be cached once they are set (H3).

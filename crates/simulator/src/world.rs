@@ -37,6 +37,9 @@ pub(crate) struct World {
     next_frame: u64,
 }
 
+/// Where the addresses of page-table entries begin, for registers that hold them.
+pub(crate) const ENTRY_ADDRESSES: u64 = 0x7000_0000_0000;
+
 /// The root of the first space, apart from the frames that are numbered.
 const FIRST_ROOT: Frame = Frame(0x100_0000_0000);
 
@@ -267,6 +270,7 @@ impl World {
                 Some(frame) => Ok(entry::written(literal, self.frame(frame)?)),
                 None => Ok(0),
             },
+            Value::EntryAddress(name) => Ok(ENTRY_ADDRESSES + self.entry(name)?.address()),
             other => Err(format!("{other:?}")),
         }
     }

@@ -3,7 +3,7 @@
 
 use super::{Automaton, ExtractionError, Missing, Next, Node, NodeId, Nodes};
 use crate::iterations::Amount;
-use crate::rehearsal::PollAt;
+use crate::rehearsal::{PollAt, Rehearsal};
 use crate::run::Ran;
 
 impl Node {
@@ -41,6 +41,9 @@ impl Nodes {
     }
 }
 
+/// Ways through the code that are rehearsed with one iteration for long.
+const MOST_FOR_LONG: usize = 100;
+
 impl Automaton<'_> {
     /// Lets an answer lead back to the head of a poll, and notes the iteration that it ends.
     pub(super) fn begin_again(
@@ -57,11 +60,9 @@ impl Automaton<'_> {
         let log = nodes.log_along(missing.from);
         let iteration = log[poll.calls_before..].to_vec();
         self.test_claims(missing, &log, &Next::Ended)?;
-        let amount = match nodes.iterations.add(head, poll, iteration) {
-            true => Amount::OneForLong,
-            false => Amount::Few,
-        };
-        self.rehearse(nodes, missing, &Ran::Again(poll), amount)?;
+        if nodes.iterations.add(head, poll, iteration) {
+            self.rehearse(nodes, missing, &Ran::Again(poll), Amount::OneForLong)?;
+        }
         nodes.nodes[from.0.index()].edges.push((from.1, head));
         Ok(())
     }
@@ -110,21 +111,22 @@ impl Automaton<'_> {
         if nodes.iterations.is_empty() {
             return Ok(());
         }
-        for amount in [Amount::Many, Amount::ManyBackwards] {
-            for (_, node) in nodes.all().filter(|(_, node)| node.edges.is_empty()) {
-                if let Some(from) = node.from {
-                    self.rehearse(&nodes, nodes.missing(from), &node.came_to(), amount)?;
-                }
-            }
-            for (from, head) in nodes.answers_that_begin_again() {
-                // Which of the polls that begin there it is, the plain run says.
-                let missing = nodes.missing(from);
-                let plain = self.run(missing, nodes.log_along(missing.from), Default::default());
-                debug_assert!(
-                    nodes.get(head).is_head,
-                    "a poll begins where it begins anew"
-                );
-                self.rehearse(&nodes, missing, &plain.ran, amount)?;
+        let ends = nodes.all().filter(|(_, node)| node.edges.is_empty());
+        let ends = ends.filter_map(|(_, node)| Some((node.from?, Some(node.came_to()))));
+        let again = nodes
+            .answers_that_begin_again()
+            .map(|(from, _)| (from, None));
+        let ways: Vec<_> = ends.chain(again).collect();
+        let every = ways.len().div_ceil(MOST_FOR_LONG);
+        for (number, (from, came_to)) in ways.into_iter().enumerate() {
+            let missing = nodes.missing(from);
+            // Which of the polls that begin at one place begins anew, only a run says.
+            let plain = || self.run(missing, nodes.log_along(missing.from), Rehearsal::default());
+            let came_to = came_to.unwrap_or_else(|| plain().ran);
+            let mut amounts = vec![Amount::Many, Amount::ManyBackwards];
+            amounts.extend((number % every == 0).then_some(Amount::OneForLong));
+            for amount in amounts {
+                self.rehearse(&nodes, missing, &came_to, amount)?;
             }
         }
         Ok(())

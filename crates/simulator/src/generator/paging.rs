@@ -4,6 +4,17 @@ use super::draft::Draft;
 use super::pieces::{fence, invalidate, one_of, page, perhaps, touch};
 use crate::random::Random;
 
+/// Stores to a part of an entry: its flags, its lower half, P, W, A, D.
+const PARTS: [&str; 7] = [
+    "lock andb $0xfe,(PTE(x))",
+    "lock btrq $1,(PTE(x))",
+    "lock btrl $6,(PTE(x))",
+    "lock btsl $1,(PTE(x))",
+    "andb $0x9f,(PTE(x))",
+    "movl $0,(PTE(x))",
+    "movb $0x65,(PTE(x))",
+];
+
 /// A page's entry changes, with or without a flush, under one CPU or two.
 pub(super) fn pages(random: &mut Random) -> Draft {
     let threads = 1 + random.below(2);
@@ -20,7 +31,11 @@ pub(super) fn pages(random: &mut Random) -> Draft {
     });
     for _ in 0..1 + random.below(2) {
         let changed = page(random, &["y", "y", "x"]);
-        draft.line(0, format!("movq ${changed},(PTE(x))"));
+        let line = match random.below(5) {
+            0 => one_of(random, &PARTS),
+            _ => format!("movq ${changed},(PTE(x))"),
+        };
+        draft.line(0, line);
     }
     if random.chance(60) {
         fence(&mut draft, random, 0);
@@ -187,6 +202,10 @@ pub(super) fn accessed(random: &mut Random) -> Draft {
                     draft.exchange_flags(column, &value, "PTE(x)");
                 }
                 6 => draft.load_flags(column, "PTE(x)"),
+                7 if random.chance(50) => {
+                    let line = one_of(random, &PARTS);
+                    draft.line(column, line);
+                }
                 7 => draft.line(column, "mfence"),
                 _ => invalidate(&mut draft, random, column, &["x"]),
             }
