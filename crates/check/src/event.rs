@@ -153,7 +153,7 @@ impl TimelineEvent {
     ) -> Self {
         let how = match store {
             WaitingStore::Translated { .. } => "gets translated late: ",
-            WaitingStore::Dirty { .. } | WaitingStore::Accessed => "",
+            WaitingStore::Accessed { .. } | WaitingStore::Dirty { .. } => "",
             _ if kind == EventKind::CombiningStoreDrained => "WC drains: ",
             _ => "drains: ",
         };
@@ -180,10 +180,12 @@ fn store_for_people(program: &Program, store: WaitingStore) -> String {
             index,
             entry,
         } => format!("{} = {}", names.entry_at(table, index), names.entry(entry)),
+        WaitingStore::Accessed { table, index } => {
+            format!("sets A in {}", names.entry_at(table, index))
+        }
         WaitingStore::Dirty { table, index } => {
             format!("sets A and D in {}", names.entry_at(table, index))
         }
-        WaitingStore::Accessed => "sets the A bits that it owes".to_owned(),
         WaitingStore::User => "a user store".to_owned(),
         WaitingStore::StoreFence => "SFENCE".to_owned(),
         WaitingStore::FullFence => "MFENCE".to_owned(),

@@ -9,12 +9,6 @@ use std::path::{Path, PathBuf};
 use lazytlb_litmus::{Answer, LitmusTest, Options, read_bytes, run};
 use lazytlb_simulator::{Amended, Simulation, without_numbers_of_tables};
 
-/// What the model has of the amended rules. An update of A or D that is late comes before any store to its entry
-/// there, also before one that only clears A and D, which is stronger than H41 says.
-const AMENDED: Amended = Amended {
-    updates_after_clears: false,
-    ..Amended::WEAKEST
-};
 /// Executions of a test until it is reached.
 const MOST_RUNS: u64 = 40_000;
 /// Executions of a test that is to be Forbidden, or compared.
@@ -66,7 +60,7 @@ fn is_allowed(test: &LitmusTest) -> bool {
 
 /// Prepares a test; `None` if the simulator does not know something in it, so that it reaches nothing.
 fn simulation(test: &LitmusTest) -> Option<Simulation> {
-    match Simulation::new(test, AMENDED) {
+    match Simulation::new(test, Amended::WEAKEST) {
         Ok(simulation) => Some(simulation),
         Err(error) => {
             println!("{}: {error}", test.name);

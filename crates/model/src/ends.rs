@@ -44,12 +44,9 @@ impl Machine {
     pub fn entry_values(&self, state: &State, wanted: &[(PhysAddr, u16)]) -> Vec<Vec<u64>> {
         let mut answers = vec![Vec::new()];
         for &(table, index) in wanted {
-            let (value, is_owed) = self.entry_value(state, table, TableIndex::from(index));
+            let value = self.entry_value(state, table, TableIndex::from(index));
             let clear = value & !bits::MAYBE_ACCESSED;
-            let mut values = Vec::new();
-            if !is_owed {
-                values.push(clear);
-            }
+            let mut values = vec![clear];
             if clear != value {
                 values.push(clear | bits::ACCESSED);
             }
@@ -64,16 +61,12 @@ impl Machine {
         answers
     }
 
-    /// Returns the value of a page-table entry in memory, absent if it was never written; and whether an access
-    /// has still to set A in it, *maybe* as it is until then (H41).
-    fn entry_value(&self, state: &State, table: PhysAddr, index: TableIndex) -> (u64, bool) {
+    /// Returns the value of a page-table entry in memory, absent if it was never written.
+    fn entry_value(&self, state: &State, table: PhysAddr, index: TableIndex) -> u64 {
         let at = Frame::at(table).map(|table| EntryAt { table, index });
         let entry = at.and_then(|at| self.entries.find(&at));
-        entry.map_or((0, false), |entry| {
-            let value = self.value_in_memory(state, Location::Entry(entry));
-            let mut cpus = self.layout.every_cpu();
-            let is_owed = cpus.any(|cpu| self.view(state, cpu).is_owed_accessed(entry));
-            (value, is_owed)
+        entry.map_or(0, |entry| {
+            self.value_in_memory(state, Location::Entry(entry))
         })
     }
 }

@@ -51,12 +51,6 @@ impl CpuMut<'_> {
 }
 
 impl<S: Deref<Target = State>> CpuIn<'_, S> {
-    /// Says whether any interrupt is pending.
-    pub(crate) fn is_interrupt_pending(&self) -> bool {
-        let layout = self.layout();
-        layout.is_pending(&self.state, self.cpu) || layout.is_nmi_pending(&self.state, self.cpu)
-    }
-
     /// Says whether an interrupt can be delivered, as far as the machine is concerned: it is pending, and
     /// the buffers are empty as far as they must be, because delivery drains them (H25, H26).
     #[inline]

@@ -27,10 +27,8 @@ pub(crate) enum Settled<'m> {
     },
     /// The store goes through an entry that must not be used.
     Stale(&'m Translation),
-    /// D, and A with it, is set in an entry.
-    Dirty(EntryId),
-    /// A is set in all entries that are owed it: an interrupt waits for that.
-    Accessed,
+    /// What an entry is owed is set in it: A, and D if it is owed that.
+    Update(EntryId),
 }
 
 impl Machine {
@@ -79,9 +77,8 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
                 }
             }
         }
-        all.extend(self.owed_dirty().map(Settled::Dirty));
-        if self.is_interrupt_pending() && self.owes_accessed_alone() {
-            all.push(Settled::Accessed);
+        if !self.owes_nothing() {
+            all.extend(self.owed_entries().map(Settled::Update));
         }
         Ok(all)
     }
@@ -151,8 +148,7 @@ impl CpuMut<'_> {
                 self.put_buffered(older, Slot::Cell(store));
             }
             Settled::Stale(entry) => return Err(self.stale_use(entry)),
-            Settled::Dirty(entry) => self.update(entry)?,
-            Settled::Accessed => self.set_owed_accessed()?,
+            Settled::Update(entry) => self.update(entry)?,
         }
         Ok(Some(more))
     }

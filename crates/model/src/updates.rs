@@ -2,8 +2,8 @@
 //!
 //! Rules: H41, H42. "Memory Ordering" says that its principles need not hold for updates of accessed and dirty
 //! bits. So an access notes what it has used, and the bits come later: at the latest when the CPU executes a
-//! locked or serializing instruction, when an interrupt is delivered to it, and before the entry changes, for an
-//! update that finds another entry is one that came too early.
+//! locked or serializing instruction, when an interrupt is delivered to it, and before the entry changes in
+//! anything but A and D, for an update that finds another entry is one that came too early.
 //!
 //! An example. The entry `e` maps a page, with A = 0:
 //!
@@ -14,8 +14,8 @@
 //!  CPUID                              1
 //! ```
 //!
-//! While A is owed it is *maybe* in memory, so a reader has both answers, and no step is needed to set it. D has
-//! no such value: that an owed D is set is a step of its own. Where the update of D does not look for W once more
+//! An update is a step of its own, since software may clear A or D before it or after it. While A is owed it is
+//! *maybe* in memory besides, so that a reader who answers 1 makes the update by that. Where the update of D does not look for W once more
 //! (H42), it may still be owed after the entry has lost W, and nothing else.
 
 use std::ops::Deref;
@@ -75,24 +75,17 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
     }
 
     /// Lists the entries that the CPU owes an update.
-    fn owed_entries(&self) -> impl Iterator<Item = EntryId> {
+    pub(crate) fn owed_entries(&self) -> impl Iterator<Item = EntryId> {
         let entries = self.machine.entries.iter().map(|(entry, _)| entry);
         entries.filter(|&entry| self.owed(entry) != Owed::NOTHING)
     }
 
-    /// Lists the entries whose owed D is set by a step of its own.
-    pub(crate) fn owed_dirty(&self) -> impl Iterator<Item = EntryId> {
-        let owed = self.owed_entries();
-        owed.filter(|&entry| self.owed(entry).has(Owed::DIRTY))
+    /// Says whether the CPU owes an entry D.
+    pub(crate) fn owes_dirty(&self, entry: EntryId) -> bool {
+        self.owed(entry).has(Owed::DIRTY)
     }
 
-    /// Says whether the CPU owes an entry A and no D.
-    pub(crate) fn owes_accessed_alone(&self) -> bool {
-        let mut owed = self.owed_entries();
-        owed.any(|entry| self.owed(entry) == Owed::ACCESSED)
-    }
-
-    /// Says whether some CPU owes an entry A, which it has at the end then.
+    /// Says whether some CPU owes an entry A.
     pub(crate) fn is_owed_accessed(&self, entry: EntryId) -> bool {
         let mut cpus = self.every_cpu();
         self.layout().owed.is_some() && cpus.any(|cpu| cpu.owed(entry).has(Owed::ACCESSED))
@@ -102,7 +95,7 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
     fn must_update_before(&self, entry: EntryId, new: u64) -> bool {
         let owed = self.owed(entry);
         let old = self.value_in_memory(Location::Entry(entry));
-        owed != Owed::NOTHING && !(owed.has(Owed::DIRTY) && self.machine.may_set_late(old, new))
+        owed != Owed::NOTHING && !self.machine.may_update_late(owed, old, new)
     }
 }
 
@@ -173,14 +166,6 @@ impl CpuMut<'_> {
         owed.into_iter().try_for_each(|entry| self.update(entry))
     }
 
-    /// Sets every A that the CPU owes, where it owes no D.
-    pub(crate) fn set_owed_accessed(&mut self) -> Result<(), Stop> {
-        let owed: Vec<EntryId> = self.owed_entries().collect();
-        let alone = |entry: &EntryId| self.owed(*entry) == Owed::ACCESSED;
-        let alone: Vec<EntryId> = owed.into_iter().filter(alone).collect();
-        alone.into_iter().try_for_each(|entry| self.update(entry))
-    }
-
     /// A is set in an entry: nobody owes it any more.
     pub(crate) fn forget_owed_accessed(&mut self, entry: EntryId) {
         if self.layout().owed.is_none() {
@@ -235,15 +220,19 @@ impl CpuMut<'_> {
 }
 
 impl Machine {
-    /// Says whether an update of D that is owed to an entry may come after this change of it: it has lost W, and
+    /// Says whether an update that is owed to an entry may come after this change of it: it still finds what it
+    /// was owed to, because software has changed A and D alone; or, an update of D, an entry that has lost W and
     /// nothing else, and the CPU does not look (H42).
-    fn may_set_late(&self, old: u64, new: u64) -> bool {
+    fn may_update_late(&self, owed: Owed, old: u64, new: u64) -> bool {
         let by_hardware = bits::ACCESSED | bits::DIRTY | bits::MAYBE_ACCESSED;
-        let differs = (old ^ new) & !by_hardware;
-        self.cpu_model.dirty == DirtyUpdate::MaySetWithoutW
-            && differs == bits::WRITABLE
-            && old & bits::WRITABLE != 0
-            && new & bits::PRESENT != 0
+        let loses_w = self.cpu_model.dirty == DirtyUpdate::MaySetWithoutW
+            && owed.has(Owed::DIRTY)
+            && old & bits::WRITABLE != 0;
+        match (old ^ new) & !by_hardware {
+            0 => true,
+            bits::WRITABLE => loses_w && new & bits::PRESENT != 0,
+            _ => false,
+        }
     }
 }
 

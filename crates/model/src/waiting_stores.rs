@@ -39,6 +39,13 @@ pub enum WaitingStore {
         /// What they get; other bytes are 0.
         value: u64,
     },
+    /// The A bit of a page-table entry, which an access owes (H41).
+    Accessed {
+        /// The frame of the table.
+        table: PhysAddr,
+        /// Which of its entries.
+        index: u16,
+    },
     /// The D bit, and A with it, of a page-table entry, which an access owes (H41).
     Dirty {
         /// The frame of the table.
@@ -46,8 +53,6 @@ pub enum WaitingStore {
         /// Which of its entries.
         index: u16,
     },
-    /// Every A bit that accesses owe (H41).
-    Accessed,
     /// A store of user code, to memory whose data nobody looks at.
     User,
     /// An SFENCE.
@@ -111,21 +116,22 @@ impl Machine {
         way: impl Into<Way>,
     ) -> Option<WaitingStore> {
         let way: Way = way.into();
-        let settled = self.view(state, cpu.into()).to_settle().ok()?;
+        let cpu = self.view(state, cpu.into());
+        let settled = cpu.to_settle().ok()?;
         Some(match settled.get(way.index())? {
             Settled::Translated { store, .. } => WaitingStore::Translated {
                 cell: store.cell,
                 bytes: store.bytes.to_byte(),
                 value: self.values.decode(store.value),
             },
-            Settled::Dirty(entry) => {
+            Settled::Update(entry) => {
                 let at = self.entries.get(*entry);
-                WaitingStore::Dirty {
-                    table: at.table.addr(),
-                    index: at.index.number(),
+                let (table, index) = (at.table.addr(), at.index.number());
+                match cpu.owes_dirty(*entry) {
+                    true => WaitingStore::Dirty { table, index },
+                    false => WaitingStore::Accessed { table, index },
                 }
             }
-            Settled::Accessed => WaitingStore::Accessed,
             Settled::Stale(_) => return None,
         })
     }

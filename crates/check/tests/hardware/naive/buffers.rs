@@ -80,16 +80,18 @@ impl Naive<'_> {
         }
     }
 
-    /// Says whether an entry cannot be changed now, because an update of it is owed: it was made before. An
-    /// update of D need not be where the entry only loses W (H42).
+    /// Says whether an entry cannot be changed now, because an update of it is owed: it was made before. None need
+    /// be where software changes A and D alone, and an update of D where the entry only loses W (H42).
     pub(super) fn is_under_update(&self, state: &State, place: u8, new: u64) -> bool {
         let old = state.tables[usize::from(place)];
         let weak = self.script.setting.cpu_model.dirty == DirtyUpdate::MaySetWithoutW;
         let loses_w = weak && loses_only_w(old, new);
-        state.cpus.iter().any(|of| {
-            let owes = |places: u16| places >> place & 1 != 0;
-            owes(of.owes_dirty) && !loses_w || owes(of.owes_accessed) && !owes(of.owes_dirty)
-        })
+        let is_the_same = (old ^ new) & !(bits::ACCESSED | bits::DIRTY) == 0;
+        !is_the_same
+            && state.cpus.iter().any(|of| {
+                let owes = |places: u16| places >> place & 1 != 0;
+                owes(of.owes_dirty) && !loses_w || owes(of.owes_accessed) && !owes(of.owes_dirty)
+            })
     }
 
     /// Says whether an event that empties both kinds of buffers can happen now (H25, H26).
