@@ -32,9 +32,10 @@ const BUILT: &str = "target/mutants/built";
 /// What the copy has: everything that a manifest or a test of a crate reads.
 const COPIED: [&str; 4] = ["Cargo.toml", "Cargo.lock", "crates", "xtask"];
 /// The tests that may notice, in the order in which they are asked: fast ones first.
-const TESTS: [(&str, &str); 5] = [
+const TESTS: [(&str, &str); 6] = [
     ("lazytlb-litmus", "suite"),
     ("lazytlb-check", "walks"),
+    ("lazytlb-check", "promises"),
     ("lazytlb-check", "proofs"),
     ("lazytlb-check", "hardware"),
     ("lazytlb-check", "closure"),

@@ -84,8 +84,8 @@ pub(crate) enum Ended {
     AtViolation,
     /// At a limit: this one.
     AtLimit(String),
-    /// Before it was complete: the machine lacks what instruction fetches need.
-    NeedsFetches,
+    /// Before it was complete: the machine lacks something that the program turned out to use.
+    NeedsMoreFeatures,
 }
 
 /// Why an exploration under way does not go on.
@@ -130,9 +130,9 @@ where
                 ControlFlow::Continue(Some(limit)) => break Ended::AtLimit(limit),
                 ControlFlow::Break(Halt::AtViolation) => break Ended::AtViolation,
                 ControlFlow::Break(Halt::Worthless)
-                    if self.system.hardware.machine().needs_fetches() =>
+                    if self.system.hardware.machine().needs_more_features() =>
                 {
-                    return Ok(Ended::NeedsFetches);
+                    return Ok(Ended::NeedsMoreFeatures);
                 }
                 ControlFlow::Break(Halt::Worthless) => {
                     self.system.hardware.machine().restart();

@@ -133,7 +133,7 @@ impl Checker {
             _ if exploration.system.left_ways_out() => {
                 Some("an access has more ways than are tried after a violation".to_owned())
             }
-            Ended::Exhausted | Ended::AtViolation | Ended::NeedsFetches => None,
+            Ended::Exhausted | Ended::AtViolation | Ended::NeedsMoreFeatures => None,
         };
         let outcomes = Outcomes {
             incomplete,

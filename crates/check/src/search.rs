@@ -245,7 +245,7 @@ impl Checker {
             (_, Some(found)) => self.replay(program, &mut exploration, &found)?,
             (Ended::AtLimit(why), None) => Finding::Incomplete { why },
             (Ended::Exhausted, None) => Finding::of_exhausted(rests_on, program.proves.as_deref()),
-            (Ended::AtViolation | Ended::NeedsFetches, None) => {
+            (Ended::AtViolation | Ended::NeedsMoreFeatures, None) => {
                 unreachable!("the search learns of every violation")
             }
         };
@@ -276,7 +276,7 @@ impl Checker {
         Ok((verdict, second))
     }
 
-    /// Explores a program; once more if it turns out to fetch instructions, which costs only those that do.
+    /// Explores a program; once more if it turns out to use what costs only the programs that do.
     pub(crate) fn explore<'p>(
         &self,
         program: &'p Program,
@@ -288,7 +288,10 @@ impl Checker {
             let mut exploration = self.exploration_with(program, features)?;
             exploration.started = started;
             match exploration.run(visitor)? {
-                Ended::NeedsFetches => features.fetches = true,
+                Ended::NeedsMoreFeatures => {
+                    let machine = exploration.system.hardware.machine();
+                    features = machine.features_that_turned_up();
+                }
                 ended => return Ok((exploration, ended)),
             }
         }

@@ -66,7 +66,7 @@ impl<'m> CpuMut<'m> {
             let mut tried = self.machine.on(&mut next, self.cpu);
             tried.owe(through.marks, access.operation.page_use())?;
             // What has to wait for a buffer does not keep the other ways from being taken.
-            let done = tried.access_through(through.used, access.operation, settled)?;
+            let done = tried.access_through(through.used, access, settled)?;
             let Progress::Done { answer, .. } = done else {
                 continue;
             };
@@ -148,9 +148,10 @@ impl<'m> CpuMut<'m> {
     fn access_through(
         &mut self,
         used: &Translation,
-        operation: Operation,
+        access: &VirtualAccess,
         settled: Way,
     ) -> Result<Progress<u64>, Stop> {
+        let operation = access.operation;
         if operation == Operation::Fetch {
             return Ok(Progress::answer(0));
         }
@@ -181,7 +182,11 @@ impl<'m> CpuMut<'m> {
                     value: self.machine.values.encode(value)?,
                     bytes,
                 };
-                let done = self.store_data(used, store, hint)?;
+                let older = self.buffered_len();
+                let done = self.store_data(used, access.addr, store, hint)?;
+                if self.buffered_len() > older {
+                    self.notes_data_through(older, used, access.addr)?;
+                }
                 Ok(done.map(|()| 0))
             }
             Operation::Rmw {
@@ -242,6 +247,7 @@ impl<'m> CpuMut<'m> {
     fn store_data(
         &mut self,
         used: &Translation,
+        addr: VirtAddr,
         store: DataStore,
         hint: CacheHint,
     ) -> Result<Progress<()>, Stop> {
@@ -255,12 +261,14 @@ impl<'m> CpuMut<'m> {
             if location.entry().is_some() && !bytes.is_all() {
                 return Err(combined_part_of_an_entry());
             }
+            let through = machine.translations.number(&used.used_at(addr))?;
             return Ok(self.combine(Combining {
                 data: Data::Word {
                     location,
                     value,
                     bytes,
                 },
+                through,
                 stage: Stage::Filling,
                 frame: used.frame,
                 memory_type: used.memory_type,
@@ -282,6 +290,25 @@ impl<'m> CpuMut<'m> {
                 self.store_entry_bytes(entry, bytes, machine.values.decode(value))
             }
         }
+    }
+}
+
+impl CpuMut<'_> {
+    /// Notes that the store of data behind so many older slots went through an entry at an address: a promise that
+    /// covers the entry asks for that.
+    pub(crate) fn notes_data_through(
+        &mut self,
+        older: usize,
+        used: &Translation,
+        addr: VirtAddr,
+    ) -> Result<(), Limit> {
+        let machine = self.machine;
+        machine.notes_data_store();
+        if machine.features.data_stores {
+            let used = machine.translations.number(&used.used_at(addr))?;
+            self.put_through(older, Some(used));
+        }
+        Ok(())
     }
 }
 

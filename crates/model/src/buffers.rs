@@ -70,7 +70,7 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
                 value,
                 bytes,
             } if to == location => bytes.merge(word, self.machine.values.decode(value)),
-            Data::Word { .. } | Data::User(_) => word,
+            Data::Word { .. } | Data::User => word,
         });
         self.put_together(location, older)
     }

@@ -76,6 +76,7 @@ impl CpuMut<'_> {
         };
         let first = stores.iter_mut().find(is_first);
         if let (Data::Word { value, bytes, .. }, Some(first)) = (store.data, first) {
+            self.refuse_two_addresses(first, &store)?;
             self.combine_with(first, value, bytes)?;
         } else if stores.len() < self.combining_slots() {
             stores.push(store);
@@ -111,7 +112,7 @@ impl CpuMut<'_> {
                 value,
                 bytes,
             } => self.write(location, value, bytes)?,
-            Data::User(_) => {}
+            Data::User => {}
         }
         Ok(Some(way.index() + 1 < leaving.len()))
     }
@@ -177,6 +178,19 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
             *bytes = bytes.union(newer_bytes);
         }
         Ok(())
+    }
+
+    /// Fails for two stores that combine although they went to their word by two addresses, where promises are made:
+    /// of both together, the model remembers one entry that they went through. At one address that is the older
+    /// one's, for what a promise covers of the younger's, it covers of the older's.
+    fn refuse_two_addresses(&self, first: &Combining, store: &Combining) -> Result<(), Limit> {
+        let translations = &self.machine.translations;
+        let start = |of: &Combining| translations.get(of.through).start;
+        let is_one = start(first) == start(store) || self.machine.features.promises == 0;
+        is_one.then_some(()).ok_or(Limit {
+            what: "write-combining stores to one word by two addresses that combine, beside promises",
+            most: 0,
+        })
     }
 
     fn combining_slots(&self) -> usize {

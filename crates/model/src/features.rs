@@ -47,6 +47,9 @@ pub struct Features {
     /// Instruction fetches, whose walks may have read an entry before an earlier write (H40). A checker sets
     /// it by itself for a program that fetches.
     pub fetches: bool,
+    /// Stores of data by virtual address that wait in store buffers remember the cached entry that they went
+    /// through: what a promise about flushes asks. A checker sets it by itself for a program that has such.
+    pub data_stores: bool,
     /// Stores to some bytes of page-table entries that wait in store buffers. Locked ones need no room.
     pub partial_entry_stores: bool,
     /// Whether cached entries remember which stores to the page tables they were read from: what a
@@ -69,6 +72,7 @@ impl Features {
             ticks: Ticks::Never,
             weak_fences: false,
             fetches: false,
+            data_stores: false,
             partial_entry_stores: false,
             provenance: true,
         }

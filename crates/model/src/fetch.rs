@@ -26,7 +26,6 @@ use crate::accessed::Use;
 use crate::entry::bits;
 use crate::index::{Cpu, EntryId, Frame, Location};
 use crate::limit::{Limit, MOST_FORMER};
-use crate::machine::Machine;
 use crate::progress::Stop;
 use crate::slot::{EntryStore, Slot};
 use crate::state::{CacheSet, FrameUse, State};
@@ -53,14 +52,6 @@ struct EarlyRead {
     stored: StoredEntry,
     /// Memory holds it now.
     is_in_memory: bool,
-}
-
-impl Machine {
-    /// Says whether the program fetches instructions, and does not say so in its features: then what was
-    /// explored lacks what a fetch may do (H40), and the search must start again with them.
-    pub fn needs_fetches(&self) -> bool {
-        self.fetch_turned_up.get().is_some()
-    }
 }
 
 impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
@@ -214,13 +205,6 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
 }
 
 impl CpuMut<'_> {
-    /// Notes that a program fetches instructions.
-    pub(crate) fn notes_fetch(&self) {
-        if !self.layout().has_fetches() {
-            self.machine.fetch_turned_up.get_or_init(|| ());
-        }
-    }
-
     /// Notes that an early walk sets A in the entries that it read in memory, and in those that it started from.
     pub(crate) fn mark_walked(&mut self, walk: &EarlyWalk<'_>) -> Result<(), Stop> {
         let machine = self.machine;

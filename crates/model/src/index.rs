@@ -364,6 +364,16 @@ impl TranslationId {
     pub(crate) fn to_byte(self) -> u8 {
         self.0
     }
+
+    /// Makes it from the byte that stands for it in a state where there may be none: 0 stands for that.
+    pub(crate) fn from_byte_or_none(byte: u8) -> Option<TranslationId> {
+        byte.checked_sub(1).map(TranslationId)
+    }
+
+    /// Returns the byte that stands for it in a state where there may be none.
+    pub(crate) fn to_byte_or_none(number: Option<TranslationId>) -> u8 {
+        number.map_or(0, |TranslationId(number)| number + 1)
+    }
 }
 
 impl Number for TranslationId {

@@ -44,6 +44,7 @@
 //! | `virtual_access`, `faults` | what an access by virtual address does, and how it comes to fault |
 //! | `fetch` | instruction fetches, whose walks may have read entries earlier |
 //! | `late_store`, `entry_writers` | a store that waits untranslated; who makes it worth waiting |
+//! | `turned_up` | what a program uses although its features do not say so |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
 //! | `ends`, `waiting_stores` | what a state holds, for people and for the ends of a program |
 //!
@@ -112,6 +113,7 @@ mod subject;
 mod touch;
 pub mod translation;
 mod translation_set;
+mod turned_up;
 mod updates;
 mod values;
 pub mod version;

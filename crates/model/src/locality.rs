@@ -60,10 +60,10 @@ impl Machine {
 
     /// Says whether a call was taken for local that is not, by what was learnt since. Then all that was
     /// explored is worthless, and the search must start again: with what this machine knows by now, it
-    /// ends. If it [needs fetches](Machine::needs_fetches), it must be made anew with that feature.
+    /// ends. If it [needs more features](Machine::needs_more_features), it must be made anew with them.
     pub fn locality_was_wrong(&self) -> bool {
         self.writers.assumption_is_broken()
-            || self.needs_fetches()
+            || self.needs_more_features()
             || self.stores_may_be_late && self.entry_writers.assumption_is_broken()
     }
 

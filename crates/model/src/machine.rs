@@ -3,8 +3,6 @@
 //! Its steps are in the files above: [`Machine::call`] has the one dispatch from which all effects of a call
 //! can be read.
 
-use std::sync::OnceLock;
-
 use lazytlb::{Entry, PhysAddr, VirtAddr};
 
 pub use crate::limit::{MOST_BUFFER_DEPTH, MOST_CPUS};
@@ -27,6 +25,7 @@ use crate::state::{Layout, State};
 use crate::subject::Subject;
 use crate::translation::Translation;
 use crate::translation_set::SharedTranslations;
+use crate::turned_up::TurnedUp;
 use crate::values::{ValueCode, Values};
 use crate::violation::{Property, Violation};
 use crate::writers::Writers;
@@ -63,8 +62,7 @@ pub struct Machine {
     pub(crate) writers: Writers,
     /// What some promise covered when it began, while a CPU might have cached it.
     pub(crate) covered_when_cached: SharedTranslations,
-    /// A fetch turned up in a program whose features have none.
-    pub(crate) fetch_turned_up: OnceLock<()>,
+    pub(crate) turned_up: TurnedUp,
     pub(crate) memory: MemoryModel,
     pub(crate) frames: u8,
     pub(crate) initial: Vec<u8>,

@@ -37,7 +37,6 @@ use crate::index::{Cpu, Frame, Level, PromiseId, PromiseSlot, SubjectId, Transla
 use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::{Progress, Stop};
-use crate::slot::Slot;
 use crate::state::{CacheSet, FrameUse, State};
 use crate::subject::{KnownBy, Subject};
 use crate::translation::{Staleness, Translation};
@@ -448,20 +447,26 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
             && self.every_cpu().all(|cpu| cpu.former().next().is_none())
     }
 
-    /// Returns the entries that user stores in this CPU's buffers went through, each at its address.
+    /// Returns the entries that stores by virtual address in this CPU's buffers went through, each at its address.
     fn buffered_through(&self) -> TranslationSet {
         let combining = self.combining();
-        let combining = combining.iter().filter_map(|store| store.used());
-        let buffered = self.buffered().filter_map(Slot::used);
-        buffered.chain(combining).collect()
+        let combining = combining.iter().map(|store| store.through);
+        self.in_store_buffer_through().chain(combining).collect()
     }
+
+    /// Lists the entries that stores in this CPU's store buffer went through.
+    fn in_store_buffer_through(&self) -> impl Iterator<Item = TranslationId> {
+        let stores = self.buffered().enumerate();
+        stores.filter_map(|(older, slot)| slot.used().or_else(|| self.through(older)))
+    }
+
     /// Fails if a store that went through one of these entries still waits in this CPU's buffers, or is on
     /// its way to a device.
     fn refuse_buffered_through(&self, stale: TranslationSet, meanwhile: &str) -> Result<(), Stop> {
         let is_stale = |number: &TranslationId| stale.contains(*number);
-        let buffered = self.buffered().filter_map(Slot::used).find(is_stale);
+        let buffered = self.in_store_buffer_through().find(is_stale);
         let combining = self.combining();
-        let combining = combining.iter().filter_map(|store| store.used());
+        let combining = combining.iter().map(|store| store.through);
         let (number, is_combining) = match (buffered, combining.into_iter().find(is_stale)) {
             (Some(number), _) => (number, false),
             (None, Some(number)) => (number, true),

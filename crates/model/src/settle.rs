@@ -4,6 +4,8 @@
 
 use std::ops::Deref;
 
+use lazytlb::VirtAddr;
+
 use crate::access::Through;
 use crate::accessed::Use;
 use crate::combining::CacheHint;
@@ -23,6 +25,7 @@ pub(crate) enum Settled<'m> {
     Translated {
         older: usize,
         through: Through<'m>,
+        addr: VirtAddr,
         store: CellStore,
     },
     /// The store goes through an entry that must not be used.
@@ -117,6 +120,7 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
                 all.push(Settled::Translated {
                     older,
                     through,
+                    addr: store.addr,
                     store: CellStore {
                         cell,
                         value: store.value,
@@ -140,12 +144,14 @@ impl CpuMut<'_> {
             Settled::Translated {
                 older,
                 through,
+                addr,
                 store,
             } => {
                 self.refuse_foreign(through.used)?;
                 self.owe(through.marks, Use::Writes)?;
                 self.notes_write(store.cell, Write::Any);
                 self.put_buffered(older, Slot::Cell(store));
+                self.notes_data_through(older, through.used, addr)?;
             }
             Settled::Stale(entry) => return Err(self.stale_use(entry)),
             Settled::Update(entry) => self.update(entry)?,

@@ -143,6 +143,8 @@ impl Slot {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Combining {
     pub(crate) data: Data,
+    /// The cached entry that it went through, at its address.
+    pub(crate) through: TranslationId,
     pub(crate) stage: Stage,
     /// The frame that it goes to.
     pub(crate) frame: Frame,
@@ -159,8 +161,8 @@ pub(crate) enum Data {
         value: ValueCode,
         bytes: ByteMask,
     },
-    /// What nobody looks at: it is a store of user code through this cached translation.
-    User(TranslationId),
+    /// What nobody looks at: it is a store of user code.
+    User,
 }
 
 /// How far a write-combining store has got.
@@ -174,21 +176,13 @@ pub(crate) enum Stage {
 
 impl Combining {
     /// Bytes of a slot.
-    pub(crate) const LEN: usize = 6;
+    pub(crate) const LEN: usize = 7;
 
     /// Returns the location that it writes, if it is one whose data somebody looks at.
     pub(crate) fn location(&self) -> Option<Location> {
         match self.data {
             Data::Word { location, .. } => Some(location),
-            Data::User(_) => None,
-        }
-    }
-
-    /// Returns the translation that a store of user code went through, if it is one.
-    pub(crate) fn used(&self) -> Option<TranslationId> {
-        match self.data {
-            Data::Word { .. } => None,
-            Data::User(used) => Some(used),
+            Data::User => None,
         }
     }
 
@@ -203,12 +197,13 @@ impl Combining {
                 value.to_byte(),
                 bytes.to_byte(),
             ],
-            Data::User(used) => [USER, used.to_byte(), 0],
+            Data::User => [USER, 0, 0],
         };
         [
             location,
             value,
             bytes,
+            self.through.to_byte(),
             self.stage as u8,
             self.frame.number(),
             self.memory_type as u8,
@@ -216,16 +211,17 @@ impl Combining {
     }
 
     pub(crate) fn decode(slot: [u8; Combining::LEN], locations: Locations) -> Combining {
-        let [location, value, bytes, stage, frame, memory_type] = slot;
+        let [location, value, bytes, through, stage, frame, memory_type] = slot;
         Combining {
             data: match location {
-                USER => Data::User(TranslationId::from_byte(value)),
+                USER => Data::User,
                 _ => Data::Word {
                     location: locations.at_byte(location),
                     value: ValueCode::from_byte(value),
                     bytes: ByteMask::from(bytes),
                 },
             },
+            through: TranslationId::from_byte(through),
             stage: match stage {
                 0 => Stage::Filling,
                 _ => Stage::Started,

@@ -1,7 +1,5 @@
 //! How a machine starts: its bounds are checked, and the first state is put together.
 
-use std::sync::OnceLock;
-
 use lazytlb::{Entry, PhysAddr};
 
 use crate::call::{AtomicCell, LocalCell};
@@ -20,6 +18,7 @@ use crate::slot::MOST_LOCATIONS;
 use crate::spec::{MachineSpec, MemoryModel};
 use crate::state::Layout;
 use crate::translation_set::{SharedTranslations, TranslationSet};
+use crate::turned_up::TurnedUp;
 use crate::values::Values;
 use crate::version::Version;
 use crate::writers::Writers;
@@ -155,7 +154,7 @@ impl Machine {
             values: Values::new(),
             writers: Writers::new(sizes.atomics),
             covered_when_cached: SharedTranslations::default(),
-            fetch_turned_up: OnceLock::new(),
+            turned_up: TurnedUp::default(),
             memory: spec.memory,
             frames: sizes.frames as u8,
         };

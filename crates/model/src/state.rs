@@ -6,9 +6,8 @@
 //! ```text
 //! shared │ atomics │ page-table entries │ their versions │ frames │
 //! CPU    │ node u16 │ handler's node u16 │ flags │ CR3 │ PCID, CR4 │ NMI's node u16 │ ticks │ broadcasts │
-//!        │ store buffer │ bytes of entries in it │ write-combining buffers │ A and D owed │ cached │ tainted │
-//!        │ revoked │ promises │
-//!        │ in flight │ former entries │ own cells │
+//!        │ store buffer │ bytes of entries in it │ what its data went through │ write-combining buffers │
+//!        │ A and D owed │ cached │ tainted │ revoked │ promises │ in flight │ former entries │ own cells │
 //! ```
 //!
 //! What a program has no use for ([`Features`]) has no bytes. What the machine knows of a CPU it reads and
@@ -74,6 +73,8 @@ pub struct Layout {
     pub(crate) buffer: usize,
     /// A byte for each slot of the store buffer: which bytes of a page-table entry it stores, 0 for all.
     pub(crate) parts: Option<usize>,
+    /// The cached entry that each store of data in the store buffer went through.
+    pub(crate) through: Option<usize>,
     pub(crate) combining: Option<CombiningSection>,
     /// A byte for each page-table entry: the updates of A and D that the CPU owes it.
     pub(crate) owed: Option<usize>,
@@ -149,6 +150,7 @@ impl Layout {
         let broadcasts = features.broadcasts.then(|| section(1));
         let buffer = section(Slot::LEN * buffer_depth);
         let parts = features.partial_entry_stores.then(|| section(buffer_depth));
+        let through = features.data_stores.then(|| section(buffer_depth));
         let slots = usize::from(features.write_combining);
         let combining = (slots > 0).then(|| CombiningSection {
             start: section(1 + Combining::LEN * slots),
@@ -179,6 +181,7 @@ impl Layout {
             broadcasts,
             buffer,
             parts,
+            through,
             combining,
             owed,
             sets,

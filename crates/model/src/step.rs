@@ -297,7 +297,7 @@ impl CpuMut<'_> {
             operation,
         };
         if operation == Operation::Fetch {
-            self.notes_fetch();
+            self.machine.notes_fetch();
         }
         let done = self.access(&access, way)?;
         if let Progress::Done {

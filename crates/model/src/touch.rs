@@ -66,7 +66,8 @@ impl<'m> CpuMut<'m> {
         let number = machine.translations.number(&entry.used_at(addr))?;
         if machine.combines(entry.memory_type, hint) {
             return Ok(self.combine(Combining {
-                data: Data::User(number),
+                data: Data::User,
+                through: number,
                 stage: Stage::Filling,
                 frame: entry.frame,
                 memory_type: entry.memory_type,

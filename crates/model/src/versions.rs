@@ -24,7 +24,7 @@ use std::ops::Deref;
 
 use crate::index::TranslationId;
 use crate::limit::Limit;
-use crate::slot::{Data, EntryStore, Slot};
+use crate::slot::{EntryStore, Slot};
 use crate::state::{CacheSet, State};
 use crate::translation_set::TranslationSet;
 use crate::version::Version;
@@ -133,12 +133,16 @@ impl CpuMut<'_> {
                 Ok(slot)
             }
         })?;
+        for older in 0..self.buffered_len() {
+            if let Some(used) = self.through(older) {
+                let used = self.renamed(used, renaming)?;
+                self.put_through(older, Some(used));
+            }
+        }
         if self.combining_len() > 0 {
             let mut stores = self.combining();
             for store in &mut stores {
-                if let Data::User(used) = store.data {
-                    store.data = Data::User(self.renamed(used, renaming)?);
-                }
+                store.through = self.renamed(store.through, renaming)?;
             }
             self.put_combining(stores);
         }

@@ -7,7 +7,7 @@ use std::ops::Deref;
 
 use crate::byte_mask::ByteMask;
 use crate::call::Cr4;
-use crate::index::{BroadcastSet, Cpu, EntryId, Frame, Location, PcidTag};
+use crate::index::{BroadcastSet, Cpu, EntryId, Frame, Location, PcidTag, TranslationId};
 use crate::machine::Machine;
 use crate::slot::{Combining, EntryStore, Slot, Stage};
 use crate::state::{CR3, CacheSet, Change, FrameUse, Layout, State};
@@ -197,6 +197,13 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         }
     }
 
+    /// Returns the cached entry that the store of data behind so many older slots went through, where programs
+    /// have such.
+    pub(crate) fn through(&self, older: usize) -> Option<TranslationId> {
+        let through = self.layout().through?;
+        TranslationId::from_byte_or_none(self.state[self.start + through + older])
+    }
+
     /// Lists the CPU's stores to page-table entries that wait in its buffer, oldest first.
     #[inline]
     pub(crate) fn buffered_entries(&self) -> impl DoubleEndedIterator<Item = EntryStore> {
@@ -350,6 +357,14 @@ impl CpuMut<'_> {
         }
     }
 
+    /// Sets which cached entry the store of data behind so many older slots went through, where programs have
+    /// such.
+    pub(crate) fn put_through(&mut self, older: usize, used: Option<TranslationId>) {
+        if let Some(through) = self.layout().through {
+            self.state[self.start + through + older] = TranslationId::to_byte_or_none(used);
+        }
+    }
+
     /// Replaces each slot of the CPU's buffer by what a function makes of it.
     pub(crate) fn map_buffered<E>(
         &mut self,
@@ -373,8 +388,8 @@ impl CpuMut<'_> {
         let end = start + Slot::LEN * self.buffered_len();
         self.state.copy_within(start + Slot::LEN..end, start);
         self.state[end - Slot::LEN..end].fill(0);
-        if let Some(parts) = layout.parts {
-            let (start, len) = (self.start + parts, self.buffered_len());
+        for beside in [layout.parts, layout.through].into_iter().flatten() {
+            let (start, len) = (self.start + beside, self.buffered_len());
             self.state.copy_within(start + 1..start + len, start);
             self.state[start + len - 1] = 0;
         }

@@ -104,7 +104,7 @@ impl Machine {
                 value,
                 ..
             } => self.entry_store(entry, self.values.decode(value)),
-            Data::User(_) => WaitingStore::User,
+            Data::User => WaitingStore::User,
         })
     }
 

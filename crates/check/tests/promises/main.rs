@@ -5,6 +5,7 @@
 mod accounts;
 mod ignored;
 mod pages;
+mod waiting_stores;
 
 use lazytlb::{Entry, PhysAddr, VirtAddr};
 use lazytlb_check::{Checker, Program, Reduction, Verdict};
