@@ -303,7 +303,7 @@ impl CpuMut<'_> {
         addr: VirtAddr,
     ) -> Result<(), Limit> {
         let machine = self.machine;
-        machine.notes_data_store();
+        machine.turned_up.notes_data_store(&machine.features);
         if machine.features.data_stores {
             let used = machine.translations.number(&used.used_at(addr))?;
             self.put_through(older, Some(used));

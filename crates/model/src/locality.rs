@@ -19,6 +19,7 @@
 use lazytlb::{Interrupts, Until};
 
 use crate::call::{Call, Family};
+use crate::features::Features;
 use crate::index::Cpu;
 use crate::machine::Machine;
 use crate::state::State;
@@ -65,6 +66,17 @@ impl Machine {
         self.writers.assumption_is_broken()
             || self.needs_more_features()
             || self.stores_may_be_late && self.entry_writers.assumption_is_broken()
+    }
+
+    /// Says whether the program uses what its features do not say: then what was explored lacks something, and
+    /// the search must start again, with [`Machine::features_that_turned_up`].
+    pub fn needs_more_features(&self) -> bool {
+        self.turned_up.is_anything()
+    }
+
+    /// Returns the features of the program, with those that it turned out to use.
+    pub fn features_that_turned_up(&self) -> Features {
+        self.turned_up.added_to(self.features)
     }
 
     /// Starts again with what is known, for a new search.

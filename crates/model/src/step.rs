@@ -297,7 +297,8 @@ impl CpuMut<'_> {
             operation,
         };
         if operation == Operation::Fetch {
-            self.machine.notes_fetch();
+            let machine = self.machine;
+            machine.turned_up.notes_fetch(&machine.features);
         }
         let done = self.access(&access, way)?;
         if let Progress::Done {

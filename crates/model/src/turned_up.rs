@@ -6,7 +6,6 @@
 use std::sync::OnceLock;
 
 use crate::features::Features;
-use crate::machine::Machine;
 
 /// What turned up so far.
 #[derive(Default, Debug)]
@@ -15,37 +14,36 @@ pub(crate) struct TurnedUp {
     data_stores: OnceLock<()>,
 }
 
-impl Machine {
-    /// Notes that the program fetches instructions.
-    pub(crate) fn notes_fetch(&self) {
-        if !self.features.fetches {
-            self.turned_up.fetches.get_or_init(|| ());
+impl TurnedUp {
+    /// Notes that a program with these features fetches instructions.
+    pub(crate) fn notes_fetch(&self, features: &Features) {
+        if !features.fetches {
+            self.fetches.get_or_init(|| ());
         }
     }
 
-    /// Notes that the program stores data by virtual address into buffers, where promises are made.
-    pub(crate) fn notes_data_store(&self) {
-        if !self.features.data_stores && self.features.promises > 0 {
-            self.turned_up.data_stores.get_or_init(|| ());
+    /// Notes that a program with these features stores data by virtual address into buffers.
+    pub(crate) fn notes_data_store(&self, features: &Features) {
+        if !features.data_stores && features.promises > 0 {
+            self.data_stores.get_or_init(|| ());
         }
     }
 
-    /// Says whether the program uses what its features do not say: then what was explored lacks something, and
-    /// the search must start again, with [`Machine::features_that_turned_up`].
-    pub fn needs_more_features(&self) -> bool {
+    /// Says whether the program uses what its features do not say.
+    pub(crate) fn is_anything(&self) -> bool {
         let TurnedUp {
             fetches,
             data_stores,
-        } = &self.turned_up;
+        } = self;
         fetches.get().is_some() || data_stores.get().is_some()
     }
 
-    /// Returns the features of the program, with those that it turned out to use.
-    pub fn features_that_turned_up(&self) -> Features {
+    /// Returns a program's features, with those that it turned out to use.
+    pub(crate) fn added_to(&self, features: Features) -> Features {
         Features {
-            fetches: self.features.fetches || self.turned_up.fetches.get().is_some(),
-            data_stores: self.features.data_stores || self.turned_up.data_stores.get().is_some(),
-            ..self.features
+            fetches: features.fetches || self.fetches.get().is_some(),
+            data_stores: features.data_stores || self.data_stores.get().is_some(),
+            ..features
         }
     }
 }
