@@ -40,8 +40,8 @@ const SUITE: &str = "crates/model/litmus";
 /// What depends on the machine, or on the sources and not on what they do.
 const LEFT_OUT: [&str; 4] = ["seconds", "bytes_per_state", "protocol", "file"];
 
-/// The field that a record has which is no answer: it says that the answers before it are all.
-const COMPLETE: &str = "complete";
+/// The fields of records that are no answers: one sums the answers before it up, one says that they are all.
+const NO_ANSWERS: [&str; 2] = ["summary", "complete"];
 
 /// Prints the table.
 ///
@@ -94,7 +94,7 @@ impl Asked<'_> {
         for line in self.output(arguments)?.lines() {
             let mut answer: Value = serde_json::from_str(line)
                 .with_context(|| format!("`lazytlb {}` prints no JSON", arguments.join(" ")))?;
-            if answer.get(COMPLETE).is_some() {
+            if NO_ANSWERS.iter().any(|field| answer.get(field).is_some()) {
                 continue;
             }
             if let Some(fields) = answer.as_object_mut() {
