@@ -1,13 +1,13 @@
 //! Promises add up: begun, handed on, and each kept once.
 
 use lazytlb::{
-    Access, Cr3Load, Entry, FlushRange, Hw, Memory, PhysAddr, Promise, Promises, Spaces, Until,
-    ValueKind,
+    Access, CpuId, CpuSet, Cr3Load, Entry, FlushRange, Hw, Memory, PhysAddr, Promise, Promises,
+    Spaces, Until, ValueKind,
 };
 use lazytlb_check::{CheckError, Checker, ModelHw, Program};
-use lazytlb_model::Property;
+use lazytlb_model::{MemoryModel, Property};
 
-use crate::{NEXT, PAGE, violated};
+use crate::{NEXT, PAGE, property_of, violated};
 
 /// The ranges of [`PAGE`] and of the page after it.
 const FIRST: FlushRange = FlushRange::page(PAGE);
@@ -271,4 +271,41 @@ fn a_promise_covers_every_pcid_that_a_space_is_held_under() {
         hw.touch(PAGE, Access::Load);
     });
     assert_eq!(violated(&program), Some(Property::StaleUse));
+}
+
+/// CPU 0's store waits although its flush has returned, and it says so by an interrupt, which orders nothing (H36):
+/// so CPU 1 may still fill the page, under a PCID that nobody had when the promise began.
+#[test]
+fn a_promise_covers_what_is_filled_later_under_another_pcid() {
+    let mut program = Program::new("filled later", 2);
+    program.start_with_cr4(lazytlb_model::Cr4::PCIDE);
+    let (other, root) = (program.first_root(), program.table());
+    let (table, page) = (program.table(), program.page());
+    program.first_entry(root, 0, Entry::to(table));
+    program.first_entry(table, 0, Entry::to(page));
+    let returned = program.atomic("returned", 0);
+    program.on_flush_interrupt(move |hw| {
+        hw.swap(&returned, 1);
+    });
+    program.operation(0, "unmap", move |hw| {
+        hw.write_entry(table, 0, Entry::ABSENT);
+        hw.flush_begins(root, FlushRange::page(PAGE));
+        hw.flush_returned(root);
+        let mut user = CpuSet::<1>::EMPTY;
+        user.insert(CpuId(1));
+        hw.send_ipi(&user);
+    });
+    program.operation(1, "use", move |hw| {
+        hw.pause_until(&returned, Until::Equals(1));
+        hw.load_cr3_with_pcid(root, 1, Cr3Load::Flush);
+        hw.touch(PAGE, Access::Load);
+        hw.load_cr3_with_pcid(other, 0, Cr3Load::Flush);
+    });
+    let found = |memory| {
+        let verdict = Checker::new().memory(memory).check(&program);
+        assert_ne!(verdict.name(), "incomplete", "{verdict:?}");
+        property_of(&verdict)
+    };
+    assert_eq!(found(MemoryModel::TSO), Some(Property::StaleUse));
+    assert_eq!(found(MemoryModel::Sc), None);
 }
