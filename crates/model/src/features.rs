@@ -52,6 +52,9 @@ pub struct Features {
     pub data_stores: bool,
     /// Stores to some bytes of page-table entries that wait in store buffers. Locked ones need no room.
     pub partial_entry_stores: bool,
+    /// Operations may be started for ever: what counts on (versions of page-table entries) gets new names after
+    /// each step. A checker sets it by itself.
+    pub endless: bool,
     /// Whether cached entries remember which stores to the page tables they were read from: what a
     /// promise about flushes is told by, and an Accessed bit.
     pub provenance: bool,
@@ -74,6 +77,7 @@ impl Features {
             fetches: false,
             data_stores: false,
             partial_entry_stores: false,
+            endless: false,
             provenance: true,
         }
     }

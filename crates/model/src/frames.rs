@@ -56,7 +56,12 @@ impl CpuMut<'_> {
                 // Its contents are garbage from now on. Nobody may read them, so they need no value.
                 for (entry, _) in self.machine.entries_of(frame) {
                     self.put_in_memory(Location::Entry(entry), ValueCode::ZERO);
-                    self.put_version(entry, Version::NONE);
+                    // Where versions get new names, none may come again in another table.
+                    let version = match self.machine.features.endless {
+                        false => Version::NONE,
+                        true => self.in_memory(entry).version.next_in_memory()?,
+                    };
+                    self.put_version(entry, version);
                 }
                 self.forget_former_in(frame)?;
                 self.refuse_walks_of(frame)?;

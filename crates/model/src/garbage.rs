@@ -145,6 +145,7 @@ impl CpuMut<'_> {
             seen: Version::NONE,
             dead: false,
             read: [Version::NONE; MOST_LEVELS],
+            path: [None; MOST_LEVELS],
             stale: StaleParts::NONE,
         }
     }

@@ -158,6 +158,12 @@ impl Level {
         usize::from(root.0.get() - self.0.get())
     }
 
+    /// Returns the level that lies so many below this one, if there is one.
+    pub(crate) fn lower(self, levels: usize) -> Option<Level> {
+        let number = usize::from(self.0.get()).checked_sub(levels)?;
+        NonZeroU8::new(number as u8).map(Level)
+    }
+
     /// Returns the lowest address bit that selects an entry in a table of this level.
     #[inline]
     pub(crate) fn index_shift(self) -> u32 {

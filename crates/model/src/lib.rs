@@ -44,6 +44,7 @@
 //! | `virtual_access`, `faults` | what an access by virtual address does, and how it comes to fault |
 //! | `fetch` | instruction fetches, whose walks may have read entries earlier |
 //! | `late_store`, `entry_writers` | a store that waits untranslated; who makes it worth waiting |
+//! | `renumber`, `words` | names that do not grow, for programs without end |
 //! | `turned_up` | what a program uses although its features do not say so |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
 //! | `ends`, `waiting_stores` | what a state holds, for people and for the ends of a program |
@@ -103,6 +104,7 @@ mod numbering;
 mod ordering;
 pub mod progress;
 mod promises;
+mod renumber;
 mod settle;
 mod slot;
 pub mod spec;
@@ -123,6 +125,7 @@ pub mod violation;
 mod virtual_access;
 mod waiting_stores;
 mod walk;
+mod words;
 mod writers;
 
 pub use assumption::Assumption;

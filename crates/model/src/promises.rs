@@ -448,7 +448,7 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     }
 
     /// Returns the entries that stores by virtual address in this CPU's buffers went through, each at its address.
-    fn buffered_through(&self) -> TranslationSet {
+    pub(crate) fn buffered_through(&self) -> TranslationSet {
         let combining = self.combining();
         let combining = combining.iter().map(|store| store.through);
         self.in_store_buffer_through().chain(combining).collect()

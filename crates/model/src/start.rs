@@ -17,7 +17,7 @@ use crate::progress::Stop;
 use crate::slot::MOST_LOCATIONS;
 use crate::spec::{MachineSpec, MemoryModel};
 use crate::state::Layout;
-use crate::translation_set::{SharedTranslations, TranslationSet};
+use crate::translation_set::{SetWidth, SharedTranslations};
 use crate::turned_up::TurnedUp;
 use crate::values::Values;
 use crate::version::Version;
@@ -85,7 +85,7 @@ impl Machine {
             ("stores to one page-table entry", Version::MOST_IN_MEMORY),
             ("levels of page tables", MOST_LEVELS),
             ("frames", MOST_CELLS),
-            ("translations", TranslationSet::MOST),
+            ("translations", SetWidth::Narrow.most()),
             (
                 "distinct large values: those above the small ones",
                 Values::MOST_LARGE,
@@ -124,6 +124,7 @@ impl Machine {
             sizes.own_cells,
             &features,
         );
+        let most_translations = layout.set_width.most();
         let has_weak_fences =
             features.weak_fences || spec.cpu_model.mfence_for_ipis == MfenceForIpis::Never;
         let has_more_buffers = has_weak_fences || features.write_combining > 0;
@@ -148,7 +149,7 @@ impl Machine {
             ignored: spec.ignored.clone(),
             first_violation: None,
             cpu_model: spec.cpu_model,
-            translations: Numbering::new("translations", TranslationSet::MOST),
+            translations: Numbering::new("translations", most_translations),
             subjects: Numbering::new("different subjects of promises", MOST_SUBJECTS),
             entries: Numbering::new("page-table entries", sizes.page_table_entries),
             values: Values::new(),

@@ -20,7 +20,7 @@ use crate::index::{
 };
 use crate::limit::MOST_FORMER;
 use crate::slot::{Combining, Slot};
-use crate::translation_set::TranslationSet;
+use crate::translation_set::SetWidth;
 
 /// A state: [`Layout::len`] bytes.
 pub type State = [u8];
@@ -79,6 +79,7 @@ pub struct Layout {
     /// A byte for each page-table entry: the updates of A and D that the CPU owes it.
     pub(crate) owed: Option<usize>,
     sets: usize,
+    pub(crate) set_width: SetWidth,
     pub(crate) promises: PromisesSection,
     /// A set of translations.
     in_flight: Option<usize>,
@@ -100,12 +101,11 @@ pub(crate) struct CombiningSection {
 pub(crate) struct PromisesSection {
     start: usize,
     slots: u8,
+    /// Bytes of a slot.
+    slot_len: usize,
 }
 
 impl PromisesSection {
-    /// Bytes of a slot.
-    const SLOT_LEN: usize = 1 + TranslationSet::LEN;
-
     /// Lists the slots, lowest first.
     #[inline]
     pub(crate) fn slots(self) -> impl Iterator<Item = PromiseSlot> {
@@ -158,14 +158,19 @@ impl Layout {
         });
         let entries = usize::from(features.page_table_entries);
         let owed = features.accessed_dirty.then(|| section(entries));
-        let sets = section(SETS * TranslationSet::LEN);
+        let set_width = match features.endless {
+            false => SetWidth::Narrow,
+            true => SetWidth::Wide,
+        };
+        let sets = section(SETS * set_width.bytes());
         let slots = features.promises;
         let promises = PromisesSection {
-            start: section(usize::from(slots) * PromisesSection::SLOT_LEN),
+            start: section(usize::from(slots) * (1 + set_width.bytes())),
             slots,
+            slot_len: 1 + set_width.bytes(),
         };
         // Walks of another PCID than the current one: without PCIDs there is none.
-        let in_flight = features.tags.then(|| section(TranslationSet::LEN));
+        let in_flight = features.tags.then(|| section(set_width.bytes()));
         let former = 1 + Slot::LEN * MOST_FORMER;
         let former = features.fetches.then(|| section(former));
         let own_cells = section(own_cells);
@@ -185,6 +190,7 @@ impl Layout {
             combining,
             owed,
             sets,
+            set_width,
             promises,
             in_flight,
             former,
@@ -345,13 +351,13 @@ impl Layout {
             CacheSet::Covered(slot) => return self.promise(cpu, slot).plus(1),
         };
         let start = self.cpu_start(cpu);
-        start.plus(self.sets + TranslationSet::LEN * earlier)
+        start.plus(self.sets + self.set_width.bytes() * earlier)
     }
 
     /// Returns where it lies what a CPU's promise is about; what it covers follows.
     #[inline]
     pub(crate) fn promise(&self, cpu: Cpu, slot: PromiseSlot) -> Offset {
-        let slot = slot.index() * PromisesSection::SLOT_LEN;
+        let slot = slot.index() * self.promises.slot_len;
         self.cpu_start(cpu).plus(self.promises.start + slot)
     }
 

@@ -6,17 +6,13 @@ use crate::index::{Number, Offset, TranslationId};
 
 /// A set of translations, by their numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct TranslationSet(u64);
+pub(crate) struct TranslationSet(u128);
 
 impl TranslationSet {
     pub(crate) const EMPTY: TranslationSet = TranslationSet(0);
-    /// Translations that a program can bring forth: a bit each.
-    pub(crate) const MOST: usize = u64::BITS as usize;
-    /// Bytes that a set takes in a state.
-    pub(crate) const LEN: usize = size_of::<u64>();
 
     #[inline]
-    fn bit(number: TranslationId) -> u64 {
+    fn bit(number: TranslationId) -> u128 {
         1 << number.index()
     }
 
@@ -80,20 +76,52 @@ impl TranslationSet {
 
     /// Reads a set from where it lies in a state.
     #[inline]
-    pub(crate) fn read(state: &[u8], at: Offset) -> TranslationSet {
-        let at = at.bytes();
-        let bytes = state[at..at + Self::LEN].try_into();
-        TranslationSet(u64::from_le_bytes(
-            bytes.expect("the slice has that length"),
-        ))
+    pub(crate) fn read(state: &[u8], at: Offset, width: SetWidth) -> TranslationSet {
+        let bytes = &state[at.bytes()..];
+        TranslationSet(match width {
+            SetWidth::Narrow => u64::from_le_bytes(first(bytes)).into(),
+            SetWidth::Wide => u128::from_le_bytes(first(bytes)),
+        })
     }
 
     /// Writes a set to where it lies in a state.
     #[inline]
-    pub(crate) fn write(self, state: &mut [u8], at: Offset) {
-        let at = at.bytes();
-        state[at..at + Self::LEN].copy_from_slice(&self.0.to_le_bytes());
+    pub(crate) fn write(self, state: &mut [u8], at: Offset, width: SetWidth) {
+        let len = width.bytes();
+        state[at.bytes()..][..len].copy_from_slice(&self.0.to_le_bytes()[..len]);
     }
+}
+
+/// How many translations a program can bring forth: each has a bit in every set of a state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SetWidth {
+    /// What programs with an end need.
+    Narrow,
+    /// What those need whose operations may be started for ever.
+    Wide,
+}
+
+impl SetWidth {
+    /// Returns the bytes that a set takes in a state.
+    #[inline]
+    pub(crate) const fn bytes(self) -> usize {
+        match self {
+            SetWidth::Narrow => size_of::<u64>(),
+            SetWidth::Wide => size_of::<u128>(),
+        }
+    }
+
+    /// Returns the most translations.
+    pub(crate) const fn most(self) -> usize {
+        8 * self.bytes()
+    }
+}
+
+/// Returns the first bytes of a slice, which has as many.
+#[inline]
+fn first<const LEN: usize>(bytes: &[u8]) -> [u8; LEN] {
+    let bytes = bytes.first_chunk();
+    *bytes.expect("a set lies in a state as a whole")
 }
 
 /// A set of translations that threads share, and that only grows.

@@ -23,6 +23,19 @@ impl Version {
     /// The version of the entries that a machine starts with.
     pub(crate) const AT_THE_START: Version = Version(1);
 
+    /// The version in memory of every entry whose versions were renumbered.
+    pub(crate) const NOW: Version = Version(FIRST_PENDING / 2);
+
+    /// Returns the name that an old version gets before which so many older ones are.
+    ///
+    /// # Errors
+    /// If there are more than names.
+    pub(crate) fn old(older: usize) -> Result<Version, Limit> {
+        let what = "old versions of one page-table entry that are cached at one time";
+        let name = Limit::check(what, usize::from(Version::NOW.0) - 1, older + 1)?;
+        Ok(Version(name as u8))
+    }
+
     /// Makes it from the byte that stands for it in a state.
     #[inline]
     pub(crate) fn from_byte(byte: u8) -> Version {

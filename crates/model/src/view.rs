@@ -136,16 +136,18 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     /// Returns one of the CPU's sets of translations.
     #[inline]
     pub(crate) fn set(&self, set: CacheSet) -> TranslationSet {
-        TranslationSet::read(&self.state, self.layout().set(self.cpu, set))
+        let layout = self.layout();
+        TranslationSet::read(&self.state, layout.set(self.cpu, set), layout.set_width)
     }
 
     /// Returns what walks in flight hold that began under another PCID than the current one, and go on under
     /// their own (H12a): upper entries that may be cached, too, and roots.
     #[inline]
     pub(crate) fn in_flight(&self) -> TranslationSet {
-        match self.layout().in_flight(self.cpu) {
+        let layout = self.layout();
+        match layout.in_flight(self.cpu) {
             None => TranslationSet::EMPTY,
-            Some(in_flight) => TranslationSet::read(&self.state, in_flight),
+            Some(in_flight) => TranslationSet::read(&self.state, in_flight, layout.set_width),
         }
     }
 
@@ -304,14 +306,16 @@ impl CpuMut<'_> {
 
     #[inline]
     pub(crate) fn put_set(&mut self, set: CacheSet, members: TranslationSet) {
-        members.write(self.state, self.layout().set(self.cpu, set));
+        let layout = self.layout();
+        members.write(self.state, layout.set(self.cpu, set), layout.set_width);
     }
 
     /// Sets what walks in flight of other PCIDs hold, which programs without tags do not have.
     #[inline]
     pub(crate) fn put_in_flight(&mut self, members: TranslationSet) {
-        if let Some(in_flight) = self.layout().in_flight(self.cpu) {
-            members.write(self.state, in_flight);
+        let layout = self.layout();
+        if let Some(in_flight) = layout.in_flight(self.cpu) {
+            members.write(self.state, in_flight, layout.set_width);
         }
     }
 

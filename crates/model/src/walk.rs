@@ -33,6 +33,7 @@ pub(crate) struct TableRead {
     /// The table was freed since the walk got here.
     pub(crate) is_dead: bool,
     read: [Version; MOST_LEVELS],
+    path: [Option<Frame>; MOST_LEVELS],
     /// The set that the walk's start is in: what it fills must not be used if its start must not.
     pub(crate) set: CacheSet,
     /// The addresses at which the walk's start must not be used, though it may elsewhere.
@@ -57,6 +58,7 @@ impl TableRead {
             seen: Version::NONE,
             is_dead: false,
             read: [Version::NONE; MOST_LEVELS],
+            path: [None; MOST_LEVELS],
             set: CacheSet::Cached,
             stale: StaleParts::NONE,
             through: None,
@@ -80,6 +82,7 @@ impl TableRead {
             seen: entry.seen,
             is_dead: entry.dead,
             read: entry.read,
+            path: entry.path,
             set,
             stale: entry.stale,
             through: Some(*entry),
@@ -133,9 +136,13 @@ impl Machine {
             true => table.seen.max(stored.version),
             false => table.seen,
         };
-        let mut read = table.read;
+        let (mut read, mut path) = (table.read, table.path);
+        let depth = table.level.depth_below(self.root_level);
         if self.features.provenance {
-            read[table.level.depth_below(self.root_level)] = stored.version;
+            read[depth] = stored.version;
+        }
+        if self.features.endless {
+            path[depth] = Some(table.frame);
         }
         Ok(Some(Translation {
             leads_to,
@@ -159,6 +166,7 @@ impl Machine {
             seen: if is_page { Version::NONE } else { seen },
             dead: false,
             read,
+            path,
             stale: StaleParts::NONE,
         }))
     }

@@ -1,0 +1,79 @@
+//! The words of a state, for whoever gives their values other names.
+
+use crate::call::{AtomicCell, LocalCell};
+use crate::index::{Cpu, Location};
+use crate::limit::Limit;
+use crate::machine::Machine;
+use crate::slot::{CellStore, Slot};
+use crate::state::State;
+use crate::values::ValueCode;
+
+impl Machine {
+    /// Replaces the values of some shared words by what a function makes of them: in memory, and where they wait in
+    /// a store buffer.
+    ///
+    /// # Errors
+    /// If a value has no number any more.
+    pub fn map_shared_words(
+        &self,
+        state: &mut State,
+        words: &[AtomicCell],
+        mut change: impl FnMut(AtomicCell, u64) -> u64,
+    ) -> Result<(), Limit> {
+        for &word in words {
+            let at = self.layout.location(Location::Cell(word)).bytes();
+            state[at] = self.changed(state[at], |value| change(word, value))?;
+        }
+        for cpu in self.layout.every_cpu() {
+            self.on(state, cpu).map_buffered(|_, slot| match slot {
+                Slot::Cell(store) if words.contains(&store.cell) => {
+                    let byte = store.value.to_byte();
+                    let value = self.changed(byte, |value| change(store.cell, value))?;
+                    let value = ValueCode::from_byte(value);
+                    Ok::<_, Limit>(Slot::Cell(CellStore { value, ..store }))
+                }
+                other => Ok(other),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the values of some CPUs' own words by what a function makes of them.
+    ///
+    /// # Errors
+    /// If a value has no number any more.
+    pub fn map_own_words(
+        &self,
+        state: &mut State,
+        words: &[LocalCell],
+        mut change: impl FnMut(u64) -> u64,
+    ) -> Result<(), Limit> {
+        for &word in words {
+            let at = self.layout.own_cell(word).bytes();
+            state[at] = self.changed(state[at], &mut change)?;
+        }
+        Ok(())
+    }
+
+    fn changed(&self, code: u8, change: impl FnOnce(u64) -> u64) -> Result<u8, Limit> {
+        let value = self.values.decode(ValueCode::from_byte(code));
+        let changed = change(value);
+        match changed == value {
+            true => Ok(code),
+            false => Ok(self.values.encode(changed)?.to_byte()),
+        }
+    }
+
+    /// Returns what a CPU's own word holds.
+    pub fn own_word(&self, state: &State, word: LocalCell) -> u64 {
+        let code = state[self.layout.own_cell(word).bytes()];
+        self.values.decode(ValueCode::from_byte(code))
+    }
+
+    /// Says whether a store to a shared word waits in some CPU's buffer.
+    pub fn is_word_buffered(&self, state: &State, word: AtomicCell) -> bool {
+        let is_to = |slot: Slot| slot.is_to(Location::Cell(word));
+        let mut cpus = self.layout.every_cpu();
+        cpus.any(|cpu: Cpu| self.view(state, cpu).buffered().any(is_to))
+    }
+}
