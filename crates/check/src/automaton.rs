@@ -27,9 +27,9 @@ use crate::claims::{Claims, FalseClaim};
 use crate::iterations::Iterations;
 use crate::model_hw::{ModelHw, RunReport};
 use crate::program::Program;
-pub(crate) use crate::program::Routine;
 use crate::rehearsal::{Log, Rehearsal};
 use crate::rests_on::{Exhibit, RestsOn};
+pub(crate) use crate::routine::Routine;
 use crate::run::{Awaits, Ran};
 use crate::watchdog::{Pulse, Running};
 

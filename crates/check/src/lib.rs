@@ -19,6 +19,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`program`], `place_names` | what each CPU does; what people call the places of its memory |
+//! | `routine`, `same_program` | the pieces of its code; whether another is the same but for that |
 //! | [`model_hw`] | the seam over a log of answers: how real code becomes steps |
 //! | `run` | such a run under way, and what it came to |
 //! | `poll`, `rehearsal` | polls in it, and how its log has them |
@@ -36,6 +37,7 @@
 //! | `expand`, `explore` | what one state leads to, and all states; for whoever visits |
 //! | `second_run` | whether the code is a function of what the seam answers: all of it, once more |
 //! | `watchdog` | code that does not come back |
+//! | `checker` | with which bounds and means programs are explored |
 //! | [`search`], [`outcomes`] | its visitors: a shortest violation, or every end |
 //! | `rests_on` | what a verdict rests on: kept promises, interrupts, freed tables |
 //! | `event`, [`timeline`] | counterexamples, replayed and printed |
@@ -53,6 +55,7 @@
 extern crate self as lazytlb_check;
 
 mod automaton;
+mod checker;
 mod claims;
 mod cursor;
 mod error;
@@ -73,7 +76,9 @@ pub mod protocol;
 mod reduction;
 mod rehearsal;
 mod rests_on;
+mod routine;
 mod run;
+mod same_program;
 pub mod search;
 mod second_run;
 mod standstill;
@@ -86,6 +91,7 @@ pub mod verdict;
 mod watchdog;
 pub mod what_safe_means;
 
+pub use checker::{Checker, Progress};
 pub use error::CheckError;
 pub use model_hw::ModelHw;
 pub use outcomes::{End, Executions, Outcome, Outcomes, ReachedOutcome};
@@ -94,7 +100,6 @@ pub use programs::ShippedProgram;
 pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space};
 pub use reduction::Reduction;
 pub use rests_on::RestsOn;
-pub use search::{Checker, Progress};
 pub use store::Storage;
 #[allow(deprecated)] // For programs written before it had its name.
 pub use timeline::Event;

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lazytlb_model::{Machine, Property, State};
 
+use crate::checker::{Checker, Explored};
 use crate::error::CheckError;
 use crate::expand::AfterViolation;
 use crate::explore::{Ended, Found, Visitor};
 use crate::program::Program;
-use crate::search::{Checker, Explored};
 use crate::store::StateId;
 use crate::timeline::Timeline;
 use crate::verdict::Effort;

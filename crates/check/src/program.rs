@@ -3,62 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use lazytlb::{Cells, CpuId, Entry, Interrupts, PhysAddr, ValueKind, VirtAddr};
+use lazytlb::{Cells, CpuId, Entry, PhysAddr, ValueKind, VirtAddr};
 use lazytlb_model::{
     AtomicCell, Cr4, Features, FrameUse, GarbageWalks, LocalCell, Property, Ticks,
 };
 
 use crate::model_hw::ModelHw;
 use crate::place_names::PlaceNames;
-
-/// An operation: real code over the seam. It may be run any number of times.
-pub(crate) type OperationFn = Arc<dyn Fn(&ModelHw) + Send + Sync>;
-
-/// One operation of a CPU, with a name for people.
-#[derive(Clone)]
-pub(crate) struct Operation {
-    pub(crate) name: String,
-    pub(crate) run: OperationFn,
-}
-
-/// An operation's place among a CPU's operations.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct OperationIndex(usize);
-
-impl OperationIndex {
-    pub(crate) const FIRST: OperationIndex = OperationIndex(0);
-
-    pub(crate) fn next(self) -> OperationIndex {
-        OperationIndex(self.0 + 1)
-    }
-
-    pub(crate) fn get(self) -> usize {
-        self.0
-    }
-}
-
-/// Which code a CPU runs.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Routine {
-    /// A CPU's operation, by its place among them.
-    Operation(OperationIndex),
-    /// The flush interrupt's handler.
-    Handler,
-    /// The NMI's handler.
-    Nmi,
-    /// The timer interrupt's handler.
-    Timer,
-}
-
-impl Routine {
-    /// Returns whether interrupts are on where the routine begins.
-    pub(crate) fn interrupts(self) -> Interrupts {
-        match self {
-            Routine::Operation(_) => Interrupts::Enabled,
-            Routine::Handler | Routine::Nmi | Routine::Timer => Interrupts::Disabled,
-        }
-    }
-}
+use crate::routine::{Operation, OperationFn, OperationIndex, Routine};
 
 /// A cell that a program has declared: its name for people, and what it holds: first, and of what kind, as it claims.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -437,49 +389,6 @@ impl Program {
         }
     }
 
-    /// Says in what it differs from a program that is to be the same, but for the code itself.
-    pub(crate) fn difference(&self, other: &Program) -> Option<&'static str> {
-        let names = |program: &Program| -> Vec<Vec<String>> {
-            let lists = program.operations.iter();
-            let name = |operation: &Operation| operation.name.clone();
-            lists.map(|list| list.iter().map(name).collect()).collect()
-        };
-        let handlers = |program: &Program| {
-            [
-                program.handler.is_some(),
-                program.nmi_handler.is_some(),
-                program.timer_handler.is_some(),
-            ]
-        };
-        let parts = [
-            (self.name == other.name, "its name"),
-            (names(self) == names(other), "its operations"),
-            (handlers(self) == handlers(other), "its handlers"),
-            (self.atomics == other.atomics, "its shared cells"),
-            (self.own_cells == other.own_cells, "its private words"),
-            (self.frames == other.frames, "its frames"),
-            (self.page_words == other.page_words, "its pages' words"),
-            (
-                self.entries == other.entries,
-                "its first page-table entries",
-            ),
-            (
-                self.watched_entries == other.watched_entries,
-                "the entries it watches",
-            ),
-            (self.root == other.root, "its first root"),
-            (self.cr4 == other.cr4, "its CR4"),
-            (self.features == other.features, "its features"),
-            (
-                self.garbage == other.garbage,
-                "what becomes of walks of freed tables",
-            ),
-            (self.ignored == other.ignored, "the properties it ignores"),
-        ];
-        let differing = parts.into_iter().find(|(is_same, _)| !is_same);
-        differing.map(|(_, what)| what)
-    }
-
     pub(crate) fn atomic_name(&self, cell: AtomicCell) -> &str {
         &self.atomics[usize::from(cell.0)].name
     }
@@ -489,7 +398,7 @@ impl Program {
     }
 
     pub(crate) fn operation_of(&self, cpu: CpuId, index: OperationIndex) -> Option<&Operation> {
-        self.operations[usize::from(cpu.0)].get(index.0)
+        self.operations[usize::from(cpu.0)].get(index.get())
     }
 
     /// Returns a routine's code, if there is such a routine.
@@ -526,7 +435,7 @@ impl Program {
             .flat_map(|(cpu, operations)| {
                 let numbered = operations.iter().enumerate();
                 numbered.map(move |(index, operation)| {
-                    (CpuId(cpu as u16), OperationIndex(index), operation)
+                    (CpuId(cpu as u16), OperationIndex::at(index), operation)
                 })
             })
     }

@@ -30,7 +30,8 @@ use crate::automaton::ways::WayThrough;
 use crate::error::CheckError;
 use crate::event::call_for_people;
 use crate::model_hw::{AtCalls, ModelHw};
-use crate::program::{Program, Routine};
+use crate::program::Program;
+use crate::routine::Routine;
 use crate::run::Ran;
 use crate::watchdog::{Hung, Pulse, Running, Suspended, patience, watched};
 

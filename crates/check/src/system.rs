@@ -8,8 +8,8 @@ use lazytlb_model::{Call, Limit, MemoryModel, Property, State, Tick, Ticks, Viol
 use crate::automaton::{Automaton, Next, Node, NodeId, Nodes, Routine};
 use crate::event::call_for_people;
 use crate::hardware::{Called, Hardware, Tried, Way, Ways, number_for_people};
-use crate::program::OperationIndex;
 use crate::reduction::{Merge, Reduction, can_be_taken_along};
+use crate::routine::OperationIndex;
 use crate::step::{Action, CallWatcher, Step, StepError, Unwatched};
 
 /// What may happen on a CPU of a program that uses nothing special, without store buffers and with them;

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use lazytlb::CpuId;
 
 use crate::error::CheckError;
-use crate::program::{Program, Routine};
+use crate::program::Program;
+use crate::routine::Routine;
 
 /// A run of code that goes on.
 #[derive(Clone, Copy, Debug)]

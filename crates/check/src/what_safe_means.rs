@@ -122,8 +122,8 @@ mod tests {
 
     use lazytlb_model::{Features, Limit, Machine, MemoryModel};
 
+    use crate::checker::MOST_STATES;
     use crate::run::CALL_BUDGET;
-    use crate::search::MOST_STATES;
     use crate::second_run::{MOST_AMID, MOST_INSTANCES};
 
     /// The page's own table: what is limited, and to how many.

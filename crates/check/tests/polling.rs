@@ -5,9 +5,12 @@ use lazytlb::{CpuId, CpuSet, Entry, Hw, Memory, Poll, Until, VirtAddr};
 use lazytlb_check::{CheckError, Checker, Finding, ModelHw, Program, Reduction, Verdict};
 use lazytlb_model::{AtomicCell, MemoryModel, Privilege, Property};
 
+use setters::with_setters;
+
 #[path = "../examples/polling_loop.rs"]
 #[expect(dead_code, reason = "it has a `main` of its own")]
 mod polling_loop;
+mod setters;
 
 /// Checks a program on both memory models, with and without reduction: they must agree.
 #[track_caller]
@@ -47,22 +50,6 @@ fn is_safe(program: &Program) {
 #[track_caller]
 fn deadlocks(program: &Program) {
     assert_eq!(try_check(program), Ok(Some(Property::Deadlock)));
-}
-
-/// A program in which CPU 0 does something, while the others set a word each.
-fn with_setters(
-    run: impl Fn(&ModelHw, &[AtomicCell]) + Send + Sync + 'static,
-    setters: u8,
-) -> Program {
-    let mut program = Program::new("setters", 1 + setters);
-    let words: Vec<_> = (0..setters)
-        .map(|n| program.atomic(format!("word {n}"), 0))
-        .collect();
-    for (cpu, word) in (1..).zip(words.clone()) {
-        program.operation(cpu, "set", move |hw| hw.store(&word, u64::from(cpu)));
-    }
-    program.operation(0, "poll", move |hw| run(hw, &words));
-    program
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! What a poll's body must not do, and what a loop without one is told.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
+mod setters;
+
 use std::cell::{Cell, RefCell};
 
 use lazytlb::{Hw, Poll};
-use lazytlb_check::{Checker, ModelHw, Program, Reduction};
-use lazytlb_model::{AtomicCell, Property};
+use lazytlb_check::{Checker, Program, Reduction};
+use lazytlb_model::Property;
+use setters::with_setters;
 
 /// Checks that a program is refused, with words that say why.
 #[track_caller]
@@ -18,22 +21,6 @@ fn is_refused(program: &Program, words: &[&str]) {
             assert!(error.contains(word), "{word} is not in: {error}");
         }
     }
-}
-
-/// A program in which CPU 0 does something, while the others set a word each.
-fn with_setters(
-    run: impl Fn(&ModelHw, &[AtomicCell]) + Send + Sync + 'static,
-    setters: u8,
-) -> Program {
-    let mut program = Program::new("setters", 1 + setters);
-    let words: Vec<_> = (0..setters)
-        .map(|n| program.atomic(format!("word {n}"), 0))
-        .collect();
-    for (cpu, word) in (1..).zip(words.clone()) {
-        program.operation(cpu, "set", move |hw| hw.store(&word, u64::from(cpu)));
-    }
-    program.operation(0, "poll", move |hw| run(hw, &words));
-    program
 }
 
 #[test]

@@ -6,6 +6,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lazytlb::Policy;
 use lazytlb_check::{LazyTlb, ShippedProgram};
+use lazytlb_litmus::Options;
 use lazytlb_model::{CpuModel, MemoryModel};
 
 use crate::hardware::{Hardware, cpu_model};
@@ -207,6 +208,18 @@ pub(crate) enum Memory {
     Tso,
     /// Sequential consistency: stronger than any x86
     Sc,
+}
+
+impl Litmus {
+    /// Returns the machine that the tests run on.
+    pub(crate) fn machine(&self) -> anyhow::Result<Options> {
+        let usual = Options::default();
+        Ok(Options {
+            cpu_model: self.hardware.model()?,
+            sequentially_consistent: matches!(self.memory, Memory::Sc),
+            max_states: self.max_states.unwrap_or(usual.max_states),
+        })
+    }
 }
 
 impl Memory {

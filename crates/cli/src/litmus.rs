@@ -8,7 +8,7 @@ use lazytlb_litmus::{
 };
 use lazytlb_model::Assumption;
 
-use crate::arguments::{Litmus, Memory};
+use crate::arguments::Litmus;
 use crate::litmus_files::{files_of, is_collection, read_kinds};
 use crate::litmus_records::AnswerRecord;
 use crate::litmus_summary::{Summary, SummaryRecord};
@@ -20,11 +20,7 @@ pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
     let kinds = options.kinds.as_deref().map(read_kinds).transpose()?;
     let files = files_of(&options.files)?;
     let mut report = Report::open(&options.output)?;
-    let machine = Options {
-        cpu_model: options.hardware.model()?,
-        sequentially_consistent: matches!(options.memory, Memory::Sc),
-        max_states: options.max_states.unwrap_or(Options::default().max_states),
-    };
+    let machine = options.machine()?;
     let display = Display::new("litmus tests".to_owned());
     let (mut ending, mut summary) = (Ending::Good, Summary::default());
     for (number, file) in files.iter().enumerate() {

@@ -7,7 +7,7 @@ use lazytlb_litmus::{Answer, LitmusTest, LitmusVerdict, Options, hangs_on, read_
 use lazytlb_model::CpuModel;
 use serde::Serialize;
 
-use crate::arguments::{Litmus, Memory};
+use crate::arguments::Litmus;
 use crate::hanging::AssumptionRecord;
 use crate::litmus_files::{files_of, is_collection};
 use crate::litmus_summary::{Summary, SummaryRecord};
@@ -24,11 +24,7 @@ pub(crate) fn run_every(options: &Litmus) -> anyhow::Result<Ending> {
     let files = files_of(&options.files)?;
     let mut report = Report::open(&options.output)?;
     let models = options.hardware.models()?;
-    let machine = Options {
-        cpu_model: options.hardware.model()?,
-        sequentially_consistent: matches!(options.memory, Memory::Sc),
-        max_states: options.max_states.unwrap_or(Options::default().max_states),
-    };
+    let machine = options.machine()?;
     let display = Display::new("litmus tests".to_owned());
     let (mut ending, mut summary) = (Ending::Good, Summary::default());
     for (number, file) in files.iter().enumerate() {

@@ -22,6 +22,18 @@ pub enum Expr {
     Or(Vec<Expr>),
 }
 
+impl Expr {
+    /// Lists the facts in it, in the order in which they stand.
+    pub fn atoms(&self) -> Vec<&Located<Atom>> {
+        match self {
+            Expr::True | Expr::False => Vec::new(),
+            Expr::Atom(atom) => vec![atom],
+            Expr::Not(inner) => inner.atoms(),
+            Expr::And(parts) | Expr::Or(parts) => parts.iter().flat_map(Expr::atoms).collect(),
+        }
+    }
+}
+
 /// Reads an expression. It ends before the first token that cannot belong to it.
 pub(crate) fn expr(lexer: &mut Lexer<'_>) -> Result<Expr, SyntaxError> {
     disjunction(lexer, 0)

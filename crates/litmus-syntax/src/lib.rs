@@ -41,6 +41,7 @@
 //! | `instruction`, `operand`, `register` | instructions as data |
 //! | `expr`, `atom` | propositions: facts and how they are joined |
 //! | `place`, `location`, `entry`, `cr3`, `value` | memory, page-table entries, CR3, and what they hold |
+//! | `variable_width` | how wide a variable is: [`LitmusTest::width_of`] |
 //! | `spelling` | how answers print conditions and locations: [`Spelling`] |
 //! | `lexer`, `position`, `error` | tokens, where they stand, and messages |
 //!
@@ -76,6 +77,7 @@ mod spelling;
 mod table;
 mod test;
 mod value;
+mod variable_width;
 
 pub use atom::{Atom, FieldValue, Relation};
 pub use condition::{Condition, Quantifier};

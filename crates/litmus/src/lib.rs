@@ -38,7 +38,7 @@
 //! | `placement` | makes cells, frames and tables for the names of a test |
 //! | `world` | names, and what they stand for |
 //! | `page_tables`, `entry_bits` | address spaces; fields and bits of entries |
-//! | `names`, `layout`, `width` | which names a test uses; where variables lie, and how wide they are |
+//! | `names`, `layout` | which names a test uses; where variables lie |
 //! | `settings`, `cpus` | what metadata set; which CPU runs which thread |
 //! | `keys` | which keys metadata have, and which are slips |
 //!
@@ -70,7 +70,6 @@ mod registers;
 mod resolve;
 mod run;
 mod settings;
-mod width;
 mod world;
 
 pub use answer::{Answer, FinalState, LitmusVerdict, Violated};

@@ -13,7 +13,6 @@ use crate::layout;
 use crate::names::Names;
 use crate::page_tables::{FIRST_SPACE, PageTables, number_of};
 use crate::settings::Settings;
-use crate::width;
 use crate::world::{SpareFrame, Variable, World};
 
 /// Makes what a test names.
@@ -51,7 +50,7 @@ pub(crate) fn place(
         let variable = Variable {
             cell,
             address: addresses[name],
-            width: width::of_variable(test, name),
+            width: test.width_of(name),
             frame,
         };
         world.variables.insert(name.clone(), variable);

@@ -1,45 +1,43 @@
 //! Executions that an answer hands out: each was replayed through the threads' own code, and ends as it says.
 #![allow(clippy::unwrap_used)] // A test that fails is to panic.
 
-use std::path::Path;
+mod suite_files;
 
 use lazytlb_check::EventKind;
 use lazytlb_litmus::{LitmusVerdict, Options, read, read_bytes, run, run_with_executions};
 use lazytlb_model::Property;
+use suite_files::suite;
 
 #[test]
 fn every_allowed_test_of_the_suite_has_a_witness_and_every_violation_an_execution() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/litmus");
     let (mut witnesses, mut violations) = (0, 0);
-    for part in ["tso", "translation"] {
-        for entry in std::fs::read_dir(folder.join(part)).unwrap() {
-            let test = read_bytes(&std::fs::read(entry.unwrap().path()).unwrap()).unwrap();
-            let Ok(plain) = run(&test, &Options::default()) else {
-                continue;
-            };
-            let (answer, executions) = run_with_executions(&test, &Options::default()).unwrap();
-            assert_eq!(answer.to_string(), plain.to_string());
-            let is_allowed = answer.verdict() == LitmusVerdict::Allowed;
-            let (of_witness, others): (Vec<_>, Vec<_>) = executions
-                .iter()
-                .partition(|execution| execution.is_witness);
-            assert_eq!(of_witness.len(), usize::from(is_allowed), "{answer}");
-            for witness in of_witness {
-                assert!(witness.state.holds, "{answer}");
-                assert!(answer.states.contains(&witness.state), "{answer}");
-                witnesses += 1;
-            }
-            for other in others {
-                let property = other.violated.unwrap();
-                assert!(
-                    answer
-                        .violations
-                        .iter()
-                        .any(|violated| violated.property == property)
-                );
-                assert!(!other.timeline.story.is_empty(), "{answer}");
-                violations += 1;
-            }
+    for file in suite() {
+        let test = read_bytes(&std::fs::read(file).unwrap()).unwrap();
+        let Ok(plain) = run(&test, &Options::default()) else {
+            continue;
+        };
+        let (answer, executions) = run_with_executions(&test, &Options::default()).unwrap();
+        assert_eq!(answer.to_string(), plain.to_string());
+        let is_allowed = answer.verdict() == LitmusVerdict::Allowed;
+        let (of_witness, others): (Vec<_>, Vec<_>) = executions
+            .iter()
+            .partition(|execution| execution.is_witness);
+        assert_eq!(of_witness.len(), usize::from(is_allowed), "{answer}");
+        for witness in of_witness {
+            assert!(witness.state.holds, "{answer}");
+            assert!(answer.states.contains(&witness.state), "{answer}");
+            witnesses += 1;
+        }
+        for other in others {
+            let property = other.violated.unwrap();
+            assert!(
+                answer
+                    .violations
+                    .iter()
+                    .any(|violated| violated.property == property)
+            );
+            assert!(!other.timeline.story.is_empty(), "{answer}");
+            violations += 1;
         }
     }
     assert!(

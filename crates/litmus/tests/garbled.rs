@@ -2,13 +2,15 @@
 //! then, running them ends in an answer or an error, never in a panic.
 #![allow(clippy::unwrap_used)] // A test that fails is to panic.
 
-use std::path::Path;
+mod suite_files;
+
 use std::sync::LazyLock;
 
 use lazytlb_litmus::{Options, read, run};
 use lazytlb_model::CpuModel;
 use proptest::prelude::*;
 use proptest::sample::Index;
+use suite_files::suite;
 
 /// What happens to a word: its place, and another word's.
 #[derive(Clone, Debug)]
@@ -31,14 +33,7 @@ fn garble() -> impl Strategy<Value = Garble> {
 }
 
 static SUITE: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/litmus");
-    let mut files: Vec<_> = ["tso", "translation"]
-        .iter()
-        .flat_map(|part| std::fs::read_dir(folder.join(part)).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    files.sort();
-    let texts: Vec<String> = files
+    let texts: Vec<String> = suite()
         .iter()
         .filter_map(|file| std::fs::read_to_string(file).ok())
         .collect();

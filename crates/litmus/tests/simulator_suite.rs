@@ -3,11 +3,14 @@
 
 #![allow(clippy::unwrap_used)] // A test that fails is to panic.
 
+mod suite_files;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use lazytlb_litmus::{Answer, LitmusTest, Options, read_bytes, run};
 use lazytlb_simulator::{Amended, Simulation, without_numbers_of_tables};
+use suite_files::suite;
 
 /// Executions of a test until it is reached.
 const MOST_RUNS: u64 = 40_000;
@@ -25,24 +28,9 @@ const NOT_REACHED: [(&str, &str); 5] = [
 const LOOKS_FOR_NO_VIOLATION: &str =
     "the outcome is a violation of the model's book-keeping, which a CPU does not have";
 
-fn suite() -> Vec<(PathBuf, LitmusTest)> {
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/litmus")];
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path
-                .extension()
-                .is_some_and(|extension| extension == "litmus")
-            {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    let tests = files.into_iter().map(|file| {
+/// Lists the suite's tests that are for `weakest`.
+fn tests() -> Vec<(PathBuf, LitmusTest)> {
+    let tests = suite().into_iter().map(|file| {
         let test = read_bytes(&std::fs::read(&file).unwrap()).unwrap();
         (file, test)
     });
@@ -71,7 +59,7 @@ fn simulation(test: &LitmusTest) -> Option<Simulation> {
 
 #[test]
 fn the_simulator_reaches_what_the_suite_calls_allowed() {
-    let suite = suite();
+    let suite = tests();
     let allowed: Vec<&LitmusTest> = suite
         .iter()
         .map(|(_, test)| test)
@@ -110,7 +98,7 @@ fn is_cut(answer: &Answer) -> bool {
 #[test]
 fn what_the_simulator_reaches_in_the_suite_is_allowed() {
     let mut wrong = Vec::new();
-    for (file, test) in suite() {
+    for (file, test) in tests() {
         let answer = run(&test, &Options::default());
         let answer = answer.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         if is_cut(&answer) {

@@ -2,31 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // A test that fails is to panic.
 
-use std::path::{Path, PathBuf};
+mod suite_files;
+
+use std::path::Path;
 
 use lazytlb_litmus::{LitmusTest, LitmusVerdict, Options, read_bytes, run};
 use lazytlb_model::CpuModel;
-
-fn suite() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/litmus");
-    let mut files = Vec::new();
-    let mut folders = vec![folder];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path
-                .extension()
-                .is_some_and(|extension| extension == "litmus")
-            {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    files
-}
+use suite_files::suite;
 
 fn test_in(file: &Path) -> LitmusTest {
     match read_bytes(&std::fs::read(file).unwrap()) {

@@ -6,14 +6,16 @@
 
 #![allow(clippy::unwrap_used)] // A test that fails is to panic.
 
+mod suite_files;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
 use lazytlb_litmus::{Answer, LitmusTest, Options, read_bytes, run};
 use lazytlb_litmus_syntax::{
     Atom, Expr, Instruction, Located, Location, Memory, Operand, Position, Thread,
 };
 use lazytlb_model::CpuModel;
+use suite_files::suite;
 
 /// Why `weakest` lacks what another model has.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -65,18 +67,6 @@ fn reason(model: &CpuModel, test: &LitmusTest, ending: &str) -> Option<Because> 
     }
     let shows = model.name == "intel-alder-lake" && GLOBALS_STAY.contains(&name);
     shows.then_some(Because::InvlpgLeavesGlobals)
-}
-
-fn suite() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/litmus");
-    let mut files = Vec::new();
-    for part in ["translation", "tso"] {
-        for entry in std::fs::read_dir(folder.join(part)).unwrap() {
-            files.push(entry.unwrap().path());
-        }
-    }
-    files.sort();
-    files
 }
 
 /// Lets a test look at everything that its instructions name.

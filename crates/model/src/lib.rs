@@ -39,7 +39,8 @@
 //! | `accessed`, `versions` | A and D bits, where speculation may have set one; which store an entry comes from |
 //! | `late`, `updates`, `settle` | stores translated late, updates of A and D that come late; how they come |
 //! | `garbage` | walks of freed tables, refused or followed to their ends |
-//! | `promises`, `granted` | what a returned flush promises; what the page tables grant |
+//! | `promises`, `granted` | what a flush covers, and keeps when it has returned; what the page tables grant |
+//! | `open_promises`, `taint` | promises that nobody has kept yet; entries that must not be used any more |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
 //! | `virtual_access`, `faults` | what an access by virtual address does, and how it comes to fault |
 //! | `fetch` | instruction fetches, whose walks may have read entries earlier |
@@ -100,6 +101,7 @@ pub mod limit;
 pub mod locality;
 pub mod machine;
 mod numbering;
+mod open_promises;
 mod ordering;
 pub mod progress;
 mod promises;
@@ -110,6 +112,7 @@ mod start;
 pub mod state;
 pub mod step;
 mod subject;
+mod taint;
 mod touch;
 pub mod translation;
 mod translation_set;

@@ -32,14 +32,13 @@ use std::ops::Deref;
 use lazytlb::{FlushRange, PhysAddr, Spaces};
 
 use crate::call::Call;
-use crate::extent::Extent;
-use crate::index::{Cpu, Frame, Level, PromiseId, PromiseSlot, SubjectId, TranslationId};
+use crate::index::{Cpu, Frame, PromiseId, PromiseSlot, TranslationId};
 use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::{Progress, Stop};
 use crate::state::{CacheSet, FrameUse, State};
 use crate::subject::{KnownBy, Subject};
-use crate::translation::{Staleness, Translation};
+use crate::translation::Translation;
 use crate::translation_set::TranslationSet;
 use crate::view::{CpuIn, CpuMut};
 use crate::violation::{Property, Violation};
@@ -167,78 +166,6 @@ impl CpuMut<'_> {
         Ok(Progress::DONE)
     }
 
-    /// Taints the entries of a CPU that a test picks, as far as they lie in an extent, and refuses its stores
-    /// that went through such there and still wait.
-    fn make_stale(
-        &mut self,
-        user: Cpu,
-        at: Extent,
-        meanwhile: &str,
-        is_stale: impl Fn(&Self, &Translation) -> bool,
-    ) -> Result<(), Stop> {
-        let machine = self.machine;
-        let members = self.other(user).set(CacheSet::Cached);
-        let stale = members.filter(|number| is_stale(self, machine.translations.get(number)));
-        self.other_mut(user).taint(stale, at)?;
-        let buffered = self.other(user).buffered_through();
-        let refused = buffered.filter(|number| {
-            let entry = machine.translations.get(number);
-            at.contains(entry.start) && is_stale(self, entry)
-        });
-        let mut user = self.other_mut(user);
-        user.refuse_buffered_through(refused, meanwhile)?;
-        user.close()
-    }
-
-    /// Marks entries that this CPU may cache as stale in an extent.
-    fn taint(&mut self, stale: TranslationSet, at: Extent) -> Result<(), Limit> {
-        let translations = &self.machine.translations;
-        let mut cached = self.set(CacheSet::Cached).without(stale);
-        let mut tainted = self.set(CacheSet::Tainted);
-        for number in stale.iter() {
-            match translations.get(number).made_stale(at)? {
-                Staleness::Untouched => cached = cached.with(number),
-                Staleness::Whole => tainted = tainted.with(number),
-                Staleness::Part(entry) => {
-                    let in_part = translations.number(&entry)?;
-                    cached = cached.with(in_part);
-                    if self.in_flight().contains(number) {
-                        self.put_in_flight(self.in_flight().with(in_part));
-                    }
-                }
-            }
-        }
-        self.put_set(CacheSet::Cached, cached);
-        self.put_set(CacheSet::Tainted, tainted);
-        Ok(())
-    }
-
-    /// Notes what a promise of this CPU covered, as long as memory may still hold it.
-    fn revoke(&mut self, covered: TranslationSet, at: Extent) -> Result<(), Limit> {
-        let translations = &self.machine.translations;
-        if self.memory_is_up_to_date() {
-            return Ok(());
-        }
-        let mut revoked = self.set(CacheSet::Revoked);
-        for number in covered.iter() {
-            match translations.get(number).made_stale(at)? {
-                Staleness::Untouched => {}
-                Staleness::Whole => revoked = revoked.with(number),
-                Staleness::Part(entry) => revoked = revoked.with(translations.number(&entry)?),
-            }
-        }
-        self.put_set(CacheSet::Revoked, revoked);
-        Ok(())
-    }
-
-    /// Lets go of what this CPU's returned flushes revoked once no page-table store waits in its buffer: then
-    /// memory does not hold it any more, and nobody can fill it, nor fetch by what memory held.
-    pub(crate) fn forget_revoked(&mut self) {
-        if self.memory_is_up_to_date() {
-            self.put_set(CacheSet::Revoked, TranslationSet::EMPTY);
-        }
-    }
-
     /// A CPU fills an entry by a walk through a covered one: then open promises cover it, too.
     pub(crate) fn cover_below(
         &mut self,
@@ -266,119 +193,9 @@ impl CpuMut<'_> {
         }
         Ok(())
     }
-
-    /// Taints what is cached of a frame that was freed, or is used for something else from now on.
-    pub(crate) fn taint_page(&mut self, frame: Frame) -> Result<(), Stop> {
-        let machine = self.machine;
-        let addresses_of = |entry: &Translation| entry.addresses_of(frame);
-        for cpu in machine.layout.every_cpu() {
-            // Each entry has the frame at an address of its own.
-            let users = self.other(cpu);
-            let used = users.may_be_cached().union(users.buffered_through());
-            let mut extents: Vec<Extent> =
-                users.translations(used).filter_map(addresses_of).collect();
-            extents.sort_unstable();
-            extents.dedup();
-            for at in extents {
-                let is_there = |_: &Self, entry: &Translation| addresses_of(entry) == Some(at);
-                self.make_stale(cpu, at, "its frame was freed", is_there)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Taints what is cached of a frame inside a large page that is used for something else from now on: it may have
-    /// been cached after the frame was freed.
-    pub(crate) fn taint_large_pages_with(&mut self, frame: Frame) -> Result<(), Stop> {
-        let is_inside = |entry: &Translation| {
-            entry.read_in > Level::LOWEST && entry.addresses_of(frame).is_some()
-        };
-        let may_be_cached = |user: CpuIn<'_, &State>| {
-            let cached = user.may_be_cached();
-            user.translations(cached).any(is_inside)
-        };
-        let is_cached = self.every_cpu().any(may_be_cached);
-        match is_cached {
-            true => self.taint_page(frame),
-            false => Ok(()),
-        }
-    }
-
-    fn put_subject(&mut self, slot: PromiseSlot, subject: Option<SubjectId>) {
-        let at = self.layout().promise(self.cpu, slot);
-        self.state[at.bytes()] = SubjectId::to_byte(subject);
-    }
 }
 
 impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
-    /// Says what of an entry that this CPU fills now must not be used: it was revoked, and has not been granted
-    /// again.
-    pub(crate) fn revoked_of(&self, filled: &Translation) -> Result<Staleness, Limit> {
-        let mut stale = Staleness::Untouched;
-        for issuer in self.every_cpu() {
-            for revoked in issuer.translations(issuer.set(CacheSet::Revoked)) {
-                if !revoked.stands_for(filled) || issuer.is_granted(self.cpu, filled) {
-                    continue;
-                }
-                if revoked.stale.is_none() {
-                    return Ok(Staleness::Whole);
-                }
-                for part in revoked.stale.iter() {
-                    stale = stale.with(filled, part)?;
-                }
-            }
-        }
-        Ok(stale)
-    }
-
-    /// Lists the slots that a CPU has for promises.
-    pub(crate) fn slots(&self) -> impl Iterator<Item = PromiseSlot> + use<S> {
-        self.layout().promises.slots()
-    }
-
-    /// Returns what this CPU's promise in a slot is about, if one is open there.
-    fn subject(&self, slot: PromiseSlot) -> Option<&'m Subject> {
-        let beginner = self.cpu;
-        self.subject_of(PromiseId { beginner, slot })
-    }
-
-    /// Returns what a promise is about, if it is open.
-    fn subject_of(&self, promise: PromiseId) -> Option<&'m Subject> {
-        let at = self.layout().promise(promise.beginner, promise.slot);
-        let number = SubjectId::from_byte(self.state[at.bytes()])?;
-        Some(self.machine.subjects.get(number))
-    }
-
-    /// Returns the open promise that has a number.
-    fn open_numbered(&self, word: u64) -> Option<PromiseId> {
-        let promise = PromiseId::from_word(word, self.layout().cpus())?;
-        let has_slot = self.slots().any(|slot| slot == promise.slot);
-        (has_slot && self.subject_of(promise).is_some()).then_some(promise)
-    }
-
-    /// Lists the open promises that one can mean who names a space by its root: this CPU's own, else another's.
-    fn known_by_root(&self, root: Frame) -> Vec<PromiseId> {
-        let spaces = Spaces::one(root.addr());
-        let open: Vec<PromiseId> = self
-            .open_promises()
-            .filter(|&(_, subject)| subject.known_by == KnownBy::Root && subject.spaces == spaces)
-            .map(|(promise, _)| promise)
-            .collect();
-        let own = open.iter().filter(|promise| promise.beginner == self.cpu);
-        let own: Vec<PromiseId> = own.copied().collect();
-        if own.is_empty() { open } else { own }
-    }
-
-    /// Lists the promises of all CPUs that are open.
-    fn open_promises(&self) -> impl Iterator<Item = (PromiseId, &'m Subject)> {
-        let cpus = self.layout().every_cpu();
-        let all = cpus.flat_map(|beginner| {
-            let slots = self.slots();
-            slots.map(move |slot| PromiseId { beginner, slot })
-        });
-        all.filter_map(|promise| Some((promise, self.subject_of(promise)?)))
-    }
-
     /// Returns what a promise covers that this CPU begins now.
     fn covered_by(&self, subject: &Subject) -> Result<TranslationSet, Stop> {
         let translations = &self.machine.translations;
@@ -439,64 +256,6 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     fn covers(&self, covered: TranslationSet, entry: &Translation) -> bool {
         let mut covered = self.translations(covered);
         covered.any(|covered| covered.stands_for(entry))
-    }
-
-    /// Says whether memory holds all page-table stores of this CPU, and no fetch may read what they replaced (H40).
-    fn memory_is_up_to_date(&self) -> bool {
-        self.buffered_entries().next().is_none()
-            && self.every_cpu().all(|cpu| cpu.former().next().is_none())
-    }
-
-    /// Returns the entries that stores by virtual address in this CPU's buffers went through, each at its address.
-    fn buffered_through(&self) -> TranslationSet {
-        let combining = self.combining();
-        let combining = combining.iter().map(|store| store.through);
-        self.in_store_buffer_through().chain(combining).collect()
-    }
-
-    /// Lists the entries that stores in this CPU's store buffer went through.
-    fn in_store_buffer_through(&self) -> impl Iterator<Item = TranslationId> {
-        let stores = self.buffered().enumerate();
-        stores.filter_map(|(older, slot)| slot.used().or_else(|| self.through(older)))
-    }
-
-    /// Fails if a store that went through one of these entries still waits in this CPU's buffers, or is on
-    /// its way to a device.
-    fn refuse_buffered_through(&self, stale: TranslationSet, meanwhile: &str) -> Result<(), Stop> {
-        let is_stale = |number: &TranslationId| stale.contains(*number);
-        let buffered = self.in_store_buffer_through().find(is_stale);
-        let combining = self.combining();
-        let combining = combining.iter().map(|store| store.through);
-        let (number, is_combining) = match (buffered, combining.into_iter().find(is_stale)) {
-            (Some(number), _) => (number, false),
-            (None, Some(number)) => (number, true),
-            (None, None) => return Ok(()),
-        };
-        let entry = *self.machine.translations.get(number);
-        let to_device = self.frame_use(entry.frame) == FrameUse::Device;
-        let (property, where_to) = match (is_combining, to_device) {
-            (_, true) => (
-                Property::DeviceWriteAfterFlush,
-                "has not arrived at the device, and does so",
-            ),
-            (true, false) => (
-                Property::StaleUse,
-                "still waits in a write-combining buffer, and leaves it",
-            ),
-            (false, false) => (
-                Property::StaleUse,
-                "still waits in the store buffer, and drains",
-            ),
-        };
-        if !self.machine.checks(property) {
-            return Ok(());
-        }
-        let cpu = self.cpu;
-        let what = format!("a store of CPU {cpu} through its {entry} {where_to} after {meanwhile}");
-        Err(Stop::Violation(Violation {
-            what,
-            ..Violation::through(property, cpu, entry, "")
-        }))
     }
 }
 

@@ -188,11 +188,8 @@ impl Names {
     }
 
     fn expr(&mut self, expr: &Expr) {
-        match expr {
-            Expr::True | Expr::False => {}
-            Expr::Not(inner) => self.expr(inner),
-            Expr::And(all) | Expr::Or(all) => all.iter().for_each(|expr| self.expr(expr)),
-            Expr::Atom(atom) => self.atom(&atom.value),
+        for atom in expr.atoms() {
+            self.atom(&atom.value);
         }
     }
 

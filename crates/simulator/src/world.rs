@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lazytlb_litmus_syntax::{
-    Arch, EntryLiteral, EntryName, Frame as FrameName, InitItem, Instruction, Level, LitmusTest,
-    Location, Memory as MemoryOperand, Place as PlaceName, TableIndex, Value, Width,
+    EntryLiteral, EntryName, Frame as FrameName, InitItem, Level, LitmusTest, Location,
+    Place as PlaceName, TableIndex, Value, Width,
 };
 
 use crate::code::Place;
@@ -105,7 +105,7 @@ impl World {
             if names.devices.contains(name) {
                 self.devices.insert(frame);
             }
-            let width = width_of(test, name);
+            let width = test.width_of(name);
             let variable = Variable {
                 address,
                 frame,
@@ -320,64 +320,4 @@ fn level_of(level: Level) -> u8 {
 /// Returns the part of an address that is above what a table with entries of a level covers.
 fn above(address: u64, level: u8) -> u64 {
     address >> entry::span_bits(level) >> 9
-}
-
-/// Returns how wide a variable is: as its C type says, else as the widest instruction that names it.
-fn width_of(test: &LitmusTest, variable: &str) -> Width {
-    let mut first = None;
-    for item in &test.init {
-        if let InitItem::Set {
-            ctype,
-            location: Location::Memory(PlaceName::Variable(name) | PlaceName::Frame(name)),
-            value,
-        } = &item.value
-            && name == variable
-        {
-            if let Some(width) = ctype.as_deref().and_then(width_of_ctype) {
-                return width;
-            }
-            first = first.or(value.as_ref());
-        }
-    }
-    let instructions = test.threads.iter().flat_map(|thread| &thread.instructions);
-    let named = instructions.filter_map(|located| width_of_access(&located.value, variable));
-    let usual = match test.arch {
-        Arch::X86 => Width::Long,
-        Arch::X86_64 => Width::Quad,
-    };
-    let widest = named.max().unwrap_or(usual);
-    match first {
-        None => widest,
-        Some(Value::Number(number)) if widest.holds(*number) => widest,
-        Some(_) => usual,
-    }
-}
-
-fn width_of_access(instruction: &Instruction, variable: &str) -> Option<Width> {
-    let (Instruction::Mov { width, .. }
-    | Instruction::Xchg { width, .. }
-    | Instruction::Alu { width, .. }
-    | Instruction::Movnti { width, .. }) = instruction
-    else {
-        return None;
-    };
-    match instruction.accessed()? {
-        MemoryOperand::Place(PlaceName::Variable(name) | PlaceName::Frame(name)) => {
-            (name == variable).then_some(*width)
-        }
-        _ => None,
-    }
-}
-
-fn width_of_ctype(ctype: &str) -> Option<Width> {
-    if ctype.contains('*') {
-        return Some(Width::Quad);
-    }
-    ctype.split_whitespace().rev().find_map(|word| match word {
-        "char" | "int8_t" | "uint8_t" => Some(Width::Byte),
-        "short" | "int16_t" | "uint16_t" => Some(Width::Word),
-        "int" | "unsigned" | "int32_t" | "uint32_t" => Some(Width::Long),
-        "long" | "int64_t" | "uint64_t" | "intptr_t" | "uintptr_t" => Some(Width::Quad),
-        _ => None,
-    })
 }

@@ -9,16 +9,20 @@
 
 mod fills;
 mod flush;
+mod state;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use hashbrown::HashSet;
 use lazytlb::{Access, Entry, FlushRange, FrameKind, PhysAddr, Spaces, VirtAddr};
 use lazytlb_model::cpu_model::{InvlpgReach, IpiOrder};
-use lazytlb_model::{AtomicCell, Call, CpuModel, MemoryModel, Property};
+use lazytlb_model::{Call, CpuModel, MemoryModel, Property};
 
-use crate::script::{ATOMICS, FRAMES, IDLE_ROOT, PLACES, Script};
+use crate::script::Script;
+use state::{
+    Addresses, Buffered, Cached, Cpu, Flush, Location, State, StoreName, Tables, first_state,
+};
 
 /// The naive machine, running one script.
 pub(crate) struct Naive<'a> {
@@ -27,109 +31,10 @@ pub(crate) struct Naive<'a> {
     memory_model: MemoryModel,
 }
 
-/// A page-table entry's place: the table's frame, and the index.
-type Location = (u8, u16);
-/// A page-table store, named by the call that makes it: the CPU, and the place in its list.
-type StoreName = (u8, u8);
-/// What page-table memory holds, by the stores that put it there; nothing means absent.
-type Tables = BTreeMap<Location, StoreName>;
 /// What one level of a walk can come to.
 type Walked = Result<Cached, Property>;
 /// What a step can lead to.
 type Next = Result<State, Property>;
-
-/// A state. It shares its parts with the states in which they are the same.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct State {
-    cpus: [Rc<Cpu>; 2],
-    memory: Rc<Memory>,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Memory {
-    atomics: [u64; ATOMICS.len()],
-    tables: Tables,
-    /// Page-table stores that were in memory once and are no more.
-    overwritten: BTreeSet<StoreName>,
-    frames: [Option<FrameKind>; FRAMES.len()],
-    /// Flushes that have returned: what they cover must be out of use for ever.
-    returned: Vec<Rc<Flush>>,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Cpu {
-    position: u8,
-    in_handler: Option<u8>,
-    interrupts_off: bool,
-    pending: bool,
-    cr3: u8,
-    buffer: Vec<Buffered>,
-    cached: BTreeSet<Cached>,
-    /// The promises that this CPU has begun and nobody has kept: the lowest free slot is taken first.
-    promises: [Option<Rc<Flush>>; 2],
-}
-
-/// An entry that is in a TLB (level 0), or in a paging-structure cache or a walk in flight (level 1).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Cached {
-    level: u8,
-    start: u64,
-    frame: u8,
-    writable: bool,
-    /// The addresses at which it must not be used.
-    stale: Addresses,
-    /// The stores that the walk read: of the root's entry, then of the table's.
-    read: (StoreName, Option<StoreName>),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Buffered {
-    Atomic(AtomicCell, u64),
-    Entry(StoreName),
-    /// A store to user memory, the entry that translated it, and its address.
-    User(Cached, VirtAddr),
-}
-
-/// Some of [`PLACES`]' addresses, a bit each.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Addresses(u8);
-
-impl Addresses {
-    const NONE: Addresses = Addresses(0);
-    const ALL: Addresses = Addresses(u8::MAX);
-
-    fn that(is_one: impl Fn(VirtAddr) -> bool) -> Addresses {
-        let bit = |(bit, &addr): (usize, &VirtAddr)| u8::from(is_one(addr)) << bit;
-        Addresses(PLACES.iter().enumerate().map(bit).sum())
-    }
-
-    fn contains(self, addr: VirtAddr) -> bool {
-        Addresses::that(|one| one == addr).0 & self.0 != 0
-    }
-
-    /// Returns those that an entry has: equal entries are equal.
-    fn of(self, entry: &Cached) -> Addresses {
-        Addresses(self.0 & Addresses::that(|addr| entry.matches(addr)).0)
-    }
-
-    fn union(self, other: Addresses) -> Addresses {
-        Addresses(self.0 | other.0)
-    }
-}
-
-/// A flush, and what its issuer relies on once it has returned.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Flush {
-    issuer: usize,
-    spaces: Spaces,
-    range: FlushRange,
-    /// Whether whoever keeps the promise names the space's root, and not a number.
-    by_root: bool,
-    /// The page tables when it began, with the issuer's own stores done.
-    tables: Tables,
-    /// The stores that those had overwritten.
-    overwritten: BTreeSet<StoreName>,
-}
 
 impl<'a> Naive<'a> {
     pub(crate) fn new(script: &'a Script, cpu_model: CpuModel, memory_model: MemoryModel) -> Self {
@@ -414,74 +319,6 @@ impl<'a> Naive<'a> {
         let own = own.filter(|&name| self.entry(name).0 == location).last();
         let newest = own.or_else(|| state.memory.tables.get(&location).copied());
         newest.is_none_or(|name| !self.entry(name).1.is_present())
-    }
-}
-
-impl State {
-    fn cpu(&mut self, cpu: usize) -> &mut Cpu {
-        Rc::make_mut(&mut self.cpus[cpu])
-    }
-
-    fn memory(&mut self) -> &mut Memory {
-        Rc::make_mut(&mut self.memory)
-    }
-
-    fn begin(&mut self, cpu: usize, flush: Flush) {
-        let mut slots = self.cpu(cpu).promises.iter_mut();
-        let free = slots.find(|slot| slot.is_none());
-        *free.expect("no script has more open promises") = Some(Rc::new(flush));
-    }
-
-    /// Reads an atomic as a CPU sees it: its own newest buffered store, or memory.
-    fn load(&self, cpu: usize, wanted: AtomicCell) -> u64 {
-        let mut newest_first = self.cpus[cpu].buffer.iter().rev();
-        let own = newest_first.find_map(|store| match store {
-            Buffered::Atomic(cell, value) if *cell == wanted => Some(*value),
-            _ => None,
-        });
-        own.unwrap_or(self.memory.atomics[usize::from(wanted.0)])
-    }
-}
-
-impl Cpu {
-    /// Lists the page-table stores in the buffer, oldest first.
-    fn buffered_entries(&self) -> impl Iterator<Item = StoreName> {
-        self.buffer.iter().filter_map(|store| match store {
-            Buffered::Entry(name) => Some(*name),
-            _ => None,
-        })
-    }
-}
-
-impl Cached {
-    /// Says whether the entry translates an address, or leads to what does.
-    fn matches(&self, VirtAddr(addr): VirtAddr) -> bool {
-        let len = if self.level == 0 { 1 << 12 } else { 1 << 21 };
-        (self.start..self.start + len).contains(&addr)
-    }
-}
-
-fn first_state() -> State {
-    let cpu = Rc::new(Cpu {
-        position: 0,
-        in_handler: None,
-        interrupts_off: false,
-        pending: false,
-        cr3: number(IDLE_ROOT),
-        buffer: Vec::new(),
-        cached: BTreeSet::new(),
-        promises: [None, None],
-    });
-    let memory = Rc::new(Memory {
-        atomics: ATOMICS,
-        tables: Tables::new(),
-        overwritten: BTreeSet::new(),
-        frames: FRAMES.map(Some),
-        returned: Vec::new(),
-    });
-    State {
-        cpus: [Rc::clone(&cpu), cpu],
-        memory,
     }
 }
 

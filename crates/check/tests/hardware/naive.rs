@@ -12,6 +12,7 @@
 
 mod access;
 mod buffers;
+mod fills;
 mod former;
 mod invalidate;
 mod numbers;

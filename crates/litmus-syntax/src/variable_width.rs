@@ -3,43 +3,45 @@
 //! A C type in the init section says it; else it is as wide as the widest instruction that names it, and
 //! where none does, as wide as the architecture's words.
 
-use lazytlb_litmus_syntax::InitItem;
-use lazytlb_litmus_syntax::Instruction;
-use lazytlb_litmus_syntax::Location;
-use lazytlb_litmus_syntax::Memory;
-use lazytlb_litmus_syntax::Place;
-use lazytlb_litmus_syntax::Value;
-use lazytlb_litmus_syntax::Width;
-use lazytlb_litmus_syntax::{Arch, LitmusTest};
+use crate::init::InitItem;
+use crate::instruction::Instruction;
+use crate::location::Location;
+use crate::operand::Memory;
+use crate::place::Place;
+use crate::register::Width;
+use crate::test::{Arch, LitmusTest};
+use crate::value::Value;
 
-/// Returns a variable's width.
-pub(crate) fn of_variable(test: &LitmusTest, variable: &str) -> Width {
-    let mut first = None;
-    for item in &test.init {
-        if let InitItem::Set {
-            ctype,
-            location: Location::Memory(Place::Variable(name) | Place::Frame(name)),
-            value,
-        } = &item.value
-            && name == variable
-        {
-            if let Some(width) = ctype.as_deref().and_then(of_ctype) {
-                return width;
+impl LitmusTest {
+    /// Returns how wide a variable is: its C type says it, else the widest instruction that names it.
+    pub fn width_of(&self, variable: &str) -> Width {
+        let mut first = None;
+        for item in &self.init {
+            if let InitItem::Set {
+                ctype,
+                location: Location::Memory(Place::Variable(name) | Place::Frame(name)),
+                value,
+            } = &item.value
+                && name == variable
+            {
+                if let Some(width) = ctype.as_deref().and_then(of_ctype) {
+                    return width;
+                }
+                first = first.or(value.as_ref());
             }
-            first = first.or(value.as_ref());
         }
-    }
-    let instructions = test.threads.iter().flat_map(|thread| &thread.instructions);
-    let named = instructions.filter_map(|located| of_access(&located.value, variable));
-    let usual = match test.arch {
-        Arch::X86 => Width::Long,
-        Arch::X86_64 => Width::Quad,
-    };
-    let widest = named.max_by_key(|width| width.bytes()).unwrap_or(usual);
-    match first {
-        None => widest,
-        Some(Value::Number(number)) if widest.holds(*number) => widest,
-        Some(_) => usual,
+        let instructions = self.threads.iter().flat_map(|thread| &thread.instructions);
+        let named = instructions.filter_map(|located| of_access(&located.value, variable));
+        let usual = match self.arch {
+            Arch::X86 => Width::Long,
+            Arch::X86_64 => Width::Quad,
+        };
+        let widest = named.max_by_key(|width| width.bytes()).unwrap_or(usual);
+        match first {
+            None => widest,
+            Some(Value::Number(number)) if widest.holds(*number) => widest,
+            Some(_) => usual,
+        }
     }
 }
 
@@ -81,7 +83,7 @@ mod tests {
 
     fn width(init: &str, cell: &str) -> Width {
         let text = format!("X86_64 T\n{{ {init} }}\n P0 ;\n {cell} ;\nexists (x=1)\n");
-        of_variable(&lazytlb_litmus_syntax::read(&text).expect("reads"), "x")
+        crate::read(&text).expect("reads").width_of("x")
     }
 
     #[test]

@@ -1,0 +1,159 @@
+//! What hardware does by itself with its caches: it fills them by walks, one level at a time, and evicts.
+
+use lazytlb_model::cpu_model::{SizeConflict, UpperLevels};
+use lazytlb_model::entry::bits;
+use lazytlb_model::{MemoryType, Property};
+
+use super::state::{Buffered, Cached, State, shift};
+use super::walk::{Sees, Start, Step, is_table};
+use super::{Naive, Next};
+
+impl Naive<'_> {
+    /// H4: each entry that one more step of a walk fills. Without upper levels that stay, a walk is one
+    /// step from the root to the page.
+    pub(super) fn fills(&self, state: &State, cpu: usize, out: &mut Vec<Next>) {
+        if self.useful.keeps_walks() && self.upper_levels() != UpperLevels::Atomic {
+            // A walk begins, and holds what it has read of CR3.
+            let mut next = *state;
+            next.cpus[cpu].flying |= 1 << self.number(Start::root(self, state, cpu));
+            if next != *state {
+                out.push(Ok(next));
+            }
+        }
+        for start in Start::all(self, state, cpu) {
+            // One that begins at a paging-structure cache holds what it has read there (H12a); and one in flight
+            // may put there what it holds, at any time.
+            let mut next = *state;
+            let bit = 1 << self.number(start.0);
+            next.cpus[cpu].flying |= state.cpus[cpu].cached & bit;
+            if self.upper_levels() == UpperLevels::Cached && !start.is_held_root(self) {
+                next.cpus[cpu].cached |= state.cpus[cpu].flying & bit;
+            }
+            if next != *state {
+                out.push(Ok(next));
+            }
+            self.fill_below(state, cpu, start, out);
+        }
+    }
+
+    fn fill_below(&self, state: &State, cpu: usize, start: Start, out: &mut Vec<Next>) {
+        if !is_table(start) {
+            return out.push(Err(Property::TableUseAfterFree));
+        }
+        for step in self.read_table(state, cpu, start, Sees::UpToAPoint) {
+            let Some(entry) = step.found else { continue };
+            let mut next = *state;
+            if !self.set_accessed(&mut next, step) {
+                continue;
+            }
+            let bit = 1 << self.number(entry);
+            match self.upper_levels() {
+                _ if entry.is_leaf() => {
+                    self.put(state, next, cpu, entry, out);
+                    continue;
+                }
+                UpperLevels::Cached => {
+                    next.cpus[cpu].cached |= bit;
+                    next.cpus[cpu].flying |= bit;
+                }
+                UpperLevels::OnlyInFlight => next.cpus[cpu].flying |= bit,
+                // A walk may set A on its way, and be given up.
+                UpperLevels::Atomic => self.fill_below(&next, cpu, Start(entry), out),
+            }
+            if next != *state {
+                out.push(Ok(next));
+            }
+        }
+    }
+
+    /// Puts an entry into the TLB, unless it is there.
+    fn put(&self, state: &State, mut next: State, cpu: usize, entry: Cached, out: &mut Vec<Next>) {
+        let bit = 1 << self.number(entry);
+        if state.cpus[cpu].cached & bit == 0 {
+            if let Some(property) = self.refuses(state, cpu, &entry) {
+                return out.push(Err(property));
+            }
+            next.cpus[cpu].cached |= bit;
+        }
+        if next != *state {
+            out.push(Ok(next));
+        }
+    }
+
+    /// H5: any one page's entry goes. Upper entries only add to where walks may begin: without one there is
+    /// nothing that a CPU could not do with it, so their evictions lead to no other end.
+    pub(super) fn evictions(&self, state: &State, cpu: usize, out: &mut Vec<Next>) {
+        let cached = state.cpus[cpu].cached;
+        for number in (0..64).filter(|number| cached >> number & 1 != 0) {
+            if self.entry(number).is_leaf() {
+                let mut next = *state;
+                next.cpus[cpu].cached &= !(1 << number);
+                out.push(Ok(next));
+            }
+        }
+    }
+
+    /// H3: sets A before anything is cached from an entry: a locked access, which a store that waits in
+    /// the buffer has not reached. Says whether A is set now.
+    fn set_accessed(&self, next: &mut State, step: Step) -> bool {
+        if !self.lacks_accessed(step) {
+            return true;
+        }
+        if step.in_memory {
+            next.tables[usize::from(step.place)] |= bits::ACCESSED;
+        }
+        step.in_memory
+    }
+
+    /// Returns the property that an entry violates by being cached beside what there is.
+    fn refuses(&self, state: &State, cpu: usize, entry: &Cached) -> Option<Property> {
+        if !entry.is_leaf() {
+            return None;
+        }
+        // H31: two matching entries.
+        let erratum = self.script.setting.cpu_model.size_conflict == SizeConflict::MachineCheck;
+        if erratum && self.checks(Property::MultipleMatch) {
+            let conflicts = |other: &Cached| {
+                let both = other.pcid == entry.pcid || other.global || entry.global;
+                other.is_leaf() && other.read_in != entry.read_in && both && other.overlaps(entry)
+            };
+            if self
+                .members(state.cpus[cpu].cached)
+                .any(|other| conflicts(&other))
+            {
+                return Some(Property::MultipleMatch);
+            }
+        }
+        // H28: an access of another type is cached, or buffered.
+        if self.checks(Property::StaleSpeculation) && self.script.features.write_combining > 0 {
+            let conflicts = |frame: u8, memory_type: MemoryType| {
+                frame == entry.frame && memory_type != entry.memory_type
+            };
+            let outstanding = state.cpus.iter().any(|of| {
+                let mut cached = self.members(of.cached).filter(Cached::is_leaf);
+                // A large page's frames are the first one and those that follow it.
+                let shares = |one: &Cached, other: &Cached| {
+                    let frames = 1_u64 << (shift(one.read_in) - 12);
+                    (u64::from(one.frame)..u64::from(one.frame) + frames)
+                        .contains(&u64::from(other.frame))
+                };
+                cached.any(|other| {
+                    (shares(&other, entry) || shares(entry, &other))
+                        && other.memory_type != entry.memory_type
+                }) || of
+                    .combined()
+                    .any(|slot| conflicts(slot.frame, slot.memory_type))
+                    || of.buffered().any(|slot| match slot {
+                        Buffered::Word(_, Some((frame, memory_type))) => {
+                            conflicts(frame, memory_type)
+                        }
+                        _ => false,
+                    })
+            });
+            if outstanding {
+                return Some(Property::StaleSpeculation);
+            }
+        }
+        None
+    }
+}
