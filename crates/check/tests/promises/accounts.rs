@@ -178,6 +178,42 @@ fn another_cpu_may_keep_a_promise() {
     assert_eq!(handed_over(false, true), None, "it is mapped again");
 }
 
+/// CPU 0 maps the page again, and says so by an interrupt: the store may still wait in its buffer (H36) when CPU 1
+/// keeps the promise, and grants the entry that CPU 1 has cached all along.
+#[test]
+fn what_is_granted_again_is_judged_with_the_beginners_stores() {
+    let remapped = |remaps: bool| {
+        let mut program = Program::new("granted by a store that waits", 2);
+        let (root, table, page) = (program.first_root(), program.table(), program.page());
+        let handed = program.atomic_of_kind(ValueKind::Promise, "promise", 0);
+        let is_handed = program.atomic_of_kind(ValueKind::Flag, "is handed", 0);
+        program.first_entry(root, 0, Entry::to(table));
+        program.first_entry(table, 0, Entry::to(page));
+        program.on_flush_interrupt(move |hw| {
+            hw.swap(&is_handed, 1);
+        });
+        program.operation(0, "unmap, map again", move |hw| {
+            hw.write_entry(table, 0, Entry::ABSENT);
+            let promise = hw.promise_begins(Spaces::one(root), FlushRange::page(PAGE));
+            hw.swap(&handed, promise.0);
+            if remaps {
+                hw.write_entry(table, 0, Entry::to(page));
+            }
+            let mut keeper = CpuSet::<1>::EMPTY;
+            keeper.insert(CpuId(1));
+            hw.send_ipi(&keeper);
+        });
+        program.operation(1, "keep, use", move |hw| {
+            hw.pause_until(&is_handed, Until::Equals(1));
+            hw.promise_kept(Promise(hw.load(&handed)));
+            hw.touch(PAGE, Access::Load);
+        });
+        violated(&program)
+    };
+    assert_eq!(remapped(false), Some(Property::StaleUse));
+    assert_eq!(remapped(true), None);
+}
+
 #[test]
 fn a_flush_that_returns_on_another_cpu_is_kept_there() {
     let mut program = Program::new("elsewhere", 2);

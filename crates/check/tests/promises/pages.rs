@@ -1,8 +1,8 @@
 //! Page sizes: what a range covers, in whatever size it is cached.
 
 use lazytlb::{
-    Access, Cr3Load, Entry, FlushRange, FrameKind, Hw, Memory, PageRange, PageSize, PhysAddr,
-    Policy, Tables, Until, VirtAddr,
+    Access, CpuId, CpuSet, Cr3Load, Entry, FlushRange, FrameKind, Hw, Memory, PageRange, PageSize,
+    PhysAddr, Policy, Tables, Until, VirtAddr,
 };
 use lazytlb_check::{LazyTlb, ModelHw, Program, Protocol, Space};
 use lazytlb_model::entry::bits;
@@ -179,6 +179,23 @@ fn a_frame_inside_a_large_page_that_is_freed_or_reused_must_not_be_used() {
     }
 }
 
+/// The large page is cached only after a frame inside was freed, and before that is used again.
+#[test]
+fn a_frame_inside_that_was_freed_before_it_was_cached_must_not_be_used_once_reused() {
+    for (addr, expected) in [(NEXT, Some(Property::StaleUse)), (PAGE, None)] {
+        let mut program = Program::new("freed before", 1);
+        let (root, page, inside) = (program.table(), program.page(), program.page());
+        program.first_entry(root, 0, large(page));
+        program.operation(0, "free, load, reuse", move |hw| {
+            hw.free_frame(inside);
+            hw.load_cr3(root, Cr3Load::Flush);
+            assert_eq!(hw.alloc_frame(FrameKind::Page), inside);
+            hw.touch(addr, Access::Load);
+        });
+        assert_eq!(violated(&program), expected, "{addr:?}");
+    }
+}
+
 /// The store has gone through the large page's entry before the flush, at an address outside of its range.
 #[test]
 fn a_buffered_store_is_stale_by_its_own_address() {
@@ -247,8 +264,8 @@ fn a_flush_covers_what_is_filled_through_a_covered_entry_after_it_began() {
     }
 }
 
-/// D is taken away by a store that still waits when the flush begins, and hardware sets it once more before that
-/// drains: then the entry is cached with D, which it had not when the flush began (H21).
+/// CPU 0's stores that clear D wait when its flush begins, and CPU 1 sets D before they drain: then the entry is
+/// cached with D, which nothing had when the flush began (H21).
 #[test]
 fn a_flush_that_takes_d_away_covers_an_entry_that_gets_it_later() {
     let cleaned = |invalidates: bool| {
@@ -256,6 +273,7 @@ fn a_flush_that_takes_d_away_covers_an_entry_that_gets_it_later() {
         program.features().accessed_dirty = true;
         let (root, table) = (program.first_root(), program.table());
         let (word, kept) = (program.atomic("word", 0), program.atomic("kept", 0));
+        let (begun, stored) = (program.atomic("begun", 0), program.atomic("stored", 0));
         let page = program.page_with_word(word);
         let clean = Entry(Entry::to(page).0 | bits::ACCESSED);
         program.first_entry(root, 0, Entry(Entry::to(table).0 | bits::ACCESSED));
@@ -263,18 +281,27 @@ fn a_flush_that_takes_d_away_covers_an_entry_that_gets_it_later() {
         program.operation(0, "clean", move |hw| {
             hw.write_entry(table, 0, clean);
             hw.flush_begins(root, FlushRange::page(PAGE));
+            // An interrupt, and a load, drain nothing (H36).
+            let mut user = CpuSet::<1>::EMPTY;
+            user.insert(CpuId(1));
+            hw.send_ipi(&user);
+            hw.pause_until(&stored, Until::Equals(1));
             hw.flush_returned(root);
             hw.swap(&kept, 1);
         });
+        program.on_flush_interrupt(move |hw| {
+            hw.swap(&begun, 1);
+        });
         program.operation(1, "store", move |hw| {
             let store = || hw.store_virtual(PAGE, 0xff, 1, Privilege::Supervisor, false);
+            hw.pause_until(&begun, Until::Equals(1));
             store();
-            if hw.load(&kept) == 1 {
-                if invalidates {
-                    hw.invlpg(PAGE);
-                }
-                store();
+            hw.swap(&stored, 1);
+            hw.pause_until(&kept, Until::Equals(1));
+            if invalidates {
+                hw.invlpg(PAGE);
             }
+            store();
         });
         crate::property_of(&lazytlb_check::Checker::new().check(&program))
     };
