@@ -12,7 +12,8 @@ use crate::explore::{Ended, Exploration, Limits, Visitor};
 use crate::hardware::Hardware;
 use crate::order::BreadthFirst;
 use crate::program::{DeclaredCell, Program};
-use crate::reduction::{AsItIs, Reduction};
+use crate::reduction::Reduction;
+use crate::renumber::Form;
 use crate::store::{StateId, StateStore, Storage};
 use crate::system::System;
 use crate::verdict::Effort;
@@ -34,7 +35,7 @@ pub struct Checker {
 }
 
 /// An exploration as the checker makes it.
-pub(crate) type Explored<'p> = Exploration<'p, AsItIs, StateStore, BreadthFirst>;
+pub(crate) type Explored<'p> = Exploration<'p, Form<'p>, StateStore, BreadthFirst>;
 
 /// How far a search is, for a progress display.
 #[derive(Clone, Copy, Debug)]
@@ -186,7 +187,7 @@ impl Checker {
         let store = StateStore::new(system.hardware.machine().layout(), self.storage);
         Ok(Exploration {
             system,
-            form: AsItIs,
+            form: Form::of(program),
             store,
             order: BreadthFirst::default(),
             limits: self.limits,

@@ -5,9 +5,10 @@
 
 use lazytlb::{CpuId, Interrupts};
 use lazytlb_model::machine::Stop;
-use lazytlb_model::{Call, Limit, Machine, Place, Progress, State, Tick, WaitingStore};
+use lazytlb_model::{Call, Limit, LocalCell, Machine, Place, Progress, State, Tick, WaitingStore};
 
 use crate::automaton::{NodeId, Routine};
+use crate::menu::Mode;
 
 /// One of several ways in which the machine can do a step, counted from the first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -18,6 +19,11 @@ impl Way {
     /// Ways of one access that are tried after one of them was a violation: the machine does not say then
     /// whether there are more. An access has two for each entry of a set, and one for each way to fault: fewer.
     pub(crate) const LAST_AFTER_VIOLATIONS: Way = Way(256);
+
+    /// Returns the number, from 0 on.
+    pub(crate) fn index(self) -> usize {
+        self.0
+    }
 
     pub(crate) fn next(self) -> Way {
         Way(self.0 + 1)
@@ -74,6 +80,22 @@ impl Hardware {
         (0..self.machine.layout().cpus()).map(|cpu| CpuId(cpu as u16))
     }
 
+    /// Returns the mode of the CPU whose word this is.
+    pub(crate) fn mode(&self, state: &State, word: LocalCell) -> Mode {
+        Mode::new(self.machine.own_word(state, word) as u8)
+    }
+
+    /// Sets the mode of the CPU whose word this is.
+    pub(crate) fn set_mode(
+        &self,
+        state: &mut State,
+        word: LocalCell,
+        mode: Mode,
+    ) -> Result<(), Limit> {
+        let number = mode.number().into();
+        self.machine.map_own_words(state, &[word], |_| number)
+    }
+
     /// Says whether two states differ at most in what a CPU has for itself.
     pub(crate) fn is_same_for_others(&self, one: &State, other: &State, cpu: CpuId) -> bool {
         let layout = self.machine.layout();
@@ -98,6 +120,16 @@ impl Hardware {
     #[inline]
     pub(crate) fn nmi_node(&self, state: &State, cpu: CpuId) -> Option<NodeId> {
         node_at(self.machine.layout().nmi_node(state, index(cpu)))
+    }
+
+    /// Lists a CPU's places: in its operation, and in handlers.
+    pub(crate) fn places(&self, state: &State, cpu: CpuId) -> impl Iterator<Item = NodeId> + use<> {
+        let places = [
+            self.node(state, cpu),
+            self.handler_node(state, cpu),
+            self.nmi_node(state, cpu),
+        ];
+        places.into_iter().flatten()
     }
 
     /// Puts a CPU at a place of a routine, or at none.

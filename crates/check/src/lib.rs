@@ -19,6 +19,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`program`], `place_names` | what each CPU does; what people call the places of its memory |
+//! | [`menu`] | operations that start again and again, in any order |
 //! | `routine`, `same_program` | the pieces of its code; whether another is the same but for that |
 //! | [`model_hw`] | the seam over a log of answers: how real code becomes steps |
 //! | `run` | such a run under way, and what it came to |
@@ -33,6 +34,7 @@
 //! | `standstill` | deadlocks where CPUs poll, or timer interrupts come |
 //! | `cursor` | the steps of a state, one after the other |
 //! | `reduction` | which steps are merged, and which states count as one |
+//! | `renumber` | names that do not grow, for programs without end |
 //! | `store`, `order` | the states seen so far, and which is next |
 //! | `expand`, `explore` | what one state leads to, and all states; for whoever visits |
 //! | `second_run` | whether the code is a function of what the seam answers: all of it, once more |
@@ -64,6 +66,7 @@ mod expand;
 mod explore;
 mod hardware;
 mod iterations;
+pub mod menu;
 mod misuse;
 pub mod model_hw;
 mod order;
@@ -75,6 +78,7 @@ pub mod programs;
 pub mod protocol;
 mod reduction;
 mod rehearsal;
+mod renumber;
 mod rests_on;
 mod routine;
 mod run;
@@ -93,10 +97,12 @@ pub mod what_safe_means;
 
 pub use checker::{Checker, Progress};
 pub use error::CheckError;
+pub use menu::{MenuItem, Mode};
 pub use model_hw::ModelHw;
 pub use outcomes::{End, Executions, Outcome, Outcomes, ReachedOutcome};
 pub use program::{Program, ProgramCells};
 pub use programs::ShippedProgram;
+pub use programs::any_length::{MenuOperation, Menus, NoMenus};
 pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space};
 pub use reduction::Reduction;
 pub use rests_on::RestsOn;

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use lazytlb_model::LocalCell;
 
 use crate::model_hw::ModelHw;
-use crate::program::OperationFn;
 
 /// What a CPU runs between operations. Every CPU begins in [`Mode::FIRST`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -67,7 +66,7 @@ pub(crate) struct Offer {
 #[derive(Clone)]
 pub struct MenuItem {
     pub(crate) name: String,
-    pub(crate) run: OperationFn,
+    pub(crate) run: Arc<dyn Fn(&ModelHw) + Send + Sync>,
     pub(crate) starts_in: Modes,
     pub(crate) leads_to: Option<Mode>,
 }

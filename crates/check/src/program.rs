@@ -8,6 +8,7 @@ use lazytlb_model::{
     AtomicCell, Cr4, Features, FrameUse, GarbageWalks, LocalCell, Property, Ticks,
 };
 
+use crate::menu::{MenuItem, Mode, Offer};
 use crate::model_hw::ModelHw;
 use crate::place_names::PlaceNames;
 use crate::routine::{Operation, OperationFn, OperationIndex, Routine};
@@ -331,6 +332,7 @@ impl Program {
         let operation = Operation {
             name: name.into(),
             run: Arc::new(run),
+            offer: None,
         };
         match self.operations.get_mut(usize::from(cpu)) {
             Some(operations) => operations.push(operation),
@@ -339,6 +341,61 @@ impl Program {
                 &format!("the operation \"{}\"", operation.name),
             ),
         }
+    }
+
+    /// Adds an operation to a CPU's menu: it may start whenever the CPU has none under way, in the modes that the
+    /// item names, any number of times. A CPU's operations that are on no menu run first, once, in their order.
+    ///
+    /// A proof of such a program is one of every program over its menus, of any length.
+    ///
+    /// ```
+    /// use lazytlb::{Hw, Poll};
+    /// use lazytlb_check::{Checker, MenuItem, Program};
+    ///
+    /// // Two CPUs take a lock and release it, for ever.
+    /// let mut program = Program::new("lock", 2);
+    /// let (lock, inside) = (program.atomic("lock", 0), program.atomic("inside", 0));
+    /// for cpu in 0..2 {
+    ///     program.offer(cpu, MenuItem::new("lock and unlock", move |hw| {
+    ///         hw.poll(|hw| (hw.swap(&lock, 1) == 0).then_some(()));
+    ///         assert_eq!(hw.fetch_add(&inside, 1), 0);
+    ///         hw.fetch_add(&inside, u64::MAX);
+    ///         hw.store(&lock, 0);
+    ///     }));
+    /// }
+    /// program.proves("no two CPUs are inside at one time");
+    /// assert!(Checker::new().check(&program).is_safe());
+    /// ```
+    pub fn offer(&mut self, cpu: u8, item: MenuItem) {
+        let Some(operations) = self.operations.get(usize::from(cpu)) else {
+            self.lacks_cpu(
+                CpuId(cpu.into()),
+                &format!("the operation \"{}\"", item.name),
+            );
+            return;
+        };
+        let known = operations.iter().find_map(|operation| operation.offer);
+        let mode = known.map_or_else(
+            || self.local(cpu, "mode", Mode::FIRST.number().into()),
+            |offer| offer.mode,
+        );
+        self.features.endless = true;
+        self.operations[usize::from(cpu)].push(Operation {
+            name: item.name,
+            run: item.run,
+            offer: Some(Offer {
+                starts_in: item.starts_in,
+                leads_to: item.leads_to,
+                mode,
+            }),
+        });
+    }
+
+    /// Lists a CPU's menu.
+    pub(crate) fn menu_of(&self, cpu: CpuId) -> impl Iterator<Item = (OperationIndex, Offer)> {
+        let operations = self.operations[usize::from(cpu.0)].iter().enumerate();
+        operations
+            .filter_map(|(index, operation)| Some((OperationIndex::at(index), operation.offer?)))
     }
 
     fn lacks_cpu(&mut self, cpu: CpuId, what: &str) {

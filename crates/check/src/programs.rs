@@ -8,9 +8,11 @@
 //! | `batches` | what one flush covers, and what is freed after it |
 //! | `memory_types` | write-combining stores, devices, and memory that changes its type |
 //! | `page_sizes` | a mapping that becomes a large page |
+//! | [`any_length`] | menus of operations, of which each CPU starts whatever it likes, for ever |
 //! | `setup` | what they are made of |
 //! | `garbage` | walks of freed tables, followed to their ends |
 
+pub mod any_length;
 mod batches;
 mod garbage;
 mod initiators;

@@ -30,6 +30,9 @@ pub(crate) trait Merge: Sync {
         call: &Call,
     ) -> bool;
 
+    /// Says whether the step that starts an operation takes its first visible call along.
+    fn takes_first_along(&self) -> bool;
+
     /// Says whether the step of a call takes the visible call after it along, if that is possible then.
     fn takes_next_along(&self, call: &Call) -> bool;
 }
@@ -48,6 +51,10 @@ impl Merge for Reduction {
             Reduction::CollapseLocal => hardware.is_local(state, cpu, call, node.interrupts),
             Reduction::None => false,
         }
+    }
+
+    fn takes_first_along(&self) -> bool {
+        *self == Reduction::CollapseLocal
     }
 
     /// Disabling interrupts is a right-mover: whatever other CPUs do between it and this CPU's next call they
@@ -73,21 +80,6 @@ pub(crate) trait CanonicalForm: Sync {
     /// If a place is not known yet, or a number has no room.
     fn apply(&self, hardware: &Hardware, nodes: &Nodes, state: &mut State)
     -> Result<(), StepError>;
-}
-
-/// Every state is remembered as it is.
-pub(crate) struct AsItIs;
-
-impl CanonicalForm for AsItIs {
-    #[inline(always)]
-    fn apply(
-        &self,
-        _hardware: &Hardware,
-        _nodes: &Nodes,
-        _state: &mut State,
-    ) -> Result<(), StepError> {
-        Ok(())
-    }
 }
 
 /// Says whether a call that is taken along can be made after another, with interrupts as at `next`.

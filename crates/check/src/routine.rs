@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lazytlb::Interrupts;
 
+use crate::menu::Offer;
 use crate::model_hw::ModelHw;
 
 /// An operation: real code over the seam. It may be run any number of times.
@@ -14,6 +15,8 @@ pub(crate) type OperationFn = Arc<dyn Fn(&ModelHw) + Send + Sync>;
 pub(crate) struct Operation {
     pub(crate) name: String,
     pub(crate) run: OperationFn,
+    /// When it may start, if it is one of a menu; the others run once, in their order.
+    pub(crate) offer: Option<Offer>,
 }
 
 /// An operation's place among a CPU's operations.

@@ -194,8 +194,8 @@ mod tests {
     use crate::automaton::{Nodes, Routine};
     use crate::explore::Exploration;
     use crate::hardware::Hardware;
-    use crate::reduction::AsItIs;
     use crate::reduction::CanonicalForm;
+    use crate::renumber::Form;
     use crate::step::StepError;
     use lazytlb::{CpuId, Hw};
     use lazytlb_model::MemoryModel;
@@ -276,7 +276,7 @@ mod tests {
     fn a_canonical_form_may_move_a_cpu_and_its_counterexample_replays_without() {
         let checker = Checker::new().memory(MemoryModel::Sc);
         let program = program();
-        let (_, plain) = explore(&checker, &program, AsItIs);
+        let (_, plain) = explore(&checker, &program, Form::AsItIs);
         let (_, formed) = explore(&checker, &program, ForgetsWhatWasRead);
         let (plain, formed) = (plain.unwrap(), formed.unwrap());
         assert_eq!(plain.0, formed.0);
@@ -295,7 +295,7 @@ mod tests {
         let checker = Checker::new().memory(MemoryModel::Sc);
         // CPU 1 before its stores, between them, and at its end; CPU 0 before its load, after it, and at its
         // end. Two states remember that the flag was set.
-        let (plain, _) = explore(&checker, &program, AsItIs);
+        let (plain, _) = explore(&checker, &program, Form::AsItIs);
         let (formed, _) = explore(&checker, &program, ForgetsWhatWasRead);
         assert_eq!((plain, formed), (11, 9));
     }

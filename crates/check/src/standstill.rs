@@ -44,7 +44,7 @@ impl<M: Merge> System<'_, M> {
     pub(crate) fn may_lead_nowhere(&self, nodes: &Nodes, state: &State, step: Step) -> bool {
         match step.action {
             Action::Call => nodes.has_heads() && self.is_at_head(nodes, state, step.cpu),
-            Action::Tick => true,
+            Action::Tick | Action::Start => true,
             Action::Drain
             | Action::Combined
             | Action::Settle
@@ -138,7 +138,9 @@ impl<M: Merge> System<'_, M> {
     fn goes_on(&self, nodes: &Nodes, state: &mut Vec<u8>) -> Result<bool, StepError> {
         for cpu in self.hardware.cpus() {
             for &action in self.actions() {
-                if action == Action::Tick || !self.may_be_possible(state, cpu, action) {
+                if matches!(action, Action::Tick | Action::Start)
+                    || !self.may_be_possible(state, cpu, action)
+                {
                     continue;
                 }
                 let way = Way::FIRST;
@@ -345,7 +347,7 @@ impl<M: Merge> System<'_, M> {
     fn must_act(&self, nodes: &Nodes, state: &State, cpu: CpuId) -> Result<bool, StepError> {
         for &action in self.actions() {
             let comes_by_itself = match action {
-                Action::Call | Action::Tick => false,
+                Action::Call | Action::Tick | Action::Start => false,
                 Action::Drain
                 | Action::Combined
                 | Action::Settle

@@ -28,6 +28,8 @@ pub(crate) enum Action {
     Tick,
     /// The CPU's next seam call, in one of the ways in which the machine can do it.
     Call,
+    /// The CPU starts an operation of its menu: which, the way says. Its first call belongs to the step.
+    Start,
 }
 
 /// A step: who, what, and how. With collapsing, the local calls that follow belong to it.

@@ -16,7 +16,7 @@ use crate::step::{Action, CallWatcher, Step, StepError, Unwatched};
 /// and all that may.
 const BUFFERLESS_ACTIONS: [Action; 2] = [Action::Deliver, Action::Call];
 const SMALL_ACTIONS: [Action; 3] = [Action::Drain, Action::Deliver, Action::Call];
-const ALL_ACTIONS: [Action; 8] = [
+const ALL_ACTIONS: [Action; 9] = [
     Action::Drain,
     Action::Combined,
     Action::Settle,
@@ -25,6 +25,7 @@ const ALL_ACTIONS: [Action; 8] = [
     Action::Deliver,
     Action::Tick,
     Action::Call,
+    Action::Start,
 ];
 
 /// A program on a machine, with the steps that are merged.
@@ -41,7 +42,8 @@ pub(crate) struct System<'p, M = Reduction> {
 impl<'p, M: Merge> System<'p, M> {
     pub(crate) fn new(hardware: Hardware, automaton: Automaton<'p>, merge: M) -> Self {
         let features = automaton.program.features_in_use();
-        let uses_more = features.nmis
+        let uses_more = features.endless
+            || features.nmis
             || features.ticks != Ticks::Never
             || features.broadcasts
             || features.write_combining > 0
@@ -122,6 +124,7 @@ impl<'p, M: Merge> System<'p, M> {
             Action::Deliver => self.deliver(nodes, state, cpu, way)?,
             Action::Tick => return self.take_tick(nodes, state, cpu, Tick::Counted, way),
             Action::Call => self.step_call(nodes, state, cpu, way, watcher)?,
+            Action::Start => self.start_offered(nodes, state, cpu, way, watcher)?,
         };
         if tried != Tried::Impossible {
             self.run_local(nodes, state, cpu, watcher)?;
@@ -218,6 +221,54 @@ impl<'p, M: Merge> System<'p, M> {
         }
     }
 
+    /// Starts one of the operations that a CPU's menu offers now, in the order of the menu, and takes its first visible
+    /// call along: whatever comes between the two might as well come before the start, which nobody can tell.
+    fn start_offered(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: CpuId,
+        way: Way,
+        watcher: &mut impl CallWatcher,
+    ) -> Result<Tried, StepError> {
+        let (index, ways) = {
+            let mut offered = self.offered(state, cpu).skip(way.index());
+            let Some(index) = offered.next() else {
+                return Ok(Tried::Impossible);
+            };
+            (index, Ways::more_if(offered.next().is_some()))
+        };
+        let first = nodes.start(cpu, Routine::Operation(index))?;
+        self.settle(nodes, state, cpu, first)?;
+        if !self.merge.takes_first_along() {
+            return Ok(Tried::Done(ways));
+        }
+        self.run_local(nodes, state, cpu, watcher)?;
+        if let Some(id) = self.hardware.node(state, cpu) {
+            let node = nodes.get(id);
+            let call = call_of(node);
+            if !call.has_ways() && !node.is_head && !self.has_nmis {
+                let takes_next = self.merge.takes_next_along(call);
+                let called = self.make_call(nodes, state, cpu, id, Way::FIRST, watcher)?;
+                if takes_next && called != Called::Blocked {
+                    self.run_local(nodes, state, cpu, watcher)?;
+                    self.take_next_along(nodes, state, cpu, watcher)?;
+                }
+            }
+        }
+        Ok(Tried::Done(ways))
+    }
+
+    /// Lists the operations of its menu that a CPU may start now.
+    fn offered(&self, state: &State, cpu: CpuId) -> impl Iterator<Item = OperationIndex> {
+        let is_idle = self.active_node(state, cpu).is_none();
+        let menu = self.automaton.program.menu_of(cpu).filter(move |_| is_idle);
+        menu.filter_map(|(index, offer)| {
+            let mode = self.hardware.mode(state, offer.mode);
+            offer.starts_in.contains(mode).then_some(index)
+        })
+    }
+
     /// Makes the visible call that follows in the same step, if it is possible now. If it is not possible
     /// yet, the state in between stays, or a deadlock in it would be lost.
     fn take_next_along(
@@ -284,6 +335,7 @@ impl<'p, M: Merge> System<'p, M> {
             Action::Deliver => self.hardware.is_pending(state, cpu),
             Action::Tick => self.automaton.program.timer_handler.is_some(),
             Action::Call => self.active_node(state, cpu).is_some(),
+            Action::Start => self.offered(state, cpu).next().is_some(),
         }
     }
 
@@ -306,7 +358,7 @@ impl<'p, M: Merge> System<'p, M> {
                 let active = self.active_node(state, cpu);
                 active.is_some_and(|id| call_of(nodes.get(id)).has_ways())
             }
-            Action::Combined | Action::Settle | Action::Broadcast => true,
+            Action::Combined | Action::Settle | Action::Broadcast | Action::Start => true,
             Action::Deliver | Action::DeliverNmi | Action::Tick => {
                 self.halted_at(nodes, state, cpu).is_some()
             }
@@ -407,7 +459,7 @@ impl<'p, M: Merge> System<'p, M> {
             (Next::Call(_), _) => Some(id),
             (Next::Ended, Routine::Handler | Routine::Nmi | Routine::Timer) => None,
             (Next::Ended, Routine::Operation(index)) => {
-                return self.start_operation(nodes, state, cpu, index.next());
+                return self.end_operation(nodes, state, cpu, index);
             }
             (Next::Panicked(message), _) => return Err(self.panicked(node, message)),
         };
@@ -434,6 +486,27 @@ impl<'p, M: Merge> System<'p, M> {
         ))
     }
 
+    /// Ends an operation: the next one starts, or the CPU has nothing under way, in the mode that the operation leads
+    /// to.
+    fn end_operation(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: CpuId,
+        index: OperationIndex,
+    ) -> Result<(), StepError> {
+        let operation = self.automaton.program.operation_of(cpu, index);
+        let Some(offer) = operation.and_then(|operation| operation.offer) else {
+            return self.start_operation(nodes, state, cpu, index.next());
+        };
+        if let Some(mode) = offer.leads_to {
+            self.hardware.set_mode(state, offer.mode, mode)?;
+        }
+        Ok(self
+            .hardware
+            .set_node(state, cpu, Routine::Operation(index), None)?)
+    }
+
     fn start_operation(
         &self,
         nodes: &Nodes,
@@ -442,7 +515,8 @@ impl<'p, M: Merge> System<'p, M> {
         index: OperationIndex,
     ) -> Result<(), StepError> {
         let routine = Routine::Operation(index);
-        if self.automaton.program.operation_of(cpu, index).is_none() {
+        let operation = self.automaton.program.operation_of(cpu, index);
+        if operation.is_none_or(|operation| operation.offer.is_some()) {
             return Ok(self.hardware.set_node(state, cpu, routine, None)?);
         }
         self.settle(nodes, state, cpu, nodes.start(cpu, routine)?)

@@ -141,7 +141,7 @@ impl Recorder<'_> {
             Action::Deliver => EventKind::FlushInterrupt,
             Action::DeliverNmi => EventKind::Nmi,
             Action::Tick => EventKind::TimerInterrupt,
-            Action::Call => return,
+            Action::Call | Action::Start => return,
         };
         let hardware = &system.hardware;
         let store = match step.action {

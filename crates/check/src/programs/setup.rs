@@ -51,6 +51,11 @@ impl<P: Protocol> Setup<P> {
         }
     }
 
+    /// Returns the protocol, for operations of its own.
+    pub(super) fn protocol(&self) -> Arc<P> {
+        Arc::clone(&self.protocol)
+    }
+
     pub(super) fn root(&self, space: Space) -> PhysAddr {
         self.roots[space.0 - 1]
     }

@@ -1,0 +1,240 @@
+//! Programs of any length: each CPU has a menu of what kernels do, and starts whatever it likes of it, for ever.
+
+use lazytlb::{
+    Access, CpuId, Entry, FlushRange, FrameKind, Memory, PhysAddr, Policy, Poll, Tables,
+};
+use lazytlb_model::AtomicCell;
+
+use super::setup::{PAGE, Setup, USER, root_index, table_index};
+use crate::menu::{MenuItem, Mode};
+use crate::model_hw::ModelHw;
+use crate::program::Program;
+use crate::protocol::{Frees, Protocol, Removal};
+
+/// The kernel's own space, or a kernel thread in somebody else's.
+const KERNEL: Mode = Mode::FIRST;
+/// A task of the user space.
+const TASK: Mode = Mode::new(1);
+
+/// What a CPU may do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum MenuOperation {
+    /// Maps a page, with its table if that is absent.
+    Map,
+    /// Unmaps the page, and frees it.
+    Unmap,
+    /// Unmaps the page, and frees it and its table.
+    Free,
+    /// User code stores to the page.
+    Touch,
+    /// Switches to the user space.
+    Switch,
+    /// Goes lazy: from the user space to a kernel thread.
+    Lazy,
+    /// Flushes everything in the user space.
+    FlushAll,
+}
+
+impl MenuOperation {
+    /// Every operation.
+    pub const ALL: [MenuOperation; 7] = [
+        MenuOperation::Map,
+        MenuOperation::Unmap,
+        MenuOperation::Free,
+        MenuOperation::Touch,
+        MenuOperation::Switch,
+        MenuOperation::Lazy,
+        MenuOperation::FlushAll,
+    ];
+
+    /// Returns the name that people type.
+    pub fn name(self) -> &'static str {
+        match self {
+            MenuOperation::Map => "map",
+            MenuOperation::Unmap => "unmap",
+            MenuOperation::Free => "free",
+            MenuOperation::Touch => "touch",
+            MenuOperation::Switch => "switch",
+            MenuOperation::Lazy => "lazy",
+            MenuOperation::FlushAll => "flush-all",
+        }
+    }
+
+    /// Says whether it changes page tables.
+    pub fn changes_tables(self) -> bool {
+        matches!(
+            self,
+            MenuOperation::Map | MenuOperation::Unmap | MenuOperation::Free
+        )
+    }
+}
+
+/// A menu for each CPU.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Menus(Vec<Vec<MenuOperation>>);
+
+/// A text that names no menus.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NoMenus {
+    /// An operation that there is not.
+    #[error("no operation is called `{0}`: there are {list}", list = names())]
+    Operation(String),
+    /// A CPU without one.
+    #[error(
+        "CPU {0} has no operation: menus are lists with commas, one for each CPU, between slashes"
+    )]
+    Empty(usize),
+    /// More CPUs than a machine has.
+    #[error("{0} menus are more than the {most} CPUs that a machine can have", most = MOST_CPUS)]
+    TooMany(usize),
+}
+
+/// CPUs that these programs can have.
+const MOST_CPUS: usize = 4;
+
+fn names() -> String {
+    MenuOperation::ALL
+        .map(|operation| format!("`{}`", operation.name()))
+        .join(", ")
+}
+
+impl std::str::FromStr for Menus {
+    type Err = NoMenus;
+
+    /// Reads menus such as `map,unmap,free/touch,switch,lazy`: one for each CPU.
+    fn from_str(text: &str) -> Result<Menus, NoMenus> {
+        let menus: Vec<&str> = text.split('/').collect();
+        if menus.len() > MOST_CPUS {
+            return Err(NoMenus::TooMany(menus.len()));
+        }
+        let menu = |(cpu, menu): (usize, &str)| {
+            let names = menu.split(',').map(str::trim);
+            let names = names.filter(|name| !name.is_empty());
+            let mut operations = names
+                .map(|name| {
+                    let mut all = MenuOperation::ALL.into_iter();
+                    all.find(|operation| operation.name() == name)
+                        .ok_or_else(|| NoMenus::Operation(name.to_owned()))
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            operations.sort_unstable();
+            operations.dedup();
+            match operations.is_empty() {
+                true => Err(NoMenus::Empty(cpu)),
+                false => Ok(operations),
+            }
+        };
+        let menus = menus.into_iter().enumerate().map(menu);
+        Ok(Menus(menus.collect::<Result<_, _>>()?))
+    }
+}
+
+impl std::fmt::Display for Menus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let menus = self.0.iter().map(|menu| {
+            let names: Vec<&str> = menu.iter().map(|operation| operation.name()).collect();
+            names.join(",")
+        });
+        f.write_str(&menus.collect::<Vec<_>>().join("/"))
+    }
+}
+
+impl Menus {
+    /// Makes the program in which each CPU starts what its menu has, any number of times, under a protocol. Where
+    /// several CPUs change page tables, they take a lock for that.
+    pub fn program<P: Protocol>(&self, policy: Policy) -> Program {
+        let name = format!("any {self}");
+        let mut setup = Setup::<P>::new(&name, self.0.len() as u8, 1, policy);
+        setup.program.free_frames(2);
+        let changes = |menu: &&Vec<MenuOperation>| {
+            let mut operations = menu.iter();
+            operations.any(|operation| operation.changes_tables())
+        };
+        let lock = (self.0.iter().filter(changes).count() > 1).then(|| {
+            setup
+                .program
+                .atomic_of_kind(lazytlb::ValueKind::Lock, "page-table lock", 0)
+        });
+        for (cpu, menu) in self.0.iter().enumerate() {
+            for &operation in menu {
+                setup.offer(CpuId(cpu as u16), operation, lock);
+            }
+        }
+        setup.program
+    }
+}
+
+impl<P: Protocol> Setup<P> {
+    fn offer(&mut self, cpu: CpuId, operation: MenuOperation, lock: Option<AtomicCell>) {
+        let (root, protocol) = (self.root(USER), self.protocol());
+        let lock = lock.filter(|_| operation.changes_tables());
+        let run = move |hw: &ModelHw| {
+            if let Some(lock) = &lock {
+                hw.poll(|hw| (lazytlb::Hw::swap(hw, lock, 1) == 0).then_some(()));
+            }
+            match operation {
+                MenuOperation::Map => map(hw, root),
+                MenuOperation::Unmap => unmap(hw, &*protocol, root, false),
+                MenuOperation::Free => unmap(hw, &*protocol, root, true),
+                MenuOperation::Touch => hw.touch(PAGE, Access::Store),
+                MenuOperation::Switch => protocol.switch_mm(hw, USER),
+                MenuOperation::Lazy => protocol.enter_lazy(hw),
+                MenuOperation::FlushAll => {
+                    protocol.flush(hw, USER, FlushRange::All, Tables::Kept);
+                }
+            }
+            if let Some(lock) = &lock {
+                lazytlb::Hw::store(hw, lock, 0);
+            }
+        };
+        let item = MenuItem::new(operation.name(), run);
+        let item = match operation {
+            MenuOperation::Touch => item.starts_in([TASK]),
+            MenuOperation::Switch => item.leads_to(TASK),
+            MenuOperation::Lazy => item.starts_in([TASK]).leads_to(KERNEL),
+            _ => item,
+        };
+        self.program.offer(cpu.0 as u8, item);
+    }
+}
+
+/// Maps the page, if it is absent, with its table, if that is.
+fn map(hw: &ModelHw, root: PhysAddr) {
+    let hooked = hw.read_entry(root, root_index(PAGE));
+    if hooked.is_present() {
+        let table = hooked.frame();
+        if !hw.read_entry(table, table_index(PAGE)).is_present() {
+            let page = hw.alloc_frame(FrameKind::Page);
+            hw.write_entry(table, table_index(PAGE), Entry::to(page));
+        }
+        return;
+    }
+    let table = hw.alloc_frame(FrameKind::Table);
+    let page = hw.alloc_frame(FrameKind::Page);
+    hw.write_entry(table, table_index(PAGE), Entry::to(page));
+    hw.write_entry(root, root_index(PAGE), Entry::to(table));
+}
+
+/// Unmaps the page, if there is one, and its table with it, if that is wanted.
+fn unmap<P: Protocol>(hw: &ModelHw, protocol: &P, root: PhysAddr, frees_table: bool) {
+    let hooked = hw.read_entry(root, root_index(PAGE));
+    if !hooked.is_present() {
+        return;
+    }
+    let table = hooked.frame();
+    let mapped = hw.read_entry(table, table_index(PAGE));
+    let removal = |table, index, frees| Removal {
+        addr: PAGE,
+        table,
+        index,
+        frees,
+    };
+    let page = mapped
+        .is_present()
+        .then(|| removal(table, table_index(PAGE), Frees::Page(mapped.frame())));
+    let table = frees_table.then(|| removal(root, root_index(PAGE), Frees::Table(table)));
+    let removals: Vec<Removal> = page.into_iter().chain(table).collect();
+    if !removals.is_empty() {
+        protocol.remove(hw, USER, &removals, &|_| {});
+    }
+}
