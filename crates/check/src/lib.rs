@@ -31,6 +31,7 @@
 //! | `iterations` | what is known of the iterations of a poll |
 //! | `hardware` | the border to the model: CPUs, places and ways become its numbers |
 //! | `step`, `system` | a step, and the transition system |
+//! | `starts` | how operations start and end |
 //! | `standstill` | deadlocks where CPUs poll, or timer interrupts come |
 //! | `cursor` | the steps of a state, one after the other |
 //! | `reduction` | which steps are merged, and which states count as one |
@@ -86,6 +87,7 @@ mod same_program;
 pub mod search;
 mod second_run;
 mod standstill;
+mod starts;
 mod step;
 mod store;
 mod system;

@@ -32,9 +32,9 @@ const ALL_ACTIONS: [Action; 9] = [
 pub(crate) struct System<'p, M = Reduction> {
     pub(crate) hardware: Hardware,
     pub(crate) automaton: Automaton<'p>,
-    merge: M,
+    pub(crate) merge: M,
     /// Whether NMIs come: asked at every step, so it lies at hand.
-    has_nmis: bool,
+    pub(crate) has_nmis: bool,
     actions: &'static [Action],
     leaves_ways_out: AtomicBool,
 }
@@ -221,57 +221,9 @@ impl<'p, M: Merge> System<'p, M> {
         }
     }
 
-    /// Starts one of the operations that a CPU's menu offers now, in the order of the menu, and takes its first visible
-    /// call along: whatever comes between the two might as well come before the start, which nobody can tell.
-    fn start_offered(
-        &self,
-        nodes: &Nodes,
-        state: &mut State,
-        cpu: CpuId,
-        way: Way,
-        watcher: &mut impl CallWatcher,
-    ) -> Result<Tried, StepError> {
-        let (index, ways) = {
-            let mut offered = self.offered(state, cpu).skip(way.index());
-            let Some(index) = offered.next() else {
-                return Ok(Tried::Impossible);
-            };
-            (index, Ways::more_if(offered.next().is_some()))
-        };
-        let first = nodes.start(cpu, Routine::Operation(index))?;
-        self.settle(nodes, state, cpu, first)?;
-        if !self.merge.takes_first_along() {
-            return Ok(Tried::Done(ways));
-        }
-        self.run_local(nodes, state, cpu, watcher)?;
-        if let Some(id) = self.hardware.node(state, cpu) {
-            let node = nodes.get(id);
-            let call = call_of(node);
-            if !call.has_ways() && !node.is_head && !self.has_nmis {
-                let takes_next = self.merge.takes_next_along(call);
-                let called = self.make_call(nodes, state, cpu, id, Way::FIRST, watcher)?;
-                if takes_next && called != Called::Blocked {
-                    self.run_local(nodes, state, cpu, watcher)?;
-                    self.take_next_along(nodes, state, cpu, watcher)?;
-                }
-            }
-        }
-        Ok(Tried::Done(ways))
-    }
-
-    /// Lists the operations of its menu that a CPU may start now.
-    fn offered(&self, state: &State, cpu: CpuId) -> impl Iterator<Item = OperationIndex> {
-        let is_idle = self.active_node(state, cpu).is_none();
-        let menu = self.automaton.program.menu_of(cpu).filter(move |_| is_idle);
-        menu.filter_map(|(index, offer)| {
-            let mode = self.hardware.mode(state, offer.mode);
-            offer.starts_in.contains(mode).then_some(index)
-        })
-    }
-
     /// Makes the visible call that follows in the same step, if it is possible now. If it is not possible
     /// yet, the state in between stays, or a deadlock in it would be lost.
-    fn take_next_along(
+    pub(crate) fn take_next_along(
         &self,
         nodes: &Nodes,
         state: &mut State,
@@ -291,7 +243,7 @@ impl<'p, M: Merge> System<'p, M> {
 
     /// Makes the call at a CPU's active node, and moves the CPU on unless it is blocked.
     #[inline]
-    fn make_call(
+    pub(crate) fn make_call(
         &self,
         nodes: &Nodes,
         state: &mut State,
@@ -447,7 +399,7 @@ impl<'p, M: Merge> System<'p, M> {
 
     /// Puts a CPU at a node; from an ended routine it moves on to what comes next.
     #[inline(always)]
-    fn settle(
+    pub(crate) fn settle(
         &self,
         nodes: &Nodes,
         state: &mut State,
@@ -486,44 +438,8 @@ impl<'p, M: Merge> System<'p, M> {
         ))
     }
 
-    /// Ends an operation: the next one starts, or the CPU has nothing under way, in the mode that the operation leads
-    /// to.
-    fn end_operation(
-        &self,
-        nodes: &Nodes,
-        state: &mut State,
-        cpu: CpuId,
-        index: OperationIndex,
-    ) -> Result<(), StepError> {
-        let operation = self.automaton.program.operation_of(cpu, index);
-        let Some(offer) = operation.and_then(|operation| operation.offer) else {
-            return self.start_operation(nodes, state, cpu, index.next());
-        };
-        if let Some(mode) = offer.leads_to {
-            self.hardware.set_mode(state, offer.mode, mode)?;
-        }
-        Ok(self
-            .hardware
-            .set_node(state, cpu, Routine::Operation(index), None)?)
-    }
-
-    fn start_operation(
-        &self,
-        nodes: &Nodes,
-        state: &mut State,
-        cpu: CpuId,
-        index: OperationIndex,
-    ) -> Result<(), StepError> {
-        let routine = Routine::Operation(index);
-        let operation = self.automaton.program.operation_of(cpu, index);
-        if operation.is_none_or(|operation| operation.offer.is_some()) {
-            return Ok(self.hardware.set_node(state, cpu, routine, None)?);
-        }
-        self.settle(nodes, state, cpu, nodes.start(cpu, routine)?)
-    }
-
     /// Makes the CPU's calls as long as they belong to the step before them.
-    fn run_local(
+    pub(crate) fn run_local(
         &self,
         nodes: &Nodes,
         state: &mut State,

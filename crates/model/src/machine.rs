@@ -22,6 +22,7 @@ use crate::late_store::{LateStore, PassedWords};
 use crate::limit::Limit;
 use crate::numbering::Numbering;
 use crate::state::{Layout, State};
+use crate::subject::ReliedOn;
 use crate::subject::Subject;
 use crate::translation::Translation;
 use crate::translation_set::SharedTranslations;
@@ -62,6 +63,8 @@ pub struct Machine {
     pub(crate) writers: Writers,
     /// What some promise covered when it began, while a CPU might have cached it.
     pub(crate) covered_when_cached: SharedTranslations,
+    /// What it was about.
+    pub(crate) relied_on: ReliedOn,
     pub(crate) turned_up: TurnedUp,
     pub(crate) memory: MemoryModel,
     pub(crate) frames: u8,

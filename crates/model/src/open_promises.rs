@@ -29,10 +29,16 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
         self.subject_of(PromiseId { beginner, slot })
     }
 
+    /// Returns the number of what this CPU's promise in a slot is about, if one is open there.
+    pub(crate) fn subject_number(&self, slot: PromiseSlot) -> Option<SubjectId> {
+        let at = self.layout().promise(self.cpu, slot);
+        SubjectId::from_byte(self.state[at.bytes()])
+    }
+
     /// Returns what a promise is about, if it is open.
     fn subject_of(&self, promise: PromiseId) -> Option<&'m Subject> {
-        let at = self.layout().promise(promise.beginner, promise.slot);
-        let number = SubjectId::from_byte(self.state[at.bytes()])?;
+        let beginner = self.other(promise.beginner);
+        let number = beginner.subject_number(promise.slot)?;
         Some(self.machine.subjects.get(number))
     }
 

@@ -56,12 +56,18 @@ impl Machine {
             }
             _ => None,
         };
-        let covered = promise.map(|promise| {
-            let beginner = keeper.other(promise.beginner);
-            beginner.set(CacheSet::Covered(promise.slot))
-        });
+        let Some(promise) = promise else {
+            return false;
+        };
+        let beginner = keeper.other(promise.beginner);
+        if self.features.endless {
+            // What it covered may be forgotten by now: nobody could fill it again (`renumber.rs`).
+            let subject = beginner.subject_number(promise.slot);
+            return subject.is_some_and(|subject| self.relied_on.contains(subject));
+        }
+        let covered = beginner.set(CacheSet::Covered(promise.slot));
         let cached = self.covered_when_cached.get();
-        covered.is_some_and(|covered| !covered.intersection(cached).is_empty())
+        !covered.intersection(cached).is_empty()
     }
 }
 
@@ -84,6 +90,9 @@ impl CpuMut<'_> {
         let cached = cached.fold(TranslationSet::EMPTY, TranslationSet::union);
         let relied_on = covered.intersection(cached);
         self.machine.covered_when_cached.add(relied_on);
+        if !relied_on.is_empty() {
+            self.machine.relied_on.add(subject);
+        }
         let beginner = self.cpu;
         Ok(Progress::answer(PromiseId { beginner, slot }))
     }

@@ -176,12 +176,12 @@ impl Machine {
     }
 
     /// Lists the old versions of each entry that something was read at, oldest first.
-    fn old_versions(&self, state: &State, members: &[Member]) -> BTreeMap<usize, Vec<Reading>> {
-        let mut all: BTreeMap<usize, Vec<Reading>> = BTreeMap::new();
+    fn old_versions(&self, state: &State, members: &[Member]) -> BTreeMap<EntryId, Vec<Reading>> {
+        let mut all: BTreeMap<EntryId, Vec<Reading>> = BTreeMap::new();
         for member in members {
             for reading in self.readings(&member.renamed) {
                 if self.is_old(state, reading) {
-                    all.entry(reading.entry.index()).or_default().push(reading);
+                    all.entry(reading.entry).or_default().push(reading);
                 }
             }
         }
@@ -231,7 +231,7 @@ impl Machine {
             for reading in self.readings(&former) {
                 let Reading { depth, version, .. } = reading;
                 if self.is_old(state, reading) {
-                    let versions = &old[&reading.entry.index()];
+                    let versions = &old[&reading.entry];
                     let older = versions.iter().position(|other| other.version == version);
                     member.renamed.read[depth] = Version::old(older.unwrap_or_default())?;
                 } else if version != Version::NONE && !version.is_pending() {

@@ -17,6 +17,7 @@ use crate::progress::Stop;
 use crate::slot::MOST_LOCATIONS;
 use crate::spec::{MachineSpec, MemoryModel};
 use crate::state::Layout;
+use crate::subject::ReliedOn;
 use crate::translation_set::{SetWidth, SharedTranslations};
 use crate::turned_up::TurnedUp;
 use crate::values::Values;
@@ -155,6 +156,7 @@ impl Machine {
             values: Values::new(),
             writers: Writers::new(sizes.atomics),
             covered_when_cached: SharedTranslations::default(),
+            relied_on: ReliedOn::default(),
             turned_up: TurnedUp::default(),
             memory: spec.memory,
             frames: sizes.frames as u8,

@@ -162,15 +162,15 @@ impl Layout {
             false => SetWidth::Narrow,
             true => SetWidth::Wide,
         };
-        let sets = section(SETS * set_width.bytes());
+        let sets = section(SETS * set_width.len());
         let slots = features.promises;
         let promises = PromisesSection {
-            start: section(usize::from(slots) * (1 + set_width.bytes())),
+            start: section(usize::from(slots) * (1 + set_width.len())),
             slots,
-            slot_len: 1 + set_width.bytes(),
+            slot_len: 1 + set_width.len(),
         };
         // Walks of another PCID than the current one: without PCIDs there is none.
-        let in_flight = features.tags.then(|| section(set_width.bytes()));
+        let in_flight = features.tags.then(|| section(set_width.len()));
         let former = 1 + Slot::LEN * MOST_FORMER;
         let former = features.fetches.then(|| section(former));
         let own_cells = section(own_cells);
@@ -351,7 +351,7 @@ impl Layout {
             CacheSet::Covered(slot) => return self.promise(cpu, slot).plus(1),
         };
         let start = self.cpu_start(cpu);
-        start.plus(self.sets + self.set_width.bytes() * earlier)
+        start.plus(self.sets + self.set_width.len() * earlier)
     }
 
     /// Returns where it lies what a CPU's promise is about; what it covers follows.

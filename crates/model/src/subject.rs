@@ -1,8 +1,12 @@
 //! What a promise about a flush is about: spaces, and a range of addresses.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
 use lazytlb::{FlushRange, PhysAddr, Spaces};
 
 use crate::extent::Extent;
+use crate::index::SubjectId;
 use crate::translation::Translation;
 
 /// What a promise is about.
@@ -50,5 +54,22 @@ impl Subject {
             .extent()
             .and_then(|extent| entry.extent().common(extent));
         self.spaces.contain(entry.root.addr()) && extent.is_some()
+    }
+}
+
+/// What some promise was about that covered an entry which a CPU might have cached: threads share it, and it only
+/// grows.
+#[derive(Default, Debug)]
+pub(crate) struct ReliedOn(Mutex<BTreeSet<SubjectId>>);
+
+impl ReliedOn {
+    pub(crate) fn contains(&self, subject: SubjectId) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.contains(&subject)
+    }
+
+    pub(crate) fn add(&self, subject: SubjectId) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(subject);
     }
 }

@@ -87,7 +87,7 @@ impl TranslationSet {
     /// Writes a set to where it lies in a state.
     #[inline]
     pub(crate) fn write(self, state: &mut [u8], at: Offset, width: SetWidth) {
-        let len = width.bytes();
+        let len = width.len();
         state[at.bytes()..][..len].copy_from_slice(&self.0.to_le_bytes()[..len]);
     }
 }
@@ -104,7 +104,7 @@ pub(crate) enum SetWidth {
 impl SetWidth {
     /// Returns the bytes that a set takes in a state.
     #[inline]
-    pub(crate) const fn bytes(self) -> usize {
+    pub(crate) const fn len(self) -> usize {
         match self {
             SetWidth::Narrow => size_of::<u64>(),
             SetWidth::Wide => size_of::<u128>(),
@@ -113,7 +113,7 @@ impl SetWidth {
 
     /// Returns the most translations.
     pub(crate) const fn most(self) -> usize {
-        8 * self.bytes()
+        8 * self.len()
     }
 }
 

@@ -22,14 +22,13 @@ impl Machine {
     ) -> Result<(), Limit> {
         for &word in words {
             let at = self.layout.location(Location::Cell(word)).bytes();
-            state[at] = self.changed(state[at], |value| change(word, value))?;
+            let code = ValueCode::from_byte(state[at]);
+            state[at] = self.changed(code, |value| change(word, value))?.to_byte();
         }
         for cpu in self.layout.every_cpu() {
             self.on(state, cpu).map_buffered(|_, slot| match slot {
                 Slot::Cell(store) if words.contains(&store.cell) => {
-                    let byte = store.value.to_byte();
-                    let value = self.changed(byte, |value| change(store.cell, value))?;
-                    let value = ValueCode::from_byte(value);
+                    let value = self.changed(store.value, |value| change(store.cell, value))?;
                     Ok::<_, Limit>(Slot::Cell(CellStore { value, ..store }))
                 }
                 other => Ok(other),
@@ -50,17 +49,22 @@ impl Machine {
     ) -> Result<(), Limit> {
         for &word in words {
             let at = self.layout.own_cell(word).bytes();
-            state[at] = self.changed(state[at], &mut change)?;
+            let code = ValueCode::from_byte(state[at]);
+            state[at] = self.changed(code, &mut change)?.to_byte();
         }
         Ok(())
     }
 
-    fn changed(&self, code: u8, change: impl FnOnce(u64) -> u64) -> Result<u8, Limit> {
-        let value = self.values.decode(ValueCode::from_byte(code));
+    fn changed(
+        &self,
+        code: ValueCode,
+        change: impl FnOnce(u64) -> u64,
+    ) -> Result<ValueCode, Limit> {
+        let value = self.values.decode(code);
         let changed = change(value);
         match changed == value {
             true => Ok(code),
-            false => Ok(self.values.encode(changed)?.to_byte()),
+            false => self.values.encode(changed),
         }
     }
 
