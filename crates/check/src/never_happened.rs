@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use lazytlb::CpuId;
-use lazytlb_model::Property;
+use lazytlb::{CpuId, FlushRange, PhysAddr, Spaces};
+use lazytlb_model::{Call, Property};
 
 use crate::automaton::{Automaton, Nodes, Routine};
-use crate::event::call_for_people;
 use crate::program::Program;
 
 /// Returns what a proof could rest on, or speak of, and no execution came to: interrupts, a kept promise, a freed
@@ -61,7 +60,7 @@ fn promises_about_nothing(program: &Program, nodes: &Nodes) -> Vec<String> {
             continue;
         };
         let calls = nodes.log_of(id).len();
-        let told = format!("seam call {calls}: {}", call_for_people(program, call));
+        let told = format!("seam call {calls}: {}", subject(program, call));
         let place = (
             node.cpu,
             program.routine_name(node.cpu, node.routine),
@@ -80,4 +79,33 @@ fn promises_about_nothing(program: &Program, nodes: &Nodes) -> Vec<String> {
         )
     });
     told.collect()
+}
+
+/// Says what a promise is about that a call begins.
+fn subject(program: &Program, call: &Call) -> String {
+    let (spaces, range) = match *call {
+        Call::PromiseBegins(spaces, range) => (spaces, range),
+        Call::FlushBegins(root, range) => (Spaces::one(root), range),
+        _ => return String::new(),
+    };
+    let name = |root: PhysAddr| program.place_names.frame(root);
+    let spaces = match spaces {
+        Spaces::All => "in all spaces".to_owned(),
+        Spaces::Roots(roots) => {
+            let roots: Vec<String> = roots.into_iter().flatten().map(name).collect();
+            match roots.is_empty() {
+                true => "in no space".to_owned(),
+                false => format!("in the space with root {}", roots.join(", or ")),
+            }
+        }
+    };
+    match range {
+        FlushRange::All => format!("all addresses {spaces}"),
+        FlushRange::Pages(pages) => format!(
+            "{} × {} KiB from {} on {spaces}",
+            pages.len_pages,
+            1_u64 << (pages.size.shift() - 10),
+            program.place_names.address(pages.start)
+        ),
+    }
 }

@@ -257,7 +257,8 @@ fn an_invalidation_or_a_promise_past_the_page_tables() {
 
 #[test]
 fn a_first_entry_in_a_frame_that_is_no_table() {
-    let makes: [(&str, fn(&mut Program) -> PhysAddr); 3] = [
+    type Make = fn(&mut Program) -> PhysAddr;
+    let makes: [(&str, Make); 3] = [
         ("a page's", |program| program.page()),
         ("a device's", |program| program.device()),
         ("free", |program| {
@@ -283,7 +284,8 @@ fn a_program_without_cpus() {
 /// A second interrupt that waits would have to end the sleep amid the handler, and never does.
 #[test]
 fn a_handler_that_goes_to_sleep() {
-    let sets: [(&str, fn(&mut Program)); 3] = [
+    type Set = fn(&mut Program);
+    let sets: [(&str, Set); 3] = [
         ("flush interrupt", |program| {
             program.on_flush_interrupt(|hw| hw.halt());
             program.operation(0, "send twice", |hw| {

@@ -263,20 +263,23 @@ fn rows(verdicts: &[(Policy, Verdict)]) -> comfy_table::Table {
 
 /// Says what no proof is about: outcomes of the protocol that none of them reached.
 pub(crate) fn print_unreached(report: &mut Report, verdicts: &[&Verdict]) -> anyhow::Result<()> {
+    match told_of_nothing(verdicts) {
+        Some(told) => report.line(format_args!("{told}")),
+        None => Ok(()),
+    }
+}
+
+/// Says in a sentence what no proof is about, if there is a proof, and something of the kind.
+fn told_of_nothing(verdicts: &[&Verdict]) -> Option<String> {
     let proved = || verdicts.iter().filter(|verdict| verdict.is_safe());
-    let Some(first) = proved().next() else {
-        return Ok(());
-    };
+    let first = proved().next()?;
     let all = |verdict: &Verdict| [&verdict.unreached[..], &verdict.never_happened].concat();
     let nowhere = |what: &String| proved().all(|verdict| all(verdict).contains(what));
     let unreached: Vec<String> = all(first).into_iter().filter(nowhere).collect();
-    if !unreached.is_empty() {
+    (!unreached.is_empty()).then(|| {
         let unreached = unreached.join("; ");
-        report.line(format_args!(
-            "No proof here says anything about: {unreached}"
-        ))?;
-    }
-    Ok(())
+        format!("No proof here says anything about: {unreached}")
+    })
 }
 
 /// Returns the arguments that repeat one row alone.
@@ -465,7 +468,7 @@ impl VerdictRecord {
 
 #[cfg(test)]
 mod tests {
-    use lazytlb::{Access, Hw, Memory, VirtAddr};
+    use lazytlb::{Access, Entry, FlushRange, Hw, Memory, VirtAddr};
     use lazytlb_check::Program;
 
     use super::*;
@@ -494,5 +497,30 @@ mod tests {
         assert_eq!(record["verdict"], "nothing proved");
         assert_eq!(record["rests_on"]["promises_kept"], 0);
         assert!(!record["why_incomplete"].is_null());
+    }
+    /// The first promise is about what it should be; the second one's range holds nothing.
+    #[test]
+    fn a_promise_about_nothing_is_named_in_the_terminal_and_in_json() {
+        let mut program = Program::new("two promises", 1);
+        let (root, page) = (program.first_root(), program.page());
+        let table = program.table();
+        program.first_entry(root, 0, Entry::to(table));
+        program.first_entry(table, 0, Entry::to(page));
+        program.operation(0, "unmap", move |hw| {
+            hw.write_entry(table, 0, Entry::ABSENT);
+            for page in [0, 5] {
+                hw.flush_begins(root, FlushRange::page(VirtAddr(page << 12)));
+                hw.invlpg(VirtAddr(0));
+                hw.flush_returned(root);
+            }
+        });
+        let verdict = Checker::new().check(&program);
+        assert!(verdict.is_safe(), "{verdict:?}");
+        let named = "CPU 0, \"unmap\": the promise begun there never covered a cached entry";
+        let record = serde_json::to_value(VerdictRecord::new(Policy::Ipi, &verdict));
+        let record = record.expect("a verdict is JSON").to_string();
+        assert!(record.contains(&named.replace('"', "\\\"")), "{record}");
+        let told = told_of_nothing(&[&verdict]).expect("something never happened");
+        assert!(told.contains(named), "{told}");
     }
 }
