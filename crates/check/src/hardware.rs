@@ -32,7 +32,7 @@ pub(crate) enum Ways {
 }
 
 impl Ways {
-    fn more_if(more: bool) -> Ways {
+    pub(crate) fn more_if(more: bool) -> Ways {
         if more { Ways::More } else { Ways::Last }
     }
 }

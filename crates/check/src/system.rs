@@ -118,9 +118,9 @@ impl<'p, M: Merge> System<'p, M> {
             Action::Combined => self.hardware.drain_combining(state, cpu, way)?,
             Action::Settle => self.hardware.settle(state, cpu, way)?,
             Action::Broadcast => self.hardware.receive_broadcast(state, cpu, way)?,
-            Action::DeliverNmi => self.deliver_nmi(nodes, state, cpu)?,
-            Action::Deliver => self.deliver(nodes, state, cpu)?,
-            Action::Tick => return self.take_tick(nodes, state, cpu, Tick::Counted),
+            Action::DeliverNmi => self.deliver_nmi(nodes, state, cpu, way)?,
+            Action::Deliver => self.deliver(nodes, state, cpu, way)?,
+            Action::Tick => return self.take_tick(nodes, state, cpu, Tick::Counted, way),
             Action::Call => self.step_call(nodes, state, cpu, way, watcher)?,
         };
         if tried != Tried::Impossible {
@@ -134,20 +134,29 @@ impl<'p, M: Merge> System<'p, M> {
         nodes: &Nodes,
         state: &mut State,
         cpu: CpuId,
+        way: Way,
     ) -> Result<Tried, StepError> {
         let in_handler = self.hardware.nmi_node(state, cpu).is_some();
         if in_handler || !self.hardware.can_deliver_nmi(state, cpu) {
             return Ok(Tried::Impossible);
         }
         let handler = nodes.start(cpu, Routine::Nmi)?;
-        self.wake(nodes, state, cpu)?;
-        self.hardware.deliver_nmi(state, cpu);
-        self.settle(nodes, state, cpu, handler)?;
-        Ok(Tried::Done(Ways::Last))
+        let interrupted = self.interrupt(nodes, state, cpu, Routine::Nmi, way)?;
+        if interrupted != Tried::Impossible {
+            self.hardware.deliver_nmi(state, cpu);
+            self.settle(nodes, state, cpu, handler)?;
+        }
+        Ok(interrupted)
     }
 
     #[inline(always)]
-    fn deliver(&self, nodes: &Nodes, state: &mut State, cpu: CpuId) -> Result<Tried, StepError> {
+    fn deliver(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: CpuId,
+        way: Way,
+    ) -> Result<Tried, StepError> {
         if self.automaton.program.handler.is_none()
             || !self.hardware.can_deliver(state, cpu)
             || !self.takes_interrupts(nodes, state, cpu)
@@ -155,10 +164,12 @@ impl<'p, M: Merge> System<'p, M> {
             return Ok(Tried::Impossible);
         }
         let handler = nodes.start(cpu, Routine::Handler)?;
-        self.wake(nodes, state, cpu)?;
-        self.hardware.deliver(state, cpu);
-        self.settle(nodes, state, cpu, handler)?;
-        Ok(Tried::Done(Ways::Last))
+        let interrupted = self.interrupt(nodes, state, cpu, Routine::Handler, way)?;
+        if interrupted != Tried::Impossible {
+            self.hardware.deliver(state, cpu);
+            self.settle(nodes, state, cpu, handler)?;
+        }
+        Ok(interrupted)
     }
 
     /// Lets a timer interrupt come, if it could be taken.
@@ -168,16 +179,19 @@ impl<'p, M: Merge> System<'p, M> {
         state: &mut State,
         cpu: CpuId,
         tick: Tick,
+        way: Way,
     ) -> Result<Tried, StepError> {
         if !self.hardware.can_tick(state, cpu, tick) || !self.takes_interrupts(nodes, state, cpu) {
             return Ok(Tried::Impossible);
         }
         let handler = nodes.start(cpu, Routine::Timer)?;
-        self.wake(nodes, state, cpu)?;
-        self.hardware.tick(state, cpu, tick);
-        self.settle(nodes, state, cpu, handler)?;
-        self.run_local(nodes, state, cpu, &mut Unwatched)?;
-        Ok(Tried::Done(Ways::Last))
+        let interrupted = self.interrupt(nodes, state, cpu, Routine::Timer, way)?;
+        if interrupted != Tried::Impossible {
+            self.hardware.tick(state, cpu, tick);
+            self.settle(nodes, state, cpu, handler)?;
+            self.run_local(nodes, state, cpu, &mut Unwatched)?;
+        }
+        Ok(interrupted)
     }
 
     #[inline(always)]
@@ -293,19 +307,43 @@ impl<'p, M: Merge> System<'p, M> {
                 active.is_some_and(|id| call_of(nodes.get(id)).has_ways())
             }
             Action::Combined | Action::Settle | Action::Broadcast => true,
-            Action::Drain | Action::Deliver | Action::DeliverNmi | Action::Tick => false,
+            Action::Deliver | Action::DeliverNmi | Action::Tick => {
+                self.halted_at(nodes, state, cpu).is_some()
+            }
+            Action::Drain => false,
         }
     }
 
-    /// An interrupt ends a CPU's sleep.
-    fn wake(&self, nodes: &Nodes, state: &mut State, cpu: CpuId) -> Result<(), StepError> {
-        match self.halted_at(nodes, state, cpu) {
-            Some(id) => self.settle(nodes, state, cpu, nodes.successor(id, 0)?),
-            None => Ok(()),
+    /// Lets an interrupt come between a CPU's calls. One that comes at a HLT has two ways: it ends the sleep, or it
+    /// comes just before the instruction, and the CPU sleeps after it. Nothing but an NMI comes between STI and HLT.
+    #[inline(always)]
+    fn interrupt(
+        &self,
+        nodes: &Nodes,
+        state: &mut State,
+        cpu: CpuId,
+        handler: Routine,
+        way: Way,
+    ) -> Result<Tried, StepError> {
+        let Some(id) = self.halted_at(nodes, state, cpu) else {
+            return Ok(match way {
+                Way::FIRST => Tried::Done(Ways::Last),
+                _ => Tried::Impossible,
+            });
+        };
+        let were_on = nodes.get(id).interrupts == Interrupts::Enabled;
+        let may_come_before = were_on || handler == Routine::Nmi;
+        if way == Way::FIRST {
+            self.settle(nodes, state, cpu, nodes.successor(id, 0)?)?;
+            return Ok(Tried::Done(Ways::more_if(may_come_before)));
         }
+        Ok(match may_come_before && way == Way::FIRST.next() {
+            true => Tried::Done(Ways::Last),
+            false => Tried::Impossible,
+        })
     }
 
-    /// Returns where a CPU sleeps, if it does, and is in no handler.
+    /// Returns where a CPU sleeps, or is about to, if it is in no handler.
     pub(crate) fn halted_at(&self, nodes: &Nodes, state: &State, cpu: CpuId) -> Option<NodeId> {
         let in_handler = self.hardware.handler_node(state, cpu).is_some()
             || self.hardware.nmi_node(state, cpu).is_some();

@@ -400,3 +400,76 @@ fn a_timeline_shows_ticks() {
     assert!(kinds.contains(&EventKind::TimerInterrupt), "{kinds:?}");
     assert!(timeline.to_string().contains("timer interrupt"));
 }
+
+/// CPU 0 begins a promise; its handler counts ticks, and keeps the promise when so many have come, if ever.
+fn kept_at_tick(number: Option<u64>, ticks: Ticks) -> Program {
+    let mut program = Program::new("kept at a tick", 1);
+    let (root, table, page) = (program.first_root(), program.table(), program.page());
+    program.first_entry(root, 0, Entry::to(table));
+    program.first_entry(table, 0, Entry::to(page));
+    let (begun, jiffies) = (program.atomic("begun", 0), program.atomic("jiffies", 0));
+    program.on_timer(ticks, move |hw| {
+        let so_far = hw.fetch_add(&jiffies, 1) + 1;
+        if number.is_some_and(|number| so_far >= number) && hw.swap(&begun, 0) == 1 {
+            hw.flush_returned(root);
+        }
+    });
+    program.operation(0, "unmap", move |hw| {
+        hw.write_entry(table, 0, Entry::ABSENT);
+        let former = hw.disable_interrupts();
+        hw.flush_begins(root, FlushRange::page(PAGE));
+        hw.swap(&begun, 1);
+        hw.restore_interrupts(former);
+        hw.invlpg(PAGE);
+    });
+    program
+}
+
+#[test]
+fn a_promise_that_no_tick_keeps_is_found_although_ticks_change_something() {
+    for most in [1, 2] {
+        let ticks = Ticks::AtMost(most);
+        finds(&kept_at_tick(None, ticks), Property::Panic);
+        // One that the next tick, or a few, will keep is none, within the bound on their number and after it.
+        for number in [1, 3] {
+            finds(&kept_at_tick(Some(number), ticks), None);
+        }
+    }
+}
+
+/// CPU 0 sleeps unless the flag is set; CPU 1 sets it and interrupts CPU 0, by IPI or by NMI.
+fn sleeper(are_on: bool, by_nmi: bool) -> Program {
+    let mut program = Program::new("sleeper", 2);
+    let flag = program.atomic("flag", 0);
+    program.on_flush_interrupt(|_| {});
+    if by_nmi {
+        program.on_nmi(|_| {});
+    }
+    program.operation(0, "sleep", move |hw| {
+        let former = (!are_on).then(|| hw.disable_interrupts());
+        if hw.load(&flag) == 0 {
+            hw.halt();
+        }
+        if let Some(former) = former {
+            hw.restore_interrupts(former);
+        }
+    });
+    program.operation(1, "wake", move |hw| {
+        hw.swap(&flag, 1);
+        match by_nmi {
+            true => hw.send_nmi(1),
+            false => send(hw, 0),
+        }
+    });
+    program
+}
+
+/// Between the load and HLT the interrupt comes, and the CPU sleeps after it. With interrupts off until `STI; HLT`
+/// it cannot; but nothing holds an NMI up.
+#[test]
+fn an_interrupt_that_comes_just_before_hlt_wakes_nobody() {
+    finds(&sleeper(true, false), Property::LostWakeup);
+    finds(&sleeper(false, false), None);
+    finds(&sleeper(true, true), Property::LostWakeup);
+    finds(&sleeper(false, true), Property::LostWakeup);
+}

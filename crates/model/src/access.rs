@@ -40,7 +40,7 @@ pub(crate) struct Through<'m> {
 }
 
 impl<'m> Through<'m> {
-    fn same(used: &'m Translation) -> Through<'m> {
+    pub(crate) fn same(used: &'m Translation) -> Through<'m> {
         Through { used, marks: used }
     }
 }
@@ -401,7 +401,7 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     }
 
     /// Returns the ways of an access that stores, through entries that allow it: they have D, or get it.
-    fn ways_to_store(
+    pub(crate) fn ways_to_store(
         &self,
         allowing: &[&'m Translation],
         refusing: &[&'m Translation],

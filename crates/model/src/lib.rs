@@ -60,9 +60,10 @@
 //! are left out. A fetch's early walk (H40) caches nothing, and reads no frame as it was before it became a table.
 //!
 //! ASSUMED, because no rule says otherwise, and hardware may be weaker: what [`assumption`] lists, each with a
-//! weak reading that a verdict can be held against; and that loads from write-combining memory keep their
-//! order, that a broadcast ends the walks of a fetch, and what `late` leaves out, which have none. Walks in flight
-//! go on across CR3 loads with bit 63 set ([`cpu_model::KeepLoad`] has the other reading).
+//! weak reading that a verdict can be held against; and, without one, that loads from write-combining memory keep
+//! their order, that a broadcast ends the walks of a fetch, that an update of A or D does not outlive its entry (H41),
+//! and what `late` leaves out. Walks in flight go on across CR3 loads with bit 63 set ([`cpu_model::KeepLoad`] has the
+//! other reading).
 //!
 //! No erratum is in a model but those of its own CPU; [`CpuModel::WEAKEST`] has none, and all else that any model
 //! does: the test `weakest` of `lazytlb-litmus` holds the suite to that.

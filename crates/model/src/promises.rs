@@ -259,6 +259,13 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
 }
 
 impl Machine {
+    /// Returns the numbers of the promises that are open.
+    pub fn open_promises(&self, state: &State) -> Vec<u64> {
+        let any = self.view(state, Cpu::from(0));
+        let open = any.open_promises();
+        open.map(|(promise, _)| promise.to_word()).collect()
+    }
+
     /// Returns the violation of a promise that nobody has kept, in a state in which every CPU has come to rest.
     pub fn unkept_promise(&self, state: &State) -> Option<Violation> {
         let any = self.view(state, Cpu::from(0));

@@ -2,6 +2,8 @@
 
 use lazytlb::{Access, VirtAddr};
 
+use crate::access::Through;
+use crate::accessed::Use;
 use crate::combining::CacheHint;
 use crate::index::Way;
 use crate::progress::{Progress, Stop};
@@ -29,29 +31,52 @@ impl<'m> CpuMut<'m> {
         // The entries themselves are of no interest to a load, nor to a store that is visible at once.
         let is_store_that_waits = access == Access::Store
             && (features.write_combining > 0 || self.machine.memory != MemoryModel::Sc);
-        if !features.tags && !is_store_that_waits {
+        if !features.tags && !features.accessed_dirty && !is_store_that_waits {
             return Ok(Progress::DONE);
         }
-        let usable = self.usable_for_touch(addr, access);
+        let ways = self.ways_to_touch(addr, access);
         if features.tags {
-            for entry in &usable {
-                self.refuse_foreign(entry)?;
+            for through in &ways {
+                self.refuse_foreign(through.used)?;
             }
         }
-        if !is_store_that_waits {
+        if !features.accessed_dirty && !is_store_that_waits {
             return Ok(Progress::DONE);
         }
-        let Some(entry) = usable.get(way.index()) else {
-            // Without an entry the store faults, and has no effect.
+        let Some(through) = ways.get(way.index()) else {
+            // Without an entry the touch faults, and has no effect.
             return Ok(Progress::once(way == Way::FIRST));
         };
-        Ok(match self.store_for_user(entry, addr, hint)? {
+        let by = match access {
+            Access::Load => Use::Reads,
+            Access::Store => Use::Writes,
+        };
+        self.owe(through.marks, by)?;
+        let touched = match is_store_that_waits {
+            true => self.store_for_user(through.used, addr, hint)?,
+            false => Progress::DONE,
+        };
+        Ok(match touched {
             Progress::Blocked => Progress::Blocked,
             Progress::Done { answer, .. } => Progress::Done {
                 answer,
-                more: way.index() + 1 < usable.len(),
+                more: way.index() + 1 < ways.len(),
             },
         })
+    }
+
+    /// Returns the ways of a touch now: the entries that it may use, and what gets A and D for that (H3, H21).
+    fn ways_to_touch(&self, addr: VirtAddr, access: Access) -> Vec<Through<'m>> {
+        let usable = self.usable_for_touch(addr, access);
+        if access == Access::Load || !self.machine.features.accessed_dirty {
+            return usable.into_iter().map(Through::same).collect();
+        }
+        let refusing = self.usable_for_touch(addr, Access::Load);
+        let refusing: Vec<&Translation> = refusing
+            .into_iter()
+            .filter(|entry| !entry.writable)
+            .collect();
+        self.ways_to_store(&usable, &refusing)
     }
 
     /// A store of user code through an entry: into the write-combining buffers by the type of the page, or

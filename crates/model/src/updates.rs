@@ -14,6 +14,9 @@
 //!  CPUID                              1
 //! ```
 //!
+//! ASSUMED, for the rule says nothing: an entry that software replaces is another one from then on, also if it comes to
+//! look alike once more. An update that is owed to the first one is not made in the second.
+//!
 //! An update is a step of its own, since software may clear A or D before it or after it. While A is owed it is
 //! *maybe* in memory besides, so that a reader who answers 1 makes the update by that. Where the update of D does not look for W once more
 //! (H42), it may still be owed after the entry has lost W, and nothing else.

@@ -62,10 +62,7 @@ impl Machine<'_> {
             // A store through an entry without D walks again (H21).
             let needs_dirty = access.by == Use::Write && self.board.tracks_accessed;
             if !needs_dirty || entry.dirty {
-                return Ok(Translation::To {
-                    word: entry.word(access.address),
-                    caching: entry.caching,
-                });
+                return self.found(entry, access);
             }
         }
         let mut walk = self.cpus[cpu].walk(access.address, &mut self.random);
@@ -195,6 +192,7 @@ impl Machine<'_> {
                 read: *read,
                 bits: *bits,
                 is_overtaken: false,
+                is_replaced: false,
                 is_too_late: false,
                 fill: if index + 1 == last { fill } else { None },
             });
@@ -205,10 +203,22 @@ impl Machine<'_> {
             _ if late => {}
             _ => self.finish_updates(cpu)?,
         }
-        Ok(Translation::To {
-            word: leaf.word(access.address),
-            caching: leaf.caching,
-        })
+        self.found(leaf, access)
+    }
+
+    /// Returns where an access goes through a leaf. What lies in a frame that the test does not name is nowhere said:
+    /// some bytes of an entry can lead there.
+    fn found(&self, leaf: TlbEntry, access: Access) -> Result<Translation, Stop> {
+        let word = leaf.word(access.address);
+        let board = &self.board;
+        let is_named = board.named_frames.contains(&word.frame());
+        match !board.is_translated || is_named || board.tables.contains(&word.frame()) {
+            true => Ok(Translation::To {
+                word,
+                caching: leaf.caching,
+            }),
+            false => Err(Stop::Discarded),
+        }
     }
 
     /// Returns what a walk caches of a leaf.
@@ -268,9 +278,10 @@ impl Machine<'_> {
             && !update.is_too_late
             && changed == entry::WRITABLE
             && now & entry::WRITABLE == 0;
-        let is_refused = update.is_overtaken && !self.board.amended.updates_after_clears;
+        let is_refused =
+            update.is_replaced || update.is_overtaken && !self.board.amended.updates_after_clears;
         match (changed, update.fill) {
-            (0, _) if is_refused => return Err(Stop::Discarded),
+            _ if is_refused => return Err(Stop::Discarded),
             (0, Some(fill)) => self.cache_leaf(cpu, fill),
             (0, None) => {}
             _ if has_lost_writable => {}

@@ -18,6 +18,8 @@ pub(crate) struct Board {
     pub(crate) is_translated: bool,
     /// The frames that serve as page tables.
     pub(crate) tables: BTreeSet<Frame>,
+    /// The frames of everything that has a name.
+    pub(crate) named_frames: BTreeSet<Frame>,
     /// The frames of devices.
     pub(crate) devices: BTreeSet<Frame>,
     /// The addresses that speculation may go for: those that the test knows.
@@ -105,10 +107,16 @@ impl Machine<'_> {
 
     /// Writes a word of memory, as software does.
     pub(crate) fn write(&mut self, word: Word, value: u64) {
-        let had_lost_writable = self.memory.read(word) & entry::WRITABLE == 0;
+        let now = self.memory.read(word);
+        let had_lost_writable = now & entry::WRITABLE == 0;
+        let changed = (now ^ value) & !(entry::ACCESSED | entry::DIRTY);
+        let loses_writable = changed == entry::WRITABLE && !had_lost_writable;
+        let without_writable = loses_writable && self.board.amended.dirty_without_writable;
         let updates = self.cpus.iter_mut().flat_map(|cpu| &mut cpu.updates);
         for update in updates.filter(|update| update.entry == word) {
             update.is_overtaken = true;
+            let may_come_still = without_writable && update.bits & entry::DIRTY != 0;
+            update.is_replaced |= changed != 0 && !may_come_still;
             update.is_too_late |= had_lost_writable && update.read & entry::WRITABLE != 0;
         }
         self.put(word, value);

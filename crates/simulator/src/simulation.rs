@@ -80,6 +80,7 @@ impl Simulation {
         let board = Board {
             is_translated: world.is_translated,
             tables: world.page_tables(),
+            named_frames: world.named_frames(),
             devices: world.devices.clone(),
             addresses: match world.is_translated {
                 true => world

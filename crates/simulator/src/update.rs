@@ -14,6 +14,8 @@ pub(crate) struct Update {
     pub(crate) bits: u64,
     /// Software has written the entry since the walk read it.
     pub(crate) is_overtaken: bool,
+    /// Software has replaced the entry since: from then on it is another one, also if it comes to look alike.
+    pub(crate) is_replaced: bool,
     /// The entry had lost W and was written once more: it has not *just* lost W (H42).
     pub(crate) is_too_late: bool,
     /// What may be cached once they are set (H3).

@@ -287,6 +287,12 @@ impl World {
         tables.chain(self.spare_tables.values()).copied().collect()
     }
 
+    /// Lists the frames of all variables, and those that are named without one.
+    pub(crate) fn named_frames(&self) -> BTreeSet<Frame> {
+        let variables = self.variables.values().map(|variable| variable.frame);
+        variables.chain(self.frames.values().copied()).collect()
+    }
+
     /// Tells a frame by its name; `None`: a table that has none.
     pub(crate) fn told_frame(&self, frame: Frame) -> Option<String> {
         let mut variables = self.variables.iter();
