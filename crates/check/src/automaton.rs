@@ -213,7 +213,8 @@ impl Nodes {
         way
     }
 
-    fn start_of(&self, cpu: CpuId, routine: Routine) -> Option<NodeId> {
+    /// Returns a routine's first node, if some execution came to it.
+    pub(crate) fn start_of(&self, cpu: CpuId, routine: Routine) -> Option<NodeId> {
         let starts = &self.starts[usize::from(cpu.0)];
         match routine {
             Routine::Operation(index) => starts.operations[index.get()],
@@ -318,41 +319,6 @@ impl<'p> Automaton<'p> {
         unreached
     }
 
-    /// Returns what a proof could rest on, or speak of, and no execution came to: interrupts, a kept promise, a
-    /// freed table.
-    pub(crate) fn never_happened(&self) -> Vec<String> {
-        let (rests_on, nodes) = (self.rests_on(), self.read());
-        let mut never = Vec::new();
-        let has_handlers = [
-            (Routine::Handler, self.program.handler.is_some()),
-            (Routine::Nmi, self.program.nmi_handler.is_some()),
-            (Routine::Timer, self.program.timer_handler.is_some()),
-        ];
-        for (routine, exists) in has_handlers {
-            for cpu in (0..self.program.cpus()).map(|cpu| CpuId(cpu.into())) {
-                if exists && nodes.start_of(cpu, routine).is_none() {
-                    never.push(format!(
-                        "CPU {}: {}",
-                        cpu.0,
-                        self.routine_name(cpu, routine)
-                    ));
-                }
-            }
-        }
-        for (count, what) in [
-            (
-                rests_on.promises_kept,
-                "a kept promise that covered a cached entry",
-            ),
-            (rests_on.tables_freed, "a freed page table"),
-        ] {
-            if count == 0 {
-                never.push(what.to_owned());
-            }
-        }
-        never
-    }
-
     /// Runs the code along the answers to a new node, and adds it.
     pub(crate) fn extend(&self, missing: Missing) -> Result<(), ExtractionError> {
         let Missing { cpu, routine, from } = missing;
@@ -377,7 +343,7 @@ impl<'p> Automaton<'p> {
         };
         self.test_claims(missing, &log, &next)?;
         if let Some(call) = next.call() {
-            self.program.test_call(call).map_err(|mistake| {
+            self.program.test_call(routine, call).map_err(|mistake| {
                 let routine = self.routine_name(cpu, routine);
                 ExtractionError::Misuse(format!("in \"{routine}\" of CPU {}: {mistake}", cpu.0))
             })?;

@@ -213,11 +213,14 @@ impl Hardware {
         })
     }
 
-    /// Says whether a call that a CPU is about to make keeps a promise that covered a cached entry, or frees a
-    /// page table.
+    /// Says whether a call that a CPU is about to make begins or keeps a promise that covers a cached entry, or
+    /// frees a page table.
     #[cold]
     pub(crate) fn shows(&self, state: &State, cpu: CpuId, call: &Call) -> bool {
         self.machine.promise_covers_cached(state, index(cpu), call)
+            || self
+                .machine
+                .begun_promise_covers_cached(state, index(cpu), call)
             || self.machine.frees_table(state, call)
     }
 

@@ -43,6 +43,7 @@
 //! | `checker` | with which bounds and means programs are explored |
 //! | [`search`], [`outcomes`] | its visitors: a shortest violation, or every end |
 //! | `rests_on` | what a verdict rests on: kept promises, interrupts, freed tables |
+//! | `never_happened` | what it says nothing about, because no execution came to it |
 //! | `event`, [`timeline`] | counterexamples, replayed and printed |
 //! | [`verdict`], `error` | safe, violation, or incomplete; or why there is no verdict |
 //! | [`what_safe_means`] | what a proof is, in words and numbers |
@@ -70,6 +71,7 @@ mod iterations;
 pub mod menu;
 mod misuse;
 pub mod model_hw;
+mod never_happened;
 mod order;
 pub mod outcomes;
 mod place_names;

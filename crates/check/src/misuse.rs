@@ -5,10 +5,13 @@
 //! says what to do. What only a *wrong execution* does (a private word of another CPU, an IPI to a CPU that is not
 //! there) is a violation instead, and has a counterexample.
 
-use lazytlb::{PhysAddr, Spaces, VirtAddr};
-use lazytlb_model::{AtomicCell, Call, Cr4, Invpcid, LocalCell, Property, TableIndex};
+use lazytlb::{FlushRange, PhysAddr, Spaces, VirtAddr};
+use lazytlb_model::{
+    AtomicCell, Broadcast, Call, Cr4, FrameUse, Invpcid, LocalCell, Property, TableIndex,
+};
 
 use crate::program::Program;
+use crate::routine::Routine;
 
 /// A mistake in a sentence: what is wrong, and what to do.
 type Mistake = String;
@@ -19,17 +22,27 @@ impl Program {
         if let Some(mistake) = &self.mistake {
             return Err(mistake.clone());
         }
-        let entries = self.entries.iter().map(|&(table, index, _)| (table, index));
-        for (table, index) in entries.chain(self.watched_entries.iter().copied()) {
+        if self.operations.is_empty() {
+            return Err(
+                "the program has 0 CPUs, on which nothing happens: give `Program::new` 1 to 8"
+                    .into(),
+            );
+        }
+        for &(table, index, _) in &self.entries {
+            self.test_entry(table, index)?;
+            self.test_is_table(table)?;
+        }
+        for &(table, index) in &self.watched_entries {
             self.test_entry(table, index)?;
         }
         for &cell in self.page_words.iter().flatten() {
             self.test_atomic(cell)?;
         }
-        if self.features.levels == 0 {
-            return Err(
-                "the program has page tables of 0 levels: give `features().levels` 2 to 5".into(),
-            );
+        if self.features.levels < 2 {
+            return Err(format!(
+                "the program has page tables of {} levels: give `features().levels` 2 to 5",
+                self.features.levels
+            ));
         }
         self.test_ignored()?;
         self.test_frame("the first root", self.root)
@@ -48,8 +61,9 @@ impl Program {
     }
 
     /// Looks at a call that the code of a CPU is about to make.
-    pub(crate) fn test_call(&self, call: &Call) -> Result<(), Mistake> {
+    pub(crate) fn test_call(&self, routine: Routine, call: &Call) -> Result<(), Mistake> {
         match *call {
+            Call::Halt => test_sleep(routine),
             Call::Load(cell) | Call::Store(cell, _) | Call::Rmw(cell, ..) => self.test_atomic(cell),
             Call::PauseUntil(cell, _) => self.test_atomic(cell),
             Call::StoreBytes { cell, bytes, .. } => {
@@ -68,24 +82,61 @@ impl Program {
             Call::SendNmi(targets) if targets != 0 && self.nmi_handler.is_none() => {
                 Err(no_handler("an NMI", "Program::on_nmi"))
             }
+            _ => self.test_call_of_tables(call),
+        }
+    }
+
+    /// Looks at a call that names page tables, frames or spaces.
+    fn test_call_of_tables(&self, call: &Call) -> Result<(), Mistake> {
+        match *call {
             Call::ReadEntry(table, index)
             | Call::WriteEntry(table, index, _)
             | Call::RmwEntry(table, index, ..) => self.test_entry(table, index),
+            Call::WriteEntryBytes {
+                table,
+                index,
+                bytes,
+                ..
+            }
+            | Call::RmwEntryBytes {
+                table,
+                index,
+                bytes,
+                ..
+            } => {
+                Bytes(bytes).test_some()?;
+                Bytes(bytes).test_adjacent()?;
+                self.test_entry(table, index)
+            }
             Call::LoadCr3(root, _) => {
                 self.test_pcid((root.0 & PCID_BITS) as u16)?;
                 self.test_frame_at("the root", page_of(root))
             }
-            Call::PromiseBegins(Spaces::Roots(roots), _) => {
-                let mut roots = roots.into_iter().flatten();
-                roots.try_for_each(|root| self.test_frame_at("the root", page_of(root)))
+            Call::PromiseBegins(spaces, range) => {
+                self.test_range(range)?;
+                self.test_spaces(spaces)
             }
-            Call::FlushBegins(root, _) => self.test_frame_at("the root", page_of(root)),
+            Call::FlushBegins(root, range) => {
+                self.test_range(range)?;
+                self.test_frame_at("the root", page_of(root))
+            }
             Call::FreeFrame(frame) => self.test_frame("the frame to free", frame),
             Call::ReadDevice(frame) => self.test_frame("the device", frame),
             Call::WriteCr4(cr4) => self.test_cr4(cr4),
             Call::ChangeCr4 { set, clear } => self.test_cr4(set.with(clear, true)),
-            Call::Invpcid(Invpcid::Address(pcid, _) | Invpcid::Pcid(pcid)) => self.test_pcid(pcid),
-            Call::Invlpgb(what) => self.test_pcid(what.pcid.unwrap_or(0)),
+            Call::Invpcid(what) => self.test_invpcid(what),
+            _ => self.test_call_of_address(call),
+        }
+    }
+
+    /// Looks at a call that names a virtual address.
+    fn test_call_of_address(&self, call: &Call) -> Result<(), Mistake> {
+        match *call {
+            Call::Invlpgb(Broadcast { addr, pcid, .. }) => {
+                self.test_pcid(pcid.unwrap_or(0))?;
+                self.test_addr(addr.unwrap_or(VirtAddr(0)))
+            }
+            Call::Invlpg(addr) => self.test_addr(addr),
             Call::Touch(addr, _) | Call::LoadVirtual(addr, _) | Call::Fetch(addr, _) => {
                 self.test_addr(addr)
             }
@@ -146,6 +197,47 @@ impl Program {
         self.test_frame("the table", table)
     }
 
+    /// Fails if a frame, which the program has, is no page table at the start.
+    fn test_is_table(&self, frame: PhysAddr) -> Result<(), Mistake> {
+        let number = (frame.0 >> PAGE_SHIFT) as usize;
+        let what = match self.frames.get(number) {
+            Some(FrameUse::Table) | None => return Ok(()),
+            Some(FrameUse::Page) => "a page's",
+            Some(FrameUse::Device) => "a device's",
+            Some(FrameUse::Free) => "free",
+        };
+        Err(format!(
+            "frame {number} is given a page-table entry at the start, and is {what}: `Program::table` makes a page table"
+        ))
+    }
+
+    fn test_spaces(&self, spaces: Spaces) -> Result<(), Mistake> {
+        let Spaces::Roots(roots) = spaces else {
+            return Ok(());
+        };
+        let mut roots = roots.into_iter().flatten();
+        roots.try_for_each(|root| self.test_frame_at("the root", page_of(root)))
+    }
+
+    /// Fails if a range lies past what the page tables translate: one that only ends there is for what they do.
+    fn test_range(&self, range: FlushRange) -> Result<(), Mistake> {
+        match range {
+            FlushRange::All => Ok(()),
+            FlushRange::Pages(pages) => self.test_addr(pages.start),
+        }
+    }
+
+    fn test_invpcid(&self, what: Invpcid) -> Result<(), Mistake> {
+        match what {
+            Invpcid::Address(pcid, addr) => {
+                self.test_pcid(pcid)?;
+                self.test_addr(addr)
+            }
+            Invpcid::Pcid(pcid) => self.test_pcid(pcid),
+            Invpcid::AllWithGlobals | Invpcid::AllNonGlobal => Ok(()),
+        }
+    }
+
     fn test_frame(&self, what: &str, addr: PhysAddr) -> Result<(), Mistake> {
         if page_of(addr) != addr {
             let base = page_of(addr).0;
@@ -176,8 +268,8 @@ impl Program {
             0 => Ok(()),
             _ => Err(format!(
                 "the address {:#x} lies past what page tables of {levels} levels translate: they have {bits} bits, \
-                 and the model does not extend their sign. Every access there would fault: choose a lower \
-                 address, or more `features().levels`",
+                 and the model does not extend their sign. Every access there would fault, and nothing there is \
+                 ever cached: choose a lower address, or more `features().levels`",
                 addr.0
             )),
         }
@@ -229,6 +321,18 @@ fn page_of(addr: PhysAddr) -> PhysAddr {
     PhysAddr(addr.0 >> PAGE_SHIFT << PAGE_SHIFT)
 }
 
+/// Fails if a handler goes to sleep: an interrupt that comes then would have to end a sleep amid another's handler.
+fn test_sleep(routine: Routine) -> Result<(), Mistake> {
+    match routine {
+        Routine::Operation(_) => Ok(()),
+        Routine::Handler | Routine::Nmi | Routine::Timer => Err(
+            "a handler executes STI; HLT, in which no interrupt would reach it: only operations sleep \
+             (`ModelHw::halt`), and take interrupts meanwhile"
+                .into(),
+        ),
+    }
+}
+
 fn no_handler(what: &str, setter: &str) -> Mistake {
     format!(
         "{what} is sent, and the program has no handler for it: nobody would ever take it. Set one with `{setter}`"
@@ -243,20 +347,19 @@ impl Bytes {
     fn test_some(self) -> Result<(), Mistake> {
         match self.0 {
             0 => Err(
-                "0 bytes of a cell are accessed: a bit each says which; 0xff are all eight".into(),
+                "0 bytes of a word are accessed: a bit each says which; 0xff are all eight".into(),
             ),
             _ => Ok(()),
         }
     }
 
-    /// A locked instruction accesses bytes that lie side by side.
+    /// An instruction accesses bytes that lie side by side.
     fn test_adjacent(self) -> Result<(), Mistake> {
         let low = self.0 >> self.0.trailing_zeros().min(7);
         match low & low.wrapping_add(1) {
             0 => Ok(()),
             _ => Err(format!(
-                "a locked instruction accesses the bytes {:#010b}, which are not side by side: 0xff are all \
-                 eight",
+                "one instruction accesses the bytes {:#010b}, which are not side by side: 0xff are all eight",
                 self.0
             )),
         }
@@ -268,7 +371,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_of_a_locked_instruction_lie_side_by_side() {
+    fn bytes_of_one_instruction_lie_side_by_side() {
         for bytes in [0, 1, 0b110, 0x80, 0xf0, 0xff] {
             assert!(Bytes(bytes).test_adjacent().is_ok(), "{bytes:#b}");
         }

@@ -315,7 +315,8 @@ impl ModelHw {
     pub fn send_nmi(&self, targets: u64) {
         self.ask(Call::SendNmi(targets));
     }
-    /// Sleeps until the next interrupt (STI; HLT), with interrupts enabled meanwhile.
+    /// Sleeps until the next interrupt (STI; HLT), with interrupts enabled meanwhile. Only operations may: in a
+    /// handler it is an error.
     pub fn halt(&self) {
         self.ask(Call::Halt);
     }

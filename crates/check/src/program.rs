@@ -295,6 +295,9 @@ impl Program {
 
     /// Leaves a property out of what is looked at: an execution that violates it goes on.
     ///
+    /// Without [`Property::StaleUse`] a promise about a flush bears on nothing but stores to devices, and a proof
+    /// that rests on others is none ([`crate::Verdict::nothing_proved`]).
+    ///
     /// After [`Property::Panic`] and [`Property::GeneralProtection`] none does: a check of a program that
     /// ignores them ends in an error.
     pub fn ignore(&mut self, property: Property) {
@@ -444,6 +447,10 @@ impl Program {
             nmis,
             ..self.features
         }
+    }
+
+    pub(crate) fn looks_at(&self, property: Property) -> bool {
+        !self.ignored.contains(&property)
     }
 
     pub(crate) fn atomic_name(&self, cell: AtomicCell) -> &str {

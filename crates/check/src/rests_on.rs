@@ -12,7 +12,8 @@ use lazytlb_model::Call;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RestsOn {
     /// Places that kept a promise about a flush which covered an entry that some CPU might have cached when it
-    /// began: without one, nothing is proved about flushes.
+    /// began: without one, nothing is proved about flushes. Where stale uses are not looked at
+    /// ([`crate::Program::ignore`]), only those that covered a device's entry: they bear on nothing else.
     pub promises_kept: u64,
     /// Places of interrupts' handlers, NMIs included: calls that one made.
     pub interrupts_taken: u64,
@@ -31,6 +32,7 @@ pub(crate) struct Exhibit {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Nothing,
+    BeginsPromise,
     KeepsPromise,
     FreesTable,
 }
@@ -39,6 +41,7 @@ impl Exhibit {
     /// Returns what a place can show whose code makes this call next, if it makes one.
     pub(crate) fn of(call: Option<&Call>) -> Exhibit {
         let kind = match call {
+            Some(Call::PromiseBegins(..) | Call::FlushBegins(..)) => Kind::BeginsPromise,
             Some(Call::PromiseKept(_) | Call::FlushReturned(_)) => Kind::KeepsPromise,
             Some(Call::FreeFrame(_)) => Kind::FreesTable,
             Some(_) | None => Kind::Nothing,
@@ -57,6 +60,16 @@ impl Exhibit {
     #[cold]
     pub(crate) fn is_shown(&self) {
         self.waits.store(false, Ordering::Relaxed);
+    }
+
+    /// Says whether a promise begins here.
+    pub(crate) fn begins_promise(&self) -> bool {
+        self.kind == Kind::BeginsPromise
+    }
+
+    /// Says whether a promise begins here, and never covered an entry that some CPU might have cached.
+    pub(crate) fn covers_nothing(&self) -> bool {
+        self.begins_promise() && self.waits()
     }
 
     fn was_shown(&self, kind: Kind) -> bool {

@@ -7,11 +7,13 @@ pub use crate::checker::{Checker, Progress};
 pub use crate::error::CheckError;
 use crate::expand::AfterViolation;
 use crate::explore::{Ended, Found, Visitor};
+use crate::never_happened::never_happened;
 use crate::program::Program;
 use crate::second_run::SecondRun;
 use crate::store::StateId;
 use crate::timeline::Timeline;
 use crate::verdict::{Effort, Finding, Verdict};
+use crate::watchdog;
 
 impl Checker {
     /// Checks a program.
@@ -77,6 +79,9 @@ impl Checker {
     /// assert!(matches!(error, CheckError::Nondeterminism(_)));
     /// ```
     ///
+    /// The function runs on the caller's thread. If it does not come back, nor does this: after
+    /// [`Checker::max_time`], at least 1 second and at most 10, the standard error output says so.
+    ///
     /// # Errors
     /// As [`Checker::try_check`]; and if the function does not build the same program each time.
     pub fn try_check_built(
@@ -84,6 +89,8 @@ impl Checker {
         mut build: impl FnMut() -> Program,
         progress: impl FnMut(Progress),
     ) -> Result<Verdict, CheckError> {
+        let patience = watchdog::patience(self.limits.max_time);
+        let mut build = || watchdog::while_building(patience, &mut build);
         let program = build();
         self.search_twice(&program, progress, build)
     }
@@ -114,7 +121,7 @@ impl Checker {
         let finding = match (ended, search.found) {
             (_, Some(found)) => self.replay(program, &mut exploration, &found)?,
             (Ended::AtLimit(why), None) => Finding::Incomplete { why },
-            (Ended::Exhausted, None) => Finding::of_exhausted(rests_on, program.proves.as_deref()),
+            (Ended::Exhausted, None) => Finding::of_exhausted(rests_on, program),
             (Ended::AtViolation | Ended::NeedsMoreFeatures, None) => {
                 unreachable!("the search learns of every violation")
             }
@@ -136,7 +143,7 @@ impl Checker {
             rests_on,
             proves: program.proves.clone(),
             unreached: automaton.unreached(),
-            never_happened: automaton.never_happened(),
+            never_happened: never_happened(automaton),
         };
         let second = SecondRun {
             ways: automaton.ways(),

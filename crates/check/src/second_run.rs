@@ -16,7 +16,8 @@
 //! the function that builds it, gets the same with the closures that the search has run.
 //!
 //! What stays invisible: state that was set before anybody looked, and is never set back, such as a `static`
-//! that the first run sets; what shows only after three routines in one order; pairs that are too many to be
+//! that the first run sets; what shows only after three routines in one order, or in the third of three that are
+//! nested, as a handler that an NMI came to is; pairs that are too many to be
 //! tried all ([`MOST_AMID`]); what has no influence on any call.
 
 use std::collections::BTreeSet;

@@ -131,12 +131,13 @@ impl StateStore {
         let at = (parent.wrapping_sub(self.first_kept)) as usize * width;
         let parents_tuple = self.tuples.get(at..at + width);
         let (shared_len, cpu_len) = (self.layout.shared_len(), self.layout.cpu_len());
+        // By hand: iterators over chunks whose length is no constant divide by it, for every state.
+        let of_cpu = |cpu: usize| cpu * cpu_len..(cpu + 1) * cpu_len;
         let (shared, cpus) = state.split_at(shared_len);
-        let cpus = cpus.chunks_exact(cpu_len);
         let Some(parents_tuple) = parents_tuple else {
             self.scratch[0] = self.shared.intern(shared);
-            for (id, bytes) in self.scratch[1..].iter_mut().zip(cpus) {
-                *id = self.cpus.intern(bytes);
+            for (cpu, id) in self.scratch[1..].iter_mut().enumerate() {
+                *id = self.cpus.intern(&cpus[of_cpu(cpu)]);
             }
             return;
         };
@@ -145,9 +146,9 @@ impl StateStore {
         if shared != base_shared {
             self.scratch[0] = self.shared.intern(shared);
         }
-        let before = base_cpus.chunks_exact(cpu_len);
-        for (id, (bytes, before)) in self.scratch[1..].iter_mut().zip(cpus.zip(before)) {
-            if bytes != before {
+        for (cpu, id) in self.scratch[1..].iter_mut().enumerate() {
+            let bytes = &cpus[of_cpu(cpu)];
+            if *bytes != base_cpus[of_cpu(cpu)] {
                 *id = self.cpus.intern(bytes);
             }
         }
@@ -212,11 +213,9 @@ impl Store for StateStore {
         let tuple = &self.tuples[(id - self.first_kept) as usize * width..][..width];
         let (head, tail) = state.split_at_mut(self.layout.shared_len());
         head.copy_from_slice(self.shared.get(tuple[0]));
-        for (chunk, &id) in tail
-            .chunks_exact_mut(self.layout.cpu_len())
-            .zip(&tuple[1..])
-        {
-            chunk.copy_from_slice(self.cpus.get(id));
+        let cpu_len = self.layout.cpu_len();
+        for (cpu, &id) in tuple[1..].iter().enumerate() {
+            tail[cpu * cpu_len..][..cpu_len].copy_from_slice(self.cpus.get(id));
         }
     }
 

@@ -320,7 +320,7 @@ impl<'p, M: Merge> System<'p, M> {
 
     /// Lets an interrupt come between a CPU's calls. One that comes at a HLT has two ways: it ends the sleep, or it
     /// comes just before the instruction, and the CPU sleeps after it. Nothing but an NMI comes between STI and HLT.
-    #[inline(always)]
+    #[inline]
     fn interrupt(
         &self,
         nodes: &Nodes,

@@ -1,7 +1,8 @@
 //! What a check comes to: a proof, a violation, or neither, and then why.
 
-use lazytlb_model::{CpuModel, MemoryModel, Violation};
+use lazytlb_model::{CpuModel, MemoryModel, Property, Violation};
 
+use crate::program::Program;
 use crate::reduction::Reduction;
 use crate::rests_on::RestsOn;
 use crate::store::Storage;
@@ -94,16 +95,23 @@ pub struct Verdict {
 const NOTHING_PROVED: &str = "nothing proved";
 
 impl Finding {
-    /// What a search comes to that has exhausted all states, and violated nothing.
-    pub(crate) fn of_exhausted(rests_on: RestsOn, proves: Option<&str>) -> Finding {
-        if rests_on.promises_kept > 0 || proves.is_some() {
+    /// What a search comes to that has exhausted all states of a program, and violated nothing.
+    pub(crate) fn of_exhausted(rests_on: RestsOn, program: &Program) -> Finding {
+        if rests_on.promises_kept > 0 || program.proves.is_some() {
             return Finding::Safe;
         }
-        let why = format!(
-            "{NOTHING_PROVED}: in no execution was a promise about a flush kept that covered an entry which some \
-             CPU might have cached. Say what flushes promise (`Memory::flush_begins`, `flush_returned`), let \
-             CPUs use what is flushed, or declare what else is proved with `Program::proves`"
-        );
+        let why = match program.looks_at(Property::StaleUse) {
+            true => format!(
+                "{NOTHING_PROVED}: in no execution was a promise about a flush kept that covered an entry which \
+                 some CPU might have cached. Say what flushes promise (`Memory::flush_begins`, `flush_returned`), \
+                 let CPUs use what is flushed, or declare what else is proved with `Program::proves`"
+            ),
+            false => format!(
+                "{NOTHING_PROVED}: stale uses are not looked at (`Program::ignore`), and so no promise about a \
+                 flush bears on anything but a device's entries, of which none was covered. Look at them, or \
+                 declare what else is proved with `Program::proves`"
+            ),
+        };
         Finding::Incomplete { why }
     }
 }
@@ -123,8 +131,8 @@ impl Verdict {
     }
 
     /// Says whether all states were explored, nothing is violated, and yet nothing is proved: no promise about a
-    /// flush that covered a cached entry was ever kept, and the program declares no other purpose
-    /// ([`crate::Program::proves`]). The finding is then [`Finding::Incomplete`], and says so.
+    /// flush that covered a cached entry was ever kept, or none that bears on a property which is looked at, and the
+    /// program declares no other purpose ([`crate::Program::proves`]). The finding is then [`Finding::Incomplete`], and says so.
     pub fn nothing_proved(&self) -> bool {
         matches!(&self.finding, Finding::Incomplete { why } if why.starts_with(NOTHING_PROVED))
     }

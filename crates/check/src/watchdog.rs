@@ -3,6 +3,9 @@
 //! Code that loops without a seam call, or waits for a lock that nobody will let go, never comes back, and nothing
 //! can end its thread. So whoever asks for a check only listens, while another thread does the work and says
 //! when it runs code of the program. A run that takes too long is an error, and its thread is left alone.
+//!
+//! The function that builds a program cannot be left so: it is the caller's, may borrow from it, and runs on its
+//! thread. If it does not come back, nor does the check; but whoever waits is told why.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -107,6 +110,31 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 /// Returns how long code may run in a check that may take so long.
 pub(crate) fn patience(max_time: Duration) -> Duration {
     max_time.clamp(LEAST_PATIENCE, PATIENCE)
+}
+
+/// Builds a program; if that takes too long, it is told on the standard error output, where somebody may wait.
+pub(crate) fn while_building<T>(patience: Duration, build: impl FnOnce() -> T) -> T {
+    let (built, waits) = channel::<()>();
+    std::thread::scope(|scope| {
+        // Without a thread nobody is told, and that is all.
+        let watch = move || {
+            if waits.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{}", builder_hangs(patience));
+            }
+        };
+        drop(std::thread::Builder::new().spawn_scoped(scope, watch));
+        let program = build();
+        drop(built);
+        program
+    })
+}
+
+fn builder_hangs(patience: Duration) -> String {
+    format!(
+        "lazytlb-check: the function that builds the program hangs: it has run for {patience:?}, and the check waits \
+         for it. It runs on the thread of its caller, which the checker cannot leave behind, so \
+         `Checker::max_time` does not end it. It must not loop, nor wait for locks or other threads"
+    )
 }
 
 /// What a thread has to tell.

@@ -15,17 +15,27 @@
 //! ([`Promises::promise_begins`](lazytlb::Promises::promise_begins), or the older
 //! [`Memory::flush_begins`](lazytlb::Memory::flush_begins)) when what the flush covers is removed from the page
 //! tables, and is kept ([`Promises::promise_kept`](lazytlb::Promises::promise_kept),
-//! [`Memory::flush_returned`](lazytlb::Memory::flush_returned)) when the caller relies on it. From then on every use of a covered entry, by whichever CPU, is `stale-use`. Without promises no use is ever
-//! stale, and a search finds nothing because it looks for nothing.
+//! [`Memory::flush_returned`](lazytlb::Memory::flush_returned)) when the caller relies on it. From then on every use
+//! of a covered entry, by whichever CPU, is `stale-use`. Without promises no use is ever stale, and a search finds
+//! nothing because it looks for nothing.
 //!
 //! So [`Verdict::rests_on`](crate::Verdict::rests_on) counts the places in the code that kept a promise which
 //! *covered an entry that some CPU might have cached when it began*, those in handlers that an interrupt came to,
 //! and those that freed a page table. If no such promise was kept, the verdict is `nothing proved`
 //! ([`Verdict::nothing_proved`](crate::Verdict::nothing_proved)), unless the program says in a sentence what it
-//! proves instead ([`Program::proves`](crate::Program::proves)); the sentence stands in the verdict.
+//! proves instead ([`Program::proves`](crate::Program::proves)); the sentence stands in the verdict. With `stale-use`
+//! left out ([`Program::ignore`](crate::Program::ignore)) a promise bears on nothing but stores that are on their way
+//! to a device: then only those count that covered a device's entry.
+//!
 //! [`Verdict::unreached`](crate::Verdict::unreached) and
 //! [`Verdict::never_happened`](crate::Verdict::never_happened) list what the proof is silent about. A place is a
-//! seam call after certain answers, so no count hangs on [`Reduction`](crate::Reduction) or on threads.
+//! seam call after certain answers, so no count hangs on [`Reduction`](crate::Reduction) or on threads. A promise
+//! about the wrong range or space covers nothing, and nothing is ever stale by it: `never_happened` names each place
+//! at which one begins that never covered an entry which some CPU might have cached.
+//!
+//! A promise is about what was overwritten *as the CPU sees it that begins it*. Begun on behalf of another CPU whose
+//! store to the entry still waits in a store buffer, it does not cover that entry: begin it where the store was made,
+//! or after something that the store has drained before.
 //!
 //! # What bounds it
 //! * *This program.* A proof speaks of the operations that are written down, in their order on each CPU, and of as
@@ -64,8 +74,9 @@
 //! closures that have run already: what they captured is not fresh, and a flag that stays set is not seen.
 //!
 //! It does not see: a `static` that is set once, because no instance is fresh of it; state that shows only after
-//! three routines in one order; of programs with very many places, a pair
-//! that was not tried (the table below says how many are); and what changes no call.
+//! three routines in one order, or in the third of three that are nested (a captured depth that an operation, the
+//! handler that interrupts it, and an NMI's handler all count up: pairs are nested, not more); of programs with
+//! very many places, a pair that was not tried (the table below says how many are); and what changes no call.
 //! [`Checker::outcomes`](crate::Checker::outcomes) has no second run.
 //!
 //! Code that does not come back is an error: after [`Checker::max_time`](crate::Checker::max_time), at least 1
@@ -73,12 +84,17 @@
 //! checker with it: so a verdict comes last, and the JSON of `lazytlb check` ends with the record
 //! `{"complete":true,…}`. Without that record, an output is no answer.
 //!
+//! The function that builds a program is not left behind: it may borrow from its caller, and so runs on its
+//! thread, before the search and for each fresh instance. If it does not come back, nor does the check, whatever
+//! `max_time` says; after that time a message on the standard error output names it.
+//!
 //! # Waiting
 //! A `deadlock` is a state in which every CPU has ended, waits, or polls without changing anything. CPUs that change
 //! something for ever, and a CPU that starves beside them, violate nothing. An iteration of a poll is run again
 //! after others: a retry that gives up after more than 10,000 is taken for one that never does. A timer interrupt
 //! helps no wait but [`Poll::poll_until_tick`](lazytlb::Poll::poll_until_tick); while one CPU waits so, others' lost
 //! interrupts may be repaired unnoticed. [`Ticks::AtMost`](lazytlb_model::Ticks::AtMost) is a bound on executions.
+//! Only operations sleep ([`ModelHw::halt`](crate::ModelHw::halt)), never handlers.
 //!
 //! # Limits
 //! A program that needs more is refused with an error that says so.
@@ -97,6 +113,8 @@
 //! | translations | 64 |
 //! | distinct large values: those above the small ones | 96 |
 //! | small values, from 0 on, which need no number | 160 |
+//! | separate pieces gone of one cached large page | 2 |
+//! | separate stale parts of one large page | 2 |
 //! | PCIDs | 256 |
 //! | open promises of a CPU | 8 |
 //! | open promises of a CPU, if `features().promises` says nothing else | 2 |

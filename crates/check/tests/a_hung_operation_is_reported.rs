@@ -1,6 +1,10 @@
-//! Code that loops without a seam call does not hang the checker: it is told, by its name, with what to do.
+//! Code that loops without a seam call does not hang the checker: it is told, by its name, with what to do. So is a
+//! function that builds a program, although nothing can end it.
 #![allow(missing_docs, clippy::expect_used)]
 
+use std::cell::Cell;
+use std::io::Read;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lazytlb::Hw;
@@ -73,4 +77,61 @@ fn a_panic_of_the_checked_code_is_still_a_violation() {
     let verdict = Checker::new().check(&program);
     let violation = verdict.violation().expect("it panics");
     assert!(violation.what.contains("on purpose"), "{}", violation.what);
+}
+
+/// Builds a program that is fine, and hangs once it has built so many.
+fn hangs_after(instances: usize) {
+    let built = Cell::new(0);
+    let build = || {
+        if built.replace(built.get() + 1) == instances {
+            std::thread::sleep(Duration::from_secs(60));
+        }
+        let mut program = Program::new("fine", 1);
+        program.proves("nothing: it is about its builder");
+        program.operation(0, "nothing", |hw| hw.fence());
+        program
+    };
+    let checker = Checker::new().max_time(Duration::from_secs(1));
+    drop(checker.try_check_built(build, |_| {}));
+}
+
+/// Run by the test below, in a process of its own, which that one ends.
+#[test]
+#[ignore = "hangs"]
+fn the_first_build_hangs() {
+    hangs_after(0);
+}
+
+#[test]
+#[ignore = "hangs"]
+fn a_build_for_the_second_run_hangs() {
+    hangs_after(1);
+}
+
+#[test]
+fn a_builder_that_hangs_is_told_on_the_error_output() {
+    let tests = std::env::current_exe().expect("this is a file");
+    for hanging in ["the_first_build_hangs", "a_build_for_the_second_run_hangs"] {
+        let mut child = Command::new(&tests)
+            .args(["--exact", hanging, "--ignored", "--nocapture"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the tests can be run");
+        std::thread::sleep(Duration::from_secs(4));
+        let still_runs = child.try_wait().expect("it is a child").is_none();
+        child.kill().expect("it can be ended");
+        child.wait().expect("it has ended");
+        let mut told = String::new();
+        let mut output = child.stderr.take().expect("it is piped");
+        output.read_to_string(&mut told).expect("it is text");
+        assert!(still_runs, "nothing can end a builder: {told}");
+        for text in [
+            "the function that builds the program hangs",
+            "1s",
+            "max_time",
+        ] {
+            assert!(told.contains(text), "{text} is not in: {told}");
+        }
+    }
 }

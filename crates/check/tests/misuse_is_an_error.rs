@@ -3,11 +3,12 @@
 #![allow(missing_docs, clippy::expect_used)]
 
 use lazytlb::{
-    Access, CpuId, CpuSet, Cr3Load, Entry, FlushRange, Hw, Memory, PhysAddr, Until, VirtAddr,
+    Access, CpuId, CpuSet, Cr3Load, Entry, FlushRange, Hw, Memory, PageRange, PageSize, PhysAddr,
+    Promises, Spaces, Until, VirtAddr,
 };
 use lazytlb_check::{CheckError, Checker, ModelHw, Program, Reduction};
 use lazytlb_model::{
-    AtomicCell, Broadcast, Cr4, Features, Invpcid, LocalCell, MemoryModel, Privilege, Rmw,
+    AtomicCell, Broadcast, Cr4, Features, Invpcid, LocalCell, MemoryModel, Privilege, Rmw, Ticks,
 };
 
 /// Checks that a program is refused in words, however it is searched.
@@ -90,7 +91,15 @@ fn an_access_of_no_bytes_or_of_bytes_that_are_apart() {
         hw.locked_rmw(&WORD, 0, Rmw::Add, 1);
     });
     call_is_refused(&all, |hw| hw.store_bytes(&WORD, 0, 1));
+    call_is_refused(&all, |hw| hw.write_entry_bytes(TABLE, 0, 0, 1));
+    call_is_refused(&all, |hw| {
+        hw.rmw_entry_bytes(TABLE, 0, 0, Rmw::Add, 1);
+    });
     let apart = ["0b00000101", "side by side"];
+    call_is_refused(&apart, |hw| hw.write_entry_bytes(TABLE, 0, 0b101, 1));
+    call_is_refused(&apart, |hw| {
+        hw.rmw_entry_bytes(TABLE, 0, 0b101, Rmw::Add, 1);
+    });
     call_is_refused(&apart, |hw| {
         hw.locked_rmw(&WORD, 0b101, Rmw::Add, 1);
     });
@@ -138,6 +147,10 @@ fn an_index_past_the_end_of_a_table() {
     call_is_refused(&named, |hw| {
         hw.rmw_entry(TABLE, 512, Rmw::Or, Entry(1));
     });
+    call_is_refused(&named, |hw| hw.write_entry_bytes(TABLE, 512, 1, 1));
+    call_is_refused(&named, |hw| {
+        hw.rmw_entry_bytes(TABLE, 512, 1, Rmw::Or, 1);
+    });
     declaration_is_refused(&named, |program| {
         let table = program.table();
         program.first_entry(table, 512, Entry::to(table));
@@ -152,6 +165,10 @@ fn an_index_past_the_end_of_a_table() {
 fn a_frame_that_is_none() {
     let named = ["frame 77", "Program::table"];
     call_is_refused(&named, |hw| hw.write_entry(NO_FRAME, 0, Entry::ABSENT));
+    call_is_refused(&named, |hw| hw.write_entry_bytes(NO_FRAME, 0, 1, 1));
+    call_is_refused(&named, |hw| {
+        hw.rmw_entry_bytes(NO_FRAME, 0, 1, Rmw::Or, 1);
+    });
     call_is_refused(&named, |hw| hw.free_frame(NO_FRAME));
     call_is_refused(&named, |hw| hw.read_device(NO_FRAME));
     call_is_refused(&named, |hw| hw.load_cr3(NO_FRAME, Cr3Load::Flush));
@@ -189,15 +206,121 @@ fn an_address_that_no_page_table_of_the_program_translates() {
     });
 }
 
+/// Nothing there is ever cached, so nothing would go: and a promise about it would cover nothing.
+#[test]
+fn an_invalidation_or_a_promise_past_the_page_tables() {
+    const BEYOND: VirtAddr = VirtAddr(1 << 30);
+    let named = ["0x40000000", "features().levels"];
+    let calls: [fn(&ModelHw); 5] = [
+        |hw| hw.invlpg(BEYOND),
+        |hw| hw.invpcid(Invpcid::Address(0, BEYOND)),
+        |hw| hw.flush_begins(PhysAddr(0), FlushRange::page(BEYOND)),
+        |hw| {
+            let _ = hw.promise_begins(Spaces::All, FlushRange::page(BEYOND));
+        },
+        |hw| {
+            hw.invlpgb(Broadcast {
+                addr: Some(BEYOND),
+                pcid: None,
+                globals: false,
+                final_only: false,
+            });
+        },
+    ];
+    for run in calls {
+        call_is_refused(&named, run);
+    }
+    // A range that only ends there is for what the page tables do translate.
+    let mut program = Program::new("to the end", 1);
+    let root = program.first_root();
+    program.proves("nothing but that it is no misuse");
+    program.operation(0, "flush", move |hw| {
+        hw.flush_begins(
+            root,
+            FlushRange::Pages(PageRange {
+                start: VirtAddr(0x1000),
+                len_pages: u64::MAX,
+                size: PageSize::Size4K,
+            }),
+        );
+        hw.invlpg(VirtAddr(BEYOND.0 - 1));
+        hw.flush_returned(root);
+    });
+    assert!(Checker::new().check(&program).is_safe());
+    // More levels translate more.
+    let mut program = Program::new("three levels", 1);
+    program.features().levels = 3;
+    program.proves("nothing but that it is no misuse");
+    program.operation(0, "flush", |hw| hw.invlpg(BEYOND));
+    assert!(Checker::new().check(&program).is_safe());
+}
+
+#[test]
+fn a_first_entry_in_a_frame_that_is_no_table() {
+    type Make = fn(&mut Program) -> PhysAddr;
+    let makes: [(&str, Make); 3] = [
+        ("a page's", |program| program.page()),
+        ("a device's", |program| program.device()),
+        ("free", |program| {
+            program.free_frames(1);
+            PhysAddr(1 << 12)
+        }),
+    ];
+    for (what, make) in makes {
+        declaration_is_refused(&["frame 1", what, "Program::table"], |program| {
+            let frame = make(program);
+            program.first_entry(frame, 0, Entry::to(PhysAddr(0)));
+        });
+    }
+}
+
+#[test]
+fn a_program_without_cpus() {
+    let mut program = Program::new("nobody", 0);
+    program.proves("nothing happens");
+    is_refused(&program, &["0 CPUs", "Program::new"]);
+}
+
+/// A second interrupt that waits would have to end the sleep amid the handler, and never does.
+#[test]
+fn a_handler_that_goes_to_sleep() {
+    type Set = fn(&mut Program);
+    let sets: [(&str, Set); 3] = [
+        ("flush interrupt", |program| {
+            program.on_flush_interrupt(|hw| hw.halt());
+            program.operation(0, "send twice", |hw| {
+                let mut targets = CpuSet::<1>::EMPTY;
+                targets.insert(CpuId(1));
+                hw.send_ipi(&targets);
+                hw.send_ipi(&targets);
+            });
+        }),
+        ("NMI", |program| {
+            program.on_nmi(|hw| hw.halt());
+            program.operation(0, "send", |hw| hw.send_nmi(0b10));
+        }),
+        ("timer interrupt", |program| {
+            program.on_timer(Ticks::AtMost(1), |hw| hw.halt());
+        }),
+    ];
+    for (handler, set) in sets {
+        let mut program = Program::new("sleeps", 2);
+        program.proves("it sleeps");
+        set(&mut program);
+        is_refused(&program, &[handler, "HLT", "only operations sleep"]);
+    }
+}
+
 #[test]
 fn what_the_features_leave_out() {
     call_is_refused(&["non-temporal", "features().write_combining"], |hw| {
         hw.touch_non_temporal(VirtAddr(0));
     });
     call_is_refused(&["CR4", "features().tags"], |hw| hw.write_cr4(Cr4::PGE));
-    declaration_is_refused(&["0 levels", "features().levels"], |program| {
-        program.features().levels = 0;
-    });
+    for levels in [0, 1] {
+        let named = [&*format!("{levels} levels"), "features().levels", "2 to 5"];
+        declaration_is_refused(&named, |program| program.features().levels = levels);
+    }
 }
 
 #[test]

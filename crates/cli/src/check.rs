@@ -1,19 +1,17 @@
 //! `lazytlb check`: proofs, counterexamples, or the word `incomplete`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lazytlb::Policy;
 use lazytlb::sources::{self, SOURCES};
-use lazytlb_check::{
-    Checker, Finding, LazyTlb, Reduction, RestsOn, ShippedProgram, Storage, TimelineEvent, Verdict,
-};
-use lazytlb_model::{CpuModel, GarbageWalkEnd, MemoryModel, Property};
+use lazytlb_check::{Checker, Finding, LazyTlb, Reduction, ShippedProgram, Storage, Verdict};
+use lazytlb_model::{CpuModel, MemoryModel};
 use serde::Serialize;
 
 use crate::arguments::{Bounds, Check};
+use crate::check_records::VerdictRecord;
 use crate::hanging;
-use crate::hardware::{assumed, told, told_readings};
+use crate::hardware::{told, told_readings};
 use crate::progress::Display;
 use crate::report::{Ending, Report, grouped, table};
 
@@ -263,20 +261,23 @@ fn rows(verdicts: &[(Policy, Verdict)]) -> comfy_table::Table {
 
 /// Says what no proof is about: outcomes of the protocol that none of them reached.
 pub(crate) fn print_unreached(report: &mut Report, verdicts: &[&Verdict]) -> anyhow::Result<()> {
+    match told_of_nothing(verdicts) {
+        Some(told) => report.line(format_args!("{told}")),
+        None => Ok(()),
+    }
+}
+
+/// Says in a sentence what no proof is about, if there is a proof, and something of the kind.
+fn told_of_nothing(verdicts: &[&Verdict]) -> Option<String> {
     let proved = || verdicts.iter().filter(|verdict| verdict.is_safe());
-    let Some(first) = proved().next() else {
-        return Ok(());
-    };
+    let first = proved().next()?;
     let all = |verdict: &Verdict| [&verdict.unreached[..], &verdict.never_happened].concat();
     let nowhere = |what: &String| proved().all(|verdict| all(verdict).contains(what));
     let unreached: Vec<String> = all(first).into_iter().filter(nowhere).collect();
-    if !unreached.is_empty() {
+    (!unreached.is_empty()).then(|| {
         let unreached = unreached.join("; ");
-        report.line(format_args!(
-            "No proof here says anything about: {unreached}"
-        ))?;
-    }
-    Ok(())
+        format!("No proof here says anything about: {unreached}")
+    })
 }
 
 /// Returns the arguments that repeat one row alone.
@@ -314,158 +315,9 @@ pub(crate) fn memory(memory: MemoryModel) -> String {
     }
 }
 
-/// A verdict as JSON.
-#[derive(Serialize)]
-pub(crate) struct VerdictRecord {
-    protocol: ProtocolRecord,
-    policy: &'static str,
-    program: String,
-    cpu: &'static str,
-    assumed: Vec<&'static str>,
-    wc_readings: Option<BTreeMap<&'static str, &'static str>>,
-    keep_load: Option<&'static str>,
-    memory: &'static str,
-    store_buffer_depth: u8,
-    storage: &'static str,
-    reduction: &'static str,
-    verdict: &'static str,
-    property: Option<&'static str>,
-    why_incomplete: Option<String>,
-    story: Vec<String>,
-    garbage_walk_ends: Vec<&'static str>,
-    trace: Option<Vec<EventRecord>>,
-    states: u64,
-    transitions: u64,
-    depth: u64,
-    seconds: f64,
-    bytes_per_state: f64,
-    executions: u64,
-    omission_probability: f64,
-    rests_on: RestsOnRecord,
-    proves: Option<String>,
-    unreached: Vec<String>,
-    never_happened: Vec<String>,
-}
-
-/// What a verdict rests on as JSON: counts of places in the code.
-#[derive(Serialize)]
-struct RestsOnRecord {
-    promises_kept: u64,
-    interrupts_taken: u64,
-    tables_freed: u64,
-}
-
-impl From<RestsOn> for RestsOnRecord {
-    fn from(rests_on: RestsOn) -> Self {
-        RestsOnRecord {
-            promises_kept: rests_on.promises_kept,
-            interrupts_taken: rests_on.interrupts_taken,
-            tables_freed: rests_on.tables_freed,
-        }
-    }
-}
-
-/// The protocol that was checked as JSON: its sources' hashes, to be compared with a kernel's.
-#[derive(Serialize)]
-struct ProtocolRecord {
-    version: &'static str,
-    hash: String,
-    sources: BTreeMap<&'static str, String>,
-}
-
-impl ProtocolRecord {
-    fn new() -> ProtocolRecord {
-        let sources = SOURCES.map(|file| (file.name, file.hash.to_string()));
-        ProtocolRecord {
-            version: env!("CARGO_PKG_VERSION"),
-            hash: sources::combined().to_string(),
-            sources: BTreeMap::from(sources),
-        }
-    }
-}
-
-/// An event of a counterexample as JSON.
-#[derive(Serialize)]
-pub(crate) struct EventRecord {
-    cpu: u8,
-    operation: String,
-    what: String,
-}
-
-impl EventRecord {
-    pub(crate) fn new(event: &TimelineEvent) -> EventRecord {
-        EventRecord {
-            cpu: event.cpu,
-            operation: event.operation.clone(),
-            what: event.what.clone(),
-        }
-    }
-}
-
-impl VerdictRecord {
-    pub(crate) fn new(policy: Policy, verdict: &Verdict) -> VerdictRecord {
-        let effort = verdict.effort;
-        let property = verdict.violation().map(|violation| violation.property);
-        let ends = match property {
-            Some(Property::TableUseAfterFree) => GarbageWalkEnd::possible_on(verdict.cpu_model),
-            _ => Vec::new(),
-        };
-        let (story, trace, why_incomplete) = match &verdict.finding {
-            Finding::Safe => (Vec::new(), None, None),
-            Finding::Incomplete { why } => (Vec::new(), None, Some(why.clone())),
-            Finding::Violation { timeline, .. } => {
-                let events = timeline.events.iter().map(EventRecord::new);
-                (timeline.story.clone(), Some(events.collect()), None)
-            }
-        };
-        VerdictRecord {
-            protocol: ProtocolRecord::new(),
-            policy: policy.name(),
-            program: verdict.program.clone(),
-            cpu: verdict.cpu_model.name,
-            assumed: assumed(verdict.cpu_model),
-            wc_readings: verdict.uses_write_combining.then(|| {
-                let each = verdict.cpu_model.write_combining.each().into_iter();
-                each.map(|(event, reading)| (event, reading.name()))
-                    .collect()
-            }),
-            keep_load: verdict
-                .uses_pcids
-                .then(|| verdict.cpu_model.keep_load.name()),
-            memory: verdict.memory.name(),
-            store_buffer_depth: verdict.memory.buffer_depth(),
-            storage: match verdict.storage {
-                Storage::FullStates => "full-states",
-                Storage::Fingerprints => "fingerprints",
-            },
-            reduction: match verdict.reduction {
-                Reduction::CollapseLocal => "collapse-local",
-                Reduction::None => "none",
-            },
-            verdict: verdict.name(),
-            property: property.map(Property::name),
-            why_incomplete,
-            story,
-            garbage_walk_ends: ends.into_iter().map(GarbageWalkEnd::name).collect(),
-            trace,
-            states: effort.states,
-            transitions: effort.transitions,
-            depth: effort.depth,
-            seconds: effort.seconds,
-            bytes_per_state: effort.bytes_per_state(),
-            executions: effort.executions,
-            omission_probability: verdict.omission_probability(),
-            rests_on: verdict.rests_on.into(),
-            proves: verdict.proves.clone(),
-            unreached: verdict.unreached.clone(),
-            never_happened: verdict.never_happened.clone(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use lazytlb::{Access, Hw, Memory, VirtAddr};
+    use lazytlb::{Access, Entry, FlushRange, Hw, Memory, VirtAddr};
     use lazytlb_check::Program;
 
     use super::*;
@@ -494,5 +346,31 @@ mod tests {
         assert_eq!(record["verdict"], "nothing proved");
         assert_eq!(record["rests_on"]["promises_kept"], 0);
         assert!(!record["why_incomplete"].is_null());
+    }
+
+    /// The first promise is about what it should be; the second one's range holds nothing.
+    #[test]
+    fn a_promise_about_nothing_is_named_in_the_terminal_and_in_json() {
+        let mut program = Program::new("two promises", 1);
+        let (root, page) = (program.first_root(), program.page());
+        let table = program.table();
+        program.first_entry(root, 0, Entry::to(table));
+        program.first_entry(table, 0, Entry::to(page));
+        program.operation(0, "unmap", move |hw| {
+            hw.write_entry(table, 0, Entry::ABSENT);
+            for page in [0, 5] {
+                hw.flush_begins(root, FlushRange::page(VirtAddr(page << 12)));
+                hw.invlpg(VirtAddr(0));
+                hw.flush_returned(root);
+            }
+        });
+        let verdict = Checker::new().check(&program);
+        assert!(verdict.is_safe(), "{verdict:?}");
+        let named = "CPU 0, \"unmap\": the promise begun there never covered a cached entry";
+        let record = serde_json::to_value(VerdictRecord::new(Policy::Ipi, &verdict));
+        let record = record.expect("a verdict is JSON").to_string();
+        assert!(record.contains(&named.replace('"', "\\\"")), "{record}");
+        let told = told_of_nothing(&[&verdict]).expect("something never happened");
+        assert!(told.contains(named), "{told}");
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use comfy_table::ContentArrangement;
 use lazytlb_model::cpu_model::{
-    DirtyUpdate, InvlpgGlobals, InvlpgReach, IpiOrder, LargePages, Mfence, SizeConflict,
+    DirtyUpdate, InvlpgGlobals, InvlpgReach, IpiOrder, LargePages, Mfence, SizeConflict, Tlbsync,
     UncachedLoads, WalkOutsideDram,
 };
 use lazytlb_model::{Assumption, CpuModel, KeepLoad, UpperLevels};
@@ -32,7 +32,7 @@ fn yes_or_no(has: bool) -> String {
     if has { "yes" } else { "no" }.to_owned()
 }
 
-const LINES: [Line; 18] = [
+const LINES: [Line; 19] = [
     ("PCIDs", "H1", |model| yes_or_no(model.pcids)),
     ("INVPCID", "H14", |model| yes_or_no(model.invpcid)),
     ("five levels of page tables", "H9", |model| {
@@ -40,6 +40,9 @@ const LINES: [Line; 18] = [
     }),
     ("INVLPGB and TLBSYNC", "H29", |model| {
         yes_or_no(model.broadcast)
+    }),
+    ("TLBSYNC serializes", "H29", |model| {
+        yes_or_no(model.broadcast && model.tlbsync == Tlbsync::Serializes)
     }),
     ("paging-structure caches", "H9, H12a", |model| {
         match model.upper_levels {

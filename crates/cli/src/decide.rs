@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::arguments::Decide;
 use crate::check::{
-    self, Complete, VerdictRecord, checker, ending_of, memory, outcome, print_basis,
-    print_unreached, unproved,
+    self, Complete, checker, ending_of, memory, outcome, print_basis, print_unreached, unproved,
 };
+use crate::check_records::VerdictRecord;
 use crate::every_cpu::{check_models, holds_for};
 use crate::hardware::told;
 use crate::price::{PriceRecord, describe, megacycles, sentence, what_decides};

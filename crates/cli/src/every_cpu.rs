@@ -6,9 +6,9 @@ use lazytlb_model::CpuModel;
 
 use crate::arguments::Check;
 use crate::check::{
-    Complete, VerdictRecord, check, checker_of, ending_of, memory, outcome, print_unreached,
-    repeat, unproved,
+    Complete, check, checker_of, ending_of, memory, outcome, print_unreached, repeat, unproved,
 };
+use crate::check_records::VerdictRecord;
 use crate::hanging;
 use crate::hardware::{Hardware, told};
 use crate::report::{Ending, Report, grouped, table};

@@ -6,7 +6,7 @@ use lazytlb_litmus::{Answer, Execution, LitmusVerdict};
 use lazytlb_model::Assumption;
 use serde::Serialize;
 
-use crate::check::EventRecord;
+use crate::check_records::EventRecord;
 use crate::hanging::AssumptionRecord;
 
 /// An answer as JSON.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `arguments`, `hardware` | the command line; the CPU that a question is about |
 //! | `decide`, `check`, `litmus`, `cpus`, `price` | the commands of these names |
+//! | `check_records` | verdicts as JSON |
 //! | `every_cpu`, `litmus_every_cpu` | `--cpu all`; for which CPUs a proof holds |
 //! | `hanging` | rules that are ASSUMED and that a verdict hangs on |
 //! | `litmus_files`, `litmus_records`, `litmus_summary` | which tests; their answers as JSON; all of them counted |
@@ -13,6 +14,7 @@
 
 mod arguments;
 mod check;
+mod check_records;
 mod cpus;
 mod decide;
 mod every_cpu;

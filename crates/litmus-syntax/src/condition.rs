@@ -34,19 +34,18 @@ pub(crate) fn starts_here(lexer: Lexer<'_>) -> bool {
 
 /// Reads a quantifier and its expression.
 pub(crate) fn condition(lexer: &mut Lexer<'_>) -> Result<Condition, SyntaxError> {
-    let (token, at) = lexer.peek()?;
-    let Some(quantifier) = quantifier(lexer)? else {
-        let expected = "`exists`, `~exists`, `forall` or `final`";
-        return Err(SyntaxError::new(
-            at,
-            token,
-            expected,
-            "end the test with a condition",
-        ));
-    };
     Ok(Condition {
-        quantifier,
+        quantifier: quantifier_alone(lexer)?,
         expr: expr::expr(lexer)?,
+    })
+}
+
+/// Reads a quantifier, which has to be there.
+pub(crate) fn quantifier_alone(lexer: &mut Lexer<'_>) -> Result<Quantifier, SyntaxError> {
+    let (token, at) = lexer.peek()?;
+    quantifier(lexer)?.ok_or_else(|| {
+        let expected = "`exists`, `~exists`, `forall` or `final`";
+        SyntaxError::new(at, token, expected, "end the test with a condition")
     })
 }
 

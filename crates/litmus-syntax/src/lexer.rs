@@ -1,5 +1,5 @@
-//! Tokens, read on demand. Nothing behind the last token asked for is looked at, so that the text
-//! after a condition may be anything.
+//! Tokens, read on demand. Nothing behind the last token asked for is looked at, so that a header and a block
+//! `<< >>` may be any text.
 
 use std::fmt;
 
@@ -124,6 +124,19 @@ impl<'a> Lexer<'a> {
                 return Ok(());
             }
         }
+    }
+
+    /// Skips a block `<< >>`, whatever is in it. The text must go on with `<<`.
+    pub(crate) fn skip_block(&mut self) -> Result<(), SyntaxError> {
+        let (_, opened) = self.next()?;
+        while !self.starts_with(">>") {
+            if self.next_char().is_none() {
+                let (found, advice) = ("a block without end", "close every `<<`");
+                return Err(SyntaxError::new(opened, found, "`>>`", advice));
+            }
+        }
+        self.next()?;
+        Ok(())
     }
 
     /// Takes the next token, and tells where it stood.

@@ -20,7 +20,7 @@
 //! The reader only reads. Whether a label exists, a register fits the thread, or an entry may lie
 //! where a test puts it, is decided by who gives the tree a meaning. What it does not know it
 //! refuses, with the place, what it expected there, and what to write instead; it never guesses
-//! and never panics. Only free text in the header and text behind the condition are skipped.
+//! and never panics. Only free text in the header and blocks `<< >>` behind the condition are skipped.
 //!
 //! ```
 //! let test = lazytlb_litmus_syntax::read(

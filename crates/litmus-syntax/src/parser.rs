@@ -83,37 +83,32 @@ struct Sections {
     condition: Condition,
 }
 
-/// Reads the sections behind the table, in any order, each at most once but for `locations`.
+/// Reads the sections behind the table, in any order, each at most once but for `locations`, up to the end of the
+/// file.
 fn sections(lexer: &mut Lexer<'_>) -> Result<Sections, SyntaxError> {
     let mut filter = None;
     let mut locations: Option<Vec<(Location, Position)>> = None;
     let mut condition: Option<Condition> = None;
     loop {
         let before = *lexer;
-        // Behind the condition anything may follow, also what is no token.
-        let ahead = match lexer.peek() {
-            Err(_) if condition.is_some() => break,
-            ahead => ahead?,
-        };
-        match ahead {
-            (Token::Name("locations"), _) if opens_list(before) => {
+        match lexer.peek()? {
+            (Token::Name("locations"), _) => {
                 self::locations(lexer, locations.get_or_insert_default())?;
             }
-            (Token::Name("filter"), at) if condition.is_none() || opens_expr(before) => {
+            (Token::Name("filter"), at) => {
                 if filter.is_some() {
                     return Err(twice(at, "`filter`"));
                 }
                 lexer.next()?;
                 filter = Some(expr::expr(lexer)?);
-                refuse_rest_of_line(*lexer)?;
             }
-            _ if condition.is_none() && condition::starts_here(before) => {
+            (_, at) if condition::starts_here(before) => {
+                if condition.is_some() {
+                    return Err(twice(at, "a condition"));
+                }
                 condition = Some(condition::condition(lexer)?);
-                eat_semicolon(lexer);
-                refuse_rest_of_line(*lexer)?;
-            }
-            (_, at) if condition.is_some() && condition::starts_here(before) => {
-                return Err(twice(at, "a condition"));
+                lexer.eat(";")?;
+                kinds(lexer)?;
             }
             _ => break,
         }
@@ -126,6 +121,7 @@ fn sections(lexer: &mut Lexer<'_>) -> Result<Sections, SyntaxError> {
         },
         (None, _) => condition::condition(lexer)?,
     };
+    end(lexer)?;
     let (locations, location_positions) = locations.unwrap_or_default().into_iter().unzip();
     Ok(Sections {
         filter,
@@ -145,17 +141,53 @@ fn is_end(lexer: Lexer<'_>) -> bool {
     matches!(lexer.peek(), Ok((Token::End | Token::Symbol("<<"), _)))
 }
 
-fn opens_list(mut ahead: Lexer<'_>) -> bool {
-    ahead.next().is_ok() && matches!(ahead.peek(), Ok((Token::Symbol("["), _)))
+/// Reads what herd expects of other models, `with tso: ~exists; pso: exists;`, of which nothing here hangs on
+/// anything.
+fn kinds(lexer: &mut Lexer<'_>) -> Result<(), SyntaxError> {
+    const ADVICE: &str = "write `with tso: ~exists;`";
+    if !lexer.eat_word("with")? {
+        return Ok(());
+    }
+    loop {
+        let (token, at) = lexer.next()?;
+        if !matches!(token, Token::Name(_)) {
+            return Err(SyntaxError::new(at, token, "the name of a model", ADVICE));
+        }
+        lexer.expect(":", ADVICE)?;
+        condition::quantifier_alone(lexer)?;
+        let goes_on = lexer.eat(";")?;
+        if !goes_on || !matches!(lexer.peek(), Ok((Token::Name(name), _)) if !is_section(name)) {
+            return Ok(());
+        }
+    }
 }
 
-fn opens_expr(mut ahead: Lexer<'_>) -> bool {
-    ahead.next().is_ok() && matches!(ahead.peek(), Ok((Token::Symbol("(" | "~" | "["), _)))
+fn is_section(name: &str) -> bool {
+    matches!(name, "locations" | "filter")
 }
 
-fn eat_semicolon(lexer: &mut Lexer<'_>) {
-    // What is no token is no semicolon either, and may follow.
-    let _ = lexer.eat(";");
+/// Reads to the end of the file. All that may stand there are blocks `<< >>`: what a line means that stands too
+/// low, as a setting of the machine, must not be lost.
+fn end(lexer: &mut Lexer<'_>) -> Result<(), SyntaxError> {
+    while lexer.peek()?.0 == Token::Symbol("<<") {
+        lexer.skip_block()?;
+    }
+    let (token, at) = lexer.peek()?;
+    if token == Token::End {
+        return Ok(());
+    }
+    let advice = match is_key(*lexer) {
+        true => "lines `Key=Value` stand before the init section",
+        false => "join propositions with `/\\` or `\\/`, and put other text into a comment `(* *)`",
+    };
+    Err(SyntaxError::new(at, token, "the end of the test", advice))
+}
+
+/// Says whether a name follows, and then what makes it a key: `PCIDs=on`, `Expect@amd-k10: Allowed`.
+fn is_key(mut ahead: Lexer<'_>) -> bool {
+    let is_name = matches!(ahead.next(), Ok((Token::Name(_), _)));
+    let line = ahead.take_while(|character| character != '\n');
+    is_name && line.contains(['=', ':'])
 }
 
 /// Reads `locations [x; 0:EAX;]`; types behind the names are skipped.
@@ -182,42 +214,6 @@ fn locations(
         }
     }
 }
-
-/// Refuses text that looks like more of an expression: to ignore it would weaken the question.
-///
-/// On the next lines words may follow (`Observed …`), on the same line only another section.
-fn refuse_rest_of_line(lexer: Lexer<'_>) -> Result<(), SyntaxError> {
-    const ADVICE: &str =
-        "join propositions with `/\\` or `\\/`, and start other text on a new line";
-    let line = lexer.position().line;
-    let (token, at) = match lexer.peek() {
-        Ok(ahead) => ahead,
-        Err(error) if error.line == line => return Err(error),
-        Err(_) => return Ok(()),
-    };
-    let allowed = match token {
-        Token::End | Token::Symbol("<<") => true,
-        Token::Name("with" | "locations" | "filter") => true,
-        Token::Symbol("~") => condition::starts_here(lexer),
-        Token::Name(_) if condition::starts_here(lexer) => true,
-        Token::Symbol(symbol) => at.line != line && !OPERATORS.contains(&symbol),
-        Token::Name(_) | Token::Number(_) => at.line != line,
-    };
-    match allowed {
-        true => Ok(()),
-        false => Err(SyntaxError::new(
-            at,
-            token,
-            "the end of the condition",
-            ADVICE,
-        )),
-    }
-}
-
-/// Symbols that nobody starts a line of prose with.
-const OPERATORS: [&str; 12] = [
-    "&", "&&", "|", "||", "=", "==", "!=", "<>", "=>", ",", ")", "]",
-];
 
 #[cfg(test)]
 mod tests {
@@ -279,20 +275,16 @@ mod tests {
     }
 
     #[test]
-    fn text_behind_the_condition_is_ignored() {
+    fn what_herd_knows_may_stand_behind_the_condition() {
         for rest in [
             "",
             ";",
-            "\nObserved\n 0:rax=1; x=2;\nand 0:rax=2;",
             "\n<<\nany @ text {{{\n>>\n",
-            "\n<< (* open",
-            "\n(* comment *)\nkind: Allow \u{2014} perhaps",
-            "\n@@@",
-            "\n*** 3",
+            "\n<< (* open >>\n(* closed *)\n<<>>",
+            "\n(* comment \u{2014} Expect=Forbidden *)\n",
             " with tso: ~exists; pso: exists;",
-            "\nfilter is a word too",
-            "\nlocations are listed below",
-            "\n99999999999999999999999999",
+            "\nwith tso: exists; locations [x;]",
+            "\nlocations [x;]\nfilter (x=1)\n",
         ] {
             let test = with(&format!("exists (x=1){rest}")).expect(rest);
             assert!(matches!(
@@ -300,6 +292,51 @@ mod tests {
                 Expr::Atom(Located { value: Atom::Compare { location, .. }, .. })
                     if *location == Location::Memory(Place::Variable("x".into()))
             ));
+        }
+    }
+
+    #[test]
+    fn other_text_behind_the_condition_is_an_error_with_its_line() {
+        let keys = [
+            "Expect=Forbidden",
+            "PCIDs = on",
+            "Expect: Forbidden",
+            "Expect@amd-k10=Forbidden",
+            "Observed=1",
+            "kind: Allow \u{2014} perhaps",
+        ];
+        let others = [
+            "Observed\n 0:rax=1; x=2;\nand 0:rax=2;",
+            "filter is a word too",
+            "locations are listed below",
+            "with PCIDs=on",
+            "with tso: PCIDs=on;",
+            "with tso: exists; PCIDs=on",
+            "@@@",
+            "*** 3",
+            "99999999999999999999999999",
+            "<< open",
+            "<<\n>> PCIDs=on",
+            "(* open",
+            "{ x=1; }",
+        ];
+        for rest in keys.into_iter().chain(others) {
+            for condition in ["exists (x=1)", "locations [x;]\nexists (x=1);"] {
+                let text = format!("{SB}{condition}\n{rest}\n");
+                let error = read(&text).expect_err(rest);
+                let first = 1 + text
+                    .find(rest)
+                    .map_or(0, |at| text[..at].matches('\n').count());
+                let lines = first..first + 1 + rest.matches('\n').count();
+                assert!(lines.contains(&error.line), "{text}{error}");
+            }
+        }
+        for key in keys {
+            let error = with(&format!("exists (x=1)\n{key}\n")).expect_err(key);
+            assert!(
+                error.to_string().contains("before the init section"),
+                "{error}"
+            );
         }
     }
 

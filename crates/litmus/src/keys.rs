@@ -94,7 +94,7 @@ impl<'t> Keys<'t> {
             lines.push(line);
         }
         for text in &test.free_text {
-            refuse_hidden_setting(text)?;
+            refuse_hidden_key(text)?;
         }
         Ok(Keys { lines })
     }
@@ -167,18 +167,16 @@ fn nearest(key: &str) -> Option<&'static str> {
     (2 * distance <= nearest.len().max(key.len())).then_some(nearest)
 }
 
-/// Refuses free text in which a setting stands that a slip keeps from being one: `set PCIDs=on;`, `User: P0`.
-fn refuse_hidden_setting(text: &Located<String>) -> Result<(), SyntaxError> {
+/// Refuses free text in which a key stands that a slip keeps from being one: `set PCIDs=on;`, `Expect: Forbidden`.
+fn refuse_hidden_key(text: &Located<String>) -> Result<(), SyntaxError> {
     let line = text.value.as_str();
-    let is_word = |character: char| character.is_ascii_alphanumeric() || character == '@';
     let mut rest = line;
-    while let Some(start) = rest.find(is_word) {
+    while let Some(start) = rest.find(|character: char| character.is_ascii_alphanumeric()) {
         let from = rest.split_at(start).1;
-        let end = from.find(|character| !is_word(character));
-        let (word, behind) = from.split_at(end.unwrap_or(from.len()));
-        let known = SETTINGS.iter().find(|key| key.eq_ignore_ascii_case(word));
-        if let Some(key) = known
-            && sets_something(behind.trim_start())
+        let (word, behind) = split_word(from);
+        let (variant, behind) = split_variant(behind);
+        if let Some(key) = key_meant(word, from.len() == line.len())
+            && behind.trim_start().starts_with(['=', ':'])
         {
             let before = line.len() - from.len();
             let column = text.position.column + line.split_at(before).0.chars().count();
@@ -187,7 +185,8 @@ fn refuse_hidden_setting(text: &Located<String>) -> Result<(), SyntaxError> {
                 ..text.position
             };
             let found = format!("`{word}` in free text, as if it set something");
-            let advice = format!("write `{key}=` at the start of the line, or a comment `(* *)`");
+            let advice =
+                format!("write `{key}{variant}=` at the start of the line, or a comment `(* *)`");
             return Err(SyntaxError::new(at, found, "a line of its own", advice));
         }
         rest = behind;
@@ -195,20 +194,28 @@ fn refuse_hidden_setting(text: &Located<String>) -> Result<(), SyntaxError> {
     Ok(())
 }
 
-/// Says whether what follows a key makes it a setting, in somebody's eyes.
-fn sets_something(behind: &str) -> bool {
-    if behind.starts_with('=') {
-        return true;
+/// Splits a text behind the word that it starts with.
+fn split_word(text: &str) -> (&str, &str) {
+    let end = text.find(|character: char| !character.is_ascii_alphanumeric());
+    text.split_at(end.unwrap_or(text.len()))
+}
+
+/// Splits a text behind the CPU model of a key: `@amd-k10`.
+fn split_variant(text: &str) -> (&str, &str) {
+    let is_of_variant = |c: char| c.is_ascii_alphanumeric() || matches!(c, '@' | '-' | '.' | '_');
+    match text.starts_with('@') {
+        true => text.split_at(text.find(|c| !is_of_variant(c)).unwrap_or(text.len())),
+        false => ("", text),
     }
-    let Some(value) = behind.strip_prefix(':') else {
-        return false;
-    };
-    let value = value.trim_start().split([' ', ',', ';']).next();
-    let value = value.unwrap_or_default();
-    let is_number = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
-    matches!(value, "on" | "off")
-        || is_number(value)
-        || value.strip_prefix('P').is_some_and(is_number)
+}
+
+/// Returns the key that a word before `=` or `:` is meant for, if one of those that something hangs on. At the
+/// start of a line it may be misspelt.
+fn key_meant(word: &str, starts_line: bool) -> Option<&'static str> {
+    let keys = || SETTINGS.iter().chain(&REASONS).copied();
+    let known = keys().find(|key| key.eq_ignore_ascii_case(word));
+    let is_word = starts_line && word.len() > 2;
+    known.or_else(|| nearest(word).filter(|key| is_word && keys().any(|known| known == *key)))
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub(crate) fn routines(
 ) -> Result<Vec<Routine>, SyntaxError> {
     let mut routines = Vec::new();
     for thread in &test.threads {
-        let lines = lines(thread, world, cpus)?;
+        let lines = lines(test, thread, world, cpus)?;
         if thread.handler.is_none() && settings.privilege(thread.id) == Privilege::User {
             refuse_privileged(&lines)?;
         }
@@ -53,7 +53,12 @@ pub(crate) fn routines(
     Ok(routines)
 }
 
-fn lines(thread: &Thread, world: &World, cpus: &Cpus) -> Result<Vec<Line>, SyntaxError> {
+fn lines(
+    test: &LitmusTest,
+    thread: &Thread,
+    world: &World,
+    cpus: &Cpus,
+) -> Result<Vec<Line>, SyntaxError> {
     let targets = labels(thread)?;
     let (mut lines, mut labels) = (Vec::new(), Vec::new());
     for Located { value, position } in &thread.instructions {
@@ -61,6 +66,7 @@ fn lines(thread: &Thread, world: &World, cpus: &Cpus) -> Result<Vec<Line>, Synta
             labels.push(label.clone());
         }
         let resolver = Resolver {
+            test,
             world,
             cpus,
             labels: &targets,
@@ -127,6 +133,7 @@ fn refuse_privileged(lines: &[Line]) -> Result<(), SyntaxError> {
 }
 
 struct Resolver<'a> {
+    test: &'a LitmusTest,
     world: &'a World,
     cpus: &'a Cpus,
     labels: &'a BTreeMap<&'a str, usize>,
@@ -218,8 +225,8 @@ impl Resolver<'_> {
             I::Cli => Control::Cli,
             I::Sti => Control::Sti,
             I::Hlt => Control::Halt,
-            I::Ipi { thread } => Control::Ipi(self.cpu(*thread)?),
-            I::Nmi { thread } => Control::Nmi(self.cpu(*thread)?),
+            I::Ipi { thread } => Control::Ipi(self.target(*thread, Handler::Ipi)?),
+            I::Nmi { thread } => Control::Nmi(self.target(*thread, Handler::Nmi)?),
             I::Label(_) | I::Mov { .. } | I::Xchg { .. } | I::Alu { .. } | I::Movnti { .. } => {
                 unreachable!("`op` resolves it")
             }
@@ -350,9 +357,22 @@ impl Resolver<'_> {
         }
     }
 
-    fn cpu(&self, thread: u32) -> Result<CpuId, SyntaxError> {
+    /// Finds the CPU that an interrupt goes to, which has to have a handler for it.
+    fn target(&self, thread: u32, handler: Handler) -> Result<CpuId, SyntaxError> {
         let written = format_args!("`P{thread}`");
-        self.cpus.of_thread(thread, written, self.at)
+        let cpu = self.cpus.of_thread(thread, written, self.at)?;
+        let mut columns = self.test.threads.iter();
+        if columns.any(|column| (column.id, column.handler) == (thread, Some(handler))) {
+            return Ok(cpu);
+        }
+        let name = match handler {
+            Handler::Ipi => "ipi",
+            Handler::Nmi => "nmi",
+        };
+        let found = format!("`{name} P{thread}` without a handler");
+        let expected = format!("a column `P{thread}.{name}`");
+        let advice = "add the handler's column to the table; it may be empty but for a `nop`";
+        Err(self.refuse(&found, &expected, advice))
     }
 
     fn memory(&self, memory: &Memory) -> Result<Where, SyntaxError> {

@@ -32,6 +32,11 @@ fn a_verdict_that_hangs_on_an_assumption_names_it() {
     );
     let weakest = asked(uncached_load, CpuModel::WEAKEST);
     assert_eq!(weakest, (LitmusVerdict::Allowed, vec![]));
+    let tlbsync = "translation/H29-tlbsync-and-the-store-buffer";
+    let zen3 = asked(tlbsync, CpuModel::AMD_ZEN3);
+    assert_eq!(zen3, (LitmusVerdict::Forbidden, vec!["tlbsync-serializes"]));
+    let weakest = asked(tlbsync, CpuModel::WEAKEST);
+    assert_eq!(weakest, (LitmusVerdict::Allowed, vec![]));
     let without_w = "translation/H42-dirty-in-an-entry-without-W";
     let zen5 = asked(without_w, CpuModel::AMD_ZEN5);
     assert_eq!(zen5, (LitmusVerdict::Forbidden, vec!["dirty-checks-w"]));

@@ -78,15 +78,48 @@ fn a_setting_in_free_text_is_an_error() {
         ("PCIDs: on", "column 1: found `PCIDs`"),
         ("* user: P0", "column 3: found `user`"),
         ("set paging = 5;", "column 5: found `paging`"),
+        ("and Expect@amd-k10: Allowed", "column 5: found `Expect`"),
     ] {
         refused(line, place);
     }
     for line in [
         "two CPUs, each with PCIDs",
-        "User: Alice",
-        "IPI: an interrupt",
+        "Note: an interrupt",
+        "P0: a load",
+        "Author: the user",
+        "IPI is an interrupt",
     ] {
         assert!(answer(line).is_ok(), "{line}");
+    }
+}
+
+#[test]
+fn a_key_with_a_colon_is_an_error_with_the_right_spelling() {
+    for (line, right) in [
+        ("Expect: Forbidden", "`Expect=`"),
+        ("Expect : Forbidden", "`Expect=`"),
+        ("expect:Forbidden", "`Expect=`"),
+        ("Expect@amd-k10: Forbidden", "`Expect@amd-k10=`"),
+        ("CPU: amd-k10", "`CPU=`"),
+        ("PCIDs: on", "`PCIDs=`"),
+        ("PCIDs: yes", "`PCIDs=`"),
+        ("Paging: 4", "`Paging=`"),
+        ("Global: off", "`Global=`"),
+        ("Accessed: on", "`Accessed=`"),
+        ("User: P0", "`User=`"),
+        ("User: all", "`User=`"),
+        ("WC: retired", "`WC=`"),
+        ("IPI: xapic", "`IPI=`"),
+        ("KeepLoads: end-walks", "`KeepLoads=`"),
+        ("MT: x:UC", "`MT=`"),
+        ("MemoryType: x:UC", "`MemoryType=`"),
+        ("Rule: H1", "`Rule=`"),
+        ("Because: it is so", "`Because=`"),
+        ("PCID: on", "`PCIDs=`"),
+        ("Expected: Forbidden", "`Expect=`"),
+    ] {
+        refused(line, "line 3, column 1: found");
+        refused(line, right);
     }
 }
 

@@ -125,6 +125,42 @@ fn what_the_machine_has_not_has_no_verdict() {
 }
 
 #[test]
+fn an_interrupt_without_a_handler_has_no_verdict() {
+    for (columns, cells, told) in [
+        (
+            "P0 | P1",
+            "ipi P1 | nop",
+            "line 4, column 2: found `ipi P1` without a handler, expected a column `P1.ipi`",
+        ),
+        (
+            "P0 | P1",
+            "nmi P1 | nop",
+            "line 4, column 2: found `nmi P1` without a handler, expected a column `P1.nmi`",
+        ),
+        ("P0 | P1 | P1.nmi", "ipi P1 | nop | nop", "`P1.ipi`"),
+        ("P0 | P1 | P0.ipi", "ipi P1 | nop | nop", "`P1.ipi`"),
+        ("P0 | P1 | P1.ipi", "nmi P1 | nop | nop", "`P1.nmi`"),
+        ("P0 | P1 | P1.ipi", "nop | nop | nmi P0", "`P0.nmi`"),
+        ("P0", "ipi P0", "`P0.ipi`"),
+    ] {
+        let text = format!("X86_64 T\n{{ x=1; }}\n {columns} ;\n {cells} ;\nexists (x=1)\n");
+        let error = run(&read(&text).unwrap(), &Options::default()).expect_err(&text);
+        assert!(error.to_string().contains(told), "{text}{error}");
+    }
+    for (columns, cells) in [
+        ("P0 | P1 | P1.ipi", "ipi P1 | nop | nop"),
+        ("P0 | P1.nmi | P1", "nmi P1 | nop | nop"),
+        ("P0 | P0.ipi", "ipi P0 | nop"),
+    ] {
+        let text = format!("X86_64 T\n{{ x=1; }}\n {columns} ;\n {cells} ;\nexists (x=1)\n");
+        assert!(
+            run(&read(&text).unwrap(), &Options::default()).is_ok(),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_fault_by_a_register_is_told_by_its_label() {
     let text = "X86_64 T\n{ x=1; 0:rbx=x; [PTE(x)]=(valid:0); }\n P0 ;\n L: movq (%rbx),%rax ;\n\
         movq (x),%rcx ;\nforall (fault(P0:L))\n";

@@ -9,8 +9,8 @@
 use std::fmt;
 
 use crate::cpu_model::{
-    CpuModel, DirtyUpdate, IpiOrder, KeepLoad, LargePages, MfenceForIpis, Reading, UncachedLoads,
-    UncachedStores, UpperLevels, WcReadings,
+    CpuModel, DirtyUpdate, IpiOrder, KeepLoad, LargePages, MfenceForIpis, Reading, Tlbsync,
+    UncachedLoads, UncachedStores, UpperLevels, WcReadings,
 };
 
 /// Something that no manual says, and that a CPU model assumes.
@@ -30,7 +30,7 @@ pub struct Assumption {
 
 impl Assumption {
     /// Every assumption that has a weak reading.
-    pub const ALL: [Assumption; 9] = [
+    pub const ALL: [Assumption; 10] = [
         Assumption {
             name: "no-psc",
             rule: "H9",
@@ -62,6 +62,14 @@ impl Assumption {
             field: "large_pages",
             is_made: |model| model.large_pages == LargePages::Whole,
             take_away: |model| model.large_pages = LargePages::InPieces,
+        },
+        Assumption {
+            name: "tlbsync-serializes",
+            rule: "H29",
+            about: "TLBSYNC is a serializing instruction",
+            field: "tlbsync",
+            is_made: |model| model.broadcast && model.tlbsync == Tlbsync::Serializes,
+            take_away: |model| model.tlbsync = Tlbsync::OnlyWaits,
         },
         Assumption {
             name: "mfence-orders-ipis",

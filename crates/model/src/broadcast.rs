@@ -3,6 +3,7 @@
 //! Rules: H29, H30. Each broadcast is numbered; a CPU that has still to do it has a bit set.
 
 use crate::call::Broadcast;
+use crate::cpu_model::Tlbsync;
 use crate::index::BroadcastId;
 use crate::machine::IssuedBroadcast;
 use crate::progress::{Progress, Stop};
@@ -44,15 +45,24 @@ impl CpuMut<'_> {
     }
 
     /// TLBSYNC: blocked until every CPU has done what *this* CPU has broadcast (H29).
-    pub(crate) fn tlbsync(&self) -> Result<Progress<()>, Stop> {
-        let machine = self.machine;
-        if !machine.cpu_model.broadcast {
+    pub(crate) fn tlbsync(&mut self) -> Result<Progress<()>, Stop> {
+        let cpu_model = &self.machine.cpu_model;
+        if !cpu_model.broadcast {
             return Err(self.refused("executed TLBSYNC on a CPU without it: #UD"));
         }
+        match cpu_model.tlbsync {
+            Tlbsync::OnlyWaits => Ok(self.wait_for_broadcasts()),
+            Tlbsync::Serializes => self.serializing(|cpu| Ok(cpu.wait_for_broadcasts())),
+        }
+    }
+
+    /// Waits for what this CPU has broadcast, and for nothing else.
+    fn wait_for_broadcasts(&self) -> Progress<()> {
+        let machine = self.machine;
         let waits = self.every_cpu().any(|target| {
             let mut left = target.broadcasts().iter();
             left.any(|number| machine.broadcasts.get(number).issuer == self.cpu)
         });
-        Ok(Progress::once(!waits))
+        Progress::once(!waits)
     }
 }

@@ -52,6 +52,15 @@ pub enum Mfence {
     Serializes,
 }
 
+/// What TLBSYNC does beside waiting for broadcasts (H29).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Tlbsync {
+    /// Nothing: stores stay buffered, and a fetch may read what an entry held before.
+    OnlyWaits,
+    /// It is a serializing instruction. ASSUMED: no source was found that says so.
+    Serializes,
+}
+
 /// What INVLPG does to global entries while PCIDs are on (H34).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum InvlpgGlobals {
@@ -253,6 +262,8 @@ pub struct CpuModel {
     pub broadcast: bool,
     /// What is cached of the upper levels.
     pub upper_levels: UpperLevels,
+    /// What TLBSYNC does beside waiting for broadcasts.
+    pub tlbsync: Tlbsync,
     /// What INVLPG does to paging-structure caches.
     pub invlpg: InvlpgReach,
     /// What INVLPG does to global entries while PCIDs are on.
@@ -303,6 +314,7 @@ impl CpuModel {
         invpcid: true,
         five_levels: true,
         broadcast: true,
+        tlbsync: Tlbsync::OnlyWaits,
         upper_levels: UpperLevels::Cached,
         invlpg: InvlpgReach::LeadingToAddress,
         invlpg_globals: InvlpgGlobals::Dropped,
@@ -347,6 +359,7 @@ impl CpuModel {
         name: "amd-zen3",
         about: "AMD family 19h: PCIDs, INVLPGB, EFER.TCE clear",
         five_levels: false,
+        tlbsync: Tlbsync::Serializes,
         invlpg: InvlpgReach::AllUpperLevels,
         large_pages: LargePages::Whole,
         mfence: Mfence::Serializes,

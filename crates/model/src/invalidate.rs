@@ -61,7 +61,7 @@ impl CpuMut<'_> {
                 if !is_dropped(entry) {
                     kept = kept.with(number);
                 } else if in_pieces && entry.is_page() && entry.read_in > Level::LOWEST {
-                    let rest = entry.without_piece(addr);
+                    let rest = entry.without_piece(addr)?;
                     kept = kept.with(machine.translations.number(&rest)?);
                 }
             }

@@ -41,6 +41,7 @@
 //! | `garbage` | walks of freed tables, refused or followed to their ends |
 //! | `promises`, `granted` | what a flush covers, and keeps when it has returned; what the page tables grant |
 //! | `open_promises`, `taint` | promises that nobody has kept yet; entries that must not be used any more |
+//! | `weight` | what a proof of a flush can rest on |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
 //! | `virtual_access`, `faults` | what an access by virtual address does, and how it comes to fault |
 //! | `fetch` | instruction fetches, whose walks may have read entries earlier |
@@ -129,6 +130,7 @@ pub mod violation;
 mod virtual_access;
 mod waiting_stores;
 mod walk;
+mod weight;
 mod words;
 mod writers;
 

@@ -37,7 +37,7 @@ impl std::error::Error for Limit {}
 pub const MOST_CPUS: usize = 8;
 /// Stores that a store buffer holds at most.
 pub const MOST_BUFFER_DEPTH: u8 = 63;
-/// Pieces of a large page that a cached entry can be without; more that go are taken to stay.
+/// Separate pieces of a large page that a cached entry can be without: pieces that touch are one.
 pub const MOST_PIECES_GONE: usize = 2;
 /// Separate parts of one cached large page that may be stale while the rest is not.
 pub const MOST_STALE_PARTS: usize = 2;

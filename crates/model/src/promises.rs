@@ -45,7 +45,8 @@ use crate::violation::{Property, Violation};
 
 impl Machine {
     /// Says whether a call, which a CPU is about to make, keeps a promise that covered an entry which some CPU
-    /// might have cached when it began: a proof of a flush rests on those, and on no others.
+    /// might have cached when it began, and bears on a property that is looked at: a proof of a flush rests on
+    /// those, and on no others.
     pub fn promise_covers_cached(&self, state: &State, cpu: impl Into<Cpu>, call: &Call) -> bool {
         let keeper = self.view(state, cpu.into());
         let promise = match *call {
@@ -67,7 +68,7 @@ impl Machine {
         }
         let covered = beginner.set(CacheSet::Covered(promise.slot));
         let cached = self.covered_when_cached.get();
-        !covered.intersection(cached).is_empty()
+        keeper.bears_weight(covered.intersection(cached))
     }
 }
 
@@ -86,11 +87,9 @@ impl CpuMut<'_> {
         let subject = self.machine.subjects.number(&subject)?;
         self.put_subject(slot, Some(subject));
         self.put_set(CacheSet::Covered(slot), covered);
-        let cached = self.every_cpu().map(|user| user.may_be_cached());
-        let cached = cached.fold(TranslationSet::EMPTY, TranslationSet::union);
-        let relied_on = covered.intersection(cached);
+        let relied_on = covered.intersection(self.cached_anywhere());
         self.machine.covered_when_cached.add(relied_on);
-        if !relied_on.is_empty() {
+        if self.bears_weight(relied_on) {
             self.machine.relied_on.add(subject);
         }
         let beginner = self.cpu;
@@ -206,7 +205,7 @@ impl CpuMut<'_> {
 
 impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
     /// Returns what a promise covers that this CPU begins now.
-    fn covered_by(&self, subject: &Subject) -> Result<TranslationSet, Stop> {
+    pub(crate) fn covered_by(&self, subject: &Subject) -> Result<TranslationSet, Stop> {
         let translations = &self.machine.translations;
         let is_covered =
             |entry: &Translation| subject.is_about(entry) && !self.is_granted(self.cpu, entry);

@@ -8,8 +8,8 @@ use crate::entry_writers::EntryWriters;
 use crate::index::{Frame, Level, Location, PcidTag, Place, TableIndex};
 use crate::late_store::PassedWords;
 use crate::limit::{
-    Limit, MOST_BROADCASTS, MOST_BUFFER_DEPTH, MOST_CELLS, MOST_CPUS, MOST_LEVELS, MOST_PROMISES,
-    MOST_SUBJECTS,
+    Limit, MOST_BROADCASTS, MOST_BUFFER_DEPTH, MOST_CELLS, MOST_CPUS, MOST_LEVELS,
+    MOST_PIECES_GONE, MOST_PROMISES, MOST_STALE_PARTS, MOST_SUBJECTS,
 };
 use crate::machine::Machine;
 use crate::numbering::Numbering;
@@ -95,6 +95,11 @@ impl Machine {
                 "small values, from 0 on, which need no number",
                 Values::SMALL,
             ),
+            (
+                "separate pieces gone of one cached large page",
+                MOST_PIECES_GONE,
+            ),
+            ("separate stale parts of one large page", MOST_STALE_PARTS),
             ("PCIDs", PcidTag::COUNT),
             ("open promises of a CPU", MOST_PROMISES),
             (

@@ -162,7 +162,7 @@ impl CpuMut<'_> {
             Call::Invpcid(what) => self.serializing(|cpu| cpu.invpcid(what))?,
             Call::WriteCr4(cr4) => self.serializing(|cpu| cpu.mov_to_cr4(cr4))?,
             Call::ChangeCr4 { set, clear } => self.serializing(|cpu| cpu.change_cr4(set, clear))?,
-            Call::Tlbsync => self.serializing(|cpu| cpu.tlbsync())?,
+            Call::Tlbsync => self.tlbsync()?,
             Call::Invlpgb(what) => self.invlpgb(what)?,
             Call::AllocFrame(kind) => return Ok(self.alloc_frame(kind)?.map(|frame| frame.0)),
             Call::FreeFrame(frame) => self.free_frame(machine.frame(frame)?)?,

@@ -25,7 +25,7 @@ pub struct Translation {
     pub read_in: Level,
     /// The first address that the entry translates.
     pub start: VirtAddr,
-    /// The 4 KiB pieces of a large page that are gone, by their numbers in it (H6).
+    /// The 4 KiB pieces of a large page that are gone (H6): stretches of them, lowest first.
     pub without: [Option<Piece>; MOST_PIECES_GONE],
     /// The frame of the page or of the table.
     pub frame: Frame,
@@ -90,9 +90,28 @@ impl Staleness {
     }
 }
 
-/// A 4 KiB piece of a large page, by its number in it.
+/// A piece of a large page: 4 KiB, or some that follow each other. Numbers count them from the page's start.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Piece(u32);
+pub struct Piece {
+    first: u32,
+    last: u32,
+}
+
+impl Piece {
+    fn contains(self, other: Piece) -> bool {
+        self.first <= other.first && other.last <= self.last
+    }
+
+    /// Returns both as one, if nothing lies between them.
+    fn joined(self, other: Piece) -> Option<Piece> {
+        let apart = |one: Piece, other: Piece| one.last + 1 < other.first;
+        let is_one = !apart(self, other) && !apart(other, self);
+        is_one.then(|| Piece {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+        })
+    }
+}
 
 impl Translation {
     /// Says whether the entry translates a page.
@@ -139,7 +158,8 @@ impl Translation {
 
     /// Says whether the entry translates, or leads to the translation of, an address.
     pub fn covers(&self, addr: VirtAddr) -> bool {
-        self.spans(addr) && !self.without.contains(&Some(self.piece(addr)))
+        let mut gone = self.without.iter().flatten();
+        self.spans(addr) && !gone.any(|gone| gone.contains(self.piece(addr)))
     }
 
     /// Says whether the entry translates any address that another one does.
@@ -183,9 +203,8 @@ impl Translation {
         let shift = self.read_in.index_shift();
         let start = self.start.0 >> shift << shift;
         let gone = self.without.into_iter().flatten();
-        gone.map(move |Piece(piece)| {
-            VirtAddr(start + (u64::from(piece) << PageSize::Size4K.shift()))
-        })
+        let numbers = gone.flat_map(|piece| piece.first..=piece.last);
+        numbers.map(move |number| VirtAddr(start + (u64::from(number) << PageSize::Size4K.shift())))
     }
 
     /// Says whether a promise that covers this entry covers another: both were read from the same stores to the
@@ -219,8 +238,8 @@ impl Translation {
 
     /// Returns the frame that a page's entry leads to at an address, if the model has a number for it.
     pub(crate) fn frame_at(&self, addr: VirtAddr) -> Option<Frame> {
-        let Piece(piece) = self.piece(addr);
-        let frame = self.frame.addr().0 + (u64::from(piece) << PageSize::Size4K.shift());
+        let piece = self.piece(addr);
+        let frame = self.frame.addr().0 + (u64::from(piece.first) << PageSize::Size4K.shift());
         Frame::at(PhysAddr(frame))
     }
 
@@ -245,14 +264,30 @@ impl Translation {
     }
 
     /// Returns the entry without the 4 KiB piece that an address lies in.
-    pub(crate) fn without_piece(mut self, addr: VirtAddr) -> Translation {
-        let piece = self.piece(addr);
-        if let Some(free) = self.without.iter_mut().find(|gone| gone.is_none()) {
-            *free = Some(piece);
-            self.without.sort_unstable();
-            self.without.reverse();
+    ///
+    /// # Errors
+    /// If what is gone is more, in separate pieces, than an entry has room for.
+    pub(crate) fn without_piece(&self, addr: VirtAddr) -> Result<Translation, Limit> {
+        let mut piece = self.piece(addr);
+        let mut gone = Vec::new();
+        for other in self.without.into_iter().flatten() {
+            match piece.joined(other) {
+                Some(both) => piece = both,
+                None => gone.push(other),
+            }
         }
-        self
+        gone.push(piece);
+        gone.sort_unstable();
+        Limit::check(
+            "separate pieces gone of one cached large page",
+            MOST_PIECES_GONE,
+            gone.len(),
+        )?;
+        let mut without = [None; MOST_PIECES_GONE];
+        for (piece, put) in gone.into_iter().zip(&mut without) {
+            *put = Some(piece);
+        }
+        Ok(Translation { without, ..*self })
     }
 
     /// Says whether an address lies in what the entry was made for, gone pieces included.
@@ -261,10 +296,14 @@ impl Translation {
         addr.0 >> shift == self.start.0 >> shift
     }
 
-    /// Returns the number, in the large page, of the 4 KiB piece that an address lies in.
+    /// Returns the 4 KiB piece of the large page that an address lies in.
     fn piece(&self, addr: VirtAddr) -> Piece {
         let pieces = 1_u64 << (self.read_in.index_shift() - PageSize::Size4K.shift());
-        Piece(((addr.0 >> PageSize::Size4K.shift()) & (pieces - 1)) as u32)
+        let number = ((addr.0 >> PageSize::Size4K.shift()) & (pieces - 1)) as u32;
+        Piece {
+            first: number,
+            last: number,
+        }
     }
 }
 
@@ -330,17 +369,23 @@ mod tests {
             ..table
         };
         assert!(large.overlaps(&page) && page.overlaps(&large));
-        let pierced = large.without_piece(VirtAddr(0x20_1fff));
+        let without =
+            |entry: Translation, addr| entry.without_piece(VirtAddr(addr)).expect("there is room");
+        let pierced = without(large, 0x20_1fff);
         assert!(pierced.covers(VirtAddr(0x20_0000)) && !pierced.covers(VirtAddr(0x20_1000)));
         assert!(pierced.overlaps(&page) && pierced.overlaps(&large));
-        let twice = pierced.without_piece(VirtAddr(0x20_0000));
+        let twice = without(pierced, 0x20_0000);
         assert!(!twice.overlaps(&page) && twice.covers(VirtAddr(0x20_2000)));
-        assert_eq!(
-            twice,
-            large
-                .without_piece(VirtAddr(0x20_0000))
-                .without_piece(VirtAddr(0x20_1000))
+        assert_eq!(twice, without(without(large, 0x20_0000), 0x20_1000));
+        let thrice = without(twice, 0x20_2000);
+        assert!(!thrice.covers(VirtAddr(0x20_2000)) && thrice.covers(VirtAddr(0x20_3000)));
+        assert_eq!(thrice.pieces_gone().count(), 3);
+        let apart = without(thrice, 0x20_8000);
+        let limit = apart.without_piece(VirtAddr(0x20_5000)).unwrap_err();
+        assert_eq!(limit.most, MOST_PIECES_GONE);
+        assert!(
+            apart.without_piece(VirtAddr(0x20_7000)).is_ok(),
+            "it joins another"
         );
-        assert_eq!(twice.without_piece(VirtAddr(0x20_2000)), twice, "no room");
     }
 }

@@ -392,12 +392,21 @@ impl CpuMut<'_> {
         let end = start + Slot::LEN * self.buffered_len();
         self.state.copy_within(start + Slot::LEN..end, start);
         self.state[end - Slot::LEN..end].fill(0);
+        if layout.parts.is_some() || layout.through.is_some() {
+            self.pop_beside_buffered();
+        }
+        layout.count_buffered(self.state, cpu, Change::OneLess);
+    }
+
+    /// Takes out what lies beside the oldest slot of the CPU's buffer.
+    #[cold]
+    fn pop_beside_buffered(&mut self) {
+        let layout = self.layout();
         for beside in [layout.parts, layout.through].into_iter().flatten() {
             let (start, len) = (self.start + beside, self.buffered_len());
             self.state.copy_within(start + 1..start + len, start);
             self.state[start + len - 1] = 0;
         }
-        layout.count_buffered(self.state, cpu, Change::OneLess);
     }
 
     /// Replaces the CPU's write-combining stores, at most as many as there are slots. They have no order

@@ -35,7 +35,7 @@ impl Nodes {
         edges.filter(|&(from, to)| self.get(to).from != Some(from))
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (NodeId, &Node)> {
         let numbered = (1..).zip(&self.nodes);
         numbered.filter_map(|(number, node)| Some((NodeId::from_number(number)?, node)))
     }

@@ -319,8 +319,9 @@ impl<'a> Naive<'a> {
             | Call::LoadCr3(..)
             | Call::Invlpg(_)
             | Call::Invpcid(_)
-            | Call::WriteCr4(_)
-            | Call::Tlbsync => Some(readings.serializing),
+            | Call::WriteCr4(_) => Some(readings.serializing),
+            // H29: it waits for broadcasts; that it serializes, too, is an assumption.
+            Call::Tlbsync => self.serializes(call).then_some(readings.serializing),
             // H36: there, sending waits for the sender's earlier stores.
             Call::SendIpi(_) | Call::SendNmi(_) => {
                 let waits = self.script.setting.cpu_model.ipi == IpiOrder::AfterStores;

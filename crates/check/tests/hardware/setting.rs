@@ -27,6 +27,7 @@ impl fmt::Display for Setting {
             write_combining,
             dirty,
             uncached_loads,
+            tlbsync,
             ..
         } = self.cpu_model;
         let memory = self.memory.name();
@@ -34,7 +35,7 @@ impl fmt::Display for Setting {
         write!(
             f,
             "{name}, {memory}, upper levels {upper_levels:?}, CR3 loads with bit 63: {keep_load:?}, wc {wc}, \
-             D {dirty:?}, uncached loads {uncached_loads:?}"
+             D {dirty:?}, uncached loads {uncached_loads:?}, TLBSYNC {tlbsync:?}"
         )
     }
 }

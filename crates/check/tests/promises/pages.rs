@@ -2,9 +2,9 @@
 
 use lazytlb::{
     Access, CpuId, CpuSet, Cr3Load, Entry, FlushRange, FrameKind, Hw, Memory, PageRange, PageSize,
-    PhysAddr, Policy, Tables, Until, VirtAddr,
+    PhysAddr, Policy, Promises, Spaces, Tables, Until, VirtAddr,
 };
-use lazytlb_check::{LazyTlb, ModelHw, Program, Protocol, Space};
+use lazytlb_check::{CheckError, Checker, LazyTlb, ModelHw, Program, Protocol, Space};
 use lazytlb_model::entry::bits;
 use lazytlb_model::{CpuModel, Invpcid, Privilege, Property};
 
@@ -152,6 +152,52 @@ fn one_invpcid_does_not_drop_a_large_page_in_pieces() {
     assert_eq!(violated(&both), None);
 }
 
+/// A large page is unmapped, flushed page by page with INVPCID, and used at an address.
+fn flushed_by_piece(pages: &'static [u64], at: u64) -> Program {
+    let mut program = Program::new("pieces", 1);
+    program.features().tags = true;
+    let (root, page) = (program.first_root(), program.page());
+    program.first_entry(root, 0, large(page));
+    program.operation(0, "unmap", move |hw| {
+        hw.write_entry(root, 0, Entry::ABSENT);
+        let begin = |&page: &u64| {
+            let range = FlushRange::page(VirtAddr(page << 12));
+            let promise = hw.promise_begins(Spaces::one(root), range);
+            hw.invpcid(Invpcid::Address(0, VirtAddr(page << 12)));
+            hw.promise_kept(promise);
+        };
+        pages.iter().for_each(begin);
+        hw.touch(VirtAddr(at << 12), Access::Load);
+    });
+    program
+}
+
+#[test]
+fn pieces_that_are_gone_are_no_stale_use_however_many_touch() {
+    for at in [0, 1, 2, 3, 8] {
+        assert_eq!(violated(&flushed_by_piece(&[0, 1, 2, 3], at)), None, "{at}");
+        assert_eq!(violated(&flushed_by_piece(&[2, 0, 3, 1], at)), None, "{at}");
+    }
+    assert_eq!(violated(&flushed_by_piece(&[5, 3, 4], 4)), None);
+}
+
+/// The model has no room for the third piece. It must not be taken to stay: INVPCID did remove it (H14).
+#[test]
+fn too_many_separate_pieces_gone_are_a_limit_and_no_violation() {
+    for at in [0, 2, 4] {
+        let error = Checker::new()
+            .try_check(&flushed_by_piece(&[0, 2, 4], at), |_| {})
+            .unwrap_err();
+        let CheckError::Limit(message) = &error else {
+            panic!("{error:?}")
+        };
+        assert!(
+            message.contains("more than 2 separate pieces gone"),
+            "{message}"
+        );
+    }
+}
+
 /// A frame inside a large page is freed under its entry, and perhaps used for something else.
 fn frame_inside(addr: VirtAddr, reuses: bool) -> Program {
     let mut program = Program::new("a frame inside", 1);
@@ -216,7 +262,7 @@ fn a_buffered_store_is_stale_by_its_own_address() {
             hw.touch(addr, Access::Store);
             hw.invlpg(PAGE);
         });
-        let checker = lazytlb_check::Checker::new();
+        let checker = Checker::new();
         assert_eq!(
             crate::property_of(&checker.check(&program)),
             expected,

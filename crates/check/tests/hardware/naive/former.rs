@@ -1,7 +1,7 @@
 //! What a CPU that fetches may still read of page-table entries (H40).
 
 use lazytlb_model::Call;
-use lazytlb_model::cpu_model::Mfence;
+use lazytlb_model::cpu_model::{Mfence, Tlbsync};
 
 use super::Naive;
 use super::state::State;
@@ -14,8 +14,8 @@ impl Naive<'_> {
             | Call::LoadCr3(..)
             | Call::Invlpg(_)
             | Call::Invpcid(_)
-            | Call::WriteCr4(_)
-            | Call::Tlbsync => true,
+            | Call::WriteCr4(_) => true,
+            Call::Tlbsync => self.script.setting.cpu_model.tlbsync == Tlbsync::Serializes,
             Call::Fence => self.script.setting.cpu_model.mfence == Mfence::Serializes,
             _ => false,
         }

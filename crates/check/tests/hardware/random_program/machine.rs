@@ -1,6 +1,6 @@
 //! The machine that a script runs on.
 
-use lazytlb_model::cpu_model::{DirtyUpdate, UncachedLoads};
+use lazytlb_model::cpu_model::{DirtyUpdate, Tlbsync, UncachedLoads};
 use lazytlb_model::{CpuModel, KeepLoad, MemoryModel, Reading, UpperLevels, WcReadings};
 
 use super::Family;
@@ -30,6 +30,9 @@ pub(super) fn draw_setting(random: &mut Random, families: &[Family]) -> Setting 
             cpu_model.dirty = DirtyUpdate::ChecksWritable;
             cpu_model.uncached_loads = UncachedLoads::WaitForStores;
         }
+    }
+    if is(Family::Broadcast) {
+        cpu_model.tlbsync = random.among(&[Tlbsync::OnlyWaits, Tlbsync::Serializes]);
     }
     if random.percent(25) {
         cpu_model = cpu_model.with_keep_load(KeepLoad::EndsWalks);
