@@ -10,10 +10,12 @@
 //! | --- | --- |
 //! | `polls` | where those lead, and that it is right |
 //! | `spin` | code that loops without them |
+//! | `stretches` | whether code that starts for ever only compares generations |
 //! | `ways` | the ways through the code, for a second run |
 
 mod polls;
 mod spin;
+mod stretches;
 pub(crate) mod ways;
 
 use std::collections::BTreeSet;

@@ -17,6 +17,7 @@ use crate::reduction::{CanonicalForm, Merge, Reduction};
 use crate::step::{Step, StepError, Unwatched};
 use crate::store::{StateId, Store};
 use crate::system::System;
+use crate::unrenamed::unrenamed;
 use crate::verdict::Effort;
 
 /// What an exploration is for.
@@ -147,10 +148,12 @@ where
             }
         };
         self.update_effort();
-        match self.system.automaton.rehearse_all() {
+        let tested = self.system.automaton.rehearse_all();
+        let tested = tested.map_err(StepError::from);
+        match tested.and_then(|()| self.form.test_code(&self.system.automaton)) {
             Ok(()) => Ok(ended),
             Err(error) => {
-                StepError::from(error).into_violation()?;
+                error.into_violation()?;
                 unreachable!("code that is no function of its answers is an error")
             }
         }
@@ -336,12 +339,20 @@ where
         ControlFlow::Continue(())
     }
 
-    /// Finds the steps that lead from the first state to a violation.
+    /// Finds the steps that lead from the first state to a violation, none of them renamed.
     pub(crate) fn steps_to_violation(&mut self, found: &Found) -> Vec<Step> {
-        let from = found.from;
-        let mut steps = from.map_or_else(Vec::new, |from| self.steps_to(from));
+        let Some(from) = found.from else {
+            return Vec::new();
+        };
+        let mut steps = self.steps_to(from);
         steps.extend(found.step);
-        steps
+        if !self.form.renames() {
+            return steps;
+        }
+        let initial = self.system.initial(&mut Unwatched);
+        let initial = initial.expect("it was made before");
+        let plain = unrenamed(&self.system, &self.form, initial, &steps);
+        plain.expect("what is remembered stands for states that can be reached")
     }
 
     /// Finds the steps that lead from the first state to `id`.

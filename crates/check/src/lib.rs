@@ -35,6 +35,8 @@
 //! | `standstill` | deadlocks where CPUs poll, or timer interrupts come |
 //! | `cursor` | the steps of a state, one after the other |
 //! | `reduction` | which steps are merged, and which states count as one |
+//! | `unrenamed` | a counterexample without such names |
+//! | `generations` | which words hold generations, and which calls are about them |
 //! | `renumber` | names that do not grow, for programs without end |
 //! | `store`, `order` | the states seen so far, and which is next |
 //! | `expand`, `explore` | what one state leads to, and all states; for whoever visits |
@@ -66,6 +68,7 @@ mod error;
 mod event;
 mod expand;
 mod explore;
+mod generations;
 mod hardware;
 mod iterations;
 pub mod menu;
@@ -94,6 +97,7 @@ mod step;
 mod store;
 mod system;
 pub mod timeline;
+mod unrenamed;
 mod unwinding;
 pub mod verdict;
 mod watchdog;

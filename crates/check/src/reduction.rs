@@ -4,7 +4,7 @@
 use lazytlb::{CpuId, Interrupts};
 use lazytlb_model::{Call, State};
 
-use crate::automaton::{Node, Nodes};
+use crate::automaton::{Automaton, Node, Nodes};
 use crate::hardware::Hardware;
 use crate::step::StepError;
 
@@ -80,6 +80,17 @@ pub(crate) trait CanonicalForm: Sync {
     /// If a place is not known yet, or a number has no room.
     fn apply(&self, hardware: &Hardware, nodes: &Nodes, state: &mut State)
     -> Result<(), StepError>;
+
+    /// Tests what the form takes for granted of the code, once all of it is known.
+    ///
+    /// # Errors
+    /// If the code is not so.
+    fn test_code(&self, _automaton: &Automaton<'_>) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    /// Says whether there is a state that it changes.
+    fn renames(&self) -> bool;
 }
 
 /// Says whether a call that is taken along can be made after another, with interrupts as at `next`.

@@ -1,16 +1,17 @@
 //! New names for numbers that count on, in programs whose operations start for ever: generations, and the versions of
 //! page-table entries.
 //!
-//! Code only compares generations ([`ValueKind::Generation`]): whether they are equal, which is the greater, and
+//! Code only compares generations (`ValueKind::Generation`): whether they are equal, which is the greater, and
 //! whether one is the next of another. So after each step those that are left anywhere, in words, in store
-//! buffers and in the answers that code under way has got, get the lowest numbers that keep all of that: 0 stays,
-//! the lowest other one becomes 1, and a gap of two or more becomes two. An example, with the generations of a space, of
+//! buffers and in the answers that code under way has got, get the lowest numbers that keep all of that: 0, which
+//! code may know, stays, and a gap of two or more becomes two (one, after a generation that was only made as
+//! the next of another: nobody asks for the next of that). An example, with the generations of a space, of
 //! a CPU, and of a request under way:
 //!
 //! ```text
 //!          tlb_gen   flushed_to of CPU 1   CPU 0 has read, and will store the next
 //!  before  17        9                     15, 16
-//!  after   5         1                     3, 4
+//!  after   6         2                     4, 5
 //! ```
 //!
 //! Code under way has seen the former numbers. It moves to the place that the same code comes to with the new
@@ -18,124 +19,21 @@
 //! them renamed. If it does not, it does more than compare, and the check ends with an error that says where.
 //!
 //! Why it is sound: a map that keeps equality, order and nextness takes each step of a state to the same step of the
-//! renamed state. Whether code asks for nothing else is tested at every place that moves; [`Stretch`] tests all
-//! others.
+//! renamed state. Whether code asks for nothing else is tested at every place that moves; `automaton/stretches.rs` tests
+//! all others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lazytlb::{Payload, ValueKind};
-use lazytlb_model::{AtomicCell, Call, LocalCell, Rmw, State};
+use lazytlb_model::{Call, State};
 
-use crate::automaton::{NodeId, Nodes};
+use crate::automaton::{Automaton, NodeId, Nodes};
 use crate::event::call_for_people;
+use crate::generations::{Generation, GenerationWords};
 use crate::hardware::Hardware;
 use crate::program::Program;
 use crate::reduction::CanonicalForm;
 use crate::step::StepError;
-
-/// Which words hold generations.
-#[derive(Debug)]
-pub(crate) struct GenerationWords {
-    shared: Vec<AtomicCell>,
-    own: Vec<LocalCell>,
-}
-
-impl GenerationWords {
-    pub(crate) fn of(program: &Program) -> GenerationWords {
-        let is_generation = |kind| {
-            matches!(
-                kind,
-                ValueKind::Generation | ValueKind::Message(Payload::Generation)
-            )
-        };
-        let shared = program.atomics.iter().enumerate();
-        let shared = shared.filter(|(_, word)| is_generation(word.kind));
-        let own = program
-            .own_cells
-            .iter()
-            .enumerate()
-            .flat_map(|(cpu, words)| {
-                let words = words.iter().enumerate();
-                let words = words.filter(move |(_, word)| is_generation(word.kind));
-                words.map(move |(index, _)| LocalCell {
-                    owner: cpu as u8,
-                    index: index as u8,
-                })
-            });
-        GenerationWords {
-            shared: shared.map(|(index, _)| AtomicCell(index as u8)).collect(),
-            own: own.collect(),
-        }
-    }
-
-    /// Says whether a call reads or writes a generation.
-    fn are_in(&self, call: &Call) -> bool {
-        match *call {
-            Call::Load(word)
-            | Call::Store(word, _)
-            | Call::Rmw(word, ..)
-            | Call::PauseUntil(word, _) => self.shared.contains(&word),
-            Call::StoreBytes { cell, .. } | Call::RmwBytes { cell, .. } => {
-                self.shared.contains(&cell)
-            }
-            Call::LoadLocal(word) | Call::StoreLocal(word, _) => self.own.contains(&word),
-            _ => false,
-        }
-    }
-
-    /// Returns a call with the generations in it renamed.
-    pub(crate) fn renamed_call(&self, call: Call, rename: &impl Fn(u64) -> u64) -> Call {
-        use lazytlb::Until;
-        if !self.are_in(&call) {
-            return call;
-        }
-        match call {
-            Call::Store(word, value) => Call::Store(word, rename(value)),
-            Call::StoreLocal(word, value) => Call::StoreLocal(word, rename(value)),
-            Call::Rmw(word, Rmw::Swap, value) => Call::Rmw(word, Rmw::Swap, rename(value)),
-            Call::Rmw(word, Rmw::SwapIf(expected), value) => {
-                Call::Rmw(word, Rmw::SwapIf(rename(expected)), rename(value))
-            }
-            Call::PauseUntil(word, Until::Equals(value)) => {
-                Call::PauseUntil(word, Until::Equals(rename(value)))
-            }
-            Call::PauseUntil(word, Until::AtLeast(value)) => {
-                Call::PauseUntil(word, Until::AtLeast(rename(value)))
-            }
-            // Loads name no generation; to add 1 is to take the next.
-            call => call,
-        }
-    }
-
-    /// Returns an answer with the generation in it renamed, if it is one.
-    pub(crate) fn renamed_answer(
-        &self,
-        call: &Call,
-        answer: u64,
-        rename: &impl Fn(u64) -> u64,
-    ) -> u64 {
-        let reads = matches!(call, Call::Load(_) | Call::LoadLocal(_) | Call::Rmw(..));
-        match reads && self.are_in(call) {
-            true => rename(answer),
-            false => answer,
-        }
-    }
-
-    /// Returns the generations that code has got along its log, and those that come next after them, in order.
-    pub(crate) fn read_along(&self, log: &[(Call, u64)]) -> Vec<u64> {
-        let reads = |call: &Call| {
-            matches!(call, Call::Load(_) | Call::LoadLocal(_) | Call::Rmw(..)) && self.are_in(call)
-        };
-        let read = log.iter().filter(|(call, _)| reads(call));
-        let mut all: Vec<u64> = read
-            .flat_map(|&(_, answer)| [answer, answer.saturating_add(1)])
-            .collect();
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
-}
 
 /// The new names of generations.
 pub(crate) struct Names {
@@ -145,15 +43,15 @@ pub(crate) struct Names {
 
 impl Names {
     /// Gives the lowest names to generations that are in order.
-    fn lowest(former: &[u64]) -> Names {
+    fn lowest(former: &[Generation]) -> Names {
         let mut names: Vec<(u64, u64)> = Vec::with_capacity(former.len());
-        for &value in former {
-            let name = match names.last() {
-                None => value.min(1),
-                Some(&(0, 0)) => 1,
-                Some(&(last, name)) => name + (value - last).min(2),
-            };
-            names.push((value, name));
+        // Code may know 0 without having read it.
+        let (mut before, mut its_name) = (Generation::read(0), 0);
+        for &one in former {
+            let most = if before.may_be_raised { 2 } else { 1 };
+            let name = its_name + (one.value - before.value).min(most);
+            names.push((one.value, name));
+            (before, its_name) = (one, name);
         }
         Names { names }
     }
@@ -173,7 +71,7 @@ impl Names {
 
 /// How states are remembered: with the lowest names.
 pub(crate) struct Renumbering {
-    words: GenerationWords,
+    pub(crate) words: GenerationWords,
     known: Mutex<Known>,
 }
 
@@ -181,7 +79,7 @@ pub(crate) struct Renumbering {
 #[derive(Default)]
 struct Known {
     /// The generations that code has got where it is.
-    generations: HashMap<NodeId, Arc<[u64]>>,
+    generations: HashMap<NodeId, Arc<[Generation]>>,
     /// Where code moves to whose generations get these names.
     moves: HashMap<(NodeId, Vec<u64>), NodeId>,
 }
@@ -194,7 +92,7 @@ impl Renumbering {
         }
     }
 
-    fn generations_at(&self, nodes: &Nodes, id: NodeId) -> Arc<[u64]> {
+    fn generations_at(&self, nodes: &Nodes, id: NodeId) -> Arc<[Generation]> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let generations = known.generations.entry(id);
         let generations =
@@ -211,10 +109,12 @@ impl Renumbering {
         names: &Names,
     ) -> Result<NodeId, StepError> {
         let generations = self.generations_at(nodes, id);
-        if generations.iter().all(|&value| names.of(value) == value) {
+        let is_named_so = |one: &Generation| names.of(one.value) == one.value;
+        if generations.iter().all(is_named_so) {
             return Ok(id);
         }
-        let renamed: Vec<u64> = generations.iter().map(|&value| names.of(value)).collect();
+        let renamed = generations.iter().map(|one| names.of(one.value));
+        let renamed: Vec<u64> = renamed.collect();
         let key = (id, renamed);
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&known) = known.moves.get(&key) {
@@ -286,6 +186,19 @@ impl<'p> Form<'p> {
 }
 
 impl CanonicalForm for Form<'_> {
+    fn test_code(&self, automaton: &Automaton<'_>) -> Result<(), StepError> {
+        match self {
+            Form::AsItIs => Ok(()),
+            Form::Renumbered(_, renumbering) => {
+                automaton.stretch_all(&renumbering.words).map(|_| ())
+            }
+        }
+    }
+
+    fn renames(&self) -> bool {
+        matches!(self, Form::Renumbered(..))
+    }
+
     #[inline(always)]
     fn apply(
         &self,
@@ -314,11 +227,11 @@ impl Renumbering {
         machine.renumber_versions(state)?;
         let mut left = Vec::new();
         machine.map_shared_words(state, &self.words.shared, |_, value| {
-            left.push(value);
+            left.push(Generation::read(value));
             value
         })?;
         machine.map_own_words(state, &self.words.own, |value| {
-            left.push(value);
+            left.push(Generation::read(value));
             value
         })?;
         for cpu in hardware.cpus() {
@@ -326,9 +239,7 @@ impl Renumbering {
                 left.extend_from_slice(&self.generations_at(nodes, id));
             }
         }
-        left.sort_unstable();
-        left.dedup();
-        let names = Names::lowest(&left);
+        let names = Names::lowest(&Generation::in_order(left));
         if names.is_identity() {
             return Ok(());
         }
@@ -344,5 +255,114 @@ impl Renumbering {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use lazytlb::Policy;
+    use lazytlb_model::MemoryModel;
+
+    use super::*;
+    use crate::checker::Checker;
+    use crate::expand::{AfterViolation, expand};
+    use crate::explore::Ended;
+    use crate::programs::any_length::Menus;
+    use crate::protocol::LazyTlb;
+    use crate::search::tests::Ignores;
+    use crate::step::Unwatched;
+    use crate::system::System;
+
+    type Level = BTreeSet<Vec<u8>>;
+
+    /// Returns the states that are first reached in so many steps, remembered in a form; level by level.
+    fn levels(system: &System<'_>, form: &Form<'_>, depth: usize) -> Vec<Level> {
+        let initial = system.initial(&mut Unwatched).unwrap();
+        let mut seen = BTreeSet::from([formed(system, form, &initial)]);
+        let mut levels = vec![seen.clone()];
+        for _ in 0..depth {
+            let mut next = Level::new();
+            for state in levels.last().unwrap() {
+                let mut scratch = state.clone();
+                let expanded = expand(
+                    system,
+                    form,
+                    state,
+                    &mut scratch,
+                    |_, state| {
+                        if seen.insert(state.to_vec()) {
+                            next.insert(state.to_vec());
+                        }
+                    },
+                    |_, _| AfterViolation::Stop,
+                );
+                assert!(expanded.is_ok());
+            }
+            levels.push(next);
+        }
+        levels
+    }
+
+    fn formed(system: &System<'_>, form: &Form<'_>, state: &[u8]) -> Vec<u8> {
+        let mut formed = state.to_vec();
+        let done = system.extending(|nodes| {
+            formed.copy_from_slice(state);
+            form.apply(&system.hardware, nodes, &mut formed)
+        });
+        assert!(done.is_ok(), "{done:?}");
+        formed
+    }
+
+    /// Plain states, renamed afterwards, are those of the search that renames after each step: level by level.
+    #[test]
+    fn renaming_afterwards_reaches_the_same_states_as_renaming_after_each_step() {
+        for (menus, depth) in [
+            ("map,unmap,switch,touch/switch,touch,lazy", 16),
+            ("map,free,flush-all/switch,touch,lazy", 18),
+            ("map,free,switch,touch,lazy/map,unmap,switch,touch,lazy", 12),
+            ("map,free/switch,touch,lazy/switch,touch,lazy", 11),
+        ] {
+            for memory in [MemoryModel::Sc, MemoryModel::TSO] {
+                let menus: Menus = menus.parse().unwrap();
+                let program = menus.program::<LazyTlb>(Policy::IpiOnTableFree);
+                let checker = Checker::new().memory(memory);
+                // What is local is learnt by a search of all.
+                let (exploration, ended) = checker
+                    .max_states(400_000)
+                    .explore(&program, &mut Ignores)
+                    .unwrap();
+                assert_ne!(ended, Ended::AtViolation);
+                let (system, renamed) = (&exploration.system, &exploration.form);
+                let plain = levels(system, &Form::AsItIs, depth);
+                let remembered = levels(system, renamed, depth);
+                let mut before = Level::new();
+                let mut reached = Level::new();
+                for (steps, (plain, remembered)) in plain.iter().zip(&remembered).enumerate() {
+                    let plain = plain.iter().map(|state| formed(system, renamed, state));
+                    reached.extend(plain);
+                    before.extend(remembered.iter().cloned());
+                    assert_eq!(
+                        reached.len(),
+                        before.len(),
+                        "{menus} {memory:?}: in {steps} steps"
+                    );
+                    assert!(reached == before, "{menus} {memory:?}: in {steps} steps");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn generations_keep_order_and_what_is_next() {
+        let left = [0, 7, 8, 20, 1 << 40];
+        let names = Names::lowest(&left.map(Generation::read));
+        assert_eq!(left.map(|value| names.of(value)), [0, 2, 3, 5, 7]);
+        assert!(Names::lowest(&[0, 1, 2, 4].map(Generation::read)).is_identity());
+        // The next of 5 was made of it: what is beyond that is only greater.
+        let mut left = [5, 6, 9].map(Generation::read);
+        left[1].may_be_raised = false;
+        assert_eq!(Names::lowest(&left).of(9), 4);
     }
 }

@@ -196,7 +196,7 @@ impl Visitor for Search<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::automaton::{Nodes, Routine};
     use crate::explore::Exploration;
@@ -207,6 +207,18 @@ mod tests {
     use lazytlb::{CpuId, Hw};
     use lazytlb_model::MemoryModel;
     use lazytlb_model::{AtomicCell, Violation};
+
+    /// Explores without looking at anything.
+    pub(crate) struct Ignores;
+
+    impl Visitor for Ignores {
+        const AFTER_VIOLATION: AfterViolation = AfterViolation::Stop;
+
+        fn begin(&mut self) {}
+        fn violated(&mut self, _found: Found) {}
+        fn ended(&mut self, _machine: &Machine, _id: StateId, _state: &State) {}
+        fn progressed(&mut self, _effort: Effort, _waiting: StateId) {}
+    }
 
     /// What CPU 0 read first does not matter to it: it counts as 0.
     struct ForgetsWhatWasRead;
@@ -229,6 +241,11 @@ mod tests {
                 place = nodes.successor(place, answer)?;
             }
             Ok(hardware.set_node(state, cpu, routine, Some(place))?)
+        }
+
+        // The replay takes the same ways, whatever was read.
+        fn renames(&self) -> bool {
+            false
         }
     }
 

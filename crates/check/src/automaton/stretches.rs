@@ -1,0 +1,175 @@
+//! Whether code that is started for ever only compares generations: each place once more, with others that compare
+//! alike.
+//!
+//! A search without end renames generations (`renumber.rs`), which is sound if code asks for nothing but whether two
+//! are equal, which is the greater, and whether one is the next of another. Renaming keeps gaps at two, so code that
+//! acts on a gap of three would never be seen to. So every place of the code is come to again along logs whose
+//! generations lie elsewhere: those next to each other still are, all other gaps are drawn anew, of any size up to
+//! 2^58, each power of two as likely as another. The code must make the same calls, with the generations in them renamed.
+
+use lazytlb_model::Call;
+
+use super::{Automaton, Missing, Next, Node};
+use crate::event::call_for_people;
+use crate::generations::{Generation, GenerationWords};
+use crate::rehearsal::Rehearsal;
+use crate::run::Ran;
+use crate::step::StepError;
+
+/// How often each place is come to with other generations.
+const STRETCHES: u64 = 8;
+/// The largest gap is below two to this.
+const LARGEST_GAP: u32 = 58;
+
+/// How many places were tried.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Stretched {
+    pub(crate) places: u64,
+    pub(crate) runs: u64,
+}
+
+impl Automaton<'_> {
+    /// Comes to every place with stretched generations.
+    ///
+    /// # Errors
+    /// If the code does something else there.
+    pub(crate) fn stretch_all(&self, words: &GenerationWords) -> Result<Stretched, StepError> {
+        let nodes = self.read();
+        let mut stretched = Stretched::default();
+        for (id, node) in nodes.all() {
+            let log = nodes.log_of(id);
+            let generations = words.read_along(&log);
+            if generations.is_empty() {
+                continue;
+            }
+            stretched.places += 1;
+            for seed in 0..STRETCHES {
+                let seed = seed << 32 | u64::from(id.number());
+                let stretch = Stretch::of(&generations, seed);
+                let rename = |value: u64| stretch.of_value(value);
+                let renamed = log.iter().map(|&(call, answer)| {
+                    let answer = words.renamed_answer(&call, answer, &rename);
+                    (words.renamed_call(call, &rename), answer)
+                });
+                let missing = Missing {
+                    cpu: node.cpu,
+                    routine: node.routine,
+                    from: None,
+                };
+                let ran = self
+                    .run(missing, renamed.collect(), Rehearsal::default())
+                    .ran;
+                stretched.runs += 1;
+                let expected = node.next.call();
+                let expected = expected.map(|&call| words.renamed_call(call, &rename));
+                if !is_as_expected(node, expected, &ran) {
+                    return Err(self.more_than_compared(node, &ran));
+                }
+            }
+        }
+        Ok(stretched)
+    }
+
+    fn more_than_compared(&self, node: &Node, ran: &Ran) -> StepError {
+        let program = self.program;
+        let did = match node.next.call() {
+            Some(call) => format!("makes the call \"{}\"", call_for_people(program, call)),
+            None => "ends".to_owned(),
+        };
+        let does = match ran {
+            Ran::Asks(call, _) => format!("makes the call \"{}\"", call_for_people(program, call)),
+            Ran::Ended => "ends".to_owned(),
+            Ran::Panicked(message) => format!("panics: {message}"),
+            Ran::Again(_) => "polls once more".to_owned(),
+            Ran::Diverged(how) => format!("comes to another place: {how}"),
+        };
+        StepError::FalseClaim(format!(
+            "CPU {} in \"{}\" does more with generations than compare them: it {did} in one execution, and with others \
+             that are equal, greater and next to each other alike, it {does}. Words of `ValueKind::Generation` are \
+             for numbers of which only that is asked",
+            node.cpu.0,
+            self.routine_name(node.cpu, node.routine),
+        ))
+    }
+}
+
+fn is_as_expected(node: &Node, expected: Option<Call>, ran: &Ran) -> bool {
+    match (ran, &node.next) {
+        (Ran::Asks(call, interrupts), Next::Call(_)) => {
+            Some(*call) == expected && *interrupts == node.interrupts
+        }
+        (Ran::Ended, Next::Ended) | (Ran::Panicked(_), Next::Panicked(_)) => true,
+        _ => false,
+    }
+}
+
+/// Other generations, which compare as those that they stand for.
+struct Stretch {
+    /// The generations, in order, each with its stand-in.
+    stand_ins: Vec<(u64, u64)>,
+}
+
+impl Stretch {
+    fn of(generations: &[Generation], seed: u64) -> Stretch {
+        let mut random = Random(seed);
+        let mut stand_ins: Vec<(u64, u64)> = Vec::with_capacity(generations.len());
+        // Code may know 0 without having read it.
+        let (mut before, mut its_stand_in) = (Generation::read(0), 0);
+        for &one in generations {
+            let gap = match one.value - before.value {
+                0 => 0,
+                1 if before.may_be_raised => 1,
+                _ if before.may_be_raised => random.gap(),
+                _ => random.gap() - 1,
+            };
+            let stand_in = its_stand_in + gap;
+            stand_ins.push((one.value, stand_in));
+            (before, its_stand_in) = (one, stand_in);
+        }
+        Stretch { stand_ins }
+    }
+
+    fn of_value(&self, value: u64) -> u64 {
+        let found = self
+            .stand_ins
+            .binary_search_by_key(&value, |&(value, _)| value);
+        found.map_or(value, |index| self.stand_ins[index].1)
+    }
+}
+
+/// Numbers that follow from a seed (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    /// Draws a gap of two or more, each power of two as likely as another.
+    fn gap(&mut self) -> u64 {
+        let power = 1 + self.next() % u64::from(LARGEST_GAP - 1);
+        let least = 1 << power;
+        least + self.next() % least
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stretch_keeps_order_and_what_is_next_and_has_gaps_of_every_size() {
+        let generations = [0, 3, 4, 9];
+        let mut gaps = std::collections::BTreeSet::new();
+        for seed in 0..2000 {
+            let stretch = Stretch::of(&generations.map(Generation::read), seed);
+            let [none, first, next, last] = generations.map(|value| stretch.of_value(value));
+            assert!(none == 0 && first >= 2 && next == first + 1 && last >= next + 2);
+            gaps.insert((last - next).ilog2());
+        }
+        assert!((1..LARGEST_GAP).all(|power| gaps.contains(&power)));
+    }
+}
