@@ -25,7 +25,7 @@
 
 use std::collections::HashSet;
 
-use lazytlb::{CpuId, Interrupts};
+use lazytlb::{CpuId, Interrupts, ValueKind};
 use lazytlb_model::{Call, Property, State, Tick, Violation};
 
 use crate::automaton::{Node, Nodes, Routine};
@@ -78,7 +78,7 @@ impl<M: Merge> System<'_, M> {
             return Ok(
                 match unkept.is_some() && self.ticks_keep_promises(nodes, state)? {
                     true => None,
-                    false => unkept,
+                    false => unkept.or_else(|| self.lock_at_rest(state)),
                 },
             );
         }
@@ -88,6 +88,28 @@ impl<M: Merge> System<'_, M> {
         let deadlock = self.deadlock(nodes, state);
         let is_ignored = self.automaton.program.ignored.contains(&deadlock.property);
         Ok((!is_ignored).then_some(deadlock))
+    }
+
+    /// Returns the violation of a lock that is taken while every CPU is at rest, in a program without end: whoever
+    /// starts next would find it so.
+    fn lock_at_rest(&self, state: &State) -> Option<Violation> {
+        let program = self.automaton.program;
+        if !program.features.endless {
+            return None;
+        }
+        let values = self.hardware.machine().atomic_values(state);
+        let mut words = program.atomics.iter().zip(values);
+        let (taken, _) = words.find(|(word, value)| word.kind == ValueKind::Lock && *value != 0)?;
+        Some(Violation {
+            property: Property::Deadlock,
+            cpu: None,
+            frame: None,
+            through: None,
+            what: format!(
+                "every CPU is at rest, and the lock \"{}\" is taken",
+                taken.name
+            ),
+        })
     }
 
     /// Says whether nobody will ever do anything.

@@ -158,3 +158,21 @@ fn a_mode_says_what_may_start() {
     assert!(run(false).is_safe());
     assert!(run(true).violation().is_some());
 }
+
+#[test]
+fn a_lock_that_is_taken_at_rest_is_found() {
+    let mut program = Program::new("forgotten", 1);
+    let lock = program.atomic_of_kind(ValueKind::Lock, "lock", 0);
+    program.offer(
+        0,
+        MenuItem::new("take, and forget", move |hw| {
+            if hw.load(&lock) == 0 {
+                hw.swap(&lock, 1);
+            }
+        }),
+    );
+    program.proves("that locks are released");
+    let verdict = Checker::new().check(&program);
+    let violated = verdict.violation().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::Deadlock), "{verdict:?}");
+}
