@@ -64,7 +64,7 @@ impl<'m> CpuMut<'m> {
             self.refuse_foreign(through.used)?;
             let mut next = self.state.to_vec();
             let mut tried = self.machine.on(&mut next, self.cpu);
-            tried.owe(through.marks, access.operation.page_use())?;
+            tried.owe_through(through, access.operation.page_use())?;
             // What has to wait for a buffer does not keep the other ways from being taken.
             let done = tried.access_through(through.used, access, settled)?;
             let Progress::Done { answer, .. } = done else {

@@ -213,7 +213,7 @@ impl CpuMut<'_> {
                 self.owe(from, Use::Reads)?;
             }
             for &entry in &walk.sets_accessed {
-                self.owe_accessed(entry)?;
+                self.owe_accessed(entry);
             }
         }
         Ok(())

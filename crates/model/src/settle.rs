@@ -148,7 +148,7 @@ impl CpuMut<'_> {
                 store,
             } => {
                 self.refuse_foreign(through.used)?;
-                self.owe(through.marks, Use::Writes)?;
+                self.owe_through(through, Use::Writes)?;
                 self.notes_write(store.cell, Write::Any);
                 self.put_buffered(older, Slot::Cell(store));
                 self.notes_data_through(older, through.used, addr)?;

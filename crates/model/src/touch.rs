@@ -51,7 +51,7 @@ impl<'m> CpuMut<'m> {
             Access::Load => Use::Reads,
             Access::Store => Use::Writes,
         };
-        self.owe(through.marks, by)?;
+        self.owe_through(*through, by)?;
         let touched = match is_store_that_waits {
             true => self.store_for_user(through.used, addr, hint)?,
             false => Progress::DONE,
