@@ -23,7 +23,6 @@
 
 use std::ops::Deref;
 
-use crate::access::Through;
 use crate::accessed::{Source, Use};
 use crate::cpu_model::DirtyUpdate;
 use crate::entry::bits;
@@ -31,6 +30,7 @@ use crate::index::{EntryId, Frame, Location, Number, Offset, Way};
 use crate::machine::Machine;
 use crate::progress::Stop;
 use crate::state::State;
+use crate::through::Through;
 use crate::translation::Translation;
 use crate::view::{CpuIn, CpuMut};
 
@@ -50,6 +50,15 @@ impl Owed {
     fn with(self, update: Owed) -> Owed {
         Owed(self.0 | update.0)
     }
+}
+
+/// When an access's own walk reads entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OwnWalk {
+    /// When the access is executed, after its CPU's earlier stores.
+    InOrder,
+    /// Earlier, as a fetch's may (H40), or later, as a store's (H41).
+    AtAnyTime,
 }
 
 impl<S: Deref<Target = State>> CpuIn<'_, S> {
@@ -102,11 +111,19 @@ impl CpuMut<'_> {
     /// Notes that an access through a cached entry sets A in what that was read from, if it is still there, and
     /// D in the last entry for a store. What no walk of the access itself can have read, an earlier one has, which
     /// set A before it cached anything (H3): there it is set now.
-    pub(crate) fn owe(&mut self, used: &Translation, by: Use) -> Result<(), Stop> {
+    pub(crate) fn owe(
+        &mut self,
+        used: &Translation,
+        by: Use,
+        own_walk: OwnWalk,
+    ) -> Result<(), Stop> {
         if !self.machine.features.accessed_dirty {
             return Ok(());
         }
-        let walked_from = self.walked_from(used);
+        let walked_from = match own_walk {
+            OwnWalk::AtAnyTime => Some(self.machine.root_level),
+            OwnWalk::InOrder => self.walked_from(used),
+        };
         for Source { entry, level } in self.sources(used) {
             self.owe_accessed(entry);
             if walked_from.is_none_or(|first| level > first) {
@@ -123,14 +140,19 @@ impl CpuMut<'_> {
 
     /// Notes that an access goes through a cached entry, and sets A and D for it in what another translation of the
     /// address was read from (H42): what the first one was read from has A.
-    pub(crate) fn owe_through(&mut self, through: Through<'_>, by: Use) -> Result<(), Stop> {
+    pub(crate) fn owe_through(
+        &mut self,
+        through: Through<'_>,
+        by: Use,
+        own_walk: OwnWalk,
+    ) -> Result<(), Stop> {
         if through.used != through.marks && self.machine.features.accessed_dirty {
             for Source { entry, .. } in self.sources(through.used) {
                 self.owe_accessed(entry);
                 self.update(entry)?;
             }
         }
-        self.owe(through.marks, by)
+        self.owe(through.marks, by, own_walk)
     }
 
     /// Notes that an access sets A in an entry.
