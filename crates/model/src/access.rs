@@ -22,28 +22,14 @@ use crate::progress::{Progress, Stop};
 use crate::slot::{CellStore, Combining, Data, Slot, Stage};
 use crate::spec::MemoryModel;
 use crate::state::{CacheSet, FrameUse, State};
+use crate::through::Through;
 use crate::translation::Translation;
+use crate::updates::OwnWalk;
 use crate::values::ValueCode;
 use crate::view::{CpuIn, CpuMut};
 use crate::violation::{Property, Violation};
 use crate::virtual_access::{Accessed, Operation, PageFault, VirtualAccess};
 use crate::writers::Write;
-
-/// A way of an access to a page.
-#[derive(Clone, Copy)]
-pub(crate) struct Through<'m> {
-    /// The entry that translates.
-    pub(crate) used: &'m Translation,
-    /// The entry whose way through memory gets A, and D for a store: the same, but where the update of D finds that
-    /// W is lost (H42).
-    pub(crate) marks: &'m Translation,
-}
-
-impl<'m> Through<'m> {
-    pub(crate) fn same(used: &'m Translation) -> Through<'m> {
-        Through { used, marks: used }
-    }
-}
 
 impl<'m> CpuMut<'m> {
     /// Does an access in one of its ways: through one of the entries that match, by waiting untranslated (H41),
@@ -60,11 +46,16 @@ impl<'m> CpuMut<'m> {
         let usable = self.ways_through(usable, access)?;
         // Only a store waits, and only a fetch has walked early.
         let (through, others) = (usable.len(), early.len() + usize::from(late.is_some()));
+        let own_walk = match access.operation {
+            Operation::Fetch => OwnWalk::AtAnyTime,
+            // A store that is translated later is a way of its own.
+            Operation::Load | Operation::Store { .. } | Operation::Rmw { .. } => OwnWalk::InOrder,
+        };
         for (index, &(through, settled)) in usable.iter().enumerate().skip(way.index()) {
             self.refuse_foreign(through.used)?;
             let mut next = self.state.to_vec();
             let mut tried = self.machine.on(&mut next, self.cpu);
-            tried.owe(through.marks, access.operation.page_use())?;
+            tried.owe_through(through, access.operation.page_use(), own_walk)?;
             // What has to wait for a buffer does not keep the other ways from being taken.
             let done = tried.access_through(through.used, access, settled)?;
             let Progress::Done { answer, .. } = done else {
@@ -97,7 +88,7 @@ impl<'m> CpuMut<'m> {
             return Ok(Progress::Blocked);
         };
         if let FaultBy::Through(cached) = fault {
-            self.owe(cached, Use::Reads)?;
+            self.owe(cached, Use::Reads, own_walk)?;
         }
         self.page_fault(access.addr)?;
         Ok(Progress::Done {

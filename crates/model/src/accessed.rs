@@ -58,8 +58,9 @@ impl CpuMut<'_> {
         Ok(())
     }
 
-    /// Reads an entry for software, in one of two ways where A is *maybe*: one for each value of the bit. The
-    /// answer 1 settles it; after the answer 0 speculation may set it again at once.
+    /// Reads an entry for software, in one of two ways where A is *maybe*: one for each value of the bit. Either
+    /// answer settles it; after the answer 0 speculation may set it at once, where a walk still leads to it: whoever
+    /// reads closes the sets.
     pub(crate) fn read_settled(&mut self, entry: EntryId, way: Way) -> Result<Progress<u64>, Stop> {
         let values = &self.machine.values;
         let value = self.read(Location::Entry(entry));
@@ -68,6 +69,7 @@ impl CpuMut<'_> {
         }
         let clear = value & !bits::MAYBE_ACCESSED;
         if way == Way::FIRST {
+            self.put_in_memory(Location::Entry(entry), values.encode(clear)?);
             self.drop_what_was_read_from(entry);
             return Ok(Progress::Done {
                 answer: clear,
@@ -76,7 +78,6 @@ impl CpuMut<'_> {
         }
         let set = clear | bits::ACCESSED;
         self.put_in_memory(Location::Entry(entry), values.encode(set)?);
-        self.forget_owed_accessed(entry);
         Ok(Progress::answer(set))
     }
 
@@ -109,6 +110,35 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
                 return sources;
             };
             (table, level) = (leads_to, below);
+        }
+    }
+
+    /// Returns the highest level from which a walk of this CPU now reads what a cached entry was read from, down to the
+    /// last entry; `None` if not even that is there.
+    pub(crate) fn walked_from(&self, used: &Translation) -> Option<Level> {
+        let mut uppers = self.uppers_for(used.start);
+        if used.root != self.cr3() && !uppers.any(|upper| upper.root == used.root) {
+            return None;
+        }
+        let (mut table, mut level) = (used.root, self.machine.root_level);
+        let mut from = None;
+        loop {
+            let found = self.source_in(table, level, used);
+            let read = used.read[level.depth_below(self.machine.root_level)];
+            let entry = self.machine.entry_for(table, used.start, level);
+            // H25: it sees this CPU's own store, which waits.
+            let own = entry.and_then(|entry| self.own_newest(entry));
+            let is_there = own.is_none_or(|own| own.version == read);
+            let read_now = found.leads_to.filter(|_| is_there);
+            from = read_now.and(from.or(Some(level)));
+            let below = level.below().filter(|_| level > used.read_in);
+            let leads_to = found.leads_to.or_else(|| self.cached_way(level, used));
+            match (below, leads_to) {
+                (Some(below), Some(leads_to)) => (table, level) = (leads_to, below),
+                (None, _) => return from,
+                // Where the tables below are is not known any more.
+                (Some(_), None) => return None,
+            }
         }
     }
 

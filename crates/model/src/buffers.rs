@@ -219,9 +219,6 @@ impl CpuMut<'_> {
         self.remember_former(entry)?;
         self.put_in_memory(Location::Entry(entry), value);
         self.put_version(entry, version);
-        if self.is_owed_accessed(entry) {
-            self.mark_maybe_accessed(entry)?;
-        }
         self.put_parts_together(entry)?;
         if self.frame_use(table) != FrameUse::Table {
             let what = format!("wrote a page-table entry into frame {table}, which is no table");

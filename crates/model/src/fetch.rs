@@ -21,7 +21,6 @@ use std::ops::Deref;
 
 use lazytlb::VirtAddr;
 
-use crate::access::Through;
 use crate::accessed::Use;
 use crate::entry::bits;
 use crate::index::{Cpu, EntryId, Frame, Location};
@@ -29,7 +28,9 @@ use crate::limit::{Limit, MOST_FORMER};
 use crate::progress::Stop;
 use crate::slot::{EntryStore, Slot};
 use crate::state::{CacheSet, FrameUse, State};
+use crate::through::Through;
 use crate::translation::{Staleness, Translation};
+use crate::updates::OwnWalk;
 use crate::version::Version;
 use crate::view::{CpuIn, CpuMut, StoredEntry};
 use crate::violation::Property;
@@ -210,10 +211,10 @@ impl CpuMut<'_> {
         let machine = self.machine;
         if machine.features.accessed_dirty {
             if let Some(from) = &walk.from {
-                self.owe(from, Use::Reads)?;
+                self.owe(from, Use::Reads, OwnWalk::AtAnyTime)?;
             }
             for &entry in &walk.sets_accessed {
-                self.owe_accessed(entry)?;
+                self.owe_accessed(entry);
             }
         }
         Ok(())

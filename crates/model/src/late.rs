@@ -21,8 +21,8 @@
 //! such words. Nor does it go through an entry that a younger store of its own CPU made: while one waits on an
 //! entry that its address could be walked through, it does not translate.
 //!
-//! It is pointless to wait where no other CPU ever changes an entry on the way: who does is learnt while
-//! exploring, as in `writers.rs`. Without data by virtual address there are no such stores at all. A touch
+//! It is pointless to wait where no other CPU ever changes an entry on the way, and nobody looks at A: who changes
+//! one is learnt while exploring, as in `writers.rs`. Without data by virtual address there are no such stores at all. A touch
 //! needs none: its data are nobody's, so that it came late shows only in what it went through; the search has
 //! the execution in which its CPU was as slow, too. What its CPU did in between, others see by stores, which
 //! drain after it, or by interrupts that it sends. One case is left out: a touch of a page that is not mapped
@@ -78,9 +78,8 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
     pub(crate) fn late_slot(&self, store: LateStore) -> Result<Option<Slot>, Limit> {
         let machine = self.machine;
         let writers = &machine.entry_writers;
-        if !machine.stores_may_be_late
-            || !writers.others_write(self.cpu, store.addr, machine.root_level)
-        {
+        let others_write = || writers.others_write(self.cpu, store.addr, machine.root_level);
+        if !machine.stores_may_be_late || !machine.features.accessed_dirty && !others_write() {
             return Ok(None);
         }
         Ok(Some(Slot::Late(LateSlot {

@@ -43,6 +43,7 @@
 //! | `open_promises`, `taint` | promises that nobody has kept yet; entries that must not be used any more |
 //! | `weight` | what a proof of a flush can rest on |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
+//! | `through` | the cached entries that an access goes through |
 //! | `virtual_access`, `faults` | what an access by virtual address does, and how it comes to fault |
 //! | `fetch` | instruction fetches, whose walks may have read entries earlier |
 //! | `late_store`, `entry_writers` | a store that waits untranslated; who makes it worth waiting |
@@ -117,6 +118,7 @@ pub mod state;
 pub mod step;
 mod subject;
 mod taint;
+mod through;
 mod touch;
 pub mod translation;
 mod translation_set;

@@ -45,7 +45,9 @@ impl Machine {
             Family::OwnWord | Family::DisablesInterrupts => are_off,
             Family::RestoresInterrupts => true,
             Family::FullFence => {
-                cpu.buffered_len() == 0 && cpu.combining_len() == 0 && cpu.owes_nothing()
+                // Where it serializes, it ends what fetches may still read (H40): an interrupt may come before.
+                let has_nothing_to_do = cpu.buffered_len() == 0 && cpu.combining_len() == 0;
+                has_nothing_to_do && cpu.owes_nothing() && cpu.former().next().is_none()
             }
             Family::LoadsCell(cell) => are_off && self.writers.assume_no_other(cell, cpu.context()),
             Family::WaitsForCell(cell, Until::Zero) => {

@@ -6,7 +6,6 @@ use std::ops::Deref;
 
 use lazytlb::VirtAddr;
 
-use crate::access::Through;
 use crate::accessed::Use;
 use crate::combining::CacheHint;
 use crate::index::{Cpu, EntryId, Location, Way};
@@ -14,7 +13,9 @@ use crate::machine::Machine;
 use crate::progress::Stop;
 use crate::slot::{CellStore, Slot};
 use crate::state::State;
+use crate::through::Through;
 use crate::translation::Translation;
+use crate::updates::OwnWalk;
 use crate::view::{CpuIn, CpuMut};
 use crate::virtual_access::{Operation, VirtualAccess};
 use crate::writers::Write;
@@ -148,7 +149,7 @@ impl CpuMut<'_> {
                 store,
             } => {
                 self.refuse_foreign(through.used)?;
-                self.owe(through.marks, Use::Writes)?;
+                self.owe_through(through, Use::Writes, OwnWalk::InOrder)?;
                 self.notes_write(store.cell, Write::Any);
                 self.put_buffered(older, Slot::Cell(store));
                 self.notes_data_through(older, through.used, addr)?;

@@ -2,14 +2,15 @@
 
 use lazytlb::{Access, VirtAddr};
 
-use crate::access::Through;
 use crate::accessed::Use;
 use crate::combining::CacheHint;
 use crate::index::Way;
 use crate::progress::{Progress, Stop};
 use crate::slot::{Combining, Data, Slot, Stage};
 use crate::spec::MemoryModel;
+use crate::through::Through;
 use crate::translation::Translation;
+use crate::updates::OwnWalk;
 use crate::view::CpuMut;
 
 impl<'m> CpuMut<'m> {
@@ -51,7 +52,12 @@ impl<'m> CpuMut<'m> {
             Access::Load => Use::Reads,
             Access::Store => Use::Writes,
         };
-        self.owe(through.marks, by)?;
+        // A store that comes late is no way of its own here, as it is where its data matter.
+        let own_walk = match is_store_that_waits {
+            true => OwnWalk::AtAnyTime,
+            false => OwnWalk::InOrder,
+        };
+        self.owe_through(*through, by, own_walk)?;
         let touched = match is_store_that_waits {
             true => self.store_for_user(through.used, addr, hint)?,
             false => Progress::DONE,

@@ -9,17 +9,17 @@
 //!
 //! ```text
 //!  CPU 0                     owes     memory: e.A
-//!  loads through e           e: A     maybe
-//!  reads e, answer A = 0     e: A     maybe           H41: as if the second load had come first
+//!  loads through e           e: A     0
+//!  reads e, answer A = 0     e: A     0               H41: as if the second load had come first
 //!  CPUID                              1
 //! ```
 //!
 //! ASSUMED, for the rule says nothing: an entry that software replaces is another one from then on, also if it comes to
 //! look alike once more. An update that is owed to the first one is not made in the second.
 //!
-//! An update is a step of its own, since software may clear A or D before it or after it. While A is owed it is
-//! *maybe* in memory besides, so that a reader who answers 1 makes the update by that. Where the update of D does not look for W once more
-//! (H42), it may still be owed after the entry has lost W, and nothing else.
+//! An update is a step of its own, since software may clear A or D before it or after it. That A is *maybe* set by
+//! speculation besides (`accessed.rs`) changes nothing: it is owed all the same. Where the update of D does not look
+//! for W once more (H42), it may still be owed after the entry has lost W, and nothing else.
 
 use std::ops::Deref;
 
@@ -27,10 +27,10 @@ use crate::accessed::{Source, Use};
 use crate::cpu_model::DirtyUpdate;
 use crate::entry::bits;
 use crate::index::{EntryId, Frame, Location, Number, Offset, Way};
-use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::Stop;
 use crate::state::State;
+use crate::through::Through;
 use crate::translation::Translation;
 use crate::view::{CpuIn, CpuMut};
 
@@ -50,10 +50,15 @@ impl Owed {
     fn with(self, update: Owed) -> Owed {
         Owed(self.0 | update.0)
     }
+}
 
-    fn without(self, update: Owed) -> Owed {
-        Owed(self.0 & !update.0)
-    }
+/// When an access's own walk reads entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum OwnWalk {
+    /// When the access is executed, after its CPU's earlier stores.
+    InOrder,
+    /// Earlier, as a fetch's may (H40), or later, as a store's (H41).
+    AtAnyTime,
 }
 
 impl<S: Deref<Target = State>> CpuIn<'_, S> {
@@ -88,12 +93,6 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
         self.owed(entry).has(Owed::DIRTY)
     }
 
-    /// Says whether some CPU owes an entry A.
-    pub(crate) fn is_owed_accessed(&self, entry: EntryId) -> bool {
-        let mut cpus = self.every_cpu();
-        self.layout().owed.is_some() && cpus.any(|cpu| cpu.owed(entry).has(Owed::ACCESSED))
-    }
-
     /// Says whether an update that the CPU owes is one that comes before an entry changes to this value.
     fn must_update_before(&self, entry: EntryId, new: u64) -> bool {
         let owed = self.owed(entry);
@@ -110,13 +109,26 @@ impl CpuMut<'_> {
     }
 
     /// Notes that an access through a cached entry sets A in what that was read from, if it is still there, and
-    /// D in the last entry for a store.
-    pub(crate) fn owe(&mut self, used: &Translation, by: Use) -> Result<(), Stop> {
+    /// D in the last entry for a store. What no walk of the access itself can have read, an earlier one has, which
+    /// set A before it cached anything (H3): there it is set now.
+    pub(crate) fn owe(
+        &mut self,
+        used: &Translation,
+        by: Use,
+        own_walk: OwnWalk,
+    ) -> Result<(), Stop> {
         if !self.machine.features.accessed_dirty {
             return Ok(());
         }
+        let walked_from = match own_walk {
+            OwnWalk::AtAnyTime => Some(self.machine.root_level),
+            OwnWalk::InOrder => self.walked_from(used),
+        };
         for Source { entry, level } in self.sources(used) {
-            self.owe_accessed(entry)?;
+            self.owe_accessed(entry);
+            if walked_from.is_none_or(|first| level > first) {
+                self.update(entry)?;
+            }
             let value = self.value_in_memory(Location::Entry(entry));
             if by == Use::Writes && level == used.read_in && value & bits::DIRTY == 0 {
                 let owed = self.owed(entry).with(Owed::DIRTY);
@@ -126,15 +138,30 @@ impl CpuMut<'_> {
         Ok(())
     }
 
+    /// Notes that an access goes through a cached entry, and sets A and D for it in what another translation of the
+    /// address was read from (H42): what the first one was read from has A.
+    pub(crate) fn owe_through(
+        &mut self,
+        through: Through<'_>,
+        by: Use,
+        own_walk: OwnWalk,
+    ) -> Result<(), Stop> {
+        if through.used != through.marks && self.machine.features.accessed_dirty {
+            for Source { entry, .. } in self.sources(through.used) {
+                self.owe_accessed(entry);
+                self.update(entry)?;
+            }
+        }
+        self.owe(through.marks, by, own_walk)
+    }
+
     /// Notes that an access sets A in an entry.
-    pub(crate) fn owe_accessed(&mut self, entry: EntryId) -> Result<(), Limit> {
+    pub(crate) fn owe_accessed(&mut self, entry: EntryId) {
         let value = self.value_in_memory(Location::Entry(entry));
         if value & bits::ACCESSED == 0 {
             let owed = self.owed(entry).with(Owed::ACCESSED);
             self.put_owed(entry, owed);
-            self.mark_maybe_accessed(entry)?;
         }
-        Ok(())
     }
 
     /// Makes the updates that the CPU owes an entry. D comes with A.
@@ -152,7 +179,6 @@ impl CpuMut<'_> {
         let code = machine.values.encode(marked)?;
         self.put_in_memory(Location::Entry(entry), code);
         self.put_owed(entry, Owed::NOTHING);
-        self.forget_owed_accessed(entry);
         // What has D may be cached with it from now on.
         match marked & !value & bits::DIRTY != 0 {
             true => self.close_readers_of(machine.entries.get(entry).table),
@@ -167,18 +193,6 @@ impl CpuMut<'_> {
         }
         let owed: Vec<EntryId> = self.owed_entries().collect();
         owed.into_iter().try_for_each(|entry| self.update(entry))
-    }
-
-    /// A is set in an entry: nobody owes it any more.
-    pub(crate) fn forget_owed_accessed(&mut self, entry: EntryId) {
-        if self.layout().owed.is_none() {
-            return;
-        }
-        for cpu in self.layout().every_cpu() {
-            let mut other = self.other_mut(cpu);
-            let owed = other.owed(entry).without(Owed::ACCESSED);
-            other.put_owed(entry, owed);
-        }
     }
 
     /// Makes the updates of an entry, by whichever CPU, that come before it changes to a new value.

@@ -198,5 +198,7 @@ fn smaller_than(script: &Script) -> Vec<Script> {
         smaller.ignored.remove(at);
         all.push(smaller);
     }
+    // An interrupt that nobody would take is a mistake of the program.
+    all.retain(Script::has_handlers);
     all
 }

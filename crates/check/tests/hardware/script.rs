@@ -158,6 +158,15 @@ impl Script {
         [first, second, &mut self.handler, &mut self.nmi]
     }
 
+    /// Says whether what the script sends has a handler.
+    pub(crate) fn has_handlers(&self) -> bool {
+        self.calls().all(|call| match call {
+            Call::SendIpi(_) => !self.handler.is_empty(),
+            Call::SendNmi(_) => !self.nmi.is_empty(),
+            _ => true,
+        })
+    }
+
     /// Returns every call.
     pub(crate) fn calls(&self) -> impl Iterator<Item = &Call> {
         let lists = [&self.cpus[0], &self.cpus[1], &self.handler, &self.nmi];

@@ -1,13 +1,13 @@
 //! Promises add up: begun, handed on, and each kept once.
 
 use lazytlb::{
-    Access, CpuId, CpuSet, Cr3Load, Entry, FlushRange, Hw, Memory, PhysAddr, Promise, Promises,
-    Spaces, Until, ValueKind,
+    Access, CpuId, Cr3Load, Entry, FlushRange, Hw, Memory, PhysAddr, Promise, Promises, Spaces,
+    Until, ValueKind,
 };
 use lazytlb_check::{CheckError, Checker, ModelHw, Program};
 use lazytlb_model::{MemoryModel, Property};
 
-use crate::{NEXT, PAGE, property_of, violated};
+use crate::{NEXT, PAGE, interrupt, property_of, violated};
 
 /// The ranges of [`PAGE`] and of the page after it.
 const FIRST: FlushRange = FlushRange::page(PAGE);
@@ -199,9 +199,7 @@ fn what_is_granted_again_is_judged_with_the_beginners_stores() {
             if remaps {
                 hw.write_entry(table, 0, Entry::to(page));
             }
-            let mut keeper = CpuSet::<1>::EMPTY;
-            keeper.insert(CpuId(1));
-            hw.send_ipi(&keeper);
+            interrupt(hw, CpuId(1));
         });
         program.operation(1, "keep, use", move |hw| {
             hw.pause_until(&is_handed, Until::Equals(1));
@@ -327,9 +325,7 @@ fn a_promise_covers_what_is_filled_later_under_another_pcid() {
         hw.write_entry(table, 0, Entry::ABSENT);
         hw.flush_begins(root, FlushRange::page(PAGE));
         hw.flush_returned(root);
-        let mut user = CpuSet::<1>::EMPTY;
-        user.insert(CpuId(1));
-        hw.send_ipi(&user);
+        interrupt(hw, CpuId(1));
     });
     program.operation(1, "use", move |hw| {
         hw.pause_until(&returned, Until::Equals(1));

@@ -7,8 +7,8 @@ mod ignored;
 mod pages;
 mod waiting_stores;
 
-use lazytlb::{Entry, PhysAddr, VirtAddr};
-use lazytlb_check::{Checker, Program, Reduction, Verdict};
+use lazytlb::{CpuId, CpuSet, Entry, Hw, PhysAddr, VirtAddr};
+use lazytlb_check::{Checker, ModelHw, Program, Reduction, Verdict};
 use lazytlb_model::entry::bits;
 use lazytlb_model::{CpuModel, MemoryModel, Property};
 
@@ -43,4 +43,11 @@ fn property_of(verdict: &Verdict) -> Option<Property> {
 /// Returns the entry of a large page.
 fn large(page: PhysAddr) -> Entry {
     Entry(Entry::to(page).0 | bits::LARGE)
+}
+
+/// Interrupts a CPU.
+fn interrupt(hw: &ModelHw, cpu: CpuId) {
+    let mut targets = CpuSet::<1>::EMPTY;
+    targets.insert(cpu);
+    hw.send_ipi(&targets);
 }

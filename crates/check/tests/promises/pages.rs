@@ -1,14 +1,14 @@
 //! Page sizes: what a range covers, in whatever size it is cached.
 
 use lazytlb::{
-    Access, CpuId, CpuSet, Cr3Load, Entry, FlushRange, FrameKind, Hw, Memory, PageRange, PageSize,
+    Access, CpuId, Cr3Load, Entry, FlushRange, FrameKind, Hw, Memory, PageRange, PageSize,
     PhysAddr, Policy, Promises, Spaces, Tables, Until, VirtAddr,
 };
 use lazytlb_check::{CheckError, Checker, LazyTlb, ModelHw, Program, Protocol, Space};
 use lazytlb_model::entry::bits;
 use lazytlb_model::{CpuModel, Invpcid, Privilege, Property};
 
-use crate::{NEXT, PAGE, large, violated, violated_on};
+use crate::{NEXT, PAGE, interrupt, large, violated, violated_on};
 
 /// The large page that `PAGE` lies in.
 const LARGE_PAGE: FlushRange = FlushRange::Pages(PageRange {
@@ -328,9 +328,7 @@ fn a_flush_that_takes_d_away_covers_an_entry_that_gets_it_later() {
             hw.write_entry(table, 0, clean);
             hw.flush_begins(root, FlushRange::page(PAGE));
             // An interrupt, and a load, drain nothing (H36).
-            let mut user = CpuSet::<1>::EMPTY;
-            user.insert(CpuId(1));
-            hw.send_ipi(&user);
+            interrupt(hw, CpuId(1));
             hw.pause_until(&stored, Until::Equals(1));
             hw.flush_returned(root);
             hw.swap(&kept, 1);

@@ -1,10 +1,10 @@
 //! Stores of data by virtual address that wait in a buffer when the flush of their page has returned.
 
-use lazytlb::{Access, CpuId, CpuSet, Entry, FlushRange, Hw, Memory, Until};
+use lazytlb::{Access, CpuId, Entry, FlushRange, Hw, Memory, Until};
 use lazytlb_check::{Checker, ModelHw, Program, Reduction};
 use lazytlb_model::{CpuModel, MemoryModel, Privilege, Property};
 
-use crate::{PAGE, property_of};
+use crate::{PAGE, interrupt, property_of};
 
 /// What CPU 1 stores to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,9 +57,7 @@ fn violated(store: Store, memory: MemoryModel) -> Option<Property> {
             }
         }
         (store.then)(hw);
-        let mut unmapper = CpuSet::<1>::EMPTY;
-        unmapper.insert(CpuId(0));
-        hw.send_ipi(&unmapper);
+        interrupt(hw, CpuId(0));
     });
     let found = [Reduction::CollapseLocal, Reduction::None].map(|reduction| {
         let checker = Checker::new().cpu_model(CpuModel::WEAKEST).memory(memory);

@@ -3,9 +3,10 @@
 
 use lazytlb::hw::{Hw, Until};
 use lazytlb::memory::{Entry, Memory};
+use lazytlb::{CpuId, CpuSet};
 use lazytlb::{Cr3Load, FlushRange, VirtAddr};
-use lazytlb_check::{Checker, Outcomes, Program};
-use lazytlb_model::{CpuModel, Privilege, Property};
+use lazytlb_check::{Checker, Outcomes, Program, Reduction};
+use lazytlb_model::{CpuModel, MemoryModel, Privilege, Property};
 
 const X: VirtAddr = VirtAddr(0);
 
@@ -104,6 +105,39 @@ fn a_fetch_by_what_an_entry_held_before_a_returned_flush_is_a_stale_use() {
         assert_eq!(verdict.is_safe(), is_safe, "{verdict:?}");
         if !is_safe {
             assert_eq!(verdict.violation().unwrap().property, Property::StaleUse);
+        }
+    }
+}
+
+/// An MFENCE that serializes is no local call, though no store waits: an interrupt that comes before it may still fetch
+/// by what the entry held, after it has found the page absent.
+#[test]
+fn an_interrupt_comes_before_a_fence_that_serializes() {
+    let mut program = Program::new("fence", 2);
+    let (root, table, page) = (program.first_root(), program.table(), program.page());
+    program.first_entry(root, 0, Entry::to(table));
+    program.first_entry(table, 0, Entry::to(page));
+    program.proves("who does not find a page does not find it afterwards");
+    program.operation(0, "unmap", move |hw| {
+        hw.write_entry(table, 0, Entry::ABSENT);
+        hw.fence();
+    });
+    program.operation(1, "interrupt", |hw| {
+        let mut unmapper = CpuSet::<1>::EMPTY;
+        unmapper.insert(CpuId(0));
+        hw.send_ipi(&unmapper);
+    });
+    program.on_flush_interrupt(|hw| {
+        let [first, second] = [(); 2].map(|()| hw.fetch(X, Privilege::Supervisor));
+        assert!(first.is_some() || second.is_none(), "the page came back");
+    });
+    for memory in [MemoryModel::Sc, MemoryModel::TSO] {
+        for reduction in [Reduction::CollapseLocal, Reduction::None] {
+            let checker = Checker::new().cpu_model(CpuModel::AMD_ZEN3);
+            let checker = checker.memory(memory).reduction(reduction);
+            let verdict = checker.check(&program);
+            let violated = verdict.violation().map(|violation| violation.property);
+            assert_eq!(violated, Some(Property::Panic), "{memory:?} {reduction:?}");
         }
     }
 }
