@@ -184,10 +184,11 @@ impl Checker {
             ));
         }
         let system = self.system(program, features)?;
+        let form = Form::of(program, system.dead_words.clone());
         let store = StateStore::new(system.hardware.machine().layout(), self.storage);
         Ok(Exploration {
             system,
-            form: Form::of(program),
+            form,
             store,
             order: BreadthFirst::default(),
             limits: self.limits,

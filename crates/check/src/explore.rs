@@ -135,11 +135,11 @@ where
                 {
                     return Ok(Ended::NeedsMoreFeatures);
                 }
-                ControlFlow::Break(Halt::Worthless) => {
-                    self.system.hardware.machine().restart();
-                    self.store.clear();
-                    self.order = O::default();
-                    self.effort = Effort::default();
+                ControlFlow::Break(Halt::Worthless) => self.restart(),
+                ControlFlow::Break(Halt::Failed(StepError::ReadsDead(word))) => {
+                    let dead = self.system.dead_words.as_ref();
+                    dead.expect("it has told so").keep(word);
+                    self.restart();
                 }
                 ControlFlow::Break(Halt::Failed(error)) => {
                     error.into_violation()?;
@@ -157,6 +157,13 @@ where
                 unreachable!("code that is no function of its answers is an error")
             }
         }
+    }
+
+    fn restart(&mut self) {
+        self.system.hardware.machine().restart();
+        self.store.clear();
+        self.order = O::default();
+        self.effort = Effort::default();
     }
 
     /// Explores until all is done, or a limit is reached: then it is returned.

@@ -38,6 +38,7 @@
 //! | `unrenamed` | a counterexample without such names |
 //! | `generations` | which words hold generations, and which calls are about them |
 //! | `renumber` | names that do not grow, for programs without end |
+//! | `dead_words` | words that nobody reads between operations |
 //! | `store`, `order` | the states seen so far, and which is next |
 //! | `expand`, `explore` | what one state leads to, and all states; for whoever visits |
 //! | `second_run` | whether the code is a function of what the seam answers: all of it, once more |
@@ -64,6 +65,7 @@ mod automaton;
 mod checker;
 mod claims;
 mod cursor;
+mod dead_words;
 mod error;
 mod event;
 mod expand;

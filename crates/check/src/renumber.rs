@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lazytlb_model::{Call, State};
 
 use crate::automaton::{Automaton, NodeId, Nodes};
+use crate::dead_words::{Alive, DeadWords, is_poison};
 use crate::event::call_for_people;
 use crate::generations::{Generation, GenerationWords};
 use crate::hardware::Hardware;
@@ -72,32 +73,47 @@ impl Names {
 /// How states are remembered: with the lowest names.
 pub(crate) struct Renumbering {
     pub(crate) words: GenerationWords,
+    dead: Arc<DeadWords>,
     known: Mutex<Known>,
 }
 
 /// What was found out about places.
 #[derive(Default)]
 struct Known {
-    /// The generations that code has got where it is.
-    generations: HashMap<NodeId, Arc<[Generation]>>,
+    places: HashMap<NodeId, KnownPlace>,
     /// Where code moves to whose generations get these names.
     moves: HashMap<(NodeId, Vec<u64>), NodeId>,
 }
 
+/// What code has done on its way to a place.
+#[derive(Clone)]
+struct KnownPlace {
+    /// The generations that it has got.
+    generations: Arc<[Generation]>,
+    /// What of the words that may be dead it has stored.
+    stored: Alive,
+}
+
 impl Renumbering {
-    pub(crate) fn of(program: &Program) -> Renumbering {
+    fn of(program: &Program, dead: Arc<DeadWords>) -> Renumbering {
         Renumbering {
             words: GenerationWords::of(program),
+            dead,
             known: Mutex::default(),
         }
     }
 
-    fn generations_at(&self, nodes: &Nodes, id: NodeId) -> Arc<[Generation]> {
+    fn place(&self, nodes: &Nodes, id: NodeId) -> KnownPlace {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let generations = known.generations.entry(id);
-        let generations =
-            generations.or_insert_with(|| self.words.read_along(&nodes.log_of(id)).into());
-        Arc::clone(generations)
+        let place = known.places.entry(id);
+        let place = place.or_insert_with(|| {
+            let log = nodes.log_of(id);
+            KnownPlace {
+                generations: self.words.read_along(&log).into(),
+                stored: self.dead.stored_along(&log),
+            }
+        });
+        place.clone()
     }
 
     /// Returns where the same code comes to with renamed generations.
@@ -108,7 +124,7 @@ impl Renumbering {
         id: NodeId,
         names: &Names,
     ) -> Result<NodeId, StepError> {
-        let generations = self.generations_at(nodes, id);
+        let generations = self.place(nodes, id).generations;
         let is_named_so = |one: &Generation| names.of(one.value) == one.value;
         if generations.iter().all(is_named_so) {
             return Ok(id);
@@ -177,10 +193,11 @@ pub(crate) enum Form<'p> {
 }
 
 impl<'p> Form<'p> {
-    pub(crate) fn of(program: &'p Program) -> Form<'p> {
-        match program.features.endless {
-            false => Form::AsItIs,
-            true => Form::Renumbered(program, Box::new(Renumbering::of(program))),
+    /// Makes the form for a program, given its words that may be dead if its operations start for ever.
+    pub(crate) fn of(program: &'p Program, dead: Option<Arc<DeadWords>>) -> Form<'p> {
+        match dead {
+            None => Form::AsItIs,
+            Some(dead) => Form::Renumbered(program, Box::new(Renumbering::of(program, dead))),
         }
     }
 }
@@ -225,19 +242,24 @@ impl Renumbering {
     ) -> Result<(), StepError> {
         let machine = hardware.machine();
         machine.renumber_versions(state)?;
+        let places = hardware.cpus().flat_map(|cpu| hardware.places(state, cpu));
+        let places: Vec<KnownPlace> = places.map(|id| self.place(nodes, id)).collect();
+        let stored = places.iter().map(|place| place.stored);
+        let stored = stored.fold(Alive::default(), Alive::union);
+        self.dead.poison(machine, state, stored)?;
         let mut left = Vec::new();
         machine.map_shared_words(state, &self.words.shared, |_, value| {
-            left.push(Generation::read(value));
+            if !is_poison(value) {
+                left.push(Generation::read(value));
+            }
             value
         })?;
         machine.map_own_words(state, &self.words.own, |value| {
             left.push(Generation::read(value));
             value
         })?;
-        for cpu in hardware.cpus() {
-            for id in hardware.places(state, cpu) {
-                left.extend_from_slice(&self.generations_at(nodes, id));
-            }
+        for place in &places {
+            left.extend_from_slice(&place.generations);
         }
         let names = Names::lowest(&Generation::in_order(left));
         if names.is_identity() {

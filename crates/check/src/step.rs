@@ -2,7 +2,7 @@
 
 use lazytlb::CpuId;
 use lazytlb_model::machine::Stop;
-use lazytlb_model::{Call, Limit, Violation};
+use lazytlb_model::{AtomicCell, Call, Limit, Violation};
 
 use crate::automaton::{ExtractionError, Missing, Routine};
 use crate::error::CheckError;
@@ -50,6 +50,8 @@ pub(crate) enum StepError {
     Misuse(String),
     /// The code spins, by this sentence, until there are no numbers left.
     SpinLoop(String),
+    /// The step reads a word that was taken for dead: let it be kept, and search anew.
+    ReadsDead(AtomicCell),
     /// The step needs a node that the automaton does not have yet: let it be extended, then try again.
     Unknown(Missing),
 }
@@ -64,6 +66,7 @@ impl StepError {
             StepError::FalseClaim(how) => Err(CheckError::FalseClaim(how)),
             StepError::Misuse(how) => Err(CheckError::Limit(how)),
             StepError::SpinLoop(how) => Err(CheckError::Limit(how)),
+            StepError::ReadsDead(_) => unreachable!("whoever searches searches anew"),
             StepError::Unknown(_) => unreachable!("whoever takes steps extends the automaton"),
         }
     }

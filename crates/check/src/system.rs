@@ -1,11 +1,13 @@
 //! The transition system of a program on a machine: a pure function from states to states.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lazytlb::{CpuId, Interrupts};
 use lazytlb_model::{Call, Limit, MemoryModel, Property, State, Tick, Ticks, Violation};
 
 use crate::automaton::{Automaton, Next, Node, NodeId, Nodes, Routine};
+use crate::dead_words::DeadWords;
 use crate::event::call_for_people;
 use crate::hardware::{Called, Hardware, Tried, Way, Ways, number_for_people};
 use crate::reduction::{Merge, Reduction, can_be_taken_along};
@@ -33,6 +35,8 @@ pub(crate) struct System<'p, M = Reduction> {
     pub(crate) hardware: Hardware,
     pub(crate) automaton: Automaton<'p>,
     pub(crate) merge: M,
+    /// Words that are dead between operations, where operations start for ever.
+    pub(crate) dead_words: Option<Arc<DeadWords>>,
     /// Whether NMIs come: asked at every step, so it lies at hand.
     pub(crate) has_nmis: bool,
     actions: &'static [Action],
@@ -48,7 +52,9 @@ impl<'p, M: Merge> System<'p, M> {
             || features.broadcasts
             || features.write_combining > 0
             || hardware.machine().settles();
+        let program = automaton.program;
         System {
+            dead_words: features.endless.then(|| Arc::new(DeadWords::of(program))),
             has_nmis: features.nmis,
             actions: match hardware.machine().memory() {
                 _ if uses_more => &ALL_ACTIONS,
@@ -254,6 +260,11 @@ impl<'p, M: Merge> System<'p, M> {
     ) -> Result<Called, StepError> {
         let node = nodes.get(id);
         let call = call_of(node);
+        if let Some(dead) = &self.dead_words
+            && let Some(word) = dead.read_by(self.hardware.machine(), state, cpu, call)
+        {
+            return Err(StepError::ReadsDead(word));
+        }
         watcher.call_begins(cpu, node.routine, call);
         let exhibit = &node.exhibit;
         let shows = exhibit.waits() && self.hardware.shows(state, cpu, call);

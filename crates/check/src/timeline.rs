@@ -186,6 +186,7 @@ fn run_steps(system: &System<'_>, steps: &[Step], recorder: &mut Recorder<'_>) -
         | StepError::FalseClaim(_)
         | StepError::Misuse(_)
         | StepError::SpinLoop(_)
+        | StepError::ReadsDead(_)
         | StepError::Unknown(_) => None,
     };
     let mut state = match system.initial(recorder) {

@@ -68,6 +68,11 @@ impl Machine {
         }
     }
 
+    /// Returns what a CPU reads in a shared word: its own newest store to it, if one waits, or what memory holds.
+    pub fn word_as_read(&self, state: &State, cpu: usize, word: AtomicCell) -> u64 {
+        self.view(state, Cpu::from(cpu)).read(Location::Cell(word))
+    }
+
     /// Returns what a CPU's own word holds.
     pub fn own_word(&self, state: &State, word: LocalCell) -> u64 {
         let code = state[self.layout.own_cell(word).bytes()];

@@ -1,0 +1,119 @@
+//! Words that are dead between operations, in programs whose operations start for ever.
+//!
+//! A message ([`ValueKind::Message`]) is dead once the operation that sent it has ended: what it holds then is of the
+//! past, and states that differ in nothing else are one. So it holds *poison* unless code under way has stored it, or
+//! a store of it waits. That nobody reads a dead one hangs on what other CPUs do, so it is no claim that could be tested
+//! beforehand: a call that comes to read poison ends the search, and a new one keeps that word as it is.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lazytlb::{CpuId, ValueKind};
+use lazytlb_model::{AtomicCell, Call, Limit, Machine, State};
+
+use crate::program::Program;
+
+/// What a dead word holds. A program that stores this itself is searched as if it had been read: without dead words.
+const POISON: u64 = 0xdead_dead_dead_dead;
+
+/// The words that may be dead.
+#[derive(Debug)]
+pub(crate) struct DeadWords {
+    words: Vec<AtomicCell>,
+    /// Those of which one was read while it was dead, a bit each.
+    kept: AtomicU64,
+}
+
+/// Words of a list, a bit each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Alive(u64);
+
+impl Alive {
+    const MOST: usize = u64::BITS as usize;
+
+    pub(crate) fn union(self, other: Alive) -> Alive {
+        Alive(self.0 | other.0)
+    }
+}
+
+impl DeadWords {
+    pub(crate) fn of(program: &Program) -> DeadWords {
+        let words = program.atomics.iter().enumerate();
+        let messages = words.filter(|(_, word)| matches!(word.kind, ValueKind::Message(_)));
+        let words = match program.features.endless {
+            false => Vec::new(),
+            true => messages
+                .take(Alive::MOST)
+                .map(|(index, _)| AtomicCell(index as u8))
+                .collect(),
+        };
+        DeadWords {
+            words,
+            kept: AtomicU64::new(0),
+        }
+    }
+
+    /// Lists the words of which code has stored one along its log.
+    pub(crate) fn stored_along(&self, log: &[(Call, u64)]) -> Alive {
+        let stored = |word: &AtomicCell| {
+            log.iter()
+                .any(|(call, _)| matches!(call, Call::Store(to, _) if to == word))
+        };
+        let words = self.words.iter().enumerate();
+        let alive = words.filter(|(_, word)| stored(word));
+        Alive(alive.fold(0, |all, (index, _)| all | 1 << index))
+    }
+
+    /// Puts poison into the words that are dead in a state, given those that code under way has stored.
+    ///
+    /// # Errors
+    /// If the machine has no room for another value.
+    pub(crate) fn poison(
+        &self,
+        machine: &Machine,
+        state: &mut State,
+        stored: Alive,
+    ) -> Result<(), Limit> {
+        let spared = stored.0 | self.kept.load(Ordering::Relaxed);
+        let words = self.words.iter().enumerate();
+        for (_, &word) in words.filter(|(index, _)| spared >> index & 1 == 0) {
+            if !machine.is_word_buffered(state, word) {
+                machine.map_shared_words(state, &[word], |_, _| POISON)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the dead word that a call would read, if it would.
+    #[inline]
+    pub(crate) fn read_by(
+        &self,
+        machine: &Machine,
+        state: &State,
+        cpu: CpuId,
+        call: &Call,
+    ) -> Option<AtomicCell> {
+        let word = match *call {
+            Call::Load(word)
+            | Call::Rmw(word, ..)
+            | Call::PauseUntil(word, _)
+            | Call::StoreBytes { cell: word, .. }
+            | Call::RmwBytes { cell: word, .. } => word,
+            _ => return None,
+        };
+        let is_dead = self.words.contains(&word)
+            && is_poison(machine.word_as_read(state, usize::from(cpu.0), word));
+        is_dead.then_some(word)
+    }
+
+    /// Keeps a word as it is from now on: somebody read it while it was dead.
+    pub(crate) fn keep(&self, word: AtomicCell) {
+        let index = self.words.iter().position(|&dead| dead == word);
+        let index = index.expect("it was read as a dead one");
+        self.kept.fetch_or(1 << index, Ordering::Relaxed);
+    }
+}
+
+/// Says whether a value is no value at all.
+pub(crate) fn is_poison(value: u64) -> bool {
+    value == POISON
+}
