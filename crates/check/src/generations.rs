@@ -1,9 +1,54 @@
-//! Generations in a program: which words hold them, and which calls read and write them.
+//! Generations in a program: which words hold them, which calls read and write them, and which of them are of one kind.
+//!
+//! Generations that code never compares with each other, such as those of two spaces, count in *ranges* of their own:
+//! [`Program::counts_apart`]. A range begins at a multiple of 2^32.
 
 use lazytlb::{Payload, Until, ValueKind};
 use lazytlb_model::{AtomicCell, Call, LocalCell, Rmw};
 
 use crate::program::Program;
+
+impl Program {
+    /// Says that the generations which count from a shared word are never compared with any that count from
+    /// another: those of two spaces, say. In programs whose operations start for ever there are fewer states then. The
+    /// word's first value is put into a range of its own, beyond those of words that were named before.
+    ///
+    /// It is a claim, which a check tests: with ranges in other orders, the code must do the same.
+    pub fn counts_apart(&mut self, word: AtomicCell) {
+        let words = self.atomics.iter();
+        let range = words.map(|word| Range::of(word.first_value)).max();
+        let range = range.unwrap_or_default().next();
+        match self.atomics.get_mut(usize::from(word.0)) {
+            Some(word) => word.first_value += range.start(),
+            None => {
+                let what = "a word counts apart that this program does not have";
+                self.mistake.get_or_insert(what.to_owned());
+            }
+        }
+    }
+}
+
+/// Generations that count apart from others.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub(crate) struct Range(u64);
+
+impl Range {
+    const BITS: u32 = 32;
+
+    /// Returns the range that a generation is in.
+    pub(crate) fn of(value: u64) -> Range {
+        Range(value >> Range::BITS)
+    }
+
+    fn next(self) -> Range {
+        Range(self.0 + 1)
+    }
+
+    /// Returns what lies below all generations of the range.
+    pub(crate) fn start(self) -> u64 {
+        self.0 << Range::BITS
+    }
+}
 
 /// Which words hold generations.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use lazytlb::{Cells, CpuId, Entry, PhysAddr, ValueKind, VirtAddr};
+use lazytlb::{Cells, CpuId, Entry, PhysAddr, ProtocolWord, ValueKind, VirtAddr};
 use lazytlb_model::{
     AtomicCell, Cr4, Features, FrameUse, GarbageWalks, LocalCell, Property, Ticks,
 };
@@ -42,6 +42,8 @@ pub struct Program {
     pub(crate) handler: Option<OperationFn>,
     pub(crate) atomics: Vec<DeclaredCell>,
     pub(crate) own_cells: Vec<Vec<DeclaredCell>>,
+    /// The words that hold the generation of a space of the protocol, in the order in which spaces were made.
+    pub(crate) space_generations: Vec<AtomicCell>,
     pub(crate) nmi_handler: Option<OperationFn>,
     pub(crate) timer_handler: Option<OperationFn>,
     pub(crate) frames: Vec<FrameUse>,
@@ -82,6 +84,7 @@ impl Program {
             handler: None,
             atomics: Vec::new(),
             own_cells: vec![Vec::new(); cpus],
+            space_generations: Vec::new(),
             nmi_handler: None,
             timer_handler: None,
             frames: vec![FrameUse::Table],
@@ -527,5 +530,12 @@ impl Cells<ModelHw> for ProgramCells<'_> {
     fn local_of_kind(&mut self, kind: ValueKind, name: &'static str, value: u64) -> LocalCell {
         let name = format!("{}.{name}", self.prefix);
         self.program.local_of_kind(self.owner, kind, name, value)
+    }
+    fn protocol_atomic(&mut self, word: ProtocolWord, value: u64) -> AtomicCell {
+        let cell = self.atomic_of_kind(word.kind(), word.name(), value);
+        if word == ProtocolWord::TlbGen {
+            self.program.space_generations.push(cell);
+        }
+        cell
     }
 }

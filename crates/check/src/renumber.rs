@@ -5,7 +5,8 @@
 //! whether one is the next of another. So after each step those that are left anywhere, in words, in store
 //! buffers and in the answers that code under way has got, get the lowest numbers that keep all of that: 0, which
 //! code may know, stays, and a gap of two or more becomes two (one, after a generation that was only made as
-//! the next of another: nobody asks for the next of that). An example, with the generations of a space, of
+//! the next of another: nobody asks for the next of that). Those that are never compared with each other keep to
+//! their ranges, each with the lowest names of its own. An example, with the generations of a space, of
 //! a CPU, and of a request under way:
 //!
 //! ```text
@@ -25,12 +26,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lazytlb_model::{Call, State};
+use foldhash::fast::RandomState;
+use lazytlb_model::{Call, Machine, State};
 
 use crate::automaton::{Automaton, NodeId, Nodes};
 use crate::dead_words::{Alive, DeadWords, is_poison};
 use crate::event::call_for_people;
-use crate::generations::{Generation, GenerationWords};
+use crate::generations::{Generation, GenerationWords, Range};
 use crate::hardware::Hardware;
 use crate::program::Program;
 use crate::reduction::CanonicalForm;
@@ -49,8 +51,12 @@ impl Names {
         // Code may know 0 without having read it.
         let (mut before, mut its_name) = (Generation::read(0), 0);
         for &one in former {
+            let range = Range::of(one.value);
             let most = if before.may_be_raised { 2 } else { 1 };
-            let name = its_name + (one.value - before.value).min(most);
+            let name = match range == Range::of(before.value) {
+                true => its_name + (one.value - before.value).min(most),
+                false => range.start() + 1,
+            };
             names.push((one.value, name));
             (before, its_name) = (one, name);
         }
@@ -74,16 +80,21 @@ impl Names {
 pub(crate) struct Renumbering {
     pub(crate) words: GenerationWords,
     dead: Arc<DeadWords>,
+    /// What became of the parts of states that versions stand in.
+    versions: Mutex<HashMap<Vec<u8>, Vec<u8>, RandomState>>,
     known: Mutex<Known>,
 }
 
 /// What was found out about places.
 #[derive(Default)]
 struct Known {
-    places: HashMap<NodeId, KnownPlace>,
+    places: HashMap<NodeId, KnownPlace, RandomState>,
     /// Where code moves to whose generations get these names.
-    moves: HashMap<(NodeId, Vec<u64>), NodeId>,
+    moves: HashMap<(NodeId, Vec<u64>), NodeId, RandomState>,
 }
+
+/// Parts of states whose versions have got new names are remembered up to so many: some 300 bytes each.
+const MOST_KNOWN_VERSIONS: usize = 1 << 17;
 
 /// What code has done on its way to a place.
 #[derive(Clone)]
@@ -99,6 +110,7 @@ impl Renumbering {
         Renumbering {
             words: GenerationWords::of(program),
             dead,
+            versions: Mutex::default(),
             known: Mutex::default(),
         }
     }
@@ -233,6 +245,35 @@ impl CanonicalForm for Form<'_> {
 }
 
 impl Renumbering {
+    /// Gives versions new names: by what was found out about a state that has the same.
+    fn renumber_versions(&self, machine: &Machine, state: &mut State) -> Result<(), StepError> {
+        let sections = || machine.version_sections();
+        let of = |state: &State| {
+            let mut bytes = Vec::new();
+            sections().for_each(|section| bytes.extend_from_slice(&state[section]));
+            bytes
+        };
+        let former = of(state);
+        let known = self.versions.lock();
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        if let Some(mut renamed) = known.get(&former).map(Vec::as_slice) {
+            for section in sections() {
+                let part = renamed.split_off(..section.len());
+                state[section].copy_from_slice(part.expect("as many bytes as were taken out"));
+            }
+            return Ok(());
+        }
+        drop(known);
+        machine.renumber_versions(state)?;
+        let known = self.versions.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        if known.len() == MOST_KNOWN_VERSIONS {
+            known.clear();
+        }
+        known.insert(former, of(state));
+        Ok(())
+    }
+
     fn apply(
         &self,
         program: &Program,
@@ -241,7 +282,7 @@ impl Renumbering {
         state: &mut State,
     ) -> Result<(), StepError> {
         let machine = hardware.machine();
-        machine.renumber_versions(state)?;
+        self.renumber_versions(machine, state)?;
         let places = hardware.cpus().flat_map(|cpu| hardware.places(state, cpu));
         let places: Vec<KnownPlace> = places.map(|id| self.place(nodes, id)).collect();
         let stored = places.iter().map(|place| place.stored);
@@ -383,6 +424,12 @@ mod tests {
         assert_eq!(left.map(|value| names.of(value)), [0, 2, 3, 5, 7]);
         assert!(Names::lowest(&[0, 1, 2, 4].map(Generation::read)).is_identity());
         // The next of 5 was made of it: what is beyond that is only greater.
+        let apart = [1, 4, 2 << 32 | 7, 2 << 32 | 8];
+        let names = Names::lowest(&apart.map(Generation::read));
+        assert_eq!(
+            apart.map(|value| names.of(value)),
+            [1, 3, 2 << 32 | 1, 2 << 32 | 2]
+        );
         let mut left = [5, 6, 9].map(Generation::read);
         left[1].may_be_raised = false;
         assert_eq!(Names::lowest(&left).of(9), 4);

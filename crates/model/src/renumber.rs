@@ -25,6 +25,7 @@
 //! lowest of their CPU's already (`versions.rs`), and keep their names.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use crate::index::{Cpu, EntryId, Number, TranslationId};
 use crate::limit::Limit;
@@ -66,6 +67,16 @@ impl Machine {
             state[self.layout.version(entry).bytes()] = Version::NOW.to_byte();
         }
         Ok(())
+    }
+
+    /// Lists the bytes of a state that [`Machine::renumber_versions`] reads and writes: on nothing else does it depend
+    /// what it does.
+    pub fn version_sections(&self) -> impl Iterator<Item = Range<usize>> + use<'_> {
+        let layout = &self.layout;
+        let versions = layout.version(EntryId::from_index(0)).bytes();
+        let versions = versions..versions + usize::from(self.features.page_table_entries);
+        let cpus = layout.every_cpu().map(|cpu| layout.hardware_of(cpu));
+        std::iter::once(versions).chain(cpus)
     }
 
     /// Lists the sets of promises that a state has: what each covers, and what kept ones have revoked.

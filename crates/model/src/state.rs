@@ -13,6 +13,8 @@
 //! What a program has no use for ([`Features`]) has no bytes. What the machine knows of a CPU it reads and
 //! writes through a view (`view.rs`); the functions here are those that a search needs, too.
 
+use std::ops::Range;
+
 use crate::call::LocalCell;
 use crate::features::{Features, Ticks};
 use crate::index::{
@@ -339,6 +341,12 @@ impl Layout {
     #[inline]
     fn flags(&self, cpu: Cpu) -> Offset {
         self.cpu_start(cpu).plus(FLAGS)
+    }
+
+    /// Returns where a CPU's registers, buffers and caches lie: all of its chunk but its places and its own words.
+    pub(crate) fn hardware_of(&self, cpu: Cpu) -> Range<usize> {
+        let start = self.cpu_start(cpu).bytes();
+        start + FLAGS..start + self.own_cells
     }
 
     /// Returns where one of a CPU's sets of translations lies.

@@ -5,13 +5,14 @@
 //! are equal, which is the greater, and whether one is the next of another. Renaming keeps gaps at two, so code that
 //! acts on a gap of three would never be seen to. So every place of the code is come to again along logs whose
 //! generations lie elsewhere: those next to each other still are, all other gaps are drawn anew, of any size up to
-//! 2^58, each power of two as likely as another. The code must make the same calls, with the generations in them renamed.
+//! nearly 2^58, each power of two as likely as another, and generations that are said to count apart lie in another order.
+//! The code must make the same calls, with the generations in them renamed.
 
 use lazytlb_model::Call;
 
 use super::{Automaton, Missing, Next, Node};
 use crate::event::call_for_people;
-use crate::generations::{Generation, GenerationWords};
+use crate::generations::{Generation, GenerationWords, Range};
 use crate::rehearsal::Rehearsal;
 use crate::run::Ran;
 use crate::step::StepError;
@@ -112,20 +113,31 @@ struct Stretch {
 impl Stretch {
     fn of(generations: &[Generation], seed: u64) -> Stretch {
         let mut random = Random(seed);
+        let most = LARGEST_GAP - generations.len().next_power_of_two().ilog2();
+        let mut ranges: Vec<&[Generation]> = generations
+            .chunk_by(|one, next| Range::of(one.value) == Range::of(next.value))
+            .collect();
+        random.shuffle(&mut ranges);
         let mut stand_ins: Vec<(u64, u64)> = Vec::with_capacity(generations.len());
-        // Code may know 0 without having read it.
-        let (mut before, mut its_stand_in) = (Generation::read(0), 0);
-        for &one in generations {
-            let gap = match one.value - before.value {
-                0 => 0,
-                1 if before.may_be_raised => 1,
-                _ if before.may_be_raised => random.gap(),
-                _ => random.gap() - 1,
-            };
-            let stand_in = its_stand_in + gap;
-            stand_ins.push((one.value, stand_in));
-            (before, its_stand_in) = (one, stand_in);
+        let mut taken = 0;
+        for range in ranges {
+            // Code may know 0 without having read it.
+            let (mut before, mut its_stand_in) = (Generation::read(0), 0);
+            for &one in range {
+                its_stand_in = match one.value - before.value {
+                    0 => its_stand_in,
+                    1 if before.may_be_raised => its_stand_in + 1,
+                    _ => {
+                        let least = u64::from(!before.may_be_raised);
+                        its_stand_in.max(taken) + random.gap(most) - least
+                    }
+                };
+                stand_ins.push((one.value, its_stand_in));
+                before = one;
+            }
+            taken = taken.max(its_stand_in);
         }
+        stand_ins.sort_unstable();
         Stretch { stand_ins }
     }
 
@@ -148,11 +160,17 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    /// Draws a gap of two or more, each power of two as likely as another.
-    fn gap(&mut self) -> u64 {
-        let power = 1 + self.next() % u64::from(LARGEST_GAP - 1);
+    /// Draws a gap of two or more, each power of two below 2^`most` as likely as another.
+    fn gap(&mut self, most: u32) -> u64 {
+        let power = 1 + self.next() % u64::from(most - 1);
         let least = 1 << power;
         least + self.next() % least
+    }
+
+    fn shuffle<T>(&mut self, all: &mut [T]) {
+        for last in (1..all.len()).rev() {
+            all.swap(last, (self.next() % (last as u64 + 1)) as usize);
+        }
     }
 }
 
@@ -170,6 +188,22 @@ mod tests {
             assert!(none == 0 && first >= 2 && next == first + 1 && last >= next + 2);
             gaps.insert((last - next).ilog2());
         }
-        assert!((1..LARGEST_GAP).all(|power| gaps.contains(&power)));
+        assert!((1..LARGEST_GAP - 2).all(|power| gaps.contains(&power)));
+    }
+
+    #[test]
+    fn ranges_that_count_apart_change_places() {
+        let second = 1 << 32;
+        let generations = [0, 1, 6, second + 1, second + 2];
+        let mut orders = std::collections::BTreeSet::new();
+        for seed in 0..100 {
+            let stretch = Stretch::of(&generations.map(Generation::read), seed);
+            let [none, known, first, other, next] =
+                generations.map(|value| stretch.of_value(value));
+            assert!(none == 0 && known == 1 && next == other + 1 && first >= 3 && other >= 2);
+            assert!(first.abs_diff(other) >= 2 && first.abs_diff(next) >= 2);
+            orders.insert(first < other);
+        }
+        assert_eq!(orders.len(), 2);
     }
 }

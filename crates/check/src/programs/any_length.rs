@@ -146,6 +146,10 @@ impl Menus {
         let name = format!("any {self}");
         let mut setup = Setup::<P>::new(&name, self.0.len() as u8, 1, policy);
         setup.program.free_frames(2);
+        // Every CPU begins in the kernel's own space, the first, whose generation it has a copy of.
+        for word in setup.program.space_generations.split_off(1) {
+            setup.program.counts_apart(word);
+        }
         let changes = |menu: &&Vec<MenuOperation>| {
             let mut operations = menu.iter();
             operations.any(|operation| operation.changes_tables())
