@@ -12,7 +12,7 @@ mod adapter;
 pub use adapter::LazyTlb;
 
 /// A space of a shipped program: 0 is the kernel's own.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Space(pub usize);
 
 /// An entry to remove, and the frame to free after the flush.

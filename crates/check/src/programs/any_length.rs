@@ -1,7 +1,7 @@
 //! Programs of any length: each CPU has a menu of what kernels do, and starts whatever it likes of it, for ever.
 
 use lazytlb::{
-    Access, CpuId, Entry, FlushRange, FrameKind, Memory, PhysAddr, Policy, Poll, Tables,
+    Access, CpuId, Entry, FlushRange, FrameKind, Memory, PhysAddr, Policy, Poll, Tables, ValueKind,
 };
 use lazytlb_model::AtomicCell;
 
@@ -9,12 +9,17 @@ use super::setup::{PAGE, Setup, USER, root_index, table_index};
 use crate::menu::{MenuItem, Mode};
 use crate::model_hw::ModelHw;
 use crate::program::Program;
-use crate::protocol::{Frees, Protocol, Removal};
+use crate::protocol::{Frees, Protocol, Removal, Space};
 
 /// The kernel's own space, or a kernel thread in somebody else's.
 const KERNEL: Mode = Mode::FIRST;
-/// A task of the user space.
-const TASK: Mode = Mode::new(1);
+/// A task of a user space.
+fn task(space: Space) -> Mode {
+    Mode::new(space.0 as u8)
+}
+
+/// User spaces that menus can have.
+const MOST_SPACES: usize = 2;
 
 /// What a CPU may do.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -25,6 +30,10 @@ pub enum MenuOperation {
     Unmap,
     /// Unmaps the page, and frees it and its table.
     Free,
+    /// Takes the right to write to the page away.
+    Protect,
+    /// User code loads from the page.
+    Load,
     /// User code stores to the page.
     Touch,
     /// Switches to the user space.
@@ -33,18 +42,23 @@ pub enum MenuOperation {
     Lazy,
     /// Flushes everything in the user space.
     FlushAll,
+    /// Flushes the page in the user space.
+    FlushPage,
 }
 
 impl MenuOperation {
     /// Every operation.
-    pub const ALL: [MenuOperation; 7] = [
+    pub const ALL: [MenuOperation; 10] = [
         MenuOperation::Map,
         MenuOperation::Unmap,
         MenuOperation::Free,
+        MenuOperation::Protect,
+        MenuOperation::Load,
         MenuOperation::Touch,
         MenuOperation::Switch,
         MenuOperation::Lazy,
         MenuOperation::FlushAll,
+        MenuOperation::FlushPage,
     ];
 
     /// Returns the name that people type.
@@ -53,10 +67,13 @@ impl MenuOperation {
             MenuOperation::Map => "map",
             MenuOperation::Unmap => "unmap",
             MenuOperation::Free => "free",
+            MenuOperation::Protect => "protect",
+            MenuOperation::Load => "load",
             MenuOperation::Touch => "touch",
             MenuOperation::Switch => "switch",
             MenuOperation::Lazy => "lazy",
             MenuOperation::FlushAll => "flush-all",
+            MenuOperation::FlushPage => "flush-page",
         }
     }
 
@@ -64,14 +81,52 @@ impl MenuOperation {
     pub fn changes_tables(self) -> bool {
         matches!(
             self,
-            MenuOperation::Map | MenuOperation::Unmap | MenuOperation::Free
+            MenuOperation::Map
+                | MenuOperation::Unmap
+                | MenuOperation::Free
+                | MenuOperation::Protect
         )
+    }
+}
+
+/// An operation in a user space, on a menu.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Offered {
+    operation: MenuOperation,
+    space: Space,
+}
+
+impl std::fmt::Display for Offered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.operation.name())?;
+        match self.space {
+            USER => Ok(()),
+            Space(number) => write!(f, ":{number}"),
+        }
+    }
+}
+
+impl std::str::FromStr for Offered {
+    type Err = NoMenus;
+
+    fn from_str(text: &str) -> Result<Offered, NoMenus> {
+        let (name, space) = text.split_once(':').unwrap_or((text, "1"));
+        let mut all = MenuOperation::ALL.into_iter();
+        let operation = all.find(|operation| operation.name() == name);
+        let operation = operation.ok_or_else(|| NoMenus::Operation(name.to_owned()))?;
+        let space = space.parse().ok();
+        let space = space.filter(|space| (1..=MOST_SPACES).contains(space));
+        let space = space.ok_or_else(|| NoMenus::Space(text.to_owned()))?;
+        Ok(Offered {
+            operation,
+            space: Space(space),
+        })
     }
 }
 
 /// A menu for each CPU.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Menus(Vec<Vec<MenuOperation>>);
+pub struct Menus(Vec<Vec<Offered>>);
 
 /// A text that names no menus.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -79,6 +134,13 @@ pub enum NoMenus {
     /// An operation that there is not.
     #[error("no operation is called `{0}`: there are {list}", list = names())]
     Operation(String),
+    /// A space that there is not.
+    #[error(
+        "`{0}` is in no space: an operation is in the first user space, or, as `switch:2`, in the second; \
+         there are {most}",
+        most = MOST_SPACES
+    )]
+    Space(String),
     /// A CPU without one.
     #[error(
         "CPU {0} has no operation: menus are lists with commas, one for each CPU, between slashes"
@@ -101,7 +163,7 @@ fn names() -> String {
 impl std::str::FromStr for Menus {
     type Err = NoMenus;
 
-    /// Reads menus such as `map,unmap,free/touch,switch,lazy`: one for each CPU.
+    /// Reads menus such as `map,unmap,free/touch,switch,switch:2,lazy`: one for each CPU.
     fn from_str(text: &str) -> Result<Menus, NoMenus> {
         let menus: Vec<&str> = text.split('/').collect();
         if menus.len() > MOST_CPUS {
@@ -110,13 +172,8 @@ impl std::str::FromStr for Menus {
         let menu = |(cpu, menu): (usize, &str)| {
             let names = menu.split(',').map(str::trim);
             let names = names.filter(|name| !name.is_empty());
-            let mut operations = names
-                .map(|name| {
-                    let mut all = MenuOperation::ALL.into_iter();
-                    all.find(|operation| operation.name() == name)
-                        .ok_or_else(|| NoMenus::Operation(name.to_owned()))
-                })
-                .collect::<Result<Vec<_>, _>>()?;
+            let operations = names.map(str::parse).collect::<Result<Vec<_>, _>>();
+            let mut operations: Vec<Offered> = operations?;
             operations.sort_unstable();
             operations.dedup();
             match operations.is_empty() {
@@ -132,7 +189,7 @@ impl std::str::FromStr for Menus {
 impl std::fmt::Display for Menus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let menus = self.0.iter().map(|menu| {
-            let names: Vec<&str> = menu.iter().map(|operation| operation.name()).collect();
+            let names: Vec<String> = menu.iter().map(Offered::to_string).collect();
             names.join(",")
         });
         f.write_str(&menus.collect::<Vec<_>>().join("/"))
@@ -140,65 +197,99 @@ impl std::fmt::Display for Menus {
 }
 
 impl Menus {
+    /// Returns the number of user spaces.
+    fn spaces(&self) -> usize {
+        let all = self.0.iter().flatten();
+        all.map(|offered| offered.space.0).max().unwrap_or(1)
+    }
+
     /// Makes the program in which each CPU starts what its menu has, any number of times, under a protocol. Where
-    /// several CPUs change page tables, they take a lock for that.
+    /// several CPUs change a space's page tables, they take a lock for that.
     pub fn program<P: Protocol>(&self, policy: Policy) -> Program {
         let name = format!("any {self}");
-        let mut setup = Setup::<P>::new(&name, self.0.len() as u8, 1, policy);
-        setup.program.free_frames(2);
+        let spaces = self.spaces();
+        let mut setup = Setup::<P>::new(&name, self.0.len() as u8, spaces, policy);
+        // A page and its table for each space.
+        setup.program.free_frames(2 * spaces);
         // Every CPU begins in the kernel's own space, the first, whose generation it has a copy of.
         for word in setup.program.space_generations.split_off(1) {
             setup.program.counts_apart(word);
         }
-        let changes = |menu: &&Vec<MenuOperation>| {
-            let mut operations = menu.iter();
-            operations.any(|operation| operation.changes_tables())
-        };
-        let lock = (self.0.iter().filter(changes).count() > 1).then(|| {
-            setup
-                .program
-                .atomic_of_kind(lazytlb::ValueKind::Lock, "page-table lock", 0)
-        });
-        for (cpu, menu) in self.0.iter().enumerate() {
-            for &operation in menu {
-                setup.offer(CpuId(cpu as u16), operation, lock);
+        for space in (1..=spaces).map(Space) {
+            let lock = self.several_change(space).then(|| {
+                let name = format!("page-table lock of space {}", space.0);
+                setup.program.atomic_of_kind(ValueKind::Lock, name, 0)
+            });
+            for (cpu, menu) in self.0.iter().enumerate() {
+                for &offered in menu.iter().filter(|offered| offered.space == space) {
+                    setup.offer(CpuId(cpu as u16), offered, lock);
+                }
             }
         }
         setup.program
     }
+
+    /// Says whether more than one CPU changes the page tables of a space.
+    fn several_change(&self, space: Space) -> bool {
+        let changes =
+            |offered: &Offered| offered.space == space && offered.operation.changes_tables();
+        self.0
+            .iter()
+            .filter(|menu| menu.iter().any(changes))
+            .count()
+            > 1
+    }
 }
 
 impl<P: Protocol> Setup<P> {
-    fn offer(&mut self, cpu: CpuId, operation: MenuOperation, lock: Option<AtomicCell>) {
-        let (root, protocol) = (self.root(USER), self.protocol());
+    fn offer(&mut self, cpu: CpuId, offered: Offered, lock: Option<AtomicCell>) {
+        let Offered { operation, space } = offered;
+        let (root, protocol) = (self.root(space), self.protocol());
         let lock = lock.filter(|_| operation.changes_tables());
         let run = move |hw: &ModelHw| {
             if let Some(lock) = &lock {
                 hw.poll(|hw| (lazytlb::Hw::swap(hw, lock, 1) == 0).then_some(()));
             }
-            match operation {
-                MenuOperation::Map => map(hw, root),
-                MenuOperation::Unmap => unmap(hw, &*protocol, root, false),
-                MenuOperation::Free => unmap(hw, &*protocol, root, true),
-                MenuOperation::Touch => hw.touch(PAGE, Access::Store),
-                MenuOperation::Switch => protocol.switch_mm(hw, USER),
-                MenuOperation::Lazy => protocol.enter_lazy(hw),
-                MenuOperation::FlushAll => {
-                    protocol.flush(hw, USER, FlushRange::All, Tables::Kept);
-                }
-            }
+            run(hw, &*protocol, offered, root);
             if let Some(lock) = &lock {
                 lazytlb::Hw::store(hw, lock, 0);
             }
         };
-        let item = MenuItem::new(operation.name(), run);
+        let item = MenuItem::new(offered.to_string(), run);
         let item = match operation {
-            MenuOperation::Touch => item.starts_in([TASK]),
-            MenuOperation::Switch => item.leads_to(TASK),
-            MenuOperation::Lazy => item.starts_in([TASK]).leads_to(KERNEL),
+            MenuOperation::Touch | MenuOperation::Load => item.starts_in([task(space)]),
+            MenuOperation::Switch => item.leads_to(task(space)),
+            MenuOperation::Lazy => {
+                let tasks = (1..=MOST_SPACES).map(|space| task(Space(space)));
+                item.starts_in(tasks).leads_to(KERNEL)
+            }
             _ => item,
         };
         self.program.offer(cpu.0 as u8, item);
+    }
+}
+
+fn run<P: Protocol>(
+    hw: &ModelHw,
+    protocol: &P,
+    Offered { operation, space }: Offered,
+    root: PhysAddr,
+) {
+    match operation {
+        MenuOperation::Map => map(hw, root),
+        MenuOperation::Unmap => unmap(hw, protocol, space, root, false),
+        MenuOperation::Free => unmap(hw, protocol, space, root, true),
+        MenuOperation::Protect => protect(hw, protocol, space, root),
+        MenuOperation::Load => hw.touch(PAGE, Access::Load),
+        MenuOperation::Touch => hw.touch(PAGE, Access::Store),
+        MenuOperation::Switch => protocol.switch_mm(hw, space),
+        MenuOperation::Lazy => protocol.enter_lazy(hw),
+        MenuOperation::FlushAll => {
+            protocol.flush(hw, space, FlushRange::All, Tables::Kept);
+        }
+        MenuOperation::FlushPage => {
+            protocol.flush(hw, space, FlushRange::page(PAGE), Tables::Kept);
+        }
     }
 }
 
@@ -220,7 +311,7 @@ fn map(hw: &ModelHw, root: PhysAddr) {
 }
 
 /// Unmaps the page, if there is one, and its table with it, if that is wanted.
-fn unmap<P: Protocol>(hw: &ModelHw, protocol: &P, root: PhysAddr, frees_table: bool) {
+fn unmap<P: Protocol>(hw: &ModelHw, protocol: &P, space: Space, root: PhysAddr, frees_table: bool) {
     let hooked = hw.read_entry(root, root_index(PAGE));
     if !hooked.is_present() {
         return;
@@ -239,6 +330,20 @@ fn unmap<P: Protocol>(hw: &ModelHw, protocol: &P, root: PhysAddr, frees_table: b
     let table = frees_table.then(|| removal(root, root_index(PAGE), Frees::Table(table)));
     let removals: Vec<Removal> = page.into_iter().chain(table).collect();
     if !removals.is_empty() {
-        protocol.remove(hw, USER, &removals, &|_| {});
+        protocol.remove(hw, space, &removals, &|_| {});
+    }
+}
+
+/// Takes the right to write to the page away, if there is one, and flushes it.
+fn protect<P: Protocol>(hw: &ModelHw, protocol: &P, space: Space, root: PhysAddr) {
+    let hooked = hw.read_entry(root, root_index(PAGE));
+    if !hooked.is_present() {
+        return;
+    }
+    let table = hooked.frame();
+    let mapped = hw.read_entry(table, table_index(PAGE));
+    if mapped.is_present() && mapped.is_writable() {
+        hw.write_entry(table, table_index(PAGE), Entry::read_only(mapped.frame()));
+        protocol.flush(hw, space, FlushRange::page(PAGE), Tables::Kept);
     }
 }
