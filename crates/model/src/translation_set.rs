@@ -6,48 +6,65 @@ use crate::index::{Number, Offset, TranslationId};
 
 /// A set of translations, by their numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct TranslationSet(u128);
+pub(crate) struct TranslationSet {
+    /// A bit for each of the lowest numbers: most programs have no others.
+    low: u128,
+    high: u128,
+}
 
 impl TranslationSet {
-    pub(crate) const EMPTY: TranslationSet = TranslationSet(0);
+    pub(crate) const EMPTY: TranslationSet = TranslationSet { low: 0, high: 0 };
 
     #[inline]
-    fn bit(number: TranslationId) -> u128 {
-        1 << number.index()
+    fn of(number: TranslationId) -> TranslationSet {
+        let (bit, is_low) = (1 << (number.index() % LOW), number.index() < LOW);
+        TranslationSet {
+            low: if is_low { bit } else { 0 },
+            high: if is_low { 0 } else { bit },
+        }
     }
 
     #[inline]
     pub(crate) fn contains(self, number: TranslationId) -> bool {
-        self.0 & Self::bit(number) != 0
+        !self.intersection(Self::of(number)).is_empty()
     }
 
     #[inline]
     pub(crate) fn is_empty(self) -> bool {
-        self.0 == 0
+        self.low | self.high == 0
     }
 
     #[inline]
     #[must_use]
     pub(crate) fn with(self, number: TranslationId) -> TranslationSet {
-        TranslationSet(self.0 | Self::bit(number))
+        self.union(Self::of(number))
     }
 
     #[inline]
     #[must_use]
     pub(crate) fn union(self, other: TranslationSet) -> TranslationSet {
-        TranslationSet(self.0 | other.0)
+        TranslationSet {
+            low: self.low | other.low,
+            high: self.high | other.high,
+        }
     }
 
     #[inline]
     #[must_use]
     pub(crate) fn intersection(self, other: TranslationSet) -> TranslationSet {
-        TranslationSet(self.0 & other.0)
+        TranslationSet {
+            low: self.low & other.low,
+            high: self.high & other.high,
+        }
     }
 
     #[inline]
     #[must_use]
     pub(crate) fn without(self, other: TranslationSet) -> TranslationSet {
-        TranslationSet(self.0 & !other.0)
+        TranslationSet {
+            low: self.low & !other.low,
+            high: self.high & !other.high,
+        }
     }
 
     /// Returns the members that pass a test.
@@ -60,7 +77,12 @@ impl TranslationSet {
     /// Returns the lowest member.
     #[inline]
     pub(crate) fn lowest(self) -> Option<TranslationId> {
-        (self.0 != 0).then(|| TranslationId::from_index(self.0.trailing_zeros() as usize))
+        let lowest = match self.low {
+            0 if self.high == 0 => return None,
+            0 => LOW + self.high.trailing_zeros() as usize,
+            low => low.trailing_zeros() as usize,
+        };
+        Some(TranslationId::from_index(lowest))
     }
 
     /// Lists the members, lowest first.
@@ -69,7 +91,10 @@ impl TranslationSet {
         let mut left = self;
         std::iter::from_fn(move || {
             let lowest = left.lowest()?;
-            left.0 &= left.0 - 1;
+            match left.low {
+                0 => left.high &= left.high - 1,
+                _ => left.low &= left.low - 1,
+            }
             Some(lowest)
         })
     }
@@ -78,19 +103,35 @@ impl TranslationSet {
     #[inline]
     pub(crate) fn read(state: &[u8], at: Offset, width: SetWidth) -> TranslationSet {
         let bytes = &state[at.bytes()..];
-        TranslationSet(match width {
-            SetWidth::Narrow => u64::from_le_bytes(first(bytes)).into(),
-            SetWidth::Wide => u128::from_le_bytes(first(bytes)),
-        })
+        match width {
+            SetWidth::Narrow => TranslationSet {
+                low: u64::from_le_bytes(first(bytes)).into(),
+                high: 0,
+            },
+            SetWidth::Wide => TranslationSet {
+                low: u128::from_le_bytes(first(bytes)),
+                high: u128::from_le_bytes(first(&bytes[LOW / 8..])),
+            },
+        }
     }
 
     /// Writes a set to where it lies in a state.
     #[inline]
     pub(crate) fn write(self, state: &mut [u8], at: Offset, width: SetWidth) {
-        let len = width.len();
-        state[at.bytes()..][..len].copy_from_slice(&self.0.to_le_bytes()[..len]);
+        let bytes = &mut state[at.bytes()..][..width.len()];
+        match width {
+            SetWidth::Narrow => bytes.copy_from_slice(&self.low.to_le_bytes()[..width.len()]),
+            SetWidth::Wide => {
+                let (low, high) = bytes.split_at_mut(LOW / 8);
+                low.copy_from_slice(&self.low.to_le_bytes());
+                high.copy_from_slice(&self.high.to_le_bytes());
+            }
+        }
     }
 }
+
+/// Members with a bit in the lower half.
+const LOW: usize = u128::BITS as usize;
 
 /// How many translations a program can bring forth: each has a bit in every set of a state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,7 +148,7 @@ impl SetWidth {
     pub(crate) const fn len(self) -> usize {
         match self {
             SetWidth::Narrow => size_of::<u64>(),
-            SetWidth::Wide => size_of::<u128>(),
+            SetWidth::Wide => 2 * size_of::<u128>(),
         }
     }
 
