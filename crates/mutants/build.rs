@@ -9,7 +9,8 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The modules that are copied, and may be mutated: the protocol.
-const COPIED: [&str; 9] = [
+const COPIED: [&str; 10] = [
+    "generation",
     "kernel",
     "mm",
     "per_cpu",

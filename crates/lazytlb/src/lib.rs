@@ -30,6 +30,7 @@
 //! | [`words`] | which word is which, and what kind of value it holds |
 //! | [`memory`] | what a kernel does around the protocol: entries, frames, touching memory |
 //! | [`addr`], [`cpu_set`] | addresses, pages and ranges; CPUs and sets of them |
+//! | [`generation`] | generations, which are only compared, and the words that hold them |
 //! | [`kernel`] | who owns the storage: how the protocol reaches a [`Mm`] and a [`PerCpu`] |
 //! | [`mm`], [`per_cpu`] | the state: of a space, and of a CPU with its requests |
 //! | [`policy`] | how lazy CPUs are treated |
@@ -60,6 +61,7 @@
 pub mod addr;
 pub mod cpu_set;
 pub mod gather;
+pub mod generation;
 pub mod hw;
 pub mod interrupts;
 pub mod kernel;
@@ -76,10 +78,11 @@ pub mod words;
 pub use addr::{FlushRange, PageRange, PageSize, PhysAddr, VirtAddr};
 pub use cpu_set::{CpuId, CpuSet};
 pub use gather::{FrameSink, Gather, Unhooked};
+pub use generation::{Generation, NextGen, TlbGen};
 pub use hw::{Cells, Cr3Load, Hw, Interrupts, Poll, Quirks, Until};
 pub use kernel::Kernel;
 pub use memory::{Access, Entry, FrameKind, Memory, Promise, Promises, Spaces};
-pub use mm::{Mm, MmHandle, MmId, TlbGen};
+pub use mm::{Mm, MmHandle, MmId};
 pub use per_cpu::PerCpu;
 pub use policy::{GarbageWalksAccepted, Policy, Tables};
 pub use shootdown::{Flushed, Interrupted, Served};

@@ -2,6 +2,8 @@
 
 use crate::addr::PhysAddr;
 use crate::cpu_set::{CpuId, CpuSet};
+pub use crate::generation::TlbGen;
+use crate::generation::{NextGen, SharedGen};
 use crate::hw::{Cells, Hw};
 use crate::words::ProtocolWord;
 
@@ -13,25 +15,13 @@ pub struct MmId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct MmHandle(pub u64);
 
-/// A generation: of a space (how often a flush was asked for), or of a CPU (how far it has flushed).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct TlbGen(pub u64);
-
-impl TlbGen {
-    /// Returns the generation after this one. At a thousand million flushes a second it wraps after
-    /// five hundred years.
-    pub const fn next(self) -> TlbGen {
-        TlbGen(self.0 + 1)
-    }
-}
-
 /// An address space.
 #[derive(Debug)]
 pub struct Mm<H: Hw, const WORDS: usize = 8> {
     id: MmId,
     root: PhysAddr,
     /// I1: raised after page tables were changed and before any target is chosen.
-    tlb_gen: H::Atomic,
+    tlb_gen: SharedGen<H>,
     /// I2: a CPU's bit is set before the CPU can load the root, and cleared only after it has loaded
     /// another one. So a CPU outside the mask caches nothing of this space.
     cpumask: [H::Atomic; WORDS],
@@ -46,7 +36,7 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
         Mm {
             id,
             root,
-            tlb_gen: cells.protocol_atomic(ProtocolWord::TlbGen, 1),
+            tlb_gen: SharedGen::of_space(cells),
             cpumask: core::array::from_fn(|_| cells.protocol_atomic(ProtocolWord::Cpumask, 0)),
         }
     }
@@ -63,7 +53,7 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
 
     /// Reads the generation.
     pub fn tlb_gen(&self, hw: &H) -> TlbGen {
-        TlbGen(hw.load(&self.tlb_gen))
+        self.tlb_gen.load(hw)
     }
 
     /// Raises the generation and returns the new one.
@@ -71,8 +61,8 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
     /// A full fence: it orders the caller's page-table writes, and this raise, before the loads of the
     /// cpumask and of `is_lazy` that choose the targets. Its partners are [`Mm::join`] and the fence
     /// in `Tlb::resume`: either the initiator sees the CPU there, or the CPU sees the change.
-    pub(crate) fn bump_tlb_gen(&self, hw: &H) -> TlbGen {
-        TlbGen(hw.fetch_add(&self.tlb_gen, 1)).next()
+    pub(crate) fn bump_tlb_gen(&self, hw: &H) -> NextGen {
+        self.tlb_gen.raise(hw)
     }
 
     /// Adds a CPU to the cpumask, before it loads the root (I2).

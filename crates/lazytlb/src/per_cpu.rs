@@ -2,8 +2,9 @@
 
 use crate::addr::FlushRange;
 use crate::cpu_set::{CpuId, CpuSet};
+use crate::generation::{Generation, NextGen, OwnGen, SharedGen, TlbGen};
 use crate::hw::{Cells, Hw, Until};
-use crate::mm::{MmHandle, MmId, TlbGen};
+use crate::mm::{MmHandle, MmId};
 use crate::words::ProtocolWord;
 
 /// One CPU's part of the protocol's state.
@@ -13,7 +14,7 @@ pub struct PerCpu<H: Hw, const WORDS: usize = 8> {
     loaded_mm: H::Local,
     /// I3: this CPU has flushed everything of the loaded space that generations up to this one
     /// removed. Raised only after the invalidation, never past a generation read before it.
-    flushed_to: H::Local,
+    flushed_to: OwnGen<H>,
     /// 1 in lazy mode. I4: seen cleared by everyone before this CPU reads a generation to come back, or
     /// loads another root.
     is_lazy: H::Atomic,
@@ -30,7 +31,7 @@ pub struct PerCpu<H: Hw, const WORDS: usize = 8> {
 #[derive(Debug)]
 struct RequestCells<H: Hw> {
     mm: H::Atomic,
-    new_gen: H::Atomic,
+    new_gen: SharedGen<H>,
     range: H::Atomic,
 }
 
@@ -40,7 +41,7 @@ pub(crate) struct Request {
     /// The space to flush, by an identity that is never reused.
     pub(crate) mm: MmId,
     /// The generation that this flush completes.
-    pub(crate) new_gen: TlbGen,
+    pub(crate) new_gen: NextGen,
     /// What was removed.
     pub(crate) range: FlushRange,
 }
@@ -50,7 +51,7 @@ impl<H: Hw, const WORDS: usize> PerCpu<H, WORDS> {
     pub fn new(init_mm: MmHandle, cells: &mut impl Cells<H>) -> Self {
         PerCpu {
             loaded_mm: cells.protocol_local(ProtocolWord::LoadedMm, init_mm.0),
-            flushed_to: cells.protocol_local(ProtocolWord::FlushedTo, 0),
+            flushed_to: OwnGen::of_cpu(cells),
             is_lazy: cells.protocol_atomic(ProtocolWord::IsLazy, 0),
             inbox: core::array::from_fn(|_| cells.protocol_atomic(ProtocolWord::Inbox, 0)),
             unacknowledged: core::array::from_fn(|_| {
@@ -58,7 +59,7 @@ impl<H: Hw, const WORDS: usize> PerCpu<H, WORDS> {
             }),
             request: RequestCells {
                 mm: cells.protocol_atomic(ProtocolWord::RequestMm, 0),
-                new_gen: cells.protocol_atomic(ProtocolWord::RequestNewGen, 0),
+                new_gen: SharedGen::of_request(cells),
                 range: cells.protocol_atomic(ProtocolWord::RequestRange, 0),
             },
         }
@@ -70,15 +71,19 @@ impl<H: Hw, const WORDS: usize> PerCpu<H, WORDS> {
     }
 
     pub(crate) fn flushed_to(&self, hw: &H) -> TlbGen {
-        TlbGen(hw.load_local(&self.flushed_to))
+        self.flushed_to.load(hw)
     }
 
     pub(crate) fn set_loaded_mm(&self, hw: &H, mm: MmHandle) {
         hw.store_local(&self.loaded_mm, mm.0);
     }
 
-    pub(crate) fn set_flushed_to(&self, hw: &H, tlb_gen: TlbGen) {
-        hw.store_local(&self.flushed_to, tlb_gen.0);
+    pub(crate) fn set_flushed_to<const HAS_NEXT: bool>(
+        &self,
+        hw: &H,
+        tlb_gen: Generation<HAS_NEXT>,
+    ) {
+        self.flushed_to.store(hw, tlb_gen);
     }
 
     /// Reads whether the CPU is lazy. From another CPU, a hint: see [`crate::shootdown`].
@@ -101,7 +106,7 @@ impl<H: Hw, const WORDS: usize> PerCpu<H, WORDS> {
     /// stores: [`PerCpu::notify`] orders them.
     pub(crate) fn post(&self, hw: &H, request: Request, targets: &CpuSet<WORDS>) {
         hw.store(&self.request.mm, request.mm.0);
-        hw.store(&self.request.new_gen, request.new_gen.0);
+        self.request.new_gen.store(hw, request.new_gen);
         hw.store(&self.request.range, request.range.pack());
         for (word, &bits) in self.unacknowledged.iter().zip(targets.words()) {
             if bits != 0 {
@@ -131,7 +136,7 @@ impl<H: Hw, const WORDS: usize> PerCpu<H, WORDS> {
     pub(crate) fn request(&self, hw: &H) -> Request {
         Request {
             mm: MmId(hw.load(&self.request.mm)),
-            new_gen: TlbGen(hw.load(&self.request.new_gen)),
+            new_gen: self.request.new_gen.load(hw),
             range: FlushRange::unpack(hw.load(&self.request.range)),
         }
     }

@@ -55,11 +55,12 @@ impl SourceFile {
 }
 
 /// Every file of this crate: its sources, and the manifest with edition and dependencies.
-pub const SOURCES: [SourceFile; 17] = [
+pub const SOURCES: [SourceFile; 18] = [
     SourceFile::new("Cargo.toml", include_bytes!("../Cargo.toml")),
     SourceFile::new("addr.rs", include_bytes!("addr.rs")),
     SourceFile::new("cpu_set.rs", include_bytes!("cpu_set.rs")),
     SourceFile::new("gather.rs", include_bytes!("gather.rs")),
+    SourceFile::new("generation.rs", include_bytes!("generation.rs")),
     SourceFile::new("hw.rs", include_bytes!("hw.rs")),
     SourceFile::new("interrupts.rs", include_bytes!("interrupts.rs")),
     SourceFile::new("kernel.rs", include_bytes!("kernel.rs")),
