@@ -145,7 +145,7 @@ impl CpuMut<'_> {
             seen: Version::NONE,
             dead: false,
             read: [Version::NONE; MOST_LEVELS],
-            path: [None; MOST_LEVELS],
+            path: Translation::NO_PATH,
             stale: StaleParts::NONE,
         }
     }

@@ -76,6 +76,7 @@ impl Machine {
         let versions = layout.version(EntryId::from_index(0)).bytes();
         let versions = versions..versions + usize::from(self.features.page_table_entries);
         let cpus = layout.every_cpu().map(|cpu| layout.hardware_of(cpu));
+        let cpus = cpus.map(|hardware| hardware.start.bytes()..hardware.end.bytes());
         std::iter::once(versions).chain(cpus)
     }
 
@@ -126,9 +127,10 @@ impl Machine {
     fn readings(&self, of: &Translation) -> impl Iterator<Item = Reading> {
         let tables = of.path.into_iter().zip(of.read).enumerate();
         let start = of.start;
+        let tables = tables.filter(|(_, (_, version))| *version != Version::NONE);
         tables.filter_map(move |(depth, (table, version))| {
             let level = self.root_level.lower(depth)?;
-            let entry = self.entry_for(table?, start, level)?;
+            let entry = self.entry_for(table, start, level)?;
             Some(Reading {
                 entry,
                 depth,

@@ -344,9 +344,9 @@ impl Layout {
     }
 
     /// Returns where a CPU's registers, buffers and caches lie: all of its chunk but its places and its own words.
-    pub(crate) fn hardware_of(&self, cpu: Cpu) -> Range<usize> {
-        let start = self.cpu_start(cpu).bytes();
-        start + FLAGS..start + self.own_cells
+    pub(crate) fn hardware_of(&self, cpu: Cpu) -> Range<Offset> {
+        let start = self.cpu_start(cpu);
+        start.plus(FLAGS)..start.plus(self.own_cells)
     }
 
     /// Returns where one of a CPU's sets of translations lies.

@@ -57,8 +57,8 @@ pub struct Translation {
     /// below the last. Two mappings that look alike, but were written by different stores, are told apart by
     /// it.
     pub read: [Version; MOST_LEVELS],
-    /// The table that each of those lay in, the root's first, where versions are renumbered.
-    pub path: [Option<Frame>; MOST_LEVELS],
+    /// The table that each of those lay in, the root's first, where versions are renumbered; frame 0 elsewhere.
+    pub path: [Frame; MOST_LEVELS],
     /// What of it must not be used any more: parts of a large page, or of what an upper level leads to, that a
     /// returned flush covers, or whose frames were freed. An entry that must not be used at all is marked by
     /// the set that it is in.
@@ -114,6 +114,9 @@ impl Piece {
 }
 
 impl Translation {
+    /// The path of what was read in no table.
+    pub(crate) const NO_PATH: [Frame; MOST_LEVELS] = [Frame::ZERO; MOST_LEVELS];
+
     /// Says whether the entry translates a page.
     #[inline]
     pub fn is_page(&self) -> bool {
@@ -146,7 +149,7 @@ impl Translation {
             seen: Version::NONE,
             dead: false,
             read: [Version::NONE; MOST_LEVELS],
-            path: [None; MOST_LEVELS],
+            path: Translation::NO_PATH,
             stale: StaleParts::NONE,
         }
     }
@@ -353,7 +356,7 @@ mod tests {
             seen: Version::NONE,
             dead: false,
             read: [Version::NONE; MOST_LEVELS],
-            path: [None; MOST_LEVELS],
+            path: Translation::NO_PATH,
             stale: StaleParts::NONE,
         };
         assert!(table.covers(VirtAddr(0x20_0000)) && table.covers(VirtAddr(0x3f_ffff)));

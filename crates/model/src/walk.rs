@@ -33,7 +33,7 @@ pub(crate) struct TableRead {
     /// The table was freed since the walk got here.
     pub(crate) is_dead: bool,
     read: [Version; MOST_LEVELS],
-    path: [Option<Frame>; MOST_LEVELS],
+    path: [Frame; MOST_LEVELS],
     /// The set that the walk's start is in: what it fills must not be used if its start must not.
     pub(crate) set: CacheSet,
     /// The addresses at which the walk's start must not be used, though it may elsewhere.
@@ -58,7 +58,7 @@ impl TableRead {
             seen: Version::NONE,
             is_dead: false,
             read: [Version::NONE; MOST_LEVELS],
-            path: [None; MOST_LEVELS],
+            path: Translation::NO_PATH,
             set: CacheSet::Cached,
             stale: StaleParts::NONE,
             through: None,
@@ -142,7 +142,7 @@ impl Machine {
             read[depth] = stored.version;
         }
         if self.features.endless {
-            path[depth] = Some(table.frame);
+            path[depth] = table.frame;
         }
         Ok(Some(Translation {
             leads_to,

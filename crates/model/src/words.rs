@@ -69,8 +69,8 @@ impl Machine {
     }
 
     /// Returns what a CPU reads in a shared word: its own newest store to it, if one waits, or what memory holds.
-    pub fn word_as_read(&self, state: &State, cpu: usize, word: AtomicCell) -> u64 {
-        self.view(state, Cpu::from(cpu)).read(Location::Cell(word))
+    pub fn word_as_read(&self, state: &State, cpu: impl Into<Cpu>, word: AtomicCell) -> u64 {
+        self.view(state, cpu.into()).read(Location::Cell(word))
     }
 
     /// Returns what a CPU's own word holds.

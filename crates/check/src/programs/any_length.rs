@@ -197,10 +197,11 @@ impl std::fmt::Display for Menus {
 }
 
 impl Menus {
-    /// Returns the number of user spaces.
-    fn spaces(&self) -> usize {
+    /// Lists the user spaces, up to the last one that an operation is in.
+    fn spaces(&self) -> Vec<Space> {
         let all = self.0.iter().flatten();
-        all.map(|offered| offered.space.0).max().unwrap_or(1)
+        let last = all.map(|offered| offered.space).max().unwrap_or(USER);
+        (USER.0..=last.0).map(Space).collect()
     }
 
     /// Makes the program in which each CPU starts what its menu has, any number of times, under a protocol. Where
@@ -208,14 +209,14 @@ impl Menus {
     pub fn program<P: Protocol>(&self, policy: Policy) -> Program {
         let name = format!("any {self}");
         let spaces = self.spaces();
-        let mut setup = Setup::<P>::new(&name, self.0.len() as u8, spaces, policy);
+        let mut setup = Setup::<P>::new(&name, self.0.len() as u8, spaces.len(), policy);
         // A page and its table for each space.
-        setup.program.free_frames(2 * spaces);
+        setup.program.free_frames(2 * spaces.len());
         // Every CPU begins in the kernel's own space, the first, whose generation it has a copy of.
         for word in setup.program.space_generations.split_off(1) {
             setup.program.counts_apart(word);
         }
-        for space in (1..=spaces).map(Space) {
+        for space in spaces {
             let lock = self.several_change(space).then(|| {
                 let name = format!("page-table lock of space {}", space.0);
                 setup.program.atomic_of_kind(ValueKind::Lock, name, 0)

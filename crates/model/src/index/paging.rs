@@ -12,6 +12,9 @@ use crate::limit::MOST_LEVELS;
 pub struct Frame(u8);
 
 impl Frame {
+    /// Stands for none, where that needs no telling apart.
+    pub(crate) const ZERO: Frame = Frame(0);
+
     /// Returns the frame at an address; `None` past all that the model has numbers for.
     #[inline]
     pub(crate) fn at(addr: PhysAddr) -> Option<Frame> {
