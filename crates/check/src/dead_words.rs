@@ -1,8 +1,8 @@
 //! Words that are dead between operations, in programs whose operations start for ever.
 //!
 //! A message ([`ValueKind::Message`]) is dead once the operation that sent it has ended: what it holds then is of the
-//! past, and states that differ in nothing else are one. So it holds *poison* unless code under way has stored it, or
-//! a store of it waits. That nobody reads a dead one hangs on what other CPUs do, so it is no claim that could be tested
+//! past, and states that differ in nothing else are one. So memory holds *poison* there unless code under way has stored
+//! it, and the store has arrived. That nobody reads a dead one hangs on what other CPUs do, so it is no claim that could be tested
 //! beforehand: a call that comes to read poison ends the search, and a new one keeps that word as it is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,11 +73,13 @@ impl DeadWords {
         state: &mut State,
         stored: Alive,
     ) -> Result<(), Limit> {
-        let spared = stored.0 | self.kept.load(Ordering::Relaxed);
+        let kept = self.kept.load(Ordering::Relaxed);
         let words = self.words.iter().enumerate();
-        for (_, &word) in words.filter(|(index, _)| spared >> index & 1 == 0) {
-            if !machine.is_word_buffered(state, word) {
-                machine.map_shared_words(state, &[word], |_, _| POISON)?;
+        for (index, &word) in words {
+            let is_kept = kept >> index & 1 != 0;
+            let has_arrived = stored.0 >> index & 1 != 0 && !machine.is_word_buffered(state, word);
+            if !is_kept && !has_arrived {
+                machine.put_word(state, word, POISON)?;
             }
         }
         Ok(())

@@ -37,6 +37,16 @@ impl Machine {
         Ok(())
     }
 
+    /// Puts a value into a shared word in memory, whatever waits in store buffers.
+    ///
+    /// # Errors
+    /// If the value has no number any more.
+    pub fn put_word(&self, state: &mut State, word: AtomicCell, value: u64) -> Result<(), Limit> {
+        let at = self.layout.location(Location::Cell(word)).bytes();
+        state[at] = self.values.encode(value)?.to_byte();
+        Ok(())
+    }
+
     /// Replaces the values of some CPUs' own words by what a function makes of them.
     ///
     /// # Errors
