@@ -195,6 +195,7 @@ impl Checker {
             threads: self.threads,
             started,
             effort: Effort::default(),
+            stretched: None,
         })
     }
 

@@ -23,6 +23,8 @@ pub struct TimelineEvent {
     pub visible: bool,
     /// The frame that this event frees.
     pub frees: Option<u8>,
+    /// Whether the CPU has just started the operation, off its menu.
+    pub starts: bool,
 }
 
 /// What happened.
@@ -111,6 +113,7 @@ impl TimelineEvent {
                 Call::FreeFrame(frame) => Some(frame_number(frame) as u8),
                 _ => None,
             },
+            starts: false,
         }
     }
 
@@ -141,6 +144,7 @@ impl TimelineEvent {
             what,
             visible: true,
             frees: None,
+            starts: false,
         }
     }
 

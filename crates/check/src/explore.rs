@@ -14,6 +14,7 @@ use crate::error::CheckError;
 use crate::expand::{AfterViolation, Expanded, expand, expand_all};
 use crate::order::Order;
 use crate::reduction::{CanonicalForm, Merge, Reduction};
+use crate::rests_on::Stretched;
 use crate::step::{Step, StepError, Unwatched};
 use crate::store::{StateId, Store};
 use crate::system::System;
@@ -107,6 +108,8 @@ pub(crate) struct Exploration<'p, C, S, O, M = Reduction> {
     pub(crate) threads: usize,
     pub(crate) started: Instant,
     pub(crate) effort: Effort,
+    /// What was tested of the code once all of it was known.
+    pub(crate) stretched: Option<Stretched>,
 }
 
 /// Blocks with fewer states for each thread are explored by one: starting threads would take longer.
@@ -151,7 +154,10 @@ where
         let tested = self.system.automaton.rehearse_all();
         let tested = tested.map_err(StepError::from);
         match tested.and_then(|()| self.form.test_code(&self.system.automaton)) {
-            Ok(()) => Ok(ended),
+            Ok(stretched) => {
+                self.stretched = stretched;
+                Ok(ended)
+            }
             Err(error) => {
                 error.into_violation()?;
                 unreachable!("code that is no function of its answers is an error")

@@ -46,6 +46,7 @@
 //! | `checker` | with which bounds and means programs are explored |
 //! | [`search`], [`outcomes`] | its visitors: a shortest violation, or every end |
 //! | `rests_on` | what a verdict rests on: kept promises, interrupts, freed tables |
+//! | `statement` | what a proof of a program without end says, in a sentence |
 //! | `never_happened` | what it says nothing about, because no execution came to it |
 //! | `event`, [`timeline`] | counterexamples, replayed and printed |
 //! | [`verdict`], `error` | safe, violation, or incomplete; or why there is no verdict |
@@ -95,6 +96,7 @@ pub mod search;
 mod second_run;
 mod standstill;
 mod starts;
+mod statement;
 mod step;
 mod store;
 mod system;
@@ -115,7 +117,7 @@ pub use programs::ShippedProgram;
 pub use programs::any_length::{MenuOperation, Menus, NoMenus};
 pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space};
 pub use reduction::Reduction;
-pub use rests_on::RestsOn;
+pub use rests_on::{RestsOn, Stretched};
 pub use store::Storage;
 #[allow(deprecated)] // For programs written before it had its name.
 pub use timeline::Event;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use lazytlb::{CpuId, FlushRange, PhysAddr, Spaces};
-use lazytlb_model::{Call, Property};
+use lazytlb::{CpuId, FlushRange, PhysAddr, Spaces, ValueKind};
+use lazytlb_model::{AtomicCell, Call, Property};
 
-use crate::automaton::{Automaton, Nodes, Routine};
+use crate::automaton::{Automaton, Next, Nodes, Routine};
 use crate::program::Program;
 
 /// Returns what a proof could rest on, or speak of, and no execution came to: interrupts, a kept promise, a freed
@@ -29,7 +29,55 @@ pub(crate) fn never_happened(automaton: &Automaton<'_>) -> Vec<String> {
         }
     }
     never.extend(promises_about_nothing(program, &nodes));
+    never.extend(operations_without_effect(program, &nodes));
     never
+}
+
+/// Lists the operations of menus that were started and never ended, or never did anything but read and take locks:
+/// what they are for was never possible.
+fn operations_without_effect(program: &Program, nodes: &Nodes) -> Vec<String> {
+    let mut never = Vec::new();
+    for (cpu, index, operation) in program.all_operations() {
+        let routine = Routine::Operation(index);
+        if operation.offer.is_none() || nodes.start_of(cpu, routine).is_none() {
+            continue;
+        }
+        let own = || {
+            let all = nodes.all().map(|(_, node)| node);
+            all.filter(move |node| node.cpu == cpu && node.routine == routine)
+        };
+        let (cpu, name) = (cpu.0, &operation.name);
+        let has_effect = |call: &Call| has_effect(program, call);
+        if !own().any(|node| node.next == Next::Ended) {
+            never.push(format!("CPU {cpu}: an end of \"{name}\""));
+        } else if !own().any(|node| node.next.call().is_some_and(has_effect)) {
+            never.push(format!(
+                "CPU {cpu}: an effect of \"{name}\", which always found nothing to do"
+            ));
+        }
+    }
+    never
+}
+
+/// Says whether a call is more than a look, or a use of a lock.
+fn has_effect(program: &Program, call: &Call) -> bool {
+    let is_lock = |cell: AtomicCell| {
+        let word = program.atomics.get(usize::from(cell.0));
+        word.is_some_and(|word| word.kind == ValueKind::Lock)
+    };
+    match *call {
+        Call::Load(_)
+        | Call::LoadLocal(_)
+        | Call::ReadEntry(..)
+        | Call::PauseUntil(..)
+        | Call::Fence
+        | Call::LoadFence
+        | Call::StoreFence
+        | Call::DisableInterrupts
+        | Call::RestoreInterrupts(_) => false,
+        Call::Store(cell, _) | Call::Rmw(cell, ..) => !is_lock(cell),
+        _ => true,
+    }
 }
 
 /// Lists the handlers that no interrupt came to, by CPU.

@@ -6,6 +6,7 @@ use lazytlb_model::{Call, State};
 
 use crate::automaton::{Automaton, Node, Nodes};
 use crate::hardware::Hardware;
+use crate::rests_on::Stretched;
 use crate::step::StepError;
 
 /// Whether steps that no other CPU can observe are merged with the step before them.
@@ -81,12 +82,12 @@ pub(crate) trait CanonicalForm: Sync {
     fn apply(&self, hardware: &Hardware, nodes: &Nodes, state: &mut State)
     -> Result<(), StepError>;
 
-    /// Tests what the form takes for granted of the code, once all of it is known.
+    /// Tests what the form takes for granted of the code, once all of it is known; says what was tested, if anything.
     ///
     /// # Errors
     /// If the code is not so.
-    fn test_code(&self, _automaton: &Automaton<'_>) -> Result<(), StepError> {
-        Ok(())
+    fn test_code(&self, _automaton: &Automaton<'_>) -> Result<Option<Stretched>, StepError> {
+        Ok(None)
     }
 
     /// Says whether there is a state that it changes.

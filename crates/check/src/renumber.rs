@@ -36,6 +36,7 @@ use crate::generations::{Generation, GenerationWords, Range};
 use crate::hardware::Hardware;
 use crate::program::Program;
 use crate::reduction::CanonicalForm;
+use crate::rests_on::Stretched;
 use crate::step::StepError;
 
 /// The new names of generations.
@@ -215,12 +216,10 @@ impl<'p> Form<'p> {
 }
 
 impl CanonicalForm for Form<'_> {
-    fn test_code(&self, automaton: &Automaton<'_>) -> Result<(), StepError> {
+    fn test_code(&self, automaton: &Automaton<'_>) -> Result<Option<Stretched>, StepError> {
         match self {
-            Form::AsItIs => Ok(()),
-            Form::Renumbered(_, renumbering) => {
-                automaton.stretch_all(&renumbering.words).map(|_| ())
-            }
+            Form::AsItIs => Ok(None),
+            Form::Renumbered(_, renumbering) => automaton.stretch_all(&renumbering.words).map(Some),
         }
     }
 

@@ -19,6 +19,17 @@ pub struct RestsOn {
     pub interrupts_taken: u64,
     /// Places that freed a page table.
     pub tables_freed: u64,
+    /// What was tested of code that starts for ever, so that generations count as names; `None` for programs that end.
+    pub stretched: Option<Stretched>,
+}
+
+/// Places that were come to once more, with generations that compare alike and lie elsewhere: the code did the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stretched {
+    /// Places whose code has got generations before.
+    pub places: u64,
+    /// Runs of the code, each with other gaps between generations.
+    pub runs: u64,
 }
 
 /// What a place can show, and whether it has.

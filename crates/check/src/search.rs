@@ -9,7 +9,9 @@ use crate::expand::AfterViolation;
 use crate::explore::{Ended, Found, Visitor};
 use crate::never_happened::never_happened;
 use crate::program::Program;
+use crate::rests_on::RestsOn;
 use crate::second_run::SecondRun;
+use crate::statement;
 use crate::store::StateId;
 use crate::timeline::Timeline;
 use crate::verdict::{Effort, Finding, Verdict};
@@ -117,7 +119,10 @@ impl Checker {
     ) -> Result<(Verdict, SecondRun), CheckError> {
         let mut search = Search { found: None, tell };
         let (mut exploration, ended) = self.explore(program, &mut search)?;
-        let rests_on = exploration.system.automaton.rests_on();
+        let rests_on = RestsOn {
+            stretched: exploration.stretched,
+            ..exploration.system.automaton.rests_on()
+        };
         let finding = match (ended, search.found) {
             (_, Some(found)) => self.replay(program, &mut exploration, &found)?,
             (Ended::AtLimit(why), None) => Finding::Incomplete { why },
@@ -127,6 +132,10 @@ impl Checker {
             }
         };
         let (effort, automaton) = (exploration.effort, &exploration.system.automaton);
+        let machine = exploration.system.hardware.machine();
+        let is_safe = matches!(finding, Finding::Safe);
+        let statement =
+            is_safe.then(|| statement::of(automaton, machine, self.storage, exploration.stretched));
         let verdict = Verdict {
             program: program.name().to_owned(),
             cpu_model: self.cpu_model,
@@ -141,6 +150,7 @@ impl Checker {
                 ..effort
             },
             rests_on,
+            statement: statement.flatten(),
             proves: program.proves.clone(),
             unreached: automaton.unreached(),
             never_happened: never_happened(automaton),
@@ -281,6 +291,7 @@ pub(crate) mod tests {
             threads: plain.threads,
             started: plain.started,
             effort: plain.effort,
+            stretched: plain.stretched,
         };
         let mut search = Search {
             found: None,

@@ -29,6 +29,7 @@ impl<M: Merge> System<'_, M> {
             (index, Ways::more_if(offered.next().is_some()))
         };
         let first = nodes.start(cpu, Routine::Operation(index))?;
+        watcher.operation_starts(cpu);
         self.settle(nodes, state, cpu, first)?;
         if !self.merge.takes_first_along() {
             return Ok(Tried::Done(ways));

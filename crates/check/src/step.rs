@@ -108,6 +108,8 @@ impl From<ExtractionError> for StepError {
 
 /// Watches the calls that steps make: a replay does, a search does not.
 pub(crate) trait CallWatcher {
+    /// A CPU starts an operation of its menu; its calls follow.
+    fn operation_starts(&mut self, _cpu: CpuId) {}
     /// A CPU begins a call.
     fn call_begins(&mut self, cpu: CpuId, routine: Routine, call: &Call);
     /// The call that was begun last returns. Without it, the call ended in an error.

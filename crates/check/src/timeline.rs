@@ -98,9 +98,15 @@ struct Recorder<'p> {
     program: &'p Program,
     events: Vec<TimelineEvent>,
     begun: Option<(CpuId, Routine, Call)>,
+    /// CPUs that have started an operation, and made no call of it.
+    starting: Vec<CpuId>,
 }
 
 impl CallWatcher for Recorder<'_> {
+    fn operation_starts(&mut self, cpu: CpuId) {
+        self.starting.push(cpu);
+    }
+
     fn call_begins(&mut self, cpu: CpuId, routine: Routine, call: &Call) {
         self.begun = Some((cpu, routine, *call));
     }
@@ -120,6 +126,7 @@ impl<'p> Recorder<'p> {
             program: system.automaton.program,
             events: Vec::new(),
             begun: None,
+            starting: Vec::new(),
         }
     }
 }
@@ -128,7 +135,11 @@ impl Recorder<'_> {
     fn record_call(&mut self, answer: Option<u64>) {
         if let Some((cpu, routine, call)) = self.begun.take() {
             let event = TimelineEvent::of_call(self.program, cpu, routine, call, answer);
-            self.events.push(event);
+            let starts = self.starting.contains(&cpu) && matches!(routine, Routine::Operation(_));
+            if starts {
+                self.starting.retain(|&other| other != cpu);
+            }
+            self.events.push(TimelineEvent { starts, ..event });
         }
     }
 
@@ -226,8 +237,9 @@ fn story(events: &[TimelineEvent], violation: &Violation, system: &System<'_>) -
     if let Some(cpu) = violation.cpu {
         let own = events.iter().filter(|event| event.cpu == cpu);
         let of_code = own.filter(|event| event.kind.is_of_code());
-        let mut operations: Vec<&str> = of_code.map(|event| event.operation.as_str()).collect();
-        operations.dedup();
+        let mut operations: Vec<&TimelineEvent> = of_code.collect();
+        operations.dedup_by(|next, before| next.operation == before.operation && !next.starts);
+        let operations: Vec<&str> = operations.iter().map(|of| of.operation.as_str()).collect();
         if !operations.is_empty() {
             story.push(format!(
                 "CPU {cpu} came here by: {}.",
@@ -282,13 +294,15 @@ impl fmt::Display for Timeline {
             }
             writeln!(f)
         };
-        for (index, event) in self
-            .events
-            .iter()
-            .enumerate()
-            .filter(|(_, event)| event.visible)
-        {
+        for (index, event) in self.events.iter().enumerate() {
             let cpu = usize::from(event.cpu);
+            if event.starts {
+                current[cpu] = &event.operation;
+                row("", cpu, &format!("[starts {}]", event.operation))?;
+            }
+            if !event.visible {
+                continue;
+            }
             if current[cpu] != event.operation && !event.kind.comes_from_outside() {
                 current[cpu] = &event.operation;
                 row("", cpu, &format!("[{}]", event.operation))?;

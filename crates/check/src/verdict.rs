@@ -82,6 +82,8 @@ pub struct Verdict {
     pub effort: Effort,
     /// What the verdict rests on: places in the checked code.
     pub rests_on: RestsOn,
+    /// What is proved, in a sentence to quote: of programs whose operations start for ever, if they are safe.
+    pub statement: Option<String>,
     /// What the program declares that its proof shows ([`crate::Program::proves`]).
     pub proves: Option<String>,
     /// Notes and operations that no execution reached: a proof says nothing about them.

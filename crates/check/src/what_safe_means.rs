@@ -40,6 +40,8 @@
 //! # What bounds it
 //! * *This program.* A proof speaks of the operations that are written down, in their order on each CPU, and of as
 //!   many CPUs, spaces, pages and tables as there are. Another order of operations is another program.
+//!   A program with menus ([`Program::offer`](crate::Program::offer)) stands for every program over them, of any
+//!   length; [`Verdict::statement`](crate::Verdict::statement) says in a sentence what its proof holds within.
 //! * *The CPU model*, which the verdict names. `weakest` has what any CPU does; what a CPU does beside its manual
 //!   (errata) is in the model of that CPU only.
 //! * *The depth of the store buffers* under TSO: 2 stores, if nobody says otherwise. Real ones are deeper.

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lazytlb::Policy;
-use lazytlb_check::{LazyTlb, ShippedProgram};
+use lazytlb_check::{LazyTlb, Menus, ShippedProgram};
 use lazytlb_litmus::Options;
 use lazytlb_model::{CpuModel, MemoryModel};
 
 use crate::hardware::{Hardware, cpu_model};
+use crate::menus::MenusParser;
 
 const EXIT_CODES: &str = "Exit codes: 0 safe, or a table was printed; 1 a violation was found; 2 bad usage or \
                           bad input; 3 the search ended early, nothing is proved; 4 all was searched, and \
@@ -40,7 +41,12 @@ pub(crate) enum Command {
     Decide(Decide),
     /// Checks policies exhaustively: a proof within bounds, a shortest counterexample, or `incomplete`
     #[command(after_help = format!("Examples:\n  lazytlb check --policy defer --program reference-3 --cpu amd-k10\n  \
-                            lazytlb check --program no-table-free --memory sc --json\n\n{EXIT_CODES}"))]
+                            lazytlb check --program no-table-free --memory sc --json\n  \
+                            lazytlb check --policy ipi --any map,unmap,free,switch,touch,lazy/switch,touch,lazy\n  \
+                            lazytlb check --policy ipi --any map,unmap,free,switch,touch,lazy --cpus 2\n\n\
+                            The last two are one question: is every program safe in which CPU 0 starts any of the six \
+                            operations, and CPU 1 any of the last three, for ever? A proof then says in a sentence \
+                            what it is of (`statement` in JSON).\n\n{EXIT_CODES}"))]
     Check(Check),
     /// Answers litmus tests in herd's syntax, also about translations: what can a small program end in?
     #[command(
@@ -103,6 +109,17 @@ pub(crate) struct Check {
     /// The program: what the CPUs do
     #[arg(long, value_name = "NAME", default_value = "reference-3", value_parser = program())]
     pub(crate) program: String,
+    /// In place of a program, every program of any length: each CPU starts operations of its set, in any order, any
+    /// number of times
+    ///
+    /// A set is a list with commas; sets of CPUs stand between slashes, CPU 0's first. An operation starts when the CPU
+    /// has none under way. Where several CPUs change page tables, they take a lock for that.
+    #[arg(long, value_name = "SET[/SET...]", conflicts_with = "program", value_parser = MenusParser)]
+    pub(crate) any: Option<Menus>,
+    /// With one set for --any: the CPUs that it is for; what changes page tables (map, unmap, free) is for CPU 0 alone,
+    /// the rest for all
+    #[arg(long, value_name = "N", requires = "any", value_parser = clap::value_parser!(u8).range(1..=Menus::MOST_CPUS as i64))]
+    pub(crate) cpus: Option<u8>,
     #[command(flatten)]
     pub(crate) hardware: Hardware,
     /// The memory model

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lazytlb::Policy;
 use lazytlb::sources::{self, SOURCES};
-use lazytlb_check::{Checker, Finding, LazyTlb, Reduction, ShippedProgram, Storage, Verdict};
+use lazytlb_check::{Checker, Finding, Reduction, Storage, Verdict};
 use lazytlb_model::{CpuModel, MemoryModel};
 use serde::Serialize;
 
@@ -14,16 +14,18 @@ use crate::hanging;
 use crate::hardware::{told, told_readings};
 use crate::progress::Display;
 use crate::report::{Ending, Report, grouped, table};
+use crate::subject::Subject;
 
 /// Runs the command.
 pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
     let mut report = Report::open(&options.output)?;
     let cpu = options.hardware.model()?;
+    let subject = Subject::of(options)?;
     let checker = checker_of(options, cpu);
     let mut ending = Ending::Good;
     let mut verdicts = Vec::new();
     for &policy in &options.policy.0 {
-        let verdict = check(&checker, &options.program, policy)?;
+        let verdict = check(&checker, &subject, policy)?;
         ending = ending.max(ending_of(&verdict));
         if options.output.json {
             report.json(&VerdictRecord::new(policy, &verdict))?;
@@ -31,11 +33,11 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
         verdicts.push((policy, verdict));
     }
     if !options.output.json {
-        print(&mut report, options, cpu, &verdicts)?;
+        print(&mut report, (options, &subject), cpu, &verdicts)?;
     }
     if options.assumptions {
         for (policy, verdict) in &verdicts {
-            let ask = |cpu| check(&checker_of(options, cpu), &options.program, *policy);
+            let ask = |cpu| check(&checker_of(options, cpu), &subject, *policy);
             let hangs_on = hanging::hangs_on(verdict, ask)?;
             hanging::tell(&mut report, options.output.json, (cpu, *policy), hangs_on)?;
         }
@@ -111,12 +113,14 @@ fn memory_to_spare() -> u64 {
     kibibytes.map_or(u64::MAX, |kibibytes| kibibytes * 1024 / 2)
 }
 
-/// Checks one policy on one shipped program.
-pub(crate) fn check(checker: &Checker, program: &str, policy: Policy) -> anyhow::Result<Verdict> {
-    let shipped = ShippedProgram::<LazyTlb>::by_name(program);
-    let shipped = shipped.expect("the command line accepts only names of shipped programs");
-    let display = Display::new(format!("checking {policy} on {program}"));
-    let build = || shipped.build(policy);
+/// Checks one policy.
+pub(crate) fn check(
+    checker: &Checker,
+    subject: &Subject,
+    policy: Policy,
+) -> anyhow::Result<Verdict> {
+    let display = Display::new(format!("checking {policy} on {subject}"));
+    let build = || subject.build(policy);
     Ok(checker.try_check_built(build, |progress| display.search(progress))?)
 }
 
@@ -140,13 +144,12 @@ pub(crate) fn unproved(verdict: &Verdict, why: &str) -> String {
 
 fn print(
     report: &mut Report,
-    options: &Check,
+    (options, subject): (&Check, &Subject),
     cpu: CpuModel,
     verdicts: &[(Policy, Verdict)],
 ) -> anyhow::Result<()> {
     report.line(format_args!(
-        "{} on CPU model {}, memory {}",
-        options.program,
+        "{subject} on CPU model {}, memory {}",
         told(cpu),
         memory(options.memory.model())
     ))?;
@@ -181,7 +184,10 @@ fn print(
             }
             Finding::Violation { timeline, .. } => {
                 report.line(format_args!("{policy}: {}", timeline.story[0]))?;
-                report.line(format_args!("  lazytlb {}", repeat(options, *policy, cpu)))?;
+                report.line(format_args!(
+                    "  lazytlb {}",
+                    repeat((options, subject), *policy, cpu)
+                ))?;
             }
             Finding::Incomplete { why } => {
                 report.line(format_args!("{policy}: {}", unproved(verdict, why)))?;
@@ -199,9 +205,24 @@ fn print(
         .iter()
         .map(|(policy, verdict)| (*policy, verdict))
         .collect();
+    for (policy, verdict) in &rows {
+        print_statement(report, policy, verdict)?;
+    }
     print_basis(report, &rows)?;
     let verdicts: Vec<&Verdict> = verdicts.iter().map(|(_, verdict)| verdict).collect();
     print_unreached(report, &verdicts)
+}
+
+/// Says what is proved of something, in a sentence, if it is a proof that has one.
+pub(crate) fn print_statement(
+    report: &mut Report,
+    of: impl std::fmt::Display,
+    verdict: &Verdict,
+) -> anyhow::Result<()> {
+    match &verdict.statement {
+        Some(statement) => report.line(format_args!("Proved of {of}: {statement}.")),
+        None => Ok(()),
+    }
 }
 
 /// Says what the proofs rest on.
@@ -281,10 +302,14 @@ fn told_of_nothing(verdicts: &[&Verdict]) -> Option<String> {
 }
 
 /// Returns the arguments that repeat one row alone.
-pub(crate) fn repeat(options: &Check, policy: Policy, cpu: CpuModel) -> String {
+pub(crate) fn repeat(
+    (options, subject): (&Check, &Subject),
+    policy: Policy,
+    cpu: CpuModel,
+) -> String {
     let mut command = format!(
-        "check --policy {policy} --program {} {} --memory {}",
-        options.program,
+        "check --policy {policy} {} {} --memory {}",
+        subject.arguments(),
         options.hardware.arguments_for(cpu),
         options.memory.model().name()
     );

@@ -38,6 +38,7 @@ pub(crate) struct VerdictRecord {
     executions: u64,
     omission_probability: f64,
     rests_on: RestsOnRecord,
+    statement: Option<String>,
     proves: Option<String>,
     unreached: Vec<String>,
     never_happened: Vec<String>,
@@ -49,6 +50,14 @@ struct RestsOnRecord {
     promises_kept: u64,
     interrupts_taken: u64,
     tables_freed: u64,
+    stretched: Option<StretchedRecord>,
+}
+
+/// How it was tested that generations are only compared, as JSON.
+#[derive(Serialize)]
+struct StretchedRecord {
+    places: u64,
+    runs: u64,
 }
 
 impl From<RestsOn> for RestsOnRecord {
@@ -57,6 +66,10 @@ impl From<RestsOn> for RestsOnRecord {
             promises_kept: rests_on.promises_kept,
             interrupts_taken: rests_on.interrupts_taken,
             tables_freed: rests_on.tables_freed,
+            stretched: rests_on.stretched.map(|of| StretchedRecord {
+                places: of.places,
+                runs: of.runs,
+            }),
         }
     }
 }
@@ -85,6 +98,8 @@ impl ProtocolRecord {
 pub(crate) struct EventRecord {
     cpu: u8,
     operation: String,
+    /// Whether the CPU has just started the operation, off its menu.
+    starts: bool,
     what: String,
 }
 
@@ -93,6 +108,7 @@ impl EventRecord {
         EventRecord {
             cpu: event.cpu,
             operation: event.operation.clone(),
+            starts: event.starts,
             what: event.what.clone(),
         }
     }
@@ -152,6 +168,7 @@ impl VerdictRecord {
             executions: effort.executions,
             omission_probability: verdict.omission_probability(),
             rests_on: verdict.rests_on.into(),
+            statement: verdict.statement.clone(),
             proves: verdict.proves.clone(),
             unreached: verdict.unreached.clone(),
             never_happened: verdict.never_happened.clone(),

@@ -15,6 +15,7 @@ use crate::every_cpu::{check_models, holds_for};
 use crate::hardware::told;
 use crate::price::{PriceRecord, describe, megacycles, sentence, what_decides};
 use crate::report::{Ending, Report, grouped, table};
+use crate::subject::Subject;
 use crate::workload;
 
 /// Proofs are about x86-TSO: sequential consistency would hide what real CPUs do.
@@ -27,11 +28,12 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
     let cpu = options.hardware.model()?;
     let workload = workload::replay(options.trace.as_deref(), &Policy::ALL, cpu.quirks)?;
     let models = options.hardware.models()?;
+    let subject = Subject::Shipped(options.program.clone());
     let mut rows = Vec::new();
     for replayed in &workload.replayed {
         let verdict = check_models(&models, |cpu| {
             let checker = checker(cpu, MEMORY, &options.bounds);
-            check::check(&checker, &options.program, replayed.policy)
+            check::check(&checker, &subject, replayed.policy)
         })?;
         rows.push(Row { replayed, verdict });
     }

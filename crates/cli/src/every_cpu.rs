@@ -6,22 +6,25 @@ use lazytlb_model::CpuModel;
 
 use crate::arguments::Check;
 use crate::check::{
-    Complete, check, checker_of, ending_of, memory, outcome, print_unreached, repeat, unproved,
+    Complete, check, checker_of, ending_of, memory, outcome, print_statement, print_unreached,
+    repeat, unproved,
 };
 use crate::check_records::VerdictRecord;
 use crate::hanging;
 use crate::hardware::{Hardware, told};
 use crate::report::{Ending, Report, grouped, table};
+use crate::subject::Subject;
 
 /// Checks every model. The worst verdict decides how the command ends.
 pub(crate) fn check_every(options: &Check) -> anyhow::Result<Ending> {
     let mut report = Report::open(&options.output)?;
+    let subject = Subject::of(options)?;
     let mut ending = Ending::Good;
     let mut rows = Vec::new();
     for cpu in options.hardware.models()? {
         let checker = checker_of(options, cpu);
         for &policy in &options.policy.0 {
-            let verdict = check(&checker, &options.program, policy)?;
+            let verdict = check(&checker, &subject, policy)?;
             ending = ending.max(ending_of(&verdict));
             if options.output.json {
                 report.json(&VerdictRecord::new(policy, &verdict))?;
@@ -30,11 +33,11 @@ pub(crate) fn check_every(options: &Check) -> anyhow::Result<Ending> {
         }
     }
     if !options.output.json {
-        print(&mut report, options, &rows)?;
+        print(&mut report, (options, &subject), &rows)?;
     }
     if options.assumptions {
         for (cpu, policy, verdict) in &rows {
-            let ask = |cpu| check(&checker_of(options, cpu), &options.program, *policy);
+            let ask = |cpu| check(&checker_of(options, cpu), &subject, *policy);
             let hangs_on = hanging::hangs_on(verdict, ask)?;
             hanging::tell(&mut report, options.output.json, (*cpu, *policy), hangs_on)?;
         }
@@ -49,10 +52,13 @@ pub(crate) fn check_every(options: &Check) -> anyhow::Result<Ending> {
 /// A verdict, on a model, of a policy.
 type Row = (CpuModel, Policy, Verdict);
 
-fn print(report: &mut Report, options: &Check, rows: &[Row]) -> anyhow::Result<()> {
+fn print(
+    report: &mut Report,
+    (options, subject): (&Check, &Subject),
+    rows: &[Row],
+) -> anyhow::Result<()> {
     report.line(format_args!(
-        "{} on every CPU model, memory {}",
-        options.program,
+        "{subject} on every CPU model, memory {}",
         memory(options.memory.model())
     ))?;
     let mut lines = table(&["CPU", "policy", "verdict", "states", "seconds"], 3..5);
@@ -78,14 +84,19 @@ fn print(report: &mut Report, options: &Check, rows: &[Row]) -> anyhow::Result<(
                     "{policy} on {}: {}",
                     cpu.name, timeline.story[0]
                 ))?;
-                report.line(format_args!("  lazytlb {}", repeat(options, *policy, *cpu)))?;
+                report.line(format_args!(
+                    "  lazytlb {}",
+                    repeat((options, subject), *policy, *cpu)
+                ))?;
             }
             Finding::Incomplete { why } => report.line(format_args!(
                 "{policy} on {}: {}",
                 cpu.name,
                 unproved(verdict, why)
             ))?,
-            Finding::Safe => {}
+            Finding::Safe => {
+                print_statement(report, format_args!("{policy} on {}", cpu.name), verdict)?;
+            }
         }
     }
     let verdicts: Vec<&Verdict> = rows.iter().map(|(.., verdict)| verdict).collect();

@@ -3,6 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `arguments`, `hardware` | the command line; the CPU that a question is about |
+//! | `subject`, `menus` | what is checked: a program, or every program over menus |
 //! | `decide`, `check`, `litmus`, `cpus`, `price` | the commands of these names |
 //! | `check_records` | verdicts as JSON |
 //! | `every_cpu`, `litmus_every_cpu` | `--cpu all`; for which CPUs a proof holds |
@@ -25,9 +26,11 @@ mod litmus_every_cpu;
 mod litmus_files;
 mod litmus_records;
 mod litmus_summary;
+mod menus;
 mod price;
 mod progress;
 mod report;
+mod subject;
 mod workload;
 
 use std::process::ExitCode;

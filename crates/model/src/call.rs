@@ -7,7 +7,7 @@ use lazytlb::{
 use crate::byte_mask::ByteMask;
 
 /// An atomic of the modelled machine: its index among the shared cells.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AtomicCell(pub u8);
 
 /// A private cell of the modelled machine: its owner, and its index among the owner's cells.

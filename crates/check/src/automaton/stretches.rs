@@ -14,6 +14,7 @@ use super::{Automaton, Missing, Next, Node};
 use crate::event::call_for_people;
 use crate::generations::{Generation, GenerationWords, Range};
 use crate::rehearsal::Rehearsal;
+use crate::rests_on::Stretched;
 use crate::run::Ran;
 use crate::step::StepError;
 
@@ -21,13 +22,6 @@ use crate::step::StepError;
 const STRETCHES: u64 = 8;
 /// The largest gap is below two to this.
 const LARGEST_GAP: u32 = 58;
-
-/// How many places were tried.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Stretched {
-    pub(crate) places: u64,
-    pub(crate) runs: u64,
-}
 
 impl Automaton<'_> {
     /// Comes to every place with stretched generations.

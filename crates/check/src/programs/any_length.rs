@@ -77,6 +77,22 @@ impl MenuOperation {
         }
     }
 
+    /// Says in a line what it does, and when it may start.
+    pub fn about(self) -> &'static str {
+        match self {
+            MenuOperation::Map => "map a page of the space, with its table if that is absent",
+            MenuOperation::Unmap => "unmap the page, flush, and free it",
+            MenuOperation::Free => "unmap the page, flush, and free it and its table",
+            MenuOperation::Protect => "make the page read-only, and flush it",
+            MenuOperation::Load => "in the space, as a task: user code loads from the page",
+            MenuOperation::Touch => "in the space, as a task: user code stores to the page",
+            MenuOperation::Switch => "switch to the space, to a task",
+            MenuOperation::Lazy => "as a task: go lazy, to a kernel thread that borrows the space",
+            MenuOperation::FlushAll => "flush all of the space",
+            MenuOperation::FlushPage => "flush the page in the space",
+        }
+    }
+
     /// Says whether it changes page tables.
     pub fn changes_tables(self) -> bool {
         matches!(
@@ -143,16 +159,24 @@ pub enum NoMenus {
     Space(String),
     /// A CPU without one.
     #[error(
-        "CPU {0} has no operation: menus are lists with commas, one for each CPU, between slashes"
+        "CPU {0} has an empty set: write what it may start, such as `switch,touch,lazy`, or leave its slash out"
     )]
     Empty(usize),
     /// More CPUs than a machine has.
-    #[error("{0} menus are more than the {most} CPUs that a machine can have", most = MOST_CPUS)]
+    #[error("{0} CPUs are too many: these programs have up to {most}", most = Menus::MOST_CPUS)]
     TooMany(usize),
+    /// More than one set, for a number of CPUs that share one.
+    #[error(
+        "there are {0} sets, one for each CPU, and so no number of CPUs is needed: leave it out, or write one set"
+    )]
+    NotShared(usize),
+    /// A set of which CPU 0 alone has something.
+    #[error(
+        "CPU 0 alone changes page tables, and the set has nothing else for the other CPUs: add operations such as \
+         `switch`, `touch`, `lazy`, or write a set for each CPU, between slashes"
+    )]
+    NothingForOthers,
 }
-
-/// CPUs that these programs can have.
-const MOST_CPUS: usize = 4;
 
 fn names() -> String {
     MenuOperation::ALL
@@ -166,7 +190,7 @@ impl std::str::FromStr for Menus {
     /// Reads menus such as `map,unmap,free/touch,switch,switch:2,lazy`: one for each CPU.
     fn from_str(text: &str) -> Result<Menus, NoMenus> {
         let menus: Vec<&str> = text.split('/').collect();
-        if menus.len() > MOST_CPUS {
+        if menus.len() > Menus::MOST_CPUS {
             return Err(NoMenus::TooMany(menus.len()));
         }
         let menu = |(cpu, menu): (usize, &str)| {
@@ -197,6 +221,35 @@ impl std::fmt::Display for Menus {
 }
 
 impl Menus {
+    /// CPUs that these programs can have.
+    pub const MOST_CPUS: usize = 4;
+
+    /// Gives one set to so many CPUs: its changes of page tables to CPU 0 alone, the rest to all.
+    ///
+    /// # Errors
+    /// If there are several sets, too many CPUs or none, or nothing for the CPUs after the first.
+    pub fn shared_by(self, cpus: usize) -> Result<Menus, NoMenus> {
+        let [set] = &self.0[..] else {
+            return Err(NoMenus::NotShared(self.0.len()));
+        };
+        if cpus == 0 {
+            return Err(NoMenus::Empty(0));
+        }
+        if cpus > Menus::MOST_CPUS {
+            return Err(NoMenus::TooMany(cpus));
+        }
+        let others = set
+            .iter()
+            .filter(|offered| !offered.operation.changes_tables());
+        let others: Vec<Offered> = others.copied().collect();
+        if cpus > 1 && others.is_empty() {
+            return Err(NoMenus::NothingForOthers);
+        }
+        let mut menus = vec![others; cpus];
+        menus[0].clone_from(set);
+        Ok(Menus(menus))
+    }
+
     /// Lists the user spaces, up to the last one that an operation is in.
     fn spaces(&self) -> Vec<Space> {
         let all = self.0.iter().flatten();
