@@ -113,11 +113,12 @@ pub(crate) struct Check {
     /// number of times
     ///
     /// A set is a list with commas; sets of CPUs stand between slashes, CPU 0's first. An operation starts when the CPU
-    /// has none under way. Where several CPUs change page tables, they take a lock for that.
+    /// has none under way. Where several CPUs change page tables, they take a lock for that. An operation is in the first
+    /// user space, or, as `switch:2` and `unmap:2`, in a second one.
     #[arg(long, value_name = "SET[/SET...]", conflicts_with = "program", value_parser = MenusParser)]
     pub(crate) any: Option<Menus>,
-    /// With one set for --any: the CPUs that it is for; what changes page tables (map, unmap, free) is for CPU 0 alone,
-    /// the rest for all
+    /// With one set for --any: the CPUs that it is for; what changes page tables (map, unmap, free, protect) is for
+    /// CPU 0 alone, the rest for all
     #[arg(long, value_name = "N", requires = "any", value_parser = clap::value_parser!(u8).range(1..=Menus::MOST_CPUS as i64))]
     pub(crate) cpus: Option<u8>,
     #[command(flatten)]
