@@ -1,6 +1,7 @@
-//! Breaks the model's rules one at a time, and asks whether any test notices: `cargo xtask mutate-model`.
+//! Breaks the model's rules one at a time, and asks whether any test notices: `cargo xtask mutate-model`. With
+//! `--renumbering`, breaks how proofs of any length come to an end.
 //!
-//! Each broken rule is a diff in `crates/model/mutants.toml`. It is applied to a copy of the crates below
+//! Each broken rule is a diff in `crates/model/mutants.toml`, or in `crates/check/mutants.toml`. It is applied to a copy of the crates below
 //! `target/`, where the tests that may notice are built anew and run, until one fails. The protocol is never
 //! touched. A diff must match the model's source exactly where it says: a unit test holds the table to that.
 
@@ -22,26 +23,53 @@ pub(crate) struct Args {
     /// Ask the random simulator alone, about the rules that a mutant makes too strong
     #[arg(long)]
     simulator: bool,
+    /// Break the renumbering of programs whose operations start for ever, in place of the model's rules
+    #[arg(long, conflicts_with = "simulator")]
+    renumbering: bool,
 }
 
-const TABLE: &str = "crates/model/mutants.toml";
-const SOURCES: &str = "crates/model/src";
+/// What is broken, and who may notice.
+struct Subject {
+    table: &'static str,
+    /// The folder that the rows' files are in.
+    sources: &'static str,
+    /// The tests that may notice, in the order in which they are asked: fast ones first.
+    tests: &'static [Test],
+}
+
+/// A crate, and one of its tests; [`UNITS`] for those in its sources.
+type Test = (&'static str, &'static str);
+
+const UNITS: &str = "unit tests";
+
+const MODEL: Subject = Subject {
+    table: "crates/model/mutants.toml",
+    sources: "crates/model/src",
+    tests: &[
+        ("lazytlb-litmus", "suite"),
+        ("lazytlb-check", "walks"),
+        ("lazytlb-check", "promises"),
+        ("lazytlb-check", "proofs"),
+        ("lazytlb-check", "hardware"),
+        ("lazytlb-check", "closure"),
+    ],
+};
+/// As [`MODEL`], for the test that is asked alone with `--simulator`: it can notice what a mutant forbids, and nothing
+/// else.
+const BY_SIMULATOR: Subject = Subject {
+    tests: &[("lazytlb-litmus", "simulator")],
+    ..MODEL
+};
+const RENUMBERING: Subject = Subject {
+    table: "crates/check/mutants.toml",
+    sources: "crates",
+    tests: &[("lazytlb-check", "any_length"), ("lazytlb-check", UNITS)],
+};
 /// Where the copy lies, with what is built of it.
 const COPY: &str = "target/mutants/workspace";
 const BUILT: &str = "target/mutants/built";
 /// What the copy has: everything that a manifest or a test of a crate reads.
 const COPIED: [&str; 4] = ["Cargo.toml", "Cargo.lock", "crates", "xtask"];
-/// The tests that may notice, in the order in which they are asked: fast ones first.
-const TESTS: [(&str, &str); 6] = [
-    ("lazytlb-litmus", "suite"),
-    ("lazytlb-check", "walks"),
-    ("lazytlb-check", "promises"),
-    ("lazytlb-check", "proofs"),
-    ("lazytlb-check", "hardware"),
-    ("lazytlb-check", "closure"),
-];
-/// The test that is asked alone with `--simulator`: it can notice what a mutant forbids, and nothing else.
-const SIMULATOR: [(&str, &str); 1] = [("lazytlb-litmus", "simulator")];
 /// How the copy is built: most of a mutant's time is compiling, so what makes that slow is left out.
 const PROFILE: [(&str, &str); 4] = [
     ("CARGO_PROFILE_RELEASE_LTO", "off"),
@@ -58,7 +86,12 @@ const PROFILE: [(&str, &str); 4] = [
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = cargo::metadata()?;
     let root = workspace.workspace_root.as_std_path();
-    let mut mutants = read_table(root)?;
+    let subject = match (args.simulator, args.renumbering) {
+        (true, _) => BY_SIMULATOR,
+        (false, true) => RENUMBERING,
+        (false, false) => MODEL,
+    };
+    let mut mutants = subject.read_table(root)?;
     if let Some(wanted) = &args.filter {
         mutants.retain(|mutant| mutant.name.contains(wanted.as_str()));
     }
@@ -67,13 +100,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     ensure!(
         !mutants.is_empty(),
-        "no row of {TABLE} has that in its name"
+        "no row of {} has that in its name",
+        subject.table
     );
-    let tests: &[(&str, &'static str)] = match args.simulator {
-        true => &SIMULATOR,
-        false => &TESTS,
-    };
-    let unnoticed = break_each(root, &mutants, tests)?;
+    let unnoticed = subject.break_each(root, &mutants)?;
     println!(
         "{} rules broken, {} noticed",
         mutants.len(),
@@ -87,44 +117,58 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Runs tests in a copy, with no rule broken and then with each; returns the mutants that none noticed.
-fn break_each<'m>(
-    root: &Path,
-    mutants: &'m [Mutant],
-    tests: &[(&str, &'static str)],
-) -> Result<Vec<&'m str>> {
-    let broken: Vec<String> = mutants
-        .iter()
-        .map(|mutant| mutant.applied(root))
-        .collect::<Result<_>>()?;
-    let copy = root.join(COPY);
-    fs::create_dir_all(&copy).with_context(|| format!("cannot make {}", copy.display()))?;
-    for name in COPIED {
-        copy_changed(&root.join(name), &copy.join(name))?;
+impl Subject {
+    fn read_table(&self, root: &Path) -> Result<Vec<Mutant>> {
+        let table: Table = toml::from_str(&read(&root.join(self.table))?)
+            .with_context(|| format!("cannot understand {}", self.table))?;
+        Ok(table.mutant)
     }
-    println!("building the tests, and running them with no rule broken");
-    if let Some(test) = first_to_fail(root, tests)? {
-        bail!("`{test}` fails with no rule broken: mend that first");
-    }
-    let mut unnoticed = Vec::new();
-    for (mutant, broken) in mutants.iter().zip(&broken) {
-        let started = Instant::now();
-        let file = copy.join(SOURCES).join(&mutant.file);
-        let whole = read(&file)?;
-        write(&file, broken)?;
-        let noticed = first_to_fail(root, tests)?;
-        write(&file, &whole)?;
-        let by = noticed.unwrap_or("NOTHING");
-        println!(
-            "{:<48} noticed by {by:<10} {:>5.1} s",
-            mutant.name,
-            started.elapsed().as_secs_f64()
-        );
-        if noticed.is_none() {
-            unnoticed.push(mutant.name.as_str());
+
+    /// Returns the text of a mutant's file with its diff applied.
+    fn applied(&self, mutant: &Mutant, root: &Path) -> Result<String> {
+        let mut text = read(&root.join(self.sources).join(&mutant.file))?;
+        for hunk in mutant.diff.split("@@\n") {
+            text = apply(&text, hunk)
+                .with_context(|| format!("{}: `{}`, {}", self.table, mutant.name, mutant.file))?;
         }
+        Ok(text)
     }
-    Ok(unnoticed)
+
+    /// Runs tests in a copy, with no rule broken and then with each; returns the mutants that none noticed.
+    fn break_each<'m>(&self, root: &Path, mutants: &'m [Mutant]) -> Result<Vec<&'m str>> {
+        let broken: Vec<String> = mutants
+            .iter()
+            .map(|mutant| self.applied(mutant, root))
+            .collect::<Result<_>>()?;
+        let copy = root.join(COPY);
+        fs::create_dir_all(&copy).with_context(|| format!("cannot make {}", copy.display()))?;
+        for name in COPIED {
+            copy_changed(&root.join(name), &copy.join(name))?;
+        }
+        println!("building the tests, and running them with no rule broken");
+        if let Some(test) = first_to_fail(root, self.tests)? {
+            bail!("`{test}` fails with no rule broken: mend that first");
+        }
+        let mut unnoticed = Vec::new();
+        for (mutant, broken) in mutants.iter().zip(&broken) {
+            let started = Instant::now();
+            let file = copy.join(self.sources).join(&mutant.file);
+            let whole = read(&file)?;
+            write(&file, broken)?;
+            let noticed = first_to_fail(root, self.tests)?;
+            write(&file, &whole)?;
+            let by = noticed.unwrap_or("NOTHING");
+            println!(
+                "{:<48} noticed by {by:<10} {:>5.1} s",
+                mutant.name,
+                started.elapsed().as_secs_f64()
+            );
+            if noticed.is_none() {
+                unnoticed.push(mutant.name.as_str());
+            }
+        }
+        Ok(unnoticed)
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -145,24 +189,6 @@ struct Mutant {
     #[serde(default)]
     forbids: bool,
     diff: String,
-}
-
-fn read_table(root: &Path) -> Result<Vec<Mutant>> {
-    let table: Table = toml::from_str(&read(&root.join(TABLE))?)
-        .with_context(|| format!("cannot understand {TABLE}"))?;
-    Ok(table.mutant)
-}
-
-impl Mutant {
-    /// Returns the text of its file with the diff applied.
-    fn applied(&self, root: &Path) -> Result<String> {
-        let mut text = read(&root.join(SOURCES).join(&self.file))?;
-        for hunk in self.diff.split("@@\n") {
-            text = apply(&text, hunk)
-                .with_context(|| format!("{TABLE}: `{}`, {}", self.name, self.file))?;
-        }
-        Ok(text)
-    }
 }
 
 /// Applies one place of a diff to a text.
@@ -206,7 +232,7 @@ fn apply(text: &str, hunk: &str) -> Result<String> {
 }
 
 /// Returns the first test that fails in the copy.
-fn first_to_fail(root: &Path, tests: &[(&str, &'static str)]) -> Result<Option<&'static str>> {
+fn first_to_fail(root: &Path, tests: &[Test]) -> Result<Option<&'static str>> {
     for &(package, name) in tests {
         let program = build(root, package, name)?;
         let folder = package.strip_prefix("lazytlb-").unwrap_or(package);
@@ -228,7 +254,11 @@ fn build(root: &Path, package: &str, name: &str) -> Result<PathBuf> {
     let output = Command::new(env!("CARGO"))
         .current_dir(root.join(COPY))
         .args(["test", "--release", "--no-run", "--quiet"])
-        .args(["--message-format=json", "-p", package, "--test", name])
+        .args(["--message-format=json", "-p", package])
+        .args(match name {
+            UNITS => vec!["--lib"],
+            name => vec!["--test", name],
+        })
         .arg("--target-dir")
         .arg(root.join(BUILT))
         .envs(PROFILE)
@@ -237,7 +267,9 @@ fn build(root: &Path, package: &str, name: &str) -> Result<PathBuf> {
         .context("cannot start cargo")?;
     let mut messages = Message::parse_stream(output.stdout.as_slice()).filter_map(Result::ok);
     let program = messages.find_map(|message| match message {
-        Message::CompilerArtifact(artifact) if artifact.target.name == name => artifact.executable,
+        Message::CompilerArtifact(artifact) if artifact.target.name == name || name == UNITS => {
+            artifact.executable
+        }
         _ => None,
     });
     match program {
@@ -312,16 +344,18 @@ mod tests {
     #[test]
     fn every_diff_applies_where_it_says() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let mutants = read_table(&root).unwrap();
-        let names: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.name.as_str()).collect();
-        assert_eq!(names.len(), mutants.len(), "each name stands once");
-        assert!(mutants.len() >= 62, "no mutant got lost");
-        let problems: Vec<String> = mutants
-            .iter()
-            .filter_map(|mutant| mutant.applied(&root).err())
-            .map(|problem| format!("{problem:#}"))
-            .collect();
-        assert!(problems.is_empty(), "{}", problems.join("\n"));
+        for (subject, least) in [(MODEL, 62), (RENUMBERING, 8)] {
+            let mutants = subject.read_table(&root).unwrap();
+            let names: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.name.as_str()).collect();
+            assert_eq!(names.len(), mutants.len(), "each name stands once");
+            assert!(mutants.len() >= least, "no mutant got lost");
+            let problems: Vec<String> = mutants
+                .iter()
+                .filter_map(|mutant| subject.applied(mutant, &root).err())
+                .map(|problem| format!("{problem:#}"))
+                .collect();
+            assert!(problems.is_empty(), "{}", problems.join("\n"));
+        }
     }
 
     #[test]

@@ -119,3 +119,80 @@ impl DeadWords {
 pub(crate) fn is_poison(value: u64) -> bool {
     value == POISON
 }
+
+#[cfg(test)]
+mod tests {
+    use lazytlb::{Payload, Until};
+    use lazytlb_model::{MemoryModel, Rmw};
+
+    use super::*;
+    use crate::checker::Checker;
+    use crate::menu::MenuItem;
+
+    /// Whatever reads a word counts: claims, which refuse some of these, are no reason to look away.
+    #[test]
+    fn every_call_that_reads_a_dead_word_is_seen() {
+        let mut program = Program::new("messages", 2);
+        let kind = ValueKind::Message(Payload::Other);
+        let message = program.atomic_of_kind(kind, "message", 0);
+        let other = program.atomic("other", 0);
+        program.offer(0, MenuItem::new("nothing", |_| {}));
+        let checker = Checker::new().memory(MemoryModel::TSO);
+        let exploration = checker.exploration(&program).unwrap();
+        let machine = exploration.system.hardware.machine();
+        let dead = DeadWords::of(&program);
+        let mut state = machine.initial();
+        let reads = |word: AtomicCell| {
+            let (cell, bytes) = (word, 1);
+            [
+                Call::Load(word),
+                Call::Rmw(word, Rmw::Swap, 1),
+                Call::PauseUntil(word, Until::Zero),
+                Call::StoreBytes {
+                    cell,
+                    bytes,
+                    value: 1,
+                },
+                Call::RmwBytes {
+                    cell,
+                    bytes,
+                    rmw: Rmw::Swap,
+                    operand: 1,
+                },
+            ]
+        };
+        let read_by =
+            |state: &State, cpu, call: &Call| dead.read_by(machine, state, CpuId(cpu), call);
+        for call in reads(message) {
+            assert_eq!(
+                read_by(&state, 0, &call),
+                None,
+                "it is not dead yet: {call:?}"
+            );
+        }
+        dead.poison(machine, &mut state, Alive::default()).unwrap();
+        for call in reads(message) {
+            assert_eq!(read_by(&state, 0, &call), Some(message), "{call:?}");
+        }
+        for call in reads(other) {
+            assert_eq!(read_by(&state, 0, &call), None, "{call:?}");
+        }
+        // A CPU reads its own store, which waits; others read what is dead.
+        let store = Call::Store(message, 7);
+        assert_eq!(read_by(&state, 0, &store), None);
+        machine.call(&mut state, 0, &store, 0).unwrap();
+        dead.poison(machine, &mut state, Alive(1)).unwrap();
+        assert_eq!(read_by(&state, 0, &Call::Load(message)), None);
+        assert_eq!(read_by(&state, 1, &Call::Load(message)), Some(message));
+        machine.drain(&mut state, 0).unwrap();
+        dead.poison(machine, &mut state, Alive(1)).unwrap();
+        assert_eq!(
+            read_by(&state, 1, &Call::Load(message)),
+            None,
+            "it has arrived"
+        );
+        dead.keep(message);
+        dead.poison(machine, &mut state, Alive::default()).unwrap();
+        assert_eq!(read_by(&state, 1, &Call::Load(message)), None, "it is kept");
+    }
+}
