@@ -63,7 +63,11 @@ const BY_SIMULATOR: Subject = Subject {
 const RENUMBERING: Subject = Subject {
     table: "crates/check/mutants.toml",
     sources: "crates",
-    tests: &[("lazytlb-check", "any_length"), ("lazytlb-check", UNITS)],
+    tests: &[
+        ("lazytlb-check", "renumbering"),
+        ("lazytlb-check", "any_length"),
+        ("lazytlb-check", UNITS),
+    ],
 };
 /// Where the copy lies, with what is built of it.
 const COPY: &str = "target/mutants/workspace";
