@@ -22,6 +22,10 @@
 //! Why it is sound: a map that keeps equality, order and nextness takes each step of a state to the same step of the
 //! renamed state. Whether code asks for nothing else is tested at every place that moves; `automaton/stretches.rs` tests
 //! all others.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `tests` | renumbered states stand for plain ones: level by level, and on long ways |
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -142,27 +142,39 @@ fn onward(
     Ok((onward, plain))
 }
 
-/// Takes one long way, renumbers now and then, and compares each state with its renumbered self. Returns the steps
-/// taken, and the longest way between two renumberings; a way ends where a number has no room any more.
-fn walk(system: &System<'_>, form: &Form<'_>, random: &mut Random, most: usize) -> (usize, usize) {
+/// A long way that was taken.
+struct Way {
+    steps: usize,
+    /// The steps of the longest stretch of it without renumbering.
+    longest: usize,
+}
+
+/// Takes one long way, renumbers now and then, and compares each state with its renumbered self. The way ends where a
+/// number has no room any more.
+fn walk(system: &System<'_>, form: &Form<'_>, random: &mut Random, most: usize) -> Way {
     let mut state = system.initial(&mut Unwatched).unwrap();
-    let (mut longest, mut since) = (0, 0);
-    for taken in 0..most {
+    let mut way = Way {
+        steps: 0,
+        longest: 0,
+    };
+    let mut since = 0;
+    while way.steps < most {
         let renumbered = match try_formed(system, form, &state) {
             Ok(renumbered) => renumbered,
-            Err(StepError::Limit(_)) => return (taken, longest),
+            Err(StepError::Limit(_)) => return way,
             Err(error) => panic!("{error:?}"),
         };
         let both = onward(system, form, &state)
             .and_then(|plain| Ok((plain, onward(system, form, &renumbered)?)));
         let ((plain, successors), (of_renumbered, _)) = match both {
             Ok(both) => both,
-            Err(StepError::Limit(_)) => return (taken, longest),
+            Err(StepError::Limit(_)) => return way,
             Err(error) => panic!("{error:?}"),
         };
-        assert!(plain == of_renumbered, "after {taken} steps");
+        assert!(plain == of_renumbered, "after {} steps", way.steps);
+        way.steps += 1;
         since += 1;
-        longest = longest.max(since);
+        way.longest = way.longest.max(since);
         let next = random.below(successors.len());
         state.clone_from(&successors[next]);
         if random.below(RENUMBERED_ONCE_IN) == 0 {
@@ -170,7 +182,7 @@ fn walk(system: &System<'_>, form: &Form<'_>, random: &mut Random, most: usize) 
             since = 0;
         }
     }
-    (most, longest)
+    way
 }
 
 /// Steps of the ways of each program, together.
@@ -197,10 +209,11 @@ fn a_state_and_its_renumbered_self_lead_to_the_same_on_long_ways() {
                 let explored = checker.explore(&program, &mut Ignores);
                 let (exploration, _) = explored.unwrap();
                 let (system, form) = (&exploration.system, &exploration.form);
-                let (steps, between) = walk(system, form, &mut random, STEPS - taken);
+                let way = walk(system, form, &mut random, STEPS - taken);
+                let steps = way.steps;
                 assert!(steps > 100, "{menus} {memory:?}: room for {steps} steps");
                 taken += steps;
-                longest = longest.max(between);
+                longest = longest.max(way.longest);
             }
             assert!(longest > 4 * RENUMBERED_ONCE_IN, "{longest}");
         }
