@@ -34,8 +34,11 @@ pub(crate) enum Command {
     /// Joins proof and price in one table: which policy is safe on this CPU, and which safe one is
     /// cheapest on this workload
     #[command(
-        after_help = "Examples:\n  lazytlb decide\n  lazytlb decide my.trace.xz --cpu amd-k10\n\n\
-                            Unsafe policies are part of the answer: decide exits 0 when every row has a \
+        after_help = "Examples:\n  lazytlb decide\n  lazytlb decide my.trace.xz --cpu amd-k10\n  lazytlb decide \
+                            --proof-seconds 120\n\nSafe is what is safe in every program, of any length, over each of three \
+                            menus: three CPUs, two that flush at one time, two spaces; the answer names them. Searches run \
+                            side by side, one a core, and share --proof-seconds. A policy of which one does not end is not \
+                            called safe. Unsafe policies are part of the answer: decide exits 0 when every row has a \
                             verdict, 3 when a search ended early, 4 when one proves nothing."
     )]
     Decide(Decide),
@@ -89,9 +92,12 @@ pub(crate) struct Decide {
     pub(crate) trace: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) hardware: Hardware,
-    /// The program that every policy must keep safe
-    #[arg(long, value_name = "NAME", default_value = "reference-3", value_parser = program())]
-    pub(crate) program: String,
+    /// In place of the menus, one program that every policy must keep safe
+    #[arg(long, value_name = "NAME", value_parser = program())]
+    pub(crate) program: Option<String>,
+    /// The seconds that all searches of the menus may take together, on each CPU model; what does not end is incomplete
+    #[arg(long, value_name = "N", default_value_t = 15, conflicts_with = "program", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) proof_seconds: u64,
     /// Costs to price with: a file like that which `lazytlb costs` prints
     #[arg(long, value_name = "FILE")]
     pub(crate) costs: Option<PathBuf>,
@@ -226,6 +232,13 @@ pub(crate) enum Memory {
     Tso,
     /// Sequential consistency: stronger than any x86
     Sc,
+}
+
+impl Decide {
+    /// Returns the seconds that all searches share, if they do.
+    pub(crate) fn seconds_for_all(&self) -> Option<u64> {
+        self.program.is_none().then_some(self.proof_seconds)
+    }
 }
 
 impl Litmus {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lazytlb::Policy;
 use lazytlb::sources::{self, SOURCES};
-use lazytlb_check::{Checker, Finding, Reduction, Storage, Verdict};
+use lazytlb_check::{Checker, Finding, Reduction, RestsOn, Storage, Verdict};
 use lazytlb_model::{CpuModel, MemoryModel};
 use serde::Serialize;
 
@@ -104,7 +104,7 @@ pub(crate) fn checker(cpu_model: CpuModel, memory: MemoryModel, bounds: &Bounds)
 
 /// Returns how much memory states may take if nobody says: half of what is available, because tables that
 /// grow need as much again for a moment. Without a number from the system, all that is asked for.
-fn memory_to_spare() -> u64 {
+pub(crate) fn memory_to_spare() -> u64 {
     let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available = info
         .lines()
@@ -208,7 +208,11 @@ fn print(
     for (policy, verdict) in &rows {
         print_statement(report, policy, verdict)?;
     }
-    print_basis(report, &rows)?;
+    let proved = rows.iter().filter(|(_, verdict)| verdict.is_safe());
+    let proved: Vec<_> = proved
+        .map(|&(policy, verdict)| (policy, vec![verdict]))
+        .collect();
+    print_basis(report, &proved)?;
     let verdicts: Vec<&Verdict> = verdicts.iter().map(|(_, verdict)| verdict).collect();
     print_unreached(report, &verdicts)
 }
@@ -225,29 +229,32 @@ pub(crate) fn print_statement(
     }
 }
 
-/// Says what the proofs rest on.
+/// Says what proofs rest on: for each policy, all together.
 pub(crate) fn print_basis(
     report: &mut Report,
-    verdicts: &[(Policy, &Verdict)],
+    verdicts: &[(Policy, Vec<&Verdict>)],
 ) -> anyhow::Result<()> {
-    let proved = || verdicts.iter().filter(|(_, verdict)| verdict.is_safe());
-    let Some((_, first)) = proved().next() else {
+    let Some((_, first)) = verdicts.first() else {
         return Ok(());
     };
-    let basis = |(policy, verdict): &(Policy, &Verdict)| {
-        let rests_on = verdict.rests_on;
+    let basis = |(policy, verdicts): &(Policy, Vec<&Verdict>)| {
+        let sum = |of: fn(&RestsOn) -> u64| -> u64 {
+            verdicts.iter().map(|verdict| of(&verdict.rests_on)).sum()
+        };
         format!(
             "{policy} {} / {} / {}",
-            rests_on.promises_kept, rests_on.interrupts_taken, rests_on.tables_freed
+            sum(|rests_on| rests_on.promises_kept),
+            sum(|rests_on| rests_on.interrupts_taken),
+            sum(|rests_on| rests_on.tables_freed)
         )
     };
-    let all: Vec<String> = proved().map(basis).collect();
+    let all: Vec<String> = verdicts.iter().map(basis).collect();
     report.line(format_args!(
         "The proofs rest on places in the code (kept promises that covered a cached entry / calls of interrupt \
          handlers / freed page tables): {}",
         all.join("; ")
     ))?;
-    if let Some(proves) = &first.proves {
+    if let Some(proves) = first.first().and_then(|verdict| verdict.proves.as_ref()) {
         report.line(format_args!("The program says that it proves: {proves}"))?;
     }
     Ok(())

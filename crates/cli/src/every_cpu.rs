@@ -103,28 +103,6 @@ fn print(
     print_unreached(report, &verdicts)
 }
 
-/// Asks for a verdict on each model; returns the worst: the first violation, or the first that is incomplete, or
-/// the last proof.
-///
-/// # Errors
-/// Those of asking.
-pub(crate) fn check_models(
-    models: &[CpuModel],
-    mut ask: impl FnMut(CpuModel) -> anyhow::Result<Verdict>,
-) -> anyhow::Result<Verdict> {
-    let (first, others) = models
-        .split_first()
-        .expect("a question is about one model at least");
-    let mut worst = ask(*first)?;
-    for &model in others {
-        let verdict = ask(model)?;
-        if ending_of(&verdict) > ending_of(&worst) || worst.is_safe() {
-            worst = verdict;
-        }
-    }
-    Ok(worst)
-}
-
 /// Says for which models something is proved.
 pub(crate) fn proved_for(verdicts: impl Iterator<Item = (CpuModel, bool)>) -> String {
     let (proved, others): (Vec<_>, Vec<_>) = verdicts.partition(|(_, is_safe)| *is_safe);

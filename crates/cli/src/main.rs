@@ -5,7 +5,8 @@
 //! | `arguments`, `hardware` | the command line; the CPU that a question is about |
 //! | `subject`, `menus` | what is checked: a program, or every program over menus |
 //! | `decide`, `check`, `litmus`, `cpus`, `price` | the commands of these names |
-//! | `check_records` | verdicts as JSON |
+//! | `proofs` | the searches that a decision rests on, side by side |
+//! | `check_records`, `decide_records` | verdicts and decisions as JSON |
 //! | `every_cpu`, `litmus_every_cpu` | `--cpu all`; for which CPUs a proof holds |
 //! | `hanging` | rules that are ASSUMED and that a verdict hangs on |
 //! | `litmus_files`, `litmus_records`, `litmus_summary` | which tests; their answers as JSON; all of them counted |
@@ -18,6 +19,7 @@ mod check;
 mod check_records;
 mod cpus;
 mod decide;
+mod decide_records;
 mod every_cpu;
 mod hanging;
 mod hardware;
@@ -29,6 +31,7 @@ mod litmus_summary;
 mod menus;
 mod price;
 mod progress;
+mod proofs;
 mod report;
 mod subject;
 mod workload;

@@ -43,6 +43,12 @@ impl Display {
         self.bar.tick();
     }
 
+    /// Says something.
+    pub(crate) fn say(&self, what: String) {
+        self.bar.set_message(what);
+        self.bar.tick();
+    }
+
     /// Says how many of a number of things are done.
     pub(crate) fn count(&self, done: u64, of: u64) {
         self.bar

@@ -259,9 +259,11 @@ fn a_timeline_has_a_column_for_each_cpu_and_names_the_ends() {
 
 #[test]
 fn decide_joins_proof_and_price() {
-    let run = lazytlb(&["decide", "--json"]);
+    let run = lazytlb(&["decide", "--json", "--proof-seconds", "600"]);
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
-    let rows = complete(run.json());
+    let records = complete(run.json());
+    let (searches, rows): (Vec<_>, Vec<_>) =
+        records.iter().partition(|record| record["price"].is_null());
     let verdict = |policy: &str| {
         let row = rows.iter().find(|row| row["policy"] == policy).unwrap();
         (
@@ -270,8 +272,11 @@ fn decide_joins_proof_and_price() {
         )
     };
     assert_eq!(rows.len(), 5);
-    assert_eq!(verdict("defer"), ("violation", ""));
-    assert_eq!(verdict("defer-unless-quirk"), ("violation", ""));
+    for policy in ["defer", "defer-unless-quirk"] {
+        assert_eq!(verdict(policy), ("violation", ""));
+        let row = rows.iter().find(|row| row["policy"] == policy).unwrap();
+        assert_eq!(row["proof"]["program"], "reference-3", "it tells the story");
+    }
     let marked = ["init-mm", "ipi", "ipi-on-table-free"].map(|policy| {
         assert_eq!(verdict(policy).0, "safe");
         verdict(policy).1
@@ -280,6 +285,25 @@ fn decide_joins_proof_and_price() {
         marked.iter().any(|mark| !mark.is_empty()),
         "some safe policy is unbeaten: {marked:?}"
     );
+    assert_eq!(searches.len(), 15);
+    for search in searches {
+        let policy = search["policy"].as_str().unwrap();
+        assert_eq!(search["verdict"], verdict(policy).0, "{search}");
+        assert_eq!(search["search_ended"], true, "{search}");
+        assert!(search["states"].as_u64() > Some(0) && search["seconds"].as_f64() > Some(0.0));
+        let changes = match search["menu"].as_str().unwrap() {
+            "three-cpus" => "each of CPUs 1 and 2 starts",
+            "two-initiators" => "flush-page",
+            "two-spaces" => "switch:2",
+            other => panic!("{other}"),
+        };
+        let statement = search["statement"].as_str();
+        assert_eq!(statement.is_some(), search["verdict"] == "safe");
+        assert!(
+            statement.is_none_or(|text| text.contains(changes)),
+            "{search}"
+        );
+    }
     for row in &rows {
         let price = &row["price"];
         let classes = ["ipis_to_running", "ipis_to_lazy", "ipis_to_idle"];
@@ -293,9 +317,47 @@ fn decide_joins_proof_and_price() {
             "the classes are disjoint"
         );
     }
-    let table = lazytlb(&["decide"]);
+    let table = lazytlb(&["decide", "--program", "smoke"]);
     assert!(
         table.stdout.contains("a guest under emulation"),
         "it says where the trace comes from"
     );
+}
+
+#[test]
+fn a_policy_is_not_called_safe_if_a_search_ends_early() {
+    let run = lazytlb(&["decide", "--max-states", "20000"]);
+    assert_eq!(run.exit_code, 3, "{}", run.stderr);
+    for words in [
+        "UNSAFE: table-use-after-free",
+        "No policy is proved safe here.",
+        "ipi under three-cpus: incomplete: the limit of 20000 states was reached; nothing is proved",
+        "  lazytlb check --policy ipi --any map,unmap,free,touch,switch/touch,switch,lazy/touch,switch,lazy --cpu weakest",
+    ] {
+        assert!(run.stdout.contains(words), "{words}: {}", run.stdout);
+    }
+    assert!(!run.stdout.contains("safe: "), "{}", run.stdout);
+
+    let run = lazytlb(&["decide", "--json", "--max-states", "300000"]);
+    assert_eq!(run.exit_code, 3, "{}", run.stderr);
+    let records = complete(run.json());
+    let of = |policy: &str| {
+        let own = records.iter().filter(|record| record["policy"] == policy);
+        own.collect::<Vec<_>>()
+    };
+    let ended = |menu: &str| {
+        let own = of("init-mm").into_iter();
+        let search = own.into_iter().find(|record| record["menu"] == menu);
+        let search = search.unwrap();
+        (
+            search["search_ended"].as_bool().unwrap(),
+            search["verdict"].clone(),
+        )
+    };
+    assert_eq!(ended("two-initiators"), (true, "safe".into()));
+    assert_eq!(ended("three-cpus"), (false, "incomplete".into()));
+    let decision = of("init-mm").pop().unwrap();
+    assert_eq!(decision["verdict"], "incomplete");
+    assert_eq!(decision["among_the_safe"], "");
+    assert_eq!(of("defer").pop().unwrap()["verdict"], "violation");
 }
