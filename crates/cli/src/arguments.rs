@@ -204,7 +204,7 @@ pub(crate) struct Bounds {
     /// End as incomplete after this many states
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_states: Option<u64>,
-    /// End as incomplete after this many seconds, for each policy
+    /// End as incomplete after this many seconds, for each search
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_seconds: Option<u64>,
     /// End as incomplete when states take this many MiB; half of the available memory if not given

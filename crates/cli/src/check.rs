@@ -201,18 +201,12 @@ fn print(
             ))?;
         }
     }
-    let rows: Vec<(Policy, &Verdict)> = verdicts
-        .iter()
-        .map(|(policy, verdict)| (*policy, verdict))
-        .collect();
-    for (policy, verdict) in &rows {
+    for (policy, verdict) in verdicts {
         print_statement(report, policy, verdict)?;
     }
-    let proved = rows.iter().filter(|(_, verdict)| verdict.is_safe());
-    let proved: Vec<_> = proved
-        .map(|&(policy, verdict)| (policy, vec![verdict]))
-        .collect();
-    print_basis(report, &proved)?;
+    let each = verdicts.iter();
+    let each = each.map(|(policy, verdict)| (*policy, vec![verdict]));
+    print_basis(report, &each.collect::<Vec<_>>())?;
     let verdicts: Vec<&Verdict> = verdicts.iter().map(|(_, verdict)| verdict).collect();
     print_unreached(report, &verdicts)
 }
@@ -229,12 +223,14 @@ pub(crate) fn print_statement(
     }
 }
 
-/// Says what proofs rest on: for each policy, all together.
+/// Says what proofs rest on: all those of a policy together.
 pub(crate) fn print_basis(
     report: &mut Report,
     verdicts: &[(Policy, Vec<&Verdict>)],
 ) -> anyhow::Result<()> {
-    let Some((_, first)) = verdicts.first() else {
+    let are_proofs = |verdicts: &[&Verdict]| verdicts.iter().all(|verdict| verdict.is_safe());
+    let proved = || verdicts.iter().filter(|(_, all)| are_proofs(all));
+    let Some((_, first)) = proved().next() else {
         return Ok(());
     };
     let basis = |(policy, verdicts): &(Policy, Vec<&Verdict>)| {
@@ -248,7 +244,7 @@ pub(crate) fn print_basis(
             sum(|rests_on| rests_on.tables_freed)
         )
     };
-    let all: Vec<String> = verdicts.iter().map(basis).collect();
+    let all: Vec<String> = proved().map(basis).collect();
     report.line(format_args!(
         "The proofs rest on places in the code (kept promises that covered a cached entry / calls of interrupt \
          handlers / freed page tables): {}",

@@ -9,7 +9,7 @@ use crate::check::{Complete, ending_of, memory, outcome, print_basis, print_unre
 use crate::decide_records::{DecisionRecord, ProofRecord};
 use crate::every_cpu::holds_for;
 use crate::hardware::told;
-use crate::price::{describe, megacycles, sentence, what_decides};
+use crate::price::{PriceRecord, describe, megacycles, sentence, what_decides};
 use crate::proofs::{self, MEMORY, Proof, Question, search_all};
 use crate::report::{Ending, Report, grouped, table};
 use crate::subject::Subject;
@@ -44,7 +44,9 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
         for row in &rows {
             let standing = standing(row, cheapest.as_ref());
             let events = workload.summary.events;
-            report.json(&DecisionRecord::new(row, standing, events, &costs))?;
+            let price = PriceRecord::new(row.replayed, events, &costs);
+            let policy = row.replayed.policy;
+            report.json(&DecisionRecord::new(policy, row.verdict(), standing, price))?;
         }
         report.json(&Complete::new(proofs.len() + rows.len()))?;
     } else {
@@ -76,9 +78,9 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
 }
 
 /// A policy's proofs and price.
-pub(crate) struct Row<'a> {
-    pub(crate) replayed: &'a Replayed,
-    pub(crate) proofs: Vec<&'a Proof<'a>>,
+struct Row<'a> {
+    replayed: &'a Replayed,
+    proofs: Vec<&'a Proof<'a>>,
     /// What tells best why the policy is unsafe, and what it is a verdict on.
     story: Option<(Subject, Verdict)>,
 }
@@ -108,7 +110,7 @@ impl<'a> Row<'a> {
     }
 
     /// The verdict on the policy: the shortest story if it is unsafe, else the worst of the proofs.
-    pub(crate) fn verdict(&self) -> &Verdict {
+    fn verdict(&self) -> &Verdict {
         let verdicts = self.proofs.iter().map(|proof| &proof.verdict);
         match &self.story {
             Some((_, verdict)) => verdict,
@@ -247,21 +249,14 @@ fn footnotes(report: &mut Report, options: &Decide, rows: &[Row<'_>]) -> anyhow:
             None => print_unproved(report, options, row)?,
         }
     }
-    let proofs: Vec<(Policy, Vec<&Verdict>)> = rows
-        .iter()
-        .map(|row| {
-            let verdicts = row.proofs.iter().map(|proof| &proof.verdict);
-            (row.replayed.policy, verdicts.collect())
-        })
-        .collect();
-    let safe: Vec<_> = rows
-        .iter()
-        .zip(proofs)
-        .filter(|(row, _)| row.verdict().is_safe())
-        .map(|(_, proofs)| proofs)
-        .collect();
-    print_basis(report, &safe)?;
-    let verdicts: Vec<&Verdict> = safe.into_iter().flat_map(|(_, proofs)| proofs).collect();
+    let safe = rows.iter().filter(|row| row.verdict().is_safe());
+    let proofs = safe.map(|row| {
+        let verdicts = row.proofs.iter().map(|proof| &proof.verdict);
+        (row.replayed.policy, verdicts.collect())
+    });
+    let proofs: Vec<(Policy, Vec<&Verdict>)> = proofs.collect();
+    print_basis(report, &proofs)?;
+    let verdicts: Vec<&Verdict> = proofs.into_iter().flat_map(|(_, all)| all).collect();
     print_unreached(report, &verdicts)
 }
 

@@ -1,10 +1,10 @@
 //! What `lazytlb decide` writes as JSON: a record for each search, then one for each policy.
 
-use lazytlb_price::Costs;
+use lazytlb::Policy;
+use lazytlb_check::Verdict;
 use serde::Serialize;
 
 use crate::check_records::VerdictRecord;
-use crate::decide::Row;
 use crate::price::PriceRecord;
 use crate::proofs::Proof;
 
@@ -43,19 +43,17 @@ pub(crate) struct DecisionRecord {
 
 impl DecisionRecord {
     pub(crate) fn new(
-        row: &Row<'_>,
+        policy: Policy,
+        verdict: &Verdict,
         among_the_safe: &'static str,
-        events: u64,
-        costs: &Costs,
+        price: PriceRecord,
     ) -> DecisionRecord {
-        let policy = row.replayed.policy;
-        let verdict = row.verdict();
         DecisionRecord {
             policy: policy.name(),
             verdict: verdict.name(),
             among_the_safe,
             proof: VerdictRecord::new(policy, verdict),
-            price: PriceRecord::new(row.replayed, events, costs),
+            price,
         }
     }
 }

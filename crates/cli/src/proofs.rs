@@ -31,7 +31,7 @@ const MENUS: [(&str, &str); 3] = [
     ),
     (
         "two-spaces",
-        "map,unmap,map:2,free:2,switch,switch:2,lazy/switch,touch,lazy,switch:2,touch:2",
+        "map,unmap,map:2,free:2,switch:2,lazy/switch,touch,lazy,switch:2,touch:2",
     ),
 ];
 

@@ -336,7 +336,7 @@ fn a_policy_is_not_called_safe_if_a_search_ends_early() {
     ] {
         assert!(run.stdout.contains(words), "{words}: {}", run.stdout);
     }
-    assert!(!run.stdout.contains("safe: "), "{}", run.stdout);
+    assert!(!run.stdout.contains(" safe: "), "{}", run.stdout);
 
     let run = lazytlb(&["decide", "--json", "--max-states", "300000"]);
     assert_eq!(run.exit_code, 3, "{}", run.stderr);
