@@ -282,5 +282,8 @@ fn peers(workspace: &Metadata) -> Result<()> {
 
 /// Runs the command that the README begins with; `lazytlb-cli` is the default member.
 fn demo(workspace: &Metadata) -> Result<()> {
-    cargo::run_quietly(workspace, &["run", "--release", "--", "decide"])
+    // Time for slow machines: on two cores it takes half of what it gives itself by default.
+    let decide = ["decide", "--proof-seconds", "300"];
+    let arguments = [&["run", "--release", "--"][..], &decide].concat();
+    cargo::run_quietly(workspace, &arguments)
 }
