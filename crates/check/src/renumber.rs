@@ -252,7 +252,7 @@ impl Renumbering {
     fn renumber_versions(&self, machine: &Machine, state: &mut State) -> Result<(), StepError> {
         let sections = || machine.version_sections();
         let of = |state: &State| {
-            let mut bytes = Vec::new();
+            let mut bytes = Vec::with_capacity(state.len());
             sections().for_each(|section| bytes.extend_from_slice(&state[section]));
             bytes
         };
@@ -291,7 +291,9 @@ impl Renumbering {
         let stored = places.iter().map(|place| place.stored);
         let stored = stored.fold(Alive::default(), Alive::union);
         self.dead.poison(machine, state, stored)?;
-        let mut left = Vec::new();
+        let known = places.iter().map(|place| place.generations.len());
+        let words = self.words.shared.len() + self.words.own.len();
+        let mut left = Vec::with_capacity(words + known.sum::<usize>());
         machine.map_shared_words(state, &self.words.shared, |_, value| {
             if !is_poison(value) {
                 left.push(Generation::read(value));
