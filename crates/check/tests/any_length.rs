@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)] // A test that fails is to panic.
 
 use lazytlb::{Hw, Policy, Poll, ValueKind};
-use lazytlb_check::{CheckError, Checker, LazyTlb, MenuItem, Menus, Mode, Program, Verdict};
+use lazytlb_check::{
+    CheckError, Checker, LazyTlb, MenuItem, Menus, Mode, ModelHw, Program, Verdict,
+};
 use lazytlb_model::{MemoryModel, Property};
 
 fn check(menus: &str, policy: Policy, memory: MemoryModel) -> Verdict {
@@ -73,6 +75,55 @@ fn code_that_does_more_than_compare_generations_is_refused_with_its_place() {
         panic!("differences of generations mean nothing")
     };
     assert!(how.contains("CPU 1 in \"catch up\""), "{how}");
+}
+
+/// One CPU counts by one or by two under a lock; the other says under it what it thinks of the count.
+fn counts_by(step: u64, is_right: fn(u64) -> bool) -> Result<Verdict, CheckError> {
+    let mut program = Program::new("counts", 2);
+    let lock = program.atomic_of_kind(ValueKind::Lock, "lock", 0);
+    let count = program.atomic_of_kind(ValueKind::Generation, "count", 2);
+    let copy = program.local_of_kind(1, ValueKind::Generation, "copy", 0);
+    let locked = move |hw: &ModelHw, run: &dyn Fn(&ModelHw)| {
+        hw.poll(|hw| (hw.swap(&lock, 1) == 0).then_some(()));
+        run(hw);
+        hw.store(&lock, 0);
+    };
+    program.offer(
+        0,
+        MenuItem::new("count", move |hw| {
+            locked(hw, &|hw| {
+                for _ in 0..step {
+                    hw.fetch_add(&count, 1);
+                }
+            });
+        }),
+    );
+    program.offer(
+        1,
+        MenuItem::new("look", move |hw| {
+            locked(hw, &|hw| {
+                let now = hw.load(&count);
+                assert!(is_right(now), "the count is wrong");
+                hw.store_local(&copy, now);
+            });
+        }),
+    );
+    program.proves("that the count is right");
+    Checker::new().try_check(&program, |_| {})
+}
+
+/// A violation is replayed with the numbers as they count: so it is one, whatever else the code does with them.
+#[test]
+fn a_bug_in_code_that_does_more_than_compare_is_found_and_none_is_invented() {
+    let verdict = counts_by(1, |count| count % 4 != 0).unwrap();
+    let violated = verdict.violation().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::Panic), "{verdict:?}");
+    // The count is even for ever; the new names for it are not.
+    let refused = counts_by(2, |count| count % 2 == 0);
+    assert!(
+        matches!(refused, Err(CheckError::FalseClaim(_))),
+        "{refused:?}"
+    );
 }
 
 /// A lock that is taken with interrupts off, while its holder waits for an interrupt to be served.
