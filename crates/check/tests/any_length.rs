@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // A test that fails is to panic.
 
-use lazytlb::{Hw, Policy, Poll, ValueKind};
+use std::sync::Arc;
+
+use lazytlb::{CpuId, CpuSet, FlushRange, Hw, Policy, Poll, Tables, Until, ValueKind};
 use lazytlb_check::{
-    CheckError, Checker, LazyTlb, MenuItem, Menus, Mode, ModelHw, Program, Verdict,
+    CheckError, Checker, LazyTlb, MenuItem, Menus, Mode, ModelHw, Program, Protocol, Space, Verdict,
 };
-use lazytlb_model::{MemoryModel, Property};
+use lazytlb_model::{AtomicCell, MemoryModel, Property};
 
 fn check(menus: &str, policy: Policy, memory: MemoryModel) -> Verdict {
     let menus: Menus = menus.parse().unwrap();
@@ -144,10 +146,8 @@ fn lock_and_wait(serves: bool) -> Verdict {
                 });
                 hw.restore_interrupts(former);
                 hw.swap(&asked, 1);
-                let mut other = lazytlb::CpuSet::<1>::EMPTY;
-                other.insert(lazytlb::CpuId(1 - u16::from(cpu)));
-                hw.send_ipi(&other);
-                hw.pause_until(&asked, lazytlb::Until::Zero);
+                hw.send_ipi(&only(CpuId(1 - u16::from(cpu))));
+                hw.pause_until(&asked, Until::Zero);
                 hw.store(&lock, 0);
             }),
         );
@@ -167,6 +167,144 @@ fn who_spins_with_interrupts_off_must_serve_whoever_holds_the_lock() {
     assert_eq!(violated, Some(Property::Deadlock), "{stuck:?}");
 }
 
+/// How code spins for a lock that others hold while they wait for an interrupt to be served.
+#[derive(Clone, Copy, Debug)]
+enum Spins {
+    InterruptsOn,
+    InterruptsOff,
+    InterruptsOffAndServes,
+}
+
+/// Two CPUs in a space flush it under one lock, with the real protocol. Who spins does it as it is told; who has the
+/// lock has interrupts on.
+fn flush_under_a_lock(spins: Spins) -> Verdict {
+    let mut program = Program::new("flush under a lock", 2);
+    let lock = program.atomic_of_kind(ValueKind::Lock, "lock", 0);
+    let root = program.table();
+    let protocol = Arc::new(LazyTlb::new(&mut program, Policy::Ipi, &[root]));
+    let (user, space) = (Mode::new(1), Space(1));
+    for cpu in 0..2 {
+        let its = Arc::clone(&protocol);
+        let switch = MenuItem::new("switch", move |hw| its.switch_mm(hw, space));
+        program.offer(cpu, switch.leads_to(user));
+        let its = Arc::clone(&protocol);
+        let flush = MenuItem::new("flush", move |hw| {
+            let try_lock = |hw: &ModelHw| (hw.swap(&lock, 1) == 0).then_some(());
+            match spins {
+                Spins::InterruptsOn => hw.poll(try_lock),
+                Spins::InterruptsOff | Spins::InterruptsOffAndServes => {
+                    let former = hw.disable_interrupts();
+                    hw.poll(|hw| {
+                        if matches!(spins, Spins::InterruptsOffAndServes) {
+                            its.handle_flush_ipi(hw);
+                        }
+                        try_lock(hw)
+                    });
+                    hw.restore_interrupts(former);
+                }
+            }
+            its.flush(hw, space, FlushRange::All, Tables::Kept);
+            hw.store(&lock, 0);
+        });
+        program.offer(cpu, flush);
+    }
+    program.on_flush_interrupt(move |hw| protocol.handle_flush_ipi(hw));
+    program.proves("nobody waits for ever");
+    Checker::new().check(&program)
+}
+
+#[test]
+fn an_initiator_waits_for_whoever_spins_for_its_lock_with_interrupts_off() {
+    for spins in [Spins::InterruptsOn, Spins::InterruptsOffAndServes] {
+        let verdict = flush_under_a_lock(spins);
+        assert!(verdict.is_safe(), "{spins:?}: {verdict:?}");
+    }
+    let stuck = flush_under_a_lock(Spins::InterruptsOff);
+    let violated = stuck.violation().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::Deadlock), "{stuck:?}");
+}
+
+fn only(cpu: CpuId) -> CpuSet<1> {
+    let mut set = CpuSet::EMPTY;
+    set.insert(cpu);
+    set
+}
+
+/// Asks CPU 1 for something: sets a word, and interrupts it, in one order or the other.
+fn ask_cpu_1(hw: &ModelHw, asked: &AtomicCell, interrupts_first: bool) {
+    let target = only(CpuId(1));
+    if interrupts_first {
+        hw.send_ipi(&target);
+    }
+    hw.swap(asked, 1);
+    if !interrupts_first {
+        hw.send_ipi(&target);
+    }
+    hw.pause_until(asked, Until::Zero);
+}
+
+/// CPUs 0 and 2 ask CPU 1, whose handler serves all that it finds: each interrupt of CPU 2 makes up for one that CPU 0
+/// has lost.
+fn a_third_cpu_rescues(interrupts_first: bool) -> Verdict {
+    let mut program = Program::new("rescue", 3);
+    let [by_0, by_2] = ["asked by CPU 0", "asked by CPU 2"]
+        .map(|name| program.atomic_of_kind(ValueKind::Flag, name, 0));
+    let ask = move |hw: &ModelHw| ask_cpu_1(hw, &by_0, interrupts_first);
+    program.offer(0, MenuItem::new("ask", ask));
+    let ask = move |hw: &ModelHw| ask_cpu_1(hw, &by_2, false);
+    program.offer(2, MenuItem::new("ask", ask));
+    program.on_flush_interrupt(move |hw| {
+        hw.swap(&by_0, 0);
+        hw.swap(&by_2, 0);
+    });
+    program.proves("nobody waits for ever");
+    Checker::new().check(&program)
+}
+
+#[test]
+fn a_lost_interrupt_is_found_though_a_third_cpus_would_make_up_for_it() {
+    assert!(a_third_cpu_rescues(false).is_safe());
+    let stuck = a_third_cpu_rescues(true);
+    let violated = stuck.violation().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::Deadlock), "{stuck:?}");
+}
+
+/// Two CPUs ask each other, and wait with interrupts off: they may serve each other while they do.
+fn both_poll_with_interrupts_off(serves: bool) -> Verdict {
+    let mut program = Program::new("both poll", 2);
+    let asked = ["asked: CPU 0", "asked: CPU 1"]
+        .map(|name| program.atomic_of_kind(ValueKind::Flag, name, 0));
+    for cpu in 0..2 {
+        let (mine, others) = (asked[cpu], asked[1 - cpu]);
+        let item = MenuItem::new("ask the other", move |hw| {
+            let former = hw.disable_interrupts();
+            hw.swap(&others, 1);
+            hw.send_ipi(&only(CpuId(1 - cpu as u16)));
+            hw.poll(|hw| {
+                if serves && hw.load(&mine) == 1 {
+                    hw.swap(&mine, 0);
+                }
+                (hw.load(&others) == 0).then_some(())
+            });
+            hw.restore_interrupts(former);
+        });
+        program.offer(cpu as u8, item);
+    }
+    program.on_flush_interrupt(move |hw| {
+        hw.swap(&asked[usize::from(hw.cpu().0)], 0);
+    });
+    program.proves("nobody waits for ever");
+    Checker::new().check(&program)
+}
+
+#[test]
+fn two_cpus_that_poll_with_interrupts_off_must_serve_each_other() {
+    assert!(both_poll_with_interrupts_off(true).is_safe());
+    let stuck = both_poll_with_interrupts_off(false);
+    let violated = stuck.violation().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::Deadlock), "{stuck:?}");
+}
+
 /// An operation that sleeps, on a CPU that another one's next start would wake: that is no rescue.
 #[test]
 fn a_start_that_may_never_come_rescues_nobody() {
@@ -176,9 +314,7 @@ fn a_start_that_may_never_come_rescues_nobody() {
     program.offer(
         1,
         MenuItem::new("wake", |hw| {
-            let mut sleeper = lazytlb::CpuSet::<1>::EMPTY;
-            sleeper.insert(lazytlb::CpuId(0));
-            hw.send_ipi(&sleeper);
+            hw.send_ipi(&only(CpuId(0)));
         }),
     );
     program.proves("whoever sleeps wakes");
