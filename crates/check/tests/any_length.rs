@@ -79,6 +79,47 @@ fn code_that_does_more_than_compare_generations_is_refused_with_its_place() {
     assert!(how.contains("CPU 1 in \"catch up\""), "{how}");
 }
 
+/// Two counts are said to count apart, and code looks at both.
+fn looks_at_two(compares: fn(u64, u64) -> bool) -> Result<Verdict, CheckError> {
+    let mut program = Program::new("two counts", 2);
+    let [one, other] =
+        ["one", "other"].map(|name| program.atomic_of_kind(ValueKind::Generation, name, 1));
+    program.counts_apart(other);
+    let outcome = program.atomic("outcome", 0);
+    for count in [one, other] {
+        let item = MenuItem::new("count", move |hw| {
+            hw.fetch_add(&count, 1);
+        });
+        program.offer(0, item);
+    }
+    program.offer(
+        1,
+        MenuItem::new("look", move |hw| {
+            let outcomes = compares(hw.load(&one), hw.load(&other));
+            hw.store(&outcome, u64::from(outcomes));
+        }),
+    );
+    program.proves("that it ends");
+    Checker::new().try_check(&program, |_| {})
+}
+
+/// In a range of its own, a generation is never equal to one of another, nor the next of it: the test must make them so.
+#[test]
+fn generations_that_count_apart_are_not_compared_in_any_way() {
+    assert!(looks_at_two(|_, _| true).unwrap().is_safe());
+    let compares: [fn(u64, u64) -> bool; 4] = [
+        |one, other| one < other,
+        |one, other| one == other,
+        |one, other| one == other + 1,
+        |one, other| one + 1 == other,
+    ];
+    for (index, compares) in compares.into_iter().enumerate() {
+        let refused = looks_at_two(compares);
+        let is_refused = matches!(refused, Err(CheckError::FalseClaim(_)));
+        assert!(is_refused, "{index}: {refused:?}");
+    }
+}
+
 /// One CPU counts by one or by two under a lock; the other says under it what it thinks of the count.
 fn counts_by(step: u64, is_right: fn(u64) -> bool) -> Result<Verdict, CheckError> {
     let mut program = Program::new("counts", 2);

@@ -6,6 +6,7 @@
 //! acts on a gap of three would never be seen to. So every place of the code is come to again along logs whose
 //! generations lie elsewhere: those next to each other still are, all other gaps are drawn anew, of any size up to
 //! nearly 2^58, each power of two as likely as another, and generations that are said to count apart lie in another order.
+//! Then each two of those that count apart are made equal: next to each other, too, for the next of each is one of them.
 //! The code must make the same calls, with the generations in them renamed.
 
 use lazytlb_model::Call;
@@ -20,6 +21,8 @@ use crate::step::StepError;
 
 /// How often each place is come to with other generations.
 const STRETCHES: u64 = 8;
+/// For each two that are to be equal, so many stretches are tried: not each can be moved so.
+const MOST_TRIED: u64 = 8;
 /// The largest gap is below two to this.
 const LARGEST_GAP: u32 = 58;
 
@@ -38,9 +41,7 @@ impl Automaton<'_> {
                 continue;
             }
             stretched.places += 1;
-            for seed in 0..STRETCHES {
-                let seed = seed << 32 | u64::from(id.number());
-                let stretch = Stretch::of(&generations, seed);
+            for stretch in Stretch::all_of(&generations, u64::from(id.number())) {
                 let rename = |value: u64| stretch.of_value(value);
                 let renamed = log.iter().map(|&(call, answer)| {
                     let answer = words.renamed_answer(&call, answer, &rename);
@@ -105,6 +106,40 @@ struct Stretch {
 }
 
 impl Stretch {
+    /// Makes those that a place is come to with.
+    fn all_of(generations: &[Generation], place: u64) -> Vec<Stretch> {
+        let draw = |seed: u64| Stretch::of(generations, seed << 32 | place);
+        let mut all: Vec<Stretch> = (0..STRETCHES).map(draw).collect();
+        for (index, one) in generations.iter().enumerate() {
+            for other in &generations[index + 1..] {
+                let (one, other) = (one.value, other.value);
+                if one != 0 && Range::of(one) != Range::of(other) {
+                    let mut tried = (0..MOST_TRIED).map(draw);
+                    all.extend(tried.find_map(|stretch| stretch.with_equal(one, other)));
+                }
+            }
+        }
+        all
+    }
+
+    /// Moves one of two ranges so that a generation of the first is one of the second; `None` if neither can move so.
+    fn with_equal(mut self, one: u64, other: u64) -> Option<Stretch> {
+        let (to, from) = (self.of_value(one), self.of_value(other));
+        // The first range has the neighbour of 0, which code may know: it stays.
+        let (moved, to, from) = match to < from || Range::of(one) == Range::default() {
+            true => (Range::of(other), to, from),
+            false => (Range::of(one), from, to),
+        };
+        for (value, stand_in) in &mut self.stand_ins {
+            if Range::of(*value) == moved {
+                *stand_in = (*stand_in + to)
+                    .checked_sub(from)
+                    .filter(|&moved| moved > 0)?;
+            }
+        }
+        Some(self)
+    }
+
     fn of(generations: &[Generation], seed: u64) -> Stretch {
         let mut random = Random(seed);
         let most = LARGEST_GAP - generations.len().next_power_of_two().ilog2();
