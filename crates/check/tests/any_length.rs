@@ -120,6 +120,37 @@ fn generations_that_count_apart_are_not_compared_in_any_way() {
     }
 }
 
+/// A wait compares, too: for a count that has come as far as another one.
+#[test]
+fn a_wait_does_not_compare_generations_that_count_apart() {
+    let waits = |for_another: bool| {
+        let mut program = Program::new("waits for a count", 2);
+        let [one, other] =
+            ["one", "other"].map(|name| program.atomic_of_kind(ValueKind::Generation, name, 1));
+        program.counts_apart(other);
+        for count in [one, other] {
+            let item = MenuItem::new("count", move |hw| {
+                hw.fetch_add(&count, 1);
+            });
+            program.offer(0, item);
+        }
+        program.offer(
+            1,
+            MenuItem::new("wait", move |hw| {
+                let now = hw.load(&one);
+                let awaited = if for_another { &other } else { &one };
+                hw.pause_until(awaited, Until::AtLeast(now));
+            }),
+        );
+        program.proves("that it ends");
+        Checker::new().try_check(&program, |_| {})
+    };
+    assert!(waits(false).unwrap().is_safe());
+    let refused = waits(true);
+    let is_refused = matches!(refused, Err(CheckError::FalseClaim(_)));
+    assert!(is_refused, "{refused:?}");
+}
+
 /// One CPU counts by one or by two under a lock; the other says under it what it thinks of the count.
 fn counts_by(step: u64, is_right: fn(u64) -> bool) -> Result<Verdict, CheckError> {
     let mut program = Program::new("counts", 2);

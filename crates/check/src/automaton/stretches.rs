@@ -9,9 +9,12 @@
 //! Then each two of those that count apart are made equal: next to each other, too, for the next of each is one of them.
 //! The code must make the same calls, with the generations in them renamed.
 
-use lazytlb_model::Call;
+use std::collections::HashSet;
 
-use super::{Automaton, Missing, Next, Node};
+use lazytlb::Until;
+use lazytlb_model::{AtomicCell, Call, Rmw};
+
+use super::{Automaton, Missing, Next, Node, Nodes};
 use crate::event::call_for_people;
 use crate::generations::{Generation, GenerationWords, Range};
 use crate::rehearsal::Rehearsal;
@@ -33,6 +36,7 @@ impl Automaton<'_> {
     /// If the code does something else there.
     pub(crate) fn stretch_all(&self, words: &GenerationWords) -> Result<Stretched, StepError> {
         let nodes = self.read();
+        self.calls_compare_no_ranges(&nodes, words)?;
         let mut stretched = Stretched::default();
         for (id, node) in nodes.all() {
             let log = nodes.log_of(id);
@@ -64,6 +68,51 @@ impl Automaton<'_> {
             }
         }
         Ok(stretched)
+    }
+
+    /// Tests that no wait and no compare-exchange compares a generation with a word that may hold one which counts
+    /// apart from it. There the machine compares, whatever the code does.
+    fn calls_compare_no_ranges(
+        &self,
+        nodes: &Nodes,
+        words: &GenerationWords,
+    ) -> Result<(), StepError> {
+        let calls = || {
+            let nodes = nodes.all().map(|(_, node)| node);
+            nodes.filter_map(|node| Some((node, *node.next.call()?)))
+        };
+        let stored = calls().filter_map(|(_, call)| match call {
+            Call::Store(word, value) | Call::Rmw(word, Rmw::Swap | Rmw::SwapIf(_), value) => {
+                Some((word, value))
+            }
+            _ => None,
+        });
+        let first = words.shared.iter();
+        let first =
+            first.map(|&word| (word, self.program.atomics[usize::from(word.0)].first_value));
+        let held: HashSet<(AtomicCell, Range)> = first
+            .chain(stored)
+            .filter(|&(_, value)| value != 0)
+            .map(|(word, value)| (word, Range::of(value)))
+            .collect();
+        for (node, call) in calls() {
+            let (word, value) = match call {
+                Call::PauseUntil(word, Until::Equals(value) | Until::AtLeast(value))
+                | Call::Rmw(word, Rmw::SwapIf(value), _) => (word, value),
+                _ => continue,
+            };
+            let is_apart =
+                |&(held, range): &(AtomicCell, Range)| held == word && range != Range::of(value);
+            if value != 0 && words.shared.contains(&word) && held.iter().any(is_apart) {
+                return Err(StepError::FalseClaim(format!(
+                    "CPU {} in \"{}\" compares generations that are said to count apart: by the call \"{}\"",
+                    node.cpu.0,
+                    self.routine_name(node.cpu, node.routine),
+                    call_for_people(self.program, &call)
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn more_than_compared(&self, node: &Node, ran: &Ran) -> StepError {

@@ -51,11 +51,13 @@ pub enum MenuOperation {
     FlushAll,
     /// Flushes the page in the user space.
     FlushPage,
+    /// Flushes the page after it.
+    FlushNext,
 }
 
 impl MenuOperation {
     /// Every operation.
-    pub const ALL: [MenuOperation; 13] = [
+    pub const ALL: [MenuOperation; 14] = [
         MenuOperation::Map,
         MenuOperation::MapNext,
         MenuOperation::Unmap,
@@ -69,6 +71,7 @@ impl MenuOperation {
         MenuOperation::Lazy,
         MenuOperation::FlushAll,
         MenuOperation::FlushPage,
+        MenuOperation::FlushNext,
     ];
 
     /// Returns the name that people type.
@@ -87,6 +90,7 @@ impl MenuOperation {
             MenuOperation::Lazy => "lazy",
             MenuOperation::FlushAll => "flush-all",
             MenuOperation::FlushPage => "flush-page",
+            MenuOperation::FlushNext => "flush-next",
         }
     }
 
@@ -108,6 +112,7 @@ impl MenuOperation {
             MenuOperation::Lazy => "as a task: go lazy, to a kernel thread that borrows the space",
             MenuOperation::FlushAll => "flush all of the space",
             MenuOperation::FlushPage => "flush the page in the space",
+            MenuOperation::FlushNext => "flush the page after it in the space",
         }
     }
 
@@ -389,6 +394,9 @@ fn run<P: Protocol>(
         }
         MenuOperation::FlushPage => {
             protocol.flush(hw, space, FlushRange::page(PAGE), Tables::Kept);
+        }
+        MenuOperation::FlushNext => {
+            protocol.flush(hw, space, FlushRange::page(NEXT_PAGE), Tables::Kept);
         }
     }
 }
