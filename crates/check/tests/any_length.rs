@@ -239,12 +239,12 @@ fn who_spins_with_interrupts_off_must_serve_whoever_holds_the_lock() {
     assert_eq!(violated, Some(Property::Deadlock), "{stuck:?}");
 }
 
-/// How code spins for a lock that others hold while they wait for an interrupt to be served.
+/// How code spins for a lock that others hold while they wait for an interrupt to be served: with interrupts on or off.
 #[derive(Clone, Copy, Debug)]
 enum Spins {
-    InterruptsOn,
-    InterruptsOff,
-    InterruptsOffAndServes,
+    On,
+    Off,
+    OffAndServes,
 }
 
 /// Two CPUs in a space flush it under one lock, with the real protocol. Who spins does it as it is told; who has the
@@ -263,11 +263,11 @@ fn flush_under_a_lock(spins: Spins) -> Verdict {
         let flush = MenuItem::new("flush", move |hw| {
             let try_lock = |hw: &ModelHw| (hw.swap(&lock, 1) == 0).then_some(());
             match spins {
-                Spins::InterruptsOn => hw.poll(try_lock),
-                Spins::InterruptsOff | Spins::InterruptsOffAndServes => {
+                Spins::On => hw.poll(try_lock),
+                Spins::Off | Spins::OffAndServes => {
                     let former = hw.disable_interrupts();
                     hw.poll(|hw| {
-                        if matches!(spins, Spins::InterruptsOffAndServes) {
+                        if matches!(spins, Spins::OffAndServes) {
                             its.handle_flush_ipi(hw);
                         }
                         try_lock(hw)
@@ -287,11 +287,11 @@ fn flush_under_a_lock(spins: Spins) -> Verdict {
 
 #[test]
 fn an_initiator_waits_for_whoever_spins_for_its_lock_with_interrupts_off() {
-    for spins in [Spins::InterruptsOn, Spins::InterruptsOffAndServes] {
+    for spins in [Spins::On, Spins::OffAndServes] {
         let verdict = flush_under_a_lock(spins);
         assert!(verdict.is_safe(), "{spins:?}: {verdict:?}");
     }
-    let stuck = flush_under_a_lock(Spins::InterruptsOff);
+    let stuck = flush_under_a_lock(Spins::Off);
     let violated = stuck.violation().map(|violation| violation.property);
     assert_eq!(violated, Some(Property::Deadlock), "{stuck:?}");
 }
