@@ -36,7 +36,16 @@ const SAFE: &str = "safe";
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
+    menus: Vec<Menus>,
     mutant: Vec<Mutant>,
+}
+
+/// Sets of operations, one for each CPU, by a name.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Menus {
+    name: String,
+    sets: String,
 }
 
 /// A row of the table: the meaning of each key is told at the table's top.
@@ -54,6 +63,11 @@ struct Mutant {
     cpu_model: Option<String>,
     sc: String,
     tso: String,
+    menus: Option<String>,
+    menus_memory: Option<String>,
+    menus_find: Option<String>,
+    menus_lack: Option<String>,
+    reached: Option<String>,
 }
 
 /// A source file of the protocol, as lines of code: without comments and unit tests.
@@ -104,26 +118,43 @@ fn generate() -> Result<(), String> {
     for mutant in &table.mutant {
         let complaint = |what: String| format!("{TABLE}: mutant `{}`: {what}", mutant.name);
         mutant.check_row().map_err(complaint)?;
-        let changed = mutant.change(&sources.protocol).map_err(complaint)?;
-        let text = protocol(&mutant.name, &sources, Some(changed));
-        write(&format!("{}.rs", mutant.name), text)?;
-        protocols += &module(&mutant.name);
+        for (name, diff) in mutant.protocols() {
+            let changed = mutant.change(diff, &sources.protocol).map_err(complaint)?;
+            write(
+                &format!("{name}.rs"),
+                protocol(&name, &sources, Some(changed)),
+            )?;
+            protocols += &module(&name);
+        }
         registry += &mutant.row();
         claims += &mutant.test();
     }
+    let menus: String = table.menus.iter().map(Menus::row).collect();
     let registry = format!(
         "/// Every mutant of the table, in its order.\n\
-         pub static MUTANTS: &[Mutant] = &[\n{registry}];\n"
+         pub static MUTANTS: &[Mutant] = &[\n{registry}];\n\
+         /// The menus of the table, in its order.\n\
+         pub static MENUS: &[Menus] = &[\n{menus}];\n"
     );
     write("protocols.rs", protocols)?;
     write("registry.rs", registry)?;
     write("claims.rs", claims)
 }
 
+impl Menus {
+    /// Returns the menus as an expression of the registry.
+    fn row(&self) -> String {
+        let Menus { name, sets } = self;
+        let program = format!("any {sets}");
+        format!("Menus {{ name: {name:?}, program: {program:?} }},\n")
+    }
+}
+
 impl Mutant {
     /// Refuses a row whose parts contradict each other.
     fn check_row(&self) -> Result<(), String> {
-        let caught = self.sc != SAFE || self.tso != SAFE;
+        self.check_menus()?;
+        let caught = self.sc != SAFE || self.tso != SAFE || self.menus_find.is_some();
         match (&self.harmless, caught) {
             (None, false) => {
                 Err("is caught nowhere: say in `harmless` why it is no bug".to_owned())
@@ -133,14 +164,42 @@ impl Mutant {
         }
     }
 
-    /// Returns the file that the diff is for, with the diff applied.
-    fn change(&self, sources: &[Source]) -> Result<Source, String> {
+    /// Refuses a row that does not say, in one way, what the menus make of it.
+    fn check_menus(&self) -> Result<(), String> {
+        let names_menus = self.menus.is_some();
+        let Mutant {
+            harmless,
+            reached,
+            menus_find,
+            menus_lack,
+            ..
+        } = self;
+        match (harmless, names_menus, menus_find, menus_lack, reached) {
+            (Some(_), true, None, None, Some(_))
+            | (None, true, Some(_), None, None)
+            | (None, false, None, Some(_), None) => Ok(()),
+            _ => Err("says neither which menus find it (`menus`, `menus_find`) nor what they lack (`menus_lack`), or, \
+                      being harmless, under which it is proved so (`menus`, `reached`)"
+                .to_owned()),
+        }
+    }
+
+    /// Lists the protocols that are made for the row, each with its diff.
+    fn protocols(&self) -> Vec<(String, &str)> {
+        let mut all = vec![(self.name.clone(), self.diff.as_str())];
+        let reached = self.reached.as_deref();
+        all.extend(reached.map(|reached| (format!("{}_reached", self.name), reached)));
+        all
+    }
+
+    /// Returns the file that a diff is for, with the diff applied.
+    fn change(&self, diff: &str, sources: &[Source]) -> Result<Source, String> {
         let source = sources
             .iter()
             .find(|source| format!("{}.rs", source.module) == self.file)
             .ok_or_else(|| format!("`{}` is not a file of the protocol", self.file))?;
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        for line in self.diff.lines() {
+        for line in diff.lines() {
             let text = line.get(1..).unwrap_or_default().trim();
             match line.as_bytes().first() {
                 Some(b' ') => {
@@ -152,12 +211,7 @@ impl Mutant {
                 _ => return Err(format!("`{line}` starts with none of ` `, `-`, `+`")),
             }
         }
-        let marked = |mark| {
-            self.diff
-                .lines()
-                .filter(|line| line.starts_with(mark))
-                .count()
-        };
+        let marked = |mark| diff.lines().filter(|line| line.starts_with(mark)).count();
         let (removed, added) = (marked('-'), marked('+'));
         if removed > 1 || added > 1 || removed + added == 0 {
             return Err(format!(
@@ -199,28 +253,55 @@ impl Mutant {
             policy,
             sc,
             tso,
+            menus,
+            menus_memory,
+            menus_find,
+            menus_lack,
+            reached,
             ..
         } = self;
         let cpu_model = self.cpu_model.as_deref().unwrap_or("weakest");
+        let reached = match reached {
+            Some(_) => {
+                format!("Some(crate::build::<crate::protocols::{name}_reached::adapter::LazyTlb>)")
+            }
+            None => "None".to_owned(),
+        };
         format!(
             "Mutant {{ name: {name:?}, history: {history:?}, about: {about:?}, \
              harmless: {harmless:?}, file: {file:?}, diff: {diff:?}, program: {program:?}, \
              policy: {policy:?}, cpu_model: {cpu_model:?}, sc: {sc:?}, tso: {tso:?}, \
+             menus: {menus:?}, menus_memory: {menus_memory:?}, menus_find: {menus_find:?}, \
+             menus_lack: {menus_lack:?}, reached: {reached}, \
              build: crate::build::<crate::protocols::{name}::adapter::LazyTlb> }},\n"
         )
     }
 
-    /// Returns the mutant's test, whose name is the claim.
+    /// Returns the mutant's tests, whose names are the claims.
     fn test(&self) -> String {
         let Mutant { name, sc, tso, .. } = self;
-        let claim = match (sc.as_str(), tso.as_str()) {
-            (sc, tso) if sc == tso => sc.to_owned(),
-            (SAFE, tso) => format!("{tso} under tso only"),
-            (sc, SAFE) => format!("{sc} under sc only"),
-            (sc, tso) => format!("{sc} under sc and {tso} under tso"),
+        let is_safe = sc == SAFE && tso == SAFE;
+        let by_program = match (sc.as_str(), tso.as_str()) {
+            _ if is_safe && self.harmless.is_none() => "is_found_by_no_shipped_program".to_owned(),
+            (sc, tso) if sc == tso => format!("is_{sc}"),
+            (SAFE, tso) => format!("is_{tso} under tso only"),
+            (sc, SAFE) => format!("is_{sc} under sc only"),
+            (sc, tso) => format!("is_{sc} under sc and {tso} under tso"),
         };
-        let claim = claim.replace([' ', '-'], "_");
-        format!("#[test]\nfn {name}_is_{claim}() {{\n    check_claim({name:?});\n}}\n\n")
+        let by_program = by_program.replace([' ', '-'], "_");
+        let (by_menus, check) = match (&self.harmless, &self.menus) {
+            (Some(_), _) => ("is_harmless_under_its_menus", "check_harmless"),
+            (None, Some(_)) => ("is_found_by_its_menus", "check_found"),
+            (None, None) => ("is_found_by_no_menus", "check_absent"),
+        };
+        let test = |claim: &str, check: &str| {
+            format!("#[test]\nfn {name}_{claim}() {{\n    {check}({name:?});\n}}\n\n")
+        };
+        let check_program = match is_safe && self.harmless.is_none() {
+            true => "check_missed",
+            false => "check_claim",
+        };
+        test(&by_program, check_program) + &test(by_menus, check)
     }
 }
 

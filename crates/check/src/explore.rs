@@ -151,18 +151,22 @@ where
             }
         };
         self.update_effort();
-        let tested = self.system.automaton.rehearse_all();
-        let tested = tested.map_err(StepError::from);
-        match tested.and_then(|()| self.form.test_code(&self.system.automaton)) {
-            Ok(stretched) => {
-                self.stretched = stretched;
-                Ok(ended)
-            }
-            Err(error) => {
-                error.into_violation()?;
-                unreachable!("code that is no function of its answers is an error")
-            }
+        let rehearsed = self.system.automaton.rehearse_all();
+        or_error(rehearsed.map_err(StepError::from))?;
+        // A violation is replayed without new names: whatever the code does with generations, it is one.
+        if !matches!(ended, Ended::AtViolation) {
+            self.test_code()?;
         }
+        Ok(ended)
+    }
+
+    /// Tests what the form relies on.
+    ///
+    /// # Errors
+    /// If the code is not what it is said to be.
+    fn test_code(&mut self) -> Result<(), CheckError> {
+        self.stretched = or_error(self.form.test_code(&self.system.automaton))?;
+        Ok(())
     }
 
     fn restart(&mut self) {
@@ -353,19 +357,28 @@ where
     }
 
     /// Finds the steps that lead from the first state to a violation, none of them renamed.
-    pub(crate) fn steps_to_violation(&mut self, found: &Found) -> Vec<Step> {
+    ///
+    /// # Errors
+    /// If there are none, because the code is not what the form relies on.
+    pub(crate) fn steps_to_violation(&mut self, found: &Found) -> Result<Vec<Step>, CheckError> {
         let Some(from) = found.from else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         let mut steps = self.steps_to(from);
         steps.extend(found.step);
         if !self.form.renames() {
-            return steps;
+            return Ok(steps);
         }
         let initial = self.system.initial(&mut Unwatched);
         let initial = initial.expect("it was made before");
-        let plain = unrenamed(&self.system, &self.form, initial, &steps);
-        plain.expect("what is remembered stands for states that can be reached")
+        if let Some(plain) = unrenamed(&self.system, &self.form, initial, &steps) {
+            return Ok(plain);
+        }
+        self.test_code()?;
+        Err(CheckError::Nondeterminism(format!(
+            "a violation was met with new names for generations, and is none without: {}",
+            found.violation.what
+        )))
     }
 
     /// Finds the steps that lead from the first state to `id`.
@@ -395,6 +408,14 @@ where
         }
         steps
     }
+}
+
+/// Turns the error of code that is not what it must be into the check's.
+fn or_error<T>(tested: Result<T, StepError>) -> Result<T, CheckError> {
+    tested.or_else(|error| {
+        error.into_violation()?;
+        unreachable!("code that is not what it must be is an error, not a violation")
+    })
 }
 
 fn go_on_after<V: Visitor>() -> ControlFlow<Halt> {

@@ -98,7 +98,7 @@ impl Checker {
         let (outcomes, mut exploration) = self.collect(program, &mut collection)?;
         let mut executions = Executions::default();
         for (property, found) in &collection.violations {
-            let steps = exploration.steps_to_violation(found);
+            let steps = exploration.steps_to_violation(found)?;
             let system = self.fresh_system(program, &exploration)?;
             let (_, timeline) = Timeline::replay(&system, &steps, &found.violation)?;
             executions.violations.insert(*property, timeline);

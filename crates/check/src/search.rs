@@ -170,7 +170,7 @@ impl Checker {
         exploration: &mut Explored<'_>,
         found: &Found,
     ) -> Result<Finding, CheckError> {
-        let steps = exploration.steps_to_violation(found);
+        let steps = exploration.steps_to_violation(found)?;
         let system = self.fresh_system(program, exploration)?;
         let (violation, timeline) = Timeline::replay(&system, &steps, &found.violation)?;
         Ok(Finding::Violation {

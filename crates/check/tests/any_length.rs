@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // A test that fails is to panic.
 
-use lazytlb::{Hw, Policy, Poll, ValueKind};
-use lazytlb_check::{CheckError, Checker, LazyTlb, MenuItem, Menus, Mode, Program, Verdict};
-use lazytlb_model::{MemoryModel, Property};
+use std::sync::Arc;
+
+use lazytlb::{CpuId, CpuSet, FlushRange, Hw, Policy, Poll, Tables, Until, ValueKind};
+use lazytlb_check::{
+    CheckError, Checker, LazyTlb, MenuItem, Menus, Mode, ModelHw, Program, Protocol, Space, Verdict,
+};
+use lazytlb_model::{AtomicCell, MemoryModel, Property};
 
 fn check(menus: &str, policy: Policy, memory: MemoryModel) -> Verdict {
     let menus: Menus = menus.parse().unwrap();
@@ -75,6 +79,363 @@ fn code_that_does_more_than_compare_generations_is_refused_with_its_place() {
     assert!(how.contains("CPU 1 in \"catch up\""), "{how}");
 }
 
+/// Two counts are said to count apart, and code looks at both.
+fn looks_at_two(compares: fn(u64, u64) -> bool) -> Result<Verdict, CheckError> {
+    let mut program = Program::new("two counts", 2);
+    let [one, other] =
+        ["one", "other"].map(|name| program.atomic_of_kind(ValueKind::Generation, name, 1));
+    program.counts_apart(other);
+    let outcome = program.atomic("outcome", 0);
+    for count in [one, other] {
+        let item = MenuItem::new("count", move |hw| {
+            hw.fetch_add(&count, 1);
+        });
+        program.offer(0, item);
+    }
+    program.offer(
+        1,
+        MenuItem::new("look", move |hw| {
+            let outcomes = compares(hw.load(&one), hw.load(&other));
+            hw.store(&outcome, u64::from(outcomes));
+        }),
+    );
+    program.proves("that it ends");
+    Checker::new().try_check(&program, |_| {})
+}
+
+/// In a range of its own, a generation is never equal to one of another, nor the next of it: the test must make them so.
+#[test]
+fn generations_that_count_apart_are_not_compared_in_any_way() {
+    assert!(looks_at_two(|_, _| true).unwrap().is_safe());
+    let compares: [fn(u64, u64) -> bool; 4] = [
+        |one, other| one < other,
+        |one, other| one == other,
+        |one, other| one == other + 1,
+        |one, other| one + 1 == other,
+    ];
+    for (index, compares) in compares.into_iter().enumerate() {
+        let refused = looks_at_two(compares);
+        let is_refused = matches!(refused, Err(CheckError::FalseClaim(_)));
+        assert!(is_refused, "{index}: {refused:?}");
+    }
+}
+
+/// A wait compares, too: for a count that has come as far as another one.
+#[test]
+fn a_wait_does_not_compare_generations_that_count_apart() {
+    let waits = |for_another: bool| {
+        let mut program = Program::new("waits for a count", 2);
+        let [one, other] =
+            ["one", "other"].map(|name| program.atomic_of_kind(ValueKind::Generation, name, 1));
+        program.counts_apart(other);
+        for count in [one, other] {
+            let item = MenuItem::new("count", move |hw| {
+                hw.fetch_add(&count, 1);
+            });
+            program.offer(0, item);
+        }
+        program.offer(
+            1,
+            MenuItem::new("wait", move |hw| {
+                let now = hw.load(&one);
+                let awaited = if for_another { &other } else { &one };
+                hw.pause_until(awaited, Until::AtLeast(now));
+            }),
+        );
+        program.proves("that it ends");
+        Checker::new().try_check(&program, |_| {})
+    };
+    assert!(waits(false).unwrap().is_safe());
+    let refused = waits(true);
+    let is_refused = matches!(refused, Err(CheckError::FalseClaim(_)));
+    assert!(is_refused, "{refused:?}");
+}
+
+/// One CPU counts by one or by two under a lock; the other says under it what it thinks of the count.
+fn counts_by(step: u64, is_right: fn(u64) -> bool) -> Result<Verdict, CheckError> {
+    let mut program = Program::new("counts", 2);
+    let lock = program.atomic_of_kind(ValueKind::Lock, "lock", 0);
+    let count = program.atomic_of_kind(ValueKind::Generation, "count", 2);
+    let copy = program.local_of_kind(1, ValueKind::Generation, "copy", 0);
+    let locked = move |hw: &ModelHw, run: &dyn Fn(&ModelHw)| {
+        hw.poll(|hw| (hw.swap(&lock, 1) == 0).then_some(()));
+        run(hw);
+        hw.store(&lock, 0);
+    };
+    program.offer(
+        0,
+        MenuItem::new("count", move |hw| {
+            locked(hw, &|hw| {
+                for _ in 0..step {
+                    hw.fetch_add(&count, 1);
+                }
+            });
+        }),
+    );
+    program.offer(
+        1,
+        MenuItem::new("look", move |hw| {
+            locked(hw, &|hw| {
+                let now = hw.load(&count);
+                assert!(is_right(now), "the count is wrong");
+                hw.store_local(&copy, now);
+            });
+        }),
+    );
+    program.proves("that the count is right");
+    Checker::new().try_check(&program, |_| {})
+}
+
+/// A violation is replayed with the numbers as they count: so it is one, whatever else the code does with them.
+#[test]
+fn a_bug_in_code_that_does_more_than_compare_is_found_and_none_is_invented() {
+    let verdict = counts_by(1, |count| count % 4 != 0).unwrap();
+    let violated = verdict.violation().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::Panic), "{verdict:?}");
+    // The count is even for ever; the new names for it are not.
+    let refused = counts_by(2, |count| count % 2 == 0);
+    assert!(
+        matches!(refused, Err(CheckError::FalseClaim(_))),
+        "{refused:?}"
+    );
+}
+
+/// A lock that is taken with interrupts off, while its holder waits for an interrupt to be served.
+fn lock_and_wait(serves: bool) -> Verdict {
+    let mut program = Program::new("lock and wait", 2);
+    let lock = program.atomic_of_kind(ValueKind::Lock, "lock", 0);
+    let asked = program.atomic_of_kind(ValueKind::Flag, "asked", 0);
+    for cpu in 0..2 {
+        program.offer(
+            cpu,
+            MenuItem::new("lock, ask the other", move |hw| {
+                let former = hw.disable_interrupts();
+                hw.poll(|hw| {
+                    if serves && hw.load(&asked) == 1 {
+                        hw.swap(&asked, 0);
+                    }
+                    (hw.swap(&lock, 1) == 0).then_some(())
+                });
+                hw.restore_interrupts(former);
+                hw.swap(&asked, 1);
+                hw.send_ipi(&only(CpuId(1 - u16::from(cpu))));
+                hw.pause_until(&asked, Until::Zero);
+                hw.store(&lock, 0);
+            }),
+        );
+    }
+    program.on_flush_interrupt(move |hw| {
+        hw.swap(&asked, 0);
+    });
+    program.proves("nobody waits for ever");
+    Checker::new().check(&program)
+}
+
+#[test]
+fn who_spins_with_interrupts_off_must_serve_whoever_holds_the_lock() {
+    assert!(lock_and_wait(true).is_safe());
+    let stuck = lock_and_wait(false);
+    let violated = stuck.violation().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::Deadlock), "{stuck:?}");
+}
+
+/// How code spins for a lock that others hold while they wait for an interrupt to be served: with interrupts on or off.
+#[derive(Clone, Copy, Debug)]
+enum Spins {
+    On,
+    Off,
+    OffAndServes,
+}
+
+/// Two CPUs in a space flush it under one lock, with the real protocol. Who spins does it as it is told; who has the
+/// lock has interrupts on.
+fn flush_under_a_lock(spins: Spins) -> Verdict {
+    let mut program = Program::new("flush under a lock", 2);
+    let lock = program.atomic_of_kind(ValueKind::Lock, "lock", 0);
+    let root = program.table();
+    let protocol = Arc::new(LazyTlb::new(&mut program, Policy::Ipi, &[root]));
+    let (user, space) = (Mode::new(1), Space(1));
+    for cpu in 0..2 {
+        let its = Arc::clone(&protocol);
+        let switch = MenuItem::new("switch", move |hw| its.switch_mm(hw, space));
+        program.offer(cpu, switch.leads_to(user));
+        let its = Arc::clone(&protocol);
+        let flush = MenuItem::new("flush", move |hw| {
+            let try_lock = |hw: &ModelHw| (hw.swap(&lock, 1) == 0).then_some(());
+            match spins {
+                Spins::On => hw.poll(try_lock),
+                Spins::Off | Spins::OffAndServes => {
+                    let former = hw.disable_interrupts();
+                    hw.poll(|hw| {
+                        if matches!(spins, Spins::OffAndServes) {
+                            its.handle_flush_ipi(hw);
+                        }
+                        try_lock(hw)
+                    });
+                    hw.restore_interrupts(former);
+                }
+            }
+            its.flush(hw, space, FlushRange::All, Tables::Kept);
+            hw.store(&lock, 0);
+        });
+        program.offer(cpu, flush);
+    }
+    program.on_flush_interrupt(move |hw| protocol.handle_flush_ipi(hw));
+    program.proves("nobody waits for ever");
+    Checker::new().check(&program)
+}
+
+#[test]
+fn an_initiator_waits_for_whoever_spins_for_its_lock_with_interrupts_off() {
+    for spins in [Spins::On, Spins::OffAndServes] {
+        let verdict = flush_under_a_lock(spins);
+        assert!(verdict.is_safe(), "{spins:?}: {verdict:?}");
+    }
+    let stuck = flush_under_a_lock(Spins::Off);
+    let violated = stuck.violation().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::Deadlock), "{stuck:?}");
+}
+
+fn only(cpu: CpuId) -> CpuSet<1> {
+    let mut set = CpuSet::EMPTY;
+    set.insert(cpu);
+    set
+}
+
+/// Asks CPU 1 for something: sets a word, and interrupts it, in one order or the other.
+fn ask_cpu_1(hw: &ModelHw, asked: &AtomicCell, interrupts_first: bool) {
+    let target = only(CpuId(1));
+    if interrupts_first {
+        hw.send_ipi(&target);
+    }
+    hw.swap(asked, 1);
+    if !interrupts_first {
+        hw.send_ipi(&target);
+    }
+    hw.pause_until(asked, Until::Zero);
+}
+
+/// CPUs 0 and 2 ask CPU 1, whose handler serves all that it finds: each interrupt of CPU 2 makes up for one that CPU 0
+/// has lost.
+fn a_third_cpu_rescues(interrupts_first: bool) -> Verdict {
+    let mut program = Program::new("rescue", 3);
+    let [by_0, by_2] = ["asked by CPU 0", "asked by CPU 2"]
+        .map(|name| program.atomic_of_kind(ValueKind::Flag, name, 0));
+    let ask = move |hw: &ModelHw| ask_cpu_1(hw, &by_0, interrupts_first);
+    program.offer(0, MenuItem::new("ask", ask));
+    let ask = move |hw: &ModelHw| ask_cpu_1(hw, &by_2, false);
+    program.offer(2, MenuItem::new("ask", ask));
+    program.on_flush_interrupt(move |hw| {
+        hw.swap(&by_0, 0);
+        hw.swap(&by_2, 0);
+    });
+    program.proves("nobody waits for ever");
+    Checker::new().check(&program)
+}
+
+#[test]
+fn a_lost_interrupt_is_found_though_a_third_cpus_would_make_up_for_it() {
+    assert!(a_third_cpu_rescues(false).is_safe());
+    let stuck = a_third_cpu_rescues(true);
+    let violated = stuck.violation().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::Deadlock), "{stuck:?}");
+}
+
+/// Two CPUs ask each other, and wait with interrupts off: they may serve each other while they do.
+fn both_poll_with_interrupts_off(serves: bool) -> Verdict {
+    let mut program = Program::new("both poll", 2);
+    let asked = ["asked: CPU 0", "asked: CPU 1"]
+        .map(|name| program.atomic_of_kind(ValueKind::Flag, name, 0));
+    for cpu in 0..2 {
+        let (mine, others) = (asked[cpu], asked[1 - cpu]);
+        let item = MenuItem::new("ask the other", move |hw| {
+            let former = hw.disable_interrupts();
+            hw.swap(&others, 1);
+            hw.send_ipi(&only(CpuId(1 - cpu as u16)));
+            hw.poll(|hw| {
+                if serves && hw.load(&mine) == 1 {
+                    hw.swap(&mine, 0);
+                }
+                (hw.load(&others) == 0).then_some(())
+            });
+            hw.restore_interrupts(former);
+        });
+        program.offer(cpu as u8, item);
+    }
+    program.on_flush_interrupt(move |hw| {
+        hw.swap(&asked[usize::from(hw.cpu().0)], 0);
+    });
+    program.proves("nobody waits for ever");
+    Checker::new().check(&program)
+}
+
+#[test]
+fn two_cpus_that_poll_with_interrupts_off_must_serve_each_other() {
+    assert!(both_poll_with_interrupts_off(true).is_safe());
+    let stuck = both_poll_with_interrupts_off(false);
+    let violated = stuck.violation().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::Deadlock), "{stuck:?}");
+}
+
+/// An operation that sleeps, on a CPU that another one's next start would wake: that is no rescue.
+#[test]
+fn a_start_that_may_never_come_rescues_nobody() {
+    let mut program = Program::new("sleeper", 2);
+    program.on_flush_interrupt(|_| {});
+    program.offer(0, MenuItem::new("sleep", |hw| hw.halt()));
+    program.offer(
+        1,
+        MenuItem::new("wake", |hw| {
+            hw.send_ipi(&only(CpuId(0)));
+        }),
+    );
+    program.proves("whoever sleeps wakes");
+    let verdict = Checker::new().check(&program);
+    let violated = verdict.violation().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::LostWakeup), "{verdict:?}");
+}
+
+#[test]
+fn a_mode_says_what_may_start() {
+    let run = |goes_lazy: bool| {
+        let mut program = Program::new("modes", 1);
+        let (task, lazy) = (Mode::FIRST, Mode::new(1));
+        let was_lazy = program.atomic("was lazy", 0);
+        let item = MenuItem::new("go lazy", move |hw| hw.store(&was_lazy, 1));
+        let item = item.starts_in([task]);
+        program.offer(0, if goes_lazy { item.leads_to(lazy) } else { item });
+        program.offer(
+            0,
+            MenuItem::new("run lazily", move |hw| {
+                assert_eq!(hw.load(&was_lazy), 2, "nobody gets here");
+            })
+            .starts_in([lazy]),
+        );
+        program.proves("what may start");
+        Checker::new().check(&program)
+    };
+    assert!(run(false).is_safe());
+    assert!(run(true).violation().is_some());
+}
+
+#[test]
+fn a_lock_that_is_taken_at_rest_is_found() {
+    let mut program = Program::new("forgotten", 1);
+    let lock = program.atomic_of_kind(ValueKind::Lock, "lock", 0);
+    program.offer(
+        0,
+        MenuItem::new("take, and forget", move |hw| {
+            if hw.load(&lock) == 0 {
+                hw.swap(&lock, 1);
+            }
+        }),
+    );
+    program.proves("that locks are released");
+    let verdict = Checker::new().check(&program);
+    let violated = verdict.violation().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::Deadlock), "{verdict:?}");
+}
+
 /// A stranger's protocol: CPU 1 waits until what CPU 0 counts has come to where it will be next.
 fn wait_for_the_next(is_next: fn(u64) -> u64) -> Result<Verdict, CheckError> {
     let mut program = Program::new("wait", 2);
@@ -140,108 +501,6 @@ fn an_operation_whose_first_call_blocks_has_started() {
         }),
     );
     program.proves("that nobody waits for ever");
-    let verdict = Checker::new().check(&program);
-    let violated = verdict.violation().map(|violation| violation.property);
-    assert_eq!(violated, Some(Property::Deadlock), "{verdict:?}");
-}
-
-/// A lock that is taken with interrupts off, while its holder waits for an interrupt to be served.
-fn lock_and_wait(serves: bool) -> Verdict {
-    let mut program = Program::new("lock and wait", 2);
-    let lock = program.atomic_of_kind(ValueKind::Lock, "lock", 0);
-    let asked = program.atomic_of_kind(ValueKind::Flag, "asked", 0);
-    for cpu in 0..2 {
-        program.offer(
-            cpu,
-            MenuItem::new("lock, ask the other", move |hw| {
-                let former = hw.disable_interrupts();
-                hw.poll(|hw| {
-                    if serves && hw.load(&asked) == 1 {
-                        hw.swap(&asked, 0);
-                    }
-                    (hw.swap(&lock, 1) == 0).then_some(())
-                });
-                hw.restore_interrupts(former);
-                hw.swap(&asked, 1);
-                let mut other = lazytlb::CpuSet::<1>::EMPTY;
-                other.insert(lazytlb::CpuId(1 - u16::from(cpu)));
-                hw.send_ipi(&other);
-                hw.pause_until(&asked, lazytlb::Until::Zero);
-                hw.store(&lock, 0);
-            }),
-        );
-    }
-    program.on_flush_interrupt(move |hw| {
-        hw.swap(&asked, 0);
-    });
-    program.proves("nobody waits for ever");
-    Checker::new().check(&program)
-}
-
-#[test]
-fn who_spins_with_interrupts_off_must_serve_whoever_holds_the_lock() {
-    assert!(lock_and_wait(true).is_safe());
-    let stuck = lock_and_wait(false);
-    let violated = stuck.violation().map(|violation| violation.property);
-    assert_eq!(violated, Some(Property::Deadlock), "{stuck:?}");
-}
-
-/// An operation that sleeps, on a CPU that another one's next start would wake: that is no rescue.
-#[test]
-fn a_start_that_may_never_come_rescues_nobody() {
-    let mut program = Program::new("sleeper", 2);
-    program.on_flush_interrupt(|_| {});
-    program.offer(0, MenuItem::new("sleep", |hw| hw.halt()));
-    program.offer(
-        1,
-        MenuItem::new("wake", |hw| {
-            let mut sleeper = lazytlb::CpuSet::<1>::EMPTY;
-            sleeper.insert(lazytlb::CpuId(0));
-            hw.send_ipi(&sleeper);
-        }),
-    );
-    program.proves("whoever sleeps wakes");
-    let verdict = Checker::new().check(&program);
-    let violated = verdict.violation().map(|violation| violation.property);
-    assert_eq!(violated, Some(Property::LostWakeup), "{verdict:?}");
-}
-
-#[test]
-fn a_mode_says_what_may_start() {
-    let run = |goes_lazy: bool| {
-        let mut program = Program::new("modes", 1);
-        let (task, lazy) = (Mode::FIRST, Mode::new(1));
-        let was_lazy = program.atomic("was lazy", 0);
-        let item = MenuItem::new("go lazy", move |hw| hw.store(&was_lazy, 1));
-        let item = item.starts_in([task]);
-        program.offer(0, if goes_lazy { item.leads_to(lazy) } else { item });
-        program.offer(
-            0,
-            MenuItem::new("run lazily", move |hw| {
-                assert_eq!(hw.load(&was_lazy), 2, "nobody gets here");
-            })
-            .starts_in([lazy]),
-        );
-        program.proves("what may start");
-        Checker::new().check(&program)
-    };
-    assert!(run(false).is_safe());
-    assert!(run(true).violation().is_some());
-}
-
-#[test]
-fn a_lock_that_is_taken_at_rest_is_found() {
-    let mut program = Program::new("forgotten", 1);
-    let lock = program.atomic_of_kind(ValueKind::Lock, "lock", 0);
-    program.offer(
-        0,
-        MenuItem::new("take, and forget", move |hw| {
-            if hw.load(&lock) == 0 {
-                hw.swap(&lock, 1);
-            }
-        }),
-    );
-    program.proves("that locks are released");
     let verdict = Checker::new().check(&program);
     let violated = verdict.violation().map(|violation| violation.property);
     assert_eq!(violated, Some(Property::Deadlock), "{verdict:?}");

@@ -24,10 +24,20 @@
 //! cargo run --release -p lazytlb-mutants --example verdict -- NAME PROGRAM POLICY MEMORY
 //! ```
 //!
+//! # Without a program
+//! A program that was written for a bug shows that the checker can find it, once one knows where to look. So each row
+//! also says which of a few *menus* at the table's top finds it first: sets of operations, of which each CPU starts
+//! whatever it likes, for ever. Some bugs are found so alone, and by no shipped program. Where no menus find one, the row
+//! names the operation that they lack.
+//! ```text
+//! cargo run --profile checks -p lazytlb-mutants --example menus -- [NAME]      # what finds which, first
+//! ```
+//!
 //! # What survives
 //! Some changes are caught nowhere because they are no bugs: the row then says in `harmless` why,
-//! and its test claims that the mutant is safe. They tell which lines only save time, and which are
-//! stronger than they must be.
+//! and its test claims that the mutant is safe: in every program over menus, too, in which the change mattered. A second
+//! diff, `reached`, panics where it would, and is caught there. They tell which lines only save time, and
+//! which are stronger than they must be.
 //!
 //! # What this cannot show
 //! That *every* bug is caught: the rows are examples. The seam (`addr`, `cpu_set`, `hw`, `memory`, `words`) is
@@ -40,7 +50,7 @@ mod protocols {
 }
 
 use lazytlb::Policy;
-use lazytlb_check::{Checker, Program, Protocol, Reduction, ShippedProgram, Verdict};
+use lazytlb_check::{CheckError, Checker, Program, Protocol, Reduction, ShippedProgram, Verdict};
 use lazytlb_model::{CpuModel, MemoryModel, Property};
 
 /// A protocol that differs from the real one in one line, and where that shows.
@@ -64,9 +74,43 @@ pub struct Mutant {
     pub policy: &'static str,
     /// The CPU model on which it shows.
     pub cpu_model: &'static str,
+    /// What no menus have that it takes to see it, if they do not find it.
+    pub menus_lack: Option<&'static str>,
     sc: &'static str,
     tso: &'static str,
-    build: fn(&str, Policy) -> Option<Program>,
+    menus: Option<&'static str>,
+    menus_memory: Option<&'static str>,
+    menus_find: Option<&'static str>,
+    reached: Option<Build>,
+    build: Build,
+}
+
+/// Makes a program under a policy, by its name.
+type Build = fn(&str, Policy) -> Option<Program>;
+
+/// Sets of operations, one for each CPU: together, every program over them.
+#[derive(Clone, Copy, Debug)]
+pub struct Menus {
+    /// What the table calls them.
+    pub name: &'static str,
+    /// The program's name, which has the sets in it.
+    pub program: &'static str,
+}
+
+impl Menus {
+    /// Finds menus by their name.
+    pub fn by_name(name: &str) -> Option<&'static Menus> {
+        MENUS.iter().find(|menus| menus.name == name)
+    }
+}
+
+/// What menus make of a mutant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ByMenus {
+    /// They find that it violates a property.
+    Violates(Property),
+    /// The checker refuses it: it does more with generations than compare them.
+    Refused,
 }
 
 include!(concat!(env!("OUT_DIR"), "/registry.rs"));
@@ -118,10 +162,58 @@ impl Mutant {
         if wanted == "safe" {
             return None;
         }
-        let property = Property::ALL
-            .into_iter()
-            .find(|property| property.name() == wanted);
-        Some(property.expect("the table names properties, or `safe`"))
+        Some(property(wanted))
+    }
+
+    /// Returns where the first of the menus shows the mutant; or, if it is harmless, proves it so, under either memory
+    /// model: then it is sequentially consistent.
+    ///
+    /// # Panics
+    /// If the table names menus or a memory model that do not exist.
+    pub fn by_menus(&self) -> Option<Scenario<'static>> {
+        let menus = Menus::by_name(self.menus?).expect("the table names its menus");
+        let memory = match self.menus_memory {
+            None | Some("sc") => MemoryModel::Sc,
+            Some("tso") => MemoryModel::TSO,
+            Some(other) => panic!("no memory model is called {other}"),
+        };
+        Some(Scenario {
+            program: menus.program,
+            ..self.scenario(memory)
+        })
+    }
+
+    /// Returns what the menus make of the mutant; `None` if it is proved safe, or none finds it.
+    ///
+    /// # Panics
+    /// If the table names a property that does not exist.
+    pub fn expected_by_menus(&self) -> Option<ByMenus> {
+        Some(match self.menus_find? {
+            "refused" => ByMenus::Refused,
+            wanted => ByMenus::Violates(property(wanted)),
+        })
+    }
+
+    /// Checks the protocol that panics where the change of a harmless mutant would matter.
+    ///
+    /// # Panics
+    /// As [`Mutant::check`]; and if the row has none.
+    pub fn check_reached(&self, scenario: Scenario<'_>) -> Verdict {
+        let build = self
+            .reached
+            .expect("harmless rows say where they are reached");
+        check(build, scenario, Reduction::CollapseLocal)
+    }
+
+    /// Checks the mutant, if its code is what it must be.
+    ///
+    /// # Errors
+    /// If the checker cannot give a verdict.
+    ///
+    /// # Panics
+    /// If there is no such program.
+    pub fn try_check(&self, scenario: Scenario<'_>) -> Result<Verdict, CheckError> {
+        try_check(self.build, scenario, Reduction::CollapseLocal)
     }
 
     /// Checks the mutant.
@@ -165,16 +257,30 @@ pub fn check_real(scenario: Scenario<'_>) -> Verdict {
     )
 }
 
-/// Makes a shipped program for a protocol; `None` if there is no such name.
+/// What the names of programs without end begin with: the sets of operations follow.
+const ANY: &str = "any ";
+
+/// Makes a shipped program for a protocol, or one without end; `None` if there is no such name.
 fn build<P: Protocol>(name: &str, policy: Policy) -> Option<Program> {
-    Some(ShippedProgram::<P>::by_name(name)?.build(policy))
+    match name.strip_prefix(ANY) {
+        Some(sets) => Some(
+            sets.parse::<lazytlb_check::Menus>()
+                .ok()?
+                .program::<P>(policy),
+        ),
+        None => Some(ShippedProgram::<P>::by_name(name)?.build(policy)),
+    }
 }
 
-fn check(
-    build: fn(&str, Policy) -> Option<Program>,
+fn check(build: Build, scenario: Scenario<'_>, reduction: Reduction) -> Verdict {
+    try_check(build, scenario, reduction).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn try_check(
+    build: Build,
     scenario: Scenario<'_>,
     reduction: Reduction,
-) -> Verdict {
+) -> Result<Verdict, CheckError> {
     let Scenario {
         program,
         policy,
@@ -187,5 +293,11 @@ fn check(
         .memory(memory)
         .cpu_model(cpu_model)
         .reduction(reduction)
-        .check_built(build)
+        .try_check_built(build, |_| {})
+}
+
+fn property(wanted: &str) -> Property {
+    let mut all = Property::ALL.into_iter();
+    let property = all.find(|property| property.name() == wanted);
+    property.expect("the table names properties, or `safe`")
 }

@@ -4,9 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use lazytlb::Policy;
-use lazytlb_check::{Effort, Verdict};
-use lazytlb_model::{CpuModel, MemoryModel};
-use lazytlb_mutants::{MUTANTS, Mutant, Scenario, check_real, check_unmutated};
+use lazytlb_check::{CheckError, Effort, LazyTlb, ShippedProgram, Verdict};
+use lazytlb_model::{CpuModel, MemoryModel, Property};
+use lazytlb_mutants::{
+    ByMenus, MENUS, MUTANTS, Menus, Mutant, Scenario, check_real, check_unmutated,
+};
 
 include!(concat!(env!("OUT_DIR"), "/claims.rs"));
 
@@ -34,6 +36,136 @@ fn check_claim(name: &str) {
     }
 }
 
+/// Checks a row by its menus: the real protocol is safe in every program over them, and they find the mutant; under
+/// TSO, only if they do not under sequential consistency.
+fn check_found(name: &str) {
+    let mutant = Mutant::by_name(name).expect("tests are generated from the table's names");
+    let scenario = mutant.by_menus().expect("the row names menus");
+    assert!(real_is_safe(scenario), "{}", command("unmutated", scenario));
+    let found = by_menus(mutant, scenario);
+    assert_eq!(
+        found,
+        mutant.expected_by_menus(),
+        "{}",
+        command(name, scenario)
+    );
+    if scenario.memory != MemoryModel::Sc {
+        let memory = MemoryModel::Sc;
+        let scenario = Scenario { memory, ..scenario };
+        assert_eq!(
+            by_menus(mutant, scenario),
+            None,
+            "{}",
+            command(name, scenario)
+        );
+    }
+}
+
+/// Checks that every program over a harmless row's menus is safe, and that the change matters in some.
+fn check_harmless(name: &str) {
+    let mutant = Mutant::by_name(name).expect("tests are generated from the table's names");
+    let scenario = mutant.by_menus().expect("the row names menus");
+    for memory in [MemoryModel::Sc, MemoryModel::TSO] {
+        let scenario = Scenario { memory, ..scenario };
+        assert_eq!(
+            by_menus(mutant, scenario),
+            None,
+            "{}",
+            command(name, scenario)
+        );
+    }
+    let reached = mutant.check_reached(scenario);
+    let reached = reached.violation().map(|violation| violation.property);
+    assert_eq!(reached, Some(Property::Panic), "{name} is not reached");
+}
+
+/// Checks that no menus find a mutant for which they lack something, where they are no unsafe for the real protocol.
+fn check_absent(name: &str) {
+    let mutant = Mutant::by_name(name).expect("tests are generated from the table's names");
+    for menus in MENUS.iter().take(SMALL_MENUS) {
+        check_menus_miss(mutant, menus);
+    }
+}
+
+/// So many of the table's menus close in a second.
+const SMALL_MENUS: usize = 5;
+
+fn check_menus_miss(mutant: &Mutant, menus: &Menus) {
+    for memory in [MemoryModel::Sc, MemoryModel::TSO] {
+        let scenario = Scenario {
+            program: menus.program,
+            ..mutant.scenario(memory)
+        };
+        let command = command(mutant.name, scenario);
+        if real_is_safe(scenario) {
+            assert_eq!(by_menus(mutant, scenario), None, "{command}");
+        }
+    }
+}
+
+/// Checks that a row is found by the menus that it names and by none before them, under no memory model. It takes some
+/// twenty minutes.
+#[test]
+#[ignore = "checks every mutant under every menus before those that find it"]
+fn every_mutant_is_found_first_where_its_row_says() {
+    let check = |mutants: &[Mutant]| {
+        for mutant in mutants.iter().filter(|mutant| mutant.harmless.is_none()) {
+            let its = mutant.by_menus().map(|scenario| scenario.program);
+            for menus in MENUS.iter().take_while(|menus| Some(menus.program) != its) {
+                for memory in [MemoryModel::Sc, MemoryModel::TSO] {
+                    let scenario = Scenario {
+                        program: menus.program,
+                        ..mutant.scenario(memory)
+                    };
+                    let found = by_menus(mutant, scenario);
+                    let found = found.filter(|found| *found != ByMenus::Refused);
+                    let command = command(mutant.name, scenario);
+                    assert!(found.is_none() || !real_is_safe(scenario), "{command}");
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for part in MUTANTS.chunks(MUTANTS.len().div_ceil(2)) {
+            scope.spawn(move || check(part));
+        }
+    });
+}
+
+/// Checks that no shipped program shows a mutant. `reference-4` is left out, for it takes long.
+fn check_missed(name: &str) {
+    let mutant = Mutant::by_name(name).expect("tests are generated from the table's names");
+    for program in ShippedProgram::<LazyTlb>::all() {
+        let memories: &[MemoryModel] = match program.name {
+            "reference-4" => &[],
+            "reference-3" => &[MemoryModel::Sc],
+            _ => &[MemoryModel::Sc, MemoryModel::TSO],
+        };
+        for &memory in memories {
+            let scenario = Scenario {
+                program: program.name,
+                ..mutant.scenario(memory)
+            };
+            let found = mutant.check(scenario).violation().is_some();
+            let command = command(name, scenario);
+            assert!(!found || !real_is_safe(scenario), "{command}");
+        }
+    }
+}
+
+/// Returns what menus make of a mutant; `None` if every program over them is safe.
+fn by_menus(mutant: &Mutant, scenario: Scenario<'_>) -> Option<ByMenus> {
+    match mutant.try_check(scenario) {
+        Ok(verdict) if verdict.is_safe() => None,
+        Ok(verdict) => {
+            let violation = verdict.violation().expect("there is no limit");
+            Some(ByMenus::Violates(violation.property))
+        }
+        Err(CheckError::FalseClaim(_)) => Some(ByMenus::Refused),
+        Err(error) => panic!("{error}"),
+    }
+}
+
 /// Says whether the real protocol is safe. Many rows ask the same, so answers are kept.
 fn real_is_safe(scenario: Scenario<'static>) -> bool {
     type Key = (&'static str, &'static str, &'static str, &'static str);
@@ -56,7 +188,7 @@ fn real_is_safe(scenario: Scenario<'static>) -> bool {
 /// Returns the command that shows a verdict.
 fn command(name: &str, scenario: Scenario<'_>) -> String {
     format!(
-        "cargo run --release -p lazytlb-mutants --example verdict -- {name} {} {} {} {}",
+        "cargo run --release -p lazytlb-mutants --example verdict -- {name} '{}' {} {} {}",
         scenario.program,
         scenario.policy,
         scenario.memory.name(),

@@ -6,11 +6,15 @@
 //! acts on a gap of three would never be seen to. So every place of the code is come to again along logs whose
 //! generations lie elsewhere: those next to each other still are, all other gaps are drawn anew, of any size up to
 //! nearly 2^58, each power of two as likely as another, and generations that are said to count apart lie in another order.
+//! Then each two of those that count apart are made equal: next to each other, too, for the next of each is one of them.
 //! The code must make the same calls, with the generations in them renamed.
 
-use lazytlb_model::Call;
+use std::collections::HashSet;
 
-use super::{Automaton, Missing, Next, Node};
+use lazytlb::Until;
+use lazytlb_model::{AtomicCell, Call, Rmw};
+
+use super::{Automaton, Missing, Next, Node, Nodes};
 use crate::event::call_for_people;
 use crate::generations::{Generation, GenerationWords, Range};
 use crate::rehearsal::Rehearsal;
@@ -20,6 +24,8 @@ use crate::step::StepError;
 
 /// How often each place is come to with other generations.
 const STRETCHES: u64 = 8;
+/// For each two that are to be equal, so many stretches are tried: not each can be moved so.
+const MOST_TRIED: u64 = 8;
 /// The largest gap is below two to this.
 const LARGEST_GAP: u32 = 58;
 
@@ -30,6 +36,7 @@ impl Automaton<'_> {
     /// If the code does something else there.
     pub(crate) fn stretch_all(&self, words: &GenerationWords) -> Result<Stretched, StepError> {
         let nodes = self.read();
+        self.calls_compare_no_ranges(&nodes, words)?;
         let mut stretched = Stretched::default();
         for (id, node) in nodes.all() {
             let log = nodes.log_of(id);
@@ -38,9 +45,7 @@ impl Automaton<'_> {
                 continue;
             }
             stretched.places += 1;
-            for seed in 0..STRETCHES {
-                let seed = seed << 32 | u64::from(id.number());
-                let stretch = Stretch::of(&generations, seed);
+            for stretch in Stretch::all_of(&generations, u64::from(id.number())) {
                 let rename = |value: u64| stretch.of_value(value);
                 let renamed = log.iter().map(|&(call, answer)| {
                     let answer = words.renamed_answer(&call, answer, &rename);
@@ -63,6 +68,51 @@ impl Automaton<'_> {
             }
         }
         Ok(stretched)
+    }
+
+    /// Tests that no wait and no compare-exchange compares a generation with a word that may hold one which counts
+    /// apart from it. There the machine compares, whatever the code does.
+    fn calls_compare_no_ranges(
+        &self,
+        nodes: &Nodes,
+        words: &GenerationWords,
+    ) -> Result<(), StepError> {
+        let calls = || {
+            let nodes = nodes.all().map(|(_, node)| node);
+            nodes.filter_map(|node| Some((node, *node.next.call()?)))
+        };
+        let stored = calls().filter_map(|(_, call)| match call {
+            Call::Store(word, value) | Call::Rmw(word, Rmw::Swap | Rmw::SwapIf(_), value) => {
+                Some((word, value))
+            }
+            _ => None,
+        });
+        let first = words.shared.iter();
+        let first =
+            first.map(|&word| (word, self.program.atomics[usize::from(word.0)].first_value));
+        let held: HashSet<(AtomicCell, Range)> = first
+            .chain(stored)
+            .filter(|&(_, value)| value != 0)
+            .map(|(word, value)| (word, Range::of(value)))
+            .collect();
+        for (node, call) in calls() {
+            let (word, value) = match call {
+                Call::PauseUntil(word, Until::Equals(value) | Until::AtLeast(value))
+                | Call::Rmw(word, Rmw::SwapIf(value), _) => (word, value),
+                _ => continue,
+            };
+            let is_apart =
+                |&(held, range): &(AtomicCell, Range)| held == word && range != Range::of(value);
+            if value != 0 && words.shared.contains(&word) && held.iter().any(is_apart) {
+                return Err(StepError::FalseClaim(format!(
+                    "CPU {} in \"{}\" compares generations that are said to count apart: by the call \"{}\"",
+                    node.cpu.0,
+                    self.routine_name(node.cpu, node.routine),
+                    call_for_people(self.program, &call)
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn more_than_compared(&self, node: &Node, ran: &Ran) -> StepError {
@@ -105,6 +155,40 @@ struct Stretch {
 }
 
 impl Stretch {
+    /// Makes those that a place is come to with.
+    fn all_of(generations: &[Generation], place: u64) -> Vec<Stretch> {
+        let draw = |seed: u64| Stretch::of(generations, seed << 32 | place);
+        let mut all: Vec<Stretch> = (0..STRETCHES).map(draw).collect();
+        for (index, one) in generations.iter().enumerate() {
+            for other in &generations[index + 1..] {
+                let (one, other) = (one.value, other.value);
+                if one != 0 && Range::of(one) != Range::of(other) {
+                    let mut tried = (0..MOST_TRIED).map(draw);
+                    all.extend(tried.find_map(|stretch| stretch.with_equal(one, other)));
+                }
+            }
+        }
+        all
+    }
+
+    /// Moves one of two ranges so that a generation of the first is one of the second; `None` if neither can move so.
+    fn with_equal(mut self, one: u64, other: u64) -> Option<Stretch> {
+        let (to, from) = (self.of_value(one), self.of_value(other));
+        // The first range has the neighbour of 0, which code may know: it stays.
+        let (moved, to, from) = match to < from || Range::of(one) == Range::default() {
+            true => (Range::of(other), to, from),
+            false => (Range::of(one), from, to),
+        };
+        for (value, stand_in) in &mut self.stand_ins {
+            if Range::of(*value) == moved {
+                *stand_in = (*stand_in + to)
+                    .checked_sub(from)
+                    .filter(|&moved| moved > 0)?;
+            }
+        }
+        Some(self)
+    }
+
     fn of(generations: &[Generation], seed: u64) -> Stretch {
         let mut random = Random(seed);
         let most = LARGEST_GAP - generations.len().next_power_of_two().ilog2();

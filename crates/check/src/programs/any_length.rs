@@ -2,10 +2,11 @@
 
 use lazytlb::{
     Access, CpuId, Entry, FlushRange, FrameKind, Memory, PhysAddr, Policy, Poll, Tables, ValueKind,
+    VirtAddr,
 };
 use lazytlb_model::AtomicCell;
 
-use super::setup::{PAGE, Setup, USER, root_index, table_index};
+use super::setup::{NEXT_PAGE, PAGE, Setup, USER, root_index, table_index};
 use crate::menu::{MenuItem, Mode};
 use crate::model_hw::ModelHw;
 use crate::program::Program;
@@ -26,9 +27,13 @@ const MOST_SPACES: usize = 2;
 pub enum MenuOperation {
     /// Maps a page, with its table if that is absent.
     Map,
+    /// Maps the page after it, under the same table.
+    MapNext,
     /// Unmaps the page, and frees it.
     Unmap,
-    /// Unmaps the page, and frees it and its table.
+    /// Unmaps the page and the one after it with one flush, and frees them.
+    UnmapBoth,
+    /// Unmaps all pages of the table, and frees them and the table.
     Free,
     /// Takes the right to write to the page away.
     Protect,
@@ -36,6 +41,8 @@ pub enum MenuOperation {
     Load,
     /// User code stores to the page.
     Touch,
+    /// User code stores to the page after it.
+    TouchNext,
     /// Switches to the user space.
     Switch,
     /// Goes lazy: from the user space to a kernel thread.
@@ -44,36 +51,46 @@ pub enum MenuOperation {
     FlushAll,
     /// Flushes the page in the user space.
     FlushPage,
+    /// Flushes the page after it.
+    FlushNext,
 }
 
 impl MenuOperation {
     /// Every operation.
-    pub const ALL: [MenuOperation; 10] = [
+    pub const ALL: [MenuOperation; 14] = [
         MenuOperation::Map,
+        MenuOperation::MapNext,
         MenuOperation::Unmap,
+        MenuOperation::UnmapBoth,
         MenuOperation::Free,
         MenuOperation::Protect,
         MenuOperation::Load,
         MenuOperation::Touch,
+        MenuOperation::TouchNext,
         MenuOperation::Switch,
         MenuOperation::Lazy,
         MenuOperation::FlushAll,
         MenuOperation::FlushPage,
+        MenuOperation::FlushNext,
     ];
 
     /// Returns the name that people type.
     pub fn name(self) -> &'static str {
         match self {
             MenuOperation::Map => "map",
+            MenuOperation::MapNext => "map-next",
             MenuOperation::Unmap => "unmap",
+            MenuOperation::UnmapBoth => "unmap-both",
             MenuOperation::Free => "free",
             MenuOperation::Protect => "protect",
             MenuOperation::Load => "load",
             MenuOperation::Touch => "touch",
+            MenuOperation::TouchNext => "touch-next",
             MenuOperation::Switch => "switch",
             MenuOperation::Lazy => "lazy",
             MenuOperation::FlushAll => "flush-all",
             MenuOperation::FlushPage => "flush-page",
+            MenuOperation::FlushNext => "flush-next",
         }
     }
 
@@ -81,15 +98,21 @@ impl MenuOperation {
     pub fn about(self) -> &'static str {
         match self {
             MenuOperation::Map => "map a page of the space, with its table if that is absent",
+            MenuOperation::MapNext => "map the page after it, under the same table",
             MenuOperation::Unmap => "unmap the page, flush, and free it",
-            MenuOperation::Free => "unmap the page, flush, and free it and its table",
+            MenuOperation::UnmapBoth => "unmap both pages, flush once, and free them",
+            MenuOperation::Free => "unmap what the table maps, flush, and free it and the table",
             MenuOperation::Protect => "make the page read-only, and flush it",
             MenuOperation::Load => "in the space, as a task: user code loads from the page",
             MenuOperation::Touch => "in the space, as a task: user code stores to the page",
+            MenuOperation::TouchNext => {
+                "in the space, as a task: user code stores to the page after it"
+            }
             MenuOperation::Switch => "switch to the space, to a task",
             MenuOperation::Lazy => "as a task: go lazy, to a kernel thread that borrows the space",
             MenuOperation::FlushAll => "flush all of the space",
             MenuOperation::FlushPage => "flush the page in the space",
+            MenuOperation::FlushNext => "flush the page after it in the space",
         }
     }
 
@@ -98,7 +121,9 @@ impl MenuOperation {
         matches!(
             self,
             MenuOperation::Map
+                | MenuOperation::MapNext
                 | MenuOperation::Unmap
+                | MenuOperation::UnmapBoth
                 | MenuOperation::Free
                 | MenuOperation::Protect
         )
@@ -263,8 +288,10 @@ impl Menus {
         let name = format!("any {self}");
         let spaces = self.spaces();
         let mut setup = Setup::<P>::new(&name, self.0.len() as u8, spaces.len(), policy);
-        // A page and its table for each space.
-        setup.program.free_frames(2 * spaces.len());
+        // The pages and their table for each space.
+        let pages = |space| self.pages(space);
+        let frames = spaces.iter().map(|&space| 1 + pages(space).len());
+        setup.program.free_frames(frames.sum());
         // Every CPU begins in the kernel's own space, the first, whose generation it has a copy of.
         for word in setup.program.space_generations.split_off(1) {
             setup.program.counts_apart(word);
@@ -276,11 +303,23 @@ impl Menus {
             });
             for (cpu, menu) in self.0.iter().enumerate() {
                 for &offered in menu.iter().filter(|offered| offered.space == space) {
-                    setup.offer(CpuId(cpu as u16), offered, lock);
+                    setup.offer(CpuId(cpu as u16), offered, pages(space), lock);
                 }
             }
         }
         setup.program
+    }
+
+    /// Lists the pages that may be mapped in a space.
+    fn pages(&self, space: Space) -> &'static [VirtAddr] {
+        let both = Offered {
+            operation: MenuOperation::MapNext,
+            space,
+        };
+        match self.0.iter().any(|menu| menu.contains(&both)) {
+            true => &[PAGE, NEXT_PAGE],
+            false => &[PAGE],
+        }
     }
 
     /// Says whether more than one CPU changes the page tables of a space.
@@ -296,7 +335,13 @@ impl Menus {
 }
 
 impl<P: Protocol> Setup<P> {
-    fn offer(&mut self, cpu: CpuId, offered: Offered, lock: Option<AtomicCell>) {
+    fn offer(
+        &mut self,
+        cpu: CpuId,
+        offered: Offered,
+        pages: &'static [VirtAddr],
+        lock: Option<AtomicCell>,
+    ) {
         let Offered { operation, space } = offered;
         let (root, protocol) = (self.root(space), self.protocol());
         let lock = lock.filter(|_| operation.changes_tables());
@@ -304,14 +349,16 @@ impl<P: Protocol> Setup<P> {
             if let Some(lock) = &lock {
                 hw.poll(|hw| (lazytlb::Hw::swap(hw, lock, 1) == 0).then_some(()));
             }
-            run(hw, &*protocol, offered, root);
+            run(hw, &*protocol, offered, root, pages);
             if let Some(lock) = &lock {
                 lazytlb::Hw::store(hw, lock, 0);
             }
         };
         let item = MenuItem::new(offered.to_string(), run);
         let item = match operation {
-            MenuOperation::Touch | MenuOperation::Load => item.starts_in([task(space)]),
+            MenuOperation::Touch | MenuOperation::TouchNext | MenuOperation::Load => {
+                item.starts_in([task(space)])
+            }
             MenuOperation::Switch => item.leads_to(task(space)),
             MenuOperation::Lazy => {
                 let tasks = (1..=MOST_SPACES).map(|space| task(Space(space)));
@@ -328,14 +375,18 @@ fn run<P: Protocol>(
     protocol: &P,
     Offered { operation, space }: Offered,
     root: PhysAddr,
+    pages: &[VirtAddr],
 ) {
     match operation {
-        MenuOperation::Map => map(hw, root),
-        MenuOperation::Unmap => unmap(hw, protocol, space, root, false),
-        MenuOperation::Free => unmap(hw, protocol, space, root, true),
+        MenuOperation::Map => map(hw, root, PAGE),
+        MenuOperation::MapNext => map(hw, root, NEXT_PAGE),
+        MenuOperation::Unmap => unmap(hw, protocol, space, root, &[PAGE], false),
+        MenuOperation::UnmapBoth => unmap(hw, protocol, space, root, pages, false),
+        MenuOperation::Free => unmap(hw, protocol, space, root, pages, true),
         MenuOperation::Protect => protect(hw, protocol, space, root),
         MenuOperation::Load => hw.touch(PAGE, Access::Load),
         MenuOperation::Touch => hw.touch(PAGE, Access::Store),
+        MenuOperation::TouchNext => hw.touch(NEXT_PAGE, Access::Store),
         MenuOperation::Switch => protocol.switch_mm(hw, space),
         MenuOperation::Lazy => protocol.enter_lazy(hw),
         MenuOperation::FlushAll => {
@@ -344,45 +395,63 @@ fn run<P: Protocol>(
         MenuOperation::FlushPage => {
             protocol.flush(hw, space, FlushRange::page(PAGE), Tables::Kept);
         }
+        MenuOperation::FlushNext => {
+            protocol.flush(hw, space, FlushRange::page(NEXT_PAGE), Tables::Kept);
+        }
     }
 }
 
-/// Maps the page, if it is absent, with its table, if that is.
-fn map(hw: &ModelHw, root: PhysAddr) {
-    let hooked = hw.read_entry(root, root_index(PAGE));
+/// Maps a page, if it is absent, with its table, if that is.
+fn map(hw: &ModelHw, root: PhysAddr, addr: VirtAddr) {
+    let hooked = hw.read_entry(root, root_index(addr));
     if hooked.is_present() {
         let table = hooked.frame();
-        if !hw.read_entry(table, table_index(PAGE)).is_present() {
+        if !hw.read_entry(table, table_index(addr)).is_present() {
             let page = hw.alloc_frame(FrameKind::Page);
-            hw.write_entry(table, table_index(PAGE), Entry::to(page));
+            hw.write_entry(table, table_index(addr), Entry::to(page));
         }
         return;
     }
     let table = hw.alloc_frame(FrameKind::Table);
     let page = hw.alloc_frame(FrameKind::Page);
-    hw.write_entry(table, table_index(PAGE), Entry::to(page));
-    hw.write_entry(root, root_index(PAGE), Entry::to(table));
+    hw.write_entry(table, table_index(addr), Entry::to(page));
+    hw.write_entry(root, root_index(addr), Entry::to(table));
 }
 
-/// Unmaps the page, if there is one, and its table with it, if that is wanted.
-fn unmap<P: Protocol>(hw: &ModelHw, protocol: &P, space: Space, root: PhysAddr, frees_table: bool) {
+/// Unmaps those of the pages that are there, and their table with them, if that is wanted.
+fn unmap<P: Protocol>(
+    hw: &ModelHw,
+    protocol: &P,
+    space: Space,
+    root: PhysAddr,
+    pages: &[VirtAddr],
+    frees_table: bool,
+) {
     let hooked = hw.read_entry(root, root_index(PAGE));
     if !hooked.is_present() {
         return;
     }
     let table = hooked.frame();
-    let mapped = hw.read_entry(table, table_index(PAGE));
-    let removal = |table, index, frees| Removal {
-        addr: PAGE,
-        table,
-        index,
-        frees,
-    };
-    let page = mapped
-        .is_present()
-        .then(|| removal(table, table_index(PAGE), Frees::Page(mapped.frame())));
-    let table = frees_table.then(|| removal(root, root_index(PAGE), Frees::Table(table)));
-    let removals: Vec<Removal> = page.into_iter().chain(table).collect();
+    let mut removals = Vec::new();
+    for &addr in pages {
+        let mapped = hw.read_entry(table, table_index(addr));
+        if mapped.is_present() {
+            removals.push(Removal {
+                addr,
+                table,
+                index: table_index(addr),
+                frees: Frees::Page(mapped.frame()),
+            });
+        }
+    }
+    if frees_table {
+        removals.push(Removal {
+            addr: PAGE,
+            table: root,
+            index: root_index(PAGE),
+            frees: Frees::Table(table),
+        });
+    }
     if !removals.is_empty() {
         protocol.remove(hw, space, &removals, &|_| {});
     }
