@@ -4,9 +4,10 @@
 #![allow(clippy::unwrap_used)] // A test that fails is to panic.
 
 use lazytlb::{
-    Access, Cr3Load, Entry, FlushRange, Hw, Memory, PhysAddr, Promises, Spaces, Until, VirtAddr,
+    Access, Cr3Load, Entry, FlushRange, Hw, Memory, Payload, PhysAddr, Promises, Spaces, Until,
+    ValueKind, VirtAddr,
 };
-use lazytlb_check::{Checker, MenuItem, ModelHw, Program, Verdict};
+use lazytlb_check::{CheckError, Checker, MenuItem, ModelHw, Program, Verdict};
 use lazytlb_model::{AtomicCell, MemoryModel, Property};
 
 const PAGE: VirtAddr = VirtAddr(0);
@@ -189,4 +190,74 @@ fn versions_that_two_promises_know_are_two() {
         let early = removed_twice(entry_of, true);
         assert_eq!(violated(&early), Some(Property::StaleUse), "{early:?}");
     }
+}
+
+/// A stranger's protocol: CPU 1 waits until what CPU 0 counts has come to where it will be next.
+fn wait_for_the_next(is_next: fn(u64) -> u64) -> Result<Verdict, CheckError> {
+    let mut program = Program::new("wait", 2);
+    let count = program.atomic_of_kind(ValueKind::Generation, "count", 1);
+    program.offer(
+        0,
+        MenuItem::new("count", move |hw| {
+            hw.fetch_add(&count, 1);
+        }),
+    );
+    program.offer(
+        1,
+        MenuItem::new("wait", move |hw| {
+            let now = hw.load(&count);
+            hw.pause_until(&count, Until::AtLeast(is_next(now)));
+        }),
+    );
+    program.proves("that it ends");
+    Checker::new().try_check(&program, |_| {})
+}
+
+#[test]
+fn a_wait_is_for_a_generation_that_was_read_or_the_next() {
+    assert!(wait_for_the_next(|now| now).unwrap().is_safe());
+    // CPU 0 need not count once more.
+    let waits = wait_for_the_next(|now| now + 1).unwrap();
+    let violated = waits.violation().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::Deadlock), "{waits:?}");
+    let further = wait_for_the_next(|now| now + 2);
+    assert!(matches!(further, Err(CheckError::FalseClaim(_))));
+}
+
+/// Messages that are read after their operation are read: poison is no value.
+#[test]
+fn a_message_that_is_read_late_is_read_as_it_was_sent() {
+    let mut program = Program::new("late", 2);
+    let kind = ValueKind::Message(Payload::Other);
+    let message = program.atomic_of_kind(kind, "message", 3);
+    program.offer(0, MenuItem::new("send", move |hw| hw.store(&message, 4)));
+    program.offer(
+        1,
+        MenuItem::new("receive", move |hw| {
+            assert!([3, 4].contains(&hw.load(&message)));
+            hw.pause_until(&message, Until::AtLeast(3));
+        }),
+    );
+    program.proves("what is received");
+    for memory in [MemoryModel::Sc, MemoryModel::TSO] {
+        let verdict = Checker::new().memory(memory).check(&program);
+        assert!(verdict.is_safe(), "{verdict:?}");
+    }
+}
+
+/// Nobody sets the flag: an operation that waits for it first has started all the same.
+#[test]
+fn an_operation_whose_first_call_blocks_has_started() {
+    let mut program = Program::new("first call", 1);
+    let flag = program.atomic_of_kind(ValueKind::Flag, "flag", 0);
+    program.offer(
+        0,
+        MenuItem::new("wait", move |hw| {
+            hw.pause_until(&flag, Until::Equals(1));
+        }),
+    );
+    program.proves("that nobody waits for ever");
+    let verdict = Checker::new().check(&program);
+    let violated = verdict.violation().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::Deadlock), "{verdict:?}");
 }
