@@ -2,16 +2,21 @@
 //!
 //! Versions are only compared: is what was read still what memory holds, and were two cached entries read from the
 //! same stores? So after each step every entry's version in memory gets one constant name, and older ones get
-//! the lowest names from 1 on, in their order. Two old versions of an entry that no promise tells apart become
-//! one: whatever was read of either is overwritten, and whoever promises something from now on covers both.
+//! low names:
 //!
-//! An example: CPU 1 has cached `e` as of its 3rd and its 5th store, memory holds the 9th, and CPU 0's promise began
-//! after the 4th.
+//! - *Pages.* Old versions of a page that look alike are told apart only by the promises that cover it, or have revoked
+//!   it: nobody can read at them any more. So each page has names of its own, in the order of what is known of it.
+//! - *Tables.* Through an upper entry that is cached of an old version, walks still find pages, which belong to
+//!   it. So two old versions become one only if the same upper entries are cached of both, and promises know
+//!   alike what was read through both. Names keep their order.
+//!
+//! An example: CPU 1 has cached a page of `e` as of its 3rd and its 5th store, memory holds the 9th, and CPU 0's promise
+//! began after the 4th.
 //!
 //! ```text
 //!               in memory   cached by CPU 1   covered by CPU 0's promise
 //!  before       9           3, 5, 9           3
-//!  after        NOW         1, 2, NOW         1
+//!  after        NOW         2, 1, NOW         2
 //!  promise kept NOW         1, 1, NOW
 //! ```
 //!
@@ -24,11 +29,12 @@
 //! waiting store has seen) is equality, or whether a version is the one in memory. Versions of waiting stores are the
 //! lowest of their CPU's already (`versions.rs`), and keep their names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use crate::extent::StaleParts;
 use crate::index::{Cpu, EntryId, Number, TranslationId};
-use crate::limit::Limit;
+use crate::limit::{Limit, MOST_LEVELS};
 use crate::machine::Machine;
 use crate::slot::Slot;
 use crate::state::{CacheSet, State};
@@ -52,6 +58,61 @@ struct Reading {
     version: Version,
 }
 
+/// What a version was read for.
+enum Role {
+    /// The page itself.
+    Page,
+    /// A table on the way there.
+    OnTheWay,
+}
+
+/// What was read through one version of an entry that leads to a table.
+#[derive(Default)]
+struct OnTheWay {
+    /// All of it, without versions from there on, each with the promises that know it.
+    read_through: BTreeMap<Translation, BTreeSet<u64>>,
+    /// The entries that lead to the table: below them, walks may find more.
+    entries: BTreeSet<Translation>,
+}
+
+impl OnTheWay {
+    fn add(&mut self, member: &Member, depth: usize) {
+        let whichever = without_versions_from(&member.renamed, depth);
+        let is_last = member.renamed.read[depth + 1..]
+            .iter()
+            .all(|&version| version == Version::NONE);
+        if is_last {
+            self.entries.insert(whichever);
+        }
+        let promises = self.read_through.entry(whichever).or_default();
+        promises.insert(member.promises);
+    }
+
+    /// Says whether no promise tells two versions apart: what was read through both it knows alike. They have the same
+    /// entries, too, so what walks find below from now on will be alike.
+    fn goes_with(&self, other: &OnTheWay) -> bool {
+        let mut read = self.read_through.iter();
+        self.entries == other.entries
+            && read.all(|(read, promises)| {
+                let in_other = other.read_through.get(read);
+                in_other.is_none_or(|in_other| in_other == promises)
+            })
+    }
+
+    fn unite(&mut self, other: &OnTheWay) {
+        self.entries.extend(&other.entries);
+        for (read, promises) in &other.read_through {
+            self.read_through.entry(*read).or_default().extend(promises);
+        }
+    }
+}
+
+fn without_versions_from(entry: &Translation, depth: usize) -> Translation {
+    let mut without = *entry;
+    without.read[depth..].fill(Version::NONE);
+    without
+}
+
 impl Machine {
     /// Gives versions of page-table entries the names by which a search for ever remembers a state.
     ///
@@ -60,8 +121,8 @@ impl Machine {
     pub fn renumber_versions(&self, state: &mut State) -> Result<(), Limit> {
         self.forget_what_cannot_return(state);
         let mut members = self.members(state);
-        self.merge_versions(state, &mut members);
-        self.lower_versions(state, &mut members)?;
+        self.name_versions_on_the_way(state, &mut members)?;
+        self.name_versions_of_pages(state, &mut members)?;
         self.put_members(state, &members)?;
         for entry in (0..self.features.page_table_entries.into()).map(EntryId::from_index) {
             state[self.layout.version(entry).bytes()] = Version::NOW.to_byte();
@@ -166,93 +227,107 @@ impl Machine {
             .collect()
     }
 
-    /// Makes one of old versions of an entry that no promise tells apart.
-    fn merge_versions(&self, state: &State, members: &mut [Member]) {
-        while let Some((reading, into)) = self.mergeable(state, members) {
-            self.rename(members, reading, into);
-        }
-    }
-
-    /// Finds an old version that no promise tells apart from an older one of the same entry.
-    fn mergeable(&self, state: &State, members: &[Member]) -> Option<(Reading, Version)> {
-        for (_, versions) in self.old_versions(state, members) {
-            for (later, &reading) in versions.iter().enumerate() {
-                let known_by = self.known_by(members, reading);
-                let mut older = versions[..later].iter();
-                let same = older.find(|&&older| self.known_by(members, older) == known_by);
-                if let Some(same) = same {
-                    return Some((reading, same.version));
+    /// Gives names to versions that entries were read at on the way to others: table after table, the root's first.
+    fn name_versions_on_the_way(&self, state: &State, members: &mut [Member]) -> Result<(), Limit> {
+        for depth in 0..MOST_LEVELS {
+            let mut known: BTreeMap<EntryId, BTreeMap<Version, OnTheWay>> = BTreeMap::new();
+            for member in members.iter() {
+                if let Some((reading, Role::OnTheWay)) = self.reading_at(&member.renamed, depth)
+                    && self.is_old(state, reading)
+                {
+                    let versions = known.entry(reading.entry).or_default();
+                    let of_version = versions.entry(reading.version).or_default();
+                    of_version.add(member, depth);
                 }
             }
-        }
-        None
-    }
-
-    /// Lists the old versions of each entry that something was read at, oldest first.
-    fn old_versions(&self, state: &State, members: &[Member]) -> BTreeMap<EntryId, Vec<Reading>> {
-        let mut all: BTreeMap<EntryId, Vec<Reading>> = BTreeMap::new();
-        for member in members {
-            for reading in self.readings(&member.renamed) {
-                if self.is_old(state, reading) {
-                    all.entry(reading.entry).or_default().push(reading);
+            let mut names = BTreeMap::new();
+            for (&entry, versions) in &known {
+                let mut merged: Vec<OnTheWay> = Vec::new();
+                for (&version, of_version) in versions {
+                    let same = merged.iter().position(|one| one.goes_with(of_version));
+                    let index = match same {
+                        Some(index) => index,
+                        None => {
+                            merged.push(OnTheWay::default());
+                            merged.len() - 1
+                        }
+                    };
+                    merged[index].unite(of_version);
+                    names.insert((entry, version), Version::old(index)?);
                 }
             }
-        }
-        for versions in all.values_mut() {
-            versions.sort_by_key(|reading| reading.version);
-            versions.dedup_by_key(|reading| reading.version);
-        }
-        all
-    }
-
-    /// Returns what promises know a version by: whatever they cover, or have revoked, that was read at it.
-    fn known_by(&self, members: &[Member], at: Reading) -> Vec<(Translation, u64)> {
-        let about = members.iter().filter(|member| member.promises != 0);
-        let read_at = about.filter(|member| self.has_read(&member.renamed, at));
-        let mut known: Vec<(Translation, u64)> = read_at
-            .map(|member| {
-                let mut whichever = member.renamed;
-                whichever.read[at.depth] = Version::NONE;
-                (whichever, member.promises)
-            })
-            .collect();
-        known.sort_unstable();
-        known.dedup();
-        known
-    }
-
-    fn has_read(&self, entry: &Translation, at: Reading) -> bool {
-        entry.read[at.depth] == at.version && {
-            let mut readings = self.readings(entry);
-            readings.any(|reading| reading.depth == at.depth && reading.entry == at.entry)
-        }
-    }
-
-    fn rename(&self, members: &mut [Member], reading: Reading, to: Version) {
-        for member in members {
-            if self.has_read(&member.renamed, reading) {
-                member.renamed.read[reading.depth] = to;
-            }
-        }
-    }
-
-    /// Gives each entry's old versions the lowest names, in their order, and the one in memory its name.
-    fn lower_versions(&self, state: &State, members: &mut [Member]) -> Result<(), Limit> {
-        let old = self.old_versions(state, members);
-        for member in members {
-            let former = member.renamed;
-            for reading in self.readings(&former) {
-                let Reading { depth, version, .. } = reading;
-                if self.is_old(state, reading) {
-                    let versions = &old[&reading.entry];
-                    let older = versions.iter().position(|other| other.version == version);
-                    member.renamed.read[depth] = Version::old(older.unwrap_or_default())?;
-                } else if version != Version::NONE && !version.is_pending() {
-                    member.renamed.read[depth] = Version::NOW;
+            for member in members.iter_mut() {
+                if let Some((reading, Role::OnTheWay)) = self.reading_at(&member.renamed, depth) {
+                    let old = names.get(&(reading.entry, reading.version)).copied();
+                    member.renamed.read[depth] = old.unwrap_or(self.name_of_young(reading.version));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Gives names to versions that pages were read at: to each page's own, by what promises know it at.
+    fn name_versions_of_pages(&self, state: &State, members: &mut [Member]) -> Result<(), Limit> {
+        type Known = BTreeSet<(Translation, u64)>;
+        let mut known: BTreeMap<Translation, BTreeMap<Version, Known>> = BTreeMap::new();
+        let page_of = |member: &Member| self.page_reading(&member.renamed);
+        let like = |member: &Member, depth: usize| {
+            let mut like = without_versions_from(&member.renamed, depth);
+            (like.dirty, like.stale) = (false, StaleParts::NONE);
+            like
+        };
+        for member in members.iter() {
+            if let Some(reading) = page_of(member)
+                && self.is_old(state, reading)
+            {
+                let versions = known.entry(like(member, reading.depth)).or_default();
+                let exact = without_versions_from(&member.renamed, reading.depth);
+                let of_version = versions.entry(reading.version).or_default();
+                of_version.insert((exact, member.promises));
+            }
+        }
+        for member in members.iter_mut() {
+            let Some(reading) = page_of(member) else {
+                continue;
+            };
+            let name = match self.is_old(state, reading) {
+                false => self.name_of_young(reading.version),
+                true => {
+                    let versions = &known[&like(member, reading.depth)];
+                    let its_own = &versions[&reading.version];
+                    let lower = versions.values().filter(|known| *known < its_own);
+                    Version::old(lower.collect::<BTreeSet<_>>().len())?
+                }
+            };
+            member.renamed.read[reading.depth] = name;
+        }
+        Ok(())
+    }
+
+    /// Returns the name of a version that is not old: of what memory holds, or of what waits.
+    fn name_of_young(&self, version: Version) -> Version {
+        match version.is_pending() {
+            true => version,
+            false => Version::NOW,
+        }
+    }
+
+    /// Returns what a cached entry was read from in the table at a depth, and whether that is a page, or lies on the
+    /// way there.
+    fn reading_at(&self, of: &Translation, depth: usize) -> Option<(Reading, Role)> {
+        let mut readings = self.readings(of);
+        let reading = readings.find(|reading| reading.depth == depth)?;
+        let role = match of.is_page() && readings.next().is_none() {
+            true => Role::Page,
+            false => Role::OnTheWay,
+        };
+        Some((reading, role))
+    }
+
+    /// Returns what a page was read from last.
+    fn page_reading(&self, of: &Translation) -> Option<Reading> {
+        let last = self.readings(of).last();
+        last.filter(|_| of.is_page())
     }
 
     /// Puts the renamed entries in the place of the former ones.

@@ -1,0 +1,238 @@
+//! Renumbered states stand for plain ones: level by level, and on long ways.
+
+use std::collections::BTreeSet;
+
+use lazytlb::Policy;
+use lazytlb_model::MemoryModel;
+
+use super::*;
+use crate::checker::Checker;
+use crate::expand::{AfterViolation, expand};
+use crate::explore::Ended;
+use crate::programs::any_length::Menus;
+use crate::protocol::LazyTlb;
+use crate::search::tests::Ignores;
+use crate::step::Unwatched;
+use crate::system::System;
+
+type Level = BTreeSet<Vec<u8>>;
+
+/// Returns the states that are first reached in so many steps, remembered in a form; level by level.
+fn levels(system: &System<'_>, form: &Form<'_>, depth: usize) -> Vec<Level> {
+    let initial = system.initial(&mut Unwatched).unwrap();
+    let mut seen = BTreeSet::from([formed(system, form, &initial)]);
+    let mut levels = vec![seen.clone()];
+    for _ in 0..depth {
+        let mut next = Level::new();
+        for state in levels.last().unwrap() {
+            let mut scratch = state.clone();
+            let expanded = expand(
+                system,
+                form,
+                state,
+                &mut scratch,
+                |_, state| {
+                    if seen.insert(state.to_vec()) {
+                        next.insert(state.to_vec());
+                    }
+                },
+                |_, _| AfterViolation::Stop,
+            );
+            assert!(expanded.is_ok());
+        }
+        levels.push(next);
+    }
+    levels
+}
+
+fn formed(system: &System<'_>, form: &Form<'_>, state: &[u8]) -> Vec<u8> {
+    try_formed(system, form, state).unwrap()
+}
+
+fn try_formed(system: &System<'_>, form: &Form<'_>, state: &[u8]) -> Result<Vec<u8>, StepError> {
+    let mut formed = state.to_vec();
+    system.extending(|nodes| {
+        formed.copy_from_slice(state);
+        form.apply(&system.hardware, nodes, &mut formed)
+    })?;
+    Ok(formed)
+}
+
+/// Plain states, renamed afterwards, are those of the search that renames after each step: level by level.
+#[test]
+fn renaming_afterwards_reaches_the_same_states_as_renaming_after_each_step() {
+    for (menus, depth) in [
+        ("map,unmap,switch,touch/switch,touch,lazy", 16),
+        ("map,free,flush-all/switch,touch,lazy", 18),
+        ("map,free,switch,touch,lazy/map,unmap,switch,touch,lazy", 12),
+        ("map,free/switch,touch,lazy/switch,touch,lazy", 11),
+    ] {
+        for memory in [MemoryModel::Sc, MemoryModel::TSO] {
+            let menus: Menus = menus.parse().unwrap();
+            let program = menus.program::<LazyTlb>(Policy::IpiOnTableFree);
+            let checker = Checker::new().memory(memory);
+            // What is local is learnt by a search of all.
+            let (exploration, ended) = checker
+                .max_states(400_000)
+                .explore(&program, &mut Ignores)
+                .unwrap();
+            assert_ne!(ended, Ended::AtViolation);
+            let (system, renamed) = (&exploration.system, &exploration.form);
+            let plain = levels(system, &Form::AsItIs, depth);
+            let remembered = levels(system, renamed, depth);
+            let mut before = Level::new();
+            let mut reached = Level::new();
+            for (steps, (plain, remembered)) in plain.iter().zip(&remembered).enumerate() {
+                let plain = plain.iter().map(|state| formed(system, renamed, state));
+                reached.extend(plain);
+                before.extend(remembered.iter().cloned());
+                assert_eq!(
+                    reached.len(),
+                    before.len(),
+                    "{menus} {memory:?}: in {steps} steps"
+                );
+                assert!(reached == before, "{menus} {memory:?}: in {steps} steps");
+            }
+        }
+    }
+}
+
+/// What a state leads to: its successors, in a form; what is possible; and what it violates.
+#[derive(PartialEq, Eq, Debug)]
+struct Onward {
+    successors: Level,
+    possible: BTreeSet<(u16, String)>,
+    violations: BTreeSet<String>,
+    is_end: bool,
+}
+
+/// Returns what a state leads to, with its plain successors.
+fn onward(
+    system: &System<'_>,
+    form: &Form<'_>,
+    state: &[u8],
+) -> Result<(Onward, Vec<Vec<u8>>), StepError> {
+    let mut scratch = state.to_vec();
+    let (mut plain, mut possible, mut violations) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    let is_end = expand(
+        system,
+        &Form::AsItIs,
+        state,
+        &mut scratch,
+        |step, state| {
+            possible.insert((step.cpu.0, format!("{:?}", step.action)));
+            plain.push(state.to_vec());
+        },
+        |step, violation| {
+            let cpu = step.map(|step| step.cpu.0);
+            violations.insert(format!("{cpu:?} {:?}", violation.property));
+            AfterViolation::GoOn
+        },
+    )?;
+    let mut successors = Level::new();
+    for state in &plain {
+        successors.insert(try_formed(system, form, state)?);
+    }
+    let onward = Onward {
+        successors,
+        possible,
+        violations,
+        is_end,
+    };
+    Ok((onward, plain))
+}
+
+/// Takes one long way, renumbers now and then, and compares each state with its renumbered self. Returns the steps
+/// taken, and the longest way between two renumberings; a way ends where a number has no room any more.
+fn walk(system: &System<'_>, form: &Form<'_>, random: &mut Random, most: usize) -> (usize, usize) {
+    let mut state = system.initial(&mut Unwatched).unwrap();
+    let (mut longest, mut since) = (0, 0);
+    for taken in 0..most {
+        let renumbered = match try_formed(system, form, &state) {
+            Ok(renumbered) => renumbered,
+            Err(StepError::Limit(_)) => return (taken, longest),
+            Err(error) => panic!("{error:?}"),
+        };
+        let both = onward(system, form, &state)
+            .and_then(|plain| Ok((plain, onward(system, form, &renumbered)?)));
+        let ((plain, successors), (of_renumbered, _)) = match both {
+            Ok(both) => both,
+            Err(StepError::Limit(_)) => return (taken, longest),
+            Err(error) => panic!("{error:?}"),
+        };
+        assert!(plain == of_renumbered, "after {taken} steps");
+        since += 1;
+        longest = longest.max(since);
+        let next = random.below(successors.len());
+        state.clone_from(&successors[next]);
+        if random.below(RENUMBERED_ONCE_IN) == 0 {
+            state = formed(system, form, &state);
+            since = 0;
+        }
+    }
+    (most, longest)
+}
+
+/// Steps of the ways of each program, together.
+const STEPS: usize = 10_000;
+/// So many steps lie between two renumberings of a way, on average.
+const RENUMBERED_ONCE_IN: usize = 12;
+
+/// A breadth-first comparison never meets wide gaps, versions that have come far, or names that come again.
+#[test]
+fn a_state_and_its_renumbered_self_lead_to_the_same_on_long_ways() {
+    for menus in [
+        "map,unmap,free,switch,touch,lazy/switch,touch,lazy,flush-all",
+        "map,unmap,free,protect,switch,touch,lazy/map,unmap,switch,touch,lazy",
+        "map,free,switch,touch,lazy,switch:2,unmap:2/switch,touch,lazy,switch:2,map:2,touch:2",
+    ] {
+        for memory in [MemoryModel::Sc, MemoryModel::TSO] {
+            let menus: Menus = menus.parse().unwrap();
+            let program = menus.program::<LazyTlb>(Policy::IpiOnTableFree);
+            let checker = Checker::new().memory(memory).max_states(60_000);
+            let mut random = Random(1);
+            let (mut taken, mut longest) = (0, 0);
+            while taken < STEPS {
+                // Numbers that have no room any more have it in a new machine.
+                let explored = checker.explore(&program, &mut Ignores);
+                let (exploration, _) = explored.unwrap();
+                let (system, form) = (&exploration.system, &exploration.form);
+                let (steps, between) = walk(system, form, &mut random, STEPS - taken);
+                assert!(steps > 100, "{menus} {memory:?}: room for {steps} steps");
+                taken += steps;
+                longest = longest.max(between);
+            }
+            assert!(longest > 4 * RENUMBERED_ONCE_IN, "{longest}");
+        }
+    }
+}
+
+/// Numbers that follow from a seed (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+}
+
+#[test]
+fn generations_keep_order_and_what_is_next() {
+    let left = [0, 7, 8, 20, 1 << 31];
+    let names = Names::lowest(&left.map(Generation::read));
+    assert_eq!(left.map(|value| names.of(value)), [0, 2, 3, 5, 7]);
+    assert!(Names::lowest(&[0, 1, 2, 4].map(Generation::read)).is_identity());
+    // The next of 5 was made of it: what is beyond that is only greater.
+    let apart = [1, 4, 2 << 32 | 7, 2 << 32 | 8];
+    let names = Names::lowest(&apart.map(Generation::read));
+    assert_eq!(
+        apart.map(|value| names.of(value)),
+        [1, 3, 2 << 32 | 1, 2 << 32 | 2]
+    );
+    let mut left = [5, 6, 9].map(Generation::read);
+    left[1].may_be_raised = false;
+    assert_eq!(Names::lowest(&left).of(9), 4);
+}
