@@ -61,7 +61,7 @@ fn one_set_and_a_number_of_cpus_are_a_set_for_each() {
     let (_, both) = records(&["--any", sets, "--policy", "ipi"]);
     let statement = both[0]["statement"].as_str().unwrap();
     assert!(
-        statement.contains("under \"page-table lock\""),
+        statement.contains("under \"page-table lock of space 1\""),
         "{statement}"
     );
 }
