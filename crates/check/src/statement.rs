@@ -380,8 +380,7 @@ fn generations(stretched: Stretched) -> String {
     match stretched.places {
         0 => "no code reads a generation".to_owned(),
         places => format!(
-            "generations are only compared, checked at {places} places × {} stretches ({} runs)",
-            stretched.runs / places,
+            "generations are only compared, checked at {places} places × stretches ({} runs)",
             stretched.runs
         ),
     }
