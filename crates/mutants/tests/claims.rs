@@ -79,7 +79,7 @@ fn check_harmless(name: &str) {
     assert_eq!(reached, Some(Property::Panic), "{name} is not reached");
 }
 
-/// Checks that no menus find a mutant for which they lack something, where they are no unsafe for the real protocol.
+/// Checks that the small menus do not find a mutant for which they lack something, where the real protocol is safe.
 fn check_absent(name: &str) {
     let mutant = Mutant::by_name(name).expect("tests are generated from the table's names");
     for menus in MENUS.iter().take(SMALL_MENUS) {
@@ -103,8 +103,8 @@ fn check_menus_miss(mutant: &Mutant, menus: &Menus) {
     }
 }
 
-/// Checks that a row is found by the menus that it names and by none before them, under no memory model. It takes some
-/// twenty minutes.
+/// Checks that a row is found by the menus that it names and by none before them, under no memory model. It takes three
+/// minutes.
 #[test]
 #[ignore = "checks every mutant under every menus before those that find it"]
 fn every_mutant_is_found_first_where_its_row_says() {
