@@ -72,7 +72,8 @@
 //!
 //! Over-approximated, so that more is allowed than hardware does: `multiple-match` is found where two sizes
 //! *may* be cached; a touch without data that faults drops no entry (H17), one with data does; of a large
-//! page in pieces, more than two that go are taken to stay (H6); page faults and IRET drain no store buffer.
+//! page in pieces, more than two that go are taken to stay (H6); page faults and IRET drain no store buffer;
+//! which A bits go together is not known, so that one can be read as set above which another is read as 0.
 #![forbid(unsafe_code)]
 
 mod access;

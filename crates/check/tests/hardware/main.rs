@@ -72,6 +72,22 @@ fn programs_on_which_the_models_differed_once_end_alike() {
     assert!(run.failures.is_empty(), "{:?}", run.failures);
 }
 
+/// Programs of 200,000 in which the may-cache model allows more: which Accessed bits go together is not known to it,
+/// and here an entry that is overwritten has A as read through one that keeps 0.
+const ALLOWED_MORE: [u64; 2] = [27_896, 189_503];
+
+#[test]
+fn the_may_cache_model_does_not_know_which_accessed_bits_go_together() {
+    for seed in ALLOWED_MORE {
+        let how = match compare(&random_script(seed).script, MOST_STATES) {
+            Compared::Disagree(how) => how,
+            _ => panic!("seed {seed}: the models agree, or have become too large"),
+        };
+        assert!(how.contains("only the may-cache model ends in"), "{how}");
+        assert!(how.contains("with A of value"), "{how}");
+    }
+}
+
 /// What a comparison over many programs came to.
 #[derive(Default)]
 struct Run {
@@ -90,6 +106,10 @@ impl Run {
                 self.count("too large");
                 self.too_large += 1;
                 return;
+            }
+            Compared::Disagree(_) if ALLOWED_MORE.contains(&seed) => {
+                self.done += 1;
+                return self.count("allowed more");
             }
             Compared::Disagree(how) => {
                 self.done += 1;
