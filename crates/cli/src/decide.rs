@@ -55,10 +55,8 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
         report.line(lines(&rows, &costs, cheapest.as_ref()))?;
         match &cheapest {
             Some(cheapest) => {
-                report.line(format_args!(
-                    "Cheapest safe policy: {}.",
-                    sentence(cheapest)
-                ))?;
+                let among = among(&rows);
+                report.line(format_args!("{among}: {}.", sentence(cheapest)))?;
                 for line in what_decides(&safe, cheapest, &costs) {
                     report.line(line)?;
                 }
@@ -75,6 +73,15 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
         ending => ending,
     });
     Ok(endings.max().unwrap_or(Ending::Good))
+}
+
+/// Says among which policies one is the cheapest: among all that are safe, if it is known of each whether it is.
+fn among(rows: &[Row<'_>]) -> &'static str {
+    let is_known = |row: &Row<'_>| row.verdict().is_safe() || row.verdict().violation().is_some();
+    match rows.iter().all(is_known) {
+        true => "Cheapest safe policy",
+        false => "Cheapest of the policies that are proved safe, others being incomplete",
+    }
 }
 
 /// A policy's proofs and price.

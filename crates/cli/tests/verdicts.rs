@@ -338,6 +338,12 @@ fn a_policy_is_not_called_safe_if_a_search_ends_early() {
     }
     assert!(!run.stdout.contains(" safe: "), "{}", run.stdout);
 
+    let most = ["--max-states", "400000", "--proof-seconds", "600"];
+    let run = lazytlb(&[&["decide"][..], &most].concat());
+    assert_eq!(run.exit_code, 3, "{}", run.stderr);
+    let one = "Cheapest of the policies that are proved safe, others being incomplete: init-mm";
+    assert!(run.stdout.contains(one), "{}", run.stdout);
+
     let run = lazytlb(&["decide", "--json", "--max-states", "300000"]);
     assert_eq!(run.exit_code, 3, "{}", run.stderr);
     let records = complete(run.json());
