@@ -2,8 +2,8 @@
 //!
 //! A message ([`ValueKind::Message`]) is dead once the operation that sent it has ended: what it holds then is of the
 //! past, and states that differ in nothing else are one. So memory holds *poison* there unless code under way has stored
-//! it, and the store has arrived. That nobody reads a dead one hangs on what other CPUs do, so it is no claim that could be tested
-//! beforehand: a call that comes to read poison ends the search, and a new one keeps that word as it is.
+//! it, and the store has arrived. That nobody reads a dead one hangs on what other CPUs do, so it is no claim that could
+//! be tested beforehand: a call that comes to read poison ends the search, and a new one keeps that word as it is.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
