@@ -219,14 +219,8 @@ where
     }
 
     fn initial(&self) -> Result<Vec<u8>, StepError> {
-        let mut state = self.system.initial(&mut Unwatched)?;
-        self.system.extending(|nodes| {
-            let mut formed = state.clone();
-            self.form.apply(&self.system.hardware, nodes, &mut formed)?;
-            state = formed;
-            Ok(())
-        })?;
-        Ok(state)
+        let state = self.system.initial(&mut Unwatched)?;
+        self.system.formed(&self.form, &state)
     }
 
     fn check_locality(&self) -> ControlFlow<Halt> {

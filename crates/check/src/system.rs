@@ -10,7 +10,7 @@ use crate::automaton::{Automaton, Next, Node, NodeId, Nodes, Routine};
 use crate::dead_words::DeadWords;
 use crate::event::call_for_people;
 use crate::hardware::{Called, Hardware, Tried, Way, Ways, number_for_people};
-use crate::reduction::{Merge, Reduction, can_be_taken_along};
+use crate::reduction::{CanonicalForm, Merge, Reduction, can_be_taken_along};
 use crate::routine::OperationIndex;
 use crate::step::{Action, CallWatcher, Step, StepError, Unwatched};
 
@@ -109,6 +109,20 @@ impl<'p, M: Merge> System<'p, M> {
                 known => return known,
             }
         }
+    }
+
+    /// Returns a state as it is remembered.
+    pub(crate) fn formed(
+        &self,
+        form: &impl CanonicalForm,
+        state: &State,
+    ) -> Result<Vec<u8>, StepError> {
+        let mut formed = state.to_vec();
+        self.extending(|nodes| {
+            formed.copy_from_slice(state);
+            form.apply(&self.hardware, nodes, &mut formed)
+        })?;
+        Ok(formed)
     }
 
     /// Tries a step on `state`. After an error or [`Tried::Impossible`], the state is worthless.

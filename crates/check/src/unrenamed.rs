@@ -21,12 +21,12 @@ pub(crate) fn unrenamed<M: Merge>(
     steps: &[Step],
 ) -> Option<Vec<Step>> {
     let mut plain = initial;
-    let mut remembered = formed(system, form, &plain).ok()?;
+    let mut remembered = system.formed(form, &plain).ok()?;
     let mut found = Vec::with_capacity(steps.len());
     for &step in steps {
-        let goal = taken(system, &remembered, step).and_then(|next| formed(system, form, &next));
+        let goal = taken(system, &remembered, step).and_then(|next| system.formed(form, &next));
         let (way, next) = ways(system, &plain, step).into_iter().find(|(_, next)| {
-            let next = next.clone().and_then(|next| formed(system, form, &next));
+            let next = next.clone().and_then(|next| system.formed(form, &next));
             match (&goal, &next) {
                 (Err(StepError::Violation(goal)), Err(StepError::Violation(next))) => {
                     goal.property == next.property
@@ -81,17 +81,4 @@ fn taken<M: Merge>(
         system.step(nodes, &mut next, step, &mut Unwatched)
     })?;
     Ok(next)
-}
-
-fn formed<M: Merge>(
-    system: &System<'_, M>,
-    form: &impl CanonicalForm,
-    state: &State,
-) -> Result<Vec<u8>, StepError> {
-    let mut formed = state.to_vec();
-    system.extending(|nodes| {
-        formed.copy_from_slice(state);
-        form.apply(&system.hardware, nodes, &mut formed)
-    })?;
-    Ok(formed)
 }

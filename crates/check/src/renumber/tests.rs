@@ -46,16 +46,7 @@ fn levels(system: &System<'_>, form: &Form<'_>, depth: usize) -> Vec<Level> {
 }
 
 fn formed(system: &System<'_>, form: &Form<'_>, state: &[u8]) -> Vec<u8> {
-    try_formed(system, form, state).unwrap()
-}
-
-fn try_formed(system: &System<'_>, form: &Form<'_>, state: &[u8]) -> Result<Vec<u8>, StepError> {
-    let mut formed = state.to_vec();
-    system.extending(|nodes| {
-        formed.copy_from_slice(state);
-        form.apply(&system.hardware, nodes, &mut formed)
-    })?;
-    Ok(formed)
+    system.formed(form, state).unwrap()
 }
 
 /// Plain states, renamed afterwards, are those of the search that renames after each step: level by level.
@@ -131,7 +122,7 @@ fn onward(
     )?;
     let mut successors = Level::new();
     for state in &plain {
-        successors.insert(try_formed(system, form, state)?);
+        successors.insert(system.formed(form, state)?);
     }
     let onward = Onward {
         successors,
@@ -159,7 +150,7 @@ fn walk(system: &System<'_>, form: &Form<'_>, random: &mut Random, most: usize) 
     };
     let mut since = 0;
     while way.steps < most {
-        let renumbered = match try_formed(system, form, &state) {
+        let renumbered = match system.formed(form, &state) {
             Ok(renumbered) => renumbered,
             Err(StepError::Limit(_)) => return way,
             Err(error) => panic!("{error:?}"),
