@@ -87,6 +87,8 @@ pub(crate) struct Node {
     pub(crate) awaits: Awaits,
     /// Whether a poll begins here: then answers may lead back to it.
     pub(crate) is_head: bool,
+    /// Whether the code is in an iteration of a poll.
+    pub(crate) polls: bool,
     /// The node before, and the answer that led here; `None` at a routine's start.
     from: Option<(NodeId, u64)>,
     /// The answers that were met, each with the node that it leads to: a new one, or the head of a poll that
@@ -358,6 +360,7 @@ impl<'p> Automaton<'p> {
             interrupts,
             awaits: report.awaits,
             is_head: report.begins_poll,
+            polls: report.polls,
             from,
             edges: Vec::new(),
         };

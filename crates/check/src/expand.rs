@@ -2,10 +2,11 @@
 
 use lazytlb_model::{State, Violation};
 
+use crate::automaton::Nodes;
 use crate::cursor::Cursor;
 use crate::hardware::Tried;
 use crate::reduction::{CanonicalForm, Merge};
-use crate::step::{Step, StepError, Unwatched};
+use crate::step::{Action, Step, StepError, Unwatched};
 use crate::store::{StateId, Store};
 use crate::system::System;
 
@@ -28,10 +29,53 @@ pub(crate) fn expand<M: Merge>(
     mut found: impl FnMut(Step, &State),
     mut violated: impl FnMut(Option<Step>, Violation) -> AfterViolation,
 ) -> Result<bool, StepError> {
-    let mut stuck = true;
+    let (mut stuck, mut has_violated) = (true, false);
+    let all_tried = successors(
+        system,
+        form,
+        base,
+        scratch,
+        |_| true,
+        |nodes, step, state| {
+            stuck = stuck && system.may_lead_nowhere(nodes, base, step);
+            found(step, state);
+        },
+        |step, violation| {
+            has_violated = true;
+            violated(Some(step), violation)
+        },
+    )?;
+    if all_tried == AfterViolation::Stop {
+        return Ok(false);
+    }
+    stuck = stuck && !has_violated;
+    let mut is_end = stuck && system.is_end(base);
+    if stuck && let Some(violation) = system.extending(|nodes| system.stuck(nodes, base))? {
+        is_end = false;
+        violated(None, violation);
+    }
+    Ok(is_end)
+}
+
+/// Hands every successor of a state by some actions to `found`, and every violation to `violated`, with the step that
+/// leads to it; that says whether it is to be the last, and so does this.
+#[inline(always)]
+pub(crate) fn successors<M: Merge>(
+    system: &System<'_, M>,
+    form: &impl CanonicalForm,
+    base: &State,
+    scratch: &mut State,
+    is_wanted: impl Fn(Action) -> bool,
+    mut found: impl FnMut(&Nodes, Step, &State),
+    mut violated: impl FnMut(Step, Violation) -> AfterViolation,
+) -> Result<AfterViolation, StepError> {
     let mut nodes = system.automaton.read();
     let mut cursor = Cursor::new(system);
     while let Some(step) = cursor.step(system, base) {
+        if !is_wanted(step.action) {
+            cursor.tried(system, &nodes, base, step, &Ok(Tried::Impossible));
+            continue;
+        }
         scratch.copy_from_slice(base);
         let result = system.step(&nodes, scratch, step, &mut Unwatched);
         let result = match result {
@@ -44,8 +88,7 @@ pub(crate) fn expand<M: Merge>(
         match result {
             Ok(Tried::Impossible) => {}
             Ok(Tried::Done(_)) => {
-                stuck = stuck && system.may_lead_nowhere(&nodes, base, step);
-                found(step, scratch);
+                found(&nodes, step, scratch);
             }
             Err(StepError::Unknown(missing)) => {
                 drop(nodes);
@@ -53,21 +96,14 @@ pub(crate) fn expand<M: Merge>(
                 nodes = system.automaton.read();
             }
             Err(StepError::Violation(violation)) => {
-                stuck = false;
-                if violated(Some(step), violation) == AfterViolation::Stop {
-                    return Ok(false);
+                if violated(step, violation) == AfterViolation::Stop {
+                    return Ok(AfterViolation::Stop);
                 }
             }
             Err(error) => return Err(error),
         }
     }
-    drop(nodes);
-    let mut is_end = stuck && system.is_end(base);
-    if stuck && let Some(violation) = system.extending(|nodes| system.stuck(nodes, base))? {
-        is_end = false;
-        violated(None, violation);
-    }
-    Ok(is_end)
+    Ok(AfterViolation::GoOn)
 }
 
 /// What a state leads to, but for the states themselves.

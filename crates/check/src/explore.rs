@@ -26,6 +26,9 @@ pub(crate) trait Visitor {
     /// Whether the exploration ends at the first violation.
     const AFTER_VIOLATION: AfterViolation;
 
+    /// Whether states in which code polls are looked at once more when all are known ([`crate::livelock`]).
+    const LOOKS_AGAIN: bool;
+
     /// Learns that an exploration begins. If there was one before, it was worthless: forget it.
     fn begin(&mut self);
 
@@ -195,7 +198,9 @@ where
             Err(error) => return ControlFlow::Break(Halt::Failed(error)),
         }
         while let Some(block) = self.order.next_block(self.store.len()) {
-            self.store.forget_before(block.first_needed);
+            if !(V::LOOKS_AGAIN && self.system.automaton.read().has_heads()) {
+                self.store.forget_before(block.first_needed);
+            }
             self.effort.depth = self.order.depth();
             let states = block.states;
             let explored = if states.len() < self.threads * WORTH_A_THREAD || self.threads == 1 {
@@ -360,6 +365,18 @@ where
         };
         let mut steps = self.steps_to(from);
         steps.extend(found.step);
+        self.plain_steps(steps, &found.violation)
+    }
+
+    /// Finds the steps that lead along the same states as these do from the first one, none of them renamed.
+    ///
+    /// # Errors
+    /// As [`Exploration::steps_to_violation`].
+    pub(crate) fn plain_steps(
+        &mut self,
+        steps: Vec<Step>,
+        violation: &Violation,
+    ) -> Result<Vec<Step>, CheckError> {
         if !self.form.renames() {
             return Ok(steps);
         }
@@ -371,7 +388,7 @@ where
         self.test_code()?;
         Err(CheckError::Nondeterminism(format!(
             "a violation was met with new names for generations, and is none without: {}",
-            found.violation.what
+            violation.what
         )))
     }
 

@@ -12,7 +12,7 @@ use crate::menu::Mode;
 
 /// One of several ways in which the machine can do a step, counted from the first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Way(usize);
+pub(crate) struct Way(u32);
 
 impl Way {
     pub(crate) const FIRST: Way = Way(0);
@@ -22,7 +22,7 @@ impl Way {
 
     /// Returns the number, from 0 on.
     pub(crate) fn index(self) -> usize {
-        self.0
+        self.0 as usize
     }
 
     pub(crate) fn next(self) -> Way {
@@ -186,6 +186,12 @@ impl Hardware {
             .is_empty()
     }
 
+    /// Returns the numbers of the broadcast invalidations that a CPU has still to do.
+    pub(crate) fn broadcasts_left(&self, state: &State, cpu: CpuId) -> Vec<u8> {
+        let left = self.machine.layout().broadcasts(state, index(cpu));
+        left.iter().map(|number| number.to_byte()).collect()
+    }
+
     /// Says whether a flush interrupt is pending.
     #[inline]
     pub(crate) fn is_pending(&self, state: &State, cpu: CpuId) -> bool {
@@ -207,10 +213,12 @@ impl Hardware {
         call: &Call,
         way: Way,
     ) -> Result<Called, Stop> {
-        Ok(match self.machine.call(state, index(cpu), call, way.0)? {
-            Progress::Blocked => Called::Blocked,
-            Progress::Done { answer, more } => Called::Returned(answer, Ways::more_if(more)),
-        })
+        Ok(
+            match self.machine.call(state, index(cpu), call, way.index())? {
+                Progress::Blocked => Called::Blocked,
+                Progress::Done { answer, more } => Called::Returned(answer, Ways::more_if(more)),
+            },
+        )
     }
 
     /// Says whether a call that a CPU is about to make begins or keeps a promise that covers a cached entry, or
@@ -252,7 +260,9 @@ impl Hardware {
         cpu: CpuId,
         way: Way,
     ) -> Result<Tried, Stop> {
-        let left = self.machine.drain_combining(state, index(cpu), way.0)?;
+        let left = self
+            .machine
+            .drain_combining(state, index(cpu), way.index())?;
         Ok(left.map_or(Tried::Impossible, |more| Tried::Done(Ways::more_if(more))))
     }
 
@@ -268,7 +278,7 @@ impl Hardware {
         cpu: CpuId,
         way: Way,
     ) -> Option<WaitingStore> {
-        self.machine.combining_store(state, index(cpu), way.0)
+        self.machine.combining_store(state, index(cpu), way.index())
     }
 
     /// As [`Hardware::oldest_store`], of what a CPU settles.
@@ -278,7 +288,8 @@ impl Hardware {
         cpu: CpuId,
         way: Way,
     ) -> Option<WaitingStore> {
-        self.machine.store_that_settles(state, index(cpu), way.0)
+        self.machine
+            .store_that_settles(state, index(cpu), way.index())
     }
 
     /// Says whether a CPU may have something to settle.
@@ -288,7 +299,7 @@ impl Hardware {
 
     /// Lets a CPU settle something.
     pub(crate) fn settle(&self, state: &mut State, cpu: CpuId, way: Way) -> Result<Tried, Stop> {
-        let left = self.machine.settle(state, index(cpu), way.0)?;
+        let left = self.machine.settle(state, index(cpu), way.index())?;
         Ok(left.map_or(Tried::Impossible, |more| Tried::Done(Ways::more_if(more))))
     }
 
@@ -300,7 +311,7 @@ impl Hardware {
         way: Way,
     ) -> Result<Tried, Stop> {
         let left = self.machine.layout().broadcasts(state, index(cpu));
-        let mut pending = left.iter().skip(way.0);
+        let mut pending = left.iter().skip(way.index());
         let Some(number) = pending.next() else {
             return Ok(Tried::Impossible);
         };

@@ -33,6 +33,8 @@
 //! | `step`, `system` | a step, and the transition system |
 //! | `starts` | how operations start and end |
 //! | `standstill` | deadlocks where CPUs poll, or timer interrupts come |
+//! | `livelock` | CPUs that go on for ever, and come to no rest |
+//! | `fairness`, `cycles` | what cannot be put off for ever; where steps lead round |
 //! | `cursor` | the steps of a state, one after the other |
 //! | `reduction` | which steps are merged, and which states count as one |
 //! | `unrenamed` | a counterexample without such names |
@@ -66,14 +68,17 @@ mod automaton;
 mod checker;
 mod claims;
 mod cursor;
+mod cycles;
 mod dead_words;
 mod error;
 mod event;
 mod expand;
 mod explore;
+mod fairness;
 mod generations;
 mod hardware;
 mod iterations;
+mod livelock;
 pub mod menu;
 mod misuse;
 pub mod model_hw;

@@ -59,6 +59,8 @@ pub(crate) struct RunReport {
     pub(crate) awaits: Awaits,
     /// Whether what the code asks is the first call of a poll, or might be.
     pub(crate) begins_poll: bool,
+    /// Whether the code is in a poll.
+    pub(crate) polls: bool,
 }
 
 /// The payload that unwinds a run at the end of its log.
@@ -143,6 +145,7 @@ impl ModelHw {
             ran: run.came_to(result.map_err(|_| panicked_at), interrupts),
             awaits: run.polls.await_together(),
             begins_poll: run.begins_poll(),
+            polls: !run.polls.open.is_empty(),
             notes: run.notes,
         }
     }

@@ -174,6 +174,7 @@ impl<'p, F: Fn(Outcome<'_>) -> bool> Collection<'p, F> {
 
 impl<F: Fn(Outcome<'_>) -> bool> Visitor for Collection<'_, F> {
     const AFTER_VIOLATION: AfterViolation = AfterViolation::GoOn;
+    const LOOKS_AGAIN: bool = false;
 
     fn begin(&mut self) {
         self.outcomes = Outcomes::default();

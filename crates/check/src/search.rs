@@ -7,8 +7,10 @@ pub use crate::checker::{Checker, Progress};
 pub use crate::error::CheckError;
 use crate::expand::AfterViolation;
 use crate::explore::{Ended, Found, Visitor};
+use crate::livelock::{Livelock, Looked};
 use crate::never_happened::never_happened;
 use crate::program::Program;
+use crate::renumber::Form;
 use crate::rests_on::RestsOn;
 use crate::second_run::SecondRun;
 use crate::statement;
@@ -126,7 +128,13 @@ impl Checker {
         let finding = match (ended, search.found) {
             (_, Some(found)) => self.replay(program, &mut exploration, &found)?,
             (Ended::AtLimit(why), None) => Finding::Incomplete { why },
-            (Ended::Exhausted, None) => Finding::of_exhausted(rests_on, program),
+            (Ended::Exhausted, None) => match exploration.livelock()? {
+                Looked::Nowhere => Finding::of_exhausted(rests_on, program),
+                Looked::Found(livelock) => {
+                    self.replay_livelock(program, &mut exploration, livelock)?
+                }
+                Looked::Unfinished(why) => Finding::Incomplete { why },
+            },
             (Ended::AtViolation | Ended::NeedsMoreFeatures, None) => {
                 unreachable!("the search learns of every violation")
             }
@@ -178,6 +186,27 @@ impl Checker {
             timeline,
         })
     }
+
+    /// Replays CPUs that go on for ever, on a system that knows nothing yet.
+    fn replay_livelock(
+        &self,
+        program: &Program,
+        exploration: &mut Explored<'_>,
+        livelock: Livelock,
+    ) -> Result<Finding, CheckError> {
+        let violation = livelock.violation;
+        let mut steps = exploration.steps_to(livelock.from);
+        let stem = steps.len();
+        steps.extend(livelock.round);
+        let steps = exploration.plain_steps(steps, &violation)?;
+        let system = self.fresh_system(program, exploration)?;
+        let form = Form::of(program, exploration.system.dead_words.clone());
+        let timeline = Timeline::replay_round(&system, &form, steps.split_at(stem), &violation)?;
+        Ok(Finding::Violation {
+            violation,
+            timeline,
+        })
+    }
 }
 
 /// Looks for a violation: the first one ends it.
@@ -188,6 +217,7 @@ struct Search<'a> {
 
 impl Visitor for Search<'_> {
     const AFTER_VIOLATION: AfterViolation = AfterViolation::Stop;
+    const LOOKS_AGAIN: bool = true;
 
     fn begin(&mut self) {
         self.found = None;
@@ -223,6 +253,7 @@ pub(crate) mod tests {
 
     impl Visitor for Ignores {
         const AFTER_VIOLATION: AfterViolation = AfterViolation::Stop;
+        const LOOKS_AGAIN: bool = false;
 
         fn begin(&mut self) {}
         fn violated(&mut self, _found: Found) {}

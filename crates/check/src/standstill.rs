@@ -384,7 +384,7 @@ impl<M: Merge> System<'_, M> {
         Ok(false)
     }
 
-    fn is_possible(
+    pub(crate) fn is_possible(
         &self,
         nodes: &Nodes,
         state: &State,

@@ -38,6 +38,12 @@ pub(crate) trait Store: Sync {
     /// Writes a state that may still be loaded to `state`.
     fn load(&self, id: StateId, state: &mut State);
 
+    /// Returns the number of a state that was reached from `parent`, whose bytes are `base`, if it was added.
+    fn find(&mut self, state: &State, parent: StateId, base: &State) -> Option<StateId>;
+
+    /// Returns the first state that may still be loaded.
+    fn first_kept(&self) -> StateId;
+
     /// Says whether a state is the one with a number.
     fn is(&mut self, id: StateId, state: &State) -> bool;
 
@@ -197,6 +203,26 @@ impl Store for StateStore {
         self.tuples.extend_from_slice(&self.scratch);
         self.parents.push(parent);
         true
+    }
+
+    fn find(&mut self, state: &State, parent: StateId, base: &State) -> Option<StateId> {
+        self.intern(state, parent, base);
+        let (tuple, width) = (&self.scratch[..], self.scratch.len());
+        let found = match &self.prints {
+            None => self.index.find(hash_of(tuple), |&known| {
+                self.tuples[known as usize * width..][..width] == *tuple
+            }),
+            Some(prints) => {
+                let print = fingerprint(tuple);
+                self.index
+                    .find(print as u64, |&known| prints[known as usize] == print)
+            }
+        };
+        found.copied()
+    }
+
+    fn first_kept(&self) -> StateId {
+        self.first_kept
     }
 
     /// With fingerprints, the chunks' numbers are let go: those of whole states tell states apart.

@@ -405,7 +405,7 @@ impl<'p, M: Merge> System<'p, M> {
 
     /// Says whether a CPU takes interrupts now: it has them on, and is in no handler.
     #[inline(always)]
-    fn takes_interrupts(&self, nodes: &Nodes, state: &State, cpu: CpuId) -> bool {
+    pub(crate) fn takes_interrupts(&self, nodes: &Nodes, state: &State, cpu: CpuId) -> bool {
         if self.hardware.handler_node(state, cpu).is_some()
             || self.has_nmis && self.hardware.nmi_node(state, cpu).is_some()
         {

@@ -8,8 +8,10 @@ use lazytlb_model::{Call, GarbageWalkEnd, Machine, Property, State, Violation};
 use crate::automaton::Routine;
 use crate::error::CheckError;
 pub use crate::event::{EventKind, TimelineEvent};
+use crate::fairness::Round;
 use crate::hardware::Tried;
 use crate::program::Program;
+use crate::reduction::CanonicalForm;
 use crate::step::{Action, CallWatcher, Step, StepError, Unwatched};
 use crate::system::System;
 
@@ -24,6 +26,8 @@ pub struct Timeline {
     pub events: Vec<TimelineEvent>,
     /// What is violated, in a sentence; then who did what, where that helps.
     pub story: Vec<String>,
+    /// Which of the events come again and again, from this one on, if the execution has no end.
+    pub again_from: Option<usize>,
     cpus: usize,
 }
 
@@ -59,6 +63,7 @@ impl Timeline {
         let timeline = Timeline {
             events: recorder.events,
             story,
+            again_from: None,
             cpus: system.hardware.cpus().len(),
         };
         Ok((violation, timeline))
@@ -77,20 +82,65 @@ impl Timeline {
                 Ok(Timeline {
                     events: recorder.events,
                     story: Vec::new(),
+                    again_from: None,
                     cpus: system.hardware.cpus().len(),
                 })
             }
-            Some(Replayed::State(_) | Replayed::Violation(_)) | None => {
-                let how = "an execution did not replay: it came to another end";
-                Err(CheckError::Nondeterminism(how.to_owned()))
+            Some(Replayed::State(_) | Replayed::Violation(_)) | None => Err(other_end()),
+        }
+    }
+
+    /// Runs the steps of an execution without end, as [`Timeline::replay`] does: those that lead into it, then once
+    /// round; and checks that they come back to where they were, but for names, and put nothing off.
+    pub(crate) fn replay_round(
+        system: &System<'_>,
+        form: &impl CanonicalForm,
+        (stem, round): (&[Step], &[Step]),
+        violation: &Violation,
+    ) -> Result<Timeline, CheckError> {
+        let mut recorder = Recorder::new(system);
+        let Some(Replayed::State(first)) = run_steps(system, stem, &mut recorder) else {
+            return Err(other_end());
+        };
+        let again_from = recorder.events.len();
+        let (mut state, mut met) = (first.clone(), Round::default());
+        for &step in round {
+            let duties = system.extending(|nodes| system.duties(nodes, &state));
+            met.comes_through(&duties.map_err(|_| other_end())?);
+            met.takes(system.duties_done(&state, step));
+            match take_steps(system, state, &[step], &mut recorder) {
+                Some(Replayed::State(next)) => state = next,
+                _ => return Err(other_end()),
             }
         }
+        let formed = |state: &State| system.formed(form, state);
+        let comes_back =
+            matches!((formed(&first), formed(&state)), (Ok(first), Ok(last)) if first == last);
+        if !comes_back || round.is_empty() || met.puts_off().is_some() {
+            return Err(other_end());
+        }
+        let mut story = story(&recorder.events, violation, system);
+        story.push(format!(
+            "From row {} on, the same comes again and again.",
+            again_from + 1
+        ));
+        Ok(Timeline {
+            events: recorder.events,
+            story,
+            again_from: Some(again_from),
+            cpus: system.hardware.cpus().len(),
+        })
     }
 
     /// Returns the number of CPUs: of columns.
     pub fn cpus(&self) -> usize {
         self.cpus
     }
+}
+
+fn other_end() -> CheckError {
+    let how = "an execution did not replay: it came to another end";
+    CheckError::Nondeterminism(how.to_owned())
 }
 
 /// Records the events of a replay.
@@ -190,7 +240,15 @@ enum Replayed {
 
 /// Takes steps; `None` if one is not possible.
 fn run_steps(system: &System<'_>, steps: &[Step], recorder: &mut Recorder<'_>) -> Option<Replayed> {
-    let violation = |error| match error {
+    match system.initial(recorder) {
+        Ok(state) => take_steps(system, state, steps, recorder),
+        Err(error) => violation(error),
+    }
+}
+
+/// Returns what an error of a step comes to.
+fn violation(error: StepError) -> Option<Replayed> {
+    match error {
         StepError::Violation(violation) => Some(Replayed::Violation(violation)),
         StepError::Limit(_)
         | StepError::Nondeterminism(_)
@@ -199,11 +257,16 @@ fn run_steps(system: &System<'_>, steps: &[Step], recorder: &mut Recorder<'_>) -
         | StepError::SpinLoop(_)
         | StepError::ReadsDead(_)
         | StepError::Unknown(_) => None,
-    };
-    let mut state = match system.initial(recorder) {
-        Ok(state) => state,
-        Err(error) => return violation(error),
-    };
+    }
+}
+
+/// Takes steps from a state; `None` if one is not possible.
+fn take_steps(
+    system: &System<'_>,
+    mut state: Vec<u8>,
+    steps: &[Step],
+    recorder: &mut Recorder<'_>,
+) -> Option<Replayed> {
     for &step in steps {
         recorder.record_step(step, system, &state);
         // Once unwatched, until every node is known; then to be watched.
@@ -296,6 +359,9 @@ impl fmt::Display for Timeline {
         };
         for (index, event) in self.events.iter().enumerate() {
             let cpu = usize::from(event.cpu);
+            if self.again_from == Some(index) {
+                row("", cpu, "── from here on, again and again")?;
+            }
             if event.starts {
                 current[cpu] = &event.operation;
                 row("", cpu, &format!("[starts {}]", event.operation))?;

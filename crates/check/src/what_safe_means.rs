@@ -91,8 +91,10 @@
 //! `max_time` says; after that time a message on the standard error output names it.
 //!
 //! # Waiting
-//! A `deadlock` is a state in which every CPU has ended, waits, or polls without changing anything. CPUs that change
-//! something for ever, and a CPU that starves beside them, violate nothing. An iteration of a poll is run again
+//! A `deadlock` is a state in which every CPU has ended, waits, or polls without changing anything; or CPUs that change
+//! something for ever, with no end that comes by itself: a CPU whose code can go on does in the end, a store leaves its
+//! buffer, an interrupt that is pending is taken once interrupts are on. A CPU that tries something now and then may find
+//! it wrong each time. An iteration of a poll is run again
 //! after others: a retry that gives up after more than 10,000 is taken for one that never does. A timer interrupt
 //! helps no wait but [`Poll::poll_until_tick`](lazytlb::Poll::poll_until_tick); while one CPU waits so, others' lost
 //! interrupts may be repaired unnoticed. [`Ticks::AtMost`](lazytlb_model::Ticks::AtMost) is a bound on executions.

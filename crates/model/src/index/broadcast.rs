@@ -8,6 +8,11 @@ use crate::limit::MOST_BROADCASTS;
 pub struct BroadcastId(u8);
 
 impl BroadcastId {
+    /// Returns the number.
+    pub const fn to_byte(self) -> u8 {
+        self.0
+    }
+
     #[inline]
     fn bit(self) -> u8 {
         1 << self.0
