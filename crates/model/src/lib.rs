@@ -21,7 +21,8 @@
 //! | [`translation`], `numbering` | cached entries; tables that number things as they turn up |
 //! | `subject` | what a promise about a flush is about |
 //! | [`violation`], [`progress`] | the properties; how far a call gets |
-//! | `slot`, [`state`], `places` | what waits in buffers; a state as plain bytes, and where everything lies in them; where a CPU is in its code |
+//! | `slot`, [`state`] | what waits in buffers; a state as plain bytes, and where everything lies in them |
+//! | `places` | where a CPU is in its code, as a state has it |
 //! | [`machine`], `start` | the machine, and how it starts |
 //! | `view` | one CPU in one state: what it sees, and the way to another CPU |
 //!
