@@ -14,7 +14,7 @@
 //! | `ways` | the ways through the code, for a second run |
 
 mod polls;
-mod spin;
+pub(crate) mod spin;
 mod stretches;
 pub(crate) mod ways;
 
@@ -168,6 +168,11 @@ impl Nodes {
     #[inline]
     pub(crate) fn get(&self, id: NodeId) -> &Node {
         &self.nodes[id.index()]
+    }
+
+    /// Returns how many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.nodes.len()
     }
 
     /// Says whether a poll begins at some node.

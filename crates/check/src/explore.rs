@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use lazytlb_model::{Machine, State, Violation};
 
+use crate::automaton::spin::MANY_PLACES;
 use crate::error::CheckError;
 use crate::expand::{AfterViolation, Expanded, expand, expand_all};
 use crate::order::Order;
@@ -181,6 +182,7 @@ where
 
     /// Explores until all is done, or a limit is reached: then it is returned.
     fn run_once<V: Visitor>(&mut self, visitor: &mut V) -> ControlFlow<Halt, Option<String>> {
+        let mut suspicious = MANY_PLACES;
         let initial = self.initial();
         self.check_locality()?;
         match initial {
@@ -208,6 +210,7 @@ where
             } else {
                 self.explore_in_parallel(states, visitor)
             };
+            self.check_spin(&mut suspicious)?;
             self.check_locality()?;
             explored?;
             self.update_effort();
@@ -232,6 +235,19 @@ where
         match self.system.hardware.machine().locality_was_wrong() {
             true => ControlFlow::Break(Halt::Worthless),
             false => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Looks for a loop that spins, whenever so many places have become twice as many.
+    fn check_spin(&self, suspicious: &mut usize) -> ControlFlow<Halt> {
+        let places = self.system.automaton.read().count();
+        if places < *suspicious {
+            return ControlFlow::Continue(());
+        }
+        *suspicious = 2 * places;
+        match self.system.spin_loop() {
+            Some(spin) => ControlFlow::Break(Halt::Failed(spin)),
+            None => ControlFlow::Continue(()),
         }
     }
 

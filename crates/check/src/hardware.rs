@@ -105,15 +105,27 @@ impl Hardware {
     }
 
     /// Returns a CPU's place in its operation; `None` after the last one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn node(&self, state: &State, cpu: CpuId) -> Option<NodeId> {
         node_at(self.machine.layout().node(state, index(cpu)))
     }
 
     /// Returns a CPU's place in the handler of the flush interrupt or the timer's; `None` outside of both.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn handler_node(&self, state: &State, cpu: CpuId) -> Option<NodeId> {
         node_at(self.machine.layout().handler_node(state, index(cpu)))
+    }
+
+    /// Returns a CPU's places in its operation and in the handler of the flush interrupt or the timer's.
+    #[inline(always)]
+    pub(crate) fn node_and_handler_node(
+        &self,
+        state: &State,
+        cpu: CpuId,
+    ) -> (Option<NodeId>, Option<NodeId>) {
+        let layout = self.machine.layout();
+        let (node, handler) = layout.node_and_handler_node(state, index(cpu));
+        (node_at(node), node_at(handler))
     }
 
     /// Returns a CPU's place in its NMI handler; `None` outside of it.
@@ -135,7 +147,7 @@ impl Hardware {
     /// Puts a CPU at a place of a routine, or at none.
     ///
     /// # Errors
-    /// If a state has no room for the place's number.
+    /// If a state has no room for the place's number: then the machine needs more features.
     #[inline(always)]
     pub(crate) fn set_node(
         &self,
@@ -145,16 +157,10 @@ impl Hardware {
         node: Option<NodeId>,
     ) -> Result<(), Limit> {
         let (layout, cpu) = (self.machine.layout(), index(cpu));
-        let place = match node {
-            None => None,
-            Some(node) => {
-                let place = Place::from_number(node.number());
-                Some(place.ok_or(Limit {
-                    what: "places in its code",
-                    most: Place::LAST.number() as usize,
-                })?)
-            }
-        };
+        let place = node.and_then(|node| Place::from_number(node.number()));
+        if let Some(place) = place {
+            self.machine.make_room(place)?;
+        }
         match routine {
             Routine::Operation(_) => layout.set_node(state, cpu, place),
             // With interrupts off in both, a CPU is in one of them only.

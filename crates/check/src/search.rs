@@ -367,19 +367,50 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_place_that_a_state_has_no_room_for_is_a_limit() {
-        let program = program();
-        let exploration = Checker::new().exploration(&program).unwrap();
-        let hardware = &exploration.system.hardware;
-        let mut state = hardware.machine().initial();
-        let mut put = |number| {
-            let place = crate::automaton::NodeId::from_number(number);
-            let put = hardware.set_node(&mut state, CpuId(1), Routine::Handler, place);
-            put.map(|()| hardware.handler_node(&state, CpuId(1)) == place)
-        };
-        assert_eq!((put(u32::from(u16::MAX)), put(0)), (Ok(true), Ok(true)));
-        let limit = put(u32::from(u16::MAX) + 1).unwrap_err();
-        assert_eq!(limit.most, usize::from(u16::MAX));
+    fn a_state_has_room_for_more_places_only_where_they_turned_up() {
+        let mut program = program();
+        program.on_nmi(|_| {});
+        let checker = Checker::new();
+        let place = crate::automaton::NodeId::from_number;
+        let first = Routine::Operation(crate::routine::OperationIndex::FIRST);
+        let (cpu, last_small) = (CpuId(1), u32::from(u16::MAX));
+        let small = checker.exploration(&program).unwrap().system.hardware;
+        for routine in [first, Routine::Handler, Routine::Nmi] {
+            let mut state = small.machine().initial();
+            for number in [last_small, 0] {
+                let put = small.set_node(&mut state, cpu, routine, place(number));
+                assert_eq!(
+                    (put, small.places(&state, cpu).next()),
+                    (Ok(()), place(number))
+                );
+            }
+        }
+        assert!(!small.machine().needs_more_features());
+        let mut state = small.machine().initial();
+        let put = small.set_node(&mut state, cpu, Routine::Handler, place(last_small + 1));
+        assert_eq!(put.unwrap_err().most, usize::from(u16::MAX));
+        assert_eq!(state, small.machine().initial());
+        assert!(small.machine().needs_more_features());
+
+        let features = small.machine().features_that_turned_up();
+        let large = checker.system(&program, features).unwrap().hardware;
+        let mut state = large.machine().initial();
+        let numbers = [last_small + 1, u32::MAX, last_small << 16];
+        for (routine, number) in [first, Routine::Handler, Routine::Nmi]
+            .into_iter()
+            .zip(numbers)
+        {
+            large
+                .set_node(&mut state, cpu, routine, place(number))
+                .unwrap();
+        }
+        let places: Vec<_> = large.places(&state, cpu).collect();
+        assert_eq!(places, numbers.map(|number| place(number).unwrap()));
+        assert_eq!(large.places(&state, CpuId(0)).count(), 0);
+        for routine in [first, Routine::Handler, Routine::Nmi] {
+            large.set_node(&mut state, cpu, routine, None).unwrap();
+        }
+        assert_eq!(state, large.machine().initial());
     }
 
     #[test]

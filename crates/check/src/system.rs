@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lazytlb::{CpuId, Interrupts};
-use lazytlb_model::{Call, Limit, MemoryModel, Property, State, Tick, Ticks, Violation};
+use lazytlb_model::{Call, MemoryModel, Property, State, Tick, Ticks, Violation};
 
 use crate::automaton::{Automaton, Next, Node, NodeId, Nodes, Routine};
 use crate::dead_words::DeadWords;
@@ -399,19 +399,18 @@ impl<'p, M: Merge> System<'p, M> {
         {
             return Some(id);
         }
-        let handler = self.hardware.handler_node(state, cpu);
-        handler.or_else(|| self.hardware.node(state, cpu))
+        let (node, handler) = self.hardware.node_and_handler_node(state, cpu);
+        handler.or(node)
     }
 
     /// Says whether a CPU takes interrupts now: it has them on, and is in no handler.
     #[inline(always)]
     pub(crate) fn takes_interrupts(&self, nodes: &Nodes, state: &State, cpu: CpuId) -> bool {
-        if self.hardware.handler_node(state, cpu).is_some()
-            || self.has_nmis && self.hardware.nmi_node(state, cpu).is_some()
-        {
+        let (node, handler) = self.hardware.node_and_handler_node(state, cpu);
+        if handler.is_some() || self.has_nmis && self.hardware.nmi_node(state, cpu).is_some() {
             return false;
         }
-        match self.hardware.node(state, cpu) {
+        match node {
             None => true,
             // STI; HLT: nothing comes between the two.
             Some(id) => {
@@ -440,27 +439,27 @@ impl<'p, M: Merge> System<'p, M> {
             }
             (Next::Panicked(message), _) => return Err(self.panicked(node, message)),
         };
-        let put = self.hardware.set_node(state, cpu, node.routine, place);
-        put.map_err(|limit| self.no_place(nodes, limit))
+        Ok(self.hardware.set_node(state, cpu, node.routine, place)?)
     }
 
-    /// Says why numbers for places have run out.
+    /// Says why the code has so many places, if it spins.
     #[cold]
-    fn no_place(&self, nodes: &Nodes, limit: Limit) -> StepError {
-        let Some(spin) = self.automaton.spin_loop(nodes) else {
-            return StepError::Limit(limit);
-        };
+    pub(crate) fn spin_loop(&self) -> Option<StepError> {
+        let nodes = self.automaton.read();
+        let spin = self.automaton.spin_loop(&nodes)?;
         let calls = spin.calls.iter();
         let calls: Vec<String> = calls
             .map(|call| call_for_people(self.automaton.program, call))
             .collect();
-        StepError::SpinLoop(format!(
-            "spin loop: CPU {} makes the same calls in \"{}\" again and again ({}), and so {limit}. Code waits \
-             for a word by `pause_until`, for more than one by `Poll::poll`",
+        Some(StepError::SpinLoop(format!(
+            "spin loop: CPU {} makes the same calls in \"{}\" again and again ({}), and so the program has {} \
+             places in its code, and more to come. Code waits for a word by `pause_until`, for more than one by \
+             `Poll::poll`",
             spin.cpu.0,
             spin.routine,
             calls.join("; "),
-        ))
+            nodes.count(),
+        )))
     }
 
     /// Makes the CPU's calls as long as they belong to the step before them.

@@ -127,7 +127,7 @@
 //! | broadcast invalidations | 8 |
 //! | stores in a buffer | 63 |
 //! | stores in a buffer, if nobody says otherwise | 2 |
-//! | places in its code | 65535 |
+//! | places in its code | 4294967295 |
 //! | seam calls in one operation | 1000 |
 //! | states | 4293918719 |
 //! | fresh instances in the second run | 64 |

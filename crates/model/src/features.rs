@@ -55,6 +55,9 @@ pub struct Features {
     /// Operations may be started for ever: what counts on (versions of page-table entries) gets new names after
     /// each step. A checker sets it by itself.
     pub endless: bool,
+    /// More than 65,535 places in the code of all CPUs: four bytes more for each place of a CPU. A checker sets it by itself for
+    /// a program that turns out to have so many.
+    pub many_places: bool,
     /// Whether cached entries remember which stores to the page tables they were read from: what a
     /// promise about flushes is told by, and an Accessed bit.
     pub provenance: bool,
@@ -78,6 +81,7 @@ impl Features {
             data_stores: false,
             partial_entry_stores: false,
             endless: false,
+            many_places: false,
             provenance: true,
         }
     }

@@ -22,6 +22,7 @@
 //! | `subject` | what a promise about a flush is about |
 //! | [`violation`], [`progress`] | the properties; how far a call gets |
 //! | `slot`, [`state`] | what waits in buffers; a state as plain bytes, and where everything lies in them |
+//! | `places` | where a CPU is in its code, as a state has it |
 //! | [`machine`], `start` | the machine, and how it starts |
 //! | `view` | one CPU in one state: what it sees, and the way to another CPU |
 //!
@@ -108,6 +109,7 @@ pub mod machine;
 mod numbering;
 mod open_promises;
 mod ordering;
+mod places;
 pub mod progress;
 mod promises;
 mod renumber;

@@ -3,6 +3,12 @@
 //! A state of the machine is plain bytes, so everything in it has a small number. Which translations
 //! and values a program brings forth is not known before; a table here numbers them in the order of
 //! their first appearance, and only grows, so that many threads can read it.
+//!
+//! In a search for ever the same translations turn up again and again, because versions are renamed to few canonical
+//! names after each step (`renumber.rs`), and each translation keeps its number; so none is ever taken back. Of
+//! 255 that are possible, `lazytlb check --policy ipi-on-table-free --any map,unmap,free,switch,touch,lazy --cpus 3`
+//! uses 16, with `switch:2,map:2,unmap:2,free:2,touch:2` added and `--cpus 2` 204 (102 with `--memory sc`), and of the
+//! 64 that programs with an end have, those that ship use 20 at most (`--policy ipi`; `reference-4` was not measured).
 
 use std::marker::PhantomData;
 use std::sync::{Mutex, OnceLock};

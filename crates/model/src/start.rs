@@ -155,7 +155,10 @@ impl Machine {
             ignored: spec.ignored.clone(),
             first_violation: None,
             cpu_model: spec.cpu_model,
-            translations: Numbering::new("translations", most_translations),
+            translations: Numbering::new(
+                "translations (fewer pages, spaces or operations bring forth fewer)",
+                most_translations,
+            ),
             subjects: Numbering::new("different subjects of promises", MOST_SUBJECTS),
             entries: Numbering::new("page-table entries", sizes.page_table_entries),
             values: Values::new(),

@@ -8,6 +8,7 @@
 //! CPU    │ node u16 │ handler's node u16 │ flags │ CR3 │ PCID, CR4 │ NMI's node u16 │ ticks │ broadcasts │
 //!        │ store buffer │ bytes of entries in it │ what its data went through │ write-combining buffers │
 //!        │ A and D owed │ cached │ tainted │ revoked │ promises │ in flight │ former entries │ own cells │
+//!        │ far nodes │
 //! ```
 //!
 //! What a program has no use for ([`Features`]) has no bytes. What the machine knows of a CPU it reads and
@@ -18,7 +19,7 @@ use std::ops::Range;
 use crate::call::LocalCell;
 use crate::features::{Features, Ticks};
 use crate::index::{
-    BroadcastSet, Cpu, EntryId, Frame, Location, Locations, Number, Offset, Place, PromiseSlot,
+    BroadcastSet, Cpu, EntryId, Frame, Location, Locations, Number, Offset, PromiseSlot,
 };
 use crate::limit::MOST_FORMER;
 use crate::slot::{Combining, Slot};
@@ -68,7 +69,7 @@ pub struct Layout {
     shared_len: usize,
     /// CR3's low bits, then CR4.
     pub(crate) tags: Option<usize>,
-    nmi: Option<usize>,
+    pub(crate) nmi: Option<usize>,
     /// How many timer interrupts were taken, where their number has a bound.
     ticks: Option<usize>,
     pub(crate) broadcasts: Option<usize>,
@@ -88,6 +89,8 @@ pub struct Layout {
     /// A byte for the number of entries' former values, then a slot for each.
     former: Option<usize>,
     own_cells: usize,
+    /// Places that two bytes cannot tell.
+    pub(crate) far_places: Option<usize>,
     cpu_len: usize,
 }
 
@@ -119,10 +122,12 @@ impl PromisesSection {
 const SETS: usize = 3;
 
 /// What every CPU's chunk has, at its start.
-const NODE: usize = 0;
-const HANDLER_NODE: usize = 2;
+pub(crate) const NODE: usize = 0;
+pub(crate) const HANDLER_NODE: usize = 2;
 const FLAGS: usize = 4;
 pub(crate) const CR3: usize = 5;
+/// Bytes of a place that the two of a node cannot tell.
+pub(crate) const FAR_PLACE: usize = size_of::<u32>();
 const OPTIONAL: usize = 6;
 
 const FLAG_PENDING: u8 = 1;
@@ -176,6 +181,7 @@ impl Layout {
         let former = 1 + Slot::LEN * MOST_FORMER;
         let former = features.fetches.then(|| section(former));
         let own_cells = section(own_cells);
+        let far_places = features.many_places.then(|| section(3 * FAR_PLACE));
         let cpu_len = section(0);
         Layout {
             cpus,
@@ -197,6 +203,7 @@ impl Layout {
             in_flight,
             former,
             own_cells,
+            far_places,
             cpu_len,
         }
     }
@@ -238,55 +245,10 @@ impl Layout {
         Offset::at(self.shared_len + cpu.index() * self.cpu_len)
     }
 
-    /// Reads a CPU's place in its program; `None` after its end.
-    #[inline]
-    pub fn node(&self, state: &State, cpu: impl Into<Cpu>) -> Option<Place> {
-        Place::read(state, self.cpu_start(cpu.into()).plus(NODE))
-    }
-
-    /// Writes a CPU's place in its program.
-    #[inline]
-    pub fn set_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: Option<Place>) {
-        Place::write(node, state, self.cpu_start(cpu.into()).plus(NODE));
-    }
-
-    /// Reads a CPU's place in its interrupt handler; `None` outside of it.
-    #[inline]
-    pub fn handler_node(&self, state: &State, cpu: impl Into<Cpu>) -> Option<Place> {
-        Place::read(state, self.cpu_start(cpu.into()).plus(HANDLER_NODE))
-    }
-
-    /// Writes a CPU's place in its interrupt handler.
-    #[inline]
-    pub fn set_handler_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: Option<Place>) {
-        Place::write(node, state, self.cpu_start(cpu.into()).plus(HANDLER_NODE));
-    }
-
     /// Says whether programs fetch instructions.
     #[inline]
     pub(crate) fn has_fetches(&self) -> bool {
         self.former.is_some()
-    }
-
-    /// Says whether programs have NMIs.
-    #[inline]
-    pub fn has_nmis(&self) -> bool {
-        self.nmi.is_some()
-    }
-
-    /// Reads a CPU's place in its NMI handler; `None` outside of it.
-    #[inline]
-    pub fn nmi_node(&self, state: &State, cpu: impl Into<Cpu>) -> Option<Place> {
-        Place::read(state, self.cpu_start(cpu.into()).plus(self.nmi?))
-    }
-
-    /// Writes a CPU's place in its NMI handler.
-    ///
-    /// # Panics
-    /// If the program has no NMIs.
-    pub fn set_nmi_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: Option<Place>) {
-        let nmi = self.nmi.expect("only a program with NMIs enters a handler");
-        Place::write(node, state, self.cpu_start(cpu.into()).plus(nmi));
     }
 
     /// Says whether a flush interrupt is pending.
@@ -392,7 +354,8 @@ impl Layout {
     /// Returns the bytes of a CPU's own cells.
     pub(crate) fn own_cells<'a>(&self, state: &'a State, cpu: Cpu) -> &'a [u8] {
         let start = self.cpu_start(cpu).bytes();
-        &state[start + self.own_cells..start + self.cpu_len]
+        let end = self.far_places.unwrap_or(self.cpu_len);
+        &state[start + self.own_cells..start + end]
     }
 
     /// Returns where a shared location lies: atomics come first, then page-table entries.

@@ -152,9 +152,12 @@ impl SetWidth {
         }
     }
 
-    /// Returns the most translations.
+    /// Returns the most translations. Where a byte of a state tells one or none, it tells no more than 255.
     pub(crate) const fn most(self) -> usize {
-        8 * self.len()
+        match self {
+            SetWidth::Narrow => 8 * self.len(),
+            SetWidth::Wide => u8::MAX as usize,
+        }
     }
 }
 
@@ -186,5 +189,28 @@ impl FromIterator<TranslationId> for TranslationSet {
         numbers
             .into_iter()
             .fold(TranslationSet::EMPTY, TranslationSet::with)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numbering::Numbering;
+
+    #[test]
+    fn each_number_that_is_given_is_told_from_none_and_the_next_is_a_limit() {
+        let most = SetWidth::Wide.most();
+        let numbers: Numbering<TranslationId, usize> = Numbering::new("translations", most);
+        for thing in 0..most {
+            let number = numbers.number(&thing).expect("it fits");
+            let byte = TranslationId::to_byte_or_none(Some(number));
+            assert_eq!(TranslationId::from_byte_or_none(byte), Some(number));
+            let mut state = [0; SetWidth::Wide.len()];
+            let set = TranslationSet::of(number);
+            set.write(&mut state, Offset::at(0), SetWidth::Wide);
+            let read = TranslationSet::read(&state, Offset::at(0), SetWidth::Wide);
+            assert!(read == set && read.contains(number));
+        }
+        assert_eq!(numbers.number(&most).expect_err("it does not").most, most);
     }
 }

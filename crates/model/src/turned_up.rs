@@ -12,6 +12,7 @@ use crate::features::Features;
 pub(crate) struct TurnedUp {
     fetches: OnceLock<()>,
     data_stores: OnceLock<()>,
+    many_places: OnceLock<()>,
 }
 
 impl TurnedUp {
@@ -29,13 +30,20 @@ impl TurnedUp {
         }
     }
 
+    /// Notes that a program has more places in its code than a state has room for.
+    pub(crate) fn notes_many_places(&self) {
+        self.many_places.get_or_init(|| ());
+    }
+
     /// Says whether the program uses what its features do not say.
     pub(crate) fn is_anything(&self) -> bool {
         let TurnedUp {
             fetches,
             data_stores,
+            many_places,
         } = self;
-        fetches.get().is_some() || data_stores.get().is_some()
+        let parts = [fetches, data_stores, many_places];
+        parts.into_iter().any(|part| part.get().is_some())
     }
 
     /// Returns a program's features, with those that it turned out to use.
@@ -43,6 +51,7 @@ impl TurnedUp {
         Features {
             fetches: features.fetches || self.fetches.get().is_some(),
             data_stores: features.data_stores || self.data_stores.get().is_some(),
+            many_places: features.many_places || self.many_places.get().is_some(),
             ..features
         }
     }

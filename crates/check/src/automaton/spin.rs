@@ -1,7 +1,8 @@
-//! Code that loops over seam calls to wait: told from what is left behind when numbers run out.
+//! Code that loops over seam calls to wait: told from what is left behind when places become many.
 //!
 //! Each answer in such a loop leads to a new place, and answers differ: with two words, a loop has more ways
-//! through it than places have numbers, long before any single way is a thousand calls long.
+//! through it than memory has room for, long before any single way is a thousand calls long. So whoever
+//! explores looks for one as soon as there are [`MANY_PLACES`], and whenever they have doubled.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,9 @@ use lazytlb::CpuId;
 use lazytlb_model::Call;
 
 use super::{Automaton, Nodes};
+
+/// Places of a program from which on it may be that its code spins.
+pub(crate) const MANY_PLACES: usize = 1 << 16;
 
 /// A loop that waits, by its looks.
 pub(crate) struct SpinLoop<'a> {

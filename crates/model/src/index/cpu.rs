@@ -1,9 +1,8 @@
 //! CPUs, sets of them, where they are in their code, and the ways that a step of theirs has.
 
 use std::fmt;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
-use super::location::Offset;
 use super::numbered::byte;
 use crate::limit::MOST_CPUS;
 
@@ -71,37 +70,29 @@ impl Targets {
 
 /// A CPU's place in its code: a number that the machine does not interpret.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Place(NonZeroU16);
+pub struct Place(NonZeroU32);
 
 impl Place {
     /// The place with the greatest number.
-    pub const LAST: Place = Place(NonZeroU16::MAX);
+    pub const LAST: Place = Place(NonZeroU32::MAX);
 
-    /// Returns the place with a number, which 0 is not; `None` past the last one, too.
+    /// Returns the place with a number, which 0 is not.
     #[inline]
     pub fn from_number(number: u32) -> Option<Place> {
-        let number = u16::try_from(number).ok()?;
-        NonZeroU16::new(number).map(Place)
+        NonZeroU32::new(number).map(Place)
     }
 
     /// Returns the number, which is not 0.
     #[inline]
     pub fn number(self) -> u32 {
-        u32::from(self.0.get())
+        self.0.get()
     }
+}
 
-    /// Reads a place, or none, from where it lies in a state.
+impl From<NonZeroU16> for Place {
     #[inline]
-    pub(crate) fn read(state: &[u8], at: Offset) -> Option<Place> {
-        let at = at.bytes();
-        NonZeroU16::new(u16::from_le_bytes([state[at], state[at + 1]])).map(Place)
-    }
-
-    /// Writes a place, or none, to where it lies in a state.
-    #[inline]
-    pub(crate) fn write(place: Option<Place>, state: &mut [u8], at: Offset) {
-        let number = place.map_or(0, |place| place.0.get());
-        state[at.bytes()..at.bytes() + 2].copy_from_slice(&number.to_le_bytes());
+    fn from(number: NonZeroU16) -> Place {
+        Place(number.into())
     }
 }
 

@@ -1,0 +1,181 @@
+//! Where a CPU is in its code, as a state has it.
+//!
+//! A place is a number, and two bytes of every state tell those of most programs. A program with more places
+//! ([`Features::many_places`](crate::Features::many_places)) has four bytes more for each, and where it is far, the
+//! two bytes say no more than that. They say it by a value that is seldom met in other programs: so what these
+//! ask all the time takes them no longer.
+
+use std::num::NonZeroU16;
+
+use crate::index::{Cpu, Offset, Place};
+use crate::limit::Limit;
+use crate::machine::Machine;
+use crate::state::{FAR_PLACE, HANDLER_NODE, Layout, NODE, State};
+
+/// The code that a CPU has a place in: the order in which far places lie.
+#[derive(Clone, Copy, PartialEq)]
+enum Code {
+    Operation,
+    Handler,
+    NmiHandler,
+}
+
+impl Code {
+    /// Returns what the two bytes say of a place that is far: seldom has a CPU no operation left, or a handler so
+    /// many places.
+    const fn far(self) -> u16 {
+        match self {
+            Code::Operation => 0,
+            Code::Handler | Code::NmiHandler => u16::MAX,
+        }
+    }
+}
+
+/// The last place that two bytes tell.
+const LAST_NEAR: u32 = u16::MAX as u32;
+
+impl Machine {
+    /// Makes sure that states have room for a place.
+    ///
+    /// # Errors
+    /// If they have none: then the machine [needs more features](Machine::needs_more_features).
+    #[inline]
+    pub fn make_room(&self, place: Place) -> Result<(), Limit> {
+        if place.number() <= LAST_NEAR || self.layout.far_places.is_some() {
+            return Ok(());
+        }
+        self.turned_up.notes_many_places();
+        Err(Limit {
+            what: "places in its code",
+            most: LAST_NEAR as usize,
+        })
+    }
+}
+
+impl Layout {
+    /// Reads a CPU's place in its program; `None` after its end.
+    #[inline(always)]
+    pub fn node(&self, state: &State, cpu: impl Into<Cpu>) -> Option<Place> {
+        self.place(state, cpu.into(), Code::Operation, NODE)
+    }
+
+    /// Writes a CPU's place in its program.
+    ///
+    /// # Panics
+    /// If states have no room for it, as [`Machine::make_room`] tells.
+    #[inline(always)]
+    pub fn set_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: Option<Place>) {
+        self.set_place(state, cpu.into(), Code::Operation, NODE, node);
+    }
+
+    /// Reads a CPU's place in its interrupt handler; `None` outside of it.
+    #[inline(always)]
+    pub fn handler_node(&self, state: &State, cpu: impl Into<Cpu>) -> Option<Place> {
+        self.place(state, cpu.into(), Code::Handler, HANDLER_NODE)
+    }
+
+    /// Writes a CPU's place in its interrupt handler.
+    ///
+    /// # Panics
+    /// As [`Layout::set_node`].
+    #[inline(always)]
+    pub fn set_handler_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: Option<Place>) {
+        self.set_place(state, cpu.into(), Code::Handler, HANDLER_NODE, node);
+    }
+
+    /// Reads a CPU's places in its program and in its interrupt handler, at less cost than one after the other.
+    #[inline(always)]
+    pub fn node_and_handler_node(
+        &self,
+        state: &State,
+        cpu: impl Into<Cpu>,
+    ) -> (Option<Place>, Option<Place>) {
+        let cpu = cpu.into();
+        if self.far_places.is_some() {
+            return (self.node(state, cpu), self.handler_node(state, cpu));
+        }
+        let both = state[self.cpu_start(cpu).bytes()..].first_chunk();
+        let both: &[u8; 4] = both.expect("every CPU's chunk begins with both");
+        let near = |at: usize| NonZeroU16::new(u16::from_le_bytes([both[at], both[at + 1]]));
+        (
+            near(NODE).map(Place::from),
+            near(HANDLER_NODE).map(Place::from),
+        )
+    }
+
+    /// Says whether programs have NMIs.
+    #[inline]
+    pub fn has_nmis(&self) -> bool {
+        self.nmi.is_some()
+    }
+
+    /// Reads a CPU's place in its NMI handler; `None` outside of it.
+    #[inline]
+    pub fn nmi_node(&self, state: &State, cpu: impl Into<Cpu>) -> Option<Place> {
+        self.place(state, cpu.into(), Code::NmiHandler, self.nmi?)
+    }
+
+    /// Writes a CPU's place in its NMI handler.
+    ///
+    /// # Panics
+    /// If the program has no NMIs; and as [`Layout::set_node`].
+    pub fn set_nmi_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: Option<Place>) {
+        let nmi = self.nmi.expect("only a program with NMIs enters a handler");
+        self.set_place(state, cpu.into(), Code::NmiHandler, nmi, node);
+    }
+
+    #[inline(always)]
+    fn place(&self, state: &State, cpu: Cpu, code: Code, at: usize) -> Option<Place> {
+        let at = self.cpu_start(cpu).plus(at).bytes();
+        let near = NonZeroU16::new(u16::from_le_bytes([state[at], state[at + 1]]));
+        let may_be_far = near.map_or(0, NonZeroU16::get) == code.far();
+        match self.far_places {
+            Some(far_places) if may_be_far => self.far_place(state, cpu, code, far_places),
+            _ => near.map(Place::from),
+        }
+    }
+
+    #[inline(always)]
+    fn set_place(&self, state: &mut State, cpu: Cpu, code: Code, at: usize, place: Option<Place>) {
+        let at = self.cpu_start(cpu).plus(at).bytes();
+        let number = place.map_or(0, Place::number);
+        let near = match self.far_places {
+            None => u16::try_from(number).expect("states have room for each place"),
+            Some(far_places) => self.set_far_place(state, cpu, code, far_places, number),
+        };
+        state[at..at + 2].copy_from_slice(&near.to_le_bytes());
+    }
+
+    /// Returns where a far place lies.
+    fn far_place_at(&self, cpu: Cpu, code: Code, far_places: usize) -> Offset {
+        let at = far_places + FAR_PLACE * code as usize;
+        self.cpu_start(cpu).plus(at)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn far_place(&self, state: &State, cpu: Cpu, code: Code, far_places: usize) -> Option<Place> {
+        let far = &state[self.far_place_at(cpu, code, far_places).bytes()..];
+        let far = far.first_chunk().expect("it lies in a state as a whole");
+        Place::from_number(u32::from_le_bytes(*far))
+    }
+
+    /// Writes a place's number, if it is far, or 0; and returns what the two bytes say.
+    #[cold]
+    #[inline(never)]
+    fn set_far_place(
+        &self,
+        state: &mut State,
+        cpu: Cpu,
+        code: Code,
+        far_places: usize,
+        number: u32,
+    ) -> u16 {
+        let near = u16::try_from(number).ok();
+        let near = near.filter(|&near| near == 0 || near != code.far());
+        let far = if near.is_some() { 0 } else { number };
+        let at = self.far_place_at(cpu, code, far_places).bytes();
+        state[at..at + FAR_PLACE].copy_from_slice(&far.to_le_bytes());
+        near.unwrap_or(code.far())
+    }
+}
