@@ -42,7 +42,7 @@ pub(crate) fn of(
     ];
     parts.extend(extras(program, machine.features()));
     parts.extend(storage_for_people(storage));
-    parts.extend(stretched.map(generations));
+    parts.extend(stretched.map(|stretched| generations(program, stretched)));
     Some(format!(
         "where {}; each whenever the CPU has none under way, in any order, any number of times; no execution of any \
          length violates a property{}: {}",
@@ -376,11 +376,26 @@ fn storage_for_people(storage: Storage) -> Option<String> {
     }
 }
 
-fn generations(stretched: Stretched) -> String {
+fn generations(program: &Program, stretched: Stretched) -> String {
+    let apart = program.apart.iter();
+    let apart: Vec<String> = apart
+        .map(|&(word, _)| format!("\"{}\"", program.atomic_name(word)))
+        .collect();
+    let only_compared = match &apart[..] {
+        [] => "generations are only compared".to_owned(),
+        [_] => format!(
+            "generations are only compared, and those that count from {} with no others",
+            in_words(&apart)
+        ),
+        _ => format!(
+            "generations are only compared, and those that count from {} each with no others",
+            in_words(&apart)
+        ),
+    };
     match stretched.places {
         0 => "no code reads a generation".to_owned(),
         places => format!(
-            "generations are only compared, checked at {places} places × stretches ({} runs)",
+            "{only_compared}, checked at {places} places × stretches ({} runs)",
             stretched.runs
         ),
     }

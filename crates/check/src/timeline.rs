@@ -198,6 +198,7 @@ fn run_steps(system: &System<'_>, steps: &[Step], recorder: &mut Recorder<'_>) -
         | StepError::Misuse(_)
         | StepError::SpinLoop(_)
         | StepError::ReadsDead(_)
+        | StepError::ComparesRanges
         | StepError::Unknown(_) => None,
     };
     let mut state = match system.initial(recorder) {

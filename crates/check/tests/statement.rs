@@ -39,7 +39,8 @@ fn it_names_all_that_the_proof_holds_within() {
     );
     let within: Vec<&str> = within.split("; ").collect();
     let generations = format!(
-        "generations are only compared, checked at {} places × stretches ({} runs)",
+        "generations are only compared, and those that count from \"mm1.tlb_gen\" with no others, checked at {} places × \
+         stretches ({} runs)",
         stretched.places, stretched.runs
     );
     assert_eq!(
