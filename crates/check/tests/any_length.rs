@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use lazytlb::{CpuId, CpuSet, FlushRange, Hw, Policy, Poll, Tables, Until, ValueKind};
 use lazytlb_check::{
-    CheckError, Checker, Finding, LazyTlb, MenuItem, Menus, Mode, ModelHw, Program, Protocol,
-    Space, Verdict,
+    CheckError, Checker, Finding, LazyTlb, MenuItem, Menus, Mode, ModelHw, PageTableLock, Program,
+    Protocol, Space, Verdict,
 };
 use lazytlb_model::{AtomicCell, MemoryModel, Property};
 
@@ -360,6 +360,36 @@ fn an_initiator_waits_for_whoever_spins_for_its_lock_with_interrupts_off() {
     let stuck = flush_under_a_lock(Spins::Off);
     let violated = stuck.violation().map(|violation| violation.property);
     assert_eq!(violated, Some(Property::Deadlock), "{stuck:?}");
+}
+
+/// Both CPUs change page tables, under a lock that is taken as it says.
+fn check_locked(menus: &str, lock: PageTableLock, policy: Policy, memory: MemoryModel) -> Verdict {
+    let menus: Menus = menus.parse().unwrap();
+    let program = menus.lock(lock).program::<LazyTlb>(policy);
+    Checker::new().memory(memory).check(&program)
+}
+
+#[test]
+fn a_flush_under_the_lock_takes_interrupts_on_and_one_after_it_does_not() {
+    let (menus, policy) = ("map,unmap,switch,touch/map,unmap,switch", Policy::Ipi);
+    for memory in [MemoryModel::Sc, MemoryModel::TSO] {
+        for lock in [PageTableLock::InterruptsOn, PageTableLock::FlushAfterUnlock] {
+            let verdict = check_locked(menus, lock, policy, memory);
+            assert!(verdict.is_safe(), "{lock:?} {memory:?}: {verdict:?}");
+        }
+        let panics = check_locked(menus, PageTableLock::InterruptsOff, policy, memory);
+        let violation = panics.violation().unwrap();
+        assert_eq!(violation.property, Property::Panic);
+        let why = "a flush waits for other CPUs: interrupts must be enabled";
+        assert!(violation.what.contains(why), "{}", violation.what);
+        // What is flushed and freed after the unlock is looked at as closely.
+        let mut all = Policy::ALL.into_iter();
+        let defer = all.find(|policy| policy.name() == "defer").unwrap();
+        let frees = "map,free/map,switch,touch,lazy";
+        let walked = check_locked(frees, PageTableLock::FlushAfterUnlock, defer, memory);
+        let violated = walked.violation().map(|violation| violation.property);
+        assert_eq!(violated, Some(Property::TableUseAfterFree), "{walked:?}");
+    }
 }
 
 fn only(cpu: CpuId) -> CpuSet<1> {

@@ -231,7 +231,7 @@ fn menus_that_change_page_tables_on_two_cpus_say_so() {
     let verdict = check("map,unmap,switch/map,unmap,touch,switch", Policy::Ipi);
     let statement = verdict.statement.unwrap();
     let expected = "2 CPUs (CPUs 0 and 1) change page tables, under \"page-table lock of space 1\", which is taken with \
-                    interrupts on;";
+                    interrupts on, and under which flushes begin;";
     assert!(statement.contains(expected), "{statement}");
 }
 
