@@ -160,7 +160,7 @@ fn other_options_of_check_go_on_working() {
 /// Two CPUs change page tables: `unmap` flushes, and that must not be done with interrupts off.
 #[test]
 fn a_lock_is_taken_as_the_option_says_and_told() {
-    let sets = "map,unmap,switch/map,unmap,switch,touch";
+    let sets = "map,unmap,switch/map,unmap,touch,switch";
     let arguments = |lock| ["--any", sets, "--policy", "ipi", "--lock", lock];
     let (exit_code, safe) = records(&arguments("flush-after-unlock"));
     assert_eq!(exit_code, 0, "{}", safe[0]);
