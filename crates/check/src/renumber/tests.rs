@@ -142,7 +142,7 @@ fn onward(
 /// Plain states are without end; those of one form are a class, for which the first that is reached stands, as it is.
 /// Level by level, until nothing is new, the classes are the states of the renumbered search, and each plain state
 /// leads to what its renumbered self leads to.
-fn close(system: &System<'_>, form: &Form<'_>) -> usize {
+fn close(system: &System<'_>, form: &Form<'_>) -> Level {
     let initial = system.initial(&mut Unwatched).unwrap();
     let mut classes = Level::from([formed(system, form, &initial)]);
     let (mut remembered, mut level) = (classes.clone(), classes.clone());
@@ -165,7 +165,7 @@ fn close(system: &System<'_>, form: &Form<'_>) -> usize {
         assert_eq!(classes.len(), remembered.len());
         assert!(classes == remembered);
     }
-    classes.len()
+    classes
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn plain_states_of_every_class_lead_where_the_closed_renumbered_search_does() {
             // What is local, and what is dead, is learnt by a search of all.
             let (exploration, ended) = checker.explore(&program, &mut Ignores).unwrap();
             assert_eq!(ended, Ended::Exhausted);
-            let classes = close(&exploration.system, &exploration.form);
+            let classes = close(&exploration.system, &exploration.form).len();
             assert_eq!(
                 classes as u64, exploration.effort.states,
                 "{menus} {memory:?}"
