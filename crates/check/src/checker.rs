@@ -148,7 +148,16 @@ impl Checker {
         program: &'p Program,
         visitor: &mut impl Visitor,
     ) -> Result<(Explored<'p>, Ended), CheckError> {
-        let started = Instant::now();
+        self.explore_since(Instant::now(), program, visitor)
+    }
+
+    /// Explores a program, as [`Checker::explore`], where the time began to run before.
+    pub(crate) fn explore_since<'p>(
+        &self,
+        started: Instant,
+        program: &'p Program,
+        visitor: &mut impl Visitor,
+    ) -> Result<(Explored<'p>, Ended), CheckError> {
         let mut features = program.features_in_use();
         loop {
             let mut exploration = self.exploration_with(program, features)?;

@@ -92,6 +92,8 @@ pub(crate) enum Ended {
     AtLimit(String),
     /// Before it was complete: the machine lacks something that the program turned out to use.
     NeedsMoreFeatures,
+    /// The code compares generations that are said to count apart: what was found holds of no other program.
+    ComparesRanges,
 }
 
 /// Why an exploration under way does not go on.
@@ -158,19 +160,24 @@ where
         let rehearsed = self.system.automaton.rehearse_all();
         or_error(rehearsed.map_err(StepError::from))?;
         // A violation is replayed without new names: whatever the code does with generations, it is one.
-        if !matches!(ended, Ended::AtViolation) {
-            self.test_code()?;
+        match ended {
+            Ended::AtViolation => Ok(ended),
+            ended => self.test_code(ended),
         }
-        Ok(ended)
     }
 
-    /// Tests what the form relies on.
+    /// Tests what the form relies on, and so how the exploration has ended.
     ///
     /// # Errors
     /// If the code is not what it is said to be.
-    fn test_code(&mut self) -> Result<(), CheckError> {
-        self.stretched = or_error(self.form.test_code(&self.system.automaton))?;
-        Ok(())
+    fn test_code(&mut self, ended: Ended) -> Result<Ended, CheckError> {
+        match self.form.test_code(&self.system.automaton) {
+            Err(StepError::ComparesRanges) => Ok(Ended::ComparesRanges),
+            tested => {
+                self.stretched = or_error(tested)?;
+                Ok(ended)
+            }
+        }
     }
 
     fn restart(&mut self) {
@@ -371,13 +378,17 @@ where
         ControlFlow::Continue(())
     }
 
-    /// Finds the steps that lead from the first state to a violation, none of them renamed.
+    /// Finds the steps that lead from the first state to a violation, none of them renamed; `None` if there are none
+    /// where generations are said to count apart: then that may be false.
     ///
     /// # Errors
     /// If there are none, because the code is not what the form relies on.
-    pub(crate) fn steps_to_violation(&mut self, found: &Found) -> Result<Vec<Step>, CheckError> {
+    pub(crate) fn steps_to_violation(
+        &mut self,
+        found: &Found,
+    ) -> Result<Option<Vec<Step>>, CheckError> {
         let Some(from) = found.from else {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         };
         let mut steps = self.steps_to(from);
         steps.extend(found.step);
@@ -394,14 +405,17 @@ where
         violation: &Violation,
     ) -> Result<Vec<Step>, CheckError> {
         if !self.form.renames() {
-            return Ok(steps);
+            return Ok(Some(steps));
         }
         let initial = self.system.initial(&mut Unwatched);
         let initial = initial.expect("it was made before");
         if let Some(plain) = unrenamed(&self.system, &self.form, initial, &steps) {
-            return Ok(plain);
+            return Ok(Some(plain));
         }
-        self.test_code()?;
+        self.test_code(Ended::AtViolation)?;
+        if self.system.automaton.program.claims_ranges() {
+            return Ok(None);
+        }
         Err(CheckError::Nondeterminism(format!(
             "a violation was met with new names for generations, and is none without: {}",
             violation.what

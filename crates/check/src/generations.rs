@@ -3,6 +3,8 @@
 //! Generations that code never compares with each other, such as those of two spaces, count in *ranges* of their own:
 //! [`Program::counts_apart`]. A range begins at a multiple of 2^32.
 
+use std::borrow::Cow;
+
 use lazytlb::{Payload, Until, ValueKind};
 use lazytlb_model::{AtomicCell, Call, LocalCell, Rmw};
 
@@ -13,18 +15,41 @@ impl Program {
     /// another: those of two spaces, say. In programs whose operations start for ever there are fewer states then. The
     /// word's first value is put into a range of its own, beyond those of words that were named before.
     ///
-    /// It is a claim, which a check tests: with ranges in other orders, the code must do the same.
+    /// It is a claim, which a check tests: with ranges in other orders, the code must do the same. If it does not, the
+    /// check begins anew without the claim; and a violation that hangs on it is none: each is replayed with
+    /// the first values that the words were made with.
     pub fn counts_apart(&mut self, word: AtomicCell) {
         let words = self.atomics.iter();
         let range = words.map(|word| Range::of(word.first_value)).max();
         let range = range.unwrap_or_default().next();
         match self.atomics.get_mut(usize::from(word.0)) {
-            Some(word) => word.first_value += range.start(),
+            Some(declared) => {
+                declared.first_value += range.start();
+                self.apart.push((word, range.start()));
+            }
             None => {
                 let what = "a word counts apart that this program does not have";
                 self.mistake.get_or_insert(what.to_owned());
             }
         }
+    }
+
+    /// Says whether some of its generations are said to count apart from others.
+    pub(crate) fn claims_ranges(&self) -> bool {
+        !self.apart.is_empty()
+    }
+
+    /// Returns the program in which no generations are said to count apart: its words hold first what they were made
+    /// with.
+    pub(crate) fn in_one_range(&self) -> Cow<'_, Program> {
+        if !self.claims_ranges() {
+            return Cow::Borrowed(self);
+        }
+        let mut joined = self.clone();
+        for (word, raised_by) in joined.apart.drain(..) {
+            joined.atomics[usize::from(word.0)].first_value -= raised_by;
+        }
+        Cow::Owned(joined)
     }
 }
 

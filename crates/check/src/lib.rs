@@ -119,7 +119,7 @@ pub use model_hw::ModelHw;
 pub use outcomes::{End, Executions, Outcome, Outcomes, ReachedOutcome};
 pub use program::{Program, ProgramCells};
 pub use programs::ShippedProgram;
-pub use programs::any_length::{MenuOperation, Menus, NoMenus};
+pub use programs::any_length::{MenuOperation, Menus, NoMenus, PageTableLock};
 pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space};
 pub use reduction::Reduction;
 pub use rests_on::{RestsOn, Stretched};

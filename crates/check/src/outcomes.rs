@@ -79,8 +79,9 @@ impl Checker {
     pub fn outcomes(&self, program: &Program) -> Result<Outcomes, CheckError> {
         let ignore = |_| {};
         self.watched(program, ignore, |checker, program, _| {
-            let mut collection = Collection::new(program, |_| false);
-            Ok(checker.collect(program, &mut collection)?.0)
+            let program = program.in_one_range();
+            let mut collection = Collection::new(&program, |_| false);
+            Ok(checker.collect(&program, &mut collection)?.0)
         })
     }
 
@@ -94,11 +95,13 @@ impl Checker {
         program: &Program,
         is_wanted: impl Fn(Outcome<'_>) -> bool,
     ) -> Result<(Outcomes, Executions), CheckError> {
+        let program = &*program.in_one_range();
         let mut collection = Collection::new(program, is_wanted);
         let (outcomes, mut exploration) = self.collect(program, &mut collection)?;
         let mut executions = Executions::default();
         for (property, found) in &collection.violations {
             let steps = exploration.steps_to_violation(found)?;
+            let steps = steps.expect("no generations are said to count apart");
             let system = self.fresh_system(program, &exploration)?;
             let (_, timeline) = Timeline::replay(&system, &steps, &found.violation)?;
             executions.violations.insert(*property, timeline);
@@ -133,7 +136,10 @@ impl Checker {
             _ if exploration.system.left_ways_out() => {
                 Some("an access has more ways than are tried after a violation".to_owned())
             }
-            Ended::Exhausted | Ended::AtViolation | Ended::NeedsMoreFeatures => None,
+            Ended::Exhausted
+            | Ended::AtViolation
+            | Ended::NeedsMoreFeatures
+            | Ended::ComparesRanges => None,
         };
         let outcomes = Outcomes {
             incomplete,

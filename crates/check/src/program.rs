@@ -42,6 +42,8 @@ pub struct Program {
     pub(crate) own_cells: Vec<Vec<DeclaredCell>>,
     /// The words that hold the generation of a space of the protocol, in the order in which spaces were made.
     pub(crate) space_generations: Vec<AtomicCell>,
+    /// The words whose generations are said to count apart, each with what its first value was raised by.
+    pub(crate) apart: Vec<(AtomicCell, u64)>,
     pub(crate) nmi_handler: Option<OperationFn>,
     pub(crate) timer_handler: Option<OperationFn>,
     pub(crate) frames: Vec<FrameUse>,
@@ -83,6 +85,7 @@ impl Program {
             atomics: Vec::new(),
             own_cells: vec![Vec::new(); cpus],
             space_generations: Vec::new(),
+            apart: Vec::new(),
             nmi_handler: None,
             timer_handler: None,
             frames: vec![FrameUse::Table],

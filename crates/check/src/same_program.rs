@@ -23,6 +23,7 @@ impl Program {
             (names(self) == names(other), "its operations"),
             (handlers(self) == handlers(other), "its handlers"),
             (self.atomics == other.atomics, "its shared cells"),
+            (self.apart == other.apart, "the cells that count apart"),
             (self.own_cells == other.own_cells, "its private words"),
             (self.frames == other.frames, "its frames"),
             (self.page_words == other.page_words, "its pages' words"),

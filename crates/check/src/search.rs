@@ -1,5 +1,7 @@
 //! The search: breadth first, level by level, to a shortest violation or to exhaustion.
 
+use std::time::Instant;
+
 use lazytlb_model::{Machine, State};
 
 use crate::checker::Explored;
@@ -113,20 +115,41 @@ impl Checker {
         Ok(verdict)
     }
 
-    /// Searches a program for a violation.
+    /// Searches a program for a violation; anew, and with all generations in one range, if code turns out to compare
+    /// some that are said to count apart.
     fn search(
         &self,
         program: &Program,
         tell: &dyn Fn(Progress),
     ) -> Result<(Verdict, SecondRun), CheckError> {
+        let started = Instant::now();
+        if let Some(searched) = self.search_as_claimed(started, program, tell)? {
+            return Ok(searched);
+        }
+        let joined = program.in_one_range();
+        let searched = self.search_as_claimed(started, &joined, tell)?;
+        Ok(searched.expect("what claims nothing of ranges compares none that are apart"))
+    }
+
+    /// Searches a program for a violation; `None` if what it claims of ranges is false.
+    fn search_as_claimed(
+        &self,
+        started: Instant,
+        program: &Program,
+        tell: &dyn Fn(Progress),
+    ) -> Result<Option<(Verdict, SecondRun)>, CheckError> {
         let mut search = Search { found: None, tell };
-        let (mut exploration, ended) = self.explore(program, &mut search)?;
+        let (mut exploration, ended) = self.explore_since(started, program, &mut search)?;
         let rests_on = RestsOn {
             stretched: exploration.stretched,
             ..exploration.system.automaton.rests_on()
         };
         let finding = match (ended, search.found) {
-            (_, Some(found)) => self.replay(program, &mut exploration, &found)?,
+            (Ended::ComparesRanges, _) => return Ok(None),
+            (_, Some(found)) => match self.replay(program, &mut exploration, &found)? {
+                Some(finding) => finding,
+                None => return Ok(None),
+            },
             (Ended::AtLimit(why), None) => Finding::Incomplete { why },
             (Ended::Exhausted, None) => match exploration.livelock()? {
                 Looked::Nowhere => Finding::of_exhausted(rests_on, program),
@@ -168,23 +191,32 @@ impl Checker {
             quirks: self.cpu_model.quirks,
             longest: self.pulse.longest(),
         };
-        Ok((verdict, second))
+        Ok(Some((verdict, second)))
     }
 
-    /// Replays a violation on a system that knows nothing yet.
+    /// Replays a violation on a system that knows nothing yet, and in which no generations count apart; `None` if it
+    /// hangs on that they do.
     fn replay(
         &self,
         program: &Program,
         exploration: &mut Explored<'_>,
         found: &Found,
-    ) -> Result<Finding, CheckError> {
-        let steps = exploration.steps_to_violation(found)?;
-        let system = self.fresh_system(program, exploration)?;
-        let (violation, timeline) = Timeline::replay(&system, &steps, &found.violation)?;
-        Ok(Finding::Violation {
-            violation,
-            timeline,
-        })
+    ) -> Result<Option<Finding>, CheckError> {
+        let Some(steps) = exploration.steps_to_violation(found)? else {
+            return Ok(None);
+        };
+        let joined = program.in_one_range();
+        let system = self.fresh_system(&joined, exploration)?;
+        match Timeline::replay(&system, &steps, &found.violation) {
+            Err(_) if program.claims_ranges() => Ok(None),
+            replayed => {
+                let (violation, timeline) = replayed?;
+                Ok(Some(Finding::Violation {
+                    violation,
+                    timeline,
+                }))
+            }
+        }
     }
 
     /// Replays CPUs that go on for ever, on a system that knows nothing yet.

@@ -42,7 +42,7 @@ pub(crate) fn of(
     ];
     parts.extend(extras(program, machine.features()));
     parts.extend(storage_for_people(storage));
-    parts.extend(stretched.map(generations));
+    parts.extend(stretched.map(|stretched| generations(program, stretched)));
     Some(format!(
         "where {}; each whenever the CPU has none under way, in any order, any number of times; no execution of any \
          length violates a property{}: {}",
@@ -61,6 +61,8 @@ struct Seen {
     taken_with: BTreeMap<AtomicCell, (bool, bool)>,
     /// Locks that some code releases without holding them: nobody is safe under those.
     not_held: BTreeSet<AtomicCell>,
+    /// Locks that code holds where a flush begins; `None` if none begins.
+    flushed_under: Option<BTreeSet<AtomicCell>>,
     roots: BTreeSet<PhysAddr>,
     addresses: BTreeSet<VirtAddr>,
     allocates: bool,
@@ -88,6 +90,10 @@ impl Seen {
                 let (on, off) = seen.taken_with.entry(lock).or_default();
                 *on |= node.interrupts == Interrupts::Enabled;
                 *off |= node.interrupts == Interrupts::Disabled;
+            }
+            if matches!(call, Call::FlushBegins(..) | Call::PromiseBegins(..)) {
+                let held = locks_held(program, &nodes.log_of(id));
+                seen.flushed_under.get_or_insert_default().extend(held);
             }
             if let Call::LoadCr3(root, _) = *call {
                 seen.roots.insert(PhysAddr(root.0 & !0xfff));
@@ -251,7 +257,12 @@ fn changes_of_tables(program: &Program, seen: &Seen) -> String {
             _ => "with interrupts on and with interrupts off",
         };
         let name = program.atomic_name(lock);
-        format!("under \"{name}\", which is taken {interrupts}")
+        let flushes = match &seen.flushed_under {
+            None => "",
+            Some(held) if held.contains(&lock) => ", and under which flushes begin",
+            Some(_) => ", and under which no flush begins",
+        };
+        format!("under \"{name}\", which is taken {interrupts}{flushes}")
     });
     let locks: Vec<String> = locks.collect();
     let under = match locks.is_empty() {
@@ -376,11 +387,26 @@ fn storage_for_people(storage: Storage) -> Option<String> {
     }
 }
 
-fn generations(stretched: Stretched) -> String {
+fn generations(program: &Program, stretched: Stretched) -> String {
+    let apart = program.apart.iter();
+    let apart: Vec<String> = apart
+        .map(|&(word, _)| format!("\"{}\"", program.atomic_name(word)))
+        .collect();
+    let only_compared = match &apart[..] {
+        [] => "generations are only compared".to_owned(),
+        [_] => format!(
+            "generations are only compared, and those that count from {} with no others",
+            in_words(&apart)
+        ),
+        _ => format!(
+            "generations are only compared, and those that count from {} each with no others",
+            in_words(&apart)
+        ),
+    };
     match stretched.places {
         0 => "no code reads a generation".to_owned(),
         places => format!(
-            "generations are only compared, checked at {places} places × stretches ({} runs)",
+            "{only_compared}, checked at {places} places × stretches ({} runs)",
             stretched.runs
         ),
     }

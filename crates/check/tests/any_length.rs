@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use lazytlb::{CpuId, CpuSet, FlushRange, Hw, Policy, Poll, Tables, Until, ValueKind};
 use lazytlb_check::{
-    CheckError, Checker, LazyTlb, MenuItem, Menus, Mode, ModelHw, Program, Protocol, Space, Verdict,
+    CheckError, Checker, LazyTlb, MenuItem, Menus, Mode, ModelHw, PageTableLock, Program, Protocol,
+    Space, Verdict,
 };
 use lazytlb_model::{AtomicCell, MemoryModel, Property};
 
@@ -77,78 +78,6 @@ fn code_that_does_more_than_compare_generations_is_refused_with_its_place() {
         panic!("differences of generations mean nothing")
     };
     assert!(how.contains("CPU 1 in \"catch up\""), "{how}");
-}
-
-/// Two counts are said to count apart, and code looks at both.
-fn looks_at_two(compares: fn(u64, u64) -> bool) -> Result<Verdict, CheckError> {
-    let mut program = Program::new("two counts", 2);
-    let [one, other] =
-        ["one", "other"].map(|name| program.atomic_of_kind(ValueKind::Generation, name, 1));
-    program.counts_apart(other);
-    let outcome = program.atomic("outcome", 0);
-    for count in [one, other] {
-        let item = MenuItem::new("count", move |hw| {
-            hw.fetch_add(&count, 1);
-        });
-        program.offer(0, item);
-    }
-    program.offer(
-        1,
-        MenuItem::new("look", move |hw| {
-            let outcomes = compares(hw.load(&one), hw.load(&other));
-            hw.store(&outcome, u64::from(outcomes));
-        }),
-    );
-    program.proves("that it ends");
-    Checker::new().try_check(&program, |_| {})
-}
-
-/// In a range of its own, a generation is never equal to one of another, nor the next of it: the test must make them so.
-#[test]
-fn generations_that_count_apart_are_not_compared_in_any_way() {
-    assert!(looks_at_two(|_, _| true).unwrap().is_safe());
-    let compares: [fn(u64, u64) -> bool; 4] = [
-        |one, other| one < other,
-        |one, other| one == other,
-        |one, other| one == other + 1,
-        |one, other| one + 1 == other,
-    ];
-    for (index, compares) in compares.into_iter().enumerate() {
-        let refused = looks_at_two(compares);
-        let is_refused = matches!(refused, Err(CheckError::FalseClaim(_)));
-        assert!(is_refused, "{index}: {refused:?}");
-    }
-}
-
-/// A wait compares, too: for a count that has come as far as another one.
-#[test]
-fn a_wait_does_not_compare_generations_that_count_apart() {
-    let waits = |for_another: bool| {
-        let mut program = Program::new("waits for a count", 2);
-        let [one, other] =
-            ["one", "other"].map(|name| program.atomic_of_kind(ValueKind::Generation, name, 1));
-        program.counts_apart(other);
-        for count in [one, other] {
-            let item = MenuItem::new("count", move |hw| {
-                hw.fetch_add(&count, 1);
-            });
-            program.offer(0, item);
-        }
-        program.offer(
-            1,
-            MenuItem::new("wait", move |hw| {
-                let now = hw.load(&one);
-                let awaited = if for_another { &other } else { &one };
-                hw.pause_until(awaited, Until::AtLeast(now));
-            }),
-        );
-        program.proves("that it ends");
-        Checker::new().try_check(&program, |_| {})
-    };
-    assert!(waits(false).unwrap().is_safe());
-    let refused = waits(true);
-    let is_refused = matches!(refused, Err(CheckError::FalseClaim(_)));
-    assert!(is_refused, "{refused:?}");
 }
 
 /// One CPU counts by one or by two under a lock; the other says under it what it thinks of the count.
@@ -294,6 +223,36 @@ fn an_initiator_waits_for_whoever_spins_for_its_lock_with_interrupts_off() {
     let stuck = flush_under_a_lock(Spins::Off);
     let violated = stuck.violation().map(|violation| violation.property);
     assert_eq!(violated, Some(Property::Deadlock), "{stuck:?}");
+}
+
+/// Both CPUs change page tables, under a lock that is taken as it says.
+fn check_locked(menus: &str, lock: PageTableLock, policy: Policy, memory: MemoryModel) -> Verdict {
+    let menus: Menus = menus.parse().unwrap();
+    let program = menus.lock(lock).program::<LazyTlb>(policy);
+    Checker::new().memory(memory).check(&program)
+}
+
+#[test]
+fn a_flush_under_the_lock_takes_interrupts_on_and_one_after_it_does_not() {
+    let (menus, policy) = ("map,unmap,switch,touch/map,unmap,switch", Policy::Ipi);
+    for memory in [MemoryModel::Sc, MemoryModel::TSO] {
+        for lock in [PageTableLock::InterruptsOn, PageTableLock::FlushAfterUnlock] {
+            let verdict = check_locked(menus, lock, policy, memory);
+            assert!(verdict.is_safe(), "{lock:?} {memory:?}: {verdict:?}");
+        }
+        let panics = check_locked(menus, PageTableLock::InterruptsOff, policy, memory);
+        let violation = panics.violation().unwrap();
+        assert_eq!(violation.property, Property::Panic);
+        let why = "a flush waits for other CPUs: interrupts must be enabled";
+        assert!(violation.what.contains(why), "{}", violation.what);
+        // What is flushed and freed after the unlock is looked at as closely.
+        let mut all = Policy::ALL.into_iter();
+        let defer = all.find(|policy| policy.name() == "defer").unwrap();
+        let frees = "map,free/map,switch,touch,lazy";
+        let walked = check_locked(frees, PageTableLock::FlushAfterUnlock, defer, memory);
+        let violated = walked.violation().map(|violation| violation.property);
+        assert_eq!(violated, Some(Property::TableUseAfterFree), "{walked:?}");
+    }
 }
 
 fn only(cpu: CpuId) -> CpuSet<1> {

@@ -39,7 +39,8 @@ fn it_names_all_that_the_proof_holds_within() {
     );
     let within: Vec<&str> = within.split("; ").collect();
     let generations = format!(
-        "generations are only compared, checked at {} places × stretches ({} runs)",
+        "generations are only compared, and those that count from \"mm1.tlb_gen\" with no others, checked at {} places × \
+         stretches ({} runs)",
         stretched.places, stretched.runs
     );
     assert_eq!(
@@ -230,7 +231,7 @@ fn menus_that_change_page_tables_on_two_cpus_say_so() {
     let verdict = check("map,unmap,switch/map,unmap,touch,switch", Policy::Ipi);
     let statement = verdict.statement.unwrap();
     let expected = "2 CPUs (CPUs 0 and 1) change page tables, under \"page-table lock of space 1\", which is taken with \
-                    interrupts on;";
+                    interrupts on, and under which flushes begin;";
     assert!(statement.contains(expected), "{statement}");
 }
 

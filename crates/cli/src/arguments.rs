@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lazytlb::Policy;
-use lazytlb_check::{LazyTlb, Menus, ShippedProgram};
+use lazytlb_check::{LazyTlb, Menus, PageTableLock, ShippedProgram};
 use lazytlb_litmus::Options;
 use lazytlb_model::{CpuModel, MemoryModel};
 
 use crate::hardware::{Hardware, cpu_model};
-use crate::menus::MenusParser;
+use crate::menus::{MenusParser, page_table_lock};
 
 const EXIT_CODES: &str = "Exit codes: 0 safe, or a table was printed; 1 a violation was found; 2 bad usage or \
                           bad input; 3 the search ended early, nothing is proved; 4 all was searched, and \
@@ -119,7 +119,7 @@ pub(crate) struct Check {
     /// number of times
     ///
     /// A set is a list with commas; sets of CPUs stand between slashes, CPU 0's first. An operation starts when the CPU
-    /// has none under way. Where several CPUs change page tables, they take a lock for that. An operation is in the first
+    /// has none under way. Where several CPUs change page tables, they take a lock for that (--lock). An operation is in the first
     /// user space, or, as `switch:2` and `unmap:2`, in a second one.
     #[arg(long, value_name = "SET[/SET...]", conflicts_with = "program", value_parser = MenusParser)]
     pub(crate) any: Option<Menus>,
@@ -127,6 +127,9 @@ pub(crate) struct Check {
     /// CPU 0 alone, the rest for all
     #[arg(long, value_name = "N", requires = "any", value_parser = clap::value_parser!(u8).range(1..=Menus::MOST_CPUS as i64))]
     pub(crate) cpus: Option<u8>,
+    /// With sets for --any in which several CPUs change page tables: how they lock them
+    #[arg(long, value_name = "HOW", requires = "any", value_parser = page_table_lock())]
+    pub(crate) lock: Option<PageTableLock>,
     #[command(flatten)]
     pub(crate) hardware: Hardware,
     /// The memory model

@@ -1,9 +1,9 @@
-//! The value of `--any`: sets of operations, one a CPU.
+//! The values of `--any`, sets of operations, one a CPU, and of `--lock`.
 
 use std::ffi::OsStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use lazytlb_check::{MenuOperation, Menus};
+use lazytlb_check::{MenuOperation, Menus, PageTableLock};
 
 /// Reads menus. An operation that there is not is told as a value that there is not of any other option: with the
 /// nearest one.
@@ -46,4 +46,14 @@ impl TypedValueParser for MenusParser {
             PossibleValue::new(operation.name()).help(operation.about())
         })))
     }
+}
+
+/// Reads how page tables are locked.
+pub(crate) fn page_table_lock() -> impl TypedValueParser<Value = PageTableLock> {
+    let values = PageTableLock::ALL.map(|lock| PossibleValue::new(lock.name()).help(lock.about()));
+    PossibleValuesParser::new(values).map(|name| {
+        let mut all = PageTableLock::ALL.into_iter();
+        let named = all.find(|lock| lock.name() == name);
+        named.expect("no other name is possible")
+    })
 }

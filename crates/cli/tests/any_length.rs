@@ -157,9 +157,42 @@ fn other_options_of_check_go_on_working() {
     assert!(run.stdout.contains("nothing is proved") && !run.stdout.contains("Proved"));
 }
 
+/// Two CPUs change page tables: `unmap` flushes, and that must not be done with interrupts off.
+#[test]
+fn a_lock_is_taken_as_the_option_says_and_told() {
+    let sets = "map,unmap,switch/map,unmap,touch,switch";
+    let arguments = |lock| ["--any", sets, "--policy", "ipi", "--lock", lock];
+    let (exit_code, safe) = records(&arguments("flush-after-unlock"));
+    assert_eq!(exit_code, 0, "{}", safe[0]);
+    let statement = safe[0]["statement"].as_str().unwrap();
+    let told = "which is taken with interrupts off, and under which no flush begins;";
+    assert!(statement.contains(told), "{statement}");
+    let (_, usual) = records(&arguments("interrupts-on"));
+    let (_, left_out) = records(&["--any", sets, "--policy", "ipi"]);
+    let statement = usual[0]["statement"].as_str().unwrap();
+    let told = "which is taken with interrupts on, and under which flushes begin;";
+    assert!(statement.contains(told), "{statement}");
+    for field in ["program", "states", "statement"] {
+        assert_eq!(usual[0][field], left_out[0][field], "{field}");
+    }
+    let off = arguments("interrupts-off");
+    let (exit_code, unsafe_) = records(&off);
+    assert_eq!((exit_code, &unsafe_[0]["property"]), (1, &"panic".into()));
+    let run = lazytlb(&[&["check", "--memory", "sc"], &off[..4]].concat());
+    assert!(!run.stdout.contains("--lock"), "{}", run.stdout);
+    let all = ["check", "--memory", "sc", "--any", sets];
+    let run = lazytlb(&[&all[..], &["--lock", "interrupts-off"]].concat());
+    assert!(
+        run.stdout
+            .contains(&format!("--any {sets} --lock interrupts-off")),
+        "{}",
+        run.stdout
+    );
+}
+
 #[test]
 fn wrong_sets_say_what_to_do() {
-    let cases: [(&[&str], &[&str]); 10] = [
+    let cases: [(&[&str], &[&str]); 13] = [
         (&["--any", "map,unamp"], &["'unamp'", "'unmap'"]),
         (&["--any", "map/tuch"], &["'tuch'", "'touch'"]),
         (&["--any", "map/"], &["CPU 1 has an empty set"]),
@@ -172,6 +205,15 @@ fn wrong_sets_say_what_to_do() {
         ),
         (&["--any", "map/touch", "--cpus", "2"], &["leave it out"]),
         (&["--cpus", "2"], &["--any"]),
+        (&["--lock", "interrupts-off"], &["--any"]),
+        (
+            &["--any", "map/map", "--lock", "interrupt-off"],
+            &["'interrupts-off'"],
+        ),
+        (
+            &["--any", "map/touch", "--lock", "interrupts-off"],
+            &["no two change those of one space: leave it out"],
+        ),
         (&["--any", "map", "--program", "smoke"], &["--program"]),
     ];
     for (arguments, words) in cases {
@@ -190,11 +232,13 @@ fn help_and_completions_teach_the_operations() {
         "- free:",
         "- flush-all:",
         "--any map,unmap,free,switch,touch,lazy --cpus 2",
+        "- flush-after-unlock: interrupts are off",
     ] {
         assert!(help.contains(words), "{words}: {help}");
     }
     for shell in ["bash", "zsh", "fish"] {
         let script = lazytlb(&["completions", shell]).stdout;
         assert!(script.contains("flush-all"), "{shell}");
+        assert!(script.contains("flush-after-unlock"), "{shell}");
     }
 }

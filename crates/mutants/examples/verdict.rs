@@ -4,15 +4,15 @@
 //! cargo run --release -p lazytlb-mutants --example verdict -- \
 //!     NAME [PROGRAM POLICY MEMORY [CPU_MODEL]]
 //! ```
-//! NAME is a mutant's, or `unmutated`, or `table` for every mutant in its own scenario; PROGRAM is a shipped one, or the
-//! sets of one of the table's menus after `any `.
+//! NAME is a mutant's, or `unmutated`, or `table` for every mutant in its own scenario; PROGRAM is a shipped one, or
+//! `any ` and menus, such as those of the table.
 
 use std::process::ExitCode;
 
 use lazytlb::Policy;
-use lazytlb_check::{Finding, LazyTlb, ShippedProgram, Verdict};
+use lazytlb_check::{Finding, LazyTlb, Menus, ShippedProgram, Verdict};
 use lazytlb_model::{CpuModel, MemoryModel};
-use lazytlb_mutants::{MENUS, MUTANTS, Mutant, Scenario, check_unmutated};
+use lazytlb_mutants::{MUTANTS, Mutant, Scenario, check_unmutated};
 
 const USAGE: &str = "usage: verdict NAME [PROGRAM POLICY MEMORY [CPU_MODEL]]";
 const MEMORIES: [MemoryModel; 2] = [MemoryModel::Sc, MemoryModel::TSO];
@@ -40,11 +40,16 @@ fn run(words: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
+/// Returns the menus that a program's name has in it.
+fn sets_in(program: &str) -> Option<Menus> {
+    program.strip_prefix("any ")?.parse().ok()
+}
+
 fn one(name: &str, program: &str, policy: &str, memory: &str, cpu: &str) -> Result<(), String> {
     let scenario = Scenario {
         program: programs()
             .into_iter()
-            .chain(MENUS.iter().map(|menus| menus.program))
+            .chain(sets_in(program).is_some().then_some(program))
             .find(|known| *known == program)
             .ok_or_else(|| format!("no program is called {program}"))?,
         policy: Policy::ALL

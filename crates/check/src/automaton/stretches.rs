@@ -7,7 +7,9 @@
 //! generations lie elsewhere: those next to each other still are, all other gaps are drawn anew, of any size up to
 //! nearly 2^58, each power of two as likely as another, and generations that are said to count apart lie in another order.
 //! Then each two of those that count apart are made equal: next to each other, too, for the next of each is one of them.
-//! The code must make the same calls, with the generations in them renamed.
+//! The code must make the same calls, with the generations in them renamed. If it does not, and does with the same gaps
+//! within each range and the ranges in their order, then they do not count apart, and the search begins anew without
+//! that claim.
 
 use std::collections::HashSet;
 
@@ -46,28 +48,47 @@ impl Automaton<'_> {
             }
             stretched.places += 1;
             for stretch in Stretch::all_of(&generations, u64::from(id.number())) {
-                let rename = |value: u64| stretch.of_value(value);
-                let renamed = log.iter().map(|&(call, answer)| {
-                    let answer = words.renamed_answer(&call, answer, &rename);
-                    (words.renamed_call(call, &rename), answer)
-                });
-                let missing = Missing {
-                    cpu: node.cpu,
-                    routine: node.routine,
-                    from: None,
-                };
-                let ran = self
-                    .run(missing, renamed.collect(), Rehearsal::default())
-                    .ran;
                 stretched.runs += 1;
-                let expected = node.next.call();
-                let expected = expected.map(|&call| words.renamed_call(call, &rename));
-                if !is_as_expected(node, expected, &ran) {
-                    return Err(self.more_than_compared(node, &ran));
+                let Err(ran) = self.does_the_same(node, &log, words, &stretch) else {
+                    continue;
+                };
+                let with_its_gaps = self.does_the_same(node, &log, words, &stretch.in_order());
+                if self.program.claims_ranges() && with_its_gaps.is_ok() {
+                    return Err(StepError::ComparesRanges);
                 }
+                return Err(self.more_than_compared(node, &ran));
             }
         }
         Ok(stretched)
+    }
+
+    /// Tests that the code does the same at a place with other generations; if not, returns what it does.
+    fn does_the_same(
+        &self,
+        node: &Node,
+        log: &[(Call, u64)],
+        words: &GenerationWords,
+        stretch: &Stretch,
+    ) -> Result<(), Ran> {
+        let rename = |value: u64| stretch.of_value(value);
+        let renamed = log.iter().map(|&(call, answer)| {
+            let answer = words.renamed_answer(&call, answer, &rename);
+            (words.renamed_call(call, &rename), answer)
+        });
+        let missing = Missing {
+            cpu: node.cpu,
+            routine: node.routine,
+            from: None,
+        };
+        let ran = self
+            .run(missing, renamed.collect(), Rehearsal::default())
+            .ran;
+        let expected = node.next.call();
+        let expected = expected.map(|&call| words.renamed_call(call, &rename));
+        match is_as_expected(node, expected, &ran) {
+            true => Ok(()),
+            false => Err(ran),
+        }
     }
 
     /// Tests that no wait and no compare-exchange compares a generation with a word that may hold one which counts
@@ -104,6 +125,9 @@ impl Automaton<'_> {
             let is_apart =
                 |&(held, range): &(AtomicCell, Range)| held == word && range != Range::of(value);
             if value != 0 && words.shared.contains(&word) && held.iter().any(is_apart) {
+                if self.program.claims_ranges() {
+                    return Err(StepError::ComparesRanges);
+                }
                 return Err(StepError::FalseClaim(format!(
                     "CPU {} in \"{}\" compares generations that are said to count apart: by the call \"{}\"",
                     node.cpu.0,
@@ -187,6 +211,27 @@ impl Stretch {
             }
         }
         Some(self)
+    }
+
+    /// Returns those with the same gaps within each range, and the ranges in the order in which they were.
+    fn in_order(&self) -> Stretch {
+        let mut stand_ins = Vec::with_capacity(self.stand_ins.len());
+        let mut taken = 0;
+        for range in self
+            .stand_ins
+            .chunk_by(|(one, _), (next, _)| Range::of(*one) == Range::of(*next))
+        {
+            let (first, its_stand_in) = range[0];
+            let moves_to = match Range::of(first) == Range::default() {
+                true => its_stand_in,
+                false => taken + 2,
+            };
+            for &(value, stand_in) in range {
+                taken = stand_in - its_stand_in + moves_to;
+                stand_ins.push((value, taken));
+            }
+        }
+        Stretch { stand_ins }
     }
 
     fn of(generations: &[Generation], seed: u64) -> Stretch {
@@ -281,6 +326,10 @@ mod tests {
             assert!(none == 0 && known == 1 && next == other + 1 && first >= 3 && other >= 2);
             assert!(first.abs_diff(other) >= 2 && first.abs_diff(next) >= 2);
             orders.insert(first < other);
+            let in_order = stretch.in_order();
+            let same = generations.map(|value| in_order.of_value(value));
+            assert_eq!(same[..3], [none, known, first]);
+            assert!(same[3] >= first + 2 && same[4] == same[3] + 1);
         }
         assert_eq!(orders.len(), 2);
     }

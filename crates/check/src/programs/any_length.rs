@@ -1,16 +1,26 @@
 //! Programs of any length: each CPU has a menu of what kernels do, and starts whatever it likes of it, for ever.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `operation` | what a CPU may do |
+//! | `lock` | under which lock several CPUs change page tables |
+//! | `run` | what the operations do |
 
-use lazytlb::{
-    Access, CpuId, Entry, FlushRange, FrameKind, Memory, PhysAddr, Policy, Poll, Tables, ValueKind,
-    VirtAddr,
-};
-use lazytlb_model::AtomicCell;
+mod lock;
+mod operation;
+mod run;
 
-use super::setup::{NEXT_PAGE, PAGE, Setup, USER, root_index, table_index};
+use lazytlb::{CpuId, Policy, ValueKind, VirtAddr};
+
+use self::lock::Lock;
+pub use self::lock::PageTableLock;
+pub use self::operation::MenuOperation;
+use self::run::{Tabled, run};
+use super::setup::{NEXT_PAGE, PAGE, Setup, USER};
 use crate::menu::{MenuItem, Mode};
 use crate::model_hw::ModelHw;
 use crate::program::Program;
-use crate::protocol::{Frees, Protocol, Removal, Space};
+use crate::protocol::{Protocol, Space};
 
 /// The kernel's own space, or a kernel thread in somebody else's.
 const KERNEL: Mode = Mode::FIRST;
@@ -21,114 +31,6 @@ fn task(space: Space) -> Mode {
 
 /// User spaces that menus can have.
 const MOST_SPACES: usize = 2;
-
-/// What a CPU may do.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum MenuOperation {
-    /// Maps a page, with its table if that is absent.
-    Map,
-    /// Maps the page after it, under the same table.
-    MapNext,
-    /// Unmaps the page, and frees it.
-    Unmap,
-    /// Unmaps the page and the one after it with one flush, and frees them.
-    UnmapBoth,
-    /// Unmaps all pages of the table, and frees them and the table.
-    Free,
-    /// Takes the right to write to the page away.
-    Protect,
-    /// User code loads from the page.
-    Load,
-    /// User code stores to the page.
-    Touch,
-    /// User code stores to the page after it.
-    TouchNext,
-    /// Switches to the user space.
-    Switch,
-    /// Goes lazy: from the user space to a kernel thread.
-    Lazy,
-    /// Flushes everything in the user space.
-    FlushAll,
-    /// Flushes the page in the user space.
-    FlushPage,
-    /// Flushes the page after it.
-    FlushNext,
-}
-
-impl MenuOperation {
-    /// Every operation.
-    pub const ALL: [MenuOperation; 14] = [
-        MenuOperation::Map,
-        MenuOperation::MapNext,
-        MenuOperation::Unmap,
-        MenuOperation::UnmapBoth,
-        MenuOperation::Free,
-        MenuOperation::Protect,
-        MenuOperation::Load,
-        MenuOperation::Touch,
-        MenuOperation::TouchNext,
-        MenuOperation::Switch,
-        MenuOperation::Lazy,
-        MenuOperation::FlushAll,
-        MenuOperation::FlushPage,
-        MenuOperation::FlushNext,
-    ];
-
-    /// Returns the name that people type.
-    pub fn name(self) -> &'static str {
-        match self {
-            MenuOperation::Map => "map",
-            MenuOperation::MapNext => "map-next",
-            MenuOperation::Unmap => "unmap",
-            MenuOperation::UnmapBoth => "unmap-both",
-            MenuOperation::Free => "free",
-            MenuOperation::Protect => "protect",
-            MenuOperation::Load => "load",
-            MenuOperation::Touch => "touch",
-            MenuOperation::TouchNext => "touch-next",
-            MenuOperation::Switch => "switch",
-            MenuOperation::Lazy => "lazy",
-            MenuOperation::FlushAll => "flush-all",
-            MenuOperation::FlushPage => "flush-page",
-            MenuOperation::FlushNext => "flush-next",
-        }
-    }
-
-    /// Says in a line what it does, and when it may start.
-    pub fn about(self) -> &'static str {
-        match self {
-            MenuOperation::Map => "map a page of the space, with its table if that is absent",
-            MenuOperation::MapNext => "map the page after it, under the same table",
-            MenuOperation::Unmap => "unmap the page, flush, and free it",
-            MenuOperation::UnmapBoth => "unmap both pages, flush once, and free them",
-            MenuOperation::Free => "unmap what the table maps, flush, and free it and the table",
-            MenuOperation::Protect => "make the page read-only, and flush it",
-            MenuOperation::Load => "in the space, as a task: user code loads from the page",
-            MenuOperation::Touch => "in the space, as a task: user code stores to the page",
-            MenuOperation::TouchNext => {
-                "in the space, as a task: user code stores to the page after it"
-            }
-            MenuOperation::Switch => "switch to the space, to a task",
-            MenuOperation::Lazy => "as a task: go lazy, to a kernel thread that borrows the space",
-            MenuOperation::FlushAll => "flush all of the space",
-            MenuOperation::FlushPage => "flush the page in the space",
-            MenuOperation::FlushNext => "flush the page after it in the space",
-        }
-    }
-
-    /// Says whether it changes page tables.
-    pub fn changes_tables(self) -> bool {
-        matches!(
-            self,
-            MenuOperation::Map
-                | MenuOperation::MapNext
-                | MenuOperation::Unmap
-                | MenuOperation::UnmapBoth
-                | MenuOperation::Free
-                | MenuOperation::Protect
-        )
-    }
-}
 
 /// An operation in a user space, on a menu.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -165,9 +67,13 @@ impl std::str::FromStr for Offered {
     }
 }
 
-/// A menu for each CPU.
+/// A menu for each CPU, and how page tables are locked where several CPUs change those of one space.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Menus(Vec<Vec<Offered>>);
+pub struct Menus {
+    /// What each CPU may start.
+    sets: Vec<Vec<Offered>>,
+    lock: PageTableLock,
+}
 
 /// A text that names no menus.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -231,13 +137,16 @@ impl std::str::FromStr for Menus {
             }
         };
         let menus = menus.into_iter().enumerate().map(menu);
-        Ok(Menus(menus.collect::<Result<_, _>>()?))
+        Ok(Menus {
+            sets: menus.collect::<Result<_, _>>()?,
+            lock: PageTableLock::default(),
+        })
     }
 }
 
 impl std::fmt::Display for Menus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let menus = self.0.iter().map(|menu| {
+        let menus = self.sets.iter().map(|menu| {
             let names: Vec<String> = menu.iter().map(Offered::to_string).collect();
             names.join(",")
         });
@@ -254,8 +163,8 @@ impl Menus {
     /// # Errors
     /// If there are several sets, too many CPUs or none, or nothing for the CPUs after the first.
     pub fn shared_by(self, cpus: usize) -> Result<Menus, NoMenus> {
-        let [set] = &self.0[..] else {
-            return Err(NoMenus::NotShared(self.0.len()));
+        let [set] = &self.sets[..] else {
+            return Err(NoMenus::NotShared(self.sets.len()));
         };
         if cpus == 0 {
             return Err(NoMenus::Empty(0));
@@ -270,27 +179,57 @@ impl Menus {
         if cpus > 1 && others.is_empty() {
             return Err(NoMenus::NothingForOthers);
         }
-        let mut menus = vec![others; cpus];
-        menus[0].clone_from(set);
-        Ok(Menus(menus))
+        let mut sets = vec![others; cpus];
+        sets[0].clone_from(set);
+        Ok(Menus { sets, ..self })
+    }
+
+    /// Sets how page tables are locked where several CPUs change those of one space; where none are, it is nothing.
+    ///
+    /// ```
+    /// use lazytlb::Policy;
+    /// use lazytlb_check::{Checker, LazyTlb, Menus, PageTableLock};
+    ///
+    /// let menus: Menus = "map,unmap,switch,touch/map,unmap,switch".parse()?;
+    /// // The flush of `lazytlb` waits for other CPUs: with interrupts off it panics.
+    /// let check = |lock| {
+    ///     let menus = menus.clone().lock(lock);
+    ///     Checker::new().check(&menus.program::<LazyTlb>(Policy::Ipi))
+    /// };
+    /// assert!(check(PageTableLock::InterruptsOff).violation().is_some());
+    /// assert!(check(PageTableLock::FlushAfterUnlock).is_safe());
+    /// # Ok::<(), lazytlb_check::NoMenus>(())
+    /// ```
+    pub fn lock(self, lock: PageTableLock) -> Menus {
+        Menus { lock, ..self }
+    }
+
+    /// Returns how page tables are locked; `None` where no two CPUs change those of one space.
+    pub fn page_table_lock(&self) -> Option<PageTableLock> {
+        let mut spaces = self.spaces().into_iter();
+        let is_locked = spaces.any(|space| self.several_change(space));
+        is_locked.then_some(self.lock)
     }
 
     /// Lists the user spaces, up to the last one that an operation is in.
     fn spaces(&self) -> Vec<Space> {
-        let all = self.0.iter().flatten();
+        let all = self.sets.iter().flatten();
         let last = all.map(|offered| offered.space).max().unwrap_or(USER);
         (USER.0..=last.0).map(Space).collect()
     }
 
     /// Makes the program in which each CPU starts what its menu has, any number of times, under a protocol. Where
-    /// several CPUs change a space's page tables, they take a lock for that.
+    /// several CPUs change a space's page tables, they take a lock for that ([`Menus::lock`]).
     pub fn program<P: Protocol>(&self, policy: Policy) -> Program {
-        let name = format!("any {self}");
+        let lock = self.page_table_lock().unwrap_or_default();
+        let name = match lock == PageTableLock::default() {
+            true => format!("any {self}"),
+            false => format!("any {self} --lock {}", lock.name()),
+        };
         let spaces = self.spaces();
-        let mut setup = Setup::<P>::new(&name, self.0.len() as u8, spaces.len(), policy);
-        // The pages and their table for each space.
+        let mut setup = Setup::<P>::new(&name, self.sets.len() as u8, spaces.len(), policy);
         let pages = |space| self.pages(space);
-        let frames = spaces.iter().map(|&space| 1 + pages(space).len());
+        let frames = spaces.iter().map(|&space| self.frames(space));
         setup.program.free_frames(frames.sum());
         // Every CPU begins in the kernel's own space, the first, whose generation it has a copy of.
         for word in setup.program.space_generations.split_off(1) {
@@ -299,11 +238,20 @@ impl Menus {
         for space in spaces {
             let lock = self.several_change(space).then(|| {
                 let name = format!("page-table lock of space {}", space.0);
-                setup.program.atomic_of_kind(ValueKind::Lock, name, 0)
+                Lock {
+                    cell: setup.program.atomic_of_kind(ValueKind::Lock, name, 0),
+                    taken: self.lock,
+                }
             });
-            for (cpu, menu) in self.0.iter().enumerate() {
+            let tabled = Tabled {
+                space,
+                root: setup.root(space),
+                pages: pages(space),
+                lock,
+            };
+            for (cpu, menu) in self.sets.iter().enumerate() {
                 for &offered in menu.iter().filter(|offered| offered.space == space) {
-                    setup.offer(CpuId(cpu as u16), offered, pages(space), lock);
+                    setup.offer(CpuId(cpu as u16), offered, tabled);
                 }
             }
         }
@@ -316,17 +264,38 @@ impl Menus {
             operation: MenuOperation::MapNext,
             space,
         };
-        match self.0.iter().any(|menu| menu.contains(&both)) {
+        match self.sets.iter().any(|menu| menu.contains(&both)) {
             true => &[PAGE, NEXT_PAGE],
             false => &[PAGE],
         }
+    }
+
+    /// Counts the frames that a space takes: for its pages and their table, and for what each CPU has removed and not
+    /// freed yet, if others may map meanwhile.
+    fn frames(&self, space: Space) -> usize {
+        let pages = self.pages(space).len();
+        let mapped = 1 + pages;
+        if self.lock != PageTableLock::FlushAfterUnlock || !self.several_change(space) {
+            return mapped;
+        }
+        let removed = self.sets.iter().map(|set| {
+            let of_space = set.iter().filter(|offered| offered.space == space);
+            let removed = of_space.map(|offered| match offered.operation {
+                MenuOperation::Unmap => 1,
+                MenuOperation::UnmapBoth => pages,
+                MenuOperation::Free => pages + 1,
+                _ => 0,
+            });
+            removed.max().unwrap_or(0)
+        });
+        mapped + removed.sum::<usize>()
     }
 
     /// Says whether more than one CPU changes the page tables of a space.
     fn several_change(&self, space: Space) -> bool {
         let changes =
             |offered: &Offered| offered.space == space && offered.operation.changes_tables();
-        self.0
+        self.sets
             .iter()
             .filter(|menu| menu.iter().any(changes))
             .count()
@@ -335,31 +304,15 @@ impl Menus {
 }
 
 impl<P: Protocol> Setup<P> {
-    fn offer(
-        &mut self,
-        cpu: CpuId,
-        offered: Offered,
-        pages: &'static [VirtAddr],
-        lock: Option<AtomicCell>,
-    ) {
-        let Offered { operation, space } = offered;
-        let (root, protocol) = (self.root(space), self.protocol());
-        let lock = lock.filter(|_| operation.changes_tables());
-        let run = move |hw: &ModelHw| {
-            if let Some(lock) = &lock {
-                hw.poll(|hw| (lazytlb::Hw::swap(hw, lock, 1) == 0).then_some(()));
-            }
-            run(hw, &*protocol, offered, root, pages);
-            if let Some(lock) = &lock {
-                lazytlb::Hw::store(hw, lock, 0);
-            }
-        };
+    fn offer(&mut self, cpu: CpuId, offered: Offered, tabled: Tabled) {
+        let (protocol, operation) = (self.protocol(), offered.operation);
+        let run = move |hw: &ModelHw| run(hw, &*protocol, operation, tabled);
         let item = MenuItem::new(offered.to_string(), run);
         let item = match operation {
             MenuOperation::Touch | MenuOperation::TouchNext | MenuOperation::Load => {
-                item.starts_in([task(space)])
+                item.starts_in([task(offered.space)])
             }
-            MenuOperation::Switch => item.leads_to(task(space)),
+            MenuOperation::Switch => item.leads_to(task(offered.space)),
             MenuOperation::Lazy => {
                 let tasks = (1..=MOST_SPACES).map(|space| task(Space(space)));
                 item.starts_in(tasks).leads_to(KERNEL)
@@ -367,106 +320,5 @@ impl<P: Protocol> Setup<P> {
             _ => item,
         };
         self.program.offer(cpu.0 as u8, item);
-    }
-}
-
-fn run<P: Protocol>(
-    hw: &ModelHw,
-    protocol: &P,
-    Offered { operation, space }: Offered,
-    root: PhysAddr,
-    pages: &[VirtAddr],
-) {
-    match operation {
-        MenuOperation::Map => map(hw, root, PAGE),
-        MenuOperation::MapNext => map(hw, root, NEXT_PAGE),
-        MenuOperation::Unmap => unmap(hw, protocol, space, root, &[PAGE], false),
-        MenuOperation::UnmapBoth => unmap(hw, protocol, space, root, pages, false),
-        MenuOperation::Free => unmap(hw, protocol, space, root, pages, true),
-        MenuOperation::Protect => protect(hw, protocol, space, root),
-        MenuOperation::Load => hw.touch(PAGE, Access::Load),
-        MenuOperation::Touch => hw.touch(PAGE, Access::Store),
-        MenuOperation::TouchNext => hw.touch(NEXT_PAGE, Access::Store),
-        MenuOperation::Switch => protocol.switch_mm(hw, space),
-        MenuOperation::Lazy => protocol.enter_lazy(hw),
-        MenuOperation::FlushAll => {
-            protocol.flush(hw, space, FlushRange::All, Tables::Kept);
-        }
-        MenuOperation::FlushPage => {
-            protocol.flush(hw, space, FlushRange::page(PAGE), Tables::Kept);
-        }
-        MenuOperation::FlushNext => {
-            protocol.flush(hw, space, FlushRange::page(NEXT_PAGE), Tables::Kept);
-        }
-    }
-}
-
-/// Maps a page, if it is absent, with its table, if that is.
-fn map(hw: &ModelHw, root: PhysAddr, addr: VirtAddr) {
-    let hooked = hw.read_entry(root, root_index(addr));
-    if hooked.is_present() {
-        let table = hooked.frame();
-        if !hw.read_entry(table, table_index(addr)).is_present() {
-            let page = hw.alloc_frame(FrameKind::Page);
-            hw.write_entry(table, table_index(addr), Entry::to(page));
-        }
-        return;
-    }
-    let table = hw.alloc_frame(FrameKind::Table);
-    let page = hw.alloc_frame(FrameKind::Page);
-    hw.write_entry(table, table_index(addr), Entry::to(page));
-    hw.write_entry(root, root_index(addr), Entry::to(table));
-}
-
-/// Unmaps those of the pages that are there, and their table with them, if that is wanted.
-fn unmap<P: Protocol>(
-    hw: &ModelHw,
-    protocol: &P,
-    space: Space,
-    root: PhysAddr,
-    pages: &[VirtAddr],
-    frees_table: bool,
-) {
-    let hooked = hw.read_entry(root, root_index(PAGE));
-    if !hooked.is_present() {
-        return;
-    }
-    let table = hooked.frame();
-    let mut removals = Vec::new();
-    for &addr in pages {
-        let mapped = hw.read_entry(table, table_index(addr));
-        if mapped.is_present() {
-            removals.push(Removal {
-                addr,
-                table,
-                index: table_index(addr),
-                frees: Frees::Page(mapped.frame()),
-            });
-        }
-    }
-    if frees_table {
-        removals.push(Removal {
-            addr: PAGE,
-            table: root,
-            index: root_index(PAGE),
-            frees: Frees::Table(table),
-        });
-    }
-    if !removals.is_empty() {
-        protocol.remove(hw, space, &removals, &|_| {});
-    }
-}
-
-/// Takes the right to write to the page away, if there is one, and flushes it.
-fn protect<P: Protocol>(hw: &ModelHw, protocol: &P, space: Space, root: PhysAddr) {
-    let hooked = hw.read_entry(root, root_index(PAGE));
-    if !hooked.is_present() {
-        return;
-    }
-    let table = hooked.frame();
-    let mapped = hw.read_entry(table, table_index(PAGE));
-    if mapped.is_present() && mapped.is_writable() {
-        hw.write_entry(table, table_index(PAGE), Entry::read_only(mapped.frame()));
-        protocol.flush(hw, space, FlushRange::page(PAGE), Tables::Kept);
     }
 }

@@ -23,26 +23,32 @@ fn levels(system: &System<'_>, form: &Form<'_>, depth: usize) -> Vec<Level> {
     let mut seen = BTreeSet::from([formed(system, form, &initial)]);
     let mut levels = vec![seen.clone()];
     for _ in 0..depth {
-        let mut next = Level::new();
-        for state in levels.last().unwrap() {
-            let mut scratch = state.clone();
-            let expanded = expand(
-                system,
-                form,
-                state,
-                &mut scratch,
-                |_, state| {
-                    if seen.insert(state.to_vec()) {
-                        next.insert(state.to_vec());
-                    }
-                },
-                |_, _| AfterViolation::Stop,
-            );
-            assert!(expanded.is_ok());
-        }
+        let next = level_after(system, form, levels.last().unwrap(), &mut seen);
         levels.push(next);
     }
     levels
+}
+
+/// Returns the states that are first reached from those of a level, and counts them as seen.
+fn level_after(system: &System<'_>, form: &Form<'_>, level: &Level, seen: &mut Level) -> Level {
+    let mut next = Level::new();
+    for state in level {
+        let mut scratch = state.clone();
+        let expanded = expand(
+            system,
+            form,
+            state,
+            &mut scratch,
+            |_, state| {
+                if seen.insert(state.to_vec()) {
+                    next.insert(state.to_vec());
+                }
+            },
+            |_, _| AfterViolation::Stop,
+        );
+        assert!(expanded.is_ok());
+    }
+    next
 }
 
 fn formed(system: &System<'_>, form: &Form<'_>, state: &[u8]) -> Vec<u8> {
@@ -131,6 +137,64 @@ fn onward(
         is_end,
     };
     Ok((onward, plain))
+}
+
+/// Plain states are without end; those of one form are a class, for which the first that is reached stands, as it is.
+/// Level by level, until nothing is new, the classes are the states of the renumbered search, and each plain state
+/// leads to what its renumbered self leads to.
+fn close(system: &System<'_>, form: &Form<'_>) -> Level {
+    let initial = system.initial(&mut Unwatched).unwrap();
+    let mut classes = Level::from([formed(system, form, &initial)]);
+    let (mut remembered, mut level) = (classes.clone(), classes.clone());
+    let mut plain = vec![initial];
+    while !plain.is_empty() || !level.is_empty() {
+        let mut next = Vec::new();
+        for state in &plain {
+            let (of_plain, successors) = onward(system, form, state).unwrap();
+            let renumbered = formed(system, form, state);
+            let (of_renumbered, _) = onward(system, form, &renumbered).unwrap();
+            assert!(of_plain == of_renumbered, "{of_plain:?} {of_renumbered:?}");
+            for successor in successors {
+                if classes.insert(formed(system, form, &successor)) {
+                    next.push(successor);
+                }
+            }
+        }
+        plain = next;
+        level = level_after(system, form, &level, &mut remembered);
+        assert_eq!(classes.len(), remembered.len());
+        assert!(classes == remembered);
+    }
+    classes
+}
+
+#[test]
+fn plain_states_of_every_class_lead_where_the_closed_renumbered_search_does() {
+    for (menus, states) in [
+        (
+            "map,unmap,switch,touch,lazy/switch,touch,lazy",
+            [4275, 10674],
+        ),
+        (
+            "map,unmap,free,switch,touch,lazy/switch,touch,lazy",
+            [10975, 24416],
+        ),
+    ] {
+        for (memory, states) in [MemoryModel::Sc, MemoryModel::TSO].into_iter().zip(states) {
+            let menus: Menus = menus.parse().unwrap();
+            let program = menus.program::<LazyTlb>(Policy::IpiOnTableFree);
+            let checker = Checker::new().memory(memory);
+            // What is local, and what is dead, is learnt by a search of all.
+            let (exploration, ended) = checker.explore(&program, &mut Ignores).unwrap();
+            assert_eq!(ended, Ended::Exhausted);
+            let classes = close(&exploration.system, &exploration.form).len();
+            assert_eq!(
+                classes as u64, exploration.effort.states,
+                "{menus} {memory:?}"
+            );
+            assert_eq!(classes, states, "{menus} {memory:?}");
+        }
+    }
 }
 
 /// A long way that was taken.
