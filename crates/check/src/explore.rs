@@ -81,6 +81,11 @@ impl Limits {
     }
 }
 
+/// So many places in code that it may be a loop which spins.
+struct Suspicious {
+    places: usize,
+}
+
 /// How an exploration ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Ended {
@@ -189,7 +194,9 @@ where
 
     /// Explores until all is done, or a limit is reached: then it is returned.
     fn run_once<V: Visitor>(&mut self, visitor: &mut V) -> ControlFlow<Halt, Option<String>> {
-        let mut suspicious = MANY_PLACES;
+        let mut suspicious = Suspicious {
+            places: MANY_PLACES,
+        };
         let initial = self.initial();
         self.check_locality()?;
         match initial {
@@ -246,12 +253,12 @@ where
     }
 
     /// Looks for a loop that spins, whenever so many places have become twice as many.
-    fn check_spin(&self, suspicious: &mut usize) -> ControlFlow<Halt> {
+    fn check_spin(&self, suspicious: &mut Suspicious) -> ControlFlow<Halt> {
         let places = self.system.automaton.read().count();
-        if places < *suspicious {
+        if places < suspicious.places {
             return ControlFlow::Continue(());
         }
-        *suspicious = 2 * places;
+        suspicious.places = 2 * places;
         match self.system.spin_loop() {
             Some(spin) => ControlFlow::Break(Halt::Failed(spin)),
             None => ControlFlow::Continue(()),
@@ -403,7 +410,7 @@ where
         &mut self,
         steps: Vec<Step>,
         violation: &Violation,
-    ) -> Result<Vec<Step>, CheckError> {
+    ) -> Result<Option<Vec<Step>>, CheckError> {
         if !self.form.renames() {
             return Ok(Some(steps));
         }

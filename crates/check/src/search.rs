@@ -154,7 +154,10 @@ impl Checker {
             (Ended::Exhausted, None) => match exploration.livelock()? {
                 Looked::Nowhere => Finding::of_exhausted(rests_on, program),
                 Looked::Found(livelock) => {
-                    self.replay_livelock(program, &mut exploration, livelock)?
+                    match self.replay_livelock(program, &mut exploration, livelock)? {
+                        Some(finding) => finding,
+                        None => return Ok(None),
+                    }
                 }
                 Looked::Unfinished(why) => Finding::Incomplete { why },
             },
@@ -219,25 +222,30 @@ impl Checker {
         }
     }
 
-    /// Replays CPUs that go on for ever, on a system that knows nothing yet.
+    /// Replays CPUs that go on for ever, as [`Checker::replay`] a violation.
     fn replay_livelock(
         &self,
         program: &Program,
         exploration: &mut Explored<'_>,
         livelock: Livelock,
-    ) -> Result<Finding, CheckError> {
+    ) -> Result<Option<Finding>, CheckError> {
         let violation = livelock.violation;
         let mut steps = exploration.steps_to(livelock.from);
         let stem = steps.len();
         steps.extend(livelock.round);
-        let steps = exploration.plain_steps(steps, &violation)?;
-        let system = self.fresh_system(program, exploration)?;
-        let form = Form::of(program, exploration.system.dead_words.clone());
-        let timeline = Timeline::replay_round(&system, &form, steps.split_at(stem), &violation)?;
-        Ok(Finding::Violation {
-            violation,
-            timeline,
-        })
+        let Some(steps) = exploration.plain_steps(steps, &violation)? else {
+            return Ok(None);
+        };
+        let joined = program.in_one_range();
+        let system = self.fresh_system(&joined, exploration)?;
+        let form = Form::of(&joined, exploration.system.dead_words.clone());
+        match Timeline::replay_round(&system, &form, steps.split_at(stem), &violation) {
+            Err(_) if program.claims_ranges() => Ok(None),
+            replayed => Ok(Some(Finding::Violation {
+                violation,
+                timeline: replayed?,
+            })),
+        }
     }
 }
 

@@ -20,13 +20,17 @@ enum Code {
     NmiHandler,
 }
 
+/// What the two bytes say.
+#[derive(Clone, Copy, PartialEq)]
+struct Near(u16);
+
 impl Code {
     /// Returns what the two bytes say of a place that is far: seldom has a CPU no operation left, or a handler so
     /// many places.
-    const fn far(self) -> u16 {
+    const fn far(self) -> Near {
         match self {
-            Code::Operation => 0,
-            Code::Handler | Code::NmiHandler => u16::MAX,
+            Code::Operation => Near(0),
+            Code::Handler | Code::NmiHandler => Near(u16::MAX),
         }
     }
 }
@@ -56,7 +60,7 @@ impl Layout {
     /// Reads a CPU's place in its program; `None` after its end.
     #[inline(always)]
     pub fn node(&self, state: &State, cpu: impl Into<Cpu>) -> Option<Place> {
-        self.place(state, cpu.into(), Code::Operation, NODE)
+        self.place(state, cpu.into(), Code::Operation)
     }
 
     /// Writes a CPU's place in its program.
@@ -65,13 +69,13 @@ impl Layout {
     /// If states have no room for it, as [`Machine::make_room`] tells.
     #[inline(always)]
     pub fn set_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: Option<Place>) {
-        self.set_place(state, cpu.into(), Code::Operation, NODE, node);
+        self.set_place(state, cpu.into(), Code::Operation, node);
     }
 
     /// Reads a CPU's place in its interrupt handler; `None` outside of it.
     #[inline(always)]
     pub fn handler_node(&self, state: &State, cpu: impl Into<Cpu>) -> Option<Place> {
-        self.place(state, cpu.into(), Code::Handler, HANDLER_NODE)
+        self.place(state, cpu.into(), Code::Handler)
     }
 
     /// Writes a CPU's place in its interrupt handler.
@@ -80,7 +84,7 @@ impl Layout {
     /// As [`Layout::set_node`].
     #[inline(always)]
     pub fn set_handler_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: Option<Place>) {
-        self.set_place(state, cpu.into(), Code::Handler, HANDLER_NODE, node);
+        self.set_place(state, cpu.into(), Code::Handler, node);
     }
 
     /// Reads a CPU's places in its program and in its interrupt handler, at less cost than one after the other.
@@ -112,7 +116,8 @@ impl Layout {
     /// Reads a CPU's place in its NMI handler; `None` outside of it.
     #[inline]
     pub fn nmi_node(&self, state: &State, cpu: impl Into<Cpu>) -> Option<Place> {
-        self.place(state, cpu.into(), Code::NmiHandler, self.nmi?)
+        self.nmi?;
+        self.place(state, cpu.into(), Code::NmiHandler)
     }
 
     /// Writes a CPU's place in its NMI handler.
@@ -120,42 +125,53 @@ impl Layout {
     /// # Panics
     /// If the program has no NMIs; and as [`Layout::set_node`].
     pub fn set_nmi_node(&self, state: &mut State, cpu: impl Into<Cpu>, node: Option<Place>) {
-        let nmi = self.nmi.expect("only a program with NMIs enters a handler");
-        self.set_place(state, cpu.into(), Code::NmiHandler, nmi, node);
+        self.set_place(state, cpu.into(), Code::NmiHandler, node);
     }
 
     #[inline(always)]
-    fn place(&self, state: &State, cpu: Cpu, code: Code, at: usize) -> Option<Place> {
-        let at = self.cpu_start(cpu).plus(at).bytes();
-        let near = NonZeroU16::new(u16::from_le_bytes([state[at], state[at + 1]]));
-        let may_be_far = near.map_or(0, NonZeroU16::get) == code.far();
-        match self.far_places {
-            Some(far_places) if may_be_far => self.far_place(state, cpu, code, far_places),
-            _ => near.map(Place::from),
+    fn place(&self, state: &State, cpu: Cpu, code: Code) -> Option<Place> {
+        let at = self.near_place_at(cpu, code).bytes();
+        let near = Near(u16::from_le_bytes([state[at], state[at + 1]]));
+        match near == code.far() && self.far_places.is_some() {
+            true => self.far_place(state, cpu, code),
+            false => NonZeroU16::new(near.0).map(Place::from),
         }
     }
 
     #[inline(always)]
-    fn set_place(&self, state: &mut State, cpu: Cpu, code: Code, at: usize, place: Option<Place>) {
-        let at = self.cpu_start(cpu).plus(at).bytes();
-        let number = place.map_or(0, Place::number);
-        let near = match self.far_places {
-            None => u16::try_from(number).expect("states have room for each place"),
-            Some(far_places) => self.set_far_place(state, cpu, code, far_places, number),
+    fn set_place(&self, state: &mut State, cpu: Cpu, code: Code, place: Option<Place>) {
+        let at = self.near_place_at(cpu, code).bytes();
+        let Near(near) = match self.far_places {
+            None => near(place).expect("states have room for each place"),
+            Some(_) => self.set_far_place(state, cpu, code, place),
         };
         state[at..at + 2].copy_from_slice(&near.to_le_bytes());
     }
 
-    /// Returns where a far place lies.
-    fn far_place_at(&self, cpu: Cpu, code: Code, far_places: usize) -> Offset {
-        let at = far_places + FAR_PLACE * code as usize;
+    /// Returns where the two bytes of a place lie.
+    #[inline(always)]
+    fn near_place_at(&self, cpu: Cpu, code: Code) -> Offset {
+        let at = match code {
+            Code::Operation => NODE,
+            Code::Handler => HANDLER_NODE,
+            Code::NmiHandler => self
+                .nmi
+                .expect("only a program with NMIs enters their handler"),
+        };
         self.cpu_start(cpu).plus(at)
+    }
+
+    /// Returns where a far place lies.
+    fn far_place_at(&self, cpu: Cpu, code: Code) -> Offset {
+        let far_places = self.far_places.expect("states have room for far places");
+        self.cpu_start(cpu)
+            .plus(far_places + FAR_PLACE * code as usize)
     }
 
     #[cold]
     #[inline(never)]
-    fn far_place(&self, state: &State, cpu: Cpu, code: Code, far_places: usize) -> Option<Place> {
-        let far = &state[self.far_place_at(cpu, code, far_places).bytes()..];
+    fn far_place(&self, state: &State, cpu: Cpu, code: Code) -> Option<Place> {
+        let far = &state[self.far_place_at(cpu, code).bytes()..];
         let far = far.first_chunk().expect("it lies in a state as a whole");
         Place::from_number(u32::from_le_bytes(*far))
     }
@@ -163,19 +179,21 @@ impl Layout {
     /// Writes a place's number, if it is far, or 0; and returns what the two bytes say.
     #[cold]
     #[inline(never)]
-    fn set_far_place(
-        &self,
-        state: &mut State,
-        cpu: Cpu,
-        code: Code,
-        far_places: usize,
-        number: u32,
-    ) -> u16 {
-        let near = u16::try_from(number).ok();
-        let near = near.filter(|&near| near == 0 || near != code.far());
-        let far = if near.is_some() { 0 } else { number };
-        let at = self.far_place_at(cpu, code, far_places).bytes();
+    fn set_far_place(&self, state: &mut State, cpu: Cpu, code: Code, place: Option<Place>) -> Near {
+        let near = near(place).filter(|&near| near == Near(0) || near != code.far());
+        let far = match near {
+            Some(_) => 0,
+            None => place.map_or(0, Place::number),
+        };
+        let at = self.far_place_at(cpu, code).bytes();
         state[at..at + FAR_PLACE].copy_from_slice(&far.to_le_bytes());
         near.unwrap_or(code.far())
     }
+}
+
+/// Returns what the two bytes say of a place, if they can.
+#[inline(always)]
+fn near(place: Option<Place>) -> Option<Near> {
+    let number = place.map_or(0, Place::number);
+    u16::try_from(number).ok().map(Near)
 }
