@@ -9,10 +9,11 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The modules that are copied, and may be mutated: the protocol.
-const COPIED: [&str; 10] = [
+const COPIED: [&str; 11] = [
     "generation",
     "kernel",
     "mm",
+    "slots",
     "per_cpu",
     "policy",
     "interrupts",
@@ -23,7 +24,7 @@ const COPIED: [&str; 10] = [
 ];
 /// The modules that every copy shares with the real crate, so that their types are the same: the
 /// seam.
-const SHARED: &str = "addr, cpu_set, hw, memory, words";
+const SHARED: &str = "addr, cpu_set, hw, memory, pcids, words";
 const SOURCES: &str = "../lazytlb/src";
 /// What makes a protocol of `lazytlb`, and of each copy: the line that names the protocol is replaced.
 const ADAPTER: &str = "../check/src/protocol/adapter.rs";
@@ -45,6 +46,8 @@ struct Table {
 #[serde(deny_unknown_fields)]
 struct Menus {
     name: String,
+    #[serde(default)]
+    pcids: bool,
     sets: String,
 }
 
@@ -61,6 +64,7 @@ struct Mutant {
     program: String,
     policy: String,
     cpu_model: Option<String>,
+    slots: Option<u8>,
     sc: String,
     tso: String,
     menus: Option<String>,
@@ -144,9 +148,9 @@ fn generate() -> Result<(), String> {
 impl Menus {
     /// Returns the menus as an expression of the registry.
     fn row(&self) -> String {
-        let Menus { name, sets } = self;
+        let Menus { name, pcids, sets } = self;
         let program = format!("any {sets}");
-        format!("Menus {{ name: {name:?}, program: {program:?} }},\n")
+        format!("Menus {{ name: {name:?}, pcids: {pcids}, program: {program:?} }},\n")
     }
 }
 
@@ -258,12 +262,20 @@ impl Mutant {
             menus_find,
             menus_lack,
             reached,
+            slots,
             ..
         } = self;
+        let slots = slots.unwrap_or(0);
+        let adapter = match slots {
+            0 => "LazyTlb".to_owned(),
+            slots => format!("WithPcids::<{slots}>"),
+        };
         let cpu_model = self.cpu_model.as_deref().unwrap_or("weakest");
         let reached = match reached {
             Some(_) => {
-                format!("Some(crate::build::<crate::protocols::{name}_reached::adapter::LazyTlb>)")
+                format!(
+                    "Some(crate::build::<crate::protocols::{name}_reached::adapter::{adapter}>)"
+                )
             }
             None => "None".to_owned(),
         };
@@ -273,7 +285,7 @@ impl Mutant {
              policy: {policy:?}, cpu_model: {cpu_model:?}, sc: {sc:?}, tso: {tso:?}, \
              menus: {menus:?}, menus_memory: {menus_memory:?}, menus_find: {menus_find:?}, \
              menus_lack: {menus_lack:?}, reached: {reached}, \
-             build: crate::build::<crate::protocols::{name}::adapter::LazyTlb> }},\n"
+             slots: {slots}, build: crate::build::<crate::protocols::{name}::adapter::{adapter}> }},\n"
         )
     }
 

@@ -4,15 +4,18 @@ use core::arch::global_asm;
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use lazytlb_x86::detect::KnownQuirk;
 use lazytlb_x86::{ApicId, CpuMsrs, Detected, LocalApic, Timer};
 use x86_64::instructions::interrupts;
 use x86_64::instructions::port::Port;
 
+use crate::breaks::Break;
 use crate::console::println;
 use crate::cpu::{ApicMode, with_apic};
 use crate::ending::{self, Ending};
-use crate::options::{self, Driver};
-use crate::{clock, console, cpu, frames, machine, paging, trap};
+use crate::machine::{self, PcidsUsed};
+use crate::options::{self, Driver, PcidsWanted};
+use crate::{clock, console, cpu, frames, paging, trap};
 
 global_asm!(include_str!("boot.s"));
 
@@ -53,6 +56,7 @@ extern "C" fn boot_cpu_main(info: *const u32) -> ! {
     }
     let detected = detect();
     let mode = choose_apic(&detected);
+    let pcids = choose_pcids(&detected);
     mask_pic();
     cpu::enable_apic(mode);
     let left = clock::calibrate(
@@ -63,7 +67,10 @@ extern "C" fn boot_cpu_main(info: *const u32) -> ! {
     let counts = (u32::MAX - left) / 10_000 * trap::TICK_MICROSECONDS;
     TICK_COUNTS.store(counts.max(1), Ordering::Relaxed);
     frames::set_up();
-    machine::set_up(detected.quirks(), paging::kernel_root());
+    if pcids == PcidsUsed::Yes {
+        cpu::enable_pcids();
+    }
+    machine::set_up(detected.quirks(), pcids, paging::kernel_root());
     let protocol = lazytlb::sources::combined();
     println!(
         "protocol: {} files, hash {protocol}",
@@ -79,6 +86,10 @@ extern "C" fn other_cpu_main(apic_id: u32) -> ! {
     let cpu = apic_id as usize;
     cpu::set_up(cpu);
     cpu::enable_apic(cpu::apic().mode());
+    // Before this CPU comes to the protocol, which begins when it has the kernel's root loaded, under PCID 0.
+    if machine::hw().pcids_used() == PcidsUsed::Yes {
+        cpu::enable_pcids();
+    }
     STARTED.fetch_add(1, Ordering::SeqCst);
     run(cpu)
 }
@@ -109,6 +120,27 @@ fn choose_apic(detected: &Detected) -> ApicMode {
             ending::end(Ending::Refused)
         }
     }
+}
+
+/// Decides whether the protocol uses PCIDs: it must be the same on every CPU.
+fn choose_pcids(detected: &Detected) -> PcidsUsed {
+    // With the erratum, INVLPG leaves global entries in place while PCIDs are on (H34).
+    let able = detected.features.pcid && !detected.has(KnownQuirk::InvlpgLeavesGlobals);
+    let used = match options::get().pcids {
+        PcidsWanted::Auto | PcidsWanted::On if able => PcidsUsed::Yes,
+        PcidsWanted::Auto | PcidsWanted::Off => PcidsUsed::No,
+        PcidsWanted::Pretend => PcidsUsed::Pretended,
+        PcidsWanted::On => {
+            println!("this CPU has no PCIDs that can be used");
+            ending::end(Ending::Refused)
+        }
+    };
+    let broken = options::get().broken;
+    if broken.is_some_and(Break::needs_pcids) && used == PcidsUsed::No {
+        println!("without PCIDs there is nothing of this to break");
+        ending::end(Ending::Refused);
+    }
+    used
 }
 
 /// Silences the old interrupt controllers.
@@ -150,5 +182,10 @@ fn start_others() {
             "CPU {cpu} does not start"
         );
     }
-    println!("{} CPUs, {}", options::get().cpus, options::get());
+    println!(
+        "{} CPUs, {}, PCIDs {}",
+        options::get().cpus,
+        options::get(),
+        machine::hw().pcids_used().name()
+    );
 }

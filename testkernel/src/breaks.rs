@@ -21,21 +21,33 @@ pub enum Break {
     /// The initiator does not wait for the answers. Targets answer late by [`crate::breaking::WINDOW_MICROSECONDS`]. Masks
     /// lost acknowledgements.
     DoNotWait,
+    /// A PCID that goes to another space is not flushed. Only [`crate::tags`] sees it, and the next: neither emulator has
+    /// a TLB with tags.
+    KeepOnRecycling,
+    /// What is cached of a space that missed flushes while another one was loaded is not flushed.
+    KeepWhenBehind,
 }
 
 impl Break {
-    const NAMES: [(&'static str, Break); 6] = [
+    const NAMES: [(&'static str, Break); 8] = [
         ("skip-ipis", Break::SkipIpis),
         ("forget-invlpg", Break::ForgetInvlpg),
         ("forget-cr3-reload", Break::ForgetCr3Reload),
         ("free-before-flush", Break::FreeBeforeFlush),
         ("acknowledge-early", Break::AcknowledgeEarly),
         ("do-not-wait", Break::DoNotWait),
+        ("keep-on-recycling", Break::KeepOnRecycling),
+        ("keep-when-behind", Break::KeepWhenBehind),
     ];
 
     /// Finds a break by the name that people type.
     pub fn by_name(name: &str) -> Option<Break> {
         Some(Self::NAMES.iter().find(|(other, _)| *other == name)?.1)
+    }
+
+    /// Says whether there is nothing to break without PCIDs.
+    pub fn needs_pcids(self) -> bool {
+        matches!(self, Break::KeepOnRecycling | Break::KeepWhenBehind)
     }
 
     /// Returns the name that people type.

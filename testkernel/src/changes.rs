@@ -10,7 +10,7 @@ use crate::machine::{hw, tlb};
 use crate::page_id::{PageId, Place, Region};
 use crate::paging::{self, Level};
 use crate::space::{Page, Space};
-use crate::{clock, cpu, ending, frames, progress};
+use crate::{clock, cpu, ending, frames, progress, tags};
 
 impl Space {
     fn page_id(&self, place: Place) -> PageId {
@@ -52,8 +52,10 @@ impl Space {
 
     fn unmap(&self, page: &mut Page, place: Place, frame: PhysAddr) {
         let addr = VirtAddr(place.address());
-        tlb().gather(hw(), self.handle(), &mut Freer, |gather| {
-            freeing::unhook_page(gather, self.root(), addr, frame, 0);
+        tags::removing(self.handle(), || {
+            tlb().gather(hw(), self.handle(), &mut Freer, |gather| {
+                freeing::unhook_page(gather, self.root(), addr, frame, 0);
+            });
         });
         *page = Page {
             version: page.version + 1,
@@ -66,9 +68,11 @@ impl Space {
     fn remap(&self, page: &mut Page, place: Place, old: PhysAddr) {
         let addr = VirtAddr(place.address());
         let new = self.page_frame(place, page.version + 1);
-        tlb().gather(hw(), self.handle(), &mut Freer, |gather| {
-            let entry = new.0 | paging::WRITABLE;
-            freeing::unhook_page(gather, self.root(), addr, old, entry);
+        tags::removing(self.handle(), || {
+            tlb().gather(hw(), self.handle(), &mut Freer, |gather| {
+                let entry = new.0 | paging::WRITABLE;
+                freeing::unhook_page(gather, self.root(), addr, old, entry);
+            });
         });
         *page = Page {
             version: page.version + 1,
@@ -82,10 +86,11 @@ impl Space {
         let version = page.version + 1;
         let new = self.page_frame(place, version);
         let entry = paging::find(self.root(), VirtAddr(place.address()), Level::Pages);
-        entry
-            .expect("it is mapped")
-            .store(new.0 | paging::WRITABLE, Ordering::Release);
-        freeing::count(tlb().flush(hw(), self.handle(), FlushRange::All, Tables::Kept));
+        let entry = entry.expect("it is mapped");
+        tags::removing(self.handle(), || {
+            entry.store(new.0 | paging::WRITABLE, Ordering::Release);
+            freeing::count(tlb().flush(hw(), self.handle(), FlushRange::All, Tables::Kept));
+        });
         *page = Page {
             version,
             frame: Some(new),
@@ -100,9 +105,11 @@ impl Space {
         let entry = paging::find(self.root(), addr, Level::Pages).expect("it is mapped");
         // Written by the reader of each CPU at a word of its own, with the version's word. Clear them:
         // a store that comes too late shows.
-        entry.store(frame.0 | paging::READ_ONLY, Ordering::Release);
         let range = FlushRange::page(addr);
-        freeing::count(tlb().flush(hw(), self.handle(), range, Tables::Kept));
+        tags::removing(self.handle(), || {
+            entry.store(frame.0 | paging::READ_ONLY, Ordering::Release);
+            freeing::count(tlb().flush(hw(), self.handle(), range, Tables::Kept));
+        });
         for writer in 0..cpu::MAX_CPUS {
             frames::word(frame, 8 + writer).store(0, Ordering::SeqCst);
         }

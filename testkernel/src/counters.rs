@@ -4,13 +4,13 @@
 
 use core::sync::atomic::Ordering;
 
-use lazytlb::{FlushRange, Flushed, MmHandle, Policy, Switched, Tables, VirtAddr};
+use lazytlb::{FlushRange, Flushed, MmHandle, Pcids, Policy, Switched, Tables, VirtAddr};
 
 use crate::console::println;
 use crate::machine::{EFFECTS, hw, tlb};
 use crate::page_id::PAGES;
 use crate::shared::{Few, Shared};
-use crate::space::SPACES;
+use crate::space::{SPACES, Space};
 use crate::{ending, freeing, options};
 
 /// What CPU 1 is told.
@@ -18,25 +18,43 @@ use crate::{ending, freeing, options};
 enum Order {
     Wait,
     Run,
+    /// In another space.
+    RunElsewhere,
     GoLazy,
     Leave,
 }
 
 impl Few for Order {
-    const ALL: &'static [Order] = &[Order::Wait, Order::Run, Order::GoLazy, Order::Leave];
+    const ALL: &'static [Order] = &[
+        Order::Wait,
+        Order::Run,
+        Order::RunElsewhere,
+        Order::GoLazy,
+        Order::Leave,
+    ];
 }
 
 /// How CPU 1's last switch found it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Found {
-    /// Not lazy in the space.
+    /// Not lazy in the space, and nothing of it was cached.
     Elsewhere,
     UpToDate,
     Behind,
+    /// Elsewhere, and what was cached of the space stayed.
+    Kept,
+    /// Elsewhere, and what was cached of the space was flushed.
+    KeptBehind,
 }
 
 impl Few for Found {
-    const ALL: &'static [Found] = &[Found::Elsewhere, Found::UpToDate, Found::Behind];
+    const ALL: &'static [Found] = &[
+        Found::Elsewhere,
+        Found::UpToDate,
+        Found::Behind,
+        Found::Kept,
+        Found::KeptBehind,
+    ];
 }
 
 static ORDER: Shared<Order> = Shared::first();
@@ -53,13 +71,8 @@ fn tell(order: Order) {
 fn obey() {
     loop {
         match ORDER.load() {
-            Order::Run => {
-                FOUND.store(match tlb().switch_mm(hw(), SPACES[0].handle()) {
-                    Switched::ResumedUpToDate => Found::UpToDate,
-                    Switched::ResumedBehind => Found::Behind,
-                    Switched::AlreadyRunning | Switched::Loaded => Found::Elsewhere,
-                });
-            }
+            Order::Run => run_in(&SPACES[0]),
+            Order::RunElsewhere => run_in(&SPACES[1]),
             Order::GoLazy => {
                 tlb().enter_lazy(hw());
             }
@@ -76,6 +89,18 @@ fn obey() {
         }
         ORDER.store(Order::Wait);
     }
+}
+
+/// Switches to a space, and tells how that was found.
+fn run_in(space: &Space) {
+    FOUND.store(match tlb().switch_mm(hw(), space.handle()) {
+        Switched::ResumedUpToDate => Found::UpToDate,
+        Switched::ResumedBehind => Found::Behind,
+        Switched::Kept => Found::Kept,
+        Switched::LoadedBehind => Found::KeptBehind,
+        Switched::AlreadyRunning | Switched::Loaded => Found::Elsewhere,
+        other => unreachable!("this kernel knows no {other:?}"),
+    });
 }
 
 /// Runs the test; every CPU calls it.
@@ -124,26 +149,62 @@ fn expect() {
         let again = if matches!(lot, Lot::Skipped) { 1 } else { 0 };
         check("a lazy CPU, again", tables, 0, again);
         tell(Order::Run);
-        let behind = FOUND.load() == Found::Behind;
-        if behind != matches!(lot, Lot::Skipped) {
-            ending::violation(format_args!(
-                "CPU 1 came back and was behind: {behind}, {tables:?}"
-            ));
-        }
+        check_found(match lot {
+            Lot::Skipped => Found::Behind,
+            Lot::Interrupted | Lot::NotThere => with_pcids(Found::KeptBehind),
+        });
         // Nothing missed: nothing to catch up on.
         tell(Order::GoLazy);
         tell(Order::Run);
-        let up_to_date = FOUND.load() == Found::UpToDate;
-        if up_to_date == matches!(lot, Lot::NotThere) {
-            ending::violation(format_args!(
-                "CPU 1 came back up to date: {up_to_date}, {tables:?}"
-            ));
-        }
+        check_found(match lot {
+            Lot::Skipped | Lot::Interrupted => Found::UpToDate,
+            Lot::NotThere => with_pcids(Found::Kept),
+        });
+    }
+    if hw().pcids_are_on() {
+        expect_elsewhere();
     }
     tell(Order::Leave);
     check("nobody", Tables::Freed, 0, 0);
     SPACES[0].end();
     println!("counters: every flush interrupted and skipped whom {policy} promises");
+}
+
+/// Returns how a CPU finds a space that it comes back to: as told with PCIDs, with nothing cached without.
+fn with_pcids(found: Found) -> Found {
+    match hw().pcids_are_on() {
+        true => found,
+        false => Found::Elsewhere,
+    }
+}
+
+/// A CPU that kept one space's translations, and left another's behind: it is spared until tables are freed, is then
+/// interrupted once, and finds out what it missed when it comes back.
+fn expect_elsewhere() {
+    SPACES[1].create();
+    tell(Order::RunElsewhere);
+    check_found(Found::Elsewhere);
+    tell(Order::Run);
+    check_found(Found::Kept);
+    tell(Order::RunElsewhere);
+    check_found(Found::Kept);
+    check("a CPU that is elsewhere", Tables::Kept, 0, 0);
+    check("a CPU that is elsewhere, again", Tables::Kept, 0, 0);
+    check("a CPU that is elsewhere", Tables::Freed, 1, 0);
+    check("a CPU that is elsewhere, again", Tables::Freed, 0, 0);
+    tell(Order::Run);
+    check_found(Found::KeptBehind);
+    SPACES[1].end();
+}
+
+/// Compares how CPU 1's last switch found it with what was promised.
+fn check_found(promised: Found) {
+    let found = FOUND.load();
+    if found != promised {
+        ending::violation(format_args!(
+            "CPU 1 came back, and its space was {found:?}; promised {promised:?}"
+        ));
+    }
 }
 
 /// Flushes, and compares the report and the IPIs with what was promised.

@@ -8,6 +8,7 @@ use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::instructions::segmentation::{CS, Segment};
 use x86_64::instructions::tables::load_tss;
+use x86_64::registers::control::{Cr4, Cr4Flags};
 use x86_64::registers::model_specific::GsBase;
 use x86_64::registers::segmentation::SS;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable};
@@ -197,6 +198,12 @@ pub fn enable_apic(mode: ApicMode) {
     };
     APIC.call_once(|| apic);
     with_apic!(apic, enable(SPURIOUS_VECTOR));
+}
+
+/// Enables PCIDs on this CPU, which has the kernel's root loaded.
+pub fn enable_pcids() {
+    // SAFETY: the CPU has them, is in long mode, and CR3's low 12 bits are 0: no other root was loaded yet.
+    unsafe { Cr4::update(|flags| flags.insert(Cr4Flags::PCID)) };
 }
 
 /// Returns the driver.

@@ -6,7 +6,7 @@ use lazytlb::{Flushed, FrameSink, PhysAddr, Unhooked, VirtAddr};
 
 use crate::breaks::Break;
 use crate::paging::{self, Level};
-use crate::{breaking, frames, machine};
+use crate::{breaking, frames, limits, machine};
 
 /// What the flushes of a storm did, summed up.
 pub struct Totals {
@@ -59,7 +59,8 @@ impl FrameSink for Freer {
 }
 
 /// The gather of this kernel.
-pub type Gather<'a> = lazytlb::Gather<'a, machine::Store, Freer, { machine::WORDS }>;
+pub type Gather<'a> =
+    lazytlb::Gather<'a, machine::Store, Freer, { limits::WORDS }, { limits::SLOTS }>;
 
 /// Unhooks a page of the space with this root, within a gather: its entry becomes `new_entry`.
 pub fn unhook_page(

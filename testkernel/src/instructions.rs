@@ -1,7 +1,7 @@
 //! The instructions that invalidate: after each, the new mapping must be seen.
 //!
 //! What this shows is that they are issued and encoded rightly. That an entry may survive without them,
-//! which is allowed but never sure, is not asked; nor are PCID tags, which neither emulator keeps.
+//! which is allowed but never sure, is not asked; nor are PCID tags, which neither emulator has.
 
 use core::sync::atomic::Ordering;
 
@@ -12,7 +12,7 @@ use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
 use crate::console::println;
-use crate::machine::{hw, loaded_root, tlb};
+use crate::machine::{hw, loaded_pcid, loaded_root, tlb};
 use crate::paging::{self, Level};
 use crate::space::{BOARD, SPACES};
 use crate::{ending, frames};
@@ -54,16 +54,16 @@ pub fn run() {
     };
     test("INVLPG", 0, &|| hw().invlpg(PROBE));
     test("INVLPG of a global page", GLOBAL, &|| hw().invlpg(PROBE));
-    test("MOV to CR3", 0, &|| hw().load_cr3(root, Cr3Load::Flush));
+    test("MOV to CR3", 0, &|| hw().flush_loaded());
     test("MOV to CR4 that flips PGE", GLOBAL, &flip_pge);
-    let zero = Pcid::new(0).expect("12 bits");
+    let mine = Pcid::new(loaded_pcid().number()).expect("12 bits");
     if features.invpcid {
-        // SAFETY: the CPU has it; PCID 0 is allowed in any mode.
+        // SAFETY: the CPU has it; the PCID is 0 while PCIDs are off.
         let invpcid = |what| unsafe { pcid::invpcid(what) };
         test("INVPCID of one page", 0, &|| {
-            invpcid(Invpcid::Page(zero, PROBE))
+            invpcid(Invpcid::Page(mine, PROBE))
         });
-        test("INVPCID of one PCID", 0, &|| invpcid(Invpcid::Space(zero)));
+        test("INVPCID of one PCID", 0, &|| invpcid(Invpcid::Space(mine)));
         test("INVPCID of all", GLOBAL, &|| {
             invpcid(Invpcid::AllWithGlobal)
         });
@@ -75,7 +75,7 @@ pub fn run() {
         test("MOV to CR3 with another PCID and back", 0, &|| {
             with_pcids(root)
         });
-        test("clearing CR4.PCIDE", GLOBAL, &|| with_pcids(root));
+        test("clearing CR4.PCIDE", GLOBAL, &|| flip_pcide(root));
     }
     println!("instructions: {tested} ways to invalidate work");
     entry.store(0, Ordering::SeqCst);
@@ -111,19 +111,41 @@ fn flip_pge() {
     }
 }
 
-/// Enables PCIDs, loads another PCID and comes back keeping, then flushing; and disables them (H1, H15, H16).
+/// Loads another PCID and comes back keeping, then flushing (H1, H15); PCIDs are enabled for it if they are off.
 fn with_pcids(root: PhysAddr) {
-    let (zero, other) = (
-        Pcid::new(0).expect("12 bits"),
+    let pcids_were_on = Cr4::read().contains(Cr4Flags::PCID);
+    let (mine, other) = (
+        Pcid::new(loaded_pcid().number()).expect("12 bits"),
         Pcid::new(0x123).expect("12 bits"),
     );
-    // SAFETY: the CPU has PCIDs, CR3's low bits are 0, and one root is loaded under either PCID.
+    // SAFETY: the CPU has PCIDs; where they are off, CR3's low bits are 0, and are again in the end. One root is loaded
+    // under either PCID, and the protocol does not have the other one.
     unsafe {
         Cr4::update(|flags| flags.insert(Cr4Flags::PCID));
         pcid::load_cr3(root, other, Cr3Load::Flush);
-        pcid::load_cr3(root, zero, Cr3Load::Keep);
+        pcid::load_cr3(root, mine, Cr3Load::Keep);
         pcid::load_cr3(root, other, Cr3Load::Keep);
+        pcid::load_cr3(root, mine, Cr3Load::Flush);
+        Cr4::update(|flags| flags.set(Cr4Flags::PCID, pcids_were_on));
+    }
+}
+
+/// Enables PCIDs if they are off, and disables them: everything is invalidated, global entries and every PCID's too
+/// (H16); then puts back what was.
+fn flip_pcide(root: PhysAddr) {
+    let pcids_were_on = Cr4::read().contains(Cr4Flags::PCID);
+    let (mine, zero) = (
+        Pcid::new(loaded_pcid().number()).expect("12 bits"),
+        Pcid::new(0).expect("12 bits"),
+    );
+    // SAFETY: the CPU has PCIDs, and CR3's low bits are 0 whenever they are enabled.
+    unsafe {
+        Cr4::update(|flags| flags.insert(Cr4Flags::PCID));
         pcid::load_cr3(root, zero, Cr3Load::Flush);
         Cr4::update(|flags| flags.remove(Cr4Flags::PCID));
+        if pcids_were_on {
+            Cr4::update(|flags| flags.insert(Cr4Flags::PCID));
+            pcid::load_cr3(root, mine, Cr3Load::Flush);
+        }
     }
 }

@@ -8,8 +8,8 @@ use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use lazytlb::{
-    Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Kernel, Mm, MmHandle, MmId, PerCpu, PhysAddr,
-    Quirks, Tlb, Until, VirtAddr,
+    Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Invpcid, Kernel, Mm, MmHandle, MmId, Pcid,
+    Pcids, PerCpu, PhysAddr, Quirks, Tlb, Until, VirtAddr,
 };
 use lazytlb_x86::{ApicId, Board, LocalApic, Words, X86};
 use spin::Once;
@@ -17,24 +17,27 @@ use spin::Once;
 use crate::breaking;
 use crate::breaks::Break;
 use crate::cpu::{self, FLUSH_VECTOR, MAX_CPUS, with_apic};
+use crate::limits::{MAX_SPACES, SLOTS, WORDS};
+use crate::tags::{self, Tagged};
 use crate::{clock, options};
-
-/// Address spaces, the kernel's own included: handle 0.
-pub const MAX_SPACES: usize = 5;
-/// CPU sets of one word: 64 CPUs are enough here.
-pub const WORDS: usize = 1;
 
 /// Counts what the protocol asks of the machine.
 #[derive(Debug)]
 pub struct Effects {
     pub ipis: AtomicU64,
     pub cr3_loads: AtomicU64,
+    /// Those of them that kept what was cached.
+    pub kept_loads: AtomicU64,
+    /// Those that flushed what another space had cached under the same PCID.
+    pub recycled_pcids: AtomicU64,
     pub invlpgs: AtomicU64,
 }
 
 pub static EFFECTS: Effects = Effects {
     ipis: AtomicU64::new(0),
     cr3_loads: AtomicU64::new(0),
+    kept_loads: AtomicU64::new(0),
+    recycled_pcids: AtomicU64::new(0),
     invlpgs: AtomicU64::new(0),
 };
 
@@ -58,77 +61,152 @@ impl Board for Pc {
 
 /// The machine that the protocol runs on: the real one, with one promise broken if that was asked for.
 #[derive(Debug)]
-pub struct BreakableMachine(X86<Pc>);
+pub struct BreakableMachine {
+    x86: X86<Pc>,
+    pcids: PcidsUsed,
+}
+
+/// Whether the protocol uses PCIDs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PcidsUsed {
+    /// CR4.PCIDE is 0 everywhere, and the protocol knows.
+    No,
+    /// CR4.PCIDE is 1 everywhere.
+    Yes,
+    /// CR4.PCIDE is 0, and the protocol is told that it is 1: a load that may keep everything flushes it.
+    Pretended,
+}
+
+impl PcidsUsed {
+    /// Returns the word that is printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            PcidsUsed::No => "off",
+            PcidsUsed::Yes => "on",
+            PcidsUsed::Pretended => "pretended",
+        }
+    }
+}
+
+impl BreakableMachine {
+    /// Returns whether the protocol uses PCIDs.
+    pub fn pcids_used(&self) -> PcidsUsed {
+        self.pcids
+    }
+
+    /// Loads the root that is loaded once more, under its PCID, and flushes.
+    pub fn flush_loaded(&self) {
+        self.x86
+            .load_cr3_pcid(loaded_root(), loaded_pcid(), Cr3Load::Flush);
+    }
+
+    /// Says whether the chosen break swallows this load.
+    fn swallows(&self, root: PhysAddr) -> bool {
+        let reload = loaded_root() == root;
+        reload && (breaking::is(Break::ForgetCr3Reload) || breaking::defers_invalidation())
+    }
+}
 
 impl Hw for BreakableMachine {
     type Atomic = AtomicU64;
     type Local = AtomicU64;
 
     fn cpu(&self) -> CpuId {
-        self.0.cpu()
+        self.x86.cpu()
     }
     fn load(&self, atomic: &AtomicU64) -> u64 {
-        self.0.load(atomic)
+        self.x86.load(atomic)
     }
     fn store(&self, atomic: &AtomicU64, value: u64) {
-        self.0.store(atomic, value);
+        self.x86.store(atomic, value);
     }
     fn fetch_add(&self, atomic: &AtomicU64, value: u64) -> u64 {
-        self.0.fetch_add(atomic, value)
+        self.x86.fetch_add(atomic, value)
     }
     fn fetch_or(&self, atomic: &AtomicU64, bits: u64) -> u64 {
-        self.0.fetch_or(atomic, bits)
+        self.x86.fetch_or(atomic, bits)
     }
     fn fetch_and(&self, atomic: &AtomicU64, bits: u64) -> u64 {
-        self.0.fetch_and(atomic, bits)
+        self.x86.fetch_and(atomic, bits)
     }
     fn swap(&self, atomic: &AtomicU64, value: u64) -> u64 {
-        self.0.swap(atomic, value)
+        self.x86.swap(atomic, value)
     }
     fn load_local(&self, local: &AtomicU64) -> u64 {
-        self.0.load_local(local)
+        self.x86.load_local(local)
     }
     fn store_local(&self, local: &AtomicU64, value: u64) {
-        self.0.store_local(local, value);
+        self.x86.store_local(local, value);
     }
     fn fence(&self) {
-        self.0.fence();
+        self.x86.fence();
     }
     fn interrupts(&self) -> Interrupts {
-        self.0.interrupts()
+        self.x86.interrupts()
     }
     fn disable_interrupts(&self) -> Interrupts {
-        self.0.disable_interrupts()
+        self.x86.disable_interrupts()
     }
     fn restore_interrupts(&self, former: Interrupts) {
-        self.0.restore_interrupts(former);
+        self.x86.restore_interrupts(former);
     }
     fn send_ipi<const N: usize>(&self, targets: &CpuSet<N>) {
         if !breaking::is(Break::SkipIpis) {
-            self.0.send_ipi(targets);
+            self.x86.send_ipi(targets);
         }
     }
     fn pause_until(&self, atomic: &AtomicU64, until: Until) {
         if !breaking::is(Break::SkipIpis) && !breaking::is(Break::DoNotWait) {
-            self.0.pause_until(atomic, until);
+            self.x86.pause_until(atomic, until);
         }
     }
     fn load_cr3(&self, root: PhysAddr, load: Cr3Load) {
         EFFECTS.cr3_loads.fetch_add(1, Ordering::Relaxed);
-        let reload = loaded_root() == root;
-        if reload && (breaking::is(Break::ForgetCr3Reload) || breaking::defers_invalidation()) {
-            return;
+        if !self.swallows(root) {
+            self.x86.load_cr3(root, load);
         }
-        self.0.load_cr3(root, load);
     }
     fn invlpg(&self, addr: VirtAddr) {
         EFFECTS.invlpgs.fetch_add(1, Ordering::Relaxed);
         if !breaking::is(Break::ForgetInvlpg) && !breaking::defers_invalidation() {
-            self.0.invlpg(addr);
+            self.x86.invlpg(addr);
         }
     }
     fn quirks(&self) -> Quirks {
-        self.0.quirks()
+        self.x86.quirks()
+    }
+}
+
+impl Pcids for BreakableMachine {
+    fn pcids_are_on(&self) -> bool {
+        self.pcids != PcidsUsed::No
+    }
+    fn load_cr3_pcid(&self, root: PhysAddr, pcid: Pcid, load: Cr3Load) {
+        EFFECTS.cr3_loads.fetch_add(1, Ordering::Relaxed);
+        if self.swallows(root) {
+            return;
+        }
+        let load = match (load, tags::tagged(pcid, root)) {
+            (Cr3Load::Flush, Tagged::OtherSpace) if breaking::is(Break::KeepOnRecycling) => {
+                Cr3Load::Keep
+            }
+            (Cr3Load::Flush, Tagged::ThisSpace) if breaking::is(Break::KeepWhenBehind) => {
+                Cr3Load::Keep
+            }
+            (Cr3Load::Flush, Tagged::OtherSpace) => {
+                EFFECTS.recycled_pcids.fetch_add(1, Ordering::Relaxed);
+                load
+            }
+            _ => load,
+        };
+        if load == Cr3Load::Keep {
+            EFFECTS.kept_loads.fetch_add(1, Ordering::Relaxed);
+        }
+        tags::load(pcid, root, load);
+        self.x86.load_cr3_pcid(root, pcid, load);
+    }
+    fn invpcid(&self, what: Invpcid) {
+        self.x86.invpcid(what);
     }
 }
 
@@ -147,7 +225,7 @@ impl Cells<BreakableMachine> for Storage {
 
 /// Where the protocol's state lives: an array of spaces, whose indices are the handles.
 pub struct Store {
-    per_cpu: [PerCpu<BreakableMachine, WORDS>; MAX_CPUS],
+    per_cpu: [PerCpu<BreakableMachine, WORDS, SLOTS>; MAX_CPUS],
     mms: [UnsafeCell<MaybeUninit<Mm<BreakableMachine, WORDS>>>; MAX_SPACES],
     next_id: AtomicU64,
 }
@@ -155,10 +233,10 @@ pub struct Store {
 // SAFETY: an element of `mms` is written by `create_mm` only, while its handle is dead: nobody asks for it.
 unsafe impl Sync for Store {}
 
-impl Kernel<WORDS> for Store {
+impl Kernel<WORDS, SLOTS> for Store {
     type Hw = BreakableMachine;
 
-    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<BreakableMachine, WORDS> {
+    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<BreakableMachine, WORDS, SLOTS> {
         &self.per_cpu[usize::from(cpu.0)]
     }
     fn mm(&self, handle: MmHandle) -> &Mm<BreakableMachine, WORDS> {
@@ -177,18 +255,28 @@ impl Store {
         // Never reused, unlike the handle and the root's frame.
         let id = MmId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let mm = Mm::new(id, root, &mut Storage);
+        tags::created(handle, id, root);
         // SAFETY: nobody asks for a dead handle (I6).
         unsafe { *self.mms[handle.0 as usize].get() = MaybeUninit::new(mm) };
     }
 }
 
-static TLB: Once<Tlb<Store, WORDS>> = Once::new();
+static TLB: Once<Tlb<Store, WORDS, SLOTS>> = Once::new();
 static HW: Once<BreakableMachine> = Once::new();
 
 /// Makes the protocol and its machine: once, on the first CPU.
-pub fn set_up(quirks: Quirks, init_root: PhysAddr) {
-    // SAFETY: ring 0; every root that this kernel makes is a copy of init's, which maps the kernel.
-    HW.call_once(|| BreakableMachine(unsafe { X86::new(Pc, quirks) }));
+pub fn set_up(quirks: Quirks, pcids: PcidsUsed, init_root: PhysAddr) {
+    HW.call_once(|| {
+        // SAFETY: ring 0; every root that this kernel makes is a copy of init's, which maps the kernel.
+        let x86 = unsafe { X86::new(Pc, quirks) };
+        let x86 = match pcids {
+            // SAFETY: every CPU sets CR4.PCIDE first of all. This kernel loads CR3 itself in the test of instructions
+            // only, which leaves nothing behind: it flushes what it used.
+            PcidsUsed::Yes => unsafe { x86.with_pcids() },
+            PcidsUsed::No | PcidsUsed::Pretended => x86,
+        };
+        BreakableMachine { x86, pcids }
+    });
     TLB.call_once(|| {
         let store = Store {
             per_cpu: core::array::from_fn(|_| PerCpu::new(MmHandle(0), &mut Storage)),
@@ -201,7 +289,7 @@ pub fn set_up(quirks: Quirks, init_root: PhysAddr) {
 }
 
 /// Returns the protocol.
-pub fn tlb() -> &'static Tlb<Store, WORDS> {
+pub fn tlb() -> &'static Tlb<Store, WORDS, SLOTS> {
     TLB.get().expect("the protocol is set up at boot")
 }
 
@@ -210,16 +298,22 @@ pub fn hw() -> &'static BreakableMachine {
     HW.get().expect("the machine is set up at boot")
 }
 
-/// Returns the root in CR3.
+/// Returns the root in CR3, without the PCID beside it.
 pub fn loaded_root() -> PhysAddr {
     let (frame, _) = x86_64::registers::control::Cr3::read();
     PhysAddr(frame.start_address().as_u64())
 }
 
+/// Returns the PCID in CR3: 0 while PCIDs are off.
+pub fn loaded_pcid() -> Pcid {
+    let (_, pcid) = x86_64::registers::control::Cr3::read_pcid();
+    Pcid::new(pcid.value())
+}
+
 /// Does, at a tick, what `acknowledge-early` left undone.
 pub fn pay_debt() {
     if breaking::takes_debt() {
-        hw().0.load_cr3(loaded_root(), Cr3Load::Flush);
+        hw().flush_loaded();
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! | file | what | a port of yours |
 //! | --- | --- | --- |
-//! | [`machine`] | the seam: `X86` with this kernel's `Board`, storage for `Mm` and `PerCpu` | needs one |
+//! | [`machine`], [`limits`] | the seam: `X86` with this kernel's `Board`, storage for `Mm` and `PerCpu` | needs one |
 //! | [`trap`] | the flush interrupt's handler, ticks | calls `handle_flush_ipi` |
 //! | [`sched`], [`user`], [`slice`] | who runs next; tasks in ring 3; going lazy | calls `switch_mm`, `enter_lazy` |
 //! | [`space`] | address spaces: made, kept alive, ended | calls `gather`, `retire` |
@@ -14,6 +14,7 @@
 //! | [`storm`], [`figures`], [`counters`], [`instructions`] | the tests | |
 //! | [`page_id`], [`evidence`] | which page; what its first word says, and reports of a wrong one | |
 //! | [`breaks`], [`breaking`] | the promises that `break=` breaks, and how | |
+//! | [`tags`] | whether a CR3 load may keep what it keeps: books that no emulator keeps | |
 //! | [`shared`], [`progress`], [`ending`] | shared enums; the sign of life; how a run ends | |
 //!
 //! It is no model of a good kernel: tasks are pinned to CPUs, kernel work runs to its end, CPUs are
@@ -35,6 +36,7 @@ mod figures;
 mod frames;
 mod freeing;
 mod instructions;
+mod limits;
 mod machine;
 mod mem;
 mod options;
@@ -46,6 +48,7 @@ mod shared;
 mod slice;
 mod space;
 mod storm;
+mod tags;
 mod trap;
 mod user;
 

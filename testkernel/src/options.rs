@@ -1,4 +1,4 @@
-//! The command line: `cpus=4 policy=ipi test=all seed=1 seconds=2 break=skip-ipis apic=auto`.
+//! The command line: `cpus=4 policy=ipi test=all seed=1 seconds=2 break=skip-ipis apic=auto pcids=auto`.
 
 use core::fmt;
 
@@ -64,6 +64,19 @@ pub enum Driver {
     Msr,
 }
 
+/// Whether the protocol uses PCIDs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PcidsWanted {
+    /// Where the CPU has them, and no erratum forbids it.
+    Auto,
+    /// Yes; refused where the CPU lacks them.
+    On,
+    /// No.
+    Off,
+    /// The protocol believes so, but every load flushes: for CPUs that have none.
+    Pretend,
+}
+
 /// The command line, read.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -81,6 +94,8 @@ pub struct Options {
     pub broken: Option<Break>,
     /// The APIC driver.
     pub apic: Driver,
+    /// PCIDs.
+    pub pcids: PcidsWanted,
 }
 
 static OPTIONS: Once<Options> = Once::new();
@@ -103,6 +118,7 @@ pub fn read(line: &str) -> Result<(), &str> {
         seconds: 2,
         broken: None,
         apic: Driver::Auto,
+        pcids: PcidsWanted::Auto,
     };
     let wrong = line
         .split_whitespace()
@@ -132,6 +148,15 @@ fn set(options: &mut Options, word: &str) -> Option<()> {
                 "auto" => Driver::Auto,
                 "xapic" => Driver::Memory,
                 "x2apic" => Driver::Msr,
+                _ => return None,
+            }
+        }
+        "pcids" => {
+            options.pcids = match value {
+                "auto" => PcidsWanted::Auto,
+                "on" => PcidsWanted::On,
+                "off" => PcidsWanted::Off,
+                "pretend" => PcidsWanted::Pretend,
                 _ => return None,
             }
         }

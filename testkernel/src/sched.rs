@@ -12,7 +12,7 @@ use crate::machine::{hw, tlb};
 use crate::page_id::SpaceIndex;
 use crate::space::{SPACES, Space};
 use crate::user::{self, UserContext};
-use crate::{progress, slice};
+use crate::{progress, slice, tags};
 
 /// A source of chance with a seed: splitmix64.
 #[derive(Clone, Copy)]
@@ -31,6 +31,8 @@ impl Random {
 /// What the switches of a storm did.
 pub struct Switches {
     pub loaded: AtomicU64,
+    pub loaded_behind: AtomicU64,
+    pub kept: AtomicU64,
     pub resumed_up_to_date: AtomicU64,
     pub resumed_behind: AtomicU64,
     pub stayed_lazy: AtomicU64,
@@ -39,6 +41,8 @@ pub struct Switches {
 
 pub static SWITCHES: Switches = Switches {
     loaded: AtomicU64::new(0),
+    loaded_behind: AtomicU64::new(0),
+    kept: AtomicU64::new(0),
     resumed_up_to_date: AtomicU64::new(0),
     resumed_behind: AtomicU64::new(0),
     stayed_lazy: AtomicU64::new(0),
@@ -95,10 +99,14 @@ impl Scheduler {
             Switched::ResumedUpToDate => Some(&SWITCHES.resumed_up_to_date),
             Switched::ResumedBehind => Some(&SWITCHES.resumed_behind),
             Switched::Loaded => Some(&SWITCHES.loaded),
+            Switched::LoadedBehind => Some(&SWITCHES.loaded_behind),
+            Switched::Kept => Some(&SWITCHES.kept),
+            other => unreachable!("this kernel knows no {other:?}"),
         };
         if let Some(counter) = counter {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+        tags::is_in_use();
         // Only now: until the switch, the former space's task was running here.
         if let Some(former) = self.current.replace(next).filter(|&former| former != next) {
             SPACES[former].unpin();
@@ -115,8 +123,12 @@ impl Scheduler {
     fn go_lazy(&mut self) {
         match tlb().enter_lazy(hw()) {
             EnteredLazy::InInitMm => {}
-            EnteredLazy::StaysLoaded => _ = SWITCHES.stayed_lazy.fetch_add(1, Ordering::Relaxed),
+            EnteredLazy::StaysLoaded => {
+                tags::became_lazy();
+                SWITCHES.stayed_lazy.fetch_add(1, Ordering::Relaxed);
+            }
             EnteredLazy::LeftForInitMm => _ = SWITCHES.left.fetch_add(1, Ordering::Relaxed),
+            other => unreachable!("this kernel knows no {other:?}"),
         }
         if let Some(former) = self.current.take() {
             SPACES[former].unpin();

@@ -11,11 +11,12 @@ use spin::{Mutex, MutexGuard};
 
 use crate::evidence::WrongRead;
 use crate::freeing::{self, Freer, Gather, TOTALS};
-use crate::machine::{MAX_SPACES, hw, tlb};
+use crate::limits::MAX_SPACES;
+use crate::machine::{hw, tlb};
 use crate::page_id::{PAGES, PAGES_IN_REGION, Place, REGIONS, Region, SpaceIndex};
 use crate::paging::{self, Level};
 use crate::shared::{Few, Shared};
-use crate::{ending, frames, progress};
+use crate::{ending, frames, progress, tags};
 
 /// Where the program stands, that every task runs, and the board.
 pub const PROGRAM: u64 = 0x100_0000_0000;
@@ -203,6 +204,7 @@ impl Space {
         });
         freeing::count(tlb().retire(hw(), self.handle()));
         // Nobody has it loaded any more, lazily neither: only now may the root go.
+        tags::ended(self.handle());
         frames::free(root);
         self.life.store(Life::Dead);
         TOTALS.spaces_ended.fetch_add(1, Ordering::Relaxed);

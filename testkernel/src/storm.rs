@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use lazytlb::{Hw, Policy};
+use lazytlb::{Hw, Pcids, Policy};
 
 use crate::console::println;
 use crate::figures::Figures;
@@ -168,6 +168,12 @@ fn check_promises(storm: Storm, figures: Figures, frames_before: usize) {
         frames::free_count() == frames_before,
         "every frame comes back",
     );
+    if hw().pcids_are_on() {
+        promise(
+            figures.kept > 0 && figures.loaded_behind > 0 && figures.recycled_pcids > 0,
+            "PCIDs are kept, behind and recycled, or this storm shows nothing of them",
+        );
+    }
     match options.policy {
         Policy::InitMm => {
             promise(

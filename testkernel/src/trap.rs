@@ -65,6 +65,7 @@ pub fn flush_interrupt() {
             up_to_date,
             invalidated_pages,
             flushed_all,
+            ..
         } = tlb().handle_flush_ipi(hw());
         let requests =
             other_space + left_for_init_mm + up_to_date + invalidated_pages + flushed_all;

@@ -1,4 +1,5 @@
-//! Measures the checker beside its peers, and the reader with the replay: `cargo xtask bench`.
+//! Measures the checker beside its peers, the reader with the replay, and the protocol's instructions:
+//! `cargo xtask bench`.
 //!
 //! The peers are hand-written models of the same protocol and scenario, in `benches/peers`: a second opinion
 //! as much as a yardstick, so a verdict that differs is an error. Everything runs on one core, one after
@@ -11,21 +12,24 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cargo_metadata::Metadata;
 use serde_json::Value;
 
-use crate::cargo;
+use crate::{cargo, instructions, packages};
 
 /// Measures everything, or the parts that are named.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only the checker and its peers
-    #[arg(long, conflicts_with = "replay")]
+    #[arg(long, group = "part")]
     peers: bool,
     /// Only the reader and the replay
-    #[arg(long)]
+    #[arg(long, group = "part")]
     replay: bool,
+    /// Only the protocol's instructions
+    #[arg(long, group = "part")]
+    instructions: bool,
     /// Runs of each, of which the fastest counts
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     runs: u8,
@@ -43,16 +47,23 @@ const RECORDING: &str = "traces/linux61-smp8-threads.trace.txt.xz";
 /// Runs the benchmarks.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = cargo::metadata()?;
+    let all = !(args.peers || args.replay || args.instructions);
+    if all || args.instructions {
+        instructions::count(&workspace)?;
+    }
+    if args.instructions {
+        return Ok(());
+    }
     cargo::run(&workspace, &["build", "--release", "--bin", "lazytlb"])?;
     let bench = Bench {
         root: workspace.workspace_root.clone().into_std_path_buf(),
         target: workspace.target_directory.clone().into_std_path_buf(),
         runs: args.runs,
     };
-    if !args.replay {
+    if all || args.peers {
         bench.peers(&workspace)?;
     }
-    if !args.peers {
+    if all || args.replay {
         bench.replay()?;
     }
     Ok(())
@@ -85,7 +96,7 @@ impl Tool {
 
 impl Bench {
     fn peers(&self, workspace: &Metadata) -> Result<()> {
-        need_tools()?;
+        packages::need(&["spin", "gcc"], &["spin", "gcc"])?;
         let manifest = self.root.join("benches/peers/stateright/Cargo.toml");
         let manifest = manifest
             .to_str()
@@ -234,7 +245,7 @@ impl Bench {
         let child = Command::new(self.target.join("release/lazytlb"))
             .arg("price")
             .arg(trace)
-            .args(["--policy", "ipi-on-table-free", "--json"])
+            .args(["--policy", "ipi-on-table-free", "--pcids", "off", "--json"])
             .stdout(Stdio::piped())
             .spawn();
         let mut child = child.context("cannot run lazytlb")?;
@@ -297,41 +308,6 @@ fn row(tool: Tool, variant: &str, found: &Value) -> String {
         states / seconds / 1e6,
         bytes.map_or_else(|| "—".to_owned(), |bytes| format!("{bytes:.0}")),
     )
-}
-
-/// Makes sure that SPIN and a C compiler are there: from Debian's packages, if we may install them.
-fn need_tools() -> Result<()> {
-    let there = |program: &str| {
-        Command::new(program)
-            .arg("-V")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok()
-    };
-    if there("spin") && there("gcc") {
-        return Ok(());
-    }
-    println!("    apt-get install --yes spin gcc");
-    for arguments in [
-        &["update", "--quiet"][..],
-        &["install", "--yes", "--quiet", "spin", "gcc"],
-    ] {
-        let status = Command::new("apt-get")
-            .args(arguments)
-            .stdout(Stdio::null())
-            .status();
-        if !status.is_ok_and(|status| status.success()) {
-            bail!(
-                "SPIN is missing: install the packages `spin` and `gcc` (as root: apt-get install spin gcc)"
-            );
-        }
-    }
-    ensure!(
-        there("spin"),
-        "the package `spin` brought no program `spin`"
-    );
-    Ok(())
 }
 
 fn decompressed(recording: &Path) -> Result<String> {

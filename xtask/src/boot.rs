@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::cargo;
 use end::End;
-use plan::{Apic, BREAKS, Boot, Emulator, POLICIES, TESTS, Threads};
+use plan::{Apic, BREAKS, BREAKS_OF_PCIDS, Boot, Emulator, POLICIES, Pcids, TESTS, Threads};
 
 /// The kernel's manifest, from the workspace's root.
 pub(crate) const MANIFEST: &str = "testkernel/Cargo.toml";
@@ -80,6 +80,9 @@ pub(crate) struct Args {
     /// Which APIC driver the kernel uses
     #[arg(long, value_enum, default_value_t = Apic::Auto)]
     apic: Apic,
+    /// Whether the protocol uses PCIDs; what is left open suits the break
+    #[arg(long, value_enum, default_value_t = Pcids::Auto)]
+    pcids: Pcids,
     /// All policies, 2, 4 and 8 CPUs, both ways of threading, ten seeds each
     #[arg(long, conflicts_with_all = ["cpus", "policy", "threads", "broken"])]
     matrix: bool,
@@ -192,6 +195,7 @@ fn planned_boots(args: &Args) -> Vec<Boot> {
                         emulator: args.emulator,
                         threads,
                         apic: args.apic,
+                        pcids: args.pcids.for_break(broken, args.emulator),
                         cpus,
                         policy: policy.to_owned(),
                         test: args.test.clone(),
@@ -289,8 +293,8 @@ impl Kernel {
     }
 }
 
-/// Boots as CI does: QEMU with every policy, every break and every bad end; Bochs once, for the instructions
-/// and the APIC mode that QEMU lacks; and the comparison of sources.
+/// Boots as CI does: QEMU with every policy, once with PCIDs that it only pretends to have, every break and every bad
+/// end; Bochs once, for the instructions, the PCIDs and the APIC mode that QEMU lacks; and the comparison of sources.
 ///
 /// # Errors
 /// If one of them does not end as it must.
@@ -301,6 +305,7 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
         emulator: Emulator::Qemu,
         threads: Threads::Multi,
         apic: Apic::Auto,
+        pcids: Pcids::Auto.for_break(broken, Emulator::Qemu),
         cpus: 4,
         policy: policy.to_owned(),
         test: test.to_owned(),
@@ -312,6 +317,7 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
     for policy in POLICIES {
         kernel.expect(&boot(policy, "all", None), End::Passed)?;
     }
+    kernel.expect(&pretended(boot("init-mm", "all", None)), End::Passed)?;
     for (broken, _) in BREAKS {
         let watched = kernel.expect(
             &boot("ipi-on-table-free", "pages", Some(broken)),
@@ -322,11 +328,8 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
             .iter()
             .find(|line| line.starts_with("VIOLATION"));
         let message = message.context("a violation without a message")?;
-        if !["CPU ", "0x", "version", "seed "]
-            .iter()
-            .all(|word| message.contains(word))
-        {
-            bail!("the message must name CPU, address, page version and seed: {message}");
+        if !says_what_and_where(broken, message) {
+            bail!("the message must name CPU, address, what was wrong there, and seed: {message}");
         }
     }
     for (test, end) in [
@@ -339,6 +342,7 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
     emulator::prepare(Emulator::Bochs)?;
     let bochs = Boot {
         emulator: Emulator::Bochs,
+        pcids: Pcids::On,
         cpus: 2,
         seconds: 1,
         ..boot("ipi-on-table-free", "all", None)
@@ -351,4 +355,48 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
     let files = sources::compare(&checked, &booted.lines)?;
     println!("    {files} source files: what boots is what is checked");
     Ok(())
+}
+
+/// The same boot for a second, with a protocol that believes in PCIDs.
+fn pretended(boot: Boot) -> Boot {
+    Boot {
+        pcids: Pcids::Pretend,
+        seconds: 1,
+        ..boot
+    }
+}
+
+/// Says whether a report of a broken promise has what is needed to understand it.
+fn says_what_and_where(broken: &str, message: &str) -> bool {
+    // A page's version, or a free frame that was written to; or whose translations a PCID has.
+    let what: &[&str] = match BREAKS_OF_PCIDS.contains(&broken) {
+        true => &["PCID "],
+        false => &["version", "free frame"],
+    };
+    let has = |word: &&str| message.contains(*word);
+    ["CPU ", "0x", "seed "].iter().all(has) && what.iter().any(has)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_names_cpu_address_what_was_wrong_and_seed() {
+        let late = "VIOLATION: CPU 2 found word 9 of the free frame 0x104e000 changed to 0x3001c00000001; seed 1";
+        assert!(says_what_and_where("do-not-wait", late));
+        let read = "VIOLATION: CPU 1 read an old version at 0x8000: saw page version 3; seed 1";
+        assert!(says_what_and_where("skip-ipis", read));
+        let kept = "VIOLATION: CPU 0 loaded root 0x1008000 and kept what PCID 1 has cached; seed 1";
+        assert!(says_what_and_where("keep-on-recycling", kept));
+        // What another break shows, and reports that lack something.
+        assert!(!says_what_and_where("keep-on-recycling", read));
+        assert!(!says_what_and_where("skip-ipis", kept));
+        for word in ["CPU 1 ", "0x8000", "version", "seed 1"] {
+            assert!(
+                !says_what_and_where("skip-ipis", &read.replace(word, "")),
+                "{word}"
+            );
+        }
+    }
 }

@@ -5,18 +5,20 @@
 //! - [`arrows`]: which crate may depend on which;
 //! - [`protocol_source`]: what the protocol's sources may not contain;
 //! - [`structure`]: how long functions and files are, circles of files, integers for indices;
-//! - [`mod@bench`]: the checker beside its peers, and the replay's speed;
+//! - [`mod@bench`]: the checker beside its peers, and the replay's speed; [`instructions`]: the protocol's own;
 //! - [`boot`]: the test kernel under an emulator;
 //! - [`rules`]: the hardware rules, their code and their tests; [`mutate_model`]: the rules, broken;
 //! - [`verdicts`]: every verdict in one table, to compare two versions;
-//! - [`cargo`]: how a step calls cargo; [`slowest`]: which test programs take longest.
+//! - [`cargo`]: how a step calls cargo; [`packages`]: programs that a benchmark installs; [`slowest`]: which test programs take longest.
 #![forbid(unsafe_code)]
 
 mod arrows;
 mod bench;
 mod boot;
 mod cargo;
+mod instructions;
 mod mutate_model;
+mod packages;
 mod protocol_source;
 mod rules;
 mod slowest;
@@ -46,7 +48,7 @@ struct CommandLine {
 enum Command {
     /// Run every check, in order, and stop at the first failure
     Test(test::Args),
-    /// Measure the checker beside SPIN and Stateright, and the reader with the replay
+    /// Measure the checker beside SPIN and Stateright, the reader with the replay, and the protocol's instructions
     Bench(bench::Args),
     /// Print where each hardware rule is encoded, and by what it is tested
     Rules(rules::Args),

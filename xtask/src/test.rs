@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use cargo_metadata::Metadata;
 use clap::builder::PossibleValuesParser;
 
-use crate::{arrows, boot, cargo, protocol_source, rules, slowest, structure};
+use crate::{arrows, boot, cargo, instructions, protocol_source, rules, slowest, structure};
 
 /// One check with a name of its own.
 struct Step {
@@ -20,7 +20,7 @@ struct Step {
 }
 
 /// The steps, cheapest first, so that a slip is reported before anything long is built.
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step {
         name: "fmt",
         shows: "every file is formatted",
@@ -70,6 +70,11 @@ const STEPS: [Step; 11] = [
         name: "peers",
         shows: "the Stateright peer is formatted, has no warnings, and comes to the known verdicts",
         run: peers,
+    },
+    Step {
+        name: "instructions",
+        shows: "the program whose instructions are counted is clean, and does what it is counted for",
+        run: counted,
     },
     Step {
         name: "demo",
@@ -244,30 +249,16 @@ fn doc(workspace: &Metadata) -> Result<()> {
 
 /// Checks the peer that needs nothing but cargo: SPIN's is checked by `cargo xtask bench`.
 fn peers(workspace: &Metadata) -> Result<()> {
-    let manifest = ["--manifest-path", PEER_MANIFEST];
     let target = workspace.target_directory.join("peers");
-    let target = ["--target-dir", target.as_str()];
-    cargo::run(workspace, &["fmt", manifest[0], manifest[1], "--check"])?;
-    let clippy = [
-        "clippy",
-        manifest[0],
-        manifest[1],
-        target[0],
-        target[1],
-        "--all-targets",
-    ];
-    cargo::run(
-        workspace,
-        &[&clippy[..], &["--", "-D", "warnings"]].concat(),
-    )?;
+    format_and_lint(workspace, PEER_MANIFEST, target.as_str())?;
     let run = [
         "run",
         "--release",
         "--quiet",
-        manifest[0],
-        manifest[1],
-        target[0],
-        target[1],
+        "--manifest-path",
+        PEER_MANIFEST,
+        "--target-dir",
+        target.as_str(),
         "--",
     ];
     for (policy, verdict) in PEER_VERDICTS {
@@ -278,6 +269,31 @@ fn peers(workspace: &Metadata) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Checks the program whose instructions `cargo xtask bench` counts.
+fn counted(workspace: &Metadata) -> Result<()> {
+    let target = workspace.target_directory.join("instructions");
+    format_and_lint(workspace, instructions::MANIFEST, target.as_str())?;
+    instructions::run_each(workspace, target.as_str())
+}
+
+/// Checks the format, and for warnings, of a workspace of its own.
+fn format_and_lint(workspace: &Metadata, manifest: &str, target: &str) -> Result<()> {
+    let manifest = ["--manifest-path", manifest];
+    cargo::run(workspace, &["fmt", manifest[0], manifest[1], "--check"])?;
+    let clippy = [
+        "clippy",
+        manifest[0],
+        manifest[1],
+        "--target-dir",
+        target,
+        "--all-targets",
+    ];
+    cargo::run(
+        workspace,
+        &[&clippy[..], &["--", "-D", "warnings"]].concat(),
+    )
 }
 
 /// Runs the command that the README begins with; `lazytlb-cli` is the default member.

@@ -22,12 +22,12 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
-use lazytlb::{CpuId, Interrupts, Quirks};
+use lazytlb::{CpuId, Interrupts};
 use lazytlb_model::{Call, Limit};
 
 use crate::claims::{Claims, FalseClaim};
 use crate::iterations::Iterations;
-use crate::model_hw::{ModelHw, RunReport};
+use crate::model_hw::{Constants, ModelHw, RunReport};
 use crate::program::Program;
 use crate::rehearsal::{Log, Rehearsal};
 use crate::rests_on::{Exhibit, RestsOn};
@@ -261,13 +261,13 @@ impl Nodes {
 /// The automata of a program's operations, as far as they are known.
 pub(crate) struct Automaton<'p> {
     pub(crate) program: &'p Program,
-    quirks: Quirks,
+    constants: Constants,
     pulse: Arc<Pulse>,
     nodes: RwLock<Nodes>,
 }
 
 impl<'p> Automaton<'p> {
-    pub(crate) fn new(program: &'p Program, quirks: Quirks, pulse: Arc<Pulse>) -> Self {
+    pub(crate) fn new(program: &'p Program, constants: Constants, pulse: Arc<Pulse>) -> Self {
         let starts = program.operations.iter().map(|operations| Starts {
             operations: vec![None; operations.len()],
             handler: None,
@@ -284,7 +284,7 @@ impl<'p> Automaton<'p> {
         };
         Automaton {
             program,
-            quirks,
+            constants,
             pulse,
             nodes: RwLock::new(nodes),
         }
@@ -383,7 +383,7 @@ impl<'p> Automaton<'p> {
             amid: None,
         };
         self.pulse.while_running(running, || {
-            ModelHw::run_rehearsed(cpu, self.quirks, routine.interrupts(), log, before, code)
+            ModelHw::run_rehearsed(cpu, self.constants, routine.interrupts(), log, before, code)
         })
     }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lazytlb_model::machine::MachineSpec;
-use lazytlb_model::{CpuModel, Features, Machine, MemoryModel};
+use lazytlb_model::{CpuModel, Cr4, Features, Machine, MemoryModel};
 
 use crate::automaton::Automaton;
 use crate::error::CheckError;
 use crate::explore::{Ended, Exploration, Limits, Visitor};
 use crate::hardware::Hardware;
+use crate::model_hw::Constants;
 use crate::order::BreadthFirst;
 use crate::program::{DeclaredCell, Program};
 use crate::reduction::Reduction;
@@ -233,12 +234,20 @@ impl Checker {
             memory: self.memory,
         };
         let machine = Machine::new(&spec).map_err(|limit| CheckError::Limit(limit.to_string()))?;
-        let automaton = Automaton::new(program, self.cpu_model.quirks, Arc::clone(&self.pulse));
+        let automaton = Automaton::new(program, self.constants(program), Arc::clone(&self.pulse));
         Ok(System::new(
             Hardware::new(machine),
             automaton,
             self.reduction,
         ))
+    }
+
+    /// Returns what the machine tells a program's code about itself.
+    pub(crate) fn constants(&self, program: &Program) -> Constants {
+        Constants {
+            quirks: self.cpu_model.quirks,
+            pcids_are_on: program.cr4.has(Cr4::PCIDE),
+        }
     }
 
     /// Makes a system that knows nothing yet, but for what an exploration has learnt of the program's words.

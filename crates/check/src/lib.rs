@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use lazytlb::Policy;
-//! use lazytlb_check::{Checker, LazyTlb, ShippedProgram};
+//! use lazytlb_check::{Checker, LazyTlb, WithPcids, ShippedProgram};
 //!
 //! let program = ShippedProgram::<LazyTlb>::by_name("smoke").unwrap();
 //! assert!(Checker::new().check_built(|| program.build(Policy::Ipi)).is_safe());
@@ -120,7 +120,7 @@ pub use outcomes::{End, Executions, Outcome, Outcomes, ReachedOutcome};
 pub use program::{Program, ProgramCells};
 pub use programs::ShippedProgram;
 pub use programs::any_length::{MenuOperation, Menus, NoMenus, PageTableLock};
-pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space};
+pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space, WithPcids};
 pub use reduction::Reduction;
 pub use rests_on::{RestsOn, Stretched};
 pub use store::Storage;

@@ -30,9 +30,16 @@ use crate::unwinding;
 #[derive(Debug)]
 pub struct ModelHw {
     cpu: CpuId,
-    quirks: Quirks,
+    constants: Constants,
     run: RefCell<Run>,
     at_calls: AtCalls,
+}
+
+/// What the machine tells the code about itself: the same in every state.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Constants {
+    pub(crate) quirks: Quirks,
+    pub(crate) pcids_are_on: bool,
 }
 
 /// What is done at each seam call, before it is answered, or ends the run: it is told how many came before.
@@ -78,14 +85,14 @@ impl ModelHw {
     #[cfg(test)]
     pub(crate) fn run(
         cpu: CpuId,
-        quirks: Quirks,
+        constants: Constants,
         interrupts: Interrupts,
         log: Log,
         operation: &dyn Fn(&ModelHw),
     ) -> RunReport {
         ModelHw::run_rehearsed(
             cpu,
-            quirks,
+            constants,
             interrupts,
             log,
             Rehearsal::default(),
@@ -96,7 +103,7 @@ impl ModelHw {
     /// As [`ModelHw::run`], with iterations that find nothing before those in the log.
     pub(crate) fn run_rehearsed(
         cpu: CpuId,
-        quirks: Quirks,
+        constants: Constants,
         interrupts: Interrupts,
         log: Log,
         rehearsal: Rehearsal,
@@ -105,7 +112,7 @@ impl ModelHw {
         let run = Run::new(log, interrupts, rehearsal);
         ModelHw {
             cpu,
-            quirks,
+            constants,
             run: RefCell::new(run),
             at_calls: AtCalls::default(),
         }
@@ -115,7 +122,7 @@ impl ModelHw {
     /// As [`ModelHw::run`], with something done at each call.
     pub(crate) fn run_stopping(
         cpu: CpuId,
-        quirks: Quirks,
+        constants: Constants,
         interrupts: Interrupts,
         log: Log,
         at_calls: AtCalls,
@@ -124,7 +131,7 @@ impl ModelHw {
         let run = Run::new(log, interrupts, Rehearsal::default());
         ModelHw {
             cpu,
-            quirks,
+            constants,
             run: RefCell::new(run),
             at_calls,
         }
@@ -265,7 +272,7 @@ impl Hw for ModelHw {
         self.ask(Call::Invlpg(addr));
     }
     fn quirks(&self) -> Quirks {
-        self.quirks
+        self.constants.quirks
     }
 }
 
@@ -279,7 +286,7 @@ mod tests {
     fn run(log: Vec<(Call, u64)>, operation: &dyn Fn(&ModelHw)) -> Ran {
         ModelHw::run(
             CpuId(0),
-            Quirks::default(),
+            Constants::default(),
             Interrupts::Enabled,
             log,
             operation,

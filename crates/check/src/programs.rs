@@ -53,7 +53,7 @@ impl<P> fmt::Debug for ShippedProgram<P> {
 impl<P: Protocol> ShippedProgram<P> {
     /// Every shipped program.
     pub fn all() -> Vec<ShippedProgram<P>> {
-        let programs: [(&str, &str, Build); 22] = [
+        let programs: [(&str, &str, Build); 24] = [
             (
                 "smoke",
                 "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -102,6 +102,17 @@ impl<P: Protocol> ShippedProgram<P> {
                 "3 CPUs: two unmap a page, each in a space of its own; the third goes lazy in one space, \
                  and switches to the other",
                 spaces::lazy_between_spaces::<P>,
+            ),
+            (
+                "back-and-forth",
+                "2 CPUs: one goes back and forth between two spaces, and touches in each; the other maps and unmaps \
+                 a page in one of them, flushes everything there, and frees the table",
+                spaces::back_and_forth::<P>,
+            ),
+            (
+                "free-from-elsewhere",
+                "2 CPUs: one frees a table of a space that it has left for another, where the second touches",
+                spaces::free_from_elsewhere::<P>,
             ),
             (
                 "exit",

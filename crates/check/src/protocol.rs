@@ -9,7 +9,7 @@ use crate::program::Program;
 
 mod adapter;
 
-pub use adapter::LazyTlb;
+pub use adapter::{LazyTlb, WithPcids};
 
 /// A space of a shipped program: 0 is the kernel's own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

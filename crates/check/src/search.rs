@@ -191,7 +191,7 @@ impl Checker {
         };
         let second = SecondRun {
             ways: automaton.ways(),
-            quirks: self.cpu_model.quirks,
+            constants: self.constants(program),
             longest: self.pulse.longest(),
         };
         Ok(Some((verdict, second)))

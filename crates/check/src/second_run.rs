@@ -24,13 +24,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lazytlb::{CpuId, Quirks};
+use lazytlb::CpuId;
 
 use crate::automaton::NodeId;
 use crate::automaton::ways::WayThrough;
 use crate::error::CheckError;
 use crate::event::call_for_people;
-use crate::model_hw::{AtCalls, ModelHw};
+use crate::model_hw::{AtCalls, Constants, ModelHw};
 use crate::program::Program;
 use crate::routine::Routine;
 use crate::run::Ran;
@@ -45,7 +45,7 @@ pub(crate) const MOST_AMID: usize = 5_000;
 /// What a second run needs of the first.
 pub(crate) struct SecondRun {
     pub(crate) ways: Vec<WayThrough>,
-    pub(crate) quirks: Quirks,
+    pub(crate) constants: Constants,
     /// How long the longest run of code took.
     pub(crate) longest: Duration,
 }
@@ -77,10 +77,10 @@ impl SecondRun {
         let (after, amid) = (fresh()?, fresh()?);
         // What ran for so long before may run for so long again.
         let patience = patience(max_time).min(Duration::from_secs(2).max(self.longest * 100));
-        let (pulse, quirks) = (Arc::<Pulse>::default(), self.quirks);
+        let (pulse, constants) = (Arc::<Pulse>::default(), self.constants);
         let again = Again {
             ways: self.ways.into(),
-            quirks,
+            constants,
             pulse: Arc::clone(&pulse),
         };
         let outcome = watched(
@@ -106,7 +106,7 @@ impl SecondRun {
 #[derive(Clone)]
 struct Again {
     ways: Arc<[WayThrough]>,
-    quirks: Quirks,
+    constants: Constants,
     pulse: Arc<Pulse>,
 }
 
@@ -229,7 +229,7 @@ impl Again {
         let interrupts = way.routine.interrupts();
         let log = way.log.clone();
         let report = self.pulse.while_running(running, || {
-            ModelHw::run_stopping(way.cpu, self.quirks, interrupts, log, at_calls, code)
+            ModelHw::run_stopping(way.cpu, self.constants, interrupts, log, at_calls, code)
         });
         let is_same = match (&report.ran, &way.comes_to) {
             (Ran::Again(_), None) => true,

@@ -8,9 +8,11 @@ use lazytlb::Policy;
 use lazytlb_check::{LazyTlb, Menus, PageTableLock, ShippedProgram};
 use lazytlb_litmus::Options;
 use lazytlb_model::{CpuModel, MemoryModel};
+use lazytlb_price::PcidsOn;
 
 use crate::hardware::{Hardware, cpu_model};
 use crate::menus::{MenusParser, page_table_lock};
+use crate::slots::{Slots, slots};
 
 const EXIT_CODES: &str = "Exit codes: 0 safe, or a table was printed; 1 a violation was found; 2 bad usage or \
                           bad input; 3 the search ended early, nothing is proved; 4 all was searched, and \
@@ -36,7 +38,8 @@ pub(crate) enum Command {
     #[command(
         after_help = "Examples:\n  lazytlb decide\n  lazytlb decide my.trace.xz --cpu amd-k10\n  lazytlb decide \
                             --proof-seconds 120\n\nSafe is what is safe in every program, of any length, over each of three \
-                            menus: three CPUs, two that flush at one time, two spaces; the answer names them. Searches run \
+                            menus: three CPUs, two that flush at one time, two spaces; with PCIDs, over each of two: \
+                            two spaces with a slot each, and with one slot; the answer names them. Searches run \
                             side by side, one a core, and share --proof-seconds. A policy of which one does not end is not \
                             called safe. Unsafe policies are part of the answer: decide exits 0 when every row has a \
                             verdict, 3 when a search ended early, 4 when one proves nothing."
@@ -92,6 +95,9 @@ pub(crate) struct Decide {
     pub(crate) trace: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) hardware: Hardware,
+    /// Whether the CPUs have PCIDs. No recording tells whether its kernel had them: as-recorded shows both
+    #[arg(long, value_enum, default_value_t = Pcids::AsRecorded)]
+    pub(crate) pcids: Pcids,
     /// In place of the menus, one program that every policy must keep safe
     #[arg(long, value_name = "NAME", value_parser = program())]
     pub(crate) program: Option<String>,
@@ -130,6 +136,9 @@ pub(crate) struct Check {
     /// With sets for --any in which several CPUs change page tables: how they lock them
     #[arg(long, value_name = "HOW", requires = "any", value_parser = page_table_lock())]
     pub(crate) lock: Option<PageTableLock>,
+    /// CPUs with PCIDs, of which the protocol uses so many at a time on each; without this, PCIDs are off
+    #[arg(long, value_name = "SLOTS", value_parser = slots())]
+    pub(crate) pcids: Option<Slots>,
     #[command(flatten)]
     pub(crate) hardware: Hardware,
     /// The memory model
@@ -185,6 +194,9 @@ pub(crate) struct Price {
     /// The CPU model, whose errata `defer-unless-quirk` heeds
     #[arg(long, value_name = "MODEL", default_value = "weakest", value_parser = cpu_model())]
     pub(crate) cpu: CpuModel,
+    /// Whether the CPUs have PCIDs. No recording tells whether its kernel had them: as-recorded shows both
+    #[arg(long, value_enum, default_value_t = Pcids::AsRecorded)]
+    pub(crate) pcids: Pcids,
     /// Costs to price with: a file like that which `lazytlb costs` prints
     #[arg(long, value_name = "FILE")]
     pub(crate) costs: Option<PathBuf>,
@@ -235,6 +247,29 @@ pub(crate) enum Memory {
     Tso,
     /// Sequential consistency: stronger than any x86
     Sc,
+}
+
+/// Whether the CPUs have PCIDs.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub(crate) enum Pcids {
+    /// Six slots on each CPU
+    On,
+    /// Every CR3 load flushes
+    Off,
+    /// As the recorded kernel had them; both where the recording does not tell
+    AsRecorded,
+}
+
+impl Pcids {
+    /// Returns what is replayed.
+    pub(crate) fn settings(self) -> &'static [PcidsOn] {
+        match self {
+            Pcids::On => &[PcidsOn::Yes],
+            Pcids::Off => &[PcidsOn::No],
+            // The events that are read do not tell.
+            Pcids::AsRecorded => &PcidsOn::ALL,
+        }
+    }
 }
 
 impl Decide {

@@ -28,7 +28,7 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
         let verdict = check(&checker, &subject, policy)?;
         ending = ending.max(ending_of(&verdict));
         if options.output.json {
-            report.json(&VerdictRecord::new(policy, &verdict))?;
+            report.json(&VerdictRecord::new(policy, subject.slots, &verdict))?;
         }
         verdicts.push((policy, verdict));
     }
@@ -223,17 +223,17 @@ pub(crate) fn print_statement(
     }
 }
 
-/// Says what proofs rest on: all those of a policy together.
-pub(crate) fn print_basis(
+/// Says what proofs rest on: all those of a policy together, which is named.
+pub(crate) fn print_basis<N: std::fmt::Display>(
     report: &mut Report,
-    verdicts: &[(Policy, Vec<&Verdict>)],
+    verdicts: &[(N, Vec<&Verdict>)],
 ) -> anyhow::Result<()> {
     let are_proofs = |verdicts: &[&Verdict]| verdicts.iter().all(|verdict| verdict.is_safe());
     let proved = || verdicts.iter().filter(|(_, all)| are_proofs(all));
     let Some((_, first)) = proved().next() else {
         return Ok(());
     };
-    let basis = |(policy, verdicts): &(Policy, Vec<&Verdict>)| {
+    let basis = |(policy, verdicts): &(N, Vec<&Verdict>)| {
         let sum = |of: fn(&RestsOn) -> u64| -> u64 {
             verdicts.iter().map(|verdict| of(&verdict.rests_on)).sum()
         };
@@ -369,7 +369,7 @@ mod tests {
             panic!("{verdict:?}");
         };
         assert!(unproved(&verdict, why).starts_with("nothing proved: "));
-        let record = serde_json::to_value(VerdictRecord::new(Policy::Ipi, &verdict));
+        let record = serde_json::to_value(VerdictRecord::new(Policy::Ipi, None, &verdict));
         let record = record.expect("a verdict is JSON");
         assert_eq!(record["verdict"], "nothing proved");
         assert_eq!(record["rests_on"]["promises_kept"], 0);
@@ -395,7 +395,7 @@ mod tests {
         let verdict = Checker::new().check(&program);
         assert!(verdict.is_safe(), "{verdict:?}");
         let named = "CPU 0, \"unmap\": the promise begun there never covered a cached entry";
-        let record = serde_json::to_value(VerdictRecord::new(Policy::Ipi, &verdict));
+        let record = serde_json::to_value(VerdictRecord::new(Policy::Ipi, None, &verdict));
         let record = record.expect("a verdict is JSON").to_string();
         assert!(record.contains(&named.replace('"', "\\\"")), "{record}");
         let told = told_of_nothing(&[&verdict]).expect("something never happened");

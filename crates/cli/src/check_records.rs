@@ -9,6 +9,7 @@ use lazytlb_model::{GarbageWalkEnd, Property};
 use serde::Serialize;
 
 use crate::hardware::assumed;
+use crate::slots::Slots;
 
 /// A verdict as JSON.
 #[derive(Serialize)]
@@ -20,6 +21,8 @@ pub(crate) struct VerdictRecord {
     assumed: Vec<&'static str>,
     wc_readings: Option<BTreeMap<&'static str, &'static str>>,
     keep_load: Option<&'static str>,
+    /// The slots for PCIDs of each CPU; null where PCIDs are off.
+    pcid_slots: Option<u8>,
     memory: &'static str,
     store_buffer_depth: u8,
     storage: &'static str,
@@ -115,7 +118,7 @@ impl EventRecord {
 }
 
 impl VerdictRecord {
-    pub(crate) fn new(policy: Policy, verdict: &Verdict) -> VerdictRecord {
+    pub(crate) fn new(policy: Policy, slots: Option<Slots>, verdict: &Verdict) -> VerdictRecord {
         let effort = verdict.effort;
         let property = verdict.violation().map(|violation| violation.property);
         let ends = match property {
@@ -144,6 +147,7 @@ impl VerdictRecord {
             keep_load: verdict
                 .uses_pcids
                 .then(|| verdict.cpu_model.keep_load.name()),
+            pcid_slots: slots.map(Slots::number),
             memory: verdict.memory.name(),
             store_buffer_depth: verdict.memory.buffer_depth(),
             storage: match verdict.storage {

@@ -27,7 +27,7 @@ pub(crate) fn check_every(options: &Check) -> anyhow::Result<Ending> {
             let verdict = check(&checker, &subject, policy)?;
             ending = ending.max(ending_of(&verdict));
             if options.output.json {
-                report.json(&VerdictRecord::new(policy, &verdict))?;
+                report.json(&VerdictRecord::new(policy, subject.slots, &verdict))?;
             }
             rows.push((cpu, policy, verdict));
         }

@@ -3,9 +3,10 @@
 //! | file | what |
 //! | --- | --- |
 //! | `arguments`, `hardware` | the command line; the CPU that a question is about |
-//! | `subject`, `menus` | what is checked: a program, or every program over menus |
+//! | `subject`, `menus`, `slots` | what is checked: a program, or every program over menus; with slots for PCIDs |
 //! | `decide`, `check`, `litmus`, `cpus`, `price` | the commands of these names |
-//! | `proofs` | the searches that a decision rests on, side by side |
+//! | `decision`, `proofs` | proofs beside prices, and the cheapest safe ones; the searches that it rests on, side by side |
+//! | `pcids` | what PCIDs bring: the question of the mail |
 //! | `check_records`, `decide_records` | verdicts and decisions as JSON |
 //! | `every_cpu`, `litmus_every_cpu` | `--cpu all`; for which CPUs a proof holds |
 //! | `hanging` | rules that are ASSUMED and that a verdict hangs on |
@@ -20,6 +21,7 @@ mod check_records;
 mod cpus;
 mod decide;
 mod decide_records;
+mod decision;
 mod every_cpu;
 mod hanging;
 mod hardware;
@@ -29,10 +31,12 @@ mod litmus_files;
 mod litmus_records;
 mod litmus_summary;
 mod menus;
+mod pcids;
 mod price;
 mod progress;
 mod proofs;
 mod report;
+mod slots;
 mod subject;
 mod workload;
 

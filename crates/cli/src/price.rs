@@ -1,19 +1,19 @@
 //! `lazytlb price`: what each policy would have cost on a recorded workload.
 
-use lazytlb_price::{
-    Cheapest, Cost, Costs, Counts, Difference, Parameter, Replayed, cheapest, price,
-};
+use lazytlb_price::{Cheapest, Costs, Counts, Difference, Parameter, Replayed, cheapest, price};
 use serde::Serialize;
 
 use crate::arguments::Price;
-use crate::report::{Ending, Report, grouped, table};
+use crate::pcids::what_pcids_bring;
+use crate::report::{Ending, Report, grouped, megacycles, table};
 use crate::workload::{self, Workload};
 
 /// Runs the command.
 pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
     let costs = workload::costs(options.costs.as_deref())?;
     let mut report = Report::open(&options.output)?;
-    let workload = workload::replay(Some(&options.trace), &options.policy.0, options.cpu.quirks)?;
+    let (policies, pcids) = (&options.policy.0, options.pcids.settings());
+    let workload = workload::replay(Some(&options.trace), policies, pcids, options.cpu.quirks)?;
     if options.output.json {
         for replayed in &workload.replayed {
             report.json(&PriceRecord::new(replayed, workload.summary.events, &costs))?;
@@ -25,16 +25,25 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
     report.line(counted(&workload, &costs))?;
     report.line(
         "Cost: low / typical / high. IPIs by what the target did: ran a task, was lazy on a kernel thread, \
-         was lazy and idle.\nCR3 loads that flush and change the space; full flushes reload the same one.",
+         was lazy and idle;\nof all, those elsewhere: it had another space loaded. CR3 loads that flush and change the \
+         space, and those that keep\nwhat is cached; full flushes reload the same space.",
     )?;
-    if let Some(cheapest) = cheapest(&workload.replayed, &costs) {
-        report.line(format_args!(
-            "Cheapest, safe or not: {}",
-            sentence(&cheapest)
-        ))?;
-        for line in what_decides(&workload.replayed, &cheapest, &costs) {
-            report.line(line)?;
+    for &pcids in pcids {
+        let of_kind = |one: &&Replayed| one.pcids == pcids;
+        let replayed: Vec<Replayed> = workload.replayed.iter().filter(of_kind).copied().collect();
+        if let Some(cheapest) = cheapest(&replayed, &costs) {
+            report.line(format_args!(
+                "Cheapest with PCIDs {}, safe or not: {}",
+                pcids.name(),
+                sentence(&cheapest)
+            ))?;
+            for line in what_decides(&replayed, &cheapest, &costs) {
+                report.line(line)?;
+            }
         }
+    }
+    if let Some(line) = what_pcids_bring(&workload.replayed, &costs) {
+        report.line(line)?;
     }
     report.finish()?;
     Ok(Ending::Good)
@@ -44,23 +53,27 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
 fn counted(workload: &Workload, costs: &Costs) -> comfy_table::Table {
     let header = [
         "policy",
+        "PCIDs",
         "IPIs",
         "to running",
         "to lazy",
         "to idle",
+        "elsewhere",
         "CR3 loads",
         "kept",
         "full flushes",
+        "refills",
         "INVLPG",
         "cost (Mcycles)",
     ];
-    let mut rows = table(&header, 1..10);
+    let mut rows = table(&header, 2..13);
     for replayed in &workload.replayed {
         let Counts {
             ipis,
             ipis_to_running,
             ipis_to_lazy,
             ipis_to_idle,
+            ipis_elsewhere,
             ..
         } = replayed.counts;
         let Counts {
@@ -68,6 +81,8 @@ fn counted(workload: &Workload, costs: &Costs) -> comfy_table::Table {
             cr3_keep,
             full_flushes,
             invlpg,
+            refills_after_load,
+            refills_after_flush,
             ..
         } = replayed.counts;
         let counts = [
@@ -75,12 +90,15 @@ fn counted(workload: &Workload, costs: &Costs) -> comfy_table::Table {
             ipis_to_running,
             ipis_to_lazy,
             ipis_to_idle,
+            ipis_elsewhere,
             cr3_flush,
             cr3_keep,
             full_flushes,
+            refills_after_load + refills_after_flush,
             invlpg,
         ];
-        let mut row = vec![replayed.policy.name().to_owned()];
+        let names = [replayed.policy.name(), replayed.pcids.name()];
+        let mut row = names.map(str::to_owned).to_vec();
         row.extend(counts.map(grouped));
         row.push(megacycles(price(&replayed.counts, costs)));
         rows.add_row(row);
@@ -103,17 +121,6 @@ pub(crate) fn describe(workload: &Workload) -> String {
         text.push_str(&warning);
     }
     text
-}
-
-/// Prints a cost's range in millions of cycles.
-pub(crate) fn megacycles(cost: Cost) -> String {
-    let millions = |cycles: f64| grouped((cycles / 1e6).round() as u64);
-    format!(
-        "{} / {} / {}",
-        millions(cost.low),
-        millions(cost.typical),
-        millions(cost.high)
-    )
 }
 
 /// Says which policy is cheapest, or between whom it is undecided.
@@ -182,6 +189,8 @@ pub(crate) fn what_decides(
 #[derive(Serialize)]
 pub(crate) struct PriceRecord {
     policy: &'static str,
+    /// `on` or `off`.
+    pcids: &'static str,
     /// Events of the recording, of which the operations were made.
     events: u64,
     #[serde(flatten)]
@@ -196,6 +205,7 @@ impl PriceRecord {
         let cost = price(&replayed.counts, costs);
         PriceRecord {
             policy: replayed.policy.name(),
+            pcids: replayed.pcids.name(),
             events,
             counts: replayed.counts,
             cost_cycles: cost.typical,

@@ -1,4 +1,4 @@
-//! The searches that a decision rests on: every policy under three menus, or under one program, as many at one time as
+//! The searches that a decision rests on: every policy under menus, or under one program, as many at one time as
 //! there are cores.
 
 use std::collections::VecDeque;
@@ -9,31 +9,75 @@ use std::time::{Duration, Instant};
 use lazytlb::Policy;
 use lazytlb_check::{Finding, Progress, Verdict};
 use lazytlb_model::{CpuModel, MemoryModel};
+use lazytlb_price::PcidsOn;
 
 use crate::arguments::Decide;
 use crate::check::{check, checker, ending_of, memory_to_spare};
 use crate::progress::Display;
 use crate::report::grouped;
-use crate::subject::Subject;
+use crate::slots::Slots;
+use crate::subject::{Programs, Subject};
 
 /// Proofs are about x86-TSO: sequential consistency would hide what real CPUs do.
 pub(crate) const MEMORY: MemoryModel = MemoryModel::TSO;
 
-/// The menus that a decision rests on, by name: the one that takes longest first.
-const MENUS: [(&str, &str); 3] = [
-    (
-        "three-cpus",
-        "map,unmap,free,switch,touch/switch,touch,lazy/switch,touch,lazy",
-    ),
-    (
-        "two-initiators",
-        "map,unmap,free,switch,touch/switch,touch,lazy,flush-page",
-    ),
-    (
-        "two-spaces",
-        "map,unmap,map:2,free:2,switch:2,lazy/switch,touch,lazy,switch:2,touch:2",
-    ),
+/// Menus that a decision rests on.
+struct Menu {
+    name: &'static str,
+    sets: &'static str,
+    /// The slots for PCIDs of each CPU, where PCIDs are on.
+    slots: Option<Slots>,
+}
+
+/// The menus that a decision rests on: the one that takes longest first. With PCIDs, one in which every space has a
+/// slot, so that it is kept, and behind; and one in which two spaces share a slot, so that it is recycled.
+const MENUS: [Menu; 5] = [
+    Menu {
+        name: "three-cpus",
+        sets: "map,unmap,free,switch,touch/switch,touch,lazy/switch,touch,lazy",
+        slots: None,
+    },
+    Menu {
+        name: "slot-each",
+        sets: "map,unmap,free/switch,touch,switch:2",
+        slots: Some(Slots::Two),
+    },
+    Menu {
+        name: "two-initiators",
+        sets: "map,unmap,free,switch,touch/switch,touch,lazy,flush-page",
+        slots: None,
+    },
+    Menu {
+        name: "two-spaces",
+        sets: "map,unmap,map:2,free:2,switch:2,lazy/switch,touch,lazy,switch:2,touch:2",
+        slots: None,
+    },
+    Menu {
+        name: "slot-shared",
+        sets: "map,unmap,free,switch,touch/switch,touch,lazy,switch:2,touch:2",
+        slots: Some(Slots::One),
+    },
 ];
+
+impl Menu {
+    fn pcids(&self) -> PcidsOn {
+        pcids_of(self.slots)
+    }
+
+    fn programs(&self) -> Programs {
+        Programs::Any(self.sets.parse().expect("these are menus"))
+    }
+}
+
+/// Slots for the PCIDs of a program that is asked in place of the menus.
+const SLOTS_OF_PROGRAMS: Slots = Slots::Two;
+
+fn pcids_of(slots: Option<Slots>) -> PcidsOn {
+    match slots {
+        None => PcidsOn::No,
+        Some(_) => PcidsOn::Yes,
+    }
+}
 
 /// The program that tells why a policy is unsafe, if it finds the same: people know it.
 const STORYTELLER: &str = "reference-3";
@@ -43,25 +87,49 @@ const STORY_TIME: Duration = Duration::from_secs(5);
 /// What every policy is asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
+    /// From 1, in the order in which they are told.
+    pub(crate) number: usize,
     pub(crate) name: String,
     pub(crate) subject: Subject,
 }
 
 impl Question {
-    /// Lists what the command line asks: the menus, or the program that it names in their place.
+    /// Lists what the command line asks: the menus, or the program that it names in their place; without PCIDs first.
     pub(crate) fn all(options: &Decide) -> Vec<Question> {
-        match &options.program {
-            Some(program) => vec![Question {
-                name: program.clone(),
-                subject: Subject::Shipped(program.clone()),
-            }],
-            None => MENUS
-                .map(|(name, sets)| Question {
-                    name: name.to_owned(),
-                    subject: Subject::Any(sets.parse().expect("these are menus")),
-                })
-                .to_vec(),
-        }
+        let asked = options.pcids.settings().iter().flat_map(|&pcids| {
+            let program = options.program.iter().map(move |name| {
+                let slots = match pcids {
+                    PcidsOn::No => None,
+                    PcidsOn::Yes => Some(SLOTS_OF_PROGRAMS),
+                };
+                (name.clone(), Programs::Shipped(name.clone()), slots)
+            });
+            let menus = MENUS.iter().filter(move |menu| menu.pcids() == pcids);
+            let menus = menus.filter(|_| options.program.is_none());
+            let menus = menus.map(|menu| (menu.name.to_owned(), menu.programs(), menu.slots));
+            program.chain(menus)
+        });
+        let questions = asked
+            .zip(1..)
+            .map(|((name, programs, slots), number)| Question {
+                number,
+                name,
+                subject: Subject { programs, slots },
+            });
+        questions.collect()
+    }
+
+    /// Says whether it is about CPUs with PCIDs.
+    pub(crate) fn pcids(&self) -> PcidsOn {
+        pcids_of(self.subject.slots)
+    }
+
+    /// Returns where it stands among those that take longest: first in [`MENUS`].
+    fn place_by_effort(&self) -> usize {
+        let mut menus = MENUS.iter();
+        menus
+            .position(|menu| menu.name == self.name)
+            .unwrap_or_default()
     }
 }
 
@@ -103,18 +171,17 @@ pub(crate) fn search_all<'q>(
     for &cpu in models {
         // Both stand in the order of what their searches cost. By policies first, so that whatever the time is enough for
         // is known of some policies under all menus.
+        let mut by_effort: Vec<&Question> = questions.iter().collect();
+        by_effort.sort_by_key(|question| std::cmp::Reverse(question.place_by_effort()));
         let searches = policies.iter().flat_map(|&policy| {
-            let search = move |question| (question, policy);
-            questions.iter().rev().map(search)
+            let search = move |&question| (question, policy);
+            by_effort.iter().map(search)
         });
         proofs.extend(Searches::new(options, cpu, searches.collect()).run()?);
     }
     let place = |proof: &Proof<'_>| {
         let policy = policies.iter().position(|&policy| policy == proof.policy);
-        let question = questions
-            .iter()
-            .position(|question| question.name == proof.question.name);
-        (policy, question)
+        (policy, proof.question.number)
     };
     proofs.sort_by_key(place);
     Ok(proofs)
@@ -131,7 +198,10 @@ pub(crate) fn story(
     if options.program.is_some() {
         return Ok(None);
     }
-    let subject = Subject::Shipped(STORYTELLER.to_owned());
+    let subject = Subject {
+        programs: Programs::Shipped(STORYTELLER.to_owned()),
+        slots: proof.question.subject.slots,
+    };
     let checker = checker(proof.verdict.cpu_model, MEMORY, &options.bounds).max_time(STORY_TIME);
     let told = check(&checker, &subject, proof.policy)?;
     let property = |verdict: &Verdict| verdict.violation().map(|violation| violation.property);
@@ -263,7 +333,7 @@ mod tests {
 
     #[test]
     fn the_menus_are_read_and_print_as_they_are_written() {
-        for (name, sets) in MENUS {
+        for Menu { name, sets, .. } in MENUS {
             let menus = sets.parse::<lazytlb_check::Menus>();
             let menus = menus.unwrap_or_else(|error| panic!("{name}: {error}"));
             let parts = |text: &str| text.split(['/', ',']).count();

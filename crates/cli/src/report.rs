@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use lazytlb_price::Cost;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
@@ -202,6 +203,17 @@ pub(crate) fn grouped(number: u64) -> String {
         grouped.push(digit);
     }
     grouped
+}
+
+/// Prints a cost's range in millions of cycles.
+pub(crate) fn megacycles(cost: Cost) -> String {
+    let millions = |cycles: f64| grouped((cycles / 1e6).round() as u64);
+    format!(
+        "{} / {} / {}",
+        millions(cost.low),
+        millions(cost.typical),
+        millions(cost.high)
+    )
 }
 
 #[cfg(test)]

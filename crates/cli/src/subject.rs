@@ -2,13 +2,22 @@
 
 use anyhow::{Context, bail};
 use lazytlb::Policy;
-use lazytlb_check::{LazyTlb, Menus, PageTableLock, Program, ShippedProgram};
+use lazytlb_check::{LazyTlb, Menus, PageTableLock, Program, Protocol, ShippedProgram, WithPcids};
 
 use crate::arguments::Check;
+use crate::slots::Slots;
 
 /// What is checked.
 #[derive(Clone, Debug)]
-pub(crate) enum Subject {
+pub(crate) struct Subject {
+    pub(crate) programs: Programs,
+    /// The slots for PCIDs that each CPU has; without, PCIDs are off.
+    pub(crate) slots: Option<Slots>,
+}
+
+/// A program, or many.
+#[derive(Clone, Debug)]
+pub(crate) enum Programs {
     /// A shipped program, by its name.
     Shipped(String),
     /// Every program over these menus.
@@ -21,8 +30,36 @@ impl Subject {
     /// # Errors
     /// If a number of CPUs, or a lock, does not go with the menus.
     pub(crate) fn of(options: &Check) -> anyhow::Result<Subject> {
+        Ok(Subject {
+            programs: Programs::of(options)?,
+            slots: options.pcids,
+        })
+    }
+
+    /// Makes the program under a policy.
+    pub(crate) fn build(&self, policy: Policy) -> Program {
+        match self.slots {
+            None => self.programs.build::<LazyTlb>(policy),
+            Some(Slots::One) => self.programs.build::<WithPcids<1>>(policy),
+            Some(Slots::Two) => self.programs.build::<WithPcids<2>>(policy),
+            Some(Slots::Three) => self.programs.build::<WithPcids<3>>(policy),
+        }
+    }
+
+    /// Returns the arguments that name it.
+    pub(crate) fn arguments(&self) -> String {
+        let programs = self.programs.arguments();
+        match self.slots {
+            None => programs,
+            Some(slots) => format!("{programs} --pcids {}", slots.name()),
+        }
+    }
+}
+
+impl Programs {
+    fn of(options: &Check) -> anyhow::Result<Programs> {
         let Some(sets) = &options.any else {
-            return Ok(Subject::Shipped(options.program.clone()));
+            return Ok(Programs::Shipped(options.program.clone()));
         };
         let menus = match options.cpus {
             None => sets.clone(),
@@ -32,40 +69,46 @@ impl Subject {
             }
         };
         match options.lock {
-            None => Ok(Subject::Any(menus)),
+            None => Ok(Programs::Any(menus)),
             Some(_) if menus.page_table_lock().is_none() => bail!(
                 "`--lock` says how CPUs lock page tables that several of them change, and in `--any {menus}` no two \
                  change those of one space: leave it out, or give `map` or `unmap` to a second CPU"
             ),
-            Some(lock) => Ok(Subject::Any(menus.lock(lock))),
+            Some(lock) => Ok(Programs::Any(menus.lock(lock))),
         }
     }
 
-    /// Makes the program under a policy.
-    pub(crate) fn build(&self, policy: Policy) -> Program {
+    fn build<P: Protocol>(&self, policy: Policy) -> Program {
         match self {
-            Subject::Shipped(name) => ShippedProgram::<LazyTlb>::by_name(name)
+            Programs::Shipped(name) => ShippedProgram::<P>::by_name(name)
                 .expect("the command line accepts only names of shipped programs")
                 .build(policy),
-            Subject::Any(menus) => menus.program::<LazyTlb>(policy),
+            Programs::Any(menus) => menus.program::<P>(policy),
         }
     }
 
-    /// Returns the arguments that name it.
-    pub(crate) fn arguments(&self) -> String {
+    fn arguments(&self) -> String {
         match self {
-            Subject::Shipped(name) => format!("--program {name}"),
-            Subject::Any(menus) => format!("--any {menus}{}", lock_argument(menus)),
+            Programs::Shipped(name) => format!("--program {name}"),
+            Programs::Any(menus) => format!("--any {menus}{}", lock_argument(menus)),
         }
     }
 }
 
-/// `reference-3`; `every program over map,free/touch`; with ` --lock HOW` if that is not as usual.
+/// `reference-3`; `every program over map,free/touch`; with ` --lock HOW` if that is not as usual, and the slots for
+/// PCIDs, if there are.
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Subject::Shipped(name) => f.write_str(name),
-            Subject::Any(menus) => write!(f, "every program over {menus}{}", lock_argument(menus)),
+        match &self.programs {
+            Programs::Shipped(name) => f.write_str(name)?,
+            Programs::Any(menus) => {
+                write!(f, "every program over {menus}{}", lock_argument(menus))?;
+            }
+        }
+        match self.slots {
+            None => Ok(()),
+            Some(Slots::One) => f.write_str(" with PCIDs, 1 slot a CPU,"),
+            Some(slots) => write!(f, " with PCIDs, {} slots a CPU,", slots.name()),
         }
     }
 }

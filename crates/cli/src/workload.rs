@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use lazytlb::{Policy, Quirks};
-use lazytlb_price::{Costs, Replayed, price_trace};
+use lazytlb_price::{Costs, PcidsOn, Replayed, price_trace_on};
 use lazytlb_trace::{Summary, TraceReader};
 
 use crate::progress::Display;
@@ -31,6 +31,7 @@ pub(crate) struct Workload {
 pub(crate) fn replay(
     trace: Option<&Path>,
     policies: &[Policy],
+    pcids: &[PcidsOn],
     quirks: Quirks,
 ) -> anyhow::Result<Workload> {
     match trace {
@@ -40,6 +41,7 @@ pub(crate) fn replay(
                 TraceReader::new(std::io::stdin().lock(), name)?,
                 name.to_owned(),
                 policies,
+                pcids,
                 quirks,
             )
         }
@@ -47,6 +49,7 @@ pub(crate) fn replay(
             TraceReader::open(path)?,
             path.display().to_string(),
             policies,
+            pcids,
             quirks,
         ),
         None => {
@@ -55,6 +58,7 @@ pub(crate) fn replay(
                 reader,
                 format!("{SHIPPED_NAME}, {SHIPPED_ORIGIN}"),
                 policies,
+                pcids,
                 quirks,
             )
         }
@@ -65,10 +69,11 @@ fn read<R: Read>(
     mut reader: TraceReader<R>,
     name: String,
     policies: &[Policy],
+    pcids: &[PcidsOn],
     quirks: Quirks,
 ) -> anyhow::Result<Workload> {
     let display = Display::new("replaying".to_owned());
-    let replayed = price_trace(&mut reader, policies, quirks, |progress| {
+    let replayed = price_trace_on(&mut reader, policies, pcids, quirks, |progress| {
         display.replay(progress)
     })?;
     Ok(Workload {

@@ -190,6 +190,47 @@ fn a_lock_is_taken_as_the_option_says_and_told() {
     );
 }
 
+/// Two spaces share a slot, or have one each; without PCIDs nothing is kept.
+#[test]
+fn slots_for_pcids_are_what_is_asked_for_and_told() {
+    let sets = "map,unmap,free/touch,switch,switch:2,lazy";
+    let mut states = Vec::new();
+    for slots in [None, Some("1"), Some("2")] {
+        let mut arguments = vec!["--any", sets, "--policy", "ipi-on-table-free"];
+        arguments.extend(slots.iter().flat_map(|slots| ["--pcids", slots]));
+        let (exit_code, records) = records(&arguments);
+        let record = &records[0];
+        assert_eq!((exit_code, &record["verdict"]), (0, &"safe".into()));
+        assert_eq!(record["pcid_slots"].to_string(), slots.unwrap_or("null"));
+        let unreached = record["unreached"].to_string();
+        assert!(!unreached.contains("PCID"), "kept, and behind: {unreached}");
+        let shown = lazytlb(&[&["check", "--memory", "sc"], &arguments[..]].concat()).stdout;
+        let told = match slots {
+            None => format!("every program over {sets} on CPU"),
+            Some("1") => format!("every program over {sets} with PCIDs, 1 slot a CPU, on CPU"),
+            Some(slots) => {
+                format!("every program over {sets} with PCIDs, {slots} slots a CPU, on CPU")
+            }
+        };
+        assert!(shown.starts_with(&told), "{shown}");
+        states.push(record["states"].as_u64());
+    }
+    assert!(
+        states[1] < states[2] && states[0] != states[1],
+        "{states:?}"
+    );
+    let run = lazytlb(&["check", "--any", sets, "--memory", "sc", "--pcids", "2"]);
+    assert!(run.stdout.contains(&format!(
+        "  lazytlb check --policy defer --any {sets} --pcids 2 --cpu"
+    )));
+    let run = lazytlb(&["check", "--any", sets, "--pcids", "4"]);
+    assert!(
+        run.exit_code == 2 && run.stderr.contains("[possible values: 1, 2, 3]"),
+        "{}",
+        run.stderr
+    );
+}
+
 #[test]
 fn wrong_sets_say_what_to_do() {
     let cases: [(&[&str], &[&str]); 13] = [

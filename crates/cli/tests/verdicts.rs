@@ -264,37 +264,63 @@ fn decide_joins_proof_and_price() {
     let records = complete(run.json());
     let (searches, rows): (Vec<_>, Vec<_>) =
         records.iter().partition(|record| record["price"].is_null());
-    let verdict = |policy: &str| {
-        let row = rows.iter().find(|row| row["policy"] == policy).unwrap();
+    let row = |policy: &str, pcids: &str| {
+        let mut rows = rows.iter();
+        rows.find(|row| row["policy"] == policy && row["pcids"] == pcids)
+            .unwrap()
+    };
+    let verdict = |policy: &str, pcids: &str| {
+        let row = row(policy, pcids);
         (
             row["verdict"].as_str().unwrap(),
             row["among_the_safe"].as_str().unwrap(),
         )
     };
-    assert_eq!(rows.len(), 5);
-    for policy in ["defer", "defer-unless-quirk"] {
-        assert_eq!(verdict(policy), ("violation", ""));
-        let row = rows.iter().find(|row| row["policy"] == policy).unwrap();
-        assert_eq!(row["proof"]["program"], "reference-3", "it tells the story");
+    let kinds = [
+        ("off", vec!["three-cpus", "two-initiators", "two-spaces"]),
+        ("on", vec!["slot-each", "slot-shared"]),
+    ];
+    assert_eq!(rows.len(), 10);
+    for (pcids, menus) in &kinds {
+        for policy in ["defer", "defer-unless-quirk"] {
+            assert_eq!(verdict(policy, pcids), ("violation", ""));
+            let row = row(policy, pcids);
+            assert_eq!(row["proof"]["program"], "reference-3", "it tells the story");
+        }
+        let marked = ["init-mm", "ipi", "ipi-on-table-free"].map(|policy| {
+            assert_eq!(verdict(policy, pcids).0, "safe");
+            verdict(policy, pcids).1
+        });
+        assert!(
+            marked.iter().any(|mark| !mark.is_empty()),
+            "some safe policy is unbeaten: {marked:?}"
+        );
+        for policy in rows.iter().filter(|row| row["pcids"] == *pcids) {
+            assert_eq!(policy["price"]["pcids"], *pcids);
+            let named = policy["menus"].as_array().unwrap().iter();
+            let named: Vec<&str> = named.map(|name| name.as_str().unwrap()).collect();
+            assert_eq!(named, *menus);
+        }
     }
-    let marked = ["init-mm", "ipi", "ipi-on-table-free"].map(|policy| {
-        assert_eq!(verdict(policy).0, "safe");
-        verdict(policy).1
-    });
-    assert!(
-        marked.iter().any(|mark| !mark.is_empty()),
-        "some safe policy is unbeaten: {marked:?}"
-    );
-    assert_eq!(searches.len(), 15);
+    assert_eq!(searches.len(), 25);
     for search in searches {
-        let policy = search["policy"].as_str().unwrap();
-        assert_eq!(search["verdict"], verdict(policy).0, "{search}");
+        let (policy, pcids) = (
+            search["policy"].as_str().unwrap(),
+            search["pcids"].as_str().unwrap(),
+        );
+        // Nobody goes lazy there.
+        let expected = match search["menu"] == "slot-each" {
+            true => "safe",
+            false => verdict(policy, pcids).0,
+        };
+        assert_eq!(search["verdict"], expected, "{search}");
+        assert_eq!(search["pcid_slots"].is_null(), pcids == "off");
         assert_eq!(search["search_ended"], true, "{search}");
         assert!(search["states"].as_u64() > Some(0) && search["seconds"].as_f64() > Some(0.0));
         let changes = match search["menu"].as_str().unwrap() {
             "three-cpus" => "each of CPUs 1 and 2 starts",
             "two-initiators" => "flush-page",
-            "two-spaces" => "switch:2",
+            "two-spaces" | "slot-each" | "slot-shared" => "switch:2",
             other => panic!("{other}"),
         };
         let statement = search["statement"].as_str();
@@ -303,6 +329,21 @@ fn decide_joins_proof_and_price() {
             statement.is_none_or(|text| text.contains(changes)),
             "{search}"
         );
+    }
+    // What is kept, what was missed, and CPUs elsewhere occur in the proofs with PCIDs.
+    for policy in ["init-mm", "ipi", "ipi-on-table-free"] {
+        let own = records
+            .iter()
+            .filter(|record| record["menu"] == "slot-each" && record["policy"] == policy);
+        let unreached = own.map(|record| record["unreached"].to_string());
+        for outcome in [
+            "its PCID was kept",
+            "its PCID was behind",
+            "another space is loaded",
+        ] {
+            let is_reached = |unreached: String| !unreached.contains(outcome);
+            assert!(unreached.clone().all(is_reached), "{policy}: {outcome}");
+        }
     }
     for row in &rows {
         let price = &row["price"];
@@ -324,13 +365,68 @@ fn decide_joins_proof_and_price() {
     );
 }
 
+/// The question of the mail: how much less expensive is init-mm with PCIDs?
+#[test]
+fn price_and_decide_answer_the_question_of_the_mail_in_a_line() {
+    let trace = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../traces/linux61-smp8-mixed.trace.txt.xz"
+    );
+    let both = lazytlb(&["price", trace]);
+    let line = both
+        .stdout
+        .lines()
+        .find(|line| line.starts_with("init-mm with PCIDs: "));
+    let line = line.expect("both were priced");
+    for words in [
+        " / 127 / ",
+        " / 236 / ",
+        "22,558 CR3 loads that flush fewer",
+        "12,261 refills fewer",
+    ] {
+        assert!(line.contains(words), "{words}: {line}");
+    }
+    let one = lazytlb(&["price", trace, "--pcids", "on", "--policy", "init-mm"]);
+    assert!(!one.stdout.contains("instead of"), "{}", one.stdout);
+    let decided = lazytlb(&["decide", trace, "--program", "smoke"]);
+    assert!(decided.stdout.contains(line), "{}", decided.stdout);
+    for (pcids, machine) in [("on", "With PCIDs: "), ("off", "Without PCIDs: ")] {
+        let arguments = ["decide", trace, "--program", "smoke", "--pcids", pcids];
+        let decided = lazytlb(&arguments);
+        assert_eq!(decided.exit_code, 0, "{}", decided.stdout);
+        let records = complete(lazytlb(&[&arguments[..], &["--json"]].concat()).json());
+        assert_eq!(records.len(), 10, "a search and a row for each policy");
+        assert!(records.iter().all(|record| record["pcids"] == pcids));
+        let answers = decided
+            .stdout
+            .lines()
+            .filter(|line| line.contains("cheapest safe policy"));
+        let answers: Vec<&str> = answers.collect();
+        assert!(
+            matches!(answers[..], [answer] if answer.starts_with(machine)),
+            "{answers:?}"
+        );
+    }
+    // A policy is repeated on the CPUs that it was found unsafe on.
+    let repeat = both_commands(&lazytlb(&["decide", "--program", "smoke"]).stdout);
+    assert_eq!(repeat, [false, true, false, true]);
+}
+
+/// Says of each command that repeats a row whether PCIDs are on.
+fn both_commands(shown: &str) -> Vec<bool> {
+    let commands = shown
+        .lines()
+        .filter(|line| line.starts_with("  lazytlb check"));
+    commands.map(|line| line.contains(" --pcids 2 ")).collect()
+}
+
 #[test]
 fn a_policy_is_not_called_safe_if_a_search_ends_early() {
-    let run = lazytlb(&["decide", "--max-states", "20000"]);
+    let run = lazytlb(&["decide", "--pcids", "off", "--max-states", "20000"]);
     assert_eq!(run.exit_code, 3, "{}", run.stderr);
     for words in [
         "UNSAFE: table-use-after-free",
-        "No policy is proved safe here.",
+        "Without PCIDs: no policy is proved safe here.",
         "ipi under three-cpus: incomplete: the limit of 20000 states was reached; nothing is proved",
         "  lazytlb check --policy ipi --any map,unmap,free,touch,switch/touch,switch,lazy/touch,switch,lazy --cpu weakest",
     ] {
@@ -338,13 +434,27 @@ fn a_policy_is_not_called_safe_if_a_search_ends_early() {
     }
     assert!(!run.stdout.contains(" safe: "), "{}", run.stdout);
 
-    let most = ["--max-states", "400000", "--proof-seconds", "600"];
+    let most = [
+        "--pcids",
+        "off",
+        "--max-states",
+        "400000",
+        "--proof-seconds",
+        "600",
+    ];
     let run = lazytlb(&[&["decide"][..], &most].concat());
     assert_eq!(run.exit_code, 3, "{}", run.stderr);
-    let one = "Cheapest of the policies that are proved safe, others being incomplete: init-mm";
+    let one = "Without PCIDs: cheapest of the policies that are proved safe, others being incomplete: init-mm";
     assert!(run.stdout.contains(one), "{}", run.stdout);
 
-    let run = lazytlb(&["decide", "--json", "--max-states", "300000"]);
+    let run = lazytlb(&[
+        "decide",
+        "--json",
+        "--pcids",
+        "off",
+        "--max-states",
+        "300000",
+    ]);
     assert_eq!(run.exit_code, 3, "{}", run.stderr);
     let records = complete(run.json());
     let of = |policy: &str| {

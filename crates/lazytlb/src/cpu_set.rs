@@ -29,6 +29,11 @@ impl<const WORDS: usize> CpuSet<WORDS> {
     /// The set without a member.
     pub const EMPTY: Self = CpuSet { words: [0; WORDS] };
 
+    /// Makes a set from its words: see [`CpuSet::words`].
+    pub const fn from_words(words: [u64; WORDS]) -> Self {
+        CpuSet { words }
+    }
+
     /// Adds a CPU.
     ///
     /// # Panics
@@ -62,10 +67,8 @@ impl<const WORDS: usize> CpuSet<WORDS> {
 
     /// Returns the members, lowest number first.
     pub fn iter(&self) -> impl Iterator<Item = CpuId> {
-        self.words
-            .into_iter()
-            .enumerate()
-            .flat_map(|(index, word)| members_of_word(index, word))
+        let words = self.words.iter().enumerate();
+        words.flat_map(|(index, &word)| members_of_word(index, word))
     }
 
     /// Returns the words: bit `n` of word `w` stands for CPU `64 * w + n`.

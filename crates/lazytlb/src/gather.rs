@@ -39,8 +39,8 @@ const BATCH_FRAMES: usize = 32;
 
 /// Unmaps a part of one space: see [`Tlb::gather`].
 #[derive(Debug)]
-pub struct Gather<'a, K: Kernel<WORDS>, S, const WORDS: usize = 8> {
-    tlb: &'a Tlb<K, WORDS>,
+pub struct Gather<'a, K: Kernel<WORDS, SLOTS>, S, const WORDS: usize = 8, const SLOTS: usize = 6> {
+    tlb: &'a Tlb<K, WORDS, SLOTS>,
     hw: &'a K::Hw,
     mm: MmHandle,
     sink: &'a mut S,
@@ -50,7 +50,7 @@ pub struct Gather<'a, K: Kernel<WORDS>, S, const WORDS: usize = 8> {
     range: Option<FlushRange>,
 }
 
-impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
+impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WORDS, SLOTS> {
     /// Unmaps with `unhook`, then flushes, then frees, on every path.
     ///
     /// `unhook` removes entries through [`Gather::unhook`]. A batch that fills up is flushed and freed
@@ -87,7 +87,7 @@ impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
         hw: &K::Hw,
         mm: MmHandle,
         sink: &mut S,
-        unhook: impl FnOnce(&mut Gather<'_, K, S, WORDS>) -> R,
+        unhook: impl FnOnce(&mut Gather<'_, K, S, WORDS, SLOTS>) -> R,
     ) -> R {
         let batch = [Unhooked::Mapping; BATCH_FRAMES];
         let mut gather = Gather {
@@ -105,7 +105,11 @@ impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
     }
 }
 
-impl<K: Kernel<WORDS>, S: FrameSink, const WORDS: usize> Gather<'_, K, S, WORDS> {
+impl<K, S, const WORDS: usize, const SLOTS: usize> Gather<'_, K, S, WORDS, SLOTS>
+where
+    K: Kernel<WORDS, SLOTS>,
+    S: FrameSink,
+{
     /// Removes one entry with `clear`, and frees what it stood for after the next flush.
     ///
     /// `addr` is the page's address; for a table, any address that it translates. One INVLPG of it

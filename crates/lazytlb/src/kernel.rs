@@ -3,6 +3,7 @@
 use crate::cpu_set::CpuId;
 use crate::hw::Hw;
 use crate::mm::{Mm, MmHandle};
+use crate::pcids::Pcids;
 use crate::per_cpu::PerCpu;
 
 /// The kernel that embeds the protocol. It owns all storage.
@@ -13,16 +14,32 @@ use crate::per_cpu::PerCpu;
 /// this: the protocol asks only for handles between the creation of the space and the return of
 /// [`crate::Tlb::retire`] (invariant I6).
 ///
-/// `WORDS` is the capacity of CPU sets in units of 64 CPUs.
-pub trait Kernel<const WORDS: usize = 8> {
-    /// The machine.
-    type Hw: Hw;
+/// `WORDS` is the capacity of CPU sets in units of 64 CPUs, `SLOTS` the number of spaces whose translations a CPU with
+/// PCIDs keeps.
+pub trait Kernel<const WORDS: usize = 8, const SLOTS: usize = 6> {
+    /// The machine. One without PCIDs implements [`Pcids`] with an empty body.
+    type Hw: Pcids;
 
     /// Returns a CPU's protocol state. Called for any CPU that is in a cpumask.
     ///
     /// # Panics
     /// May panic if there is no such CPU: the protocol names only CPUs that called it.
-    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<Self::Hw, WORDS>;
+    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<Self::Hw, WORDS, SLOTS>;
+
+    /// Returns the state of the CPU that runs. A kernel that keeps a pointer to it where no index is needed (behind the
+    /// GS segment) overrides this.
+    #[inline]
+    fn this_cpu(&self, hw: &Self::Hw) -> &PerCpu<Self::Hw, WORDS, SLOTS> {
+        self.per_cpu(hw.cpu())
+    }
+
+    /// Returns how many words of a CPU set can have members: every CPU's number is below 64 times this. Words beyond
+    /// are not looked at. A kernel that learns at boot how many CPUs there can be overrides this; the number must not
+    /// change once a second CPU uses the protocol, and a CPU beyond it is refused when it switches to a space.
+    #[inline]
+    fn cpu_words(&self) -> usize {
+        WORDS
+    }
 
     /// Returns the space behind a handle.
     ///

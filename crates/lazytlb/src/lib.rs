@@ -27,12 +27,14 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`hw`] | the seam: every access to shared memory and every hardware effect |
+//! | [`pcids`] | beside the seam: CR3 loads with PCIDs, and INVPCID |
 //! | [`words`] | which word is which, and what kind of value it holds |
 //! | [`memory`] | what a kernel does around the protocol: entries, frames, touching memory |
 //! | [`addr`], [`cpu_set`] | addresses, pages and ranges; CPUs and sets of them |
 //! | [`generation`] | generations, which are only compared, and the words that hold them |
 //! | [`kernel`] | who owns the storage: how the protocol reaches a [`Mm`] and a [`PerCpu`] |
 //! | [`mm`], [`per_cpu`] | the state: of a space, and of a CPU with its requests |
+//! | `slots` | a CPU's PCIDs: whose they are, and how far each has been flushed |
 //! | [`policy`] | how lazy CPUs are treated |
 //! | [`tlb`] | [`Tlb`], the protocol's handle, and its configuration |
 //! | [`interrupts`] | a guard that keeps them off |
@@ -67,9 +69,11 @@ pub mod interrupts;
 pub mod kernel;
 pub mod memory;
 pub mod mm;
+pub mod pcids;
 pub mod per_cpu;
 pub mod policy;
 pub mod shootdown;
+mod slots;
 pub mod sources;
 pub mod switch;
 pub mod tlb;
@@ -83,6 +87,7 @@ pub use hw::{Cells, Cr3Load, Hw, Interrupts, Poll, Quirks, Until};
 pub use kernel::Kernel;
 pub use memory::{Access, Entry, FrameKind, Memory, Promise, Promises, Spaces};
 pub use mm::{Mm, MmHandle, MmId};
+pub use pcids::{Invpcid, Pcid, Pcids};
 pub use per_cpu::PerCpu;
 pub use policy::{GarbageWalksAccepted, Policy, Tables};
 pub use shootdown::{Flushed, Interrupted, Served};

@@ -11,7 +11,8 @@ use crate::words::ProtocolWord;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct MmId(pub u64);
 
-/// A kernel's name for an [`Mm`] that fits into a word: an index, or a pointer of its own.
+/// A kernel's name for an [`Mm`] that fits into a word: an index, or a pointer of its own. `u64::MAX` is no handle: it
+/// stands for a CPU that is between two spaces.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct MmHandle(pub u64);
 
@@ -22,8 +23,9 @@ pub struct Mm<H: Hw, const WORDS: usize = 8> {
     root: PhysAddr,
     /// I1: raised after page tables were changed and before any target is chosen.
     tlb_gen: SharedGen<H>,
-    /// I2: a CPU's bit is set before the CPU can load the root, and cleared only after it has loaded
-    /// another one. So a CPU outside the mask caches nothing of this space.
+    /// I2: a CPU's bit is set before the CPU can load the root, and cleared only by this CPU, once it has loaded another
+    /// one and invalidated something since. So a CPU outside the mask walks nothing of this space: neither from CR3
+    /// nor on a walk that began before.
     cpumask: [H::Atomic; WORDS],
 }
 
@@ -59,7 +61,7 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
     /// Raises the generation and returns the new one.
     ///
     /// A full fence: it orders the caller's page-table writes, and this raise, before the loads of the
-    /// cpumask and of `is_lazy` that choose the targets. Its partners are [`Mm::join`] and the fence
+    /// cpumask, of `whereabouts` and of `is_lazy` that choose the targets. Its partners are [`Mm::join`] and the fence
     /// in `Tlb::resume`: either the initiator sees the CPU there, or the CPU sees the change.
     pub(crate) fn bump_tlb_gen(&self, hw: &H) -> NextGen {
         self.tlb_gen.raise(hw)
@@ -67,14 +69,20 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
 
     /// Adds a CPU to the cpumask, before it loads the root (I2).
     ///
-    /// Locked, because other CPUs change the same word. Pairs with [`Mm::bump_tlb_gen`]: an initiator that
-    /// misses the bit has written its page tables before this CPU's CR3 load, which fills from them.
+    /// Locked, because other CPUs change the same word. A full fence, which pairs with [`Mm::bump_tlb_gen`]: an initiator
+    /// that misses the bit has written its page tables, and raised the generation, before this CPU reads that.
     pub(crate) fn join(&self, hw: &H, cpu: CpuId) {
         let (word, bit) = cpu.word_and_bit();
         hw.fetch_or(&self.cpumask[word], bit);
     }
 
-    /// Removes a CPU from the cpumask, after it has loaded another root (I2).
+    /// Says whether a CPU is in the cpumask.
+    pub(crate) fn has_joined(&self, hw: &H, cpu: CpuId) -> bool {
+        let (word, bit) = cpu.word_and_bit();
+        hw.load(&self.cpumask[word]) & bit != 0
+    }
+
+    /// Removes this CPU from the cpumask, after it has loaded another root and invalidated something (I2).
     pub(crate) fn leave(&self, hw: &H, cpu: CpuId) {
         let (word, bit) = cpu.word_and_bit();
         hw.fetch_and(&self.cpumask[word], !bit);
@@ -83,12 +91,11 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
     /// Reads the set of CPUs that may cache something of this space. One load a word, so a set
     /// that changes meanwhile is seen in pieces.
     pub fn cpumask(&self, hw: &H) -> CpuSet<WORDS> {
-        let mut set = CpuSet::EMPTY;
-        for (index, word) in self.cpumask.iter().enumerate() {
-            for cpu in crate::cpu_set::members_of_word(index, hw.load(word)) {
-                set.insert(cpu);
-            }
-        }
-        set
+        CpuSet::from_words(core::array::from_fn(|word| hw.load(&self.cpumask[word])))
+    }
+
+    /// Reads one word of the cpumask.
+    pub(crate) fn cpumask_word(&self, hw: &H, word: usize) -> u64 {
+        hw.load(&self.cpumask[word])
     }
 }

@@ -4,7 +4,7 @@
 //! initiator                                target
 //! page tables changed
 //! tlb_gen += 1            (full fence)
-//! read cpumask, is_lazy: choose targets
+//! read cpumask, whereabouts, is_lazy: choose targets
 //! write request, unacknowledged
 //! target's inbox |= me    (full fence)
 //! IPI  ─────────────────────────────────▶  take inbox
@@ -13,20 +13,23 @@
 //! ```
 
 use crate::addr::{FlushRange, PageRange};
-use crate::cpu_set::CpuSet;
+use crate::cpu_set::{CpuId, CpuSet, members_of_word};
 use crate::hw::{Cr3Load, Hw, Interrupts};
 use crate::interrupts::InterruptsOff;
 use crate::kernel::Kernel;
 use crate::mm::{Mm, MmHandle};
-use crate::per_cpu::{PerCpu, Request};
+use crate::pcids::Pcids;
+use crate::per_cpu::{PerCpu, Request, Whereabouts};
 use crate::policy::LazyTargets;
 pub use crate::policy::Tables;
 use crate::tlb::Tlb;
 
 /// What serving one request did on one CPU.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Served {
-    /// Another space is loaded: nothing to invalidate.
+    /// Another space is loaded: nothing to invalidate. With PCIDs, a CPU that was still in the cpumask ended its walks
+    /// with one INVLPG, and left it.
     OtherSpace,
     /// The space was loaded lazily: the CPU left for init_mm with one CR3 load.
     LeftForInitMm,
@@ -40,6 +43,7 @@ pub enum Served {
 
 /// What a flush did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Flushed {
     /// CPUs that were sent the interrupt and have acknowledged.
     pub interrupted: u32,
@@ -51,6 +55,7 @@ pub struct Flushed {
 
 /// What one run of the interrupt handler did: how many requests ended in which way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
 pub struct Interrupted {
     /// Requests that ended in [`Served::OtherSpace`].
     pub other_space: u32,
@@ -76,7 +81,23 @@ impl Interrupted {
     }
 }
 
-impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
+/// What a shootdown is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Occasion {
+    Flush,
+    EndOfSpace,
+}
+
+/// Whom a flush interrupts.
+struct Chosen<const WORDS: usize> {
+    targets: CpuSet<WORDS>,
+    /// How many they are.
+    count: u32,
+    /// Lazy CPUs that the policy spares.
+    lazy_skipped: u32,
+}
+
+impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WORDS, SLOTS> {
     /// Flushes `range` of the space `mm` on every CPU that may use it.
     ///
     /// The page-table changes must be written before. When it returns, no CPU uses a translation that
@@ -84,8 +105,9 @@ impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
     /// [`crate::Policy::Defer`] and, where no erratum is detected, [`crate::Policy::DeferUnlessQuirk`].
     /// [`Tlb::gather`] is the safer way to free.
     ///
-    /// Cost: one locked instruction, one load and one locked instruction a target, one IPI to all
-    /// targets, and a wait until each has acknowledged.
+    /// Cost: one locked instruction, two loads and one locked instruction a target, one IPI to all
+    /// targets, and a wait until each has acknowledged. With PCIDs, CPUs that have gone on to another space are spared,
+    /// unless tables are freed: then each is interrupted once.
     ///
     /// Interrupts must be enabled, preemption off; no lock may be held that an interrupt handler takes,
     /// or that a CPU holds which waits with interrupts off.
@@ -105,8 +127,7 @@ impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
     /// assert_eq!(report.local, Served::InvalidatedPages);
     /// ```
     pub fn flush(&self, hw: &K::Hw, mm: MmHandle, range: FlushRange, tables: Tables) -> Flushed {
-        let lazy = self.policy().lazy_targets(hw.quirks(), tables);
-        self.shoot_down(hw, self.kernel.mm(mm), range, lazy)
+        self.shoot_down(hw, mm, range, tables, Occasion::Flush)
     }
 
     /// Ends a space: makes every CPU that has it loaded lazily leave for init_mm, whatever the policy.
@@ -120,10 +141,13 @@ impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
     ///
     /// Checked by: program `exit`.
     pub fn retire(&self, hw: &K::Hw, mm: MmHandle) -> Flushed {
-        let mm = self.kernel.mm(mm);
-        let report = self.shoot_down(hw, mm, FlushRange::All, LazyTargets::Interrupt);
+        let (range, occasion) = (FlushRange::All, Occasion::EndOfSpace);
+        let report = self.shoot_down(hw, mm, range, Tables::Freed, occasion);
+        if hw.pcids_are_on() {
+            self.trim_cpus_in_init_mm(hw, mm);
+        }
         assert!(
-            mm.cpumask(hw).is_empty(),
+            self.kernel.mm(mm).cpumask(hw).is_empty(),
             "a CPU still runs in the space that is retired"
         );
         report
@@ -131,7 +155,7 @@ impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
 
     /// Serves every request that waits for this CPU: the body of the flush interrupt's handler.
     ///
-    /// Cost: a locked instruction for each word of CPUs, one for each request, and at most one CR3
+    /// Cost: a locked instruction for each word of CPUs in use ([`Kernel::cpu_words`]), one for each request, and at most one CR3
     /// load or [`Tlb::single_page_ceiling`] INVLPGs for each; one more where a lazy CPU leaves the space.
     ///
     /// # Panics
@@ -143,55 +167,92 @@ impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
             hw.interrupts() == Interrupts::Disabled,
             "the flush interrupt's handler needs interrupts off"
         );
-        let (cpu, mut done) = (hw.cpu(), Interrupted::default());
-        let me = self.kernel.per_cpu(cpu);
-        for word in 0..WORDS {
+        let me = self.kernel.this_cpu(hw);
+        let mut done = Interrupted::default();
+        for word in 0..self.cpu_words() {
             for initiator in me.take_inbox(hw, word) {
-                let initiator = self.kernel.per_cpu(initiator);
-                let request = initiator.request(hw);
-                done.count(self.serve(hw, me, request));
-                // Only now: the initiator takes it for "that CPU uses nothing of this any more".
-                initiator.acknowledge(hw, cpu);
+                self.serve_initiator(hw, me, initiator, &mut done);
             }
         }
         done
     }
 
+    /// Serves the request of an initiator whose bit was in the inbox. Interrupts are off. Not inlined, so that a look at
+    /// a word without one costs four instructions.
+    #[inline(never)]
+    fn serve_initiator(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        initiator: CpuId,
+        done: &mut Interrupted,
+    ) {
+        let initiator = self.kernel.per_cpu(initiator);
+        let request = initiator.request(hw);
+        let served = self.serve(hw, me, request);
+        if served == Served::OtherSpace && hw.pcids_are_on() {
+            self.leave_behind(hw, self.kernel.mm(initiator.requested_mm(hw)));
+        }
+        done.count(served);
+        // Only now: the initiator takes it for "that CPU uses nothing of this any more".
+        initiator.acknowledge(hw, hw.cpu());
+    }
+
     fn shoot_down(
         &self,
         hw: &K::Hw,
-        mm: &Mm<K::Hw, WORDS>,
+        handle: MmHandle,
         range: FlushRange,
-        lazy: LazyTargets,
+        tables: Tables,
+        occasion: Occasion,
     ) -> Flushed {
         assert!(
             hw.interrupts() == Interrupts::Enabled,
             "a flush waits for other CPUs: interrupts must be enabled"
         );
-        let me = self.kernel.per_cpu(hw.cpu());
+        let (me, mm) = (self.kernel.this_cpu(hw), self.kernel.mm(handle));
         let request = Request {
             mm: mm.id(),
             new_gen: mm.bump_tlb_gen(hw),
             range,
         };
-        let (targets, lazy_skipped) = self.choose_targets(hw, mm, lazy);
-        if !targets.is_empty() {
-            me.post(hw, request, &targets);
-            for target in targets.iter() {
-                self.kernel.per_cpu(target).notify(hw, hw.cpu());
-            }
-            hw.send_ipi(&targets);
+        let chosen = self.choose_targets(hw, handle, mm, tables, occasion);
+        if chosen.count > 0 {
+            self.interrupt(hw, me, handle, request, &chosen.targets);
         }
         // The handler shares this CPU's words; it must not come in between.
         let off = InterruptsOff::new(hw);
         let local = self.serve(hw, me, request);
+        if local == Served::OtherSpace && tables == Tables::Freed && hw.pcids_are_on() {
+            self.leave_behind(hw, mm);
+        }
         drop(off);
-        me.wait_for_acknowledgements(hw, &targets);
+        if chosen.count > 0 {
+            me.wait_for_acknowledgements(hw, &chosen.targets);
+        }
         Flushed {
-            interrupted: targets.len(),
-            lazy_skipped,
+            interrupted: chosen.count,
+            lazy_skipped: chosen.lazy_skipped,
             local,
         }
+    }
+
+    /// Sends a request to its targets. Not inlined: most flushes find none, and shall not pay for this one's registers.
+    #[inline(never)]
+    fn interrupt(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        mm: MmHandle,
+        request: Request,
+        targets: &CpuSet<WORDS>,
+    ) {
+        self.assert_in_use(hw.cpu());
+        me.post(hw, mm, request, targets);
+        for target in targets.iter() {
+            self.kernel.per_cpu(target).notify(hw, hw.cpu());
+        }
+        hw.send_ipi(targets);
     }
 
     /// Chooses whom to interrupt, after the generation was raised: whoever is not chosen either caches
@@ -199,22 +260,90 @@ impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
     fn choose_targets(
         &self,
         hw: &K::Hw,
+        handle: MmHandle,
         mm: &Mm<K::Hw, WORDS>,
-        lazy: LazyTargets,
-    ) -> (CpuSet<WORDS>, u32) {
-        let (mut targets, mut lazy_skipped) = (CpuSet::EMPTY, 0);
-        for cpu in mm.cpumask(hw).iter().filter(|&cpu| cpu != hw.cpu()) {
-            if lazy == LazyTargets::Skip && self.kernel.per_cpu(cpu).is_lazy(hw) {
-                lazy_skipped += 1;
-            } else {
-                targets.insert(cpu);
+        tables: Tables,
+        occasion: Occasion,
+    ) -> Chosen<WORDS> {
+        let mut chosen = Chosen {
+            targets: CpuSet::EMPTY,
+            count: 0,
+            lazy_skipped: 0,
+        };
+        let this_cpu = hw.cpu();
+        for word in 0..self.cpu_words() {
+            let members = mm.cpumask_word(hw, word);
+            if members == 0 {
+                continue;
+            }
+            let others = members_of_word(word, members).filter(|&cpu| cpu != this_cpu);
+            for cpu in others {
+                self.choose(hw, handle, cpu, tables, occasion, &mut chosen);
             }
         }
-        (targets, lazy_skipped)
+        chosen
+    }
+
+    /// Chooses whether to interrupt a CPU of the cpumask. Not inlined, for the same reason.
+    #[inline(never)]
+    fn choose(
+        &self,
+        hw: &K::Hw,
+        mm: MmHandle,
+        cpu: CpuId,
+        tables: Tables,
+        occasion: Occasion,
+        chosen: &mut Chosen<WORDS>,
+    ) {
+        let other = self.kernel.per_cpu(cpu);
+        match other.whereabouts(hw, mm, self.kernel.init_mm()) {
+            Whereabouts::InInitMm => {}
+            // It catches up when it comes back. But a walk that began before it left may still be under way.
+            Whereabouts::Elsewhere if tables == Tables::Kept => {}
+            Whereabouts::Inside
+                if self.lazy_targets(hw, tables, occasion) == LazyTargets::Skip
+                    && other.is_lazy(hw) =>
+            {
+                chosen.lazy_skipped += 1;
+            }
+            Whereabouts::Inside | Whereabouts::Elsewhere => {
+                chosen.targets.insert(cpu);
+                chosen.count += 1;
+            }
+        }
+    }
+
+    /// Says what a flush does about lazy targets. Asked for each: most flushes have none.
+    fn lazy_targets(&self, hw: &K::Hw, tables: Tables, occasion: Occasion) -> LazyTargets {
+        match occasion {
+            Occasion::Flush => self.policy().lazy_targets(hw.quirks(), tables),
+            Occasion::EndOfSpace => LazyTargets::Interrupt,
+        }
+    }
+
+    /// Removes the CPUs that are in init_mm from the cpumask of a space that nobody comes to any more.
+    fn trim_cpus_in_init_mm(&self, hw: &K::Hw, mm: MmHandle) {
+        let (init_mm, ended) = (self.kernel.init_mm(), self.kernel.mm(mm));
+        for cpu in ended.cpumask(hw).iter() {
+            let whereabouts = self.kernel.per_cpu(cpu).whereabouts(hw, mm, init_mm);
+            if whereabouts == Whereabouts::InInitMm {
+                ended.leave(hw, cpu);
+            }
+        }
+    }
+
+    /// Ends what walks of a space may be under way on this CPU, which has another one loaded, and leaves its cpumask.
+    /// Interrupts are off.
+    fn leave_behind(&self, hw: &K::Hw, mm: &Mm<K::Hw, WORDS>) {
+        if mm.has_joined(hw, hw.cpu()) {
+            self.end_walks(hw);
+            mm.leave(hw, hw.cpu());
+        }
     }
 
     /// Does on this CPU what a request asks for. Interrupts are off.
-    fn serve(&self, hw: &K::Hw, me: &PerCpu<K::Hw, WORDS>, request: Request) -> Served {
+    #[inline(always)]
+    fn serve(&self, hw: &K::Hw, me: &PerCpu<K::Hw, WORDS, SLOTS>, request: Request) -> Served {
         let loaded = me.loaded_mm(hw);
         let mm = self.kernel.mm(loaded);
         if mm.id() != request.mm {
@@ -225,7 +354,8 @@ impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
             self.load(hw, me, loaded, self.kernel.init_mm());
             return Served::LeftForInitMm;
         }
-        let flushed_to = me.flushed_to(hw);
+        let slot = me.slots.current(hw);
+        let flushed_to = me.slots.flushed_to(hw, slot);
         if flushed_to >= request.new_gen {
             return Served::UpToDate;
         }
@@ -236,12 +366,12 @@ impl<K: Kernel<WORDS>, const WORDS: usize> Tlb<K, WORDS> {
             // more, one full flush serves them all.
             Some(range) if request.new_gen == flushed_to.next() && current == request.new_gen => {
                 range.pages().for_each(|page| hw.invlpg(page));
-                me.set_flushed_to(hw, current);
+                me.slots.set_flushed_to(hw, slot, current);
                 Served::InvalidatedPages
             }
             _ => {
-                hw.load_cr3(mm.root(), Cr3Load::Flush);
-                me.set_flushed_to(hw, current);
+                self.load_root(hw, mm, slot, Cr3Load::Flush);
+                me.slots.set_flushed_to(hw, slot, current);
                 Served::FlushedAll
             }
         }

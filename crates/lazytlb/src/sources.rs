@@ -55,7 +55,7 @@ impl SourceFile {
 }
 
 /// Every file of this crate: its sources, and the manifest with edition and dependencies.
-pub const SOURCES: [SourceFile; 18] = [
+pub const SOURCES: [SourceFile; 20] = [
     SourceFile::new("Cargo.toml", include_bytes!("../Cargo.toml")),
     SourceFile::new("addr.rs", include_bytes!("addr.rs")),
     SourceFile::new("cpu_set.rs", include_bytes!("cpu_set.rs")),
@@ -67,9 +67,11 @@ pub const SOURCES: [SourceFile; 18] = [
     SourceFile::new("lib.rs", include_bytes!("lib.rs")),
     SourceFile::new("memory.rs", include_bytes!("memory.rs")),
     SourceFile::new("mm.rs", include_bytes!("mm.rs")),
+    SourceFile::new("pcids.rs", include_bytes!("pcids.rs")),
     SourceFile::new("per_cpu.rs", include_bytes!("per_cpu.rs")),
     SourceFile::new("policy.rs", include_bytes!("policy.rs")),
     SourceFile::new("shootdown.rs", include_bytes!("shootdown.rs")),
+    SourceFile::new("slots.rs", include_bytes!("slots.rs")),
     SourceFile::new("sources.rs", include_bytes!("sources.rs")),
     SourceFile::new("switch.rs", include_bytes!("switch.rs")),
     SourceFile::new("tlb.rs", include_bytes!("tlb.rs")),

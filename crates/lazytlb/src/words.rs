@@ -14,8 +14,16 @@ pub enum ProtocolWord {
     Cpumask,
     /// The space whose root is in this CPU's CR3.
     LoadedMm,
-    /// How far this CPU has flushed the loaded space.
+    /// The same, as other CPUs see it.
+    Whereabouts,
+    /// The space that a slot of this CPU belongs to.
+    SlotMm,
+    /// How far this CPU has flushed what is cached under a slot's PCID.
     FlushedTo,
+    /// The slot of the user space that this CPU has loaded, or had last.
+    CurrentSlot,
+    /// The slot that is replaced next.
+    NextVictim,
     /// Whether a CPU is lazy.
     IsLazy,
     /// A part of a CPU's inbox.
@@ -24,6 +32,8 @@ pub enum ProtocolWord {
     Unacknowledged,
     /// A request's space.
     RequestMm,
+    /// The handle of a request's space.
+    RequestHandle,
     /// A request's generation.
     RequestNewGen,
     /// A request's range.
@@ -32,15 +42,20 @@ pub enum ProtocolWord {
 
 impl ProtocolWord {
     /// Every word: those of a space, then those of a CPU.
-    pub const ALL: [ProtocolWord; 10] = [
+    pub const ALL: [ProtocolWord; 15] = [
         ProtocolWord::TlbGen,
         ProtocolWord::Cpumask,
         ProtocolWord::LoadedMm,
+        ProtocolWord::Whereabouts,
+        ProtocolWord::SlotMm,
         ProtocolWord::FlushedTo,
+        ProtocolWord::CurrentSlot,
+        ProtocolWord::NextVictim,
         ProtocolWord::IsLazy,
         ProtocolWord::Inbox,
         ProtocolWord::Unacknowledged,
         ProtocolWord::RequestMm,
+        ProtocolWord::RequestHandle,
         ProtocolWord::RequestNewGen,
         ProtocolWord::RequestRange,
     ];
@@ -51,11 +66,16 @@ impl ProtocolWord {
             ProtocolWord::TlbGen => "tlb_gen",
             ProtocolWord::Cpumask => "cpumask",
             ProtocolWord::LoadedMm => "loaded_mm",
+            ProtocolWord::Whereabouts => "whereabouts",
+            ProtocolWord::SlotMm => "slot.mm",
             ProtocolWord::FlushedTo => "flushed_to",
+            ProtocolWord::CurrentSlot => "current_slot",
+            ProtocolWord::NextVictim => "next_victim",
             ProtocolWord::IsLazy => "is_lazy",
             ProtocolWord::Inbox => "inbox",
             ProtocolWord::Unacknowledged => "unacknowledged",
             ProtocolWord::RequestMm => "request.mm",
+            ProtocolWord::RequestHandle => "request.handle",
             ProtocolWord::RequestNewGen => "request.new_gen",
             ProtocolWord::RequestRange => "request.range",
         }
@@ -69,12 +89,16 @@ impl ProtocolWord {
                 ValueKind::CpuSet
             }
             ProtocolWord::IsLazy => ValueKind::Flag,
-            ProtocolWord::RequestMm | ProtocolWord::RequestRange => {
+            ProtocolWord::RequestMm | ProtocolWord::RequestHandle | ProtocolWord::RequestRange => {
                 ValueKind::Message(Payload::Other)
             }
             ProtocolWord::RequestNewGen => ValueKind::Message(Payload::Generation),
-            // A handle is the kernel's: an index, or a pointer.
-            ProtocolWord::LoadedMm => ValueKind::Other,
+            // A handle is the kernel's: an index, or a pointer. Identities and slots are only compared.
+            ProtocolWord::LoadedMm
+            | ProtocolWord::Whereabouts
+            | ProtocolWord::SlotMm
+            | ProtocolWord::CurrentSlot
+            | ProtocolWord::NextVictim => ValueKind::Other,
         }
     }
 }

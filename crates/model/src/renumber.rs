@@ -20,7 +20,7 @@
 //!  promise kept NOW         1, 1, NOW
 //! ```
 //!
-//! What a promise covers, or has revoked, that nobody holds and no walk can fill again is forgotten. A walk fills
+//! What a promise covers, or has revoked, that nobody holds (under whichever PCID: `Translation::stands_for`) and no walk can fill again is forgotten. A walk fills
 //! again what was read last in a version that memory holds, also below an upper level that is cached of an
 //! older one: so that stays.
 //!
@@ -32,7 +32,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use crate::extent::StaleParts;
 use crate::index::{Cpu, EntryId, Number, TranslationId};
 use crate::limit::{Limit, MOST_LEVELS};
 use crate::machine::Machine;
@@ -69,7 +68,7 @@ enum Role {
 /// What was read through one version of an entry that leads to a table.
 #[derive(Default)]
 struct OnTheWay {
-    /// All of it, without versions from there on, each with the promises that know it.
+    /// All of it, as promises look at it and without versions from there on, each with the promises that know it.
     read_through: BTreeMap<Translation, BTreeSet<u64>>,
     /// The entries that lead to the table: below them, walks may find more.
     entries: BTreeSet<Translation>,
@@ -84,7 +83,8 @@ impl OnTheWay {
         if is_last {
             self.entries.insert(whichever);
         }
-        let promises = self.read_through.entry(whichever).or_default();
+        let looked_at = whichever.to_promises();
+        let promises = self.read_through.entry(looked_at).or_default();
         promises.insert(member.promises);
     }
 
@@ -169,7 +169,12 @@ impl Machine {
         for (cpu, set) in self.promise_sets() {
             let members = self.view(state, cpu).set(set);
             let kept = members.filter(|number| {
-                held.contains(number) || self.may_be_filled(state, self.translations.get(number))
+                let entry = self.translations.get(number);
+                held.contains(number)
+                    || self.may_be_filled(state, entry)
+                    || held
+                        .iter()
+                        .any(|held| entry.stands_for(self.translations.get(held)))
             });
             if kept != members {
                 self.on(state, cpu).put_set(set, kept);
@@ -272,9 +277,7 @@ impl Machine {
         let mut known: BTreeMap<Translation, BTreeMap<Version, Known>> = BTreeMap::new();
         let page_of = |member: &Member| self.page_reading(&member.renamed);
         let like = |member: &Member, depth: usize| {
-            let mut like = without_versions_from(&member.renamed, depth);
-            (like.dirty, like.stale) = (false, StaleParts::NONE);
-            like
+            without_versions_from(&member.renamed, depth).to_promises()
         };
         for member in members.iter() {
             if let Some(reading) = page_of(member)

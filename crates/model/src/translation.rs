@@ -214,8 +214,14 @@ impl Translation {
     /// page tables. They may differ in their PCIDs, in what is gone, stale or freed of them, and in D, which hardware
     /// sets: what covers an entry without D covers it with D, too.
     pub(crate) fn stands_for(&self, other: &Translation) -> bool {
-        let bare = |entry: &Translation| Translation {
-            start: VirtAddr(0),
+        self.to_promises() == other.to_promises() && (other.dirty || !self.dirty || !self.is_page())
+    }
+
+    /// Returns the entry without what promises do not look at.
+    pub(crate) fn to_promises(self) -> Translation {
+        let shift = self.read_in.index_shift();
+        Translation {
+            start: VirtAddr(self.start.0 >> shift << shift),
             without: [None; MOST_PIECES_GONE],
             dirty: false,
             pcid: PcidTag::ZERO,
@@ -223,11 +229,8 @@ impl Translation {
             seen: Version::NONE,
             dead: false,
             stale: StaleParts::NONE,
-            ..*entry
-        };
-        self.extent() == other.extent()
-            && bare(self) == bare(other)
-            && (other.dirty || !self.dirty || !self.is_page())
+            ..self
+        }
     }
 
     /// Returns the entry as a store uses it at one address: of a large page, `start` says at which page.

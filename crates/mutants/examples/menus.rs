@@ -6,7 +6,7 @@
 
 use lazytlb_check::{CheckError, Verdict};
 use lazytlb_model::MemoryModel;
-use lazytlb_mutants::{MENUS, MUTANTS, Mutant, Scenario};
+use lazytlb_mutants::{MUTANTS, Mutant, Scenario};
 
 fn main() {
     let filter = std::env::args().nth(1).unwrap_or_default();
@@ -29,8 +29,8 @@ fn main() {
 
 fn scenarios(mutant: &Mutant) -> Vec<Scenario<'static>> {
     let memories = [MemoryModel::Sc, MemoryModel::TSO];
-    let all = MENUS
-        .iter()
+    let all = mutant
+        .asked_of()
         .flat_map(|menus| memories.map(|memory| (menus.program, memory)));
     let all = all.map(|(program, memory)| Scenario {
         program,

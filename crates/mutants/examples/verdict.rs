@@ -61,6 +61,7 @@ fn one(name: &str, program: &str, policy: &str, memory: &str, cpu: &str) -> Resu
             .find(|known| known.name() == memory)
             .ok_or_else(|| format!("no memory model is called {memory}"))?,
         cpu_model: CpuModel::by_name(cpu).ok_or_else(|| format!("no CPU model is called {cpu}"))?,
+        slots: slots_of(name),
     };
     if let Some(mutant) = Mutant::by_name(name) {
         println!("{}\n{}\n\n{}", mutant.name, mutant.about, mutant.diff);
@@ -71,6 +72,11 @@ fn one(name: &str, program: &str, policy: &str, memory: &str, cpu: &str) -> Resu
         println!("{timeline}");
     }
     Ok(())
+}
+
+/// The slots for PCIDs that a mutant is made for.
+fn slots_of(name: &str) -> u8 {
+    Mutant::by_name(name).map_or(0, |mutant| mutant.slots)
 }
 
 fn every_scenario(name: &str) -> Result<(), String> {
@@ -87,6 +93,7 @@ fn every_scenario(name: &str) -> Result<(), String> {
                     policy,
                     cpu_model,
                     memory,
+                    slots: slots_of(name),
                 };
                 let verdict = line(&check(name, scenario)?);
                 println!("{program:25} {policy:18} {:3} {verdict}", memory.name());

@@ -40,7 +40,7 @@
 //! which are stronger than they must be.
 //!
 //! # What this cannot show
-//! That *every* bug is caught: the rows are examples. The seam (`addr`, `cpu_set`, `hw`, `memory`, `words`) is
+//! That *every* bug is caught: the rows are examples. The seam (`addr`, `cpu_set`, `hw`, `memory`, `pcids`, `words`) is
 //! shared with the real crate, and so never mutated.
 #![forbid(unsafe_code)]
 
@@ -74,6 +74,8 @@ pub struct Mutant {
     pub policy: &'static str,
     /// The CPU model on which it shows.
     pub cpu_model: &'static str,
+    /// The slots that each CPU has for PCIDs; 0 if PCIDs are off.
+    pub slots: u8,
     /// What no menus have that it takes to see it, if they do not find it.
     pub menus_lack: Option<&'static str>,
     sc: &'static str,
@@ -93,6 +95,8 @@ type Build = fn(&str, Policy) -> Option<Program>;
 pub struct Menus {
     /// What the table calls them.
     pub name: &'static str,
+    /// Whether they are for rows with PCIDs.
+    pub pcids: bool,
     /// The program's name, which has the sets in it.
     pub program: &'static str,
 }
@@ -124,6 +128,8 @@ pub struct Scenario<'a> {
     pub policy: Policy,
     /// The CPU model.
     pub cpu_model: CpuModel,
+    /// The slots that each CPU has for PCIDs; 0 if PCIDs are off. Of a mutant, its row decides.
+    pub slots: u8,
     /// The memory model.
     pub memory: MemoryModel,
 }
@@ -132,6 +138,12 @@ impl Mutant {
     /// Finds a mutant by its name.
     pub fn by_name(name: &str) -> Option<&'static Mutant> {
         MUTANTS.iter().find(|mutant| mutant.name == name)
+    }
+
+    /// Lists the menus that the mutant is asked of, from the smallest on.
+    pub fn asked_of(&self) -> impl Iterator<Item = &'static Menus> + use<> {
+        let pcids = self.slots > 0;
+        MENUS.iter().filter(move |menus| menus.pcids == pcids)
     }
 
     /// Returns where the mutant shows, under a memory model.
@@ -146,6 +158,7 @@ impl Mutant {
             program: self.program,
             policy: policy.expect("the table names policies by their names"),
             cpu_model: CpuModel::by_name(self.cpu_model).expect("the table names CPU models"),
+            slots: self.slots,
             memory,
         }
     }
@@ -238,8 +251,14 @@ impl Mutant {
 /// # Panics
 /// As [`Mutant::check`].
 pub fn check_unmutated(scenario: Scenario<'_>) -> Verdict {
+    use protocols::unmutated::adapter::{LazyTlb, WithPcids};
     check(
-        build::<protocols::unmutated::adapter::LazyTlb>,
+        match scenario.slots {
+            0 => build::<LazyTlb>,
+            1 => build::<WithPcids<1>>,
+            2 => build::<WithPcids<2>>,
+            slots => panic!("nothing is checked with {slots} slots"),
+        },
         scenario,
         Reduction::CollapseLocal,
     )
@@ -250,8 +269,14 @@ pub fn check_unmutated(scenario: Scenario<'_>) -> Verdict {
 /// # Panics
 /// As [`Mutant::check`].
 pub fn check_real(scenario: Scenario<'_>) -> Verdict {
+    use lazytlb_check::{LazyTlb, WithPcids};
     check(
-        build::<lazytlb_check::LazyTlb>,
+        match scenario.slots {
+            0 => build::<LazyTlb>,
+            1 => build::<WithPcids<1>>,
+            2 => build::<WithPcids<2>>,
+            slots => panic!("nothing is checked with {slots} slots"),
+        },
         scenario,
         Reduction::CollapseLocal,
     )
@@ -286,6 +311,7 @@ fn try_check(
         policy,
         cpu_model,
         memory,
+        slots: _,
     } = scenario;
     let build =
         || build(program, policy).unwrap_or_else(|| panic!("no program is called {program}"));

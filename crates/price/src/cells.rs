@@ -6,6 +6,8 @@ use lazytlb::{Cells, CpuId, Hw, ProtocolWord};
 
 /// Words of 64 CPUs that a CPU set has here.
 pub(crate) const WORDS: usize = 8;
+/// Slots for PCIDs that a CPU has here: as many as in Linux.
+pub(crate) const SLOTS: usize = 6;
 
 /// A word that every CPU may access.
 #[derive(Debug)]
@@ -17,8 +19,8 @@ pub(crate) struct CountedAtomic {
 /// What is special about a word, as far as counting goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Role {
-    /// It is the lazy flag of this CPU: others' reads of it are counted.
-    LazyFlagOf(CpuId),
+    /// It tells which space this CPU has loaded, or whether it is lazy: others' reads of it are counted.
+    WhereaboutsOf(CpuId),
     /// It is a part of an inbox: a look at an empty one is not counted.
     Inbox,
     /// Nothing.
@@ -38,16 +40,24 @@ pub(crate) struct CountedCells(pub(crate) Owner);
 impl CountedCells {
     fn role(&self, word: ProtocolWord) -> Role {
         match (word, self.0) {
-            (ProtocolWord::IsLazy, Owner::Cpu(cpu)) => Role::LazyFlagOf(cpu),
-            (ProtocolWord::IsLazy, Owner::Space) => unreachable!("a space is not lazy"),
+            (ProtocolWord::IsLazy | ProtocolWord::Whereabouts, Owner::Cpu(cpu)) => {
+                Role::WhereaboutsOf(cpu)
+            }
+            (ProtocolWord::IsLazy | ProtocolWord::Whereabouts, Owner::Space) => {
+                unreachable!("a space has loaded none, and is not lazy")
+            }
             (ProtocolWord::Inbox, _) => Role::Inbox,
             (
                 ProtocolWord::TlbGen
                 | ProtocolWord::Cpumask
                 | ProtocolWord::LoadedMm
+                | ProtocolWord::SlotMm
                 | ProtocolWord::FlushedTo
+                | ProtocolWord::CurrentSlot
+                | ProtocolWord::NextVictim
                 | ProtocolWord::Unacknowledged
                 | ProtocolWord::RequestMm
+                | ProtocolWord::RequestHandle
                 | ProtocolWord::RequestNewGen
                 | ProtocolWord::RequestRange,
                 _,
@@ -87,7 +97,7 @@ mod tests {
             let cells = &mut CountedCells(Owner::Cpu(cpu));
             Cells::<CountingMachine>::protocol_atomic(cells, word, 0).role
         };
-        assert_eq!(role(ProtocolWord::IsLazy), Role::LazyFlagOf(cpu));
+        assert_eq!(role(ProtocolWord::IsLazy), Role::WhereaboutsOf(cpu));
         assert_eq!(role(ProtocolWord::Inbox), Role::Inbox);
         assert_eq!(role(ProtocolWord::Unacknowledged), Role::Plain);
         let cells = &mut CountedCells(Owner::Cpu(cpu));

@@ -19,27 +19,32 @@ pub struct Counts {
     pub shootdowns_to_idle: u64,
     /// IPIs, one for each target of each shootdown.
     pub ipis: u64,
-    /// IPIs to a CPU that ran a task with a user space.
+    /// IPIs to a CPU that ran a task with a user space, this one or another.
     pub ipis_to_running: u64,
     /// IPIs to a CPU that was lazy and ran a kernel thread.
     pub ipis_to_lazy: u64,
     /// IPIs to a CPU that was lazy and idle: each wakes it.
     pub ipis_to_idle: u64,
-    /// Of all IPIs, those sent because a space was retired with CPUs still lazy in it.
+    /// Of all IPIs, those sent because a space was retired with CPUs still lazy in it, or still in its cpumask.
     pub ipis_at_retire: u64,
+    /// Of all IPIs, those to a CPU that had another space loaded. With PCIDs, one that went on to another space by a
+    /// CR3 load that kept what was cached stays in the cpumask; a flush that frees tables makes it leave, once.
+    pub ipis_elsewhere: u64,
     /// Lazy CPUs that flushes spared; they catch up when they come back.
     pub lazy_skipped: u64,
     /// CR3 loads of another root that flush.
     pub cr3_flush: u64,
-    /// CR3 loads that keep the cached translations of the space that they load.
+    /// CR3 loads that keep the cached translations of the space that they load. With PCIDs, every load of init_mm is
+    /// one.
     pub cr3_keep: u64,
     /// CR3 loads of the root that was loaded already, in order to flush it: flushes of everything,
     /// and catching up on missed flushes.
     pub full_flushes: u64,
-    /// INVLPGs.
+    /// INVLPGs: of pages that flushes removed, and with PCIDs those that only end walks under way, one after each load
+    /// of init_mm and one for each CPU that a flush which frees tables finds elsewhere.
     pub invlpg: u64,
     /// Loads of another user root that flush: its translations must be walked again. A load of
-    /// init_mm's root is none, because the kernel's mappings are global.
+    /// init_mm's root is none, because the kernel's mappings are global; and a load that keeps is none.
     pub refills_after_load: u64,
     /// Full flushes of a loaded user root.
     pub refills_after_flush: u64,
@@ -48,7 +53,7 @@ pub struct Counts {
     pub locked: u64,
     /// Fences.
     pub fences: u64,
-    /// Reads of another CPU's lazy flag.
+    /// Reads of which space another CPU has loaded, and whether it is lazy.
     pub remote_reads: u64,
     /// CPUs that were made to leave a space which the recording retires while they run in it.
     pub repairs: u64,
@@ -64,6 +69,7 @@ pub(crate) enum Effect {
     IpiToLazy,
     IpiToIdle,
     IpiAtRetire,
+    IpiElsewhere,
     LazySkipped,
     Cr3Flush,
     Cr3Keep,
@@ -112,6 +118,7 @@ impl Tally {
             ipis_to_lazy,
             ipis_to_idle,
             ipis_at_retire: get(Effect::IpiAtRetire),
+            ipis_elsewhere: get(Effect::IpiElsewhere),
             lazy_skipped: get(Effect::LazySkipped),
             cr3_flush: get(Effect::Cr3Flush),
             cr3_keep: get(Effect::Cr3Keep),

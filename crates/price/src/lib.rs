@@ -47,8 +47,9 @@
 //! | `price` | [`price()`], [`Difference`] and [`cheapest`] |
 //!
 //! What a replay cannot show: races and waiting times (one operation runs at a time), the
-//! workload's own reaction to a cheaper policy, PCIDs that are kept (the protocol flushes at every
-//! CR3 load), and what a flush costs the code that runs next, beyond the range that `refill` has.
+//! workload's own reaction to a cheaper policy, and what a flush costs the code that runs next, beyond
+//! the range that `refill` has. With PCIDs, a translation that is kept counts as cached still: that others
+//! have displaced it meanwhile is not modelled.
 #![forbid(unsafe_code)]
 
 mod cells;
@@ -64,7 +65,7 @@ mod spaces;
 pub use costs::{Costs, Figure, MAX_FIGURE_CYCLES, Parameter};
 pub use costs_file::{CostsError, CostsProblem};
 pub use counts::Counts;
-pub use machine::MAX_CPUS;
+pub use machine::{MAX_CPUS, PcidsOn};
 pub use price::{Cheapest, Cost, Difference, cheapest, price};
-pub use price_trace::{PriceError, Progress, Replayed, price_trace};
+pub use price_trace::{PriceError, Progress, Replayed, price_trace, price_trace_on};
 pub use replay::{Replay, ReplayError};

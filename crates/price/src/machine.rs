@@ -7,11 +7,11 @@
 use std::cell::Cell;
 
 use lazytlb::{
-    CpuId, CpuSet, Cr3Load, Hw, Interrupts, Kernel, Mm, MmHandle, PerCpu, PhysAddr, Policy, Poll,
-    Quirks, Tlb, Until, VirtAddr,
+    CpuId, CpuSet, Cr3Load, Hw, Interrupts, Invpcid, Kernel, Mm, MmHandle, Pcid, Pcids, PerCpu,
+    PhysAddr, Policy, Poll, Quirks, Tlb, Until, VirtAddr,
 };
 
-use crate::cells::{CountedAtomic, CountedCells, Owner, Role, WORDS};
+use crate::cells::{CountedAtomic, CountedCells, Owner, Role, SLOTS, WORDS};
 use crate::counts::{Effect, Tally};
 use crate::spaces::{INIT_MM, Spaces};
 
@@ -34,6 +34,7 @@ pub(crate) enum Activity {
 pub(crate) struct CountingMachine {
     policy: Policy,
     quirks: Quirks,
+    pcids: PcidsOn,
     cpus: Vec<Cpu>,
     spaces: Spaces<CountingMachine>,
     current: Cell<CpuId>,
@@ -42,10 +43,35 @@ pub(crate) struct CountingMachine {
     tally: Tally,
 }
 
+/// Whether the CPUs have PCIDs, and use them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum PcidsOn {
+    /// Every CR3 load flushes.
+    #[default]
+    No,
+    /// The protocol has six slots on each CPU.
+    Yes,
+}
+
+impl PcidsOn {
+    /// Both, without PCIDs first.
+    pub const ALL: [PcidsOn; 2] = [PcidsOn::No, PcidsOn::Yes];
+
+    /// Returns the name that people type: `off` or `on`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            PcidsOn::No => "off",
+            PcidsOn::Yes => "on",
+        }
+    }
+}
+
 struct Cpu {
-    protocol: PerCpu<CountingMachine, WORDS>,
+    protocol: PerCpu<CountingMachine, WORDS, SLOTS>,
     /// What CR3 holds.
     root: Cell<PhysAddr>,
+    /// The root that was loaded last under each PCID.
+    roots: [Cell<PhysAddr>; 1 + SLOTS],
     interrupts: Cell<Interrupts>,
     activity: Cell<Activity>,
 }
@@ -53,11 +79,11 @@ struct Cpu {
 /// The protocol's view of the storage.
 pub(crate) struct Storage<'a>(&'a CountingMachine);
 
-impl Kernel<WORDS> for Storage<'_> {
+impl Kernel<WORDS, SLOTS> for Storage<'_> {
     type Hw = CountingMachine;
 
     #[inline]
-    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<CountingMachine, WORDS> {
+    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<CountingMachine, WORDS, SLOTS> {
         &self.0.cpus[usize::from(cpu.0)].protocol
     }
 
@@ -73,10 +99,11 @@ impl Kernel<WORDS> for Storage<'_> {
 
 impl CountingMachine {
     /// Makes a machine without CPUs, with no space but init_mm.
-    pub(crate) fn new(policy: Policy, quirks: Quirks) -> Self {
+    pub(crate) fn new(policy: Policy, quirks: Quirks, pcids: PcidsOn) -> Self {
         CountingMachine {
             policy,
             quirks,
+            pcids,
             cpus: Vec::new(),
             spaces: Spaces::new(),
             current: Cell::new(CpuId(0)),
@@ -87,7 +114,7 @@ impl CountingMachine {
 
     /// Returns the protocol. It has no state of its own: all of it is in this machine's words.
     #[inline]
-    pub(crate) fn tlb(&self) -> Tlb<Storage<'_>, WORDS> {
+    pub(crate) fn tlb(&self) -> Tlb<Storage<'_>, WORDS, SLOTS> {
         Tlb::new(Storage(self), self.policy)
     }
 
@@ -106,6 +133,7 @@ impl CountingMachine {
         self.cpus.push(Cpu {
             protocol: PerCpu::new(INIT_MM, &mut CountedCells(Owner::Cpu(cpu))),
             root: Cell::new(self.spaces.get(INIT_MM).root()),
+            roots: std::array::from_fn(|_| Cell::new(self.spaces.get(INIT_MM).root())),
             interrupts: Cell::new(Interrupts::Enabled),
             activity: Cell::new(Activity::KernelThread),
         });
@@ -141,8 +169,9 @@ impl CountingMachine {
         let current = self.current.get();
         for cpu in self.spaces.get(mm).cpumask(self).iter() {
             self.current.set(cpu);
-            // A CPU's read of its own flag is not counted.
-            if !self.me().protocol.is_lazy(self) {
+            // A CPU's reads of its own words are not counted.
+            let protocol = &self.me().protocol;
+            if protocol.loaded_mm(self) == mm && !protocol.is_lazy(self) {
                 self.uncounted(|machine| {
                     machine.tlb().switch_mm(machine, INIT_MM);
                 });
@@ -186,7 +215,9 @@ impl CountingMachine {
                 former == Interrupts::Enabled,
                 "an operation left a CPU's interrupts disabled"
             );
-            self.tlb().handle_flush_ipi(self);
+            let done = self.tlb().handle_flush_ipi(self);
+            let elsewhere = u64::from(done.other_space);
+            self.tally.add(Effect::IpiElsewhere, elsewhere);
             self.restore_interrupts(former);
         }
         self.current.set(waiting);
@@ -213,8 +244,8 @@ impl Hw for CountingMachine {
     #[inline]
     fn load(&self, atomic: &CountedAtomic) -> u64 {
         match atomic.role {
-            Role::LazyFlagOf(cpu) if cpu != self.cpu() => self.tally.count(Effect::RemoteRead),
-            Role::LazyFlagOf(_) | Role::Inbox | Role::Plain => {}
+            Role::WhereaboutsOf(cpu) if cpu != self.cpu() => self.tally.count(Effect::RemoteRead),
+            Role::WhereaboutsOf(_) | Role::Inbox | Role::Plain => {}
         }
         atomic.value.get()
     }
@@ -336,6 +367,31 @@ impl Hw for CountingMachine {
     }
 }
 
+impl Pcids for CountingMachine {
+    #[inline]
+    fn pcids_are_on(&self) -> bool {
+        self.pcids == PcidsOn::Yes
+    }
+
+    fn load_cr3_pcid(&self, root: PhysAddr, pcid: Pcid, load: Cr3Load) {
+        let former = self.me().roots[usize::from(pcid.number())].replace(root);
+        assert!(
+            load == Cr3Load::Flush || former == root,
+            "what is cached under a PCID is kept for another space than its own"
+        );
+        self.load_cr3(root, load);
+    }
+
+    fn invpcid(&self, what: Invpcid) {
+        match what {
+            Invpcid::Address(..) => self.tally.count(Effect::Invlpg),
+            Invpcid::Pcid(_) | Invpcid::AllWithGlobals | Invpcid::AllNonGlobal => {
+                self.tally.count(Effect::FullFlush);
+            }
+        }
+    }
+}
+
 impl Poll for CountingMachine {
     /// As a wait, every iteration in which the body finds nothing serves what is pending.
     fn poll<R>(&self, body: impl Fn(&Self) -> Option<R>) -> R {
@@ -357,7 +413,7 @@ mod tests {
     use lazytlb::Cells;
 
     fn machine() -> CountingMachine {
-        let mut machine = CountingMachine::new(Policy::Ipi, Quirks::default());
+        let mut machine = CountingMachine::new(Policy::Ipi, Quirks::default(), PcidsOn::No);
         machine.become_cpu(CpuId(1));
         machine.become_cpu(CpuId(0));
         machine

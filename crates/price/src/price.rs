@@ -130,7 +130,8 @@ pub enum Cheapest {
     },
 }
 
-/// Finds the cheapest policy, or `None` among none. Leave out those that are not safe.
+/// Finds the cheapest policy, or `None` among none. Leave out those that are not safe, and compare replays on CPUs of one
+/// kind: PCIDs are no choice of a kernel's.
 pub fn cheapest(replayed: &[Replayed], costs: &Costs) -> Option<Cheapest> {
     let beats = |a: &Replayed, b: &Replayed| {
         Difference::between(&a.counts, &b.counts, costs).is_always_cheaper()
@@ -155,6 +156,7 @@ pub fn cheapest(replayed: &[Replayed], costs: &Costs) -> Option<Cheapest> {
 mod tests {
     use super::*;
     use crate::costs::Figure;
+    use crate::machine::PcidsOn;
     use lazytlb::GarbageWalksAccepted;
     use proptest::prelude::*;
 
@@ -188,7 +190,12 @@ mod tests {
             cr3_flush: loads,
             ..Counts::default()
         };
-        Replayed { policy, counts }
+        let pcids = PcidsOn::No;
+        Replayed {
+            policy,
+            pcids,
+            counts,
+        }
     }
 
     #[test]
@@ -367,7 +374,7 @@ mod tests {
             let all: Vec<Replayed> = Policy::ALL
                 .into_iter()
                 .zip(counts)
-                .map(|(policy, counts)| Replayed { policy, counts })
+                .map(|(policy, counts)| Replayed { policy, pcids: PcidsOn::No, counts })
                 .collect();
             let (unbeaten, strictly) = match cheapest(&all, &costs).unwrap() {
                 Cheapest::Policy(policy) => (vec![policy], true),

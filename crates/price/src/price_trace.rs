@@ -6,6 +6,7 @@ use lazytlb::{Policy, Quirks};
 use lazytlb_trace::{TraceError, TraceReader};
 
 use crate::counts::Counts;
+use crate::machine::PcidsOn;
 use crate::replay::{Replay, ReplayError};
 
 /// Operations between two reports of progress: some milliseconds of work.
@@ -16,6 +17,8 @@ const PROGRESS_INTERVAL: u64 = 4096;
 pub struct Replayed {
     /// The policy.
     pub policy: Policy,
+    /// Whether the CPUs that it ran on had PCIDs.
+    pub pcids: PcidsOn,
     /// What it made the machine do.
     pub counts: Counts,
 }
@@ -46,23 +49,38 @@ pub enum PriceError {
     },
 }
 
-/// Reads a recording once and replays it under each of these policies; the answer keeps their
+/// Reads a recording once and replays it under each of these policies, on CPUs without PCIDs; the answer keeps their
 /// order.
+///
+/// # Errors
+/// As [`price_trace_on`].
+pub fn price_trace<R: Read>(
+    reader: &mut TraceReader<R>,
+    policies: &[Policy],
+    quirks: Quirks,
+    progress: impl FnMut(Progress),
+) -> Result<Vec<Replayed>, PriceError> {
+    price_trace_on(reader, policies, &[PcidsOn::No], quirks, progress)
+}
+
+/// Reads a recording once and replays it under each of these policies, on each of these kinds of CPUs. The answer keeps
+/// their order: the first policy on all CPUs, then the second.
 ///
 /// `progress` is called every few thousand operations, and once at the end. The reader's summary
 /// afterwards tells how the recorded kernel itself reacted.
 ///
 /// # Errors
 /// If the recording cannot be read to its end, or names more CPUs than a replay has.
-pub fn price_trace<R: Read>(
+pub fn price_trace_on<R: Read>(
     reader: &mut TraceReader<R>,
     policies: &[Policy],
+    pcids: &[PcidsOn],
     quirks: Quirks,
     mut progress: impl FnMut(Progress),
 ) -> Result<Vec<Replayed>, PriceError> {
     let mut replays: Vec<Replay> = policies
         .iter()
-        .map(|&policy| Replay::with_quirks(policy, quirks))
+        .flat_map(|&policy| pcids.iter().map(move |&on| Replay::on(policy, quirks, on)))
         .collect();
     let mut operations = 0;
     while let Some(operation) = reader.next_operation()? {
@@ -87,6 +105,7 @@ pub fn price_trace<R: Read>(
     });
     let replayed = replays.into_iter().map(|replay| Replayed {
         policy: replay.policy(),
+        pcids: replay.pcids(),
         counts: replay.finish(),
     });
     Ok(replayed.collect())

@@ -8,7 +8,7 @@ use lazytlb::{CpuId, FlushRange, MmHandle, PageRange, PageSize, Policy, Quirks, 
 use lazytlb_trace::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range};
 
 use crate::counts::{Counts, Effect};
-use crate::machine::{Activity, CountingMachine, MAX_CPUS};
+use crate::machine::{Activity, CountingMachine, MAX_CPUS, PcidsOn};
 use crate::spaces::INIT_MM;
 
 /// Replays a recording under one policy.
@@ -35,6 +35,7 @@ use crate::spaces::INIT_MM;
 pub struct Replay {
     machine: CountingMachine,
     policy: Policy,
+    pcids: PcidsOn,
 }
 
 /// Says why an operation cannot be replayed.
@@ -60,15 +61,26 @@ impl Replay {
 
     /// Starts a replay on CPUs with these errata, which `defer-unless-quirk` asks for.
     pub fn with_quirks(policy: Policy, quirks: Quirks) -> Self {
+        Self::on(policy, quirks, PcidsOn::No)
+    }
+
+    /// Starts a replay on CPUs with these errata, with or without PCIDs.
+    pub fn on(policy: Policy, quirks: Quirks, pcids: PcidsOn) -> Self {
         Replay {
-            machine: CountingMachine::new(policy, quirks),
+            machine: CountingMachine::new(policy, quirks, pcids),
             policy,
+            pcids,
         }
     }
 
     /// Returns the policy.
     pub fn policy(&self) -> Policy {
         self.policy
+    }
+
+    /// Says whether the CPUs have PCIDs.
+    pub fn pcids(&self) -> PcidsOn {
+        self.pcids
     }
 
     /// Replays one operation.

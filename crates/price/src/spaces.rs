@@ -1,4 +1,4 @@
-//! The recorded address spaces: from an id that is never reused to a slot that is.
+//! The recorded address spaces: from a recorded id to a slot, which is reused.
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -22,6 +22,9 @@ pub(crate) struct Spaces<H: Hw> {
     slots: Vec<Mm<H, WORDS>>,
     free: Vec<MmHandle>,
     by_id: HashMap<u64, MmHandle, FixedState>,
+    /// The identity of the space that is made next. Not the recorded id: a recording may go on to name a space that it has
+    /// retired, and what a CPU has cached of the dead one is not the new one's.
+    next_identity: u64,
 }
 
 impl<H: Hw> Spaces<H>
@@ -34,6 +37,7 @@ where
             slots: vec![new_mm(INIT_ID, INIT_SLOT)],
             free: Vec::new(),
             by_id: HashMap::from_iter([(INIT_ID, INIT_MM)]),
+            next_identity: INIT_ID + 1,
         }
     }
 
@@ -57,7 +61,8 @@ where
             Entry::Vacant(vacant) => vacant,
         };
         let slot = self.free.pop().map_or(self.slots.len(), index_of);
-        let mm = new_mm(id, slot);
+        let mm = new_mm(self.next_identity, slot);
+        self.next_identity += 1;
         if slot == self.slots.len() {
             self.slots.push(mm);
         } else {
@@ -76,11 +81,15 @@ fn index_of(handle: MmHandle) -> usize {
     handle.0 as usize
 }
 
-fn new_mm<H: Hw>(id: u64, slot: usize) -> Mm<H, WORDS>
+fn new_mm<H: Hw>(identity: u64, slot: usize) -> Mm<H, WORDS>
 where
     CountedCells: Cells<H>,
 {
-    Mm::new(MmId(id), root_of(slot), &mut CountedCells(Owner::Space))
+    Mm::new(
+        MmId(identity),
+        root_of(slot),
+        &mut CountedCells(Owner::Space),
+    )
 }
 
 /// Invents the frame of a slot's root table. A slot is reused only when every CPU has left its
@@ -96,7 +105,7 @@ mod tests {
     type Spaces = super::Spaces<crate::machine::CountingMachine>;
 
     #[test]
-    fn a_slot_is_reused_and_an_id_is_not() {
+    fn a_slot_is_reused_and_an_identity_is_not() {
         let mut spaces = Spaces::new();
         let first = spaces.find_or_make(7);
         assert_eq!(spaces.find_or_make(7), first);
@@ -104,7 +113,11 @@ mod tests {
         assert_eq!(spaces.find(7), None);
         let second = spaces.find_or_make(8);
         assert_eq!(second, first, "the free slot is taken");
-        assert_eq!(spaces.get(second).id(), MmId(8));
+        let identity = spaces.get(second).id();
+        spaces.forget(8);
+        let again = spaces.find_or_make(8);
+        assert_eq!(again, second);
+        assert_ne!(spaces.get(again).id(), identity, "it is another space");
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Any stream of operations replays, and its counts fit each other.
 
-use lazytlb::Policy;
-use lazytlb_price::{Counts, Replay};
+use lazytlb::{Policy, Quirks};
+use lazytlb_price::{Counts, PcidsOn, Replay};
 use lazytlb_trace::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables};
 use proptest::prelude::*;
 
-/// Few spaces, so that they meet; 1 is init_mm.
+/// Few spaces, so that they meet, but more than a CPU has slots; 1 is init_mm.
 fn any_mm() -> impl Strategy<Value = MmId> {
-    (1..6_u64).prop_map(MmId)
+    prop_oneof![4 => 1..5_u64, 1 => 5..10_u64].prop_map(MmId)
 }
 
 fn any_range() -> impl Strategy<Value = Range> {
@@ -49,8 +49,8 @@ fn any_operation() -> impl Strategy<Value = Operation> {
     })
 }
 
-fn replay(policy: Policy, operations: &[Operation]) -> Counts {
-    let mut replay = Replay::new(policy);
+fn replay(policy: Policy, pcids: PcidsOn, operations: &[Operation]) -> Counts {
+    let mut replay = Replay::on(policy, Quirks::default(), pcids);
     for operation in operations {
         let applied = replay.apply(operation);
         applied.expect("no CPU is past the capacity");
@@ -64,9 +64,9 @@ proptest! {
         operations in proptest::collection::vec(any_operation(), 0..200)
     ) {
         let to_lazy = |counts: Counts| counts.ipis_to_lazy + counts.ipis_to_idle;
-        let [_, _, init_mm, ipi, on_table_free] = Policy::ALL.map(|p| replay(p, &operations));
+        let [_, _, init_mm, ipi, on_table_free] = Policy::ALL.map(|p| replay(p, PcidsOn::No, &operations));
         for policy in Policy::ALL {
-            let counts = replay(policy, &operations);
+            let counts = replay(policy, PcidsOn::No, &operations);
             prop_assert_eq!(counts.operations, operations.len() as u64);
             prop_assert_eq!(counts.ipis, counts.ipis_to_running + to_lazy(counts));
             prop_assert!(counts.shootdowns <= counts.ipis);
@@ -82,5 +82,24 @@ proptest! {
         prop_assert_eq!(init_mm.lazy_skipped + ipi.lazy_skipped, 0);
         // An IPI ends a lazy stay, so each stay meets at most one; `ipi` misses no occasion.
         prop_assert!(to_lazy(ipi) >= to_lazy(on_table_free));
+    }
+
+    /// With PCIDs the same loads happen, and whoever was interrupted without is so with them.
+    #[test]
+    fn pcids_spare_refills_and_never_the_load_itself(
+        operations in proptest::collection::vec(any_operation(), 0..200)
+    ) {
+        for policy in Policy::ALL {
+            let [off, on] = PcidsOn::ALL.map(|pcids| replay(policy, pcids, &operations));
+            prop_assert_eq!(on.cr3_flush + on.cr3_keep, off.cr3_flush, "{}", policy);
+            prop_assert_eq!((off.cr3_keep, off.ipis_elsewhere), (0, 0));
+            prop_assert!(on.refills_after_load <= off.refills_after_load);
+            prop_assert_eq!(on.full_flushes, off.full_flushes);
+            prop_assert_eq!(on.ipis - on.ipis_elsewhere, off.ipis);
+            prop_assert_eq!((on.lazy_skipped, on.repairs), (off.lazy_skipped, off.repairs));
+            prop_assert!(on.invlpg >= off.invlpg + on.ipis_elsewhere);
+            // A load of a user space flushes and refills, and one of init_mm keeps.
+            prop_assert_eq!(on.refills_after_load, on.cr3_flush);
+        }
     }
 }

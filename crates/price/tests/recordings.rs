@@ -19,24 +19,33 @@
 use std::path::PathBuf;
 
 use lazytlb::{GarbageWalksAccepted, Policy, Quirks};
-use lazytlb_price::{Cheapest, Costs, Counts, Replayed, cheapest, price_trace};
+use lazytlb_price::{Cheapest, Costs, Counts, PcidsOn, Replayed, cheapest, price_trace_on};
 use lazytlb_trace::{RemoteShootdowns, TraceReader};
 
 const SAFE: [Policy; 3] = [Policy::InitMm, Policy::Ipi, Policy::IpiOnTableFree];
 
-fn replay(name: &str) -> (Vec<Replayed>, RemoteShootdowns) {
+fn replay_on(pcids: PcidsOn, name: &str) -> (Vec<Replayed>, RemoteShootdowns) {
     let file = format!("linux61-smp8-{name}.trace.txt.xz");
     let traces = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../traces");
     let mut reader = TraceReader::open(traces.join(file)).expect("the recording is shipped");
     let mut reports = Vec::new();
-    let replayed = price_trace(&mut reader, &Policy::ALL, Quirks::default(), |at| {
-        reports.push(at)
-    });
+    let replayed = price_trace_on(
+        &mut reader,
+        &Policy::ALL,
+        &[pcids],
+        Quirks::default(),
+        |at| reports.push(at),
+    );
     let replayed = replayed.expect("the recording is complete");
     let operations = reader.summary().operations.total();
     assert_eq!(reports.last().map(|at| at.operations), Some(operations));
     assert!(reports.is_sorted_by_key(|at| (at.operations, at.bytes_read)));
     (replayed, reader.summary().remote_shootdowns)
+}
+
+/// On CPUs without PCIDs, as the recorded ones.
+fn replay(name: &str) -> (Vec<Replayed>, RemoteShootdowns) {
+    replay_on(PcidsOn::No, name)
 }
 
 fn of(replayed: &[Replayed], policy: Policy) -> Counts {
@@ -114,4 +123,53 @@ fn on_mixed_the_replay_comes_near_the_recorded_kernel() {
     assert_eq!(classes, (1477, 17, 661));
     assert_eq!(locked(&replayed), [59031, 59031, 58387, 66596, 61511]);
     assert_eq!(cheapest_safe_one(&replayed), all_but_ipi());
+}
+
+/// `(CR3 loads that flush, that keep, INVLPGs, refills, IPIs)`.
+fn pays(counts: Counts) -> (u64, u64, u64, u64, u64) {
+    let refills = counts.refills_after_load + counts.refills_after_flush;
+    let flushes = counts.cr3_flush + counts.full_flushes;
+    (
+        flushes,
+        counts.cr3_keep,
+        counts.invlpg,
+        refills,
+        counts.ipis,
+    )
+}
+
+fn check_what_pcids_change(off: &[Replayed], on: &[Replayed]) {
+    for (off, on) in off.iter().zip(on) {
+        let (off, on) = (off.counts, on.counts);
+        assert_eq!(on.cr3_flush + on.cr3_keep, off.cr3_flush);
+        assert_eq!(on.full_flushes, off.full_flushes);
+        assert_eq!(on.ipis - on.ipis_elsewhere, off.ipis);
+        assert_eq!(on.lazy_skipped, off.lazy_skipped);
+        assert!(on.refills_after_load <= off.refills_after_load);
+    }
+}
+
+/// One process: what is kept is its own space, over a stay in init_mm.
+#[test]
+fn pcids_spare_init_mm_half_of_its_flushes_on_threads() {
+    let ((off, _), (on, _)) = (replay("threads"), replay_on(PcidsOn::Yes, "threads"));
+    check_what_pcids_change(&off, &on);
+    let init_mm = |all: &[Replayed]| pays(of(all, Policy::InitMm));
+    assert_eq!(init_mm(&off), (57_044, 0, 44_947, 31_382, 4_457));
+    assert_eq!(init_mm(&on), (18_834, 38_210, 70_609, 18_834, 4_457));
+    // Nobody runs two spaces.
+    assert!(on.iter().all(|one| one.counts.ipis_elsewhere == 0));
+}
+
+/// Many processes: every policy has fewer refills.
+#[test]
+fn pcids_spare_every_policy_refills_on_mixed() {
+    let ((off, _), (on, _)) = (replay("mixed"), replay_on(PcidsOn::Yes, "mixed"));
+    check_what_pcids_change(&off, &on);
+    let init_mm = |all: &[Replayed]| pays(of(all, Policy::InitMm));
+    assert_eq!(init_mm(&off), (33_025, 0, 41_114, 22_728, 1_477));
+    assert_eq!(init_mm(&on), (10_467, 22_558, 51_958, 10_467, 2_024));
+    let refills = |all: &[Replayed]| SAFE.map(|policy| pays(of(all, policy)).3);
+    assert_eq!(refills(&off), [22_728, 18_114, 18_114]);
+    assert_eq!(refills(&on), [10_467, 10_467, 10_467]);
 }

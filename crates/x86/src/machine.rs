@@ -3,19 +3,22 @@
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 
 use lazytlb::{
-    Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, PhysAddr, Poll, Quirks, Until, VirtAddr,
+    Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Invpcid, Pcid, Pcids, PhysAddr, Poll, Quirks,
+    Until, VirtAddr,
 };
 use x86_64::instructions::{interrupts, tlb};
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::PhysFrame;
 
 use crate::board::Board;
+use crate::pcid;
 
 /// The real machine, shared by all CPUs.
 #[derive(Debug)]
 pub struct X86<B> {
     board: B,
     quirks: Quirks,
+    pcids_are_on: bool,
 }
 
 impl<B: Board> X86<B> {
@@ -25,9 +28,29 @@ impl<B: Board> X86<B> {
     /// # Safety
     /// The kernel promises that its code runs in ring 0, that `board` tells the truth, and that every
     /// root which it hands to the protocol maps the kernel (code, stacks, per-CPU data), at the same
-    /// addresses in all of them. The protocol loads no other root (I6), and loads them with a flush only.
+    /// addresses in all of them. The protocol loads no other root (I6), and loads them with a flush only, unless
+    /// PCIDs are on ([`X86::with_pcids`]).
     pub unsafe fn new(board: B, quirks: Quirks) -> Self {
-        X86 { board, quirks }
+        X86 {
+            board,
+            quirks,
+            pcids_are_on: false,
+        }
+    }
+
+    /// Lets the protocol use PCIDs.
+    ///
+    /// # Safety
+    /// CR4.PCIDE is 1 on every CPU before it comes to the protocol, and stays so; a CPU comes with the kernel's own root
+    /// loaded under PCID 0. The kernel loads CR3 with none of the PCIDs that the protocol has (1 to the number of its
+    /// slots), but to come back, with interrupts off in between, to the value that it found there. With PCID 0 it
+    /// loads only roots that map the kernel and whose tables are never freed: the protocol's own loads of that PCID
+    /// keep what is cached.
+    pub unsafe fn with_pcids(self) -> Self {
+        X86 {
+            pcids_are_on: true,
+            ..self
+        }
     }
 
     /// Returns the kernel's part.
@@ -102,8 +125,8 @@ impl<B: Board> Hw for X86<B> {
     }
 
     fn load_cr3(&self, root: PhysAddr, load: Cr3Load) {
-        // The protocol uses PCID 0 alone and never asks to keep anything. If it did, flushing
-        // would still be right: invalidating too much is always allowed (H18).
+        // Without PCIDs the protocol never asks to keep anything. If it did, flushing would still be right:
+        // invalidating too much is always allowed (H18).
         let (Cr3Load::Flush | Cr3Load::Keep) = load;
         let frame = PhysFrame::containing_address(x86_64::PhysAddr::new_truncate(root.0));
         // SAFETY: `new`'s contract: every root that the protocol knows maps the kernel.
@@ -117,6 +140,34 @@ impl<B: Board> Hw for X86<B> {
     fn quirks(&self) -> Quirks {
         self.quirks
     }
+}
+
+impl<B: Board> Pcids for X86<B> {
+    fn pcids_are_on(&self) -> bool {
+        self.pcids_are_on
+    }
+    fn load_cr3_pcid(&self, root: PhysAddr, pcid: Pcid, load: Cr3Load) {
+        if !self.pcids_are_on {
+            return self.load_cr3(root, Cr3Load::Flush);
+        }
+        // SAFETY: `with_pcids`'s contract; and the protocol keeps what is cached only under a PCID that belongs to
+        // the root (I3).
+        unsafe { pcid::load_cr3(root, tag(pcid), load) }
+    }
+    fn invpcid(&self, what: Invpcid) {
+        let what = match what {
+            Invpcid::Address(pcid, addr) => pcid::Invpcid::Page(tag(pcid), addr),
+            Invpcid::Pcid(pcid) => pcid::Invpcid::Space(tag(pcid)),
+            Invpcid::AllWithGlobals => pcid::Invpcid::AllWithGlobal,
+            Invpcid::AllNonGlobal => pcid::Invpcid::AllButGlobal,
+        };
+        // SAFETY: as above.
+        unsafe { pcid::invpcid(what) }
+    }
+}
+
+fn tag(pcid: Pcid) -> pcid::Pcid {
+    pcid::Pcid::new(pcid.number()).expect("both have 12 bits")
 }
 
 impl<B: Board> Poll for X86<B> {

@@ -1,7 +1,7 @@
 //! Address spaces with PCIDs: CR3 loads and INVPCID, by the manuals' names.
 //!
-//! The protocol has no PCID slots yet, so nothing here is behind the seam: a kernel that enables
-//! CR4.PCIDE for its own use finds the instructions here, with the rules that they follow.
+//! [`lazytlb::Pcids`] is made of them; a kernel that uses PCIDs for its own purposes finds the instructions here, with the
+//! rules that they follow.
 
 use lazytlb::{Cr3Load, PhysAddr, VirtAddr};
 use x86_64::instructions::tlb::{InvPcidCommand, flush_pcid};

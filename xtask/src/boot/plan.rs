@@ -43,7 +43,7 @@ pub(crate) const TESTS: [(&str, &str); 10] = [
 ];
 
 /// The promises that can be broken, and how.
-pub(crate) const BREAKS: [(&str, &str); 6] = [
+pub(crate) const BREAKS: [(&str, &str); 8] = [
     ("skip-ipis", "no flush interrupt is sent, and nobody waits"),
     ("forget-invlpg", "INVLPG does nothing"),
     (
@@ -62,7 +62,18 @@ pub(crate) const BREAKS: [(&str, &str); 6] = [
         "do-not-wait",
         "the initiator does not wait for answers (they come 50 us late)",
     ),
+    (
+        "keep-on-recycling",
+        "a PCID that goes to another space is not flushed (noticed by the kernel's books)",
+    ),
+    (
+        "keep-when-behind",
+        "a space that missed flushes while another was loaded is not flushed (noticed by the kernel's books)",
+    ),
 ];
+
+/// Those of [`BREAKS`] that there is nothing of without PCIDs: no read in ring 3 notices them.
+pub(crate) const BREAKS_OF_PCIDS: [&str; 2] = ["keep-on-recycling", "keep-when-behind"];
 
 /// An emulator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -93,12 +104,37 @@ pub(crate) enum Apic {
     X2apic,
 }
 
+/// Whether the kernel's protocol uses PCIDs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Pcids {
+    /// Where the CPU has them: under Bochs
+    Auto,
+    /// Yes; refused where the CPU has none
+    On,
+    /// No
+    Off,
+    /// The protocol believes so, every load flushes: for QEMU, whose CPUs have none
+    Pretend,
+}
+
+impl Pcids {
+    /// Returns what a boot needs in which `broken` is broken, where it is left open.
+    pub(crate) fn for_break(self, broken: Option<&str>, emulator: Emulator) -> Pcids {
+        let needed = broken.is_some_and(|broken| BREAKS_OF_PCIDS.contains(&broken));
+        match (self, emulator) {
+            (Pcids::Auto, Emulator::Qemu) if needed => Pcids::Pretend,
+            (pcids, _) => pcids,
+        }
+    }
+}
+
 /// One boot.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Boot {
     pub(crate) emulator: Emulator,
     pub(crate) threads: Threads,
     pub(crate) apic: Apic,
+    pub(crate) pcids: Pcids,
     pub(crate) cpus: u8,
     pub(crate) policy: String,
     pub(crate) test: String,
@@ -116,7 +152,7 @@ fn name(value: impl ValueEnum) -> String {
 impl Boot {
     /// Returns the kernel's command line.
     pub(crate) fn kernel_line(&self) -> String {
-        let apic = name(self.apic);
+        let (apic, pcids) = (name(self.apic), name(self.pcids));
         let Boot {
             cpus,
             policy,
@@ -126,7 +162,7 @@ impl Boot {
             ..
         } = self;
         let mut line = format!(
-            "cpus={cpus} policy={policy} test={test} seed={seed} seconds={seconds} apic={apic}"
+            "cpus={cpus} policy={policy} test={test} seed={seed} seconds={seconds} apic={apic} pcids={pcids}"
         );
         if let Some(broken) = &self.broken {
             write!(line, " break={broken}").expect("a string takes all");
@@ -145,11 +181,12 @@ impl Boot {
             ..
         } = self;
         let mut command = format!(
-            "cargo xtask boot --emulator {} --cpus {cpus} --threads {} --apic {} --policy {policy} \
+            "cargo xtask boot --emulator {} --cpus {cpus} --threads {} --apic {} --pcids {} --policy {policy} \
              --test {test} --seed {seed} --seconds {seconds}",
             name(self.emulator),
             name(self.threads),
-            name(self.apic)
+            name(self.apic),
+            name(self.pcids)
         );
         if let Some(broken) = &self.broken {
             write!(command, " --break {broken}").expect("a string takes all");
@@ -164,10 +201,11 @@ impl Boot {
             .as_ref()
             .map_or(String::new(), |broken| format!(", break {broken}"));
         format!(
-            "{} {} CPUs {}, {}, test {}, seed {}{broken}",
+            "{} {} CPUs {}, PCIDs {}, {}, test {}, seed {}{broken}",
             name(self.emulator),
             self.cpus,
             name(self.threads),
+            name(self.pcids),
             self.policy,
             self.test,
             self.seed
@@ -185,6 +223,7 @@ mod tests {
             emulator: Emulator::Qemu,
             threads: Threads::Single,
             apic: Apic::Auto,
+            pcids: Pcids::Pretend,
             cpus: 4,
             policy: "ipi".to_owned(),
             test: "pages".to_owned(),
@@ -194,12 +233,29 @@ mod tests {
         };
         assert_eq!(
             boot.kernel_line(),
-            "cpus=4 policy=ipi test=pages seed=7 seconds=2 apic=auto break=skip-ipis"
+            "cpus=4 policy=ipi test=pages seed=7 seconds=2 apic=auto pcids=pretend break=skip-ipis"
         );
         assert_eq!(
             boot.command(),
-            "cargo xtask boot --emulator qemu --cpus 4 --threads single --apic auto --policy ipi \
+            "cargo xtask boot --emulator qemu --cpus 4 --threads single --apic auto --pcids pretend --policy ipi \
              --test pages --seed 7 --seconds 2 --break skip-ipis"
         );
+    }
+
+    #[test]
+    fn a_break_of_pcids_has_pcids_and_no_other_boot_pretends() {
+        for (broken, _) in BREAKS {
+            let needed = BREAKS_OF_PCIDS.contains(&broken);
+            let pcids = Pcids::Auto.for_break(Some(broken), Emulator::Qemu);
+            assert_eq!(pcids == Pcids::Pretend, needed, "{broken}");
+            let real = Pcids::Auto.for_break(Some(broken), Emulator::Bochs);
+            assert_eq!(real, Pcids::Auto);
+            // What was asked for stays: the kernel refuses what cannot be.
+            let off = Pcids::Off.for_break(Some(broken), Emulator::Qemu);
+            assert_eq!(off, Pcids::Off);
+        }
+        assert_eq!(Pcids::Auto.for_break(None, Emulator::Qemu), Pcids::Auto);
+        let names = BREAKS.map(|(name, _)| name);
+        assert!(BREAKS_OF_PCIDS.iter().all(|name| names.contains(name)));
     }
 }

@@ -30,7 +30,7 @@ fn task(space: Space) -> Mode {
 }
 
 /// User spaces that menus can have.
-const MOST_SPACES: usize = 2;
+const MOST_SPACES: usize = 3;
 
 /// An operation in a user space, on a menu.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -38,6 +38,35 @@ pub(super) fn lazy_between_spaces<P: Protocol>(name: &str, policy: Policy) -> Pr
     setup.program
 }
 
+/// A CPU goes back and forth between two spaces, while another one unmaps, flushes everything, and frees a table in one of
+/// them. With PCIDs, the one keeps what it has cached of the space that it is not in.
+pub(super) fn back_and_forth<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+    setup.program.free_frames(1);
+    let table = setup.hook_table(CPU_0, USER, PAGE);
+    setup.map_and_free_pages(CPU_0, USER, table, &[PAGE]);
+    setup.flush_all(CPU_0, "flush everything", USER);
+    setup.free_table(CPU_0, USER, table, PAGE);
+    for space in [SECOND_USER, USER, SECOND_USER, USER, SECOND_USER] {
+        setup.switch(CPU_1, "switch", space);
+        setup.touch(CPU_1, PAGE);
+    }
+    setup.program
+}
+
+/// A CPU unmaps and frees in a space that it has left for another one, where a second CPU touches.
+pub(super) fn free_from_elsewhere<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+    let table = setup.hook_table(CPU_0, USER, PAGE);
+    for space in [USER, SECOND_USER, USER, SECOND_USER] {
+        setup.switch(CPU_0, "switch", space);
+    }
+    setup.free_table(CPU_0, USER, table, PAGE);
+    setup.switch(CPU_1, "switch to the first space", USER);
+    setup.touch(CPU_1, PAGE);
+    setup.program
+}
+
 pub(super) fn exit<P: Protocol>(name: &str, policy: Policy) -> Program {
     let mut setup = Setup::<P>::new(name, 3, 1, policy);
     setup.program.proves(

@@ -11,6 +11,7 @@ use lazytlb as protocol;
 
 use lazytlb::{CpuId, Entry, FlushRange, Memory, PhysAddr, Policy, Tables};
 use lazytlb_check::{Frees, ModelHw, Program, Protocol, Removal, Space};
+use lazytlb_model::Cr4;
 use protocol::gather::{FrameSink, Unhooked};
 use protocol::kernel::Kernel;
 use protocol::mm::{Mm, MmHandle, MmId};
@@ -26,6 +27,8 @@ mod notes {
     pub(super) const RESUMED_BEHIND: &str =
         "switch: resumed from lazy mode, caught up with a flush";
     pub(super) const LOADED: &str = "switch: loaded";
+    pub(super) const LOADED_BEHIND: &str = "switch: loaded, its PCID was behind";
+    pub(super) const KEPT: &str = "switch: loaded, its PCID was kept";
     pub(super) const STAYS_LOADED: &str = "lazy: stays loaded";
     pub(super) const LEFT_FOR_INIT_MM: &str = "lazy: left for init_mm";
     pub(super) const OTHER_SPACE: &str = "interrupt: another space is loaded";
@@ -33,23 +36,46 @@ mod notes {
     pub(super) const UP_TO_DATE: &str = "interrupt: up to date already";
     pub(super) const INVALIDATED_PAGES: &str = "interrupt: invalidated pages";
     pub(super) const FLUSHED_ALL: &str = "interrupt: flushed everything";
+
+    pub(super) const ALL: &[&str] = &[
+        ALREADY_RUNNING,
+        RESUMED_UP_TO_DATE,
+        RESUMED_BEHIND,
+        LOADED,
+        STAYS_LOADED,
+        LEFT_FOR_INIT_MM,
+        OTHER_SPACE,
+        INTERRUPT_LEFT_FOR_INIT_MM,
+        UP_TO_DATE,
+        INVALIDATED_PAGES,
+        FLUSHED_ALL,
+        LOADED_BEHIND,
+        KEPT,
+    ];
+    /// The last ones, which only PCIDs bring.
+    pub(super) const OF_PCIDS: usize = 2;
 }
 
-/// The real one: `lazytlb`, as kernels embed it.
-pub struct LazyTlb {
-    tlb: Tlb<Storage, 1>,
+/// The real one: `lazytlb`, as kernels embed it, on CPUs whose PCIDs are off.
+pub type LazyTlb = Embedded<1, false>;
+/// The real one, with so many slots for PCIDs.
+pub type WithPcids<const SLOTS: usize> = Embedded<SLOTS, true>;
+
+/// `lazytlb` in a checked kernel.
+pub struct Embedded<const SLOTS: usize, const PCIDS: bool> {
+    tlb: Tlb<Storage<SLOTS>, 1, SLOTS>,
     roots: Vec<PhysAddr>,
 }
 
 /// The storage of a checked kernel: arrays.
-struct Storage {
-    cpus: Vec<PerCpu<ModelHw, 1>>,
+struct Storage<const SLOTS: usize> {
+    cpus: Vec<PerCpu<ModelHw, 1, SLOTS>>,
     mms: Vec<Mm<ModelHw, 1>>,
 }
 
-impl Kernel<1> for Storage {
+impl<const SLOTS: usize> Kernel<1, SLOTS> for Storage<SLOTS> {
     type Hw = ModelHw;
-    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<ModelHw, 1> {
+    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<ModelHw, 1, SLOTS> {
         &self.cpus[usize::from(cpu.0)]
     }
     fn mm(&self, handle: MmHandle) -> &Mm<ModelHw, 1> {
@@ -87,22 +113,18 @@ fn handle_of(space: Space) -> MmHandle {
     MmHandle(space.0 as u64)
 }
 
-impl Protocol for LazyTlb {
-    const OUTCOMES: &'static [&'static str] = &[
-        notes::ALREADY_RUNNING,
-        notes::RESUMED_UP_TO_DATE,
-        notes::RESUMED_BEHIND,
-        notes::LOADED,
-        notes::STAYS_LOADED,
-        notes::LEFT_FOR_INIT_MM,
-        notes::OTHER_SPACE,
-        notes::INTERRUPT_LEFT_FOR_INIT_MM,
-        notes::UP_TO_DATE,
-        notes::INVALIDATED_PAGES,
-        notes::FLUSHED_ALL,
-    ];
+// Where the protocol is a module beside this one, its reports have no variants that are not known here.
+#[allow(unreachable_patterns)]
+impl<const SLOTS: usize, const PCIDS: bool> Protocol for Embedded<SLOTS, PCIDS> {
+    const OUTCOMES: &'static [&'static str] = match PCIDS {
+        true => notes::ALL,
+        false => notes::ALL.split_at(notes::ALL.len() - notes::OF_PCIDS).0,
+    };
 
     fn new(program: &mut Program, policy: Policy, user_roots: &[PhysAddr]) -> Self {
+        if PCIDS {
+            program.start_with_cr4(Cr4::default().with(Cr4::PCIDE, true));
+        }
         let policy = protocol::policy::Policy::ALL
             .into_iter()
             .find(|known| known.name() == policy.name())
@@ -124,7 +146,7 @@ impl Protocol for LazyTlb {
         });
         let cpus = cpus.collect();
         let tlb = Tlb::new(Storage { cpus, mms }, policy);
-        LazyTlb { tlb, roots }
+        Embedded { tlb, roots }
     }
 
     fn switch_mm(&self, hw: &ModelHw, space: Space) {
@@ -133,6 +155,9 @@ impl Protocol for LazyTlb {
             Switched::ResumedUpToDate => notes::RESUMED_UP_TO_DATE,
             Switched::ResumedBehind => notes::RESUMED_BEHIND,
             Switched::Loaded => notes::LOADED,
+            Switched::LoadedBehind => notes::LOADED_BEHIND,
+            Switched::Kept => notes::KEPT,
+            other => unreachable!("a way to switch that the checker does not know: {other:?}"),
         });
     }
 
@@ -141,6 +166,7 @@ impl Protocol for LazyTlb {
             EnteredLazy::InInitMm => {}
             EnteredLazy::StaysLoaded => hw.note(notes::STAYS_LOADED),
             EnteredLazy::LeftForInitMm => hw.note(notes::LEFT_FOR_INIT_MM),
+            other => unreachable!("a lazy mode that the checker does not know: {other:?}"),
         }
     }
 
@@ -192,9 +218,10 @@ impl Protocol for LazyTlb {
     }
 }
 
-impl fmt::Debug for LazyTlb {
+impl<const SLOTS: usize, const PCIDS: bool> fmt::Debug for Embedded<SLOTS, PCIDS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LazyTlb")
+        f.debug_struct("Embedded")
+            .field("pcid_slots", &PCIDS.then_some(SLOTS))
             .field("policy", &self.tlb.policy())
             .finish_non_exhaustive()
     }

@@ -9,8 +9,9 @@ use super::*;
 use crate::checker::Checker;
 use crate::expand::{AfterViolation, expand};
 use crate::explore::Ended;
+use crate::program::Program;
 use crate::programs::any_length::Menus;
-use crate::protocol::LazyTlb;
+use crate::protocol::{LazyTlb, WithPcids};
 use crate::search::tests::Ignores;
 use crate::step::Unwatched;
 use crate::system::System;
@@ -55,18 +56,34 @@ fn formed(system: &System<'_>, form: &Form<'_>, state: &[u8]) -> Vec<u8> {
     system.formed(form, state).unwrap()
 }
 
+/// Makes the program over menus.
+type Build = fn(&Menus) -> Program;
+
+const POLICY: Policy = Policy::IpiOnTableFree;
+/// On CPUs whose PCIDs are off.
+const OFF: Build = |menus| menus.program::<LazyTlb>(POLICY);
+/// On CPUs with a slot for one PCID, and for two.
+const ONE: Build = |menus| menus.program::<WithPcids<1>>(POLICY);
+const TWO: Build = |menus| menus.program::<WithPcids<2>>(POLICY);
+
 /// Plain states, renamed afterwards, are those of the search that renames after each step: level by level.
 #[test]
 fn renaming_afterwards_reaches_the_same_states_as_renaming_after_each_step() {
-    for (menus, depth) in [
-        ("map,unmap,switch,touch/switch,touch,lazy", 16),
-        ("map,free,flush-all/switch,touch,lazy", 18),
-        ("map,free,switch,touch,lazy/map,unmap,switch,touch,lazy", 12),
-        ("map,free/switch,touch,lazy/switch,touch,lazy", 11),
+    for (build, menus, depth) in [
+        (OFF, "map,unmap,switch,touch/switch,touch,lazy", 16),
+        (OFF, "map,free,flush-all/switch,touch,lazy", 18),
+        (
+            OFF,
+            "map,free,switch,touch,lazy/map,unmap,switch,touch,lazy",
+            12,
+        ),
+        (OFF, "map,free/switch,touch,lazy/switch,touch,lazy", 11),
+        (ONE, "map,free/switch,touch,switch:2,touch:2", 16),
+        (TWO, "map,free/switch,touch,switch:2", 18),
     ] {
         for memory in [MemoryModel::Sc, MemoryModel::TSO] {
             let menus: Menus = menus.parse().unwrap();
-            let program = menus.program::<LazyTlb>(Policy::IpiOnTableFree);
+            let program = build(&menus);
             let checker = Checker::new().memory(memory);
             // What is local is learnt by a search of all.
             let (exploration, ended) = checker
@@ -170,19 +187,22 @@ fn close(system: &System<'_>, form: &Form<'_>) -> Level {
 
 #[test]
 fn plain_states_of_every_class_lead_where_the_closed_renumbered_search_does() {
-    for (menus, states) in [
+    for (build, menus, states) in [
         (
+            OFF,
             "map,unmap,switch,touch,lazy/switch,touch,lazy",
             [4275, 10674],
         ),
         (
+            OFF,
             "map,unmap,free,switch,touch,lazy/switch,touch,lazy",
             [10975, 24416],
         ),
+        (TWO, "map,unmap/switch,touch,switch:2", [9563, 42003]),
     ] {
         for (memory, states) in [MemoryModel::Sc, MemoryModel::TSO].into_iter().zip(states) {
             let menus: Menus = menus.parse().unwrap();
-            let program = menus.program::<LazyTlb>(Policy::IpiOnTableFree);
+            let program = build(&menus);
             let checker = Checker::new().memory(memory);
             // What is local, and what is dead, is learnt by a search of all.
             let (exploration, ended) = checker.explore(&program, &mut Ignores).unwrap();
@@ -248,14 +268,31 @@ const RENUMBERED_ONCE_IN: usize = 12;
 /// A breadth-first comparison never meets wide gaps, versions that have come far, or names that come again.
 #[test]
 fn a_state_and_its_renumbered_self_lead_to_the_same_on_long_ways() {
-    for menus in [
-        "map,unmap,free,switch,touch,lazy/switch,touch,lazy,flush-all",
-        "map,unmap,free,protect,switch,touch,lazy/map,unmap,switch,touch,lazy",
-        "map,free,switch,touch,lazy,switch:2,unmap:2/switch,touch,lazy,switch:2,map:2,touch:2",
+    for (build, menus) in [
+        (
+            OFF,
+            "map,unmap,free,switch,touch,lazy/switch,touch,lazy,flush-all",
+        ),
+        (
+            OFF,
+            "map,unmap,free,protect,switch,touch,lazy/map,unmap,switch,touch,lazy",
+        ),
+        (
+            OFF,
+            "map,free,switch,touch,lazy,switch:2,unmap:2/switch,touch,lazy,switch:2,map:2,touch:2",
+        ),
+        (
+            ONE,
+            "map,unmap,free,switch,switch:2/switch,touch,lazy,switch:2,touch:2",
+        ),
+        (
+            TWO,
+            "map,unmap,free,switch,lazy,switch:2/switch,touch,lazy,switch:2,map:2,touch:2",
+        ),
     ] {
         for memory in [MemoryModel::Sc, MemoryModel::TSO] {
             let menus: Menus = menus.parse().unwrap();
-            let program = menus.program::<LazyTlb>(Policy::IpiOnTableFree);
+            let program = build(&menus);
             let checker = Checker::new().memory(memory).max_states(60_000);
             let mut random = Random(1);
             let (mut taken, mut longest) = (0, 0);

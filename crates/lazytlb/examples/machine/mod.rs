@@ -1,6 +1,6 @@
 use lazytlb::{
-    Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Kernel, Mm, MmHandle, MmId, PerCpu, PhysAddr,
-    Quirks, Tlb, Until, VirtAddr,
+    Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Kernel, Mm, MmHandle, MmId, Pcids, PerCpu,
+    PhysAddr, Quirks, Tlb, Until, VirtAddr,
 };
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -77,6 +77,9 @@ impl Hw for Machine {
         Quirks::default()
     }
 }
+
+// It has no PCIDs.
+impl Pcids for Machine {}
 
 /// Makes plain words: on this machine an atomic is an atomic.
 struct Words;

@@ -1,0 +1,159 @@
+//! What a decision is made of: a policy's proofs beside its price, and the cheapest of those that are safe.
+
+use lazytlb_check::{Finding, Verdict};
+use lazytlb_price::{Cheapest, Costs, PcidsOn, Replayed, cheapest};
+
+use crate::arguments::Decide;
+use crate::proofs::{self, Proof, Question};
+use crate::slots::Slots;
+use crate::subject::Subject;
+
+/// A policy's proofs and price, without PCIDs or with them.
+pub(crate) struct Row<'a> {
+    pub(crate) replayed: &'a Replayed,
+    pub(crate) proofs: Vec<&'a Proof<'a>>,
+    /// What tells best why the policy is unsafe, and what it is a verdict on.
+    pub(crate) story: Option<(Subject, Verdict)>,
+}
+
+impl<'a> Row<'a> {
+    /// Puts beside each price the proofs of the same policy, on CPUs that have PCIDs as those of the replay.
+    ///
+    /// # Errors
+    /// Those of checking.
+    pub(crate) fn all(
+        options: &Decide,
+        replayed: &'a [Replayed],
+        proofs: &'a [Proof<'a>],
+    ) -> anyhow::Result<Vec<Row<'a>>> {
+        let rows = replayed.iter().map(|replayed| {
+            let own = proofs.iter().filter(|proof| {
+                proof.policy == replayed.policy && proof.question.pcids() == replayed.pcids
+            });
+            Row::new(options, replayed, own.collect())
+        });
+        rows.collect()
+    }
+
+    fn new(
+        options: &Decide,
+        replayed: &'a Replayed,
+        proofs: Vec<&'a Proof<'a>>,
+    ) -> anyhow::Result<Row<'a>> {
+        let violations = proofs
+            .iter()
+            .filter(|proof| proof.verdict.violation().is_some());
+        let shortest = violations.min_by_key(|proof| proof.verdict.effort.depth);
+        let story = match shortest {
+            None => None,
+            Some(shortest) => Some(match proofs::story(options, shortest)? {
+                Some(told) => told,
+                None => (shortest.question.subject.clone(), shortest.verdict.clone()),
+            }),
+        };
+        Ok(Row {
+            replayed,
+            proofs,
+            story,
+        })
+    }
+
+    /// The verdict on the policy: the shortest story if it is unsafe, else the worst of the proofs.
+    pub(crate) fn verdict(&self) -> &Verdict {
+        match &self.story {
+            Some((_, verdict)) => verdict,
+            None => proofs::worst(self.verdicts()).expect("something is asked of every policy"),
+        }
+    }
+
+    /// The verdicts of all its proofs.
+    pub(crate) fn verdicts(&self) -> impl Iterator<Item = &Verdict> {
+        self.proofs.iter().map(|proof| &proof.verdict)
+    }
+
+    /// The verdicts on a question: one for each CPU model.
+    pub(crate) fn verdicts_on(&self, question: &Question) -> Vec<&Verdict> {
+        let on = self
+            .proofs
+            .iter()
+            .filter(|proof| proof.question.number == question.number);
+        on.map(|proof| &proof.verdict).collect()
+    }
+
+    /// The slots for PCIDs of what [`Row::verdict`] is on.
+    pub(crate) fn slots(&self) -> Option<Slots> {
+        match &self.story {
+            Some((subject, _)) => subject.slots,
+            None => {
+                let of_the_verdict = self
+                    .proofs
+                    .iter()
+                    .find(|proof| std::ptr::eq(&proof.verdict, self.verdict()));
+                of_the_verdict.and_then(|proof| proof.question.subject.slots)
+            }
+        }
+    }
+
+    /// The policy's name, with `with PCIDs` if they are on.
+    pub(crate) fn name(&self) -> String {
+        match self.replayed.pcids {
+            PcidsOn::No => self.replayed.policy.to_string(),
+            PcidsOn::Yes => format!("{} with PCIDs", self.replayed.policy),
+        }
+    }
+}
+
+/// Which safe policy is cheapest on CPUs of one kind. PCIDs are no choice between rows: a machine has them or not.
+pub(crate) struct Answer {
+    pub(crate) pcids: PcidsOn,
+    /// The safe policies.
+    pub(crate) safe: Vec<Replayed>,
+    /// `None` if no policy is proved safe.
+    pub(crate) cheapest: Option<Cheapest>,
+    /// Whether it is known of each policy if it is safe.
+    pub(crate) is_complete: bool,
+}
+
+impl Answer {
+    /// Answers for each kind of CPU that there is a row of.
+    pub(crate) fn all(rows: &[Row<'_>], costs: &Costs) -> Vec<Answer> {
+        let kinds = PcidsOn::ALL.into_iter().filter_map(|pcids| {
+            let of_kind = |row: &&Row<'_>| row.replayed.pcids == pcids;
+            let rows: Vec<&Row<'_>> = rows.iter().filter(of_kind).collect();
+            (!rows.is_empty()).then(|| Answer::of(pcids, &rows, costs))
+        });
+        kinds.collect()
+    }
+
+    fn of(pcids: PcidsOn, rows: &[&Row<'_>], costs: &Costs) -> Answer {
+        let is_known =
+            |row: &&Row<'_>| !matches!(row.verdict().finding, Finding::Incomplete { .. });
+        let safe = rows.iter().filter(|row| row.verdict().is_safe());
+        let safe: Vec<Replayed> = safe.map(|row| *row.replayed).collect();
+        Answer {
+            pcids,
+            cheapest: cheapest(&safe, costs),
+            safe,
+            is_complete: rows.iter().all(is_known),
+        }
+    }
+
+    /// How a policy stands in the comparison of the safe ones.
+    pub(crate) fn standing(&self, row: &Row<'_>) -> &'static str {
+        let policy = row.replayed.policy;
+        match &self.cheapest {
+            _ if !row.verdict().is_safe() => "",
+            Some(Cheapest::Policy(winner)) if *winner == policy => "cheapest",
+            Some(Cheapest::Tie(winners)) if winners.contains(&policy) => "cheapest",
+            Some(Cheapest::Undecided { between }) if between.contains(&policy) => "undecided",
+            _ => "",
+        }
+    }
+}
+
+/// Returns how a row stands among those with PCIDs as its own.
+pub(crate) fn standing(answers: &[Answer], row: &Row<'_>) -> &'static str {
+    let mut own = answers.iter();
+    let own = own.find(|answer| answer.pcids == row.replayed.pcids);
+    own.map_or("", |answer| answer.standing(row))
+}
