@@ -126,7 +126,7 @@ pub(crate) struct Check {
     ///
     /// A set is a list with commas; sets of CPUs stand between slashes, CPU 0's first. An operation starts when the CPU
     /// has none under way. Where several CPUs change page tables, they take a lock for that (--lock). An operation is in the first
-    /// user space, or, as `switch:2` and `unmap:2`, in a second one.
+    /// user space, or, as `switch:2` and `unmap:3`, in a second or third one.
     #[arg(long, value_name = "SET[/SET...]", conflicts_with = "program", value_parser = MenusParser)]
     pub(crate) any: Option<Menus>,
     /// With one set for --any: the CPUs that it is for; what changes page tables (map, unmap, free, protect) is for

@@ -83,7 +83,7 @@ pub enum NoMenus {
     Operation(String),
     /// A space that there is not.
     #[error(
-        "`{0}` is in no space: an operation is in the first user space, or, as `switch:2`, in the second; \
+        "`{0}` is in no space: an operation is in the first user space, or, as `switch:2`, in a further one; \
          there are {most}",
         most = MOST_SPACES
     )]
