@@ -32,6 +32,7 @@
 //! | `hardware` | the border to the model: CPUs, places and ways become its numbers |
 //! | `step`, `system` | a step, and the transition system |
 //! | `starts` | how operations start and end |
+//! | `interrupted` | how interrupts come between calls |
 //! | `standstill` | deadlocks where CPUs poll, or timer interrupts come |
 //! | `livelock` | CPUs that go on for ever, and come to no rest |
 //! | `fairness`, `cycles` | what cannot be put off for ever; where steps lead round |
@@ -77,6 +78,7 @@ mod explore;
 mod fairness;
 mod generations;
 mod hardware;
+mod interrupted;
 mod iterations;
 mod livelock;
 pub mod menu;

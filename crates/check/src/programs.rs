@@ -7,6 +7,7 @@
 //! | `spaces` | several spaces, and the end of one |
 //! | `batches` | what one flush covers, and what is freed after it |
 //! | `memory_types` | write-combining stores, devices, and memory that changes its type |
+//! | `nmi` | what an NMI handler may touch |
 //! | `page_sizes` | a mapping that becomes a large page |
 //! | [`any_length`] | menus of operations, of which each CPU starts whatever it likes, for ever |
 //! | `setup` | what they are made of |
@@ -17,6 +18,7 @@ mod batches;
 mod garbage;
 mod initiators;
 mod memory_types;
+mod nmi;
 mod page_sizes;
 mod reference;
 mod setup;
@@ -53,7 +55,7 @@ impl<P> fmt::Debug for ShippedProgram<P> {
 impl<P: Protocol> ShippedProgram<P> {
     /// Every shipped program.
     pub fn all() -> Vec<ShippedProgram<P>> {
-        let programs: [(&str, &str, Build); 24] = [
+        let programs: [(&str, &str, Build); 25] = [
             (
                 "smoke",
                 "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -119,6 +121,12 @@ impl<P: Protocol> ShippedProgram<P> {
                 "3 CPUs: two leave the space, lazily; the third, lazy itself, retires it and frees its \
                  root",
                 spaces::exit::<P>,
+            ),
+            (
+                "nmi",
+                "2 CPUs: one goes lazy and comes back, then to another space, and takes an NMI, whose handler touches \
+                 user memory where it may; the other unmaps that",
+                nmi::nmi::<P>,
             ),
             (
                 "table-after-pages",

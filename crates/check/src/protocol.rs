@@ -62,4 +62,9 @@ pub trait Protocol: Send + Sync + 'static {
     fn retire(&self, hw: &ModelHw, space: Space);
     /// Handles the flush interrupt.
     fn handle_flush_ipi(&self, hw: &ModelHw);
+    /// Says, from an NMI, whether user memory may be touched on this CPU now. A protocol that does not know says no.
+    fn may_touch_user_memory(&self, hw: &ModelHw) -> bool {
+        let _ = hw;
+        false
+    }
 }

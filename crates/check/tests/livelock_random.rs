@@ -1,23 +1,14 @@
 //! Random programs that poll, against a naive search for executions without end: another model, and another algorithm.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
+mod random;
+
 use std::collections::HashMap;
 
 use lazytlb::{Hw, Poll};
 use lazytlb_check::{Checker, Finding, MenuItem, ModelHw, Program, Reduction};
 use lazytlb_model::{AtomicCell, MemoryModel, Property};
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
+use random::Random;
 
 const WORDS: usize = 3;
 const BUFFER: usize = 2;

@@ -1,8 +1,15 @@
 //! Proofs with PCIDs: of every program over menus, with fewer slots than spaces and with enough, and of the shipped
 //! programs.
 
-use lazytlb::{GarbageWalksAccepted, Policy};
-use lazytlb_check::{Checker, LazyTlb, Menus, Protocol, ShippedProgram, Verdict, WithPcids};
+use std::sync::Arc;
+
+use lazytlb::{
+    Access, Entry, FlushRange, FrameKind, GarbageWalksAccepted, Memory, Policy, Tables, VirtAddr,
+};
+use lazytlb_check::{
+    Checker, Frees, LazyTlb, Menus, Program, Protocol, Removal, ShippedProgram, Space, Verdict,
+    WithPcids,
+};
 use lazytlb_model::{CpuModel, MemoryModel, Property};
 
 const SAFE: [Policy; 3] = [Policy::InitMm, Policy::Ipi, Policy::IpiOnTableFree];
@@ -54,8 +61,9 @@ fn two_spaces_share_a_slot_or_have_one_each() {
 }
 
 #[test]
-fn on_every_cpu_model() {
-    for cpu_model in CpuModel::ALL {
+fn on_every_cpu_model_that_has_pcids() {
+    let with_pcids = CpuModel::ALL.into_iter().filter(|model| model.pcids);
+    for cpu_model in with_pcids {
         for policy in SAFE {
             let checker = tso().cpu_model(cpu_model);
             let verdict = any::<WithPcids<2>>("map,free/switch,touch,switch:2", policy, checker);
@@ -102,4 +110,40 @@ fn every_shipped_program_has_the_verdict_that_it_has_without() {
             assert_eq!(both[0], both[1], "{} under {policy}", program.name);
         }
     }
+}
+
+/// There is no need to flush the kernel's own space. Whoever does changes nothing for the user space that comes back.
+#[test]
+fn a_flush_of_init_mm_leaves_the_slots_alone() {
+    let (init_mm, user, page) = (Space(0), Space(1), VirtAddr(0));
+    let mut program = Program::new("a flush of init_mm", 2);
+    let (root, table) = (program.table(), program.table());
+    program.free_frames(1);
+    let protocol = Arc::new(WithPcids::<1>::new(&mut program, Policy::Ipi, &[root]));
+    let handler = Arc::clone(&protocol);
+    program.on_flush_interrupt(move |hw| handler.handle_flush_ipi(hw));
+    let maps = Arc::clone(&protocol);
+    program.operation(0, "map and unmap", move |hw| {
+        let frame = hw.alloc_frame(FrameKind::Page);
+        hw.write_entry(table, 0, Entry::to(frame));
+        hw.write_entry(root, 0, Entry::to(table));
+        let removal = Removal {
+            addr: page,
+            table,
+            index: 0,
+            frees: Frees::Page(frame),
+        };
+        maps.remove(hw, user, &[removal], &|_| {});
+    });
+    let there_and_back = Arc::clone(&protocol);
+    program.operation(1, "there and back", move |hw| {
+        there_and_back.switch_mm(hw, user);
+        hw.touch(page, Access::Load);
+        there_and_back.switch_mm(hw, init_mm);
+        there_and_back.flush(hw, init_mm, FlushRange::page(page), Tables::Kept);
+        there_and_back.switch_mm(hw, user);
+        hw.touch(page, Access::Load);
+    });
+    let verdict = tso().check(&program);
+    assert!(verdict.is_safe(), "{:?}", property(&verdict));
 }

@@ -1,6 +1,8 @@
 //! Random programs that wait by a poll, by `pause_until` and by a loop that is written out: they end alike.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
+mod random;
+
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
@@ -8,19 +10,9 @@ use lazytlb::interrupts::InterruptsOff;
 use lazytlb::{CpuId, CpuSet, Hw, Poll, Until};
 use lazytlb_check::{Checker, ModelHw, Program, Reduction};
 use lazytlb_model::{AtomicCell, MemoryModel, Property, Ticks};
-
-/// SplitMix64: seeds that count up are as good as any.
-struct Random(u64);
+use random::Random;
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
     fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }

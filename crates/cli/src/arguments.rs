@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::ensure;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lazytlb::Policy;
@@ -249,6 +250,19 @@ pub(crate) enum Memory {
     Sc,
 }
 
+/// Refuses a CPU model without PCIDs.
+///
+/// # Errors
+/// If it has none.
+pub(crate) fn require_pcids(cpu: CpuModel) -> anyhow::Result<()> {
+    ensure!(
+        cpu.pcids,
+        "CPU model {} has no PCIDs: leave `--pcids` out, or take one that has (`lazytlb cpus` lists them)",
+        cpu.name
+    );
+    Ok(())
+}
+
 /// Whether the CPUs have PCIDs.
 #[derive(ValueEnum, Clone, Copy, Debug)]
 pub(crate) enum Pcids {
@@ -261,13 +275,20 @@ pub(crate) enum Pcids {
 }
 
 impl Pcids {
-    /// Returns what is replayed.
-    pub(crate) fn settings(self) -> &'static [PcidsOn] {
+    /// Returns what is asked of a CPU model.
+    ///
+    /// # Errors
+    /// If it shall have PCIDs, and has none.
+    pub(crate) fn settings(self, cpu: CpuModel) -> anyhow::Result<&'static [PcidsOn]> {
         match self {
-            Pcids::On => &[PcidsOn::Yes],
-            Pcids::Off => &[PcidsOn::No],
+            Pcids::On => {
+                require_pcids(cpu)?;
+                Ok(&[PcidsOn::Yes])
+            }
+            Pcids::Off => Ok(&[PcidsOn::No]),
+            Pcids::AsRecorded if !cpu.pcids => Ok(&[PcidsOn::No]),
             // The events that are read do not tell.
-            Pcids::AsRecorded => &PcidsOn::ALL,
+            Pcids::AsRecorded => Ok(&PcidsOn::ALL),
         }
     }
 }

@@ -8,7 +8,7 @@ use lazytlb_check::{Checker, Finding, Reduction, RestsOn, Storage, Verdict};
 use lazytlb_model::{CpuModel, MemoryModel};
 use serde::Serialize;
 
-use crate::arguments::{Bounds, Check};
+use crate::arguments::{Bounds, Check, require_pcids};
 use crate::check_records::VerdictRecord;
 use crate::hanging;
 use crate::hardware::{told, told_readings};
@@ -21,6 +21,9 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
     let mut report = Report::open(&options.output)?;
     let cpu = options.hardware.model()?;
     let subject = Subject::of(options)?;
+    if subject.slots.is_some() {
+        require_pcids(cpu)?;
+    }
     let checker = checker_of(options, cpu);
     let mut ending = Ending::Good;
     let mut verdicts = Vec::new();

@@ -23,10 +23,10 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
     let mut report = Report::open(&options.output)?;
     let cpu = options.hardware.model()?;
     let trace = options.trace.as_deref();
-    let pcids = options.pcids.settings();
+    let pcids = options.pcids.settings(cpu)?;
     let workload = workload::replay(trace, &Policy::ALL, pcids, cpu.quirks)?;
     let models = options.hardware.models()?;
-    let questions = Question::all(options);
+    let questions = Question::all(options, pcids);
     let proofs = search_all(options, &questions, &Policy::ALL, &models)?;
     let rows = Row::all(options, &workload.replayed, &proofs)?;
     let answers = Answer::all(&rows, &costs);
@@ -99,6 +99,13 @@ fn print_questions(
         },
         memory(MEMORY)
     ))?;
+    let cpu = options.hardware.model()?;
+    if !cpu.pcids {
+        report.line(format_args!(
+            "  {} has no PCIDs: every CR3 load flushes",
+            cpu.name
+        ))?;
+    }
     if options.program.is_some() {
         return Ok(());
     }
@@ -110,11 +117,14 @@ fn print_questions(
     {
         report.line(format_args!("  {number} {name}: {}", subject.arguments()))?;
     }
-    for &pcids in options.pcids.settings() {
+    for pcids in PcidsOn::ALL {
         let asked = questions
             .iter()
             .filter(|question| question.pcids() == pcids);
-        report.line(states_of(asked.collect(), pcids, rows))?;
+        let asked: Vec<&Question> = asked.collect();
+        if !asked.is_empty() {
+            report.line(states_of(asked, pcids, rows))?;
+        }
     }
     Ok(())
 }

@@ -21,7 +21,8 @@ pub(crate) fn check_every(options: &Check) -> anyhow::Result<Ending> {
     let subject = Subject::of(options)?;
     let mut ending = Ending::Good;
     let mut rows = Vec::new();
-    for cpu in options.hardware.models()? {
+    let models = options.hardware.models()?.into_iter();
+    for cpu in models.filter(|cpu| cpu.pcids || subject.slots.is_none()) {
         let checker = checker_of(options, cpu);
         for &policy in &options.policy.0 {
             let verdict = check(&checker, &subject, policy)?;
@@ -58,7 +59,11 @@ fn print(
     rows: &[Row],
 ) -> anyhow::Result<()> {
     report.line(format_args!(
-        "{subject} on every CPU model, memory {}",
+        "{subject} on every CPU model{}, memory {}",
+        match subject.slots {
+            None => "",
+            Some(_) => " that has PCIDs",
+        },
         memory(options.memory.model())
     ))?;
     let mut lines = table(&["CPU", "policy", "verdict", "states", "seconds"], 3..5);
@@ -120,7 +125,8 @@ pub(crate) fn proved_for(verdicts: impl Iterator<Item = (CpuModel, bool)>) -> St
 /// Says for which CPUs a proof on a model holds.
 pub(crate) fn holds_for(hardware: &Hardware, model: CpuModel) -> String {
     if hardware.is_every() {
-        return "Each proof holds for every CPU model.".to_owned();
+        return "Each proof holds for every CPU model, one with PCIDs for every model that has them."
+            .to_owned();
     }
     if model == CpuModel::WEAKEST {
         return "Each proof holds for every CPU model, because `weakest` does whatever another one does: but for their \

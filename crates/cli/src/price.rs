@@ -12,7 +12,7 @@ use crate::workload::{self, Workload};
 pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
     let costs = workload::costs(options.costs.as_deref())?;
     let mut report = Report::open(&options.output)?;
-    let (policies, pcids) = (&options.policy.0, options.pcids.settings());
+    let (policies, pcids) = (&options.policy.0, options.pcids.settings(options.cpu)?);
     let workload = workload::replay(Some(&options.trace), policies, pcids, options.cpu.quirks)?;
     if options.output.json {
         for replayed in &workload.replayed {

@@ -95,8 +95,8 @@ pub(crate) struct Question {
 
 impl Question {
     /// Lists what the command line asks: the menus, or the program that it names in their place; without PCIDs first.
-    pub(crate) fn all(options: &Decide) -> Vec<Question> {
-        let asked = options.pcids.settings().iter().flat_map(|&pcids| {
+    pub(crate) fn all(options: &Decide, pcids: &[PcidsOn]) -> Vec<Question> {
+        let asked = pcids.iter().flat_map(|&pcids| {
             let program = options.program.iter().map(move |name| {
                 let slots = match pcids {
                     PcidsOn::No => None,
@@ -171,7 +171,10 @@ pub(crate) fn search_all<'q>(
     for &cpu in models {
         // Both stand in the order of what their searches cost. By policies first, so that whatever the time is enough for
         // is known of some policies under all menus.
-        let mut by_effort: Vec<&Question> = questions.iter().collect();
+        let of_cpu = questions
+            .iter()
+            .filter(|question| cpu.pcids || question.pcids() == PcidsOn::No);
+        let mut by_effort: Vec<&Question> = of_cpu.collect();
         by_effort.sort_by_key(|question| std::cmp::Reverse(question.place_by_effort()));
         let searches = policies.iter().flat_map(|&policy| {
             let search = move |&question| (question, policy);

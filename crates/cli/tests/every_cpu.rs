@@ -161,3 +161,39 @@ fn the_list_of_models_says_what_weakest_does_not_cover() {
         assert!(run.stdout.contains(word), "{word}: {}", run.stdout);
     }
 }
+
+/// A CPU without PCIDs is asked nothing about them: neither a proof nor a price of them is an answer for it.
+#[test]
+fn a_model_without_pcids_has_no_row_with_them() {
+    let trace = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../traces/linux61-smp8-mixed.trace.txt.xz"
+    );
+    for arguments in [
+        &["check", "--cpu", "amd-k10", "--pcids", "2"][..],
+        &["decide", trace, "--cpu", "amd-k10", "--pcids", "on"],
+        &["price", trace, "--cpu", "amd-k10", "--pcids", "on"],
+    ] {
+        let run = lazytlb(arguments);
+        assert_eq!(run.exit_code, 2, "{arguments:?}: {}", run.stdout);
+        for words in ["amd-k10 has no PCIDs", "lazytlb cpus"] {
+            assert!(run.stderr.contains(words), "{arguments:?}: {}", run.stderr);
+        }
+    }
+    let on_k10 = ["--cpu", "amd-k10", "--json"];
+    let decided = ["decide", trace, "--program", "smoke"];
+    for arguments in [&decided[..], &["price", trace]] {
+        let rows = with_key(lazytlb(&[arguments, &on_k10].concat()).json(), "pcids");
+        assert!(!rows.is_empty());
+        assert!(rows.iter().all(|row| row["pcids"] == "off"), "{rows:?}");
+    }
+    let every = ["check", "--cpu", "all", "--pcids", "2", "--policy", "ipi"];
+    let every = [&every[..], &["--any", "map,unmap/switch,touch", "--json"]].concat();
+    let rows = with_key(lazytlb(&every).json(), "cpu");
+    let models: Vec<&str> = rows
+        .iter()
+        .map(|row| row["cpu"].as_str().unwrap())
+        .collect();
+    let with_pcids = MODELS.into_iter().filter(|model| *model != "amd-k10");
+    assert_eq!(models, with_pcids.collect::<Vec<_>>());
+}

@@ -115,7 +115,7 @@ impl<H: Pcids, const WORDS: usize, const SLOTS: usize> PerCpu<H, WORDS, SLOTS> {
 
     /// Says which space is loaded, once it is. A plain store: whoever sees it finds this CPU out of the former space.
     pub(crate) fn set_loaded_mm(&self, hw: &H, mm: MmHandle) {
-        hw.store_local(&self.loaded_mm, mm.0);
+        self.set_usable(hw, mm);
         if hw.pcids_are_on() {
             hw.store(&self.whereabouts, mm.0);
         }
@@ -124,10 +124,20 @@ impl<H: Pcids, const WORDS: usize, const SLOTS: usize> PerCpu<H, WORDS, SLOTS> {
     /// Says that this CPU is between two spaces. A plain store: [`crate::Mm::join`] orders it before the loads that
     /// follow.
     pub(crate) fn set_switching(&self, hw: &H) {
-        hw.store_local(&self.loaded_mm, SWITCHING);
+        self.set_unusable(hw);
         if hw.pcids_are_on() {
             hw.store(&self.whereabouts, SWITCHING);
         }
+    }
+
+    /// Says, to this CPU's NMI handlers alone, that what it has loaded is not to be used now.
+    pub(crate) fn set_unusable(&self, hw: &H) {
+        hw.store_local(&self.loaded_mm, SWITCHING);
+    }
+
+    /// Takes [`PerCpu::set_unusable`] back.
+    pub(crate) fn set_usable(&self, hw: &H, mm: MmHandle) {
+        hw.store_local(&self.loaded_mm, mm.0);
     }
 
     /// Says whether a user space is loaded, also from an NMI: while this CPU is between two, none is.

@@ -18,7 +18,7 @@ use crate::hw::{Cr3Load, Hw, Interrupts};
 use crate::interrupts::InterruptsOff;
 use crate::kernel::Kernel;
 use crate::mm::{Mm, MmHandle};
-use crate::pcids::Pcids;
+use crate::pcids::{Pcid, Pcids};
 use crate::per_cpu::{PerCpu, Request, Whereabouts};
 use crate::policy::LazyTargets;
 pub use crate::policy::Tables;
@@ -348,6 +348,11 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         let mm = self.kernel.mm(loaded);
         if mm.id() != request.mm {
             return Served::OtherSpace;
+        }
+        if hw.pcids_are_on() && loaded == self.kernel.init_mm() {
+            // No slot is its own: the current one is that of the user space before.
+            hw.load_cr3_pcid(mm.root(), Pcid::KERNEL, Cr3Load::Flush);
+            return Served::FlushedAll;
         }
         if me.is_lazy(hw) {
             // Leaving costs as much as a flush, and spares the next interrupt.

@@ -74,10 +74,12 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         self.load(hw, me, prev, next)
     }
 
-    /// Says whether user memory may be touched on this CPU now: a user space is loaded and in use, and no switch is under
-    /// way. For NMI handlers, which may run in the middle of one.
+    /// Says whether user memory may be touched on this CPU now: a user space is loaded and in use, and no switch and no
+    /// catching up is under way. For NMI handlers, which may run in the middle of one.
     ///
     /// Cost: two loads. In any context.
+    ///
+    /// Checked by: program `nmi`.
     pub fn may_touch_user_memory(&self, hw: &K::Hw) -> bool {
         let me = self.kernel.this_cpu(hw);
         me.has_user_space(hw, self.kernel.init_mm()) && !me.is_lazy(hw)
@@ -112,11 +114,13 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         EnteredLazy::StaysLoaded
     }
 
-    /// Uses the loaded space `mm` (again), and catches up on the flushes missed in lazy mode.
-    fn resume(&self, hw: &K::Hw, me: &PerCpu<K::Hw, WORDS, SLOTS>, mm: MmHandle) -> Switched {
+    /// Uses the loaded space (again), and catches up on the flushes missed in lazy mode.
+    fn resume(&self, hw: &K::Hw, me: &PerCpu<K::Hw, WORDS, SLOTS>, handle: MmHandle) -> Switched {
         if !me.is_lazy(hw) {
             return Switched::AlreadyRunning;
         }
+        // Not lazy any more, and not caught up yet: an NMI in between would use what was flushed.
+        me.set_unusable(hw);
         me.clear_lazy(hw);
         // I4. Store, then load: needs a full fence; pairs with `Mm::bump_tlb_gen`. Either we read the
         // new generation here, or the initiator reads `is_lazy` as clear and interrupts us, or both.
@@ -124,14 +128,16 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         //              CPU 1: reads tlb_gen: 1                tlb_gen = 2; reads is_lazy: 1, skips us
         //              CPU 1: back in user mode with the translation that CPU 0 thinks gone.
         hw.fence();
-        let mm = self.kernel.mm(mm);
+        let mm = self.kernel.mm(handle);
         let current = mm.tlb_gen(hw);
         let slot = me.slots.current(hw);
         if current == me.slots.flushed_to(hw, slot) {
+            me.set_usable(hw, handle);
             return Switched::ResumedUpToDate;
         }
         self.load_root(hw, mm, slot, Cr3Load::Flush);
         me.slots.set_flushed_to(hw, slot, current);
+        me.set_usable(hw, handle);
         Switched::ResumedBehind
     }
 
@@ -146,6 +152,8 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         // I4: visible before the CR3 load, which serializes. Or an initiator in `next` might still take us
         // for lazy, and skip us after we have filled our TLB.
         if me.is_lazy(hw) {
+            // Before that, for an NMI that came in between: it would use what was flushed meanwhile.
+            me.set_unusable(hw);
             me.clear_lazy(hw);
         }
         me.set_switching(hw);

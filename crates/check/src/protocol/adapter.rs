@@ -202,6 +202,10 @@ impl<const SLOTS: usize, const PCIDS: bool> Protocol for Embedded<SLOTS, PCIDS> 
         self.tlb.retire(hw, handle_of(space));
     }
 
+    fn may_touch_user_memory(&self, hw: &ModelHw) -> bool {
+        self.tlb.may_touch_user_memory(hw)
+    }
+
     fn handle_flush_ipi(&self, hw: &ModelHw) {
         let done = self.tlb.handle_flush_ipi(hw);
         for (count, note) in [
