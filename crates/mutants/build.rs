@@ -9,22 +9,29 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The modules that are copied, and may be mutated: the protocol.
-const COPIED: [&str; 11] = [
+const COPIED: [&str; 18] = [
     "generation",
     "kernel",
     "mm",
     "slots",
+    "requests",
     "per_cpu",
     "policy",
     "interrupts",
+    "pinned",
     "tlb",
     "switch",
+    "serve",
     "shootdown",
+    "retire",
+    "kernel_ranges",
+    "isolation",
+    "ranges",
     "gather",
 ];
 /// The modules that every copy shares with the real crate, so that their types are the same: the
 /// seam.
-const SHARED: &str = "addr, cpu_set, hw, memory, pcids, words";
+const SHARED: &str = "addr, broadcast, compare_exchange, cpu_set, hw, memory, pcids, words";
 const SOURCES: &str = "../lazytlb/src";
 /// What makes a protocol of `lazytlb`, and of each copy: the line that names the protocol is replaced.
 const ADAPTER: &str = "../check/src/protocol/adapter.rs";
@@ -48,6 +55,8 @@ struct Menus {
     name: String,
     #[serde(default)]
     pcids: bool,
+    #[serde(default)]
+    isolated: bool,
     sets: String,
 }
 
@@ -65,6 +74,8 @@ struct Mutant {
     policy: String,
     cpu_model: Option<String>,
     slots: Option<u8>,
+    #[serde(default)]
+    isolated: bool,
     sc: String,
     tso: String,
     menus: Option<String>,
@@ -148,9 +159,19 @@ fn generate() -> Result<(), String> {
 impl Menus {
     /// Returns the menus as an expression of the registry.
     fn row(&self) -> String {
-        let Menus { name, pcids, sets } = self;
-        let program = format!("any {sets}");
-        format!("Menus {{ name: {name:?}, pcids: {pcids}, program: {program:?} }},\n")
+        let Menus {
+            name,
+            pcids,
+            isolated,
+            sets,
+        } = self;
+        let program = match isolated {
+            true => format!("any {sets} --isolation"),
+            false => format!("any {sets}"),
+        };
+        format!(
+            "Menus {{ name: {name:?}, pcids: {pcids}, isolated: {isolated}, program: {program:?} }},\n"
+        )
     }
 }
 
@@ -263,6 +284,7 @@ impl Mutant {
             menus_lack,
             reached,
             slots,
+            isolated,
             ..
         } = self;
         let slots = slots.unwrap_or(0);
@@ -285,7 +307,7 @@ impl Mutant {
              policy: {policy:?}, cpu_model: {cpu_model:?}, sc: {sc:?}, tso: {tso:?}, \
              menus: {menus:?}, menus_memory: {menus_memory:?}, menus_find: {menus_find:?}, \
              menus_lack: {menus_lack:?}, reached: {reached}, \
-             slots: {slots}, build: crate::build::<crate::protocols::{name}::adapter::{adapter}> }},\n"
+             slots: {slots}, isolated: {isolated}, build: crate::build::<crate::protocols::{name}::adapter::{adapter}> }},\n"
         )
     }
 

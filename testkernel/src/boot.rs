@@ -76,6 +76,7 @@ extern "C" fn boot_cpu_main(info: *const u32) -> ! {
         "protocol: {} files, hash {protocol}",
         lazytlb::sources::SOURCES.len()
     );
+    machine::tlb().cpu_online(machine::hw());
     start_others();
     run(0)
 }
@@ -87,9 +88,10 @@ extern "C" fn other_cpu_main(apic_id: u32) -> ! {
     cpu::set_up(cpu);
     cpu::enable_apic(cpu::apic().mode());
     // Before this CPU comes to the protocol, which begins when it has the kernel's root loaded, under PCID 0.
-    if machine::hw().pcids_used() == PcidsUsed::Yes {
+    if machine::hw().board().pcids == PcidsUsed::Yes {
         cpu::enable_pcids();
     }
+    machine::tlb().cpu_online(machine::hw());
     STARTED.fetch_add(1, Ordering::SeqCst);
     run(cpu)
 }
@@ -186,6 +188,6 @@ fn start_others() {
         "{} CPUs, {}, PCIDs {}",
         options::get().cpus,
         options::get(),
-        machine::hw().pcids_used().name()
+        machine::hw().board().pcids.name()
     );
 }

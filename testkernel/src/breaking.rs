@@ -1,11 +1,11 @@
 //! How the chosen promise is broken: behind the seam, or around the protocol's calls; the protocol itself is
 //! never touched.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::breaks::Break;
 use crate::cpu::MAX_CPUS;
-use crate::{clock, cpu, options};
+use crate::{clock, cpu, inbox, options};
 
 /// How much a break widens its own window.
 pub const WINDOW_MICROSECONDS: u64 = 50;
@@ -13,6 +13,19 @@ pub const WINDOW_MICROSECONDS: u64 = 50;
 /// Says whether this promise is to be broken.
 pub fn is(broken: Break) -> bool {
     options::get().broken == Some(broken)
+}
+
+/// Says whether no CPU waits for another one.
+pub fn skips_waits() -> bool {
+    is(Break::SkipIpis) || is(Break::DoNotWait)
+}
+
+/// Says whether a word is to be read as 0: another CPU's inbox, if nobody waits for that; or this one's outside the handler,
+/// if nobody serves it there.
+pub fn hides(word: &AtomicU64) -> bool {
+    let outside = || !IN_HANDLER[cpu::current()].load(Ordering::Relaxed);
+    (skips_waits() && inbox::is_others(word))
+        || (is(Break::WaitWithoutServing) && outside() && inbox::is_own(word))
 }
 
 /// CPUs in the flush interrupt's handler, and those that owe an invalidation (`acknowledge-early`).

@@ -26,10 +26,18 @@ pub enum Break {
     KeepOnRecycling,
     /// What is cached of a space that missed flushes while another one was loaded is not flushed.
     KeepWhenBehind,
+    /// Of two spaces whose pages change in one shootdown, the second is not added.
+    LoseAdd,
+    /// A CPU that waits with interrupts off does not serve those who wait for it.
+    WaitWithoutServing,
+    /// A CPU that spins for a lock with interrupts off does not serve those who wait for it.
+    LockWithoutServing,
+    /// A space's root, tables and pages are freed when it is retired, not when it is reaped. [`crate::tags`] sees it.
+    FreeOnRetire,
 }
 
 impl Break {
-    const NAMES: [(&'static str, Break); 8] = [
+    const NAMES: [(&'static str, Break); 12] = [
         ("skip-ipis", Break::SkipIpis),
         ("forget-invlpg", Break::ForgetInvlpg),
         ("forget-cr3-reload", Break::ForgetCr3Reload),
@@ -38,6 +46,10 @@ impl Break {
         ("do-not-wait", Break::DoNotWait),
         ("keep-on-recycling", Break::KeepOnRecycling),
         ("keep-when-behind", Break::KeepWhenBehind),
+        ("lose-add", Break::LoseAdd),
+        ("wait-without-serving", Break::WaitWithoutServing),
+        ("lock-without-serving", Break::LockWithoutServing),
+        ("free-on-retire", Break::FreeOnRetire),
     ];
 
     /// Finds a break by the name that people type.

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use lazytlb::{FlushRange, PhysAddr, Tables, VirtAddr};
 
 use crate::evidence::{LateWrite, PageWord};
-use crate::freeing::{self, Freer, TOTALS};
+use crate::freeing::{self, TOTALS};
 use crate::machine::{hw, tlb};
 use crate::page_id::{PageId, Place, Region};
 use crate::paging::{self, Level};
@@ -19,7 +19,7 @@ impl Space {
     }
 
     /// Makes a frame with a version of a page.
-    fn page_frame(&self, place: Place, version: u32) -> PhysAddr {
+    pub fn page_frame(&self, place: Place, version: u32) -> PhysAddr {
         let frame = frames::alloc();
         let page = self.page_id(place);
         let word = PageWord { page, version }.encode();
@@ -53,7 +53,7 @@ impl Space {
     fn unmap(&self, page: &mut Page, place: Place, frame: PhysAddr) {
         let addr = VirtAddr(place.address());
         tags::removing(self.handle(), || {
-            tlb().gather(hw(), self.handle(), &mut Freer, |gather| {
+            freeing::gather(self.handle(), |gather| {
                 freeing::unhook_page(gather, self.root(), addr, frame, 0);
             });
         });
@@ -69,7 +69,7 @@ impl Space {
         let addr = VirtAddr(place.address());
         let new = self.page_frame(place, page.version + 1);
         tags::removing(self.handle(), || {
-            tlb().gather(hw(), self.handle(), &mut Freer, |gather| {
+            freeing::gather(self.handle(), |gather| {
                 let entry = new.0 | paging::WRITABLE;
                 freeing::unhook_page(gather, self.root(), addr, old, entry);
             });
@@ -128,7 +128,7 @@ impl Space {
     /// Unmaps a region, and frees its two tables.
     pub fn tear_down(&self, region: Region) {
         let mut pages = self.pages_of(region);
-        tlb().gather(hw(), self.handle(), &mut Freer, |gather| {
+        freeing::gather(self.handle(), |gather| {
             self.unhook_region(gather, region, &pages);
         });
         self.forget(region, &mut pages);
@@ -136,7 +136,8 @@ impl Space {
     }
 }
 
-fn count_change() {
+/// Counts a change.
+pub fn count_change() {
     TOTALS.changes.fetch_add(1, Ordering::Relaxed);
     progress::count();
 }

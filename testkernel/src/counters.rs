@@ -4,14 +4,18 @@
 
 use core::sync::atomic::Ordering;
 
-use lazytlb::{FlushRange, Flushed, MmHandle, Pcids, Policy, Switched, Tables, VirtAddr};
+use lazytlb::{
+    Batch, FlushRange, Flushed, FrameSink, MmHandle, PageRange, Pcids, Policy, Switched, Tables,
+    VirtAddr,
+};
+use spin::Mutex;
 
 use crate::console::println;
 use crate::machine::{EFFECTS, hw, tlb};
 use crate::page_id::PAGES;
 use crate::shared::{Few, Shared};
 use crate::space::{SPACES, Space};
-use crate::{ending, freeing, options};
+use crate::{ending, ends, freeing, options};
 
 /// What CPU 1 is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -133,6 +137,7 @@ fn expect() {
         Policy::InitMm => (Lot::NotThere, Lot::NotThere),
         Policy::Ipi => (Lot::Interrupted, Lot::Interrupted),
         Policy::IpiOnTableFree => (Lot::Skipped, Lot::Interrupted),
+        unknown => panic!("nobody has said what a flush does to lazy CPUs under {unknown}"),
     };
     SPACES[0].create();
     for (tables, lot) in [(Tables::Kept, kept), (Tables::Freed, freed)] {
@@ -164,10 +169,70 @@ fn expect() {
     if hw().pcids_are_on() {
         expect_elsewhere();
     }
+    tell(Order::Run);
+    expect_one_shootdown_of_many_pages();
     tell(Order::Leave);
     check("nobody", Tables::Freed, 0, 0);
-    SPACES[0].end();
+    ends::end_now(&SPACES[0]);
+    expect_kernel_ranges();
     println!("counters: every flush interrupted and skipped whom {policy} promises");
+}
+
+/// What a gather releases, counted.
+#[derive(Default)]
+struct Released {
+    items: usize,
+    flushes: u32,
+    interrupted: u32,
+}
+
+impl FrameSink for Released {
+    type Item = usize;
+    fn flushed(&mut self, report: Flushed) {
+        self.flushes += 1;
+        self.interrupted += report.interrupted;
+        freeing::count(report);
+    }
+    fn release(&mut self, _item: usize) {
+        self.items += 1;
+    }
+}
+
+/// As many pages as a table maps are one shootdown, if the kernel's storage holds them.
+fn expect_one_shootdown_of_many_pages() {
+    const MANY: usize = 512;
+    static STORAGE: Mutex<Batch<usize, MANY>> = Mutex::new(Batch::new());
+    let mut storage = STORAGE.lock();
+    let sink = Released::default();
+    let mut gather = tlb().gather(hw(), SPACES[0].handle(), &mut *storage, sink);
+    for page in 0..MANY {
+        // Nothing is mapped there: what is counted is what the flush costs.
+        gather.unmapped(PageRange::page(VirtAddr(PAGES + (page as u64) * 0x1000)));
+        gather.free(hw(), page);
+    }
+    let (released, _) = gather.finish(hw());
+    if (released.items, released.flushes, released.interrupted) != (MANY, 1, 1) {
+        let (flushes, interrupted) = (released.flushes, released.interrupted);
+        ending::violation(format_args!(
+            "a gather of {MANY} pages, with storage for all: {} came back after {flushes} flushes with {interrupted} IPIs; \
+             promised one each",
+            released.items
+        ));
+    }
+}
+
+/// A flush of what the kernel maps interrupts every other CPU that is online, whatever the policy.
+fn expect_kernel_ranges() {
+    let others = options::get().cpus as u32 - 1;
+    for tables in [Tables::Kept, Tables::Freed] {
+        let range = FlushRange::page(VirtAddr(0x10_0000));
+        let interrupted = tlb().flush_kernel(hw(), range, tables).interrupted;
+        if interrupted != others {
+            ending::violation(format_args!(
+                "a flush of a kernel page ({tables:?}) interrupted {interrupted} CPUs: {others} others are online"
+            ));
+        }
+    }
 }
 
 /// Returns how a CPU finds a space that it comes back to: as told with PCIDs, with nothing cached without.
@@ -194,7 +259,7 @@ fn expect_elsewhere() {
     check("a CPU that is elsewhere, again", Tables::Freed, 0, 0);
     tell(Order::Run);
     check_found(Found::KeptBehind);
-    SPACES[1].end();
+    ends::end_now(&SPACES[1]);
 }
 
 /// Compares how CPU 1's last switch found it with what was promised.

@@ -51,6 +51,11 @@ pub fn word(frame: PhysAddr, index: usize) -> &'static AtomicU64 {
     unsafe { AtomicU64::from_ptr((frame.0 as *mut u64).add(index)) }
 }
 
+/// Says whether an address is that of a frame.
+pub fn is_one(frame: PhysAddr) -> bool {
+    (FIRST..DECOY).contains(&frame.0)
+}
+
 fn fill(frame: PhysAddr, value: u64) {
     for index in 0..WORDS {
         word(frame, index).store(value, Ordering::Relaxed);

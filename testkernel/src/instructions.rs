@@ -12,10 +12,10 @@ use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::registers::control::{Cr4, Cr4Flags};
 
 use crate::console::println;
-use crate::machine::{hw, loaded_pcid, loaded_root, tlb};
+use crate::machine::{flush_loaded, hw, loaded_pcid, loaded_root, tlb};
 use crate::paging::{self, Level};
 use crate::space::{BOARD, SPACES};
-use crate::{ending, frames};
+use crate::{ending, ends, frames};
 
 /// Where the page stands that is mapped to one frame, then to the other: for the kernel only.
 const PROBE: VirtAddr = VirtAddr(BOARD + 0x1000);
@@ -54,7 +54,7 @@ pub fn run() {
     };
     test("INVLPG", 0, &|| hw().invlpg(PROBE));
     test("INVLPG of a global page", GLOBAL, &|| hw().invlpg(PROBE));
-    test("MOV to CR3", 0, &|| hw().flush_loaded());
+    test("MOV to CR3", 0, &|| flush_loaded());
     test("MOV to CR4 that flips PGE", GLOBAL, &flip_pge);
     let mine = Pcid::new(loaded_pcid().number()).expect("12 bits");
     if features.invpcid {
@@ -87,7 +87,7 @@ pub fn run() {
     );
     tlb().enter_lazy(hw());
     tlb().switch_mm(hw(), MmHandle(0));
-    SPACES[0].end();
+    ends::end_now(&SPACES[0]);
 }
 
 fn boot_features() -> detect::Features {

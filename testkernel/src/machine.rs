@@ -1,17 +1,16 @@
 //! The seam: the real machine with this kernel's part, and the storage of the protocol's state.
 //!
-//! A port of yours has the same three pieces: a [`Board`], a [`Kernel`], and a place for [`Tlb`]. The
-//! fourth, [`BreakableMachine`], only exists to break promises; you would use [`X86`] itself.
+//! A port of yours has the same three pieces: a [`Board`], a [`Kernel`], and a place for [`Tlb`].
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use lazytlb::{
-    Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Invpcid, Kernel, Mm, MmHandle, MmId, Pcid,
-    Pcids, PerCpu, PhysAddr, Quirks, Tlb, Until, VirtAddr,
+    CpuId, CpuSet, Cr3Load, Kernel, Mm, MmHandle, MmId, Pcid, PerCpu, PhysAddr, Quirks, Tlb,
+    VirtAddr,
 };
-use lazytlb_x86::{ApicId, Board, LocalApic, Words, X86};
+use lazytlb_x86::{ApicId, Board, LocalApic, Words, X86, instructions, pcid};
 use spin::Once;
 
 use crate::breaking;
@@ -19,12 +18,16 @@ use crate::breaks::Break;
 use crate::cpu::{self, FLUSH_VECTOR, MAX_CPUS, with_apic};
 use crate::limits::{MAX_SPACES, SLOTS, WORDS};
 use crate::tags::{self, Tagged};
-use crate::{clock, options};
+use crate::{clock, inbox, options, patience};
 
 /// Counts what the protocol asks of the machine.
 #[derive(Debug)]
 pub struct Effects {
     pub ipis: AtomicU64,
+    /// Those of them that found the bit of an earlier one in the target's inbox: one answer is for both.
+    pub joined_ipis: AtomicU64,
+    /// Bits that CPUs have cleared in their inboxes: in the handler, or as they wait with interrupts off.
+    pub answers: AtomicU64,
     pub cr3_loads: AtomicU64,
     /// Those of them that kept what was cached.
     pub kept_loads: AtomicU64,
@@ -35,36 +38,24 @@ pub struct Effects {
 
 pub static EFFECTS: Effects = Effects {
     ipis: AtomicU64::new(0),
+    joined_ipis: AtomicU64::new(0),
+    answers: AtomicU64::new(0),
     cr3_loads: AtomicU64::new(0),
     kept_loads: AtomicU64::new(0),
     recycled_pcids: AtomicU64::new(0),
     invlpgs: AtomicU64::new(0),
 };
 
-/// This kernel's part of the seam.
+/// This kernel's part of the seam: two methods that must be supplied, and others that count, or break a promise if that was
+/// asked for. Yours has the first two.
 #[derive(Debug)]
-pub struct Pc;
-
-impl Board for Pc {
-    fn cpu(&self) -> CpuId {
-        CpuId(cpu::current() as u16)
-    }
-    fn send_flush_ipi<const N: usize>(&self, targets: &CpuSet<N>) {
-        EFFECTS
-            .ipis
-            .fetch_add(targets.len().into(), Ordering::Relaxed);
-        // CPUs are numbered by their APIC ids.
-        let apic_id = |cpu: CpuId| ApicId(cpu.0.into());
-        with_apic!(cpu::apic(), send_to_set(targets, apic_id, FLUSH_VECTOR));
-    }
+pub struct Pc {
+    /// Whether the protocol uses PCIDs.
+    pub pcids: PcidsUsed,
 }
 
-/// The machine that the protocol runs on: the real one, with one promise broken if that was asked for.
-#[derive(Debug)]
-pub struct BreakableMachine {
-    x86: X86<Pc>,
-    pcids: PcidsUsed,
-}
+/// The machine that the protocol runs on.
+pub type Machine = X86<Pc>;
 
 /// Whether the protocol uses PCIDs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,102 +79,75 @@ impl PcidsUsed {
     }
 }
 
-impl BreakableMachine {
-    /// Returns whether the protocol uses PCIDs.
-    pub fn pcids_used(&self) -> PcidsUsed {
-        self.pcids
-    }
-
-    /// Loads the root that is loaded once more, under its PCID, and flushes.
-    pub fn flush_loaded(&self) {
-        self.x86
-            .load_cr3_pcid(loaded_root(), loaded_pcid(), Cr3Load::Flush);
-    }
-
-    /// Says whether the chosen break swallows this load.
-    fn swallows(&self, root: PhysAddr) -> bool {
-        let reload = loaded_root() == root;
-        reload && (breaking::is(Break::ForgetCr3Reload) || breaking::defers_invalidation())
-    }
-}
-
-impl Hw for BreakableMachine {
-    type Atomic = AtomicU64;
-    type Local = AtomicU64;
-
+impl Board for Pc {
     fn cpu(&self) -> CpuId {
-        self.x86.cpu()
+        CpuId(cpu::current() as u16)
+    }
+    fn send_flush_ipi<const N: usize>(&self, targets: &CpuSet<N>) {
+        if breaking::is(Break::SkipIpis) {
+            return;
+        }
+        EFFECTS
+            .ipis
+            .fetch_add(targets.len().into(), Ordering::Relaxed);
+        // CPUs are numbered by their APIC ids.
+        let apic_id = |cpu: CpuId| ApicId(cpu.0.into());
+        with_apic!(cpu::apic(), send_to_set(targets, apic_id, FLUSH_VECTOR));
+    }
+
+    fn waiting(&self) {
+        patience::round();
     }
     fn load(&self, atomic: &AtomicU64) -> u64 {
-        self.x86.load(atomic)
-    }
-    fn store(&self, atomic: &AtomicU64, value: u64) {
-        self.x86.store(atomic, value);
-    }
-    fn fetch_add(&self, atomic: &AtomicU64, value: u64) -> u64 {
-        self.x86.fetch_add(atomic, value)
+        match breaking::hides(atomic) {
+            true => 0,
+            false => atomic.load(Ordering::Acquire),
+        }
     }
     fn fetch_or(&self, atomic: &AtomicU64, bits: u64) -> u64 {
-        self.x86.fetch_or(atomic, bits)
+        let former = atomic.fetch_or(bits, Ordering::SeqCst);
+        let Some(target) = owner_of(atomic) else {
+            return former;
+        };
+        inbox::note(target, atomic);
+        if former & bits == 0 {
+            return former;
+        }
+        if breaking::skips_waits() {
+            // Or the protocol would tell that CPU again, until there is an answer.
+            return former & !bits;
+        }
+        EFFECTS.joined_ipis.fetch_add(1, Ordering::Relaxed);
+        former
     }
     fn fetch_and(&self, atomic: &AtomicU64, bits: u64) -> u64 {
-        self.x86.fetch_and(atomic, bits)
-    }
-    fn swap(&self, atomic: &AtomicU64, value: u64) -> u64 {
-        self.x86.swap(atomic, value)
-    }
-    fn load_local(&self, local: &AtomicU64) -> u64 {
-        self.x86.load_local(local)
-    }
-    fn store_local(&self, local: &AtomicU64, value: u64) {
-        self.x86.store_local(local, value);
-    }
-    fn fence(&self) {
-        self.x86.fence();
-    }
-    fn interrupts(&self) -> Interrupts {
-        self.x86.interrupts()
-    }
-    fn disable_interrupts(&self) -> Interrupts {
-        self.x86.disable_interrupts()
-    }
-    fn restore_interrupts(&self, former: Interrupts) {
-        self.x86.restore_interrupts(former);
-    }
-    fn send_ipi<const N: usize>(&self, targets: &CpuSet<N>) {
-        if !breaking::is(Break::SkipIpis) {
-            self.x86.send_ipi(targets);
+        if !inbox::is_own(atomic) {
+            return atomic.fetch_and(bits, Ordering::SeqCst);
         }
-    }
-    fn pause_until(&self, atomic: &AtomicU64, until: Until) {
-        if !breaking::is(Break::SkipIpis) && !breaking::is(Break::DoNotWait) {
-            self.x86.pause_until(atomic, until);
-        }
-    }
-    fn load_cr3(&self, root: PhysAddr, load: Cr3Load) {
-        EFFECTS.cr3_loads.fetch_add(1, Ordering::Relaxed);
-        if !self.swallows(root) {
-            self.x86.load_cr3(root, load);
-        }
+        let former = atomic.fetch_and(bits, Ordering::SeqCst);
+        let answered = (former & !bits).count_ones();
+        EFFECTS
+            .answers
+            .fetch_add(answered.into(), Ordering::Relaxed);
+        former
     }
     fn invlpg(&self, addr: VirtAddr) {
         EFFECTS.invlpgs.fetch_add(1, Ordering::Relaxed);
         if !breaking::is(Break::ForgetInvlpg) && !breaking::defers_invalidation() {
-            self.x86.invlpg(addr);
+            instructions::invlpg(addr);
         }
     }
-    fn quirks(&self) -> Quirks {
-        self.x86.quirks()
-    }
-}
-
-impl Pcids for BreakableMachine {
-    fn pcids_are_on(&self) -> bool {
-        self.pcids != PcidsUsed::No
-    }
-    fn load_cr3_pcid(&self, root: PhysAddr, pcid: Pcid, load: Cr3Load) {
+    unsafe fn load_cr3(&self, root: PhysAddr) {
         EFFECTS.cr3_loads.fetch_add(1, Ordering::Relaxed);
-        if self.swallows(root) {
+        if !swallows(root) {
+            // SAFETY: the caller's promise.
+            unsafe { instructions::load_cr3(root) }
+        }
+        tags::loaded(root);
+    }
+    unsafe fn load_cr3_pcid(&self, root: PhysAddr, pcid: Pcid, load: Cr3Load) {
+        EFFECTS.cr3_loads.fetch_add(1, Ordering::Relaxed);
+        if swallows(root) {
             return;
         }
         let load = match (load, tags::tagged(pcid, root)) {
@@ -203,30 +167,49 @@ impl Pcids for BreakableMachine {
             EFFECTS.kept_loads.fetch_add(1, Ordering::Relaxed);
         }
         tags::load(pcid, root, load);
-        self.x86.load_cr3_pcid(root, pcid, load);
-    }
-    fn invpcid(&self, what: Invpcid) {
-        self.x86.invpcid(what);
+        // SAFETY: the caller's promise.
+        unsafe { load_root(self.pcids, root, pcid, load) }
+        tags::loaded(root);
     }
 }
 
-/// Makes the machine's words. On real CPUs a word is a word: it does not matter which one of the protocol it
-/// is, nor what kind of value it holds.
-struct Storage;
+/// Says whether the chosen break swallows this load.
+fn swallows(root: PhysAddr) -> bool {
+    let reload = loaded_root() == root;
+    reload && (breaking::is(Break::ForgetCr3Reload) || breaking::defers_invalidation())
+}
 
-impl Cells<BreakableMachine> for Storage {
-    fn atomic(&mut self, name: &'static str, value: u64) -> AtomicU64 {
-        Cells::<X86<Pc>>::atomic(&mut Words, name, value)
+/// Loads CR3 as far as there are PCIDs.
+///
+/// # Safety
+/// As [`pcid::load_cr3`].
+unsafe fn load_root(pcids: PcidsUsed, root: PhysAddr, pcid: Pcid, load: Cr3Load) {
+    // SAFETY: the caller's promise; a load that flushes more is always right.
+    unsafe {
+        match pcids {
+            PcidsUsed::Yes => pcid::load_cr3(root, pcid::tag(pcid), load),
+            PcidsUsed::No | PcidsUsed::Pretended => instructions::load_cr3(root),
+        }
     }
-    fn local(&mut self, name: &'static str, value: u64) -> AtomicU64 {
-        Cells::<X86<Pc>>::local(&mut Words, name, value)
+}
+
+/// Loads the root that is loaded once more, under its PCID, and flushes: uncounted, and never swallowed.
+pub fn flush_loaded() {
+    // SAFETY: it is loaded already.
+    unsafe {
+        load_root(
+            hw().board().pcids,
+            loaded_root(),
+            loaded_pcid(),
+            Cr3Load::Flush,
+        );
     }
 }
 
 /// Where the protocol's state lives: an array of spaces, whose indices are the handles.
 pub struct Store {
-    per_cpu: [PerCpu<BreakableMachine, WORDS, SLOTS>; MAX_CPUS],
-    mms: [UnsafeCell<MaybeUninit<Mm<BreakableMachine, WORDS>>>; MAX_SPACES],
+    per_cpu: [PerCpu<Machine, WORDS, SLOTS>; MAX_CPUS],
+    mms: [UnsafeCell<MaybeUninit<Mm<Machine, WORDS>>>; MAX_SPACES],
     next_id: AtomicU64,
 }
 
@@ -234,14 +217,14 @@ pub struct Store {
 unsafe impl Sync for Store {}
 
 impl Kernel<WORDS, SLOTS> for Store {
-    type Hw = BreakableMachine;
+    type Hw = Machine;
 
-    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<BreakableMachine, WORDS, SLOTS> {
+    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<Machine, WORDS, SLOTS> {
         &self.per_cpu[usize::from(cpu.0)]
     }
-    fn mm(&self, handle: MmHandle) -> &Mm<BreakableMachine, WORDS> {
-        // SAFETY: I6: the protocol asks only between the creation of a space and the end of `retire`,
-        // and so does this kernel; the element is written before, and not again until after.
+    fn mm(&self, handle: MmHandle) -> &Mm<Machine, WORDS> {
+        // SAFETY: I6: the protocol asks only between the creation of a space and its return from
+        // `reap`, and so does this kernel; the element is written before, and not again until after.
         unsafe { (*self.mms[handle.0 as usize].get()).assume_init_ref() }
     }
     fn init_mm(&self) -> MmHandle {
@@ -250,11 +233,11 @@ impl Kernel<WORDS, SLOTS> for Store {
 }
 
 impl Store {
-    /// Makes the space behind `handle`, which must be dead: never made, or retired.
+    /// Makes the space behind `handle`, which must be dead: never made, or reaped.
     pub fn create_mm(&self, handle: MmHandle, root: PhysAddr) {
         // Never reused, unlike the handle and the root's frame.
         let id = MmId(self.next_id.fetch_add(1, Ordering::Relaxed));
-        let mm = Mm::new(id, root, &mut Storage);
+        let mm = Mm::new(id, root, &mut Words);
         tags::created(handle, id, root);
         // SAFETY: nobody asks for a dead handle (I6).
         unsafe { *self.mms[handle.0 as usize].get() = MaybeUninit::new(mm) };
@@ -262,24 +245,23 @@ impl Store {
 }
 
 static TLB: Once<Tlb<Store, WORDS, SLOTS>> = Once::new();
-static HW: Once<BreakableMachine> = Once::new();
+static HW: Once<Machine> = Once::new();
 
 /// Makes the protocol and its machine: once, on the first CPU.
 pub fn set_up(quirks: Quirks, pcids: PcidsUsed, init_root: PhysAddr) {
     HW.call_once(|| {
         // SAFETY: ring 0; every root that this kernel makes is a copy of init's, which maps the kernel.
-        let x86 = unsafe { X86::new(Pc, quirks) };
-        let x86 = match pcids {
-            // SAFETY: every CPU sets CR4.PCIDE first of all. This kernel loads CR3 itself in the test of instructions
-            // only, which leaves nothing behind: it flushes what it used.
-            PcidsUsed::Yes => unsafe { x86.with_pcids() },
-            PcidsUsed::No | PcidsUsed::Pretended => x86,
-        };
-        BreakableMachine { x86, pcids }
+        let machine = unsafe { X86::new(Pc { pcids }, quirks) };
+        match pcids {
+            PcidsUsed::No => machine,
+            // SAFETY: every CPU sets CR4.PCIDE first of all, or the board uses no PCIDs. This kernel loads CR3 itself in
+            // the test of instructions only, which leaves nothing behind: it flushes what it used.
+            PcidsUsed::Yes | PcidsUsed::Pretended => unsafe { machine.with_pcids() },
+        }
     });
     TLB.call_once(|| {
         let store = Store {
-            per_cpu: core::array::from_fn(|_| PerCpu::new(MmHandle(0), &mut Storage)),
+            per_cpu: core::array::from_fn(|_| PerCpu::new(MmHandle(0), &mut Words)),
             mms: [const { UnsafeCell::new(MaybeUninit::uninit()) }; MAX_SPACES],
             next_id: AtomicU64::new(1),
         };
@@ -294,8 +276,20 @@ pub fn tlb() -> &'static Tlb<Store, WORDS, SLOTS> {
 }
 
 /// Returns the machine.
-pub fn hw() -> &'static BreakableMachine {
+pub fn hw() -> &'static Machine {
     HW.get().expect("the machine is set up at boot")
+}
+
+/// Returns the CPU in whose part of the protocol's state a word lies.
+pub fn owner_of(word: &AtomicU64) -> Option<usize> {
+    let cpus = tlb().kernel().per_cpu.as_ptr_range();
+    let (word, start, end) = (
+        &raw const *word as usize,
+        cpus.start as usize,
+        cpus.end as usize,
+    );
+    let size = size_of::<PerCpu<Machine, WORDS, SLOTS>>();
+    (start..end).contains(&word).then(|| (word - start) / size)
 }
 
 /// Returns the root in CR3, without the PCID beside it.
@@ -313,7 +307,7 @@ pub fn loaded_pcid() -> Pcid {
 /// Does, at a tick, what `acknowledge-early` left undone.
 pub fn pay_debt() {
     if breaking::takes_debt() {
-        hw().flush_loaded();
+        flush_loaded();
     }
 }
 

@@ -7,15 +7,18 @@
 //! | [`machine`], [`limits`] | the seam: `X86` with this kernel's `Board`, storage for `Mm` and `PerCpu` | needs one |
 //! | [`trap`] | the flush interrupt's handler, ticks | calls `handle_flush_ipi` |
 //! | [`sched`], [`user`], [`slice`] | who runs next; tasks in ring 3; going lazy | calls `switch_mm`, `enter_lazy` |
-//! | [`space`] | address spaces: made, kept alive, ended | calls `gather`, `retire` |
+//! | [`space`] | address spaces: made, kept alive, ended | calls `gather` |
+//! | [`retirement`] | when the last reference to a space is dropped, wherever that is | calls `retire` |
+//! | [`ends`] | references that are dropped anywhere; the idle loop's part | calls `reap` |
 //! | [`changes`], [`freeing`] | map, unmap, protect, remap, tear down; where frames go | calls `flush`, `gather` |
+//! | [`split`] | pages of two spaces in one shootdown; a lock that is taken with interrupts off | calls `add`, `send`, `wait`, `serve_inbox` |
 //! | [`paging`], [`frames`] | four-level tables; frames, poisoned while free | has its own |
 //! | [`boot`], [`cpu`], [`clock`], [`console`], [`options`], [`mem`] | what any kernel has | has its own |
 //! | [`storm`], [`figures`], [`counters`], [`instructions`] | the tests | |
 //! | [`page_id`], [`evidence`] | which page; what its first word says, and reports of a wrong one | |
-//! | [`breaks`], [`breaking`] | the promises that `break=` breaks, and how | |
+//! | [`breaks`], [`breaking`], [`inbox`] | the promises that `break=` breaks, and how; which words are inboxes | |
 //! | [`tags`] | whether a CR3 load may keep what it keeps: books that no emulator keeps | |
-//! | [`shared`], [`progress`], [`ending`] | shared enums; the sign of life; how a run ends | |
+//! | [`shared`], [`progress`], [`patience`], [`ending`] | shared enums; the sign of life; waits that last too long; how a run ends | |
 //!
 //! It is no model of a good kernel: tasks are pinned to CPUs, kernel work runs to its end, CPUs are
 //! assumed to have the APIC ids 0, 1, 2 and so on, and memory to be 256 MiB.
@@ -31,10 +34,12 @@ mod console;
 mod counters;
 mod cpu;
 mod ending;
+mod ends;
 mod evidence;
 mod figures;
 mod frames;
 mod freeing;
+mod inbox;
 mod instructions;
 mod limits;
 mod machine;
@@ -42,11 +47,14 @@ mod mem;
 mod options;
 mod page_id;
 mod paging;
+mod patience;
 mod progress;
+mod retirement;
 mod sched;
 mod shared;
 mod slice;
 mod space;
+mod split;
 mod storm;
 mod tags;
 mod trap;

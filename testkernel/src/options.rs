@@ -10,7 +10,7 @@ use crate::breaks::Break;
 /// What to run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Test {
-    /// The checks of instructions and counters, and the three storms.
+    /// The checks of instructions and counters, and the five storms.
     All,
     /// What each flush promises of IPIs and skips, one by one.
     Counters,
@@ -22,6 +22,10 @@ pub enum Test {
     Tables,
     /// The same, and address spaces that die while lazily borrowed.
     Exit,
+    /// Shootdowns in steps, of two spaces, with interrupts on and off.
+    Split,
+    /// Spaces whose last reference is dropped anywhere.
+    Drop,
     /// The hashes of the protocol's sources.
     Sources,
     /// A panic.
@@ -33,13 +37,15 @@ pub enum Test {
 }
 
 impl Test {
-    const NAMES: [(&'static str, Test); 10] = [
+    const NAMES: [(&'static str, Test); 12] = [
         ("all", Test::All),
         ("counters", Test::Counters),
         ("instructions", Test::Instructions),
         ("pages", Test::Pages),
         ("tables", Test::Tables),
         ("exit", Test::Exit),
+        ("split", Test::Split),
+        ("drop", Test::Drop),
         ("sources", Test::Sources),
         ("panic", Test::Panic),
         ("triple-fault", Test::TripleFault),
@@ -138,7 +144,7 @@ fn set(options: &mut Options, word: &str) -> Option<()> {
                 return None;
             }
         }
-        "policy" => options.policy = Policy::ALL.into_iter().find(|p| p.name() == value)?,
+        "policy" => options.policy = Policy::ALL.iter().copied().find(|p| p.name() == value)?,
         "test" => options.test = Test::NAMES.iter().find(|(name, _)| *name == value)?.1,
         "seed" => options.seed = value.parse().ok()?,
         "seconds" => options.seconds = value.parse().ok()?,

@@ -14,6 +14,8 @@ pub const WRITABLE: u64 = 0b111;
 pub const READ_ONLY: u64 = 0b101;
 /// The bits of an entry that are a frame's address.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+/// Entries of a table.
+const ENTRIES: usize = 512;
 
 /// A level of tables, by what its entries map.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -63,6 +65,34 @@ pub fn find(root: PhysAddr, addr: VirtAddr, level: Level) -> Option<&'static Ato
         table = target(entry.load(Ordering::Relaxed))?;
     }
     Some(frames::word(table, index(addr, level)))
+}
+
+/// Frees a root and all below it but the kernel's part: tables and pages.
+pub fn free_tree(root: PhysAddr) {
+    for index in 1..ENTRIES {
+        if let Some(table) = target(frames::word(root, index).load(Ordering::Relaxed)) {
+            free_table(table, Level::Directories);
+        }
+    }
+    frames::free(root);
+}
+
+/// Frees a table whose entries are of a level, and all below it.
+fn free_table(table: PhysAddr, level: Level) {
+    for index in 0..ENTRIES {
+        let Some(below) = target(frames::word(table, index).load(Ordering::Relaxed)) else {
+            continue;
+        };
+        match level {
+            Level::Root => unreachable!("a root lies below nothing"),
+            Level::Directories => free_table(below, Level::Tables),
+            Level::Tables => free_table(below, Level::Pages),
+            // The program's pages are the kernel's.
+            Level::Pages if !frames::is_one(below) => {}
+            Level::Pages => frames::free(below),
+        }
+    }
+    frames::free(table);
 }
 
 /// Finds the entry for a page, and makes the tables that are missing. No flush: nothing that was not

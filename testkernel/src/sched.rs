@@ -12,7 +12,7 @@ use crate::machine::{hw, tlb};
 use crate::page_id::SpaceIndex;
 use crate::space::{SPACES, Space};
 use crate::user::{self, UserContext};
-use crate::{progress, slice, tags};
+use crate::{ends, progress, slice, tags};
 
 /// A source of chance with a seed: splitmix64.
 #[derive(Clone, Copy)]
@@ -59,18 +59,21 @@ pub struct Scheduler {
     random: Random,
     /// The space whose task ran last and is still pinned.
     current: Option<usize>,
+    /// Drops a reference to a space.
+    unpin: fn(&Space, &mut Random),
     contexts: [UserContext; SPACES.len()],
 }
 
 impl Scheduler {
     /// Makes the scheduler of the CPU `cpu`, with a task in every space.
-    pub fn new(cpu: usize, mut random: Random) -> Self {
+    pub fn new(cpu: usize, mut random: Random, unpin: fn(&Space, &mut Random)) -> Self {
         Scheduler {
             contexts: core::array::from_fn(|space| {
                 UserContext::new(cpu, SpaceIndex(space), random.next() | 1)
             }),
             random,
             current: None,
+            unpin,
         }
     }
 
@@ -84,6 +87,7 @@ impl Scheduler {
             }
             _ => {
                 self.go_lazy();
+                ends::reap();
                 rest();
             }
         }
@@ -109,7 +113,7 @@ impl Scheduler {
         tags::is_in_use();
         // Only now: until the switch, the former space's task was running here.
         if let Some(former) = self.current.replace(next).filter(|&former| former != next) {
-            SPACES[former].unpin();
+            (self.unpin)(&SPACES[former], &mut self.random);
         }
         slice::begin();
         while !slice::is_over() {
@@ -131,7 +135,7 @@ impl Scheduler {
             other => unreachable!("this kernel knows no {other:?}"),
         }
         if let Some(former) = self.current.take() {
-            SPACES[former].unpin();
+            (self.unpin)(&SPACES[former], &mut self.random);
         }
     }
 

@@ -6,17 +6,18 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use lazytlb::{Hw, MmHandle, PhysAddr, Unhooked, VirtAddr};
+use lazytlb::{Hw, MmHandle, PageRange, PhysAddr, VirtAddr};
 use spin::{Mutex, MutexGuard};
 
+use crate::breaks::Break;
 use crate::evidence::WrongRead;
-use crate::freeing::{self, Freer, Gather, TOTALS};
+use crate::freeing::{self, Frame, Gather, TOTALS};
 use crate::limits::MAX_SPACES;
 use crate::machine::{hw, tlb};
 use crate::page_id::{PAGES, PAGES_IN_REGION, Place, REGIONS, Region, SpaceIndex};
 use crate::paging::{self, Level};
 use crate::shared::{Few, Shared};
-use crate::{ending, frames, progress, tags};
+use crate::{breaking, ending, frames, progress, retirement, tags};
 
 /// Where the program stands, that every task runs, and the board.
 pub const PROGRAM: u64 = 0x100_0000_0000;
@@ -25,16 +26,18 @@ pub const BOARD: u64 = PROGRAM + 0x10_0000;
 /// What a space is good for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Life {
-    /// Nothing: never made, or ended.
+    /// Nothing: never made, or reaped.
     Dead,
+    /// Somebody makes it.
+    Unborn,
     /// Tasks may run in it.
     Alive,
-    /// Its tasks leave, and it ends.
+    /// Its tasks leave; the last reference retires it, and it waits to be reaped.
     Dying,
 }
 
 impl Few for Life {
-    const ALL: &'static [Life] = &[Life::Dead, Life::Alive, Life::Dying];
+    const ALL: &'static [Life] = &[Life::Dead, Life::Unborn, Life::Alive, Life::Dying];
 }
 
 /// A page: mapped with this version, or absent until this version is mapped.
@@ -51,8 +54,8 @@ pub type Pages = [Page; PAGES_IN_REGION];
 pub struct Space {
     index: SpaceIndex,
     life: Shared<Life>,
-    /// CPUs that run its tasks: a space is retired only when there are none.
-    running: AtomicU64,
+    /// CPUs that run its tasks or change it, and one while it is alive: with the last it is retired.
+    references: AtomicU64,
     root: AtomicU64,
     board: AtomicU64,
     regions: [Mutex<Pages>; REGIONS],
@@ -71,7 +74,7 @@ impl Space {
         Space {
             index: SpaceIndex(index),
             life: Shared::first(),
-            running: AtomicU64::new(0),
+            references: AtomicU64::new(0),
             root: AtomicU64::new(0),
             board: AtomicU64::new(0),
             regions: [const { Mutex::new([ABSENT; PAGES_IN_REGION]) }; REGIONS],
@@ -98,9 +101,20 @@ impl Space {
         self.regions[region.index()].lock()
     }
 
+    /// Locks a region's pages if they are free.
+    pub fn try_pages_of(&self, region: Region) -> Option<MutexGuard<'_, Pages>> {
+        self.regions[region.index()].try_lock()
+    }
+
     /// Keeps the space alive while this CPU runs a task in it or changes it; false if it is dying or dead.
     pub fn pin(&self) -> bool {
-        self.running.fetch_add(1, Ordering::SeqCst);
+        let one_more = |references| (references > 0).then_some(references + 1);
+        let pinned = self
+            .references
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more);
+        if pinned.is_err() {
+            return false;
+        }
         let alive = self.life.load() == Life::Alive;
         if !alive {
             self.unpin();
@@ -108,13 +122,23 @@ impl Space {
         alive
     }
 
-    /// Says that this CPU runs no task here any more: it has gone lazy, or elsewhere.
+    /// Says that this CPU runs no task here any more: it has gone lazy, or elsewhere. In any context: whoever is the last
+    /// retires the space.
     pub fn unpin(&self) {
-        self.running.fetch_sub(1, Ordering::SeqCst);
+        if self.references.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let root = self.root();
+            retirement::retire(self.handle(), root);
+            if breaking::is(Break::FreeOnRetire) {
+                self.release(root);
+            }
+        }
     }
 
-    /// Makes the space anew, with the program and the board mapped.
+    /// Makes the space anew if it is dead, with the program and the board mapped.
     pub fn create(&self) {
+        if !self.life.change(Life::Dead, Life::Unborn) {
+            return;
+        }
         unsafe extern "C" {
             static user_start: u8;
             static user_end: u8;
@@ -138,6 +162,7 @@ impl Space {
         self.root.store(root.0, Ordering::Relaxed);
         self.board.store(board.0, Ordering::Relaxed);
         tlb().kernel().create_mm(self.handle(), root);
+        self.references.store(1, Ordering::SeqCst);
         self.life.store(Life::Alive);
     }
 
@@ -148,7 +173,7 @@ impl Space {
     }
 
     /// Unhooks a region's pages and its two tables within a gather.
-    pub fn unhook_region(&self, gather: &mut Gather<'_>, region: Region, pages: &Pages) {
+    pub fn unhook_region(&self, gather: &mut Gather, region: Region, pages: &Pages) {
         let root = self.root();
         for (place, page) in region.places().zip(pages) {
             if let Some(frame) = page.frame {
@@ -171,18 +196,23 @@ impl Space {
         }
     }
 
-    /// Ends the space, while other CPUs may still be lazy in it. False if someone else does already.
-    pub fn end(&self) -> bool {
-        if !self.life.change(Life::Alive, Life::Dying) {
-            return false;
+    /// Lets the space die once nobody has a reference any more; the caller drops one of them. False if it is not alive.
+    pub fn doom(&self) -> bool {
+        self.life.change(Life::Alive, Life::Dying)
+    }
+
+    /// Ends the space, while other CPUs may still be lazy in it: frees all but the root, then retires it.
+    pub fn end(&self) {
+        if !self.doom() {
+            return;
         }
         // Its tasks leave at their next tick, since nobody pins a dying space.
-        while self.running.load(Ordering::SeqCst) != 0 {
+        while self.references.load(Ordering::SeqCst) != 1 {
             core::hint::spin_loop();
         }
         let root = self.root();
         let mut regions = self.regions.each_ref().map(Mutex::lock);
-        tlb().gather(hw(), self.handle(), &mut Freer, |gather| {
+        freeing::gather(self.handle(), |gather| {
             for (region, pages) in Region::all().zip(&regions) {
                 self.unhook_region(gather, region, pages);
             }
@@ -191,25 +221,35 @@ impl Space {
         for (region, pages) in Region::all().zip(&mut regions) {
             self.forget(region, pages);
         }
-        tlb().gather(hw(), self.handle(), &mut Freer, |gather| {
+        freeing::gather(self.handle(), |gather| {
             let board = PhysAddr(self.board.load(Ordering::Relaxed));
+            let entry = paging::find(root, VirtAddr(BOARD), Level::Pages);
+            entry.expect("it is mapped").store(0, Ordering::Release);
             frames::hold(1);
-            gather.unhook(VirtAddr(BOARD), Unhooked::Table(board), |_| {
-                let entry = paging::find(root, VirtAddr(BOARD), Level::Pages);
-                entry.expect("it is mapped").store(0, Ordering::Release);
-            });
+            gather.unmapped(PageRange::page(VirtAddr(BOARD)));
+            gather.free(hw(), Frame::Page(board));
             for level in [Level::Tables, Level::Directories, Level::Root] {
                 freeing::unhook_table(gather, root, VirtAddr(PROGRAM), level);
             }
         });
-        freeing::count(tlb().retire(hw(), self.handle()));
-        // Nobody has it loaded any more, lazily neither: only now may the root go.
+        drop(regions);
+        self.unpin();
+    }
+
+    /// Frees what is left of it: nobody can reach it any more.
+    pub fn release(&self, root: PhysAddr) {
         tags::ended(self.handle());
-        frames::free(root);
+        for region in Region::all() {
+            self.forget(region, &mut self.pages_of(region));
+        }
+        paging::free_tree(root);
+    }
+
+    /// Takes note that it is reaped.
+    pub fn is_dead_now(&self) {
         self.life.store(Life::Dead);
         TOTALS.spaces_ended.fetch_add(1, Ordering::Relaxed);
         progress::count();
-        true
     }
 
     /// Reports what ring 3 found wrong.

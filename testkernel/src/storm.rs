@@ -12,7 +12,7 @@ use crate::page_id::Region;
 use crate::sched::{Random, Scheduler};
 use crate::shared::{Few, Shared};
 use crate::space::{SPACES, Space};
-use crate::{clock, ending, frames};
+use crate::{clock, ending, ends, frames, split};
 
 /// Waits until every CPU has come here. Interrupts stay enabled: others may still flush.
 pub fn barrier() {
@@ -34,19 +34,36 @@ pub enum Storm {
     Tables,
     /// The same, and spaces that end and are made anew.
     Exit,
+    /// Pages of two spaces at once, by shootdowns in steps.
+    Split,
+    /// Pages, and spaces that end wherever the last reference to them is dropped, with all that they map.
+    Drop,
 }
 
 impl Few for Storm {
-    const ALL: &'static [Storm] = &[Storm::Pages, Storm::Tables, Storm::Exit];
+    const ALL: &'static [Storm] = &[
+        Storm::Pages,
+        Storm::Tables,
+        Storm::Exit,
+        Storm::Split,
+        Storm::Drop,
+    ];
 }
 
 impl Storm {
+    /// Says whether CPUs send interrupts that they do not wait for: as spaces end, or for shootdowns that are forgotten.
+    fn leaves_open(self) -> bool {
+        matches!(self, Storm::Exit | Storm::Split | Storm::Drop)
+    }
+
     /// Returns the test that asks for it.
     pub fn test(self) -> Test {
         match self {
             Storm::Pages => Test::Pages,
             Storm::Tables => Test::Tables,
             Storm::Exit => Test::Exit,
+            Storm::Split => Test::Split,
+            Storm::Drop => Test::Drop,
         }
     }
 }
@@ -58,12 +75,16 @@ static END: AtomicU64 = AtomicU64::new(0);
 /// Pages that ring 3 has read in it.
 static READS: AtomicU64 = AtomicU64::new(0);
 
+/// A storm lasts so much longer at most if something has not occurred yet: the host may have been busy elsewhere.
+const MORE_MICROSECONDS: u64 = 10_000_000;
+
 /// Changes a space by chance, as the storm allows.
 fn change(space: &Space, random: &mut Random) {
     let chance = random.next();
     let tables = match STORM.load() {
-        Storm::Pages => false,
+        Storm::Pages | Storm::Drop => false,
         Storm::Tables | Storm::Exit => true,
+        Storm::Split => return split::change(space, random),
     };
     if tables && chance >> 32 & 15 == 0 {
         space.tear_down(Region::by_chance(chance >> 40));
@@ -76,11 +97,22 @@ fn change(space: &Space, random: &mut Random) {
 fn work(random: &mut Random) {
     let chance = random.next();
     let space = &SPACES[chance as usize % SPACES.len()];
-    if STORM.load() == Storm::Exit && chance >> 32 & 15 == 0 {
-        if space.end() {
-            space.create();
-        }
-    } else if space.pin() {
+    let storm = STORM.load();
+    let ends = match storm {
+        Storm::Pages | Storm::Tables | Storm::Split => false,
+        Storm::Exit => chance >> 32 & 15 == 0,
+        Storm::Drop => chance >> 32 & 3 == 0,
+    };
+    if ends && storm == Storm::Exit {
+        space.end();
+        ends::reap();
+    } else if ends && space.doom() {
+        ends::drop_somewhere(space, chance >> 40);
+    }
+    if matches!(storm, Storm::Exit | Storm::Drop) {
+        space.create();
+    }
+    if space.pin() {
         change(space, random);
         space.unpin();
     }
@@ -104,21 +136,45 @@ pub fn run(cpu: usize, storm: Storm) {
         .seed
         .wrapping_mul(1000)
         .wrapping_add((storm.test() as u64) << 8 | cpu as u64);
-    let mut scheduler = Scheduler::new(cpu, Random(seed));
-    while clock::microseconds() < END.load(Ordering::Relaxed) {
+    let unpin = match storm {
+        Storm::Drop => {
+            |space: &Space, random: &mut Random| ends::drop_somewhere(space, random.next())
+        }
+        _ => |space: &Space, _: &mut Random| space.unpin(),
+    };
+    let mut scheduler = Scheduler::new(cpu, Random(seed), unpin);
+    let end = END.load(Ordering::Relaxed);
+    let lasts = |now| {
+        now < end
+            || (now < end + MORE_MICROSECONDS
+                && missing(storm, Figures::now().since(before)).is_some())
+    };
+    while lasts(clock::microseconds()) {
         scheduler.step(change, work);
     }
     READS.fetch_add(scheduler.leave(), Ordering::Relaxed);
+    ends::reap_all();
     barrier();
     if cpu == 0 {
-        for space in &SPACES {
-            space.end();
-        }
-        let figures = Figures::now().since(before);
+        SPACES.iter().for_each(ends::end_now);
+        let figures = settled(before);
         report(storm, figures);
         check_promises(storm, figures, frames_before);
     }
     barrier();
+}
+
+/// Returns the figures since another moment, once every interrupt is answered that somebody sent and did not wait for.
+fn settled(before: Figures) -> Figures {
+    let patience = clock::microseconds() + 100_000;
+    loop {
+        let figures = Figures::now().since(before);
+        let open = figures.ipis != figures.answered + figures.joined_ipis;
+        if !open || clock::microseconds() > patience {
+            return figures;
+        }
+        core::hint::spin_loop();
+    }
 }
 
 /// Prints the storm's figures.
@@ -140,6 +196,52 @@ fn report(storm: Storm, figures: Figures) {
     );
 }
 
+/// Names something that must have occurred, or the storm shows nothing.
+fn missing(storm: Storm, figures: Figures) -> Option<&'static str> {
+    let options = options::get();
+    let alone = options.cpus == 1;
+    let skips = match options.policy {
+        Policy::InitMm | Policy::Ipi => false,
+        Policy::DeferUnlessQuirk => !hw().quirks().garbage_walk_is_fatal(),
+        _ => true,
+    };
+    let in_handlers = figures.retired_in_handlers;
+    let occurred = [
+        (
+            "PCIDs are kept, behind and recycled",
+            !hw().pcids_are_on()
+                || (figures.kept > 0 && figures.loaded_behind > 0 && figures.recycled_pcids > 0),
+        ),
+        (
+            "some lazy CPU is skipped",
+            alone || !skips || figures.lazy_skipped > 0,
+        ),
+        (
+            "CPUs answer as they wait, and are told twice",
+            storm != Storm::Split
+                || alone
+                || (figures.answered > figures.answered_by_handler && figures.joined_ipis > 0),
+        ),
+        (
+            "spaces are retired in handlers, and elsewhere with interrupts off",
+            storm != Storm::Drop
+                || (in_handlers > 0 && figures.retired_with_interrupts_off > in_handlers),
+        ),
+        (
+            // Under init-mm whoever runs no task of a space has left it.
+            "spaces are retired where they are loaded, and some are reaped late",
+            storm != Storm::Drop
+                || alone
+                || options.policy == Policy::InitMm
+                || (figures.retired_while_loaded > 0 && figures.reaped_late > 0),
+        ),
+    ];
+    occurred
+        .iter()
+        .find(|(_, occurred)| !occurred)
+        .map(|(what, _)| *what)
+}
+
 /// Compares the storm's figures with what the protocol promises, unless a promise is broken on purpose.
 fn check_promises(storm: Storm, figures: Figures, frames_before: usize) {
     let options = options::get();
@@ -152,13 +254,19 @@ fn check_promises(storm: Storm, figures: Figures, frames_before: usize) {
             ending::violation(format_args!("storm {name}: broken promise: {what}"));
         }
     };
+    let joined = figures.joined_ipis;
     promise(
-        figures.ipis == figures.interrupted,
-        "one IPI for each target, none else",
+        figures.ipis >= figures.interrupted
+            && (figures.ipis <= figures.interrupted + joined || storm == Storm::Split),
+        "one IPI for each target, and another only where an earlier one had no answer yet",
     );
     promise(
-        figures.interrupted == figures.requests,
-        "each request is served once",
+        figures.ipis == figures.answered + joined,
+        "each IPI is answered once, but for those that join an earlier one",
+    );
+    promise(
+        joined == 0 || storm.leaves_open(),
+        "no IPI joins an earlier one while every CPU waits for its answers",
     );
     promise(
         frames::HELD.load(Ordering::SeqCst) == 0,
@@ -168,13 +276,18 @@ fn check_promises(storm: Storm, figures: Figures, frames_before: usize) {
         frames::free_count() == frames_before,
         "every frame comes back",
     );
-    if hw().pcids_are_on() {
-        promise(
-            figures.kept > 0 && figures.loaded_behind > 0 && figures.recycled_pcids > 0,
-            "PCIDs are kept, behind and recycled, or this storm shows nothing of them",
-        );
+    if let Some(missing) = missing(storm, figures) {
+        ending::violation(format_args!(
+            "storm {} shows nothing: it has not occurred that {missing}",
+            storm.test().name()
+        ));
     }
-    match options.policy {
+    check_policy(options.policy, figures, promise);
+}
+
+/// Compares the storm's figures with what the policy promises.
+fn check_policy(policy: Policy, figures: Figures, promise: impl Fn(bool, &str)) {
+    match policy {
         Policy::InitMm => {
             promise(
                 figures.stayed_lazy == 0,
@@ -202,11 +315,7 @@ fn check_promises(storm: Storm, figures: Figures, frames_before: usize) {
                 "with a quirk found, no lazy CPU is skipped",
             );
         }
-        Policy::Defer(_) | Policy::DeferUnlessQuirk | Policy::IpiOnTableFree => {
-            promise(
-                options.cpus == 1 || figures.lazy_skipped > 0,
-                "some lazy CPU is skipped, or this storm shows nothing",
-            );
-        }
+        Policy::Defer(_) | Policy::DeferUnlessQuirk | Policy::IpiOnTableFree => {}
+        unknown => panic!("nobody has said what a storm shows under {unknown}"),
     }
 }

@@ -68,6 +68,10 @@ static BOOKS: [Books; MAX_CPUS] = [const {
     }
 }; MAX_CPUS];
 
+/// The root that each CPU has loaded, noted after the load: what stands here may be an older one, but never one that is
+/// not in use any more once its CPU has said so to the protocol.
+static ROOTS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
+
 impl Known {
     fn of_root(root: PhysAddr) -> &'static Known {
         let found = SPACES
@@ -109,9 +113,23 @@ pub fn created(handle: MmHandle, id: MmId, root: PhysAddr) {
     space.root.store(root.0, Ordering::SeqCst);
 }
 
-/// Takes note that a space is no more, before its root is freed.
+/// Takes note that this CPU has loaded a root, with PCIDs or without.
+pub fn loaded(root: PhysAddr) {
+    ROOTS[cpu::current()].store(root.0, Ordering::SeqCst);
+}
+
+/// Takes note that a space is no more, before its root is freed: no CPU may have it loaded.
 pub fn ended(handle: MmHandle) {
-    SPACES[handle.0 as usize].root.store(0, Ordering::SeqCst);
+    let root = SPACES[handle.0 as usize].root.swap(0, Ordering::SeqCst);
+    let holder = ROOTS
+        .iter()
+        .position(|loaded| loaded.load(Ordering::SeqCst) == root);
+    if let Some(holder) = holder {
+        let cpu = cpu::current();
+        ending::violation(format_args!(
+            "CPU {holder} has root {root:#x} loaded, which CPU {cpu} is about to free"
+        ));
+    }
 }
 
 /// Removes something from a space, with a flush of it before `remove` returns.

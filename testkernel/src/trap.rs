@@ -3,7 +3,7 @@
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use lazytlb::Interrupted;
+use lazytlb::{Interrupted, Served};
 use lazytlb_x86::{LocalApic, Timer};
 use x86_64::registers::control::Cr2;
 
@@ -11,7 +11,7 @@ use crate::console::println;
 use crate::cpu::{FLUSH_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR, with_apic};
 use crate::ending::{self, Ending};
 use crate::machine::{hw, tlb};
-use crate::{breaking, clock, cpu, machine, progress, slice};
+use crate::{breaking, clock, cpu, ends, machine, progress, slice};
 
 global_asm!(include_str!("trap.s"));
 
@@ -45,37 +45,39 @@ extern "C" fn trap_from_kernel(frame: &KernelFrame) {
     }
 }
 
-/// What the handlers of a storm did, summed up.
+/// What CPUs did for others in a storm, summed up.
 pub struct Handled {
-    pub requests: AtomicU64,
+    /// Initiators that the flush interrupt's handler answered.
+    pub by_handler: AtomicU64,
     pub left_for_init_mm: AtomicU64,
+    pub left_behind: AtomicU64,
 }
 
 pub static HANDLED: Handled = Handled {
-    requests: AtomicU64::new(0),
+    by_handler: AtomicU64::new(0),
     left_for_init_mm: AtomicU64::new(0),
+    left_behind: AtomicU64::new(0),
 };
+
+/// Adds to the totals what this CPU did for others.
+pub fn count(done: Interrupted) {
+    let add = |total: &AtomicU64, n: u32| _ = total.fetch_add(n.into(), Ordering::Relaxed);
+    add(&HANDLED.left_behind, done.left_behind);
+    if done.served == Served::LeftForInitMm {
+        add(&HANDLED.left_for_init_mm, 1);
+    }
+}
 
 /// The flush interrupt: the protocol does it all, and the APIC is told at the end.
 pub fn flush_interrupt() {
     breaking::around_handler(|| {
-        let Interrupted {
-            other_space,
-            left_for_init_mm,
-            up_to_date,
-            invalidated_pages,
-            flushed_all,
-            ..
-        } = tlb().handle_flush_ipi(hw());
-        let requests =
-            other_space + left_for_init_mm + up_to_date + invalidated_pages + flushed_all;
+        let done = tlb().handle_flush_ipi(hw());
         HANDLED
-            .requests
-            .fetch_add(requests.into(), Ordering::Relaxed);
-        HANDLED
-            .left_for_init_mm
-            .fetch_add(left_for_init_mm.into(), Ordering::Relaxed);
+            .by_handler
+            .fetch_add(done.answered.into(), Ordering::Relaxed);
+        count(done);
     });
+    ends::drop_in_flush_interrupt();
     with_apic!(cpu::apic(), end_of_interrupt());
 }
 
@@ -92,6 +94,7 @@ pub fn start_ticks(counts: u32) {
 pub fn tick() {
     machine::pay_debt();
     slice::end();
+    ends::drop_in_tick();
     if cpu::current() == 0 {
         watch();
     }

@@ -11,6 +11,7 @@ mod sources;
 mod watch;
 
 use std::path::PathBuf;
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -37,7 +38,7 @@ const CODES: &str = "\
 Exit codes:
    0  every check held (with `--break all`: every break was caught)
    1  not set up: build failed, emulator missing, command line refused by the kernel;
-      or, with `--break all`, a break that no storm noticed
+      or, with `--break all`, a break that did not end as it must
    2  wrong usage
   10  coherence was violated, or a counter broke a promise
   11  the kernel panicked
@@ -133,10 +134,11 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
                 println!("{line}");
             }
         })?;
-        let good = match caught_is_good {
-            true => watched.end == End::Violation,
-            false => watched.end == End::Passed,
+        let wanted = match &boot.broken {
+            Some(broken) if caught_is_good => plan::end_of(broken),
+            _ => End::Passed,
         };
+        let good = watched.end == wanted;
         report(args, boot, &watched, shows);
         if !good {
             code = if code == 0 {
@@ -198,7 +200,7 @@ fn planned_boots(args: &Args) -> Vec<Boot> {
                         pcids: args.pcids.for_break(broken, args.emulator),
                         cpus,
                         policy: policy.to_owned(),
-                        test: args.test.clone(),
+                        test: test_of(args, broken),
                         seed: first_seed.wrapping_add(n),
                         seconds: args.seconds,
                         broken: broken.map(str::to_owned),
@@ -208,6 +210,16 @@ fn planned_boots(args: &Args) -> Vec<Boot> {
         }
     }
     boots
+}
+
+/// Returns what a boot runs: with `--break all`, the storm that shows the break, unless one is asked for.
+fn test_of(args: &Args, broken: Option<&str>) -> String {
+    match broken {
+        Some(broken) if args.broken.as_deref() == Some(ALL) && args.test == ALL => {
+            plan::storm_for(broken).to_owned()
+        }
+        _ => args.test.clone(),
+    }
 }
 
 /// Prints how a boot ended: a line, and after a bad end what led to it.
@@ -231,18 +243,22 @@ fn report(args: &Args, boot: &Boot, watched: &watch::Watched, shown: bool) {
         return;
     }
     let tail = watched.lines.len().saturating_sub(LAST_LINES);
-    let caught = watched
-        .lines
-        .iter()
-        .filter(|line| line.starts_with("VIOLATION"));
+    let caught = watched.lines.iter().filter(|line| is_report(line));
     match watched.end {
         _ if shown => {}
-        End::Violation => caught.for_each(|line| println!("    {line}")),
+        End::Violation | End::Hang if caught.clone().next().is_some() => {
+            caught.for_each(|line| println!("    {line}"))
+        }
         _ => watched.lines[tail..]
             .iter()
             .for_each(|line| println!("    {line}")),
     }
     println!("  to repeat it: {}", boot.command());
+}
+
+/// Says whether a line of the kernel's reports a broken promise.
+fn is_report(line: &str) -> bool {
+    line.starts_with("VIOLATION") || line.starts_with("HANG")
 }
 
 /// Names the kernel's build directory, inside that of the workspace.
@@ -273,6 +289,17 @@ impl Kernel {
         watch::run(emulator::emulated(boot, &self.0, scratch.path())?, show)
     }
 
+    /// Boots with a promise broken, and demands a report that says what was noticed.
+    fn expect_break(&self, boot: &Boot, broken: &str) -> Result<()> {
+        let watched = self.expect(boot, plan::end_of(broken))?;
+        let message = watched.lines.iter().find(|line| is_report(line));
+        let message = message.with_context(|| format!("{broken}: an end without a report"))?;
+        if !says_what_and_where(broken, message) {
+            bail!("the report must name CPU, address, what was wrong there, and seed: {message}");
+        }
+        Ok(())
+    }
+
     fn expect(&self, boot: &Boot, wanted: End) -> Result<watch::Watched> {
         let watched = self.boot(boot, |_| {})?;
         println!(
@@ -294,7 +321,8 @@ impl Kernel {
 }
 
 /// Boots as CI does: QEMU with every policy, once with PCIDs that it only pretends to have, every break and every bad
-/// end; Bochs once, for the instructions, the PCIDs and the APIC mode that QEMU lacks; and the comparison of sources.
+/// end; Bochs once, for the instructions, the PCIDs and the APIC mode that QEMU lacks, while QEMU hangs; and the comparison
+/// of sources.
 ///
 /// # Errors
 /// If one of them does not end as it must.
@@ -311,34 +339,29 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
         test: test.to_owned(),
         seed: 1,
         // A break is caught within a second or so; it has a minute.
-        seconds: if broken.is_some() { 60 } else { 2 },
+        seconds: if broken.is_some() { 60 } else { 1 },
         broken: broken.map(str::to_owned),
     };
     for policy in POLICIES {
         kernel.expect(&boot(policy, "all", None), End::Passed)?;
     }
-    kernel.expect(&pretended(boot("init-mm", "all", None)), End::Passed)?;
-    for (broken, _) in BREAKS {
-        let watched = kernel.expect(
-            &boot("ipi-on-table-free", "pages", Some(broken)),
-            End::Violation,
-        )?;
-        let message = watched
-            .lines
-            .iter()
-            .find(|line| line.starts_with("VIOLATION"));
-        let message = message.context("a violation without a message")?;
-        if !says_what_and_where(broken, message) {
-            bail!("the message must name CPU, address, what was wrong there, and seed: {message}");
+    let pretended = Boot {
+        pcids: Pcids::Pretend,
+        ..boot("init-mm", "all", None)
+    };
+    kernel.expect(&pretended, End::Passed)?;
+    let broken = |wanted: End| -> Result<()> {
+        for (broken, _) in BREAKS {
+            if plan::end_of(broken) == wanted {
+                let storm = plan::storm_for(broken);
+                kernel.expect_break(&boot("ipi-on-table-free", storm, Some(broken)), broken)?;
+            }
         }
-    }
-    for (test, end) in [
-        ("panic", End::Panic),
-        ("triple-fault", End::TripleFault),
-        ("hang", End::Hang),
-    ] {
-        kernel.expect(&boot("ipi", test, None), end)?;
-    }
+        Ok(())
+    };
+    broken(End::Violation)?;
+    kernel.expect(&boot("ipi", "panic", None), End::Panic)?;
+    kernel.expect(&boot("ipi", "triple-fault", None), End::TripleFault)?;
     emulator::prepare(Emulator::Bochs)?;
     let bochs = Boot {
         emulator: Emulator::Bochs,
@@ -347,7 +370,15 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
         seconds: 1,
         ..boot("ipi-on-table-free", "all", None)
     };
-    kernel.expect(&bochs, End::Passed)?;
+    thread::scope(|scope| -> Result<()> {
+        let hanging = scope.spawn(|| -> Result<()> {
+            broken(End::Hang)?;
+            kernel.expect(&boot("ipi", "hang", None), End::Hang)?;
+            Ok(())
+        });
+        kernel.expect(&bochs, End::Passed)?;
+        hanging.join().expect("a boot that fails is an error")
+    })?;
     let booted = kernel.expect(&boot("ipi", "sources", None), End::Passed)?;
     let check = ["run", "--release", "--quiet", "--", "check", "--json"];
     let what = ["--program", "smoke", "--policy", "ipi"];
@@ -357,24 +388,21 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
     Ok(())
 }
 
-/// The same boot for a second, with a protocol that believes in PCIDs.
-fn pretended(boot: Boot) -> Boot {
-    Boot {
-        pcids: Pcids::Pretend,
-        seconds: 1,
-        ..boot
-    }
-}
-
 /// Says whether a report of a broken promise has what is needed to understand it.
 fn says_what_and_where(broken: &str, message: &str) -> bool {
     // A page's version, or a free frame that was written to; or whose translations a PCID has.
-    let what: &[&str] = match BREAKS_OF_PCIDS.contains(&broken) {
-        true => &["PCID "],
-        false => &["version", "free frame"],
+    let what: &[&str] = match broken {
+        _ if BREAKS_OF_PCIDS.contains(&broken) => &["PCID "],
+        _ if plan::end_of(broken) == End::Hang => &["has waited"],
+        "free-on-retire" => &["has root 0x"],
+        _ => &["version", "free frame"],
     };
     let has = |word: &&str| message.contains(*word);
-    ["CPU ", "0x", "seed "].iter().all(has) && what.iter().any(has)
+    let where_it_is: &[&str] = match plan::end_of(broken) {
+        End::Hang => &["CPU ", "seed "],
+        _ => &["CPU ", "0x", "seed "],
+    };
+    where_it_is.iter().all(has) && what.iter().any(has)
 }
 
 #[cfg(test)]
@@ -389,6 +417,12 @@ mod tests {
         assert!(says_what_and_where("skip-ipis", read));
         let kept = "VIOLATION: CPU 0 loaded root 0x1008000 and kept what PCID 1 has cached; seed 1";
         assert!(says_what_and_where("keep-on-recycling", kept));
+        let root =
+            "VIOLATION: CPU 0 has root 0x1000000 loaded, which CPU 2 is about to free; seed 1";
+        assert!(says_what_and_where("free-on-retire", root));
+        let hang = "HANG: CPU 3 has waited 5 s for another one; seed 1";
+        assert!(says_what_and_where("lock-without-serving", hang));
+        assert!(!says_what_and_where("lose-add", hang));
         // What another break shows, and reports that lack something.
         assert!(!says_what_and_where("keep-on-recycling", read));
         assert!(!says_what_and_where("skip-ipis", kept));

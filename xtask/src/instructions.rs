@@ -37,7 +37,7 @@ const ON: &[&str] = &["on"];
 /// Words of a CPU set, and those in use.
 const SETS: [[&str; 2]; 3] = [["1", "1"], ["8", "1"], ["8", "8"]];
 
-pub(crate) const OPERATIONS: [Operation; 9] = [
+pub(crate) const OPERATIONS: [Operation; 12] = [
     operation("switch", "switch", Some(130), Some([45, 45]), OFF),
     operation(
         "switch-kept",
@@ -64,7 +64,28 @@ pub(crate) const OPERATIONS: [Operation; 9] = [
         Some([100, 150]),
         ANY,
     ),
+    operation(
+        "shootdown",
+        "add, send and wait: a page, one target",
+        None,
+        None,
+        ANY,
+    ),
     operation("handler", "handler, one page", None, Some([110, 140]), ANY),
+    operation(
+        "serve-nobody",
+        "`serve_inbox` of an empty inbox",
+        None,
+        None,
+        ANY,
+    ),
+    operation(
+        "retire",
+        "retire, no other CPU in the space",
+        None,
+        None,
+        ANY,
+    ),
 ];
 
 const fn operation(

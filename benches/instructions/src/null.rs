@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use lazytlb::{
     Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Invpcid, Kernel, Mm, MmHandle, MmId, Pcid,
-    Pcids, PerCpu, PhysAddr, Policy, Quirks, Tlb, Until, VirtAddr,
+    Pcids, PerCpu, PhysAddr, Policy, Poll, Quirks, Tlb, Until, VirtAddr,
 };
 
 /// Slots for PCIDs.
@@ -158,8 +158,7 @@ impl<P: HasPcids> Hw for Null<P> {
     #[inline]
     fn pause_until(&self, atomic: &AtomicU64, until: Until) {
         while !until.holds(self.load(atomic)) {
-            let others = WHILE_WAITING.get().expect("somebody must answer");
-            others();
+            let_others_answer();
         }
     }
     #[inline]
@@ -183,6 +182,24 @@ impl<P: HasPcids> Pcids for Null<P> {
     fn invpcid(&self, _what: Invpcid) {}
 }
 
+impl<P: HasPcids> Poll for Null<P> {
+    #[inline]
+    fn poll<R>(&self, body: impl Fn(&Self) -> Option<R>) -> R {
+        loop {
+            if let Some(found) = body(self) {
+                return found;
+            }
+            let_others_answer();
+        }
+    }
+}
+
+#[inline(never)]
+fn let_others_answer() {
+    let others = WHILE_WAITING.get().expect("somebody must answer");
+    others();
+}
+
 /// Makes the words.
 struct Words;
 
@@ -202,7 +219,8 @@ pub(crate) struct NullKernel<P: HasPcids, const WORDS: usize, const IN_USE: usiz
     /// The state of the CPU that runs: what the GS segment is for.
     pub(crate) this_cpu: Cell<&'static NullPerCpu<P, WORDS>>,
     cpus: [&'static NullPerCpu<P, WORDS>; CPUS],
-    mms: [&'static Mm<Null<P>, WORDS>; SPACES],
+    mms: [Cell<&'static Mm<Null<P>, WORDS>>; SPACES],
+    next_id: Cell<u64>,
 }
 
 impl<P: HasPcids, const WORDS: usize, const IN_USE: usize> NullKernel<P, WORDS, IN_USE> {
@@ -210,6 +228,12 @@ impl<P: HasPcids, const WORDS: usize, const IN_USE: usize> NullKernel<P, WORDS, 
     pub(crate) fn run_on(&self, cpu: CpuId) {
         CPU.set(cpu);
         self.this_cpu.set(self.cpus[usize::from(cpu.0)]);
+    }
+
+    /// Makes a space anew, under an identity that is new, too.
+    pub(crate) fn create(&self, handle: MmHandle) {
+        let id = MmId(self.next_id.replace(self.next_id.get() + 1));
+        self.mms[handle.0 as usize].set(new_mm(id, handle));
     }
 }
 
@@ -231,12 +255,20 @@ impl<P: HasPcids, const WORDS: usize, const IN_USE: usize> Kernel<WORDS, SLOTS>
     }
     #[inline]
     fn mm(&self, handle: MmHandle) -> &Mm<Null<P>, WORDS> {
-        self.mms[handle.0 as usize % SPACES]
+        self.mms[handle.0 as usize % SPACES].get()
     }
     #[inline]
     fn init_mm(&self) -> MmHandle {
         MmHandle(0)
     }
+}
+
+fn new_mm<P: HasPcids, const WORDS: usize>(
+    id: MmId,
+    handle: MmHandle,
+) -> &'static Mm<Null<P>, WORDS> {
+    let root = PhysAddr(0x1000 * (handle.0 + 1));
+    Box::leak(Box::new(Mm::new(id, root, &mut Words)))
 }
 
 /// Boots the kernel under a policy.
@@ -245,18 +277,12 @@ pub(crate) fn boot<P: HasPcids, const WORDS: usize, const IN_USE: usize>(
 ) -> &'static NullTlb<P, WORDS, IN_USE> {
     let cpus: [&'static NullPerCpu<P, WORDS>; CPUS] =
         array::from_fn(|_| &*Box::leak(Box::new(PerCpu::new(MmHandle(0), &mut Words))));
-    let mms = array::from_fn(|n| {
-        let mm = Mm::new(
-            MmId(n as u64 + 1),
-            PhysAddr(0x1000 * (n as u64 + 1)),
-            &mut Words,
-        );
-        &*Box::leak(Box::new(mm))
-    });
+    let mms = array::from_fn(|n| Cell::new(new_mm(MmId(n as u64 + 1), MmHandle(n as u64))));
     let kernel = NullKernel {
         this_cpu: Cell::new(cpus[0]),
         cpus,
         mms,
+        next_id: Cell::new(SPACES as u64 + 1),
     };
     Box::leak(Box::new(Tlb::new(kernel, policy)))
 }

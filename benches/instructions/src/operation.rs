@@ -1,11 +1,12 @@
 //! The operations that are counted, each with what must come before it.
 
 use lazytlb::{
-    EnteredLazy, FlushRange, Hw, Interrupts, MmHandle, Policy, Served, Switched, Tables, VirtAddr,
+    EnteredLazy, FlushRange, Hw, Interrupted, Interrupts, MmHandle, Policy, Served, Switched,
+    Tables, VirtAddr,
 };
 
 use crate::measured::{self, TARGET};
-use crate::null::{self, HasPcids, Null, SLOTS};
+use crate::null::{self, HasPcids, Null, NullTlb, SLOTS};
 
 /// What is counted.
 #[derive(Clone, Copy, PartialEq)]
@@ -20,8 +21,14 @@ pub(crate) enum Operation {
     EnterLazy,
     /// One page, with no other CPU in the cpumask.
     LocalFlush,
+    /// One page, in steps, with one other CPU, whose handler is not counted.
+    Shootdown,
     /// The handler, with one request for one page.
     Handler,
+    /// A look at an inbox that nobody has written to.
+    ServeNobody,
+    /// Of a space that this CPU has left and no other is in.
+    Retire,
     /// To another space that has a slot, with nothing missed: each slot in turn.
     SwitchKept,
     /// To another space that has a slot, with a flush missed: each slot in turn.
@@ -32,8 +39,9 @@ pub(crate) enum Operation {
 
 /// The page that is flushed.
 const PAGE: FlushRange = FlushRange::page(VirtAddr(0x1000));
-/// The first user space.
+/// The first user space, and another.
 const USER: MmHandle = MmHandle(1);
+const OTHER: MmHandle = MmHandle(2);
 
 impl Operation {
     /// Finds one by its name.
@@ -44,7 +52,10 @@ impl Operation {
             "resume" => Operation::Resume,
             "enter-lazy" => Operation::EnterLazy,
             "local-flush" => Operation::LocalFlush,
+            "shootdown" => Operation::Shootdown,
             "handler" => Operation::Handler,
+            "serve-nobody" => Operation::ServeNobody,
+            "retire" => Operation::Retire,
             "switch-kept" => Operation::SwitchKept,
             "switch-behind" => Operation::SwitchBehind,
             "switch-recycled" => Operation::SwitchRecycled,
@@ -102,32 +113,54 @@ pub(crate) fn run<P: HasPcids, const WORDS: usize, const IN_USE: usize>(
             let report = measured::flush(tlb, hw, USER, PAGE);
             assert!(report.local == Served::InvalidatedPages && report.interrupted == 0);
         }),
-        Operation::Handler => handle(tlb, hw, count),
+        Operation::Shootdown => {
+            let_target_answer(tlb, hw, measured::uncounted, NullTlb::handle_flush_ipi);
+            repeat(count, || {
+                let report = measured::shootdown(tlb, hw, USER, PAGE);
+                assert!(report.local == Served::InvalidatedPages && report.interrupted == 1);
+            });
+        }
+        Operation::Handler => {
+            let_target_answer(tlb, hw, |answer| answer(), measured::handle);
+            repeat(count, || {
+                let report = tlb.flush(hw, USER, PAGE, Tables::Kept);
+                assert_eq!(report.interrupted, 1);
+            });
+        }
+        Operation::ServeNobody => repeat(count, || {
+            assert_eq!(measured::serve(tlb, hw).answered, 0);
+        }),
+        Operation::Retire => repeat(count, || {
+            tlb.switch_mm(hw, OTHER);
+            tlb.switch_mm(hw, USER);
+            assert_eq!(measured::retire(tlb, hw, OTHER).interrupted, 0);
+            assert!(tlb.reap(hw).is_some());
+            tlb.kernel().create(OTHER);
+        }),
     }
 }
 
-/// Lets the target serve requests that the initiator sends.
-fn handle<P: HasPcids, const WORDS: usize, const IN_USE: usize>(
-    tlb: &'static null::NullTlb<P, WORDS, IN_USE>,
+/// Lets the target run in the space, and answer while the initiator waits: with this handler, and something around it.
+fn let_target_answer<P: HasPcids, const WORDS: usize, const IN_USE: usize>(
+    tlb: &'static NullTlb<P, WORDS, IN_USE>,
     hw: &'static Null<P>,
-    count: u32,
+    around: fn(&dyn Fn()),
+    handler: fn(&NullTlb<P, WORDS, IN_USE>, &Null<P>) -> Interrupted,
 ) {
     let initiator = hw.cpu();
     tlb.kernel().run_on(TARGET);
     tlb.switch_mm(hw, USER);
     tlb.kernel().run_on(initiator);
     hw.while_waiting(Box::leak(Box::new(move || {
-        tlb.kernel().run_on(TARGET);
-        hw.set_interrupts(Interrupts::Disabled);
-        let done = measured::handle(tlb, hw);
-        assert_eq!(done.invalidated_pages, 1);
-        hw.set_interrupts(Interrupts::Enabled);
-        tlb.kernel().run_on(initiator);
+        around(&|| {
+            tlb.kernel().run_on(TARGET);
+            hw.set_interrupts(Interrupts::Disabled);
+            let done = handler(tlb, hw);
+            assert!(done.answered == 1 && done.served == Served::InvalidatedPages);
+            hw.set_interrupts(Interrupts::Enabled);
+            tlb.kernel().run_on(initiator);
+        });
     })));
-    repeat(count, || {
-        let report = tlb.flush(hw, USER, PAGE, Tables::Kept);
-        assert_eq!(report.interrupted, 1);
-    });
 }
 
 /// Calls with each of so many user spaces in turn, the second first.

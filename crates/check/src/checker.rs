@@ -247,6 +247,8 @@ impl Checker {
         Constants {
             quirks: self.cpu_model.quirks,
             pcids_are_on: program.cr4.has(Cr4::PCIDE),
+            has_broadcasts: self.cpu_model.broadcast,
+            cpu_numbers: program.cpu_numbers,
         }
     }
 

@@ -22,6 +22,7 @@
 //! for a number within the code (a value that was computed may equal one that was read).
 
 use std::fmt;
+use std::ops::BitOr;
 
 use lazytlb::{CpuId, Payload, Until, ValueKind};
 use lazytlb_model::{AtomicCell, Call, LocalCell, Rmw};
@@ -363,8 +364,9 @@ impl<'p> Claims<'p> {
     }
 
     fn has_cpus_only(self, bits: u64) -> bool {
-        let beyond = u64::MAX.checked_shl(self.program.cpus().into());
-        bits & beyond.unwrap_or(0) == 0
+        // Of a set of several words, any may be this one.
+        let bit = |number: CpuId| number.word_and_bit().1;
+        bits & !self.program.cpu_numbers().map(bit).fold(0, BitOr::bitor) == 0
     }
 
     /// Returns what a word claims. A word of another program claims nothing: the machine refuses it.

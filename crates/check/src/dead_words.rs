@@ -2,12 +2,12 @@
 //!
 //! A message ([`ValueKind::Message`]) is dead once the operation that sent it has ended: what it holds then is of the
 //! past, and states that differ in nothing else are one. So memory holds *poison* there unless code under way has stored
-//! it, and the store has arrived. That nobody reads a dead one hangs on what other CPUs do, so it is no claim that could
+//! it, and the store has arrived, or none that was met ever does. That nobody reads a dead one hangs on what other CPUs do, so it is no claim that could
 //! be tested beforehand: a call that comes to read poison ends the search, and a new one keeps that word as it is.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Mutex;
 
-use lazytlb::{CpuId, ValueKind};
+use lazytlb::{CpuId, Payload, ValueKind};
 use lazytlb_model::{AtomicCell, Call, Limit, Machine, State};
 
 use crate::program::Program;
@@ -19,16 +19,36 @@ const POISON: u64 = 0xdead_dead_dead_dead;
 #[derive(Debug)]
 pub(crate) struct DeadWords {
     words: Vec<AtomicCell>,
-    /// Those of which one was read while it was dead, a bit each.
-    kept: AtomicU64,
+    /// Those that carry generations.
+    generations: Alive,
+    learnt: Mutex<Learnt>,
+}
+
+/// What searches have met of the words; one that meets something new begins anew.
+#[derive(Clone, Copy, Debug, Default)]
+struct Learnt {
+    /// Those that no code was met to store. They hold what they held first; but a generation would be one more to tell others from,
+    /// so such a word is dead.
+    unstored: Alive,
+    /// Those that were read while they were dead.
+    kept: Alive,
 }
 
 /// Words of a list, a bit each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Alive(u64);
+pub(crate) struct Alive(u128);
 
 impl Alive {
-    const MOST: usize = u64::BITS as usize;
+    const MOST: usize = u128::BITS as usize;
+
+    fn those(words: &[AtomicCell], chosen: impl Fn(&AtomicCell) -> bool) -> Alive {
+        let chosen = words.iter().enumerate().filter(|(_, word)| chosen(word));
+        Alive(chosen.fold(0, |all, (index, _)| all | 1 << index))
+    }
+
+    fn contains(self, index: usize) -> bool {
+        self.0 >> index & 1 != 0
+    }
 
     pub(crate) fn union(self, other: Alive) -> Alive {
         Alive(self.0 | other.0)
@@ -46,9 +66,17 @@ impl DeadWords {
                 .map(|(index, _)| AtomicCell(index as u8))
                 .collect(),
         };
+        let carries = |word: &AtomicCell| {
+            program.atomics[usize::from(word.0)].kind == ValueKind::Message(Payload::Generation)
+        };
+        let learnt = Learnt {
+            unstored: Alive::those(&words, |_| true),
+            kept: Alive::default(),
+        };
         DeadWords {
+            generations: Alive::those(&words, carries),
             words,
-            kept: AtomicU64::new(0),
+            learnt: Mutex::new(learnt),
         }
     }
 
@@ -58,9 +86,20 @@ impl DeadWords {
             log.iter()
                 .any(|(call, _)| matches!(call, Call::Store(to, _) if to == word))
         };
-        let words = self.words.iter().enumerate();
-        let alive = words.filter(|(_, word)| stored(word));
-        Alive(alive.fold(0, |all, (index, _)| all | 1 << index))
+        Alive::those(&self.words, stored)
+    }
+
+    /// Learns that code stores these words; says whether that is new.
+    pub(crate) fn learns_stored(&self, stored: Alive) -> bool {
+        let mut learnt = self.learnt();
+        let is_new = learnt.unstored.0 & stored.0 != 0;
+        learnt.unstored.0 &= !stored.0;
+        is_new
+    }
+
+    fn learnt(&self) -> std::sync::MutexGuard<'_, Learnt> {
+        let learnt = self.learnt.lock();
+        learnt.unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Puts poison into the words that are dead in a state, given those that code under way has stored.
@@ -73,16 +112,32 @@ impl DeadWords {
         state: &mut State,
         stored: Alive,
     ) -> Result<(), Limit> {
-        let kept = self.kept.load(Ordering::Relaxed);
-        let words = self.words.iter().enumerate();
-        for (index, &word) in words {
-            let is_kept = kept >> index & 1 != 0;
-            let has_arrived = stored.0 >> index & 1 != 0 && !machine.is_word_buffered(state, word);
-            if !is_kept && !has_arrived {
-                machine.put_word(state, word, POISON)?;
-            }
-        }
-        Ok(())
+        let Learnt { unstored, kept } = *self.learnt();
+        let as_they_are = kept.0 | unstored.0 & !self.generations.0;
+        let has_arrived = |&(index, word): &(usize, AtomicCell)| {
+            stored.contains(index) && !machine.is_word_buffered(state, word)
+        };
+        let arrived = self.those_of(Alive(stored.0)).filter(has_arrived);
+        let arrived = arrived.fold(0, |all, (index, _)| all | 1 << index);
+        let all = self.generations.0 | !unstored.0;
+        let dead = self.those_of(Alive(all & !as_they_are & !arrived));
+        machine.put_words(state, dead.map(|(_, word)| word), POISON)
+    }
+
+    /// Lists words, with their place in the list.
+    fn those_of(&self, mut chosen: Alive) -> impl Iterator<Item = (usize, AtomicCell)> {
+        std::iter::from_fn(move || {
+            let index = chosen.0.trailing_zeros() as usize;
+            let &word = self.words.get(index)?;
+            chosen.0 &= chosen.0 - 1;
+            Some((index, word))
+        })
+    }
+
+    /// Says whether a word is dead for as long as no code is met to store it.
+    pub(crate) fn is_unstored(&self, word: AtomicCell) -> bool {
+        let index = self.words.iter().position(|&dead| dead == word);
+        index.is_some_and(|index| self.learnt().unstored.contains(index))
     }
 
     /// Returns the dead word that a call would read, if it would.
@@ -111,7 +166,8 @@ impl DeadWords {
     pub(crate) fn keep(&self, word: AtomicCell) {
         let index = self.words.iter().position(|&dead| dead == word);
         let index = index.expect("it was read as a dead one");
-        self.kept.fetch_or(1 << index, Ordering::Relaxed);
+        let mut learnt = self.learnt();
+        learnt.kept = learnt.kept.union(Alive(1 << index));
     }
 }
 
@@ -122,7 +178,7 @@ pub(crate) fn is_poison(value: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use lazytlb::{Payload, Until};
+    use lazytlb::Until;
     use lazytlb_model::{MemoryModel, Rmw};
 
     use super::*;
@@ -170,6 +226,16 @@ mod tests {
                 "it is not dead yet: {call:?}"
             );
         }
+        dead.poison(machine, &mut state, Alive::default()).unwrap();
+        for call in reads(message) {
+            assert_eq!(
+                read_by(&state, 0, &call),
+                None,
+                "nobody stores it: {call:?}"
+            );
+        }
+        let stored = dead.stored_along(&[(Call::Store(message, 7), 0)]);
+        assert!(dead.learns_stored(stored) && !dead.learns_stored(stored));
         dead.poison(machine, &mut state, Alive::default()).unwrap();
         for call in reads(message) {
             assert_eq!(read_by(&state, 0, &call), Some(message), "{call:?}");

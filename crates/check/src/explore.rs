@@ -155,6 +155,7 @@ where
                     dead.expect("it has told so").keep(word);
                     self.restart();
                 }
+                ControlFlow::Break(Halt::Failed(StepError::StoresUnstored)) => self.restart(),
                 ControlFlow::Break(Halt::Failed(error)) => {
                     error.into_violation()?;
                     unreachable!("violations are for the visitor")

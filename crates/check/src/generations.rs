@@ -19,17 +19,28 @@ impl Program {
     /// check begins anew without the claim; and a violation that hangs on it is none: each is replayed with
     /// the first values that the words were made with.
     pub fn counts_apart(&mut self, word: AtomicCell) {
-        let words = self.atomics.iter();
-        let range = words.map(|word| Range::of(word.first_value)).max();
-        let range = range.unwrap_or_default().next();
-        match self.atomics.get_mut(usize::from(word.0)) {
-            Some(declared) => {
-                declared.first_value += range.start();
-                self.apart.push((word, range.start()));
-            }
-            None => {
-                let what = "a word counts apart that this program does not have";
-                self.mistake.get_or_insert(what.to_owned());
+        self.count_apart(&[word]);
+    }
+
+    /// As [`Program::counts_apart`], of words whose generations are compared with each other, but with no others.
+    pub fn count_apart(&mut self, words: &[AtomicCell]) {
+        let known = self.atomics.iter().enumerate();
+        let generations = known.filter(|(index, word)| {
+            let is_named = |&(named, _): &(AtomicCell, u64)| usize::from(named.0) == *index;
+            carries_generations(word.kind) || self.apart.iter().any(is_named)
+        });
+        let range = generations.map(|(_, word)| Range::of(word.first_value));
+        let range = range.max().unwrap_or_default().next();
+        for &word in words {
+            match self.atomics.get_mut(usize::from(word.0)) {
+                Some(declared) => {
+                    declared.first_value += range.start();
+                    self.apart.push((word, range.start()));
+                }
+                None => {
+                    let what = "a word counts apart that this program does not have";
+                    self.mistake.get_or_insert(what.to_owned());
+                }
             }
         }
     }
@@ -51,6 +62,13 @@ impl Program {
         }
         Cow::Owned(joined)
     }
+}
+
+fn carries_generations(kind: ValueKind) -> bool {
+    matches!(
+        kind,
+        ValueKind::Generation | ValueKind::Message(Payload::Generation)
+    )
 }
 
 /// Generations that count apart from others.

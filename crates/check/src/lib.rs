@@ -14,7 +14,9 @@
 //! ```
 //!
 //! A protocol of your own: see `examples/own_protocol.rs`, which imports nothing of `lazytlb` but the
-//! seam. One with the usual entry points implements [`Protocol`], and gets the shipped programs.
+//! seam. One that shall boot as it was checked is generic over the seam and the traits beside it: `examples/stranger`, whose
+//! `protocol.rs` is compiled for real CPUs, too. One with the usual entry points implements [`Protocol`], and gets the
+//! shipped programs.
 //!
 //! | file | what |
 //! | --- | --- |
@@ -55,6 +57,7 @@
 //! | [`verdict`], `error` | safe, violation, or incomplete; or why there is no verdict |
 //! | [`what_safe_means`] | what a proof is, in words and numbers |
 //! | [`protocol`], [`programs`] | the shipped programs, for `lazytlb` and its peers |
+//! | `cpu_numbers` | which number the code of each CPU is told |
 //! | `protocol/adapter` | `lazytlb` as such a protocol; compiled for its mutations too |
 //!
 //! # What a proof covers
@@ -68,6 +71,7 @@ extern crate self as lazytlb_check;
 mod automaton;
 mod checker;
 mod claims;
+mod cpu_numbers;
 mod cursor;
 mod cycles;
 mod dead_words;
@@ -122,7 +126,9 @@ pub use outcomes::{End, Executions, Outcome, Outcomes, ReachedOutcome};
 pub use program::{Program, ProgramCells};
 pub use programs::ShippedProgram;
 pub use programs::any_length::{MenuOperation, Menus, NoMenus, PageTableLock};
-pub use protocol::{Frees, LazyTlb, Protocol, Removal, Space, WithPcids};
+pub use protocol::{
+    Ended, Frees, KernelRemoval, LazyTlb, Part, Protocol, Removal, Space, TwoWords, WithPcids,
+};
 pub use reduction::Reduction;
 pub use rests_on::{RestsOn, Stretched};
 pub use store::Storage;

@@ -6,8 +6,10 @@
 //! | file | what |
 //! | --- | --- |
 //! | `memory` | what lies beside the seam: page tables, frames, user memory, promises |
-//! | `instructions` | what the seam leaves out: instructions and accesses that only some programs use |
+//! | `beside` | the traits beside the seam: PCIDs, compare-exchange, broadcasts |
+//! | `instructions` | what both leave out: instructions and accesses that only some programs use |
 
+mod beside;
 mod instructions;
 mod memory;
 
@@ -19,11 +21,13 @@ use std::sync::Once;
 use lazytlb::{CpuId, CpuSet, Cr3Load, Hw, Interrupts, PhysAddr, Quirks, Until, VirtAddr};
 use lazytlb_model::{AtomicCell, Call, LocalCell, Rmw};
 
+use crate::cpu_numbers::CpuNumbers;
 use crate::rehearsal::{Log, Rehearsal};
 use crate::run::{Awaits, Ran, Run};
 use crate::unwinding;
 
-/// The machine that a checked operation runs on: it implements [`Hw`], [`lazytlb::Memory`] and [`lazytlb::Promises`].
+/// The machine that a checked operation runs on: it implements [`Hw`], every trait that stands beside it ([`lazytlb::Pcids`],
+/// [`lazytlb::CompareExchange`], [`lazytlb::Broadcast`], [`lazytlb::Poll`]), [`lazytlb::Memory`] and [`lazytlb::Promises`].
 ///
 /// An operation must be a function of what this tells it: no clocks, no random numbers, no statics.
 /// The checker runs it many times over and reports a difference.
@@ -40,6 +44,8 @@ pub struct ModelHw {
 pub(crate) struct Constants {
     pub(crate) quirks: Quirks,
     pub(crate) pcids_are_on: bool,
+    pub(crate) has_broadcasts: bool,
+    pub(crate) cpu_numbers: CpuNumbers,
 }
 
 /// What is done at each seam call, before it is answered, or ends the run: it is told how many came before.
@@ -211,7 +217,7 @@ impl Hw for ModelHw {
     type Local = LocalCell;
 
     fn cpu(&self) -> CpuId {
-        self.cpu
+        self.constants.cpu_numbers.number_of(self.cpu)
     }
     fn load(&self, atomic: &AtomicCell) -> u64 {
         self.ask(Call::Load(*atomic))
@@ -255,8 +261,9 @@ impl Hw for ModelHw {
         self.run.borrow_mut().interrupts = former;
     }
     fn send_ipi<const WORDS: usize>(&self, targets: &CpuSet<WORDS>) {
-        let bit = |cpu: CpuId| {
-            let bit = 1u64.checked_shl(u32::from(cpu.0));
+        let bit = |number| {
+            let cpu = self.constants.cpu_numbers.cpu_of(number);
+            let bit = cpu.and_then(|cpu| 1u64.checked_shl(u32::from(cpu.0)));
             bit.expect("an IPI to a CPU that no checked program has")
         };
         let bits = targets.iter().fold(0, |bits, cpu| bits | bit(cpu));

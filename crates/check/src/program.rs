@@ -3,7 +3,9 @@
 //! | file | what |
 //! | --- | --- |
 //! | `words` | the words that all CPUs share, and each CPU's own |
+//! | `cpu_numbers` | how the CPUs are numbered, for the code that they run |
 
+mod cpu_numbers;
 mod words;
 
 use std::fmt;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use lazytlb::{CpuId, Entry, PhysAddr, VirtAddr};
 use lazytlb_model::{AtomicCell, Cr4, Features, FrameUse, GarbageWalks, Property, Ticks};
 
+use crate::cpu_numbers::CpuNumbers;
 use crate::menu::{MenuItem, Mode, Offer};
 use crate::model_hw::ModelHw;
 use crate::place_names::PlaceNames;
@@ -37,11 +40,14 @@ use crate::routine::{Operation, OperationFn, OperationIndex, Routine};
 pub struct Program {
     pub(crate) name: String,
     pub(crate) operations: Vec<Vec<Operation>>,
+    pub(crate) cpu_numbers: CpuNumbers,
     pub(crate) handler: Option<OperationFn>,
     pub(crate) atomics: Vec<DeclaredCell>,
     pub(crate) own_cells: Vec<Vec<DeclaredCell>>,
     /// The words that hold the generation of a space of the protocol, in the order in which spaces were made.
     pub(crate) space_generations: Vec<AtomicCell>,
+    /// The words by which each CPU of the protocol counts its writes of requests.
+    pub(crate) request_counts: Vec<(u8, AtomicCell)>,
     /// The words whose generations are said to count apart, each with what its first value was raised by.
     pub(crate) apart: Vec<(AtomicCell, u64)>,
     pub(crate) nmi_handler: Option<OperationFn>,
@@ -51,6 +57,8 @@ pub struct Program {
     pub(crate) entries: Vec<(PhysAddr, u16, Entry)>,
     pub(crate) watched_entries: Vec<(PhysAddr, u16)>,
     pub(crate) root: PhysAddr,
+    /// Spaces' roots, and those that they have in user mode.
+    pub(crate) user_halves: Vec<(PhysAddr, PhysAddr)>,
     pub(crate) cr4: Cr4,
     pub(crate) features: Features,
     pub(crate) garbage: GarbageWalks,
@@ -81,10 +89,12 @@ impl Program {
         Program {
             name: name.into(),
             operations: vec![Vec::new(); cpus],
+            cpu_numbers: CpuNumbers::default(),
             handler: None,
             atomics: Vec::new(),
             own_cells: vec![Vec::new(); cpus],
             space_generations: Vec::new(),
+            request_counts: Vec::new(),
             apart: Vec::new(),
             nmi_handler: None,
             timer_handler: None,
@@ -93,6 +103,7 @@ impl Program {
             entries: Vec::new(),
             watched_entries: Vec::new(),
             root: PhysAddr(0),
+            user_halves: Vec::new(),
             cr4: Cr4::default(),
             features: Features::small(),
             garbage: GarbageWalks::Refused,
@@ -117,6 +128,11 @@ impl Program {
     /// Returns the root that every CPU starts with.
     pub fn first_root(&self) -> PhysAddr {
         self.root
+    }
+
+    /// Says that a space has a second root, which is loaded in user mode: what is said of the program counts them as one space.
+    pub fn has_user_half(&mut self, root: PhysAddr, user_half: PhysAddr) {
+        self.user_halves.push((root, user_half));
     }
 
     /// Makes a page table that lives from the start, with absent entries.

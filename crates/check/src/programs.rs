@@ -5,21 +5,33 @@
 //! | `reference` | one CPU maps and frees, others come and go lazily: the debate of 2017 |
 //! | `initiators` | several CPUs flush at once |
 //! | `spaces` | several spaces, and the end of one |
+//! | `parts` | shootdowns in parts, which are waited for once, and one within another |
+//! | `interrupts_off` | flushes with interrupts off, and a lock that CPUs spin for so |
+//! | `in_handlers` | a timer handler that flushes, or retires a space |
+//! | `ends` | the end of a space, on a CPU that is in it |
 //! | `batches` | what one flush covers, and what is freed after it |
 //! | `memory_types` | write-combining stores, devices, and memory that changes its type |
 //! | `nmi` | what an NMI handler may touch |
 //! | `page_sizes` | a mapping that becomes a large page |
+//! | `kernel_ranges` | what the kernel maps for itself, in every space |
+//! | `isolation` | two roots for a space |
 //! | [`any_length`] | menus of operations, of which each CPU starts whatever it likes, for ever |
 //! | `setup` | what they are made of |
 //! | `garbage` | walks of freed tables, followed to their ends |
 
 pub mod any_length;
 mod batches;
+mod ends;
 mod garbage;
+mod in_handlers;
 mod initiators;
+mod interrupts_off;
+mod isolation;
+mod kernel_ranges;
 mod memory_types;
 mod nmi;
 mod page_sizes;
+mod parts;
 mod reference;
 mod setup;
 mod spaces;
@@ -55,7 +67,7 @@ impl<P> fmt::Debug for ShippedProgram<P> {
 impl<P: Protocol> ShippedProgram<P> {
     /// Every shipped program.
     pub fn all() -> Vec<ShippedProgram<P>> {
-        let programs: [(&str, &str, Build); 25] = [
+        let programs: [(&str, &str, Build); 46] = [
             (
                 "smoke",
                 "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -123,6 +135,70 @@ impl<P: Protocol> ShippedProgram<P> {
                 spaces::exit::<P>,
             ),
             (
+                "retire-anywhere",
+                "3 CPUs: one is lazy in a space, one switches to it and on; the third, which has it loaded, retires it \
+                 with interrupts off, frees its root, and reuses the frame as a table",
+                ends::retire_anywhere::<P>,
+            ),
+            (
+                "retire-two",
+                "2 CPUs: one has been in two spaces and idles in one; the other retires both, one after the other, and frees \
+                 their roots",
+                ends::retire_two::<P>,
+            ),
+            (
+                "flush-trim-retire",
+                "2 CPUs: one goes to another space, back, and lazy; the other unmaps a page, frees its table, and \
+                 retires the space",
+                ends::flush_trim_retire::<P>,
+            ),
+            (
+                "retire-while-coming",
+                "2 CPUs: one goes to a space, lazy, back, and lazy; the other, which has left it for another one, retires \
+                 it and frees its root",
+                ends::retire_while_coming::<P>,
+            ),
+            (
+                "two-adds",
+                "3 CPUs: one unmaps a page in each of two spaces, with one shootdown in two parts; each of \
+                 the others is in one of them, and one goes lazy and comes back",
+                parts::two_adds::<P>,
+            ),
+            (
+                "nested-shootdown",
+                "2 CPUs: one unmaps a page, and between sending that and waiting for it another one; the other touches \
+                 both, goes lazy, comes back",
+                parts::nested::<P>,
+            ),
+            (
+                "nested-elsewhere",
+                "2 CPUs: one unmaps a page, and between sending that and waiting for it one of another space; the other \
+                 touches the first",
+                parts::nested_elsewhere::<P>,
+            ),
+            (
+                "shootdown-in-a-handler",
+                "2 CPUs: one unmaps a page, and flushes everything; a tick anywhere there unmaps another page; the other \
+                 touches both",
+                in_handlers::shootdown::<P>,
+            ),
+            (
+                "retire-in-a-handler",
+                "2 CPUs: one unmaps a page of a space; a tick anywhere there retires another space, which the second CPU \
+                 has left for the first",
+                in_handlers::retire::<P>,
+            ),
+            (
+                "waits-with-interrupts-off",
+                "2 CPUs in one space: each unmaps a page of its own with interrupts off, and flushes the other",
+                interrupts_off::two_waits::<P>,
+            ),
+            (
+                "lock-and-flush",
+                "2 CPUs in one space: each unmaps a page under one lock; one spins for it, and flushes, with interrupts off",
+                interrupts_off::lock_and_flush::<P>,
+            ),
+            (
                 "nmi",
                 "2 CPUs: one goes lazy and comes back, then to another space, and takes an NMI, whose handler touches \
                  user memory where it may; the other unmaps that",
@@ -138,6 +214,21 @@ impl<P: Protocol> ShippedProgram<P> {
                 "two-pages-at-once",
                 "2 CPUs: one unmaps two pages with one flush, the other touches both",
                 batches::two_pages_at_once::<P>,
+            ),
+            (
+                "nothing-to-flush",
+                "2 CPUs: one unmaps and frees a page that the other uses; that one finds it unmapped, and relies on it",
+                batches::nothing_to_flush::<P>,
+            ),
+            (
+                "subtree",
+                "2 CPUs: one frees two tables, and names an address below one of them; the other touches that",
+                batches::subtree::<P>,
+            ),
+            (
+                "isolated-subtree",
+                "subtree, with page-table isolation",
+                batches::isolated_subtree::<P>,
             ),
             (
                 "write-combining",
@@ -176,6 +267,41 @@ impl<P: Protocol> ShippedProgram<P> {
                 "promote-in-place",
                 "promote without the break: make, flush",
                 page_sizes::make_flush::<P>,
+            ),
+            (
+                "kernel-page",
+                "2 CPUs: one unmaps and frees a page of the kernel's; the other uses it in two spaces, and lazily",
+                kernel_ranges::page::<P>,
+            ),
+            (
+                "kernel-page-global",
+                "kernel-page, where it is mapped as global",
+                kernel_ranges::global_page::<P>,
+            ),
+            (
+                "kernel-table",
+                "kernel-page, and the page's table goes too",
+                kernel_ranges::table::<P>,
+            ),
+            (
+                "kernel-two-initiators",
+                "2 CPUs: each unmaps and frees a page of the kernel's, and uses the other one's",
+                kernel_ranges::two_initiators::<P>,
+            ),
+            (
+                "comes-online",
+                "2 CPUs: one comes online, goes, and comes back, while the other unmaps and frees a page of the kernel's",
+                kernel_ranges::comes_online::<P>,
+            ),
+            (
+                "isolated",
+                "2 CPUs, page-table isolation: one unmaps and frees a page, the other uses it in user mode",
+                isolation::isolated::<P>,
+            ),
+            (
+                "isolated-tables",
+                "isolated, and the page's table goes too",
+                isolation::isolated_tables::<P>,
             ),
             (
                 "garbage-entry",

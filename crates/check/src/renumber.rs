@@ -31,7 +31,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use foldhash::fast::RandomState;
-use lazytlb_model::{Call, Machine, State};
+use lazytlb_model::{AtomicCell, Call, Machine, State};
 
 use crate::automaton::{Automaton, NodeId, Nodes};
 use crate::dead_words::{Alive, DeadWords, is_poison};
@@ -85,6 +85,8 @@ impl Names {
 pub(crate) struct Renumbering {
     pub(crate) words: GenerationWords,
     dead: Arc<DeadWords>,
+    /// The shared words that hold generations and may be alive.
+    alive: Mutex<Arc<[AtomicCell]>>,
     /// What became of the parts of states that versions stand in.
     versions: Mutex<HashMap<Vec<u8>, Vec<u8>, RandomState>>,
     known: Mutex<Known>,
@@ -112,8 +114,10 @@ struct KnownPlace {
 
 impl Renumbering {
     fn of(program: &Program, dead: Arc<DeadWords>) -> Renumbering {
+        let words = GenerationWords::of(program);
         Renumbering {
-            words: GenerationWords::of(program),
+            alive: Mutex::new(words.shared.as_slice().into()),
+            words,
             dead,
             versions: Mutex::default(),
             known: Mutex::default(),
@@ -290,11 +294,18 @@ impl Renumbering {
         let places: Vec<KnownPlace> = places.map(|id| self.place(nodes, id)).collect();
         let stored = places.iter().map(|place| place.stored);
         let stored = stored.fold(Alive::default(), Alive::union);
+        if self.dead.learns_stored(stored) {
+            let alive = self.words.shared.iter().copied();
+            let alive = alive.filter(|&word| !self.dead.is_unstored(word));
+            *self.alive.lock().unwrap_or_else(PoisonError::into_inner) = alive.collect();
+            return Err(StepError::StoresUnstored);
+        }
         self.dead.poison(machine, state, stored)?;
         let known = places.iter().map(|place| place.generations.len());
-        let words = self.words.shared.len() + self.words.own.len();
+        let shared = Arc::clone(&self.alive.lock().unwrap_or_else(PoisonError::into_inner));
+        let words = shared.len() + self.words.own.len();
         let mut left = Vec::with_capacity(words + known.sum::<usize>());
-        machine.map_shared_words(state, &self.words.shared, |_, value| {
+        machine.map_shared_words(state, &shared, |_, value| {
             if !is_poison(value) {
                 left.push(Generation::read(value));
             }
@@ -311,7 +322,7 @@ impl Renumbering {
         if names.is_identity() {
             return Ok(());
         }
-        machine.map_shared_words(state, &self.words.shared, |_, value| names.of(value))?;
+        machine.map_shared_words(state, &shared, |_, value| names.of(value))?;
         machine.map_own_words(state, &self.words.own, |value| names.of(value))?;
         for cpu in hardware.cpus() {
             for id in hardware.places(state, cpu) {

@@ -21,6 +21,10 @@ impl Program {
         let parts = [
             (self.name == other.name, "its name"),
             (names(self) == names(other), "its operations"),
+            (
+                self.cpu_numbers == other.cpu_numbers,
+                "the numbers of its CPUs",
+            ),
             (handlers(self) == handlers(other), "its handlers"),
             (self.atomics == other.atomics, "its shared cells"),
             (self.apart == other.apart, "the cells that count apart"),
@@ -36,6 +40,10 @@ impl Program {
                 "the entries it watches",
             ),
             (self.root == other.root, "its first root"),
+            (
+                self.user_halves == other.user_halves,
+                "its spaces' roots in user mode",
+            ),
             (self.cr4 == other.cr4, "its CR4"),
             (self.features == other.features, "its features"),
             (

@@ -444,7 +444,9 @@ impl CallWatcher for Reads<'_> {
 fn or_unknown(tried: Result<Tried, StepError>) -> Result<Option<Tried>, StepError> {
     match tried {
         Ok(tried) => Ok(Some(tried)),
-        Err(error @ (StepError::Unknown(_) | StepError::ReadsDead(_))) => Err(error),
+        Err(
+            error @ (StepError::Unknown(_) | StepError::ReadsDead(_) | StepError::StoresUnstored),
+        ) => Err(error),
         Err(_) => Ok(None),
     }
 }

@@ -277,8 +277,17 @@ fn changes_of_tables(program: &Program, seen: &Seen) -> String {
 }
 
 fn spaces(program: &Program, seen: &Seen) -> String {
-    let names = seen.roots.iter();
-    let names: Vec<String> = names.map(|&root| program.place_names.frame(root)).collect();
+    let frame = |root| program.place_names.frame(root);
+    let halves = &program.user_halves;
+    let is_space = |root: &&PhysAddr| halves.iter().all(|(_, user_half)| user_half != *root);
+    let name = |&root: &PhysAddr| {
+        let half = halves.iter().find(|(space, _)| *space == root);
+        match half.filter(|(_, user_half)| seen.roots.contains(user_half)) {
+            Some(&(_, user_half)) => format!("{}, in user mode {}", frame(root), frame(user_half)),
+            None => frame(root),
+        }
+    };
+    let names: Vec<String> = seen.roots.iter().filter(is_space).map(name).collect();
     let first = program.place_names.frame(program.first_root());
     match names.len() {
         0 => format!("1 space (root in {first})"),
@@ -388,9 +397,14 @@ fn storage_for_people(storage: Storage) -> Option<String> {
 }
 
 fn generations(program: &Program, stretched: Stretched) -> String {
-    let apart = program.apart.iter();
-    let apart: Vec<String> = apart
-        .map(|&(word, _)| format!("\"{}\"", program.atomic_name(word)))
+    // Words of one range are compared with each other.
+    let ranges = program.apart.chunk_by(|(_, one), (_, other)| one == other);
+    let apart: Vec<String> = ranges
+        .map(|range| {
+            let name = |&(word, _): &(_, u64)| format!("\"{}\"", program.atomic_name(word));
+            let names: Vec<String> = range.iter().map(name).collect();
+            names.join(" with ")
+        })
         .collect();
     let only_compared = match &apart[..] {
         [] => "generations are only compared".to_owned(),

@@ -52,6 +52,8 @@ pub(crate) enum StepError {
     SpinLoop(String),
     /// The step reads a word that was taken for dead: let it be kept, and search anew.
     ReadsDead(AtomicCell),
+    /// The code stores a word that no code was known to store: search anew, now that it is.
+    StoresUnstored,
     /// The code compares generations that are said to count apart: let them count together, and search anew.
     ComparesRanges,
     /// The step needs a node that the automaton does not have yet: let it be extended, then try again.
@@ -68,7 +70,7 @@ impl StepError {
             StepError::FalseClaim(how) => Err(CheckError::FalseClaim(how)),
             StepError::Misuse(how) => Err(CheckError::Limit(how)),
             StepError::SpinLoop(how) => Err(CheckError::Limit(how)),
-            StepError::ReadsDead(_) | StepError::ComparesRanges => {
+            StepError::ReadsDead(_) | StepError::StoresUnstored | StepError::ComparesRanges => {
                 unreachable!("whoever searches searches anew")
             }
             StepError::Unknown(_) => unreachable!("whoever takes steps extends the automaton"),

@@ -256,6 +256,7 @@ fn violation(error: StepError) -> Option<Replayed> {
         | StepError::Misuse(_)
         | StepError::SpinLoop(_)
         | StepError::ReadsDead(_)
+        | StepError::StoresUnstored
         | StepError::ComparesRanges
         | StepError::Unknown(_) => None,
     }

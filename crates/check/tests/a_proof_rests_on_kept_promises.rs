@@ -162,6 +162,9 @@ fn what_the_shipped_proofs_rest_on_does_not_hang_on_merging() {
             "two-initiators-one-target",
             "lazy-initiator",
             "lazy-between-spaces",
+            "two-adds",
+            "shootdown-in-a-handler",
+            "waits-with-interrupts-off",
         ];
         if is_large.contains(&shipped.name) {
             continue;

@@ -295,7 +295,7 @@ fn a_claim_that_is_false_on_one_way_only_is_found() {
 #[test]
 fn the_claims_of_the_shipped_programs_hold() {
     for shipped in ShippedProgram::<LazyTlb>::all() {
-        for policy in Policy::ALL {
+        for &policy in Policy::ALL {
             let program = shipped.build(policy);
             let checked = Checker::new()
                 .max_states(20_000)

@@ -9,6 +9,10 @@ mod any_length;
 mod batched_flush;
 #[path = "../examples/kernel_page.rs"]
 mod kernel_page;
+#[path = "../examples/small_kernel/main.rs"]
+mod small_kernel;
+#[path = "../examples/stranger/main.rs"]
+mod stranger;
 
 #[test]
 fn a_batched_flush_is_returned_by_another_cpu() {
@@ -18,6 +22,16 @@ fn a_batched_flush_is_returned_by_another_cpu() {
 #[test]
 fn a_kernel_page_is_flushed_under_every_root() {
     kernel_page::main();
+}
+
+#[test]
+fn a_small_kernel_is_safe_under_every_safe_policy_and_whatever_it_forgets_is_found() {
+    small_kernel::main();
+}
+
+#[test]
+fn a_strangers_protocol_that_is_generic_over_the_seam_is_safe_and_each_omission_is_found() {
+    stranger::main();
 }
 
 #[test]

@@ -39,8 +39,9 @@ fn it_names_all_that_the_proof_holds_within() {
     );
     let within: Vec<&str> = within.split("; ").collect();
     let generations = format!(
-        "generations are only compared, and those that count from \"mm1.tlb_gen\" with no others, checked at {} places × \
-         stretches ({} runs)",
+        "generations are only compared, and those that count from \"mm1.tlb_gen\", \"cpu0.requests.begun\" with \
+         \"cpu0.requests.done\" and \"cpu1.requests.begun\" with \"cpu1.requests.done\" each with no others, checked at {} \
+         places × stretches ({} runs)",
         stretched.places, stretched.runs
     );
     assert_eq!(
@@ -59,7 +60,7 @@ fn it_names_all_that_the_proof_holds_within() {
 
 #[test]
 fn what_is_no_proof_or_has_an_end_has_no_sentence() {
-    let mut policies = Policy::ALL.into_iter();
+    let mut policies = Policy::ALL.iter().copied();
     let defer = policies.find(|policy| policy.name() == "defer").unwrap();
     let violated = check("map,free/switch,touch,lazy", defer);
     assert!(violated.violation().is_some() && violated.statement.is_none());

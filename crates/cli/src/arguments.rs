@@ -137,6 +137,9 @@ pub(crate) struct Check {
     /// With sets for --any in which several CPUs change page tables: how they lock them
     #[arg(long, value_name = "HOW", requires = "any", value_parser = page_table_lock())]
     pub(crate) lock: Option<PageTableLock>,
+    /// With --any, page-table isolation: each space has a second root, which is loaded in user mode
+    #[arg(long, requires = "any")]
+    pub(crate) isolation: bool,
     /// CPUs with PCIDs, of which the protocol uses so many at a time on each; without this, PCIDs are off
     #[arg(long, value_name = "SLOTS", value_parser = slots())]
     pub(crate) pcids: Option<Slots>,
@@ -326,11 +329,13 @@ impl Memory {
 pub(crate) struct Policies(pub(crate) Vec<Policy>);
 
 fn policies() -> impl TypedValueParser<Value = Policies> {
-    let names = Policy::ALL.map(|policy| PossibleValue::new(policy.name()));
+    let names = Policy::ALL
+        .iter()
+        .map(|policy| PossibleValue::new(policy.name()));
     let all = PossibleValue::new("all").help("every policy");
-    PossibleValuesParser::new(names.into_iter().chain([all])).map(|name| {
+    PossibleValuesParser::new(names.chain([all])).map(|name| {
         let named = |policy: &Policy| name == "all" || policy.name() == name;
-        Policies(Policy::ALL.into_iter().filter(named).collect())
+        Policies(Policy::ALL.iter().copied().filter(named).collect())
     })
 }
 

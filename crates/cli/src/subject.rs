@@ -68,6 +68,10 @@ impl Programs {
                 shared.with_context(|| format!("`--any {sets} --cpus {cpus}`"))?
             }
         };
+        let menus = match options.isolation {
+            false => menus,
+            true => menus.isolated(),
+        };
         match options.lock {
             None => Ok(Programs::Any(menus)),
             Some(_) if menus.page_table_lock().is_none() => bail!(
@@ -90,7 +94,7 @@ impl Programs {
     fn arguments(&self) -> String {
         match self {
             Programs::Shipped(name) => format!("--program {name}"),
-            Programs::Any(menus) => format!("--any {menus}{}", lock_argument(menus)),
+            Programs::Any(menus) => format!("--any {menus}{}", further_arguments(menus)),
         }
     }
 }
@@ -102,7 +106,7 @@ impl std::fmt::Display for Subject {
         match &self.programs {
             Programs::Shipped(name) => f.write_str(name)?,
             Programs::Any(menus) => {
-                write!(f, "every program over {menus}{}", lock_argument(menus))?;
+                write!(f, "every program over {menus}{}", further_arguments(menus))?;
             }
         }
         match self.slots {
@@ -113,9 +117,14 @@ impl std::fmt::Display for Subject {
     }
 }
 
-/// Returns the option that says how page tables are locked, where it is not left out.
-fn lock_argument(menus: &Menus) -> String {
+/// Returns the options that say how page tables are locked, and whether user mode has its own, where they are not left
+/// out.
+fn further_arguments(menus: &Menus) -> String {
     let lock = menus.page_table_lock();
     let lock = lock.filter(|&lock| lock != PageTableLock::default());
-    lock.map_or(String::new(), |lock| format!(" --lock {}", lock.name()))
+    let lock = lock.map_or(String::new(), |lock| format!(" --lock {}", lock.name()));
+    match menus.are_isolated() {
+        false => lock,
+        true => lock + " --isolation",
+    }
 }

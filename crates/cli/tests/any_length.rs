@@ -157,7 +157,7 @@ fn other_options_of_check_go_on_working() {
     assert!(run.stdout.contains("nothing is proved") && !run.stdout.contains("Proved"));
 }
 
-/// Two CPUs change page tables: `unmap` flushes, and that must not be done with interrupts off.
+/// Two CPUs change page tables: `unmap` flushes under the lock, or after it.
 #[test]
 fn a_lock_is_taken_as_the_option_says_and_told() {
     let sets = "map,unmap,switch/map,unmap,touch,switch";
@@ -176,10 +176,15 @@ fn a_lock_is_taken_as_the_option_says_and_told() {
         assert_eq!(usual[0][field], left_out[0][field], "{field}");
     }
     let off = arguments("interrupts-off");
-    let (exit_code, unsafe_) = records(&off);
-    assert_eq!((exit_code, &unsafe_[0]["property"]), (1, &"panic".into()));
+    let (exit_code, safe) = records(&off);
+    assert_eq!(exit_code, 0, "{}", safe[0]);
+    let statement = safe[0]["statement"].as_str().unwrap();
+    let told = "which is taken with interrupts off, and under which flushes begin;";
+    assert!(statement.contains(told), "{statement}");
     let run = lazytlb(&[&["check", "--memory", "sc"], &off[..4]].concat());
     assert!(!run.stdout.contains("--lock"), "{}", run.stdout);
+    // The command that shows a violation again takes the lock so, too.
+    let sets = "map,free,switch/map,free,touch,switch,lazy";
     let all = ["check", "--memory", "sc", "--any", sets];
     let run = lazytlb(&[&all[..], &["--lock", "interrupts-off"]].concat());
     assert!(
@@ -203,7 +208,10 @@ fn slots_for_pcids_are_what_is_asked_for_and_told() {
         assert_eq!((exit_code, &record["verdict"]), (0, &"safe".into()));
         assert_eq!(record["pcid_slots"].to_string(), slots.unwrap_or("null"));
         let unreached = record["unreached"].to_string();
-        assert!(!unreached.contains("PCID"), "kept, and behind: {unreached}");
+        // With one slot a CPU comes back from the kernel's own space alone, which it leaves for when it is behind.
+        let nothing_is_kept = slots == Some("1");
+        assert_eq!(unreached.contains("PCID was kept"), nothing_is_kept);
+        assert!(!unreached.contains("PCID was behind"), "{unreached}");
         let shown = lazytlb(&[&["check", "--memory", "sc"], &arguments[..]].concat()).stdout;
         let told = match slots {
             None => format!("every program over {sets} on CPU"),
@@ -282,4 +290,21 @@ fn help_and_completions_teach_the_operations() {
         assert!(script.contains("flush-all"), "{shell}");
         assert!(script.contains("flush-after-unlock"), "{shell}");
     }
+}
+
+/// Page-table isolation: a space has a root more, and the command that is told names it.
+#[test]
+fn isolated_spaces_have_a_root_for_user_mode() {
+    let sets = "map,unmap/switch,touch";
+    let (exit_code, records) = records(&["--any", sets, "--isolation", "--policy", "ipi"]);
+    assert_eq!(exit_code, 0);
+    let statement = records[0]["statement"].as_str().unwrap();
+    assert!(
+        statement.contains("(root in frame 1, in user mode frame 2)"),
+        "{statement}"
+    );
+    let program = records[0]["program"].as_str().unwrap();
+    assert!(program.ends_with("--isolation"), "{program}");
+    let alone = lazytlb(&["check", "--isolation", "--policy", "ipi"]);
+    assert_eq!(alone.exit_code, 2, "{}", alone.stderr);
 }

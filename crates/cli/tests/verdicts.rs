@@ -379,7 +379,7 @@ fn price_and_decide_answer_the_question_of_the_mail_in_a_line() {
         .find(|line| line.starts_with("init-mm with PCIDs: "));
     let line = line.expect("both were priced");
     for words in [
-        " / 127 / ",
+        " / 126 / ",
         " / 236 / ",
         "22,558 CR3 loads that flush fewer",
         "12,261 refills fewer",
@@ -453,7 +453,9 @@ fn a_policy_is_not_called_safe_if_a_search_ends_early() {
         "--pcids",
         "off",
         "--max-states",
-        "300000",
+        "318000",
+        "--proof-seconds",
+        "600",
     ]);
     assert_eq!(run.exit_code, 3, "{}", run.stderr);
     let records = complete(run.json());

@@ -47,6 +47,13 @@ impl<const WORDS: usize> CpuSet<WORDS> {
         self.words[word] |= bit;
     }
 
+    /// Adds every member of another set.
+    pub fn insert_all(&mut self, other: &CpuSet<WORDS>) {
+        for (word, &members) in self.words.iter_mut().zip(&other.words) {
+            *word |= members;
+        }
+    }
+
     /// Says whether the CPU is a member.
     pub fn contains(&self, cpu: CpuId) -> bool {
         let (word, bit) = cpu.word_and_bit();

@@ -1,157 +1,277 @@
-//! Freeing memory in the only safe order: unhook, then flush, then free.
+//! Freeing memory in the only safe order: remove, then flush, then free.
 
-use crate::addr::{FlushRange, PhysAddr, VirtAddr};
+use core::mem::ManuallyDrop;
+
+use crate::addr::{FlushRange, PageRange};
 use crate::kernel::Kernel;
 use crate::mm::MmHandle;
+use crate::pinned::PreemptionIsOff;
 use crate::policy::Tables;
+use crate::ranges::Ranges;
 use crate::shootdown::Flushed;
 use crate::tlb::Tlb;
 
-/// What an entry stood for that was just removed from a page table.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Unhooked {
-    /// A mapping of memory that stays in use elsewhere: nothing is freed.
-    Mapping,
-    /// A page whose frame is to be freed.
-    Page(PhysAddr),
-    /// A page table whose frame is to be freed.
-    Table(PhysAddr),
+/// Something of the kernel's that is to be freed after a flush: a frame, as a type of its own.
+///
+/// Only a [`Gather`] makes these, and only a flush that has returned opens them. Dropped, it leaks what is in it.
+///
+/// ```compile_fail
+/// fn take_early(frame: lazytlb::Unflushed<u64>) -> u64 { frame.into_inner() }
+/// ```
+/// ```compile_fail
+/// fn take_early(frame: lazytlb::Unflushed<u64>) -> u64 { *frame }
+/// ```
+/// ```compile_fail
+/// fn make(frame: u64) -> lazytlb::Unflushed<u64> { lazytlb::Unflushed(frame) }
+/// ```
+#[derive(Debug)]
+#[must_use = "dropped, it leaks"]
+pub struct Unflushed<T>(ManuallyDrop<T>);
+
+/// Where a [`Gather`] keeps what is to be freed: the kernel's memory, of any size.
+///
+/// One storage serves one gather at a time. What it gives back must be what it was given, in any order.
+pub trait Storage<T> {
+    /// Keeps an item.
+    ///
+    /// # Errors
+    /// If it is full, the item comes back, and the gather flushes on the way.
+    fn put(&mut self, item: Unflushed<T>) -> Result<(), Unflushed<T>>;
+
+    /// Gives an item back, or `None` if it has none.
+    fn take(&mut self) -> Option<Unflushed<T>>;
+}
+
+impl<T, S: Storage<T>> Storage<T> for &mut S {
+    fn put(&mut self, item: Unflushed<T>) -> Result<(), Unflushed<T>> {
+        (**self).put(item)
+    }
+
+    fn take(&mut self) -> Option<Unflushed<T>> {
+        (**self).take()
+    }
+}
+
+/// A storage for `N` items, in one piece: for kernels that cannot allocate while they unmap.
+#[derive(Debug)]
+pub struct Batch<T, const N: usize> {
+    items: [Option<Unflushed<T>>; N],
+    len: usize,
+}
+
+impl<T, const N: usize> Batch<T, N> {
+    /// Makes an empty one.
+    pub const fn new() -> Self {
+        const { assert!(N > 0, "a batch has room for an item") };
+        Batch {
+            items: [const { None }; N],
+            len: 0,
+        }
+    }
+}
+
+impl<T, const N: usize> Default for Batch<T, N> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T, const N: usize> Storage<T> for Batch<T, N> {
+    fn put(&mut self, item: Unflushed<T>) -> Result<(), Unflushed<T>> {
+        match self.items.get_mut(self.len) {
+            Some(place) => {
+                *place = Some(item);
+                self.len += 1;
+                Ok(())
+            }
+            None => Err(item),
+        }
+    }
+
+    fn take(&mut self) -> Option<Unflushed<T>> {
+        self.len = self.len.checked_sub(1)?;
+        self.items.get_mut(self.len)?.take()
+    }
 }
 
 /// Takes back what a [`Gather`] frees.
 pub trait FrameSink {
-    /// Says that this range is about to be flushed; every entry in it is unhooked.
+    /// What is freed: a frame.
+    type Item;
+
+    /// Says that this range is about to be flushed, once for each piece; every entry in it is removed.
     fn flushing(&mut self, range: FlushRange) {
         let _ = range;
     }
-    /// Says that the flush has returned and what it did, before the first frame is released.
+    /// Says that the flush has returned and what it did, before the first item is released.
     fn flushed(&mut self, report: Flushed) {
         let _ = report;
     }
-    /// Takes a page's frame: no CPU can reach it through this space any more.
-    fn release_page(&mut self, frame: PhysAddr);
-    /// Takes a page table's frame: no CPU can walk it any more.
-    fn release_table(&mut self, frame: PhysAddr);
+    /// Takes an item: no CPU can reach it through this space any more, neither as memory nor as a page table.
+    fn release(&mut self, item: Self::Item);
 }
-
-/// Frames that one batch holds before it is flushed on the way; a batch costs 16 bytes of stack each.
-const BATCH_FRAMES: usize = 32;
 
 /// Unmaps a part of one space: see [`Tlb::gather`].
 #[derive(Debug)]
-pub struct Gather<'a, K: Kernel<WORDS, SLOTS>, S, const WORDS: usize = 8, const SLOTS: usize = 6> {
+#[must_use = "what was removed is in use until `finish` has returned"]
+pub struct Gather<
+    'a,
+    K: Kernel<WORDS, SLOTS>,
+    S: FrameSink,
+    B: Storage<S::Item>,
+    const WORDS: usize = 8,
+    const SLOTS: usize = 6,
+> {
     tlb: &'a Tlb<K, WORDS, SLOTS>,
-    hw: &'a K::Hw,
     mm: MmHandle,
-    sink: &'a mut S,
-    /// I7: each frame here was unhooked, and the flush that covers it has not begun.
-    batch: [Unhooked; BATCH_FRAMES],
-    batch_len: usize,
-    range: Option<FlushRange>,
+    sink: S,
+    /// I7: each item here was removed, and the flush that covers it has not begun.
+    storage: B,
+    ranges: Ranges,
+    tables: Tables,
 }
 
 impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WORDS, SLOTS> {
-    /// Unmaps with `unhook`, then flushes, then frees, on every path.
+    /// Begins to unmap a part of a space, before its first entry is removed.
     ///
-    /// `unhook` removes entries through [`Gather::unhook`]. A batch that fills up is flushed and freed
-    /// on the way; the rest when `unhook` returns. If it unwinds, the frames of the batch are leaked,
-    /// never freed early.
+    /// Remove entries, say which ([`Gather::unmapped`], [`Gather::unhooked`]), hand over what they stood for
+    /// ([`Gather::free`]); [`Gather::finish`] flushes, and releases it all to the sink. `storage` holds it meanwhile: if it is full, it is flushed and
+    /// released on the way. A gather that is not finished, because of an early return or because the code unwinds, leaks what it holds, and never
+    /// frees it early; and every other gather in the space flushes everything from then on.
     ///
-    /// Cost: one [`Tlb::flush`] for each 32 frames, none if nothing was unhooked. Interrupts must be
-    /// enabled and preemption off, as for a flush; page-table locks may be held if no handler takes them.
+    /// *Nothing to flush is not nothing to wait for*: whoever finds entries removed by a gather that is not
+    /// finished yet must not rely on that before they are flushed. So a gather that finds another one open flushes everything, even if it
+    /// has removed nothing. Open one before you look at the entries, and finish it though you have changed none.
     ///
-    /// # Panics
-    /// If interrupts are disabled.
+    /// Cost: two locked instructions, and one flush for each time that the storage is full. Preemption must be off where it may flush; interrupts and
+    /// locks are as for [`Tlb::flush`].
     ///
-    /// Checked by: programs `reference-3`, `reference-4`.
+    /// Checked by: programs `reference-3`, `reference-4`, `nothing-to-flush`.
     ///
     /// ```
     /// # mod machine { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/machine/mod.rs")); } use machine::*;
-    /// use lazytlb::{FrameSink, PhysAddr, Policy, Unhooked, VirtAddr};
-    /// struct Freed(Vec<PhysAddr>);
+    /// use lazytlb::{Batch, FrameSink, PageRange, Policy, VirtAddr};
+    ///
+    /// /// A frame that the allocator has given out.
+    /// struct Frame(u64);
+    /// struct Freed(Vec<u64>);
     /// impl FrameSink for Freed {
-    ///     fn release_page(&mut self, frame: PhysAddr) { self.0.push(frame) }
-    ///     fn release_table(&mut self, frame: PhysAddr) { self.0.push(frame) }
+    ///     type Item = Frame;
+    ///     fn release(&mut self, frame: Frame) { self.0.push(frame.0) }
     /// }
+    ///
     /// let (machine, tlb) = (Machine::default(), boot(Policy::Ipi));
-    /// let mut freed = Freed(Vec::new());
-    /// tlb.gather(&machine, USER, &mut freed, |gather| {
-    ///     gather.unhook(VirtAddr(0x1000), Unhooked::Page(PhysAddr(0x9000)), |_hw| {
-    ///         // The kernel writes its page-table entry here.
-    ///     });
-    /// });
-    /// assert_eq!(freed.0, [PhysAddr(0x9000)]);
+    /// let mut gather = tlb.gather(&machine, USER, Batch::<Frame, 32>::new(), Freed(Vec::new()));
+    /// // The kernel clears its page-table entry here.
+    /// gather.unmapped(PageRange::page(VirtAddr(0x1000)));
+    /// gather.free(&machine, Frame(0x9000));
+    /// let (freed, _batch) = gather.finish(&machine);
+    /// assert_eq!(freed.0, [0x9000]);
     /// ```
-    pub fn gather<S: FrameSink, R>(
+    pub fn gather<S: FrameSink, B: Storage<S::Item>>(
         &self,
         hw: &K::Hw,
         mm: MmHandle,
-        sink: &mut S,
-        unhook: impl FnOnce(&mut Gather<'_, K, S, WORDS, SLOTS>) -> R,
-    ) -> R {
-        let batch = [Unhooked::Mapping; BATCH_FRAMES];
-        let mut gather = Gather {
+        storage: B,
+        sink: S,
+    ) -> Gather<'_, K, S, B, WORDS, SLOTS> {
+        self.kernel.mm(mm).open_gather(hw);
+        Gather {
             tlb: self,
-            hw,
             mm,
             sink,
-            batch,
-            batch_len: 0,
-            range: None,
-        };
-        let result = unhook(&mut gather);
-        gather.flush_and_free();
-        result
+            storage,
+            ranges: Ranges::default(),
+            tables: Tables::Kept,
+        }
     }
 }
 
-impl<K, S, const WORDS: usize, const SLOTS: usize> Gather<'_, K, S, WORDS, SLOTS>
+impl<K, S, B, const WORDS: usize, const SLOTS: usize> Gather<'_, K, S, B, WORDS, SLOTS>
 where
     K: Kernel<WORDS, SLOTS>,
     S: FrameSink,
+    B: Storage<S::Item>,
 {
-    /// Removes one entry with `clear`, and frees what it stood for after the next flush.
+    /// Says that entries were removed, or changed so that they allow less: those of these pages, in their size.
+    pub fn unmapped(&mut self, pages: PageRange) {
+        self.ranges.insert(FlushRange::Pages(pages));
+    }
+
+    /// Says that page tables were unhooked, which are to be freed.
     ///
-    /// `addr` is the page's address; for a table, any address that it translates. One INVLPG of it
-    /// drops every paging-structure-cache entry that leads there, but no other page's TLB entry: unhook
-    /// the pages that a table maps before the table.
+    /// `reach` has an address in the reach of each lowest table that went: a range in steps of 2 MiB, for tables of 4 KiB pages. One INVLPG
+    /// drops the upper levels that are cached of the way to its address; on CPUs with TCE it drops no others. It drops no other
+    /// page's TLB entry: say of the pages below that they are unmapped, too. Where that is not known, everything is flushed
+    /// ([`Gather::everything`]).
     ///
-    /// Source: SDM 3A, "Operations that Invalidate TLBs and Paging-Structure Caches", INVLPG; APM 2,
-    /// EFER.TCE.
-    pub fn unhook(&mut self, addr: VirtAddr, what: Unhooked, clear: impl FnOnce(&K::Hw)) {
-        if self.batch_len == BATCH_FRAMES {
-            self.flush_and_free();
-        }
-        let page = FlushRange::page(addr);
-        self.range = Some(self.range.map_or(page, |range| range.union(page)));
-        clear(self.hw);
-        if what != Unhooked::Mapping {
-            self.batch[self.batch_len] = what;
-            self.batch_len += 1;
+    /// Source: SDM 3A, "Operations that Invalidate TLBs and Paging-Structure Caches", INVLPG; APM 2, EFER.TCE.
+    pub fn unhooked(&mut self, reach: PageRange) {
+        self.ranges.insert(FlushRange::Pages(reach));
+        self.tables = Tables::Freed;
+    }
+
+    /// Says that anything may have been removed, tables included: a whole subtree, detached at once.
+    pub fn everything(&mut self) {
+        self.ranges.insert(FlushRange::All);
+        self.tables = Tables::Freed;
+    }
+
+    /// Hands over what is to be freed after the flush. What leads there is removed, and said to be.
+    ///
+    /// If the storage is full, all that it holds is flushed and released first.
+    pub fn free(&mut self, hw: &K::Hw, item: S::Item) {
+        let item = Unflushed(ManuallyDrop::new(item));
+        let Err(item) = self.storage.put(item) else {
+            return;
+        };
+        self.flush_and_release(hw);
+        if let Err(Unflushed(item)) = self.storage.put(item) {
+            // A storage without room for one item. It is flushed already.
+            self.sink.release(ManuallyDrop::into_inner(item));
         }
     }
 
-    /// Flushes what was unhooked so far and frees it: the one path to [`FrameSink`] (I7).
-    fn flush_and_free(&mut self) {
-        let batch = &self.batch[..self.batch_len];
-        let frees_table = batch.iter().any(|what| matches!(what, Unhooked::Table(_)));
-        let tables = if frees_table {
-            Tables::Freed
-        } else {
-            Tables::Kept
-        };
-        if let Some(range) = self.range.take() {
-            self.sink.flushing(range);
-            let report = self.tlb.flush(self.hw, self.mm, range, tables);
-            self.sink.flushed(report);
+    /// Flushes what was removed, and releases all to the sink. Gives back sink and storage.
+    pub fn finish(mut self, hw: &K::Hw) -> (S, B) {
+        let mm = self.tlb.kernel.mm(self.mm);
+        if mm.open_gathers(hw) > 1 {
+            // What the others have removed, and not flushed yet, we may have found removed.
+            self.ranges.insert(FlushRange::All);
         }
-        for what in batch {
-            match *what {
-                Unhooked::Mapping => {}
-                Unhooked::Page(frame) => self.sink.release_page(frame),
-                Unhooked::Table(frame) => self.sink.release_table(frame),
+        self.flush_and_release(hw);
+        mm.close_gather(hw);
+        (self.sink, self.storage)
+    }
+
+    /// Flushes what was removed so far and releases it: the one path to [`FrameSink`] (I7).
+    fn flush_and_release(&mut self, hw: &K::Hw) {
+        self.flush(hw);
+        while let Some(Unflushed(item)) = self.storage.take() {
+            self.sink.release(ManuallyDrop::into_inner(item));
+        }
+    }
+
+    fn flush(&mut self, hw: &K::Hw) {
+        let tables = core::mem::replace(&mut self.tables, Tables::Kept);
+        let ranges = core::mem::take(&mut self.ranges);
+        let ranges = ranges.within(self.tlb.single_page_ceiling());
+        let report = match ranges.as_slice() {
+            [] => return,
+            &[range] => {
+                self.sink.flushing(range);
+                self.tlb.flush(hw, self.mm, range, tables)
             }
-        }
-        self.batch_len = 0;
+            several => {
+                let mut shootdown = self.tlb.start(hw, &PreemptionIsOff, ());
+                for &range in several {
+                    self.sink.flushing(range);
+                    self.tlb.add(hw, &mut shootdown, self.mm, range, tables);
+                }
+                self.tlb.send(hw, &mut shootdown);
+                self.tlb.wait(hw, shootdown).1
+            }
+        };
+        self.sink.flushed(report);
     }
 }

@@ -3,8 +3,7 @@
 
 use core::cmp::Ordering;
 
-use crate::hw::{Cells, Hw};
-use crate::words::ProtocolWord;
+use crate::hw::Hw;
 
 /// A generation: of a space (how often a flush was asked for), or of a CPU (how far it has flushed).
 pub type TlbGen = Generation<true>;
@@ -61,13 +60,9 @@ impl<const HAS_NEXT: bool> Ord for Generation<HAS_NEXT> {
 pub(crate) struct SharedGen<H: Hw>(H::Atomic);
 
 impl<H: Hw> SharedGen<H> {
-    /// Makes the word of a space, with the first generation.
-    pub(crate) fn of_space(cells: &mut impl Cells<H>) -> Self {
-        SharedGen(cells.protocol_atomic(ProtocolWord::TlbGen, 1))
-    }
-    /// Makes the word of a request, with none.
-    pub(crate) fn of_request(cells: &mut impl Cells<H>) -> Self {
-        SharedGen(cells.protocol_atomic(ProtocolWord::RequestNewGen, 0))
+    /// Takes a word that holds 1, the first generation.
+    pub(crate) const fn of(word: H::Atomic) -> Self {
+        SharedGen(word)
     }
     /// Reads it, as one with or without a next.
     pub(crate) fn load<const HAS_NEXT: bool>(&self, hw: &H) -> Generation<HAS_NEXT> {
@@ -88,9 +83,9 @@ impl<H: Hw> SharedGen<H> {
 pub(crate) struct OwnGen<H: Hw>(H::Local);
 
 impl<H: Hw> OwnGen<H> {
-    /// Makes the word of a CPU, which has flushed to none.
-    pub(crate) fn of_cpu(cells: &mut impl Cells<H>) -> Self {
-        OwnGen(cells.protocol_local(ProtocolWord::FlushedTo, 0))
+    /// Takes a word that holds 0, for none, or 1.
+    pub(crate) const fn of(word: H::Local) -> Self {
+        OwnGen(word)
     }
     pub(crate) fn load(&self, hw: &H) -> TlbGen {
         Generation(hw.load_local(&self.0))

@@ -56,17 +56,70 @@ impl Until {
 
 /// What software could find out about the CPU's errata that bear on walks of freed page tables.
 ///
-/// Absence proves nothing: it says that no *known* erratum was detected.
+/// Absence proves nothing: it says that no *known* erratum was detected. Errata are added to [`Quirks::NONE`]:
+///
+/// ```
+/// use lazytlb::Quirks;
+///
+/// const OLD_AMD: Quirks = Quirks::NONE.with_erratum_383().with_walks_assume_dram();
+/// assert!(OLD_AMD.garbage_walk_is_fatal());
+/// ```
+///
+/// Others will be found: outside of this crate nobody can name them all.
+/// ```compile_fail,E0639
+/// let all = lazytlb::Quirks { erratum_383: true, walks_assume_dram: true };
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub struct Quirks {
     /// AMD family 10h, erratum 383: two matching TLB entries end in a machine check.
     pub erratum_383: bool,
     /// The CPU assumes that page tables lie in write-back DRAM (HWCR.TlbCacheDis = 0): a walk
     /// that leaves it ends in a machine check.
     pub walks_assume_dram: bool,
+    /// INVLPG leaves global entries where PCIDs are on (Intel: Alder Lake, Raptor Lake before a microcode update).
+    pub invlpg_leaves_globals: bool,
 }
 
 impl Quirks {
+    /// No erratum was detected.
+    pub const NONE: Quirks = Quirks {
+        erratum_383: false,
+        walks_assume_dram: false,
+        invlpg_leaves_globals: false,
+    };
+
+    /// Adds erratum 383.
+    #[must_use]
+    pub const fn with_erratum_383(mut self) -> Quirks {
+        self.erratum_383 = true;
+        self
+    }
+
+    /// Adds that walks which leave DRAM end in a machine check.
+    #[must_use]
+    pub const fn with_walks_assume_dram(mut self) -> Quirks {
+        self.walks_assume_dram = true;
+        self
+    }
+
+    /// Adds that INVLPG leaves global entries where PCIDs are on.
+    #[must_use]
+    pub const fn with_invlpg_leaves_globals(mut self) -> Quirks {
+        self.invlpg_leaves_globals = true;
+        self
+    }
+
+    /// Returns the errata of either: what a kernel tells the protocol is the union over all of its CPUs.
+    #[must_use]
+    pub const fn union(self, other: Quirks) -> Quirks {
+        Quirks {
+            erratum_383: self.erratum_383 || other.erratum_383,
+            walks_assume_dram: self.walks_assume_dram || other.walks_assume_dram,
+            invlpg_leaves_globals: self.invlpg_leaves_globals || other.invlpg_leaves_globals,
+        }
+    }
+
     /// Says whether a walk of garbage is known to be fatal on this CPU.
     pub const fn garbage_walk_is_fatal(self) -> bool {
         self.erratum_383 || self.walks_assume_dram
@@ -134,6 +187,9 @@ pub trait Hw: Sized {
 /// machine has the loop, and the code has its body. Each iteration begins anew: what the body captures must
 /// not change from one to the next, so a number of attempts has its place in a word of the machine, or in
 /// a loop around bounded code.
+///
+/// Why a trait of its own: a machine has the loop, so each must be taught it, and this crate's protocol waits by
+/// [`Hw::pause_until`] alone.
 ///
 /// ```
 /// use lazytlb::{Hw, Poll};

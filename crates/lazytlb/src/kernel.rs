@@ -1,7 +1,7 @@
 //! The storage seam: how the protocol reaches the spaces and the per-CPU state that a kernel owns.
 
 use crate::cpu_set::CpuId;
-use crate::hw::Hw;
+use crate::hw::{Hw, Poll};
 use crate::mm::{Mm, MmHandle};
 use crate::pcids::Pcids;
 use crate::per_cpu::PerCpu;
@@ -11,14 +11,14 @@ use crate::per_cpu::PerCpu;
 /// The protocol, its interrupt handler included, holds no pointer: per-CPU words keep an
 /// [`MmHandle`], and this trait turns it into a reference. A kernel with an array of spaces
 /// needs no `unsafe` for that; one whose handles are pointers keeps its `unsafe` here, and may rely on
-/// this: the protocol asks only for handles between the creation of the space and the return of
-/// [`crate::Tlb::retire`] (invariant I6).
+/// this: the protocol asks only for handles between the creation of the space and its return from
+/// [`crate::Tlb::reap`] (invariant I6).
 ///
 /// `WORDS` is the capacity of CPU sets in units of 64 CPUs, `SLOTS` the number of spaces whose translations a CPU with
 /// PCIDs keeps.
 pub trait Kernel<const WORDS: usize = 8, const SLOTS: usize = 6> {
     /// The machine. One without PCIDs implements [`Pcids`] with an empty body.
-    type Hw: Pcids;
+    type Hw: Pcids + Poll;
 
     /// Returns a CPU's protocol state. Called for any CPU that is in a cpumask.
     ///
@@ -44,10 +44,17 @@ pub trait Kernel<const WORDS: usize = 8, const SLOTS: usize = 6> {
     /// Returns the space behind a handle.
     ///
     /// # Panics
-    /// May panic if the handle was never given out, or is retired.
+    /// May panic if the handle was never given out, or its space was reaped.
     fn mm(&self, handle: MmHandle) -> &Mm<Self::Hw, WORDS>;
 
-    /// Returns the handle of the kernel's own space, which has no user mappings, is never flushed by
-    /// the protocol, and is never retired.
+    /// Returns the handle of the kernel's own space, which has no user mappings, and is never retired. A flush of it is
+    /// one of kernel ranges, in every space: [`crate::Tlb::flush_kernel`].
     fn init_mm(&self) -> MmHandle;
+
+    /// Says whether every page that [`crate::Tlb::flush_kernel`] may be asked for is mapped as global. Then a flush of kernel
+    /// pages costs the other PCIDs nothing. With page-table isolation they are not.
+    #[inline]
+    fn kernel_pages_are_global(&self) -> bool {
+        false
+    }
 }

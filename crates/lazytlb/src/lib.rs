@@ -15,7 +15,7 @@
 //!                 kernel's scheduler, mm code, interrupt vector
 //!                   │ switch_mm, enter_lazy │ flush, gather │ handle_flush_ipi
 //!                   ▼                       ▼               ▼
-//!   switch.rs  ── lazy mode ──  shootdown.rs ── requests, acknowledgements ──  gather.rs
+//!   switch.rs  ── lazy mode ──  shootdown.rs ── inbox ── serve.rs    gather.rs, retire.rs
 //!                   │
 //!   mm.rs (Mm: tlb_gen, cpumask)      per_cpu.rs (PerCpu: loaded_mm, is_lazy, inbox)
 //!                   │
@@ -28,19 +28,28 @@
 //! | --- | --- |
 //! | [`hw`] | the seam: every access to shared memory and every hardware effect |
 //! | [`pcids`] | beside the seam: CR3 loads with PCIDs, and INVPCID |
+//! | [`compare_exchange`] | beside the seam: compare-exchange, which this protocol does not need |
+//! | [`broadcast`] | beside the seam: INVLPGB and TLBSYNC, which few CPUs have |
 //! | [`words`] | which word is which, and what kind of value it holds |
 //! | [`memory`] | what a kernel does around the protocol: entries, frames, touching memory |
 //! | [`addr`], [`cpu_set`] | addresses, pages and ranges; CPUs and sets of them |
 //! | [`generation`] | generations, which are only compared, and the words that hold them |
 //! | [`kernel`] | who owns the storage: how the protocol reaches a [`Mm`] and a [`PerCpu`] |
-//! | [`mm`], [`per_cpu`] | the state: of a space, and of a CPU with its requests |
+//! | [`mm`], [`per_cpu`] | the state: of a space, and of a CPU |
+//! | `requests` | what a CPU asks of others: which pages |
 //! | `slots` | a CPU's PCIDs: whose they are, and how far each has been flushed |
 //! | [`policy`] | how lazy CPUs are treated |
 //! | [`tlb`] | [`Tlb`], the protocol's handle, and its configuration |
 //! | [`interrupts`] | a guard that keeps them off |
+//! | [`pinned`] | the kernel's guard, under which a shootdown stays on its CPU |
 //! | [`switch`] | switching spaces, entering and leaving lazy mode |
-//! | [`shootdown`] | flushing, the request queue, the interrupt handler, retiring a space |
-//! | [`gather`] | unhook, then flush, then free |
+//! | [`shootdown`] | flushing, on the initiator's side: at once, or in steps |
+//! | [`serve`] | flushing, on the target's side: the interrupt handler |
+//! | [`gather`] | remove, then flush, then free |
+//! | `ranges` | a few ranges that are flushed together |
+//! | [`retire`] | the end of a space |
+//! | [`kernel_ranges`] | flushing what the kernel maps for itself; CPUs that come and go |
+//! | [`isolation`] | page-table isolation: two roots for a space |
 //! | [`sources`] | hashes of these files: that what was checked is what boots |
 //!
 //! # Example
@@ -61,17 +70,26 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod broadcast;
+pub mod compare_exchange;
 pub mod cpu_set;
 pub mod gather;
 pub mod generation;
 pub mod hw;
 pub mod interrupts;
+pub mod isolation;
 pub mod kernel;
+pub mod kernel_ranges;
 pub mod memory;
 pub mod mm;
 pub mod pcids;
 pub mod per_cpu;
+pub mod pinned;
 pub mod policy;
+mod ranges;
+mod requests;
+pub mod retire;
+pub mod serve;
 pub mod shootdown;
 mod slots;
 pub mod sources;
@@ -80,17 +98,23 @@ pub mod tlb;
 pub mod words;
 
 pub use addr::{FlushRange, PageRange, PageSize, PhysAddr, VirtAddr};
+pub use broadcast::{Broadcast, Globals, Invlpgb, Stride, Strides, UpperLevels};
+pub use compare_exchange::CompareExchange;
 pub use cpu_set::{CpuId, CpuSet};
-pub use gather::{FrameSink, Gather, Unhooked};
+pub use gather::{Batch, FrameSink, Gather, Storage, Unflushed};
 pub use generation::{Generation, NextGen, TlbGen};
 pub use hw::{Cells, Cr3Load, Hw, Interrupts, Poll, Quirks, Until};
+pub use isolation::Cr3;
 pub use kernel::Kernel;
 pub use memory::{Access, Entry, FrameKind, Memory, Promise, Promises, Spaces};
 pub use mm::{Mm, MmHandle, MmId};
 pub use pcids::{Invpcid, Pcid, Pcids};
 pub use per_cpu::PerCpu;
+pub use pinned::Pinned;
 pub use policy::{GarbageWalksAccepted, Policy, Tables};
-pub use shootdown::{Flushed, Interrupted, Served};
+pub use retire::{Reaped, Retired};
+pub use serve::{Interrupted, Served};
+pub use shootdown::{Flushed, Shootdown};
 pub use switch::{EnteredLazy, Switched};
 pub use tlb::Tlb;
 pub use words::{Payload, ProtocolWord, ValueKind};

@@ -1,5 +1,7 @@
 //! An address space, as far as TLB coherence is concerned.
 
+use core::sync::atomic::AtomicU64;
+
 use crate::addr::PhysAddr;
 use crate::cpu_set::{CpuId, CpuSet};
 pub use crate::generation::TlbGen;
@@ -7,7 +9,7 @@ use crate::generation::{NextGen, SharedGen};
 use crate::hw::{Cells, Hw};
 use crate::words::ProtocolWord;
 
-/// An address space's identity: never reused, unlike handles and roots (Linux: `ctx_id`).
+/// An address space's identity: never reused, unlike handles and roots (Linux: `ctx_id`). `u64::MAX` is none.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct MmId(pub u64);
 
@@ -16,17 +18,57 @@ pub struct MmId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct MmHandle(pub u64);
 
+/// No handle, in a word that may hold one.
+pub(crate) const NO_SPACE: u64 = u64::MAX;
+
+/// Reads a word that holds a handle or none.
+pub(crate) fn handle_in(word: u64) -> Option<MmHandle> {
+    (word != NO_SPACE).then_some(MmHandle(word))
+}
+
+/// Returns the word for a handle or none.
+pub(crate) fn word_of(mm: Option<MmHandle>) -> u64 {
+    mm.map_or(NO_SPACE, |mm| mm.0)
+}
+
 /// An address space.
 #[derive(Debug)]
 pub struct Mm<H: Hw, const WORDS: usize = 8> {
     id: MmId,
     root: PhysAddr,
+    /// With page-table isolation, the root that is loaded in user mode.
+    user_root: Option<PhysAddr>,
     /// I1: raised after page tables were changed and before any target is chosen.
     tlb_gen: SharedGen<H>,
     /// I2: a CPU's bit is set before the CPU can load the root, and cleared only by this CPU, once it has loaded another
     /// one and invalidated something since. So a CPU outside the mask walks nothing of this space: neither from CR3
     /// nor on a walk that began before.
     cpumask: [H::Atomic; WORDS],
+    /// Gathers that were begun, and are not finished. Counted before the first entry is removed, until the flush has
+    /// returned.
+    open_gathers: H::Atomic,
+    /// 1 once it is retired. I10: set before the generation is raised for the last time, so whoever comes to a retired
+    /// space finds itself behind, and this set.
+    is_retired: H::Atomic,
+    /// Once it is retired, the space that the same CPU had retired before.
+    retired_before: H::Atomic,
+}
+
+impl<H: Hw<Atomic = AtomicU64>, const WORDS: usize> Mm<H, WORDS> {
+    /// Makes a space that no CPU has loaded, as [`Mm::new`], in a constant expression: for a `static`, on machines whose
+    /// words are plain.
+    pub const fn in_static(id: MmId, root: PhysAddr) -> Self {
+        Mm {
+            id,
+            root,
+            user_root: None,
+            tlb_gen: SharedGen::of(AtomicU64::new(1)),
+            cpumask: [const { AtomicU64::new(0) }; WORDS],
+            open_gathers: AtomicU64::new(0),
+            is_retired: AtomicU64::new(0),
+            retired_before: AtomicU64::new(NO_SPACE),
+        }
+    }
 }
 
 impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
@@ -38,9 +80,21 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
         Mm {
             id,
             root,
-            tlb_gen: SharedGen::of_space(cells),
+            user_root: None,
+            tlb_gen: SharedGen::of(cells.protocol_atomic(ProtocolWord::TlbGen, 1)),
             cpumask: core::array::from_fn(|_| cells.protocol_atomic(ProtocolWord::Cpumask, 0)),
+            open_gathers: cells.protocol_atomic(ProtocolWord::OpenGathers, 0),
+            is_retired: cells.protocol_atomic(ProtocolWord::IsRetired, 0),
+            retired_before: cells.protocol_atomic(ProtocolWord::RetiredBefore, word_of(None)),
         }
+    }
+
+    /// Gives the space a second root, for user mode: page-table isolation. What is mapped for the user is mapped
+    /// under both; entries of either count as removed only when both are.
+    #[must_use]
+    pub const fn with_user_root(mut self, user_root: PhysAddr) -> Self {
+        self.user_root = Some(user_root);
+        self
     }
 
     /// Returns the identity.
@@ -51,6 +105,11 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
     /// Returns the frame of the root table.
     pub fn root(&self) -> PhysAddr {
         self.root
+    }
+
+    /// Returns the frame of the root table for user mode, if it is another one.
+    pub fn user_root(&self) -> Option<PhysAddr> {
+        self.user_root
     }
 
     /// Reads the generation.
@@ -76,12 +135,6 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
         hw.fetch_or(&self.cpumask[word], bit);
     }
 
-    /// Says whether a CPU is in the cpumask.
-    pub(crate) fn has_joined(&self, hw: &H, cpu: CpuId) -> bool {
-        let (word, bit) = cpu.word_and_bit();
-        hw.load(&self.cpumask[word]) & bit != 0
-    }
-
     /// Removes this CPU from the cpumask, after it has loaded another root and invalidated something (I2).
     pub(crate) fn leave(&self, hw: &H, cpu: CpuId) {
         let (word, bit) = cpu.word_and_bit();
@@ -97,5 +150,40 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
     /// Reads one word of the cpumask.
     pub(crate) fn cpumask_word(&self, hw: &H, word: usize) -> u64 {
         hw.load(&self.cpumask[word])
+    }
+
+    /// Counts a gather that is begun. A full fence: whoever sees an entry that it removes sees it counted.
+    pub(crate) fn open_gather(&self, hw: &H) {
+        hw.fetch_add(&self.open_gathers, 1);
+    }
+
+    /// Counts one less.
+    pub(crate) fn close_gather(&self, hw: &H) {
+        hw.fetch_add(&self.open_gathers, 1_u64.wrapping_neg());
+    }
+
+    /// Returns how many gathers are begun and not finished.
+    pub(crate) fn open_gathers(&self, hw: &H) -> u64 {
+        hw.load(&self.open_gathers)
+    }
+
+    /// Says whether the space is retired.
+    pub(crate) fn is_retired(&self, hw: &H) -> bool {
+        hw.load(&self.is_retired) != 0
+    }
+
+    /// Retires the space; says whether it was so before.
+    pub(crate) fn set_retired(&self, hw: &H) -> bool {
+        hw.swap(&self.is_retired, 1) != 0
+    }
+
+    /// Returns the space that the same CPU had retired before this one.
+    pub(crate) fn retired_before(&self, hw: &H) -> Option<MmHandle> {
+        handle_in(hw.load(&self.retired_before))
+    }
+
+    /// Sets it.
+    pub(crate) fn set_retired_before(&self, hw: &H, mm: Option<MmHandle>) {
+        hw.store(&self.retired_before, word_of(mm));
     }
 }

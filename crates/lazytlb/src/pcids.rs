@@ -64,6 +64,17 @@ pub trait Pcids: Hw {
         self.load_cr3(root, Cr3Load::Flush);
     }
 
+    /// Invalidates everything of every PCID, global entries included: INVPCID of type 2, or CR4.PGE cleared and set
+    /// again. A serializing instruction. [`crate::Tlb::flush_kernel`] needs it.
+    ///
+    /// Source: SDM 3A, "Operations that Invalidate TLBs and Paging-Structure Caches", MOV to CR4.
+    ///
+    /// # Panics
+    /// As provided, for a machine whose PCIDs are off: the seam has no other way to global entries.
+    fn flush_everything(&self) {
+        self.invpcid(Invpcid::AllWithGlobals);
+    }
+
     /// Invalidates with INVPCID. A serializing instruction.
     ///
     /// # Panics

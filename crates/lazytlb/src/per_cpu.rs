@@ -1,11 +1,13 @@
-//! A CPU's state: what it has loaded, whether it is lazy, and its two mailboxes.
+//! A CPU's state: what it has loaded, whether it is lazy, who has asked it for something, and what it asks of others.
 
-use crate::addr::FlushRange;
-use crate::cpu_set::{CpuId, CpuSet};
-use crate::generation::{NextGen, SharedGen};
-use crate::hw::{Cells, Hw, Until};
-use crate::mm::{MmHandle, MmId};
+use core::sync::atomic::AtomicU64;
+
+use crate::cpu_set::CpuId;
+use crate::generation::OwnGen;
+use crate::hw::{Cells, Hw};
+use crate::mm::{MmHandle, NO_SPACE, handle_in, word_of};
 use crate::pcids::Pcids;
+use crate::requests::Requests;
 use crate::slots::Slots;
 use crate::words::ProtocolWord;
 
@@ -17,7 +19,11 @@ pub struct PerCpu<H: Hw, const WORDS: usize = 8, const SLOTS: usize = 6> {
     /// The space whose root is in CR3, or [`SWITCHING`]. Accessed by this CPU with interrupts off only, and by its NMI
     /// handlers.
     loaded_mm: H::Local,
+    /// The space that this CPU retired last and that is not reaped yet: the first of a list that goes on in `Mm`.
+    retired: H::Local,
     pub(crate) slots: Slots<H, SLOTS>,
+    /// This CPU has flushed the kernel ranges that generations of init_mm up to this one removed (as I3).
+    pub(crate) kernel_flushed_to: OwnGen<H>,
 
     _written_here_read_by_initiators: CacheLine,
     /// 1 in lazy mode. I4: seen cleared by everyone before this CPU reads a generation to come back, or
@@ -29,44 +35,19 @@ pub struct PerCpu<H: Hw, const WORDS: usize = 8, const SLOTS: usize = 6> {
     whereabouts: H::Atomic,
 
     _written_by_initiators: CacheLine,
-    /// The initiators whose requests wait to be served here: a bit each.
+    /// The initiators that wait for this CPU: a bit each. I5: cleared only after this CPU has caught up with generations
+    /// that it read after it had seen the bit.
     inbox: [H::Atomic; WORDS],
 
-    _written_by_targets: CacheLine,
-    /// The targets of this CPU's own request that have not served it yet: a bit each.
-    unacknowledged: [H::Atomic; WORDS],
-
     _written_here_read_by_targets: CacheLine,
-    /// This CPU's own request. I5: not rewritten before every target has acknowledged; an initiator
-    /// has one at a time, because it waits with preemption off and handlers send none.
-    request: RequestCells<H>,
+    /// What this CPU has asked for last.
+    pub(crate) requests: Requests<H>,
 }
 
 /// Begins a cache line: it takes no room, and what is declared after it is written by others than what stands before.
 #[derive(Debug)]
 #[repr(align(64))]
 struct CacheLine;
-
-/// The words that hold a [`Request`].
-#[derive(Debug)]
-struct RequestCells<H: Hw> {
-    mm: H::Atomic,
-    /// With PCIDs, the handle of the same space, which lives until every target has acknowledged.
-    handle: H::Atomic,
-    new_gen: SharedGen<H>,
-    range: H::Atomic,
-}
-
-/// A shootdown request: what an initiator asks of its targets.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Request {
-    /// The space to flush, by an identity that is never reused.
-    pub(crate) mm: MmId,
-    /// The generation that this flush completes.
-    pub(crate) new_gen: NextGen,
-    /// What was removed.
-    pub(crate) range: FlushRange,
-}
 
 /// What stands for the loaded space while this CPU is between two: it may use either, so both take it for inside.
 const SWITCHING: u64 = u64::MAX;
@@ -76,10 +57,31 @@ const SWITCHING: u64 = u64::MAX;
 pub(crate) enum Whereabouts {
     /// It has the space loaded, or is switching.
     Inside,
-    /// It has another user space loaded. If it has kept what it had cached, a walk may still be under way.
+    /// It has another space loaded. If it has kept what it had cached, a walk may still be under way.
     Elsewhere,
-    /// It has the kernel's own space loaded, and has ended every walk since.
-    InInitMm,
+}
+
+impl<H: Hw<Atomic = AtomicU64, Local = AtomicU64>, const WORDS: usize, const SLOTS: usize>
+    PerCpu<H, WORDS, SLOTS>
+{
+    /// Makes the state of a CPU, as [`PerCpu::new`], in a constant expression: for a `static`, on machines whose words are
+    /// plain.
+    pub const fn in_static(init_mm: MmHandle) -> Self {
+        PerCpu {
+            _own: CacheLine,
+            _written_here_read_by_initiators: CacheLine,
+            _written_by_initiators: CacheLine,
+            _written_here_read_by_targets: CacheLine,
+            loaded_mm: AtomicU64::new(init_mm.0),
+            retired: AtomicU64::new(NO_SPACE),
+            whereabouts: AtomicU64::new(init_mm.0),
+            slots: Slots::in_static(),
+            kernel_flushed_to: OwnGen::of(AtomicU64::new(1)),
+            is_lazy: AtomicU64::new(0),
+            inbox: [const { AtomicU64::new(0) }; WORDS],
+            requests: Requests::in_static(),
+        }
+    }
 }
 
 impl<H: Pcids, const WORDS: usize, const SLOTS: usize> PerCpu<H, WORDS, SLOTS> {
@@ -89,22 +91,15 @@ impl<H: Pcids, const WORDS: usize, const SLOTS: usize> PerCpu<H, WORDS, SLOTS> {
             _own: CacheLine,
             _written_here_read_by_initiators: CacheLine,
             _written_by_initiators: CacheLine,
-            _written_by_targets: CacheLine,
             _written_here_read_by_targets: CacheLine,
             loaded_mm: cells.protocol_local(ProtocolWord::LoadedMm, init_mm.0),
+            retired: cells.protocol_local(ProtocolWord::Retired, word_of(None)),
             whereabouts: cells.protocol_atomic(ProtocolWord::Whereabouts, init_mm.0),
             slots: Slots::new(cells),
+            kernel_flushed_to: OwnGen::of(cells.protocol_local(ProtocolWord::KernelFlushedTo, 1)),
             is_lazy: cells.protocol_atomic(ProtocolWord::IsLazy, 0),
             inbox: core::array::from_fn(|_| cells.protocol_atomic(ProtocolWord::Inbox, 0)),
-            unacknowledged: core::array::from_fn(|_| {
-                cells.protocol_atomic(ProtocolWord::Unacknowledged, 0)
-            }),
-            request: RequestCells {
-                mm: cells.protocol_atomic(ProtocolWord::RequestMm, 0),
-                handle: cells.protocol_atomic(ProtocolWord::RequestHandle, 0),
-                new_gen: SharedGen::of_request(cells),
-                range: cells.protocol_atomic(ProtocolWord::RequestRange, 0),
-            },
+            requests: Requests::new(cells),
         }
     }
 
@@ -149,14 +144,13 @@ impl<H: Pcids, const WORDS: usize, const SLOTS: usize> PerCpu<H, WORDS, SLOTS> {
     /// Says, from another CPU, where this one is that is in a space's cpumask. An initiator asks after it has raised the
     /// generation: whoever is elsewhere then will see the raised one before it uses the space. Without PCIDs, whoever
     /// leaves a space leaves its cpumask.
-    pub(crate) fn whereabouts(&self, hw: &H, mm: MmHandle, init_mm: MmHandle) -> Whereabouts {
+    pub(crate) fn whereabouts(&self, hw: &H, mm: MmHandle) -> Whereabouts {
         if !hw.pcids_are_on() {
             return Whereabouts::Inside;
         }
         match hw.load(&self.whereabouts) {
             SWITCHING => Whereabouts::Inside,
             loaded if loaded == mm.0 => Whereabouts::Inside,
-            loaded if loaded == init_mm.0 => Whereabouts::InInitMm,
             _ => Whereabouts::Elsewhere,
         }
     }
@@ -177,79 +171,53 @@ impl<H: Pcids, const WORDS: usize, const SLOTS: usize> PerCpu<H, WORDS, SLOTS> {
         hw.store(&self.is_lazy, 0);
     }
 
-    /// Writes this CPU's request and the set of targets that owe an acknowledgement. Plain
-    /// stores: [`PerCpu::notify`] orders them.
-    pub(crate) fn post(&self, hw: &H, mm: MmHandle, request: Request, targets: &CpuSet<WORDS>) {
-        hw.store(&self.request.mm, request.mm.0);
-        if hw.pcids_are_on() {
-            hw.store(&self.request.handle, mm.0);
-        }
-        self.request.new_gen.store(hw, request.new_gen);
-        hw.store(&self.request.range, request.range.pack());
-        for (word, &bits) in self.unacknowledged.iter().zip(targets.words()) {
-            if bits != 0 {
-                hw.store(word, bits);
-            }
-        }
-    }
-
-    /// Tells this CPU (the target) that `initiator` has a request for it. A full fence: the
-    /// initiator's request is visible before the bit, and the bit before the IPI that follows, which
-    /// orders nothing itself. Pairs with [`PerCpu::take_inbox`].
-    pub(crate) fn notify(&self, hw: &H, initiator: CpuId) {
+    /// Tells this CPU (the target) that `initiator` waits for it; says whether it was told so before, and has not answered.
+    ///
+    /// A full fence: what was raised and requested is visible before the bit, and the bit before the IPI that follows,
+    /// which orders nothing itself.
+    pub(crate) fn notify(&self, hw: &H, initiator: CpuId) -> bool {
         let (word, bit) = initiator.word_and_bit();
-        hw.fetch_or(&self.inbox[word], bit);
+        hw.fetch_or(&self.inbox[word], bit) & bit != 0
     }
 
-    /// Takes one word of the inbox: the initiators to serve. Pairs with [`PerCpu::notify`].
-    pub(crate) fn take_inbox(
-        &self,
-        hw: &H,
-        word: usize,
-    ) -> impl Iterator<Item = CpuId> + use<H, WORDS, SLOTS> {
-        crate::cpu_set::members_of_word(word, hw.swap(&self.inbox[word], 0))
+    /// Says, on another CPU, whether this one has yet to answer `initiator`.
+    pub(crate) fn is_awaited(&self, hw: &H, initiator: CpuId) -> bool {
+        let (word, bit) = initiator.word_and_bit();
+        hw.load(&self.inbox[word]) & bit != 0
     }
 
-    /// Reads this CPU's (the initiator's) request.
-    pub(crate) fn request(&self, hw: &H) -> Request {
-        Request {
-            mm: MmId(hw.load(&self.request.mm)),
-            new_gen: self.request.new_gen.load(hw),
-            range: FlushRange::unpack(hw.load(&self.request.range)),
-        }
+    /// Reads one word of the inbox: the initiators that wait for this CPU.
+    pub(crate) fn inbox(&self, hw: &H, word: usize) -> u64 {
+        hw.load(&self.inbox[word])
     }
 
-    /// Reads the handle of the space that this CPU's (the initiator's) request is about: with PCIDs only, and until it is
-    /// acknowledged.
-    pub(crate) fn requested_mm(&self, hw: &H) -> MmHandle {
-        MmHandle(hw.load(&self.request.handle))
+    /// Answers initiators: they take it for "that CPU uses nothing any more of what I have removed". A full fence.
+    pub(crate) fn answer(&self, hw: &H, word: usize, initiators: u64) {
+        hw.fetch_and(&self.inbox[word], !initiators);
     }
 
-    /// Tells this CPU (the initiator) that `target` has served its request.
-    pub(crate) fn acknowledge(&self, hw: &H, target: CpuId) {
-        let (word, bit) = target.word_and_bit();
-        hw.fetch_and(&self.unacknowledged[word], !bit);
+    /// Returns the space that this CPU retired last, and that is not reaped yet.
+    pub(crate) fn last_retired(&self, hw: &H) -> Option<MmHandle> {
+        handle_in(hw.load_local(&self.retired))
     }
 
-    /// Waits until every target of this CPU's request has acknowledged. Interrupts must be enabled.
-    #[inline(never)]
-    pub(crate) fn wait_for_acknowledgements(&self, hw: &H, targets: &CpuSet<WORDS>) {
-        for (word, &bits) in self.unacknowledged.iter().zip(targets.words()) {
-            if bits != 0 {
-                hw.pause_until(word, Until::Zero);
-            }
-        }
+    /// Sets it.
+    pub(crate) fn set_last_retired(&self, hw: &H, mm: Option<MmHandle>) {
+        hw.store_local(&self.retired, word_of(mm));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use core::mem::offset_of;
-    use core::sync::atomic::AtomicU64;
+
+    extern crate std;
 
     use super::*;
     use crate::addr::{PhysAddr, VirtAddr};
-    use crate::hw::{Cr3Load, Interrupts, Quirks};
+    use crate::cpu_set::CpuSet;
+    use crate::hw::{Cr3Load, Interrupts, Quirks, Until};
+    use crate::mm::{Mm, MmId};
 
     /// A machine that nobody makes: only the size of its words matters.
     #[derive(Debug)]
@@ -314,15 +282,16 @@ mod tests {
         }
     }
 
+    impl Pcids for Paper {}
+
     /// Returns the offsets of whatever is written by others than what stands before it, then the size.
-    fn bounds<const WORDS: usize, const SLOTS: usize>() -> [usize; 6] {
+    fn bounds<const WORDS: usize, const SLOTS: usize>() -> [usize; 5] {
         type Cpu<const WORDS: usize, const SLOTS: usize> = PerCpu<Paper, WORDS, SLOTS>;
         [
             offset_of!(Cpu<WORDS, SLOTS>, loaded_mm),
             offset_of!(Cpu<WORDS, SLOTS>, is_lazy),
             offset_of!(Cpu<WORDS, SLOTS>, inbox),
-            offset_of!(Cpu<WORDS, SLOTS>, unacknowledged),
-            offset_of!(Cpu<WORDS, SLOTS>, request),
+            offset_of!(Cpu<WORDS, SLOTS>, requests),
             size_of::<Cpu<WORDS, SLOTS>>(),
         ]
     }
@@ -333,8 +302,27 @@ mod tests {
             assert!(bounds.is_sorted_by(|left, right| left < right));
             assert!(bounds.iter().all(|bound| bound % 64 == 0));
         }
-        // Two lines of its own words, and one each for the other four.
-        assert_eq!(bounds::<8, 6>(), [0, 128, 192, 256, 320, 384]);
+        // Four lines of its own words, one each for the next two, and four for its requests.
+        assert_eq!(bounds::<8, 6>(), [0, 256, 320, 384, 640]);
+    }
+
+    #[test]
+    fn what_stands_in_a_static_is_what_is_made_at_boot() {
+        struct Words;
+        impl Cells<Paper> for Words {
+            fn atomic(&mut self, _: &'static str, value: u64) -> AtomicU64 {
+                AtomicU64::new(value)
+            }
+            fn local(&mut self, _: &'static str, value: u64) -> AtomicU64 {
+                AtomicU64::new(value)
+            }
+        }
+        static CPU: PerCpu<Paper, 2, 3> = PerCpu::in_static(MmHandle(7));
+        static SPACE: Mm<Paper, 2> = Mm::in_static(MmId(1), PhysAddr(0x1000));
+        let cpu = PerCpu::<Paper, 2, 3>::new(MmHandle(7), &mut Words);
+        let space = Mm::<Paper, 2>::new(MmId(1), PhysAddr(0x1000), &mut Words);
+        assert_eq!(std::format!("{CPU:?}"), std::format!("{cpu:?}"));
+        assert_eq!(std::format!("{SPACE:?}"), std::format!("{space:?}"));
     }
 
     #[test]

@@ -10,7 +10,19 @@ use crate::hw::Quirks;
 pub struct GarbageWalksAccepted;
 
 /// What a CPU does on entering lazy mode, and what a flush does about lazy CPUs. Fixed at boot.
+///
+/// There may come others: outside of this crate a `match` needs an arm for them.
+/// ```compile_fail,E0004
+/// # use lazytlb::Policy;
+/// fn is_eager(policy: Policy) -> bool {
+///     match policy {
+///         Policy::InitMm | Policy::Ipi => true,
+///         Policy::Defer(_) | Policy::DeferUnlessQuirk | Policy::IpiOnTableFree => false,
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Policy {
     /// Skips lazy CPUs; they catch up by generation. **Unsafe** when page tables are freed: a lazy
     /// CPU's paging-structure cache may lead a walk into them. Source: Linux 94b1b03b519b.
@@ -44,13 +56,36 @@ pub(crate) enum LazyTargets {
 
 impl Policy {
     /// Every policy, in the order of the documentation's table.
-    pub const ALL: [Policy; 5] = [
+    pub const ALL: &'static [Policy] = &[
         Policy::Defer(GarbageWalksAccepted),
         Policy::DeferUnlessQuirk,
         Policy::InitMm,
         Policy::Ipi,
         Policy::IpiOnTableFree,
     ];
+
+    /// Returns its place in [`Policy::ALL`].
+    pub(crate) const fn index(self) -> u8 {
+        match self {
+            Policy::Defer(GarbageWalksAccepted) => 0,
+            Policy::DeferUnlessQuirk => 1,
+            Policy::InitMm => 2,
+            Policy::Ipi => 3,
+            Policy::IpiOnTableFree => 4,
+        }
+    }
+
+    /// Returns the policy at a place in [`Policy::ALL`].
+    #[inline]
+    pub(crate) const fn of_index(index: u8) -> Policy {
+        match index {
+            0 => Policy::Defer(GarbageWalksAccepted),
+            1 => Policy::DeferUnlessQuirk,
+            2 => Policy::InitMm,
+            3 => Policy::Ipi,
+            _ => Policy::IpiOnTableFree,
+        }
+    }
 
     /// Returns the name that people type.
     pub const fn name(self) -> &'static str {
@@ -92,10 +127,7 @@ mod tests {
 
     #[test]
     fn a_quirk_turns_deferral_into_interrupts() {
-        let quirk = Quirks {
-            walks_assume_dram: true,
-            ..Quirks::default()
-        };
+        let quirk = Quirks::NONE.with_walks_assume_dram();
         for tables in [Tables::Kept, Tables::Freed] {
             let policy = Policy::DeferUnlessQuirk;
             assert_eq!(
@@ -103,6 +135,14 @@ mod tests {
                 LazyTargets::Skip
             );
             assert_eq!(policy.lazy_targets(quirk, tables), LazyTargets::Interrupt);
+        }
+    }
+
+    #[test]
+    fn every_policy_is_found_by_its_place() {
+        for (index, &policy) in Policy::ALL.iter().enumerate() {
+            assert_eq!(usize::from(policy.index()), index);
+            assert_eq!(Policy::of_index(policy.index()), policy);
         }
     }
 

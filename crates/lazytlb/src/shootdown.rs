@@ -1,100 +1,112 @@
-//! Flushing: the initiator's side, the interrupt handler, and the end of a space.
+//! Flushing, on the initiator's side.
 //!
 //! ```text
 //! initiator                                target
 //! page tables changed
-//! tlb_gen += 1            (full fence)
-//! read cpumask, whereabouts, is_lazy: choose targets
-//! write request, unacknowledged
-//! target's inbox |= me    (full fence)
-//! IPI  ─────────────────────────────────▶  take inbox
-//! flush own TLB                            read request; invalidate; flushed_to = gen
-//! wait until unacknowledged = 0  ◀───────  initiator's unacknowledged &= !me
+//! tlb_gen += 1            (full fence)     ┐
+//! read cpumask, whereabouts, is_lazy:      │ `add`: any number of them, of one space or several
+//!   choose targets                         │
+//! write request                            ┘
+//! target's inbox |= me    (full fence)     ┐ `send`
+//! IPI  ─────────────────────────────────▶  │ read inbox
+//! flush own TLB                            ┘ read tlb_gen; invalidate; flushed_to = tlb_gen
+//! wait until my bit in inbox is 0  ◀─────  `wait`     inbox &= !those that were read
 //! ```
+//!
+//! A target catches up with whatever it has loaded, so the IPI alone says what to do, and a request is only a hint of what
+//! may be invalidated page by page. An answer is for everything that its initiator had raised before it set the bit. If the
+//! bit stood there already, for an earlier shootdown of the same CPU, the answer may be for that one; then `wait` asks once more.
 
-use crate::addr::{FlushRange, PageRange};
+use core::mem::ManuallyDrop;
+
+use crate::addr::FlushRange;
 use crate::cpu_set::{CpuId, CpuSet, members_of_word};
-use crate::hw::{Cr3Load, Hw, Interrupts};
+use crate::generation::NextGen;
+use crate::hw::{Hw, Interrupts, Poll};
 use crate::interrupts::InterruptsOff;
 use crate::kernel::Kernel;
 use crate::mm::{Mm, MmHandle};
-use crate::pcids::{Pcid, Pcids};
-use crate::per_cpu::{PerCpu, Request, Whereabouts};
+use crate::pcids::Pcids;
+use crate::per_cpu::{PerCpu, Whereabouts};
+use crate::pinned::{OnItsCpu, Pinned};
 use crate::policy::LazyTargets;
 pub use crate::policy::Tables;
+use crate::requests::Removed;
+use crate::serve::Served;
 use crate::tlb::Tlb;
-
-/// What serving one request did on one CPU.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum Served {
-    /// Another space is loaded: nothing to invalidate. With PCIDs, a CPU that was still in the cpumask ended its walks
-    /// with one INVLPG, and left it.
-    OtherSpace,
-    /// The space was loaded lazily: the CPU left for init_mm with one CR3 load.
-    LeftForInitMm,
-    /// The CPU had flushed that far already.
-    UpToDate,
-    /// The pages of the range were invalidated one by one.
-    InvalidatedPages,
-    /// Everything of the space was invalidated with one CR3 load.
-    FlushedAll,
-}
 
 /// What a flush did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Flushed {
-    /// CPUs that were sent the interrupt and have acknowledged.
+    /// CPUs that were sent the interrupt and have answered.
     pub interrupted: u32,
+    /// How many of them were in the cpumask, and had another space loaded: with PCIDs, where tables are freed.
+    pub elsewhere: u32,
     /// Lazy CPUs that the policy spared; they catch up when they come back.
     pub lazy_skipped: u32,
     /// What it did on this CPU.
     pub local: Served,
 }
 
-/// What one run of the interrupt handler did: how many requests ended in which way.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub struct Interrupted {
-    /// Requests that ended in [`Served::OtherSpace`].
-    pub other_space: u32,
-    /// Requests that ended in [`Served::LeftForInitMm`].
-    pub left_for_init_mm: u32,
-    /// Requests that ended in [`Served::UpToDate`].
-    pub up_to_date: u32,
-    /// Requests that ended in [`Served::InvalidatedPages`].
-    pub invalidated_pages: u32,
-    /// Requests that ended in [`Served::FlushedAll`].
-    pub flushed_all: u32,
+/// A shootdown under way: [`Tlb::start`] makes it, [`Tlb::add`], [`Tlb::send`] and [`Tlb::wait`] take it on.
+///
+/// It carries a value of the kernel's, which [`Tlb::wait`] gives back: what must not be reused before, or what is promised
+/// then. Dropped unwaited, it leaks the value, and never gives it back too early.
+#[derive(Debug)]
+#[must_use = "what was removed is in use until `Tlb::wait` has returned"]
+pub struct Shootdown<'g, T = (), const WORDS: usize = 8> {
+    value: ManuallyDrop<T>,
+    /// The CPU that it was started on.
+    cpu: CpuId,
+    /// Chosen, and not told yet.
+    untold: CpuSet<WORDS>,
+    /// Told, and not waited for yet.
+    told: CpuSet<WORDS>,
+    /// Those of them at which an earlier shootdown of this CPU waited already.
+    to_tell_again: CpuSet<WORDS>,
+    /// Requests that were added, and how many of them when it was sent last.
+    requests: usize,
+    sent: usize,
+    tables: Tables,
+    report: Flushed,
+    _on_its_cpu: OnItsCpu<'g>,
 }
 
-impl Interrupted {
-    fn count(&mut self, served: Served) {
-        *match served {
-            Served::OtherSpace => &mut self.other_space,
-            Served::LeftForInitMm => &mut self.left_for_init_mm,
-            Served::UpToDate => &mut self.up_to_date,
-            Served::InvalidatedPages => &mut self.invalidated_pages,
-            Served::FlushedAll => &mut self.flushed_all,
-        } += 1;
+impl<T, const WORDS: usize> Shootdown<'_, T, WORDS> {
+    /// Adds a CPU to those that are interrupted.
+    pub(crate) fn choose(&mut self, cpu: CpuId) {
+        self.untold.insert(cpu);
     }
 }
 
 /// What a shootdown is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Occasion {
+pub(crate) enum Occasion {
     Flush,
     EndOfSpace,
 }
 
 /// Whom a flush interrupts.
-struct Chosen<const WORDS: usize> {
-    targets: CpuSet<WORDS>,
+pub(crate) struct Chosen<const WORDS: usize> {
+    pub(crate) targets: CpuSet<WORDS>,
     /// How many they are.
-    count: u32,
+    pub(crate) count: u32,
+    /// How many of them have another space loaded.
+    pub(crate) elsewhere: u32,
     /// Lazy CPUs that the policy spares.
     lazy_skipped: u32,
+}
+
+impl<const WORDS: usize> Chosen<WORDS> {
+    pub(crate) fn nobody() -> Self {
+        Chosen {
+            targets: CpuSet::EMPTY,
+            count: 0,
+            elsewhere: 0,
+            lazy_skipped: 0,
+        }
+    }
 }
 
 impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WORDS, SLOTS> {
@@ -103,17 +115,15 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     /// The page-table changes must be written before. When it returns, no CPU uses a translation that
     /// they removed; with [`Tables::Freed`], no CPU can walk a table that they unhooked, except lazy ones under
     /// [`crate::Policy::Defer`] and, where no erratum is detected, [`crate::Policy::DeferUnlessQuirk`].
-    /// [`Tlb::gather`] is the safer way to free.
+    /// [`Tlb::gather`] is the safer way to free; [`Tlb::start`] begins one that is waited for later.
     ///
     /// Cost: one locked instruction, two loads and one locked instruction a target, one IPI to all
-    /// targets, and a wait until each has acknowledged. With PCIDs, CPUs that have gone on to another space are spared,
+    /// targets, and a wait until each has answered. With PCIDs, CPUs that have gone on to another space are spared,
     /// unless tables are freed: then each is interrupted once.
     ///
-    /// Interrupts must be enabled, preemption off; no lock may be held that an interrupt handler takes,
-    /// or that a CPU holds which waits with interrupts off.
-    ///
-    /// # Panics
-    /// If interrupts are disabled: two initiators would wait for each other for ever.
+    /// Preemption must be off. Interrupts may be in either state; where they are off, this CPU serves others while it waits. No lock may be held
+    /// that an interrupt handler takes, or that another CPU waits for with interrupts off, unless it calls
+    /// [`Tlb::serve_inbox`] meanwhile.
     ///
     /// Source: SDM 3A, "Propagation of Paging-Structure Changes to Multiple Processors".
     /// Checked by: every program.
@@ -127,149 +137,299 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     /// assert_eq!(report.local, Served::InvalidatedPages);
     /// ```
     pub fn flush(&self, hw: &K::Hw, mm: MmHandle, range: FlushRange, tables: Tables) -> Flushed {
-        self.shoot_down(hw, mm, range, tables, Occasion::Flush)
-    }
-
-    /// Ends a space: makes every CPU that has it loaded lazily leave for init_mm, whatever the policy.
-    ///
-    /// No task may run in it any more, on this CPU neither (this CPU may be lazy in it). When this
-    /// returns, the root and all tables may be freed, and the handle is dead. No reference count keeps a
-    /// space alive for lazy CPUs. Cost: as [`Tlb::flush`], with an IPI to each lazy CPU.
-    ///
-    /// # Panics
-    /// If interrupts are disabled, or if a CPU still runs in the space.
-    ///
-    /// Checked by: program `exit`.
-    pub fn retire(&self, hw: &K::Hw, mm: MmHandle) -> Flushed {
-        let (range, occasion) = (FlushRange::All, Occasion::EndOfSpace);
-        let report = self.shoot_down(hw, mm, range, Tables::Freed, occasion);
-        if hw.pcids_are_on() {
-            self.trim_cpus_in_init_mm(hw, mm);
+        if mm == self.kernel.init_mm() {
+            return self.flush_kernel(hw, range, tables);
         }
-        assert!(
-            self.kernel.mm(mm).cpumask(hw).is_empty(),
-            "a CPU still runs in the space that is retired"
-        );
-        report
-    }
-
-    /// Serves every request that waits for this CPU: the body of the flush interrupt's handler.
-    ///
-    /// Cost: a locked instruction for each word of CPUs in use ([`Kernel::cpu_words`]), one for each request, and at most one CR3
-    /// load or [`Tlb::single_page_ceiling`] INVLPGs for each; one more where a lazy CPU leaves the space.
-    ///
-    /// # Panics
-    /// If interrupts are enabled: it shares this CPU's words with the code that it interrupts.
-    ///
-    /// Checked by: every program.
-    pub fn handle_flush_ipi(&self, hw: &K::Hw) -> Interrupted {
-        assert!(
-            hw.interrupts() == Interrupts::Disabled,
-            "the flush interrupt's handler needs interrupts off"
-        );
-        let me = self.kernel.this_cpu(hw);
-        let mut done = Interrupted::default();
-        for word in 0..self.cpu_words() {
-            for initiator in me.take_inbox(hw, word) {
-                self.serve_initiator(hw, me, initiator, &mut done);
-            }
+        let (handle, mm) = (mm, self.kernel.mm(mm));
+        let new_gen = mm.bump_tlb_gen(hw);
+        let mut chosen = Chosen::nobody();
+        self.choose_targets(hw, handle, mm, tables, Occasion::Flush, &mut chosen);
+        if chosen.count == 0 {
+            return Flushed {
+                interrupted: 0,
+                elsewhere: 0,
+                lazy_skipped: chosen.lazy_skipped,
+                local: self.flush_here(hw, handle, new_gen, range, tables),
+            };
         }
-        done
+        self.flush_others(hw, handle, new_gen, range, tables, &chosen)
     }
 
-    /// Serves the request of an initiator whose bit was in the inbox. Interrupts are off. Not inlined, so that a look at
-    /// a word without one costs four instructions.
+    /// Interrupts others, flushes here, waits. Not inlined: most flushes find nobody, and shall not pay for this one's
+    /// registers.
     #[inline(never)]
-    fn serve_initiator(
-        &self,
-        hw: &K::Hw,
-        me: &PerCpu<K::Hw, WORDS, SLOTS>,
-        initiator: CpuId,
-        done: &mut Interrupted,
-    ) {
-        let initiator = self.kernel.per_cpu(initiator);
-        let request = initiator.request(hw);
-        let served = self.serve(hw, me, request);
-        if served == Served::OtherSpace && hw.pcids_are_on() {
-            self.leave_behind(hw, self.kernel.mm(initiator.requested_mm(hw)));
-        }
-        done.count(served);
-        // Only now: the initiator takes it for "that CPU uses nothing of this any more".
-        initiator.acknowledge(hw, hw.cpu());
-    }
-
-    fn shoot_down(
+    fn flush_others(
         &self,
         hw: &K::Hw,
         handle: MmHandle,
+        new_gen: NextGen,
         range: FlushRange,
         tables: Tables,
-        occasion: Occasion,
+        chosen: &Chosen<WORDS>,
     ) -> Flushed {
-        assert!(
-            hw.interrupts() == Interrupts::Enabled,
-            "a flush waits for other CPUs: interrupts must be enabled"
-        );
-        let (me, mm) = (self.kernel.this_cpu(hw), self.kernel.mm(handle));
-        let request = Request {
-            mm: mm.id(),
-            new_gen: mm.bump_tlb_gen(hw),
-            range,
-        };
-        let chosen = self.choose_targets(hw, handle, mm, tables, occasion);
-        if chosen.count > 0 {
-            self.interrupt(hw, me, handle, request, &chosen.targets);
-        }
-        // The handler shares this CPU's words; it must not come in between.
+        let cpu = hw.cpu();
         let off = InterruptsOff::new(hw);
-        let local = self.serve(hw, me, request);
-        if local == Served::OtherSpace && tables == Tables::Freed && hw.pcids_are_on() {
-            self.leave_behind(hw, mm);
-        }
+        self.request(hw, 0, handle, new_gen, Removed { range, tables });
+        let again = self.tell(hw, cpu, &chosen.targets);
+        let local = self.flush_here(hw, handle, new_gen, range, tables);
         drop(off);
-        if chosen.count > 0 {
-            me.wait_for_acknowledgements(hw, &chosen.targets);
-        }
+        self.wait_for(hw, cpu, &chosen.targets, again);
         Flushed {
             interrupted: chosen.count,
+            elsewhere: chosen.elsewhere,
             lazy_skipped: chosen.lazy_skipped,
             local,
         }
     }
 
-    /// Sends a request to its targets. Not inlined: most flushes find none, and shall not pay for this one's registers.
-    #[inline(never)]
-    fn interrupt(
+    /// Starts a shootdown in steps: any number of [`Tlb::add`], one [`Tlb::send`], one [`Tlb::wait`].
+    ///
+    /// `guard` keeps the caller on this CPU while the shootdown lives. `value` is the kernel's, and comes back from
+    /// [`Tlb::wait`]. Several may be under way at once on a CPU, also where an interrupt handler has one of its own.
+    ///
+    /// Checked by: program `two-adds`.
+    ///
+    /// ```
+    /// # mod machine { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/machine/mod.rs")); } use machine::*;
+    /// use lazytlb::{FlushRange, Pinned, Policy, Tables, VirtAddr};
+    /// struct PreemptionOff;
+    /// impl Pinned for PreemptionOff {}
+    /// let (machine, tlb, guard) = (Machine::default(), boot(Policy::Ipi), PreemptionOff);
+    /// let mut shootdown = tlb.start(&machine, &guard, "frames");
+    /// // Page tables change here; then, perhaps under their lock and with interrupts off:
+    /// tlb.add(&machine, &mut shootdown, USER, FlushRange::page(VirtAddr(0x1000)), Tables::Kept);
+    /// tlb.add(&machine, &mut shootdown, USER, FlushRange::page(VirtAddr(0x9000)), Tables::Kept);
+    /// tlb.send(&machine, &mut shootdown);
+    /// let (frames, _report) = tlb.wait(&machine, shootdown);
+    /// assert_eq!(frames, "frames");
+    /// ```
+    /// It cannot be handed to another CPU, nor outlive the guard:
+    /// ```compile_fail
+    /// fn send<T: Send>(_: T) {}
+    /// fn hand_over(shootdown: lazytlb::Shootdown<'_>) { send(shootdown) }
+    /// ```
+    /// ```compile_fail
+    /// fn escapes<K: lazytlb::Kernel>(tlb: &lazytlb::Tlb<K>, hw: &K::Hw) -> lazytlb::Shootdown<'static> {
+    ///     struct PreemptionOff(u8);
+    ///     impl lazytlb::Pinned for PreemptionOff {}
+    ///     let guard = PreemptionOff(std::process::id() as u8);
+    ///     tlb.start(hw, &guard, ())
+    /// }
+    /// ```
+    pub fn start<'g, T>(
         &self,
         hw: &K::Hw,
-        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        guard: &'g impl Pinned,
+        value: T,
+    ) -> Shootdown<'g, T, WORDS> {
+        Shootdown {
+            value: ManuallyDrop::new(value),
+            cpu: hw.cpu(),
+            untold: CpuSet::EMPTY,
+            told: CpuSet::EMPTY,
+            to_tell_again: CpuSet::EMPTY,
+            requests: 0,
+            sent: 0,
+            tables: Tables::Kept,
+            report: Flushed {
+                interrupted: 0,
+                elsewhere: 0,
+                lazy_skipped: 0,
+                local: Served::UpToDate,
+            },
+            _on_its_cpu: OnItsCpu::by(guard),
+        }
+    }
+
+    /// Adds a flush of `range` of the space `mm` to a shootdown. The page-table changes must be written before.
+    ///
+    /// Never waits, and sends nothing. Interrupts may be in either state. Up to eight of one shootdown are made page by page if each is short
+    /// enough; what is more becomes a full flush. Cost: one locked instruction, two loads for each CPU in the cpumask.
+    ///
+    /// # Panics
+    /// On another CPU than the one that started it.
+    pub fn add<T>(
+        &self,
+        hw: &K::Hw,
+        shootdown: &mut Shootdown<'_, T, WORDS>,
         mm: MmHandle,
-        request: Request,
-        targets: &CpuSet<WORDS>,
+        range: FlushRange,
+        tables: Tables,
     ) {
-        self.assert_in_use(hw.cpu());
-        me.post(hw, mm, request, targets);
+        assert_on(hw, shootdown.cpu);
+        let (handle, mm) = (mm, self.kernel.mm(mm));
+        let new_gen = mm.bump_tlb_gen(hw);
+        if handle == self.kernel.init_mm() {
+            self.choose_online(hw, shootdown);
+        } else {
+            let mut chosen = Chosen {
+                targets: shootdown.untold,
+                count: 0,
+                elsewhere: 0,
+                lazy_skipped: 0,
+            };
+            self.choose_targets(hw, handle, mm, tables, Occasion::Flush, &mut chosen);
+            shootdown.untold = chosen.targets;
+            shootdown.report.lazy_skipped += chosen.lazy_skipped;
+            shootdown.report.elsewhere += chosen.elsewhere;
+            if tables == Tables::Freed {
+                shootdown.tables = Tables::Freed;
+            }
+        }
+        let removed = Removed { range, tables };
+        self.request(hw, shootdown.requests, handle, new_gen, removed);
+        shootdown.requests += 1;
+    }
+
+    /// Sends what was added: interrupts the other CPUs, and flushes on this one.
+    ///
+    /// Never waits. Interrupts may be in either state. Cost: one locked instruction a target, one IPI to all targets, and
+    /// what [`Tlb::serve_inbox`] costs for one request.
+    ///
+    /// # Panics
+    /// On another CPU than the one that started it.
+    pub fn send<T>(&self, hw: &K::Hw, shootdown: &mut Shootdown<'_, T, WORDS>) {
+        assert_on(hw, shootdown.cpu);
+        shootdown.sent = shootdown.requests;
+        let targets = core::mem::replace(&mut shootdown.untold, CpuSet::EMPTY);
+        if !targets.is_empty() {
+            let again = self.tell(hw, shootdown.cpu, &targets);
+            shootdown.report.interrupted += targets.len();
+            shootdown.told.insert_all(&targets);
+            shootdown.to_tell_again.insert_all(&again);
+        }
+        let _off = InterruptsOff::new(hw);
+        let me = self.kernel.this_cpu(hw);
+        let find = |mm, new_gen| me.requests.find(hw, mm, new_gen);
+        let kernel = self.catch_up_kernel(hw, me, find);
+        let served = self.catch_up(hw, me, find);
+        if shootdown.tables == Tables::Freed {
+            self.leave_behind(hw, me);
+        }
+        for served in [kernel, served] {
+            if served != Served::UpToDate {
+                shootdown.report.local = served;
+            }
+        }
+    }
+
+    /// Waits until every CPU has done what was sent, and gives the value back. What was added and not sent is sent first.
+    ///
+    /// Interrupts may be in either state; where they are off, this CPU serves others meanwhile. The locks that may be held are those
+    /// of [`Tlb::flush`].
+    ///
+    /// # Panics
+    /// On another CPU than the one that started it.
+    pub fn wait<T>(&self, hw: &K::Hw, shootdown: Shootdown<'_, T, WORDS>) -> (T, Flushed) {
+        let mut shootdown = shootdown;
+        assert_on(hw, shootdown.cpu);
+        // Also where no other CPU is to be told: this one flushes as it sends.
+        if shootdown.sent < shootdown.requests {
+            self.send(hw, &mut shootdown);
+        }
+        let Shootdown {
+            value,
+            cpu,
+            told,
+            to_tell_again,
+            report,
+            ..
+        } = shootdown;
+        self.wait_for(hw, cpu, &told, to_tell_again);
+        (ManuallyDrop::into_inner(value), report)
+    }
+
+    /// Writes a request, for those who are interrupted.
+    fn request(&self, hw: &K::Hw, number: usize, mm: MmHandle, new_gen: NextGen, removed: Removed) {
+        // A handler of this CPU writes the same words.
+        let _off = InterruptsOff::new(hw);
+        let (me, mm) = (self.kernel.this_cpu(hw), self.kernel.mm(mm).id());
+        me.requests.write(hw, number, mm, new_gen, removed);
+    }
+
+    /// Tells targets that an initiator waits for them, and interrupts them. Returns those whose answer may be for something
+    /// that it has sent before.
+    pub(crate) fn tell(
+        &self,
+        hw: &K::Hw,
+        initiator: CpuId,
+        targets: &CpuSet<WORDS>,
+    ) -> CpuSet<WORDS> {
+        self.assert_in_use(initiator);
+        let mut again = CpuSet::EMPTY;
         for target in targets.iter() {
-            self.kernel.per_cpu(target).notify(hw, hw.cpu());
+            if self.kernel.per_cpu(target).notify(hw, initiator) {
+                again.insert(target);
+            }
         }
         hw.send_ipi(targets);
+        again
+    }
+
+    /// Waits for the answers of targets, and tells those once more whose answer may have been for something else.
+    #[inline(never)]
+    fn wait_for(
+        &self,
+        hw: &K::Hw,
+        initiator: CpuId,
+        targets: &CpuSet<WORDS>,
+        to_tell_again: CpuSet<WORDS>,
+    ) {
+        self.wait_for_answers(hw, initiator, targets);
+        let mut targets = to_tell_again;
+        while !targets.is_empty() {
+            let again = self.tell(hw, initiator, &targets);
+            self.wait_for_answers(hw, initiator, &targets);
+            targets = again;
+        }
+    }
+
+    fn wait_for_answers(&self, hw: &K::Hw, initiator: CpuId, targets: &CpuSet<WORDS>) {
+        let serves = hw.interrupts() == Interrupts::Disabled;
+        for target in targets.iter() {
+            let target = self.kernel.per_cpu(target);
+            hw.poll(|hw| {
+                if serves {
+                    self.serve_inbox(hw);
+                }
+                (!target.is_awaited(hw, initiator)).then_some(())
+            });
+        }
+    }
+
+    /// Flushes on this CPU what one generation of a space removed.
+    fn flush_here(
+        &self,
+        hw: &K::Hw,
+        handle: MmHandle,
+        new_gen: NextGen,
+        range: FlushRange,
+        tables: Tables,
+    ) -> Served {
+        // The handler shares this CPU's words; it must not come in between.
+        let _off = InterruptsOff::new(hw);
+        let me = self.kernel.this_cpu(hw);
+        if me.loaded_mm(hw) != handle {
+            if tables == Tables::Freed {
+                self.leave_behind(hw, me);
+            }
+            return Served::OtherSpace;
+        }
+        let removed = Removed { range, tables };
+        self.catch_up(hw, me, |_, wanted| (wanted == new_gen).then_some(removed))
     }
 
     /// Chooses whom to interrupt, after the generation was raised: whoever is not chosen either caches
     /// nothing of the space, or will see the raised generation before it uses it.
-    fn choose_targets(
+    pub(crate) fn choose_targets(
         &self,
         hw: &K::Hw,
         handle: MmHandle,
         mm: &Mm<K::Hw, WORDS>,
         tables: Tables,
         occasion: Occasion,
-    ) -> Chosen<WORDS> {
-        let mut chosen = Chosen {
-            targets: CpuSet::EMPTY,
-            count: 0,
-            lazy_skipped: 0,
-        };
+        chosen: &mut Chosen<WORDS>,
+    ) {
         let this_cpu = hw.cpu();
         for word in 0..self.cpu_words() {
             let members = mm.cpumask_word(hw, word);
@@ -278,10 +438,9 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             }
             let others = members_of_word(word, members).filter(|&cpu| cpu != this_cpu);
             for cpu in others {
-                self.choose(hw, handle, cpu, tables, occasion, &mut chosen);
+                self.choose(hw, handle, cpu, tables, occasion, chosen);
             }
         }
-        chosen
     }
 
     /// Chooses whether to interrupt a CPU of the cpumask. Not inlined, for the same reason.
@@ -296,8 +455,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         chosen: &mut Chosen<WORDS>,
     ) {
         let other = self.kernel.per_cpu(cpu);
-        match other.whereabouts(hw, mm, self.kernel.init_mm()) {
-            Whereabouts::InInitMm => {}
+        match other.whereabouts(hw, mm) {
             // It catches up when it comes back. But a walk that began before it left may still be under way.
             Whereabouts::Elsewhere if tables == Tables::Kept => {}
             Whereabouts::Inside
@@ -306,9 +464,10 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             {
                 chosen.lazy_skipped += 1;
             }
-            Whereabouts::Inside | Whereabouts::Elsewhere => {
+            whereabouts => {
                 chosen.targets.insert(cpu);
                 chosen.count += 1;
+                chosen.elsewhere += u32::from(whereabouts == Whereabouts::Elsewhere);
             }
         }
     }
@@ -321,76 +480,21 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         }
     }
 
-    /// Removes the CPUs that are in init_mm from the cpumask of a space that nobody comes to any more.
-    fn trim_cpus_in_init_mm(&self, hw: &K::Hw, mm: MmHandle) {
-        let (init_mm, ended) = (self.kernel.init_mm(), self.kernel.mm(mm));
-        for cpu in ended.cpumask(hw).iter() {
-            let whereabouts = self.kernel.per_cpu(cpu).whereabouts(hw, mm, init_mm);
-            if whereabouts == Whereabouts::InInitMm {
-                ended.leave(hw, cpu);
-            }
+    /// Ends what walks may be under way on this CPU of spaces that it is elsewhere from and behind in, and leaves their
+    /// cpumasks. Returns how many there were. Interrupts are off. Not inlined: only PCIDs bring it.
+    pub(crate) fn leave_behind(&self, hw: &K::Hw, me: &PerCpu<K::Hw, WORDS, SLOTS>) -> u32 {
+        if !hw.pcids_are_on() {
+            return 0;
         }
+        self.leave_spaces(hw, me, |slot, mm| {
+            mm.tlb_gen(hw) != me.slots.flushed_to(hw, slot)
+        })
     }
+}
 
-    /// Ends what walks of a space may be under way on this CPU, which has another one loaded, and leaves its cpumask.
-    /// Interrupts are off.
-    fn leave_behind(&self, hw: &K::Hw, mm: &Mm<K::Hw, WORDS>) {
-        if mm.has_joined(hw, hw.cpu()) {
-            self.end_walks(hw);
-            mm.leave(hw, hw.cpu());
-        }
-    }
-
-    /// Does on this CPU what a request asks for. Interrupts are off.
-    #[inline(always)]
-    fn serve(&self, hw: &K::Hw, me: &PerCpu<K::Hw, WORDS, SLOTS>, request: Request) -> Served {
-        let loaded = me.loaded_mm(hw);
-        let mm = self.kernel.mm(loaded);
-        if mm.id() != request.mm {
-            return Served::OtherSpace;
-        }
-        if hw.pcids_are_on() && loaded == self.kernel.init_mm() {
-            // No slot is its own: the current one is that of the user space before.
-            hw.load_cr3_pcid(mm.root(), Pcid::KERNEL, Cr3Load::Flush);
-            return Served::FlushedAll;
-        }
-        if me.is_lazy(hw) {
-            // Leaving costs as much as a flush, and spares the next interrupt.
-            self.load(hw, me, loaded, self.kernel.init_mm());
-            return Served::LeftForInitMm;
-        }
-        let slot = me.slots.current(hw);
-        let flushed_to = me.slots.flushed_to(hw, slot);
-        if flushed_to >= request.new_gen {
-            return Served::UpToDate;
-        }
-        // I3: read before the invalidation. What is removed later is not covered by it.
-        let current = mm.tlb_gen(hw);
-        match self.single_pages(request.range) {
-            // Exactly the next generation: a skipped one would be lost. The newest one: if there are
-            // more, one full flush serves them all.
-            Some(range) if request.new_gen == flushed_to.next() && current == request.new_gen => {
-                range.pages().for_each(|page| hw.invlpg(page));
-                me.slots.set_flushed_to(hw, slot, current);
-                Served::InvalidatedPages
-            }
-            _ => {
-                self.load_root(hw, mm, slot, Cr3Load::Flush);
-                me.slots.set_flushed_to(hw, slot, current);
-                Served::FlushedAll
-            }
-        }
-    }
-
-    /// Returns the pages to invalidate one by one, or `None` where a full flush is cheaper.
-    fn single_pages(&self, range: FlushRange) -> Option<PageRange> {
-        match range {
-            FlushRange::Pages(range)
-                if range.len_pages <= u64::from(self.single_page_ceiling()) =>
-            {
-                Some(range)
-            }
-            _ => None,
-        }
-    }
+fn assert_on(hw: &impl Hw, cpu: CpuId) {
+    assert!(
+        hw.cpu() == cpu,
+        "a shootdown goes on on the CPU that started it"
+    );
 }

@@ -3,10 +3,17 @@
 //! A space gets a slot on each CPU that it runs on, and keeps it until another space needs it: the slots are replaced
 //! first in, first out. Slot `n` has PCID `n + 1`. Without PCIDs one slot is in use, for whichever
 //! space is loaded.
+//!
+//! With page-table isolation, slot `n` has PCID `SLOTS + n + 1`, too, for a space's user half. What must be flushed in a
+//! half that is not loaded is *due*: it is flushed by the CR3 load that comes to it.
+//!
+//! A slot remembers, too, whether this CPU is still in the cpumask of its space: while it is, the space lives.
+
+use core::sync::atomic::AtomicU64;
 
 use crate::generation::{Generation, OwnGen, TlbGen};
 use crate::hw::{Cells, Hw};
-use crate::mm::MmId;
+use crate::mm::{MmHandle, MmId, NO_SPACE, handle_in, word_of};
 use crate::pcids::{Pcid, Pcids};
 use crate::words::ProtocolWord;
 
@@ -18,6 +25,8 @@ pub(crate) struct Slots<H: Hw, const SLOTS: usize> {
     current: H::Local,
     /// The one that is replaced next.
     next_victim: H::Local,
+    /// With PCIDs, whether the kernel's own PCID is to be flushed when it is loaded next.
+    kernel_due: H::Local,
 }
 
 /// What is cached under one PCID.
@@ -25,9 +34,28 @@ pub(crate) struct Slots<H: Hw, const SLOTS: usize> {
 struct Slot<H: Hw> {
     /// Whose it is, by an identity that is never reused.
     mm: H::Local,
+    /// With PCIDs, the space's handle while this CPU is in its cpumask.
+    joined: H::Local,
     /// I3: this CPU has flushed everything under the PCID that generations of the space up to this one removed. Raised
     /// only after the invalidation, never past a generation read before it.
     flushed_to: OwnGen<H>,
+    /// With PCIDs, which halves are to be flushed when they are loaded next, whatever the generation.
+    due: H::Local,
+}
+
+/// A half of a space, a bit each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Halves(u64);
+
+impl Halves {
+    pub(crate) const NONE: Halves = Halves(0);
+    pub(crate) const KERNEL: Halves = Halves(1);
+    pub(crate) const USER: Halves = Halves(2);
+    pub(crate) const BOTH: Halves = Halves(3);
+
+    pub(crate) fn contain(self, half: Halves) -> bool {
+        self.0 & half.0 != 0
+    }
 }
 
 /// A slot's number.
@@ -39,19 +67,47 @@ impl SlotIndex {
     pub(crate) fn pcid(self) -> Pcid {
         Pcid::new(self.0 as u16 + 1)
     }
+
+    /// Returns the PCID of the user half, on a CPU with so many slots.
+    pub(crate) fn pcid_of_user_half<const SLOTS: usize>(self) -> Pcid {
+        Pcid::new((self.0 + SLOTS) as u16 + 1)
+    }
+}
+
+impl<H: Hw<Local = AtomicU64>, const SLOTS: usize> Slots<H, SLOTS> {
+    /// As [`Slots::new`], in a constant expression.
+    pub(crate) const fn in_static() -> Self {
+        const { assert!(SLOTS > 0 && SLOTS < Pcid::COUNT as usize / 2) };
+        Slots {
+            slots: [const {
+                Slot {
+                    mm: AtomicU64::new(0),
+                    joined: AtomicU64::new(NO_SPACE),
+                    flushed_to: OwnGen::of(AtomicU64::new(0)),
+                    due: AtomicU64::new(0),
+                }
+            }; SLOTS],
+            current: AtomicU64::new(0),
+            next_victim: AtomicU64::new(0),
+            kernel_due: AtomicU64::new(0),
+        }
+    }
 }
 
 impl<H: Pcids, const SLOTS: usize> Slots<H, SLOTS> {
     /// Makes slots that are nobody's: they have flushed to no generation, so whoever finds itself in one flushes.
     pub(crate) fn new(cells: &mut impl Cells<H>) -> Self {
-        const { assert!(SLOTS > 0 && SLOTS < Pcid::COUNT as usize) };
+        const { assert!(SLOTS > 0 && SLOTS < Pcid::COUNT as usize / 2) };
         Slots {
             slots: core::array::from_fn(|_| Slot {
                 mm: cells.protocol_local(ProtocolWord::SlotMm, 0),
-                flushed_to: OwnGen::of_cpu(cells),
+                joined: cells.protocol_local(ProtocolWord::SlotJoined, word_of(None)),
+                flushed_to: OwnGen::of(cells.protocol_local(ProtocolWord::FlushedTo, 0)),
+                due: cells.protocol_local(ProtocolWord::SlotDue, 0),
             }),
             current: cells.protocol_local(ProtocolWord::CurrentSlot, 0),
             next_victim: cells.protocol_local(ProtocolWord::NextVictim, 0),
+            kernel_due: cells.protocol_local(ProtocolWord::KernelDue, 0),
         }
     }
 
@@ -97,6 +153,47 @@ impl<H: Pcids, const SLOTS: usize> Slots<H, SLOTS> {
         };
         hw.store_local(&self.slots[victim].mm, mm.0);
         SlotIndex(victim)
+    }
+
+    /// Returns the space of a slot if this CPU is in its cpumask. With PCIDs only.
+    pub(crate) fn joined(&self, hw: &H, slot: SlotIndex) -> Option<MmHandle> {
+        handle_in(hw.load_local(&self.slots[slot.0].joined))
+    }
+
+    /// Says that this CPU is in the cpumask of a slot's space, or in none.
+    pub(crate) fn set_joined(&self, hw: &H, slot: SlotIndex, mm: Option<MmHandle>) {
+        hw.store_local(&self.slots[slot.0].joined, word_of(mm));
+    }
+
+    /// Returns the slots of spaces that this CPU is in the cpumask of.
+    pub(crate) fn all_joined(&self, hw: &H) -> impl Iterator<Item = (SlotIndex, MmHandle)> {
+        let slots = (0..SLOTS).map(SlotIndex);
+        slots.filter_map(|slot| Some((slot, self.joined(hw, slot)?)))
+    }
+
+    /// Says which halves of a slot are to be flushed when they are loaded next.
+    pub(crate) fn due(&self, hw: &H, slot: SlotIndex) -> Halves {
+        Halves(hw.load_local(&self.slots[slot.0].due))
+    }
+
+    /// Sets it.
+    pub(crate) fn set_due(&self, hw: &H, slot: SlotIndex, halves: Halves) {
+        hw.store_local(&self.slots[slot.0].due, halves.0);
+    }
+
+    /// Says whether the kernel's own PCID is to be flushed when it is loaded next.
+    pub(crate) fn is_kernel_due(&self, hw: &H) -> bool {
+        hw.load_local(&self.kernel_due) != 0
+    }
+
+    /// Sets it.
+    pub(crate) fn set_kernel_due(&self, hw: &H, is_due: bool) {
+        hw.store_local(&self.kernel_due, u64::from(is_due));
+    }
+
+    /// Sets what is due in every slot.
+    pub(crate) fn set_all_due(&self, hw: &H, halves: Halves) {
+        (0..SLOTS).for_each(|slot| self.set_due(hw, SlotIndex(slot), halves));
     }
 
     /// Reads how far a slot has been flushed.

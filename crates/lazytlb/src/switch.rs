@@ -4,11 +4,11 @@ use crate::addr::VirtAddr;
 use crate::hw::{Cr3Load, Hw};
 use crate::interrupts::InterruptsOff;
 use crate::kernel::Kernel;
-use crate::mm::{Mm, MmHandle};
+use crate::mm::{Mm, MmHandle, TlbGen};
 use crate::pcids::{Pcid, Pcids};
 use crate::per_cpu::PerCpu;
 use crate::policy::Policy;
-use crate::slots::SlotIndex;
+use crate::slots::{Halves, SlotIndex};
 use crate::tlb::Tlb;
 
 /// How a switch came about.
@@ -28,6 +28,8 @@ pub enum Switched {
     /// Another space was loaded that this CPU has a PCID for, and nothing was missed: one CR3 load that keeps what is
     /// cached.
     Kept,
+    /// The space is retired: this CPU has left for the kernel's own space.
+    Retired,
 }
 
 /// What entering lazy mode did.
@@ -69,9 +71,20 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         let me = self.kernel.this_cpu(hw);
         let prev = me.loaded_mm(hw);
         if prev == next {
-            return self.resume(hw, me, next);
+            return match me.is_lazy(hw) {
+                false => Switched::AlreadyRunning,
+                true => self.resume(hw, me, next),
+            };
         }
-        self.load(hw, me, prev, next)
+        if next == self.kernel.init_mm() {
+            self.leave_for_init_mm(hw, me, prev);
+            return Switched::Loaded;
+        }
+        self.begin_switch(hw, me);
+        match hw.pcids_are_on() {
+            true => self.load_user_with_pcid(hw, me, next),
+            false => self.load_user(hw, me, prev, next),
+        }
     }
 
     /// Says whether user memory may be touched on this CPU now: a user space is loaded and in use, and no switch and no
@@ -102,7 +115,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             return EnteredLazy::InInitMm;
         }
         if self.policy() == Policy::InitMm {
-            self.load(hw, me, loaded, self.kernel.init_mm());
+            self.leave_for_init_mm(hw, me, loaded);
             return EnteredLazy::LeftForInitMm;
         }
         // I8. A locked exchange, where a plain store would do for ordinary stores: they drain in order, so
@@ -114,11 +127,8 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         EnteredLazy::StaysLoaded
     }
 
-    /// Uses the loaded space (again), and catches up on the flushes missed in lazy mode.
+    /// Uses the loaded space again, and catches up on the flushes missed in lazy mode.
     fn resume(&self, hw: &K::Hw, me: &PerCpu<K::Hw, WORDS, SLOTS>, handle: MmHandle) -> Switched {
-        if !me.is_lazy(hw) {
-            return Switched::AlreadyRunning;
-        }
         // Not lazy any more, and not caught up yet: an NMI in between would use what was flushed.
         me.set_unusable(hw);
         me.clear_lazy(hw);
@@ -135,21 +145,35 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             me.set_usable(hw, handle);
             return Switched::ResumedUpToDate;
         }
-        self.load_root(hw, mm, slot, Cr3Load::Flush);
+        self.resume_behind(hw, me, handle, slot, current)
+    }
+
+    /// Catches up on the flushes missed in lazy mode, and uses the loaded space. Not inlined: who has missed nothing shall
+    /// not pay for its registers.
+    #[inline(never)]
+    fn resume_behind(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        handle: MmHandle,
+        slot: SlotIndex,
+        current: TlbGen,
+    ) -> Switched {
+        let mm = self.kernel.mm(handle);
+        if mm.is_retired(hw) {
+            self.leave_for_init_mm(hw, me, handle);
+            return Switched::Retired;
+        }
+        self.load_root(hw, me, mm, slot, Cr3Load::Flush);
         me.slots.set_flushed_to(hw, slot, current);
         me.set_usable(hw, handle);
         Switched::ResumedBehind
     }
 
-    /// Replaces the loaded space. Interrupts are off.
-    pub(crate) fn load(
-        &self,
-        hw: &K::Hw,
-        me: &PerCpu<K::Hw, WORDS, SLOTS>,
-        prev: MmHandle,
-        next: MmHandle,
-    ) -> Switched {
-        // I4: visible before the CR3 load, which serializes. Or an initiator in `next` might still take us
+    /// Begins to replace the loaded space. Interrupts are off.
+    #[inline(always)]
+    fn begin_switch(&self, hw: &K::Hw, me: &PerCpu<K::Hw, WORDS, SLOTS>) {
+        // I4: visible before the CR3 load, which serializes. Or an initiator in the next space might still take us
         // for lazy, and skip us after we have filled our TLB.
         if me.is_lazy(hw) {
             // Before that, for an NMI that came in between: it would use what was flushed meanwhile.
@@ -157,41 +181,100 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             me.clear_lazy(hw);
         }
         me.set_switching(hw);
-        let switched = if next == self.kernel.init_mm() {
-            self.load_init_mm(hw, me);
-            Switched::Loaded
-        } else {
-            self.load_user(hw, me, self.kernel.mm(next))
-        };
-        me.set_loaded_mm(hw, next);
-        // I2: only now. Before the CR3 load, an initiator that misses our bit would free tables that we
-        // can still walk. After one that kept what was cached, a walk that began before may still be under way: the bit
-        // stays, until we come back or a flush that frees tables finds us elsewhere.
-        if switched != Switched::Kept && prev != self.kernel.init_mm() {
-            self.kernel.mm(prev).leave(hw, hw.cpu());
-        }
-        switched
     }
 
-    /// Loads a user space under the PCID of its slot, and keeps what is cached there if nothing was missed.
+    /// Leaves the loaded space for the kernel's own. Interrupts are off. Not inlined: a switch to a user space
+    /// shall not pay for its registers.
+    #[inline(never)]
+    pub(crate) fn leave_for_init_mm(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        prev: MmHandle,
+    ) {
+        self.begin_switch(hw, me);
+        self.load_init_mm(hw, me, prev);
+    }
+
+    /// Loads a user space without PCIDs: with a flush.
     fn load_user(
         &self,
         hw: &K::Hw,
         me: &PerCpu<K::Hw, WORDS, SLOTS>,
-        next: &Mm<K::Hw, WORDS>,
+        prev: MmHandle,
+        next: MmHandle,
     ) -> Switched {
-        self.enter_cpumask(hw, next);
+        self.assert_in_use(hw.cpu());
+        let mm = self.kernel.mm(next);
+        mm.join(hw, hw.cpu());
         // I3: read before the load. What is removed later is not covered by it.
-        let current = next.tlb_gen(hw);
-        let found = me.slots.find(hw, next.id());
-        let slot = found.unwrap_or_else(|| me.slots.recycle(hw, next.id()));
-        me.slots.set_current(hw, slot);
-        if found.is_some() && me.slots.flushed_to(hw, slot) == current {
-            self.load_root(hw, next, slot, Cr3Load::Keep);
+        let current = mm.tlb_gen(hw);
+        if mm.is_retired(hw) {
+            mm.leave(hw, hw.cpu());
+            self.load_init_mm(hw, me, prev);
+            return Switched::Retired;
+        }
+        let slot = me.slots.current(hw);
+        self.load_root(hw, me, mm, slot, Cr3Load::Flush);
+        me.slots.set_flushed_to(hw, slot, current);
+        me.set_loaded_mm(hw, next);
+        // I2: only now. Before the CR3 load, an initiator that misses our bit would free tables that we can still walk.
+        if prev != self.kernel.init_mm() {
+            self.leave(hw, Some(prev));
+        }
+        Switched::Loaded
+    }
+
+    /// Loads a user space under the PCID of its slot, and keeps what is cached there if nothing was missed. Not inlined:
+    /// who has no PCIDs shall not pay for its registers.
+    #[inline(never)]
+    fn load_user_with_pcid(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        next: MmHandle,
+    ) -> Switched {
+        let mm = self.kernel.mm(next);
+        let found = me.slots.find(hw, mm.id());
+        self.enter_cpumask(hw, me, found, next, mm);
+        // I3, as above.
+        let current = mm.tlb_gen(hw);
+        if let Some(slot) = found
+            && me.slots.flushed_to(hw, slot) == current
+            && !me.slots.due(hw, slot).contain(Halves::KERNEL)
+        {
+            me.slots.set_current(hw, slot);
+            self.load_root(hw, me, mm, slot, Cr3Load::Keep);
+            // I2. A walk of the former space that began before may still be under way: the bit there stays, until this
+            // CPU comes back, or is interrupted and behind in it.
+            me.set_loaded_mm(hw, next);
             return Switched::Kept;
         }
-        self.load_root(hw, next, slot, Cr3Load::Flush);
+        if mm.is_retired(hw) {
+            if let Some(slot) = found {
+                me.slots.set_joined(hw, slot, None);
+            }
+            mm.leave(hw, hw.cpu());
+            self.load_init_mm(hw, me, next);
+            return Switched::Retired;
+        }
+        let former = me.slots.current(hw);
+        let slot = found.unwrap_or_else(|| me.slots.recycle(hw, mm.id()));
+        me.slots.set_current(hw, slot);
+        self.load_root(hw, me, mm, slot, Cr3Load::Flush);
         me.slots.set_flushed_to(hw, slot, current);
+        me.set_loaded_mm(hw, next);
+        // I2, as above.
+        if found.is_none() {
+            let replaced = me.slots.joined(hw, slot);
+            me.slots.set_joined(hw, slot, Some(next));
+            self.leave(hw, replaced);
+        }
+        if former != slot {
+            let left = me.slots.joined(hw, former);
+            me.slots.set_joined(hw, former, None);
+            self.leave(hw, left);
+        }
         match found {
             Some(_) => Switched::LoadedBehind,
             None => Switched::Loaded,
@@ -199,30 +282,88 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     }
 
     /// Enters the cpumask of the space that is loaded next. A full fence.
-    fn enter_cpumask(&self, hw: &K::Hw, next: &Mm<K::Hw, WORDS>) {
+    fn enter_cpumask(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        found: Option<SlotIndex>,
+        handle: MmHandle,
+        mm: &Mm<K::Hw, WORDS>,
+    ) {
         self.assert_in_use(hw.cpu());
-        if hw.pcids_are_on() && next.has_joined(hw, hw.cpu()) {
+        let Some(slot) = found else {
+            mm.join(hw, hw.cpu());
+            return;
+        };
+        if me.slots.joined(hw, slot).is_some() {
             // I9. The bit is still there from the last time, and so there is nothing to write. But without a fence
             // "switching" waits in the store buffer while the generation is read, and an initiator that raises it in
             // between takes us for elsewhere: Linux 6.14, CVE-2025-40174.
             hw.fence();
         } else {
-            next.join(hw, hw.cpu());
+            mm.join(hw, hw.cpu());
+            me.slots.set_joined(hw, slot, Some(handle));
         }
     }
 
-    /// Loads the kernel's own space, and leaves the former one for good.
-    fn load_init_mm(&self, hw: &K::Hw, me: &PerCpu<K::Hw, WORDS, SLOTS>) {
-        let init_mm = self.kernel.mm(self.kernel.init_mm());
-        if hw.pcids_are_on() {
-            hw.load_cr3_pcid(init_mm.root(), Pcid::KERNEL, Cr3Load::Keep);
-            self.end_walks(hw);
-        } else {
-            hw.load_cr3(init_mm.root(), Cr3Load::Flush);
-            // The slot is nobody's now. It does not matter what it says, but that it says the same each time.
-            let slot = me.slots.current(hw);
-            me.slots.set_flushed_to(hw, slot, init_mm.tlb_gen(hw));
+    /// Leaves a cpumask: the last access to the space, which may go then.
+    fn leave(&self, hw: &K::Hw, mm: Option<MmHandle>) {
+        if let Some(mm) = mm {
+            self.kernel.mm(mm).leave(hw, hw.cpu());
         }
+    }
+
+    /// Loads the kernel's own space, and leaves every other one for good.
+    #[inline(never)]
+    fn load_init_mm(&self, hw: &K::Hw, me: &PerCpu<K::Hw, WORDS, SLOTS>, prev: MmHandle) {
+        let handle = self.kernel.init_mm();
+        let init_mm = self.kernel.mm(handle);
+        if hw.pcids_are_on() {
+            let load = match me.slots.is_kernel_due(hw) {
+                true => Cr3Load::Flush,
+                false => Cr3Load::Keep,
+            };
+            hw.load_cr3_pcid(init_mm.root(), Pcid::KERNEL, load);
+            if load == Cr3Load::Flush {
+                me.slots.set_kernel_due(hw, false);
+            }
+            me.set_loaded_mm(hw, handle);
+            self.leave_spaces(hw, me, |_, _| true);
+            return;
+        }
+        hw.load_cr3(init_mm.root(), Cr3Load::Flush);
+        // The slot is nobody's now. It does not matter what it says, but that it says the same each time.
+        let slot = me.slots.current(hw);
+        me.slots.set_flushed_to(hw, slot, init_mm.tlb_gen(hw));
+        me.set_loaded_mm(hw, handle);
+        if prev != handle {
+            self.leave(hw, Some(prev));
+        }
+    }
+
+    /// Ends what walks may be under way of spaces that this CPU has kept something of, and leaves the cpumasks of those that
+    /// are chosen among them, but never that of the loaded one. Returns how many there were. Interrupts are off; with PCIDs only.
+    pub(crate) fn leave_spaces(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        chosen: impl Fn(SlotIndex, &Mm<K::Hw, WORDS>) -> bool,
+    ) -> u32 {
+        let loaded = me.loaded_mm(hw);
+        let mut left = 0;
+        for (slot, handle) in me.slots.all_joined(hw) {
+            let mm = self.kernel.mm(handle);
+            if handle == loaded || !chosen(slot, mm) {
+                continue;
+            }
+            if left == 0 {
+                self.end_walks(hw);
+            }
+            me.slots.set_joined(hw, slot, None);
+            mm.leave(hw, hw.cpu());
+            left += 1;
+        }
+        left
     }
 
     /// Ends every walk that began before the last CR3 load, if that kept what was cached (H12a).
@@ -233,18 +374,27 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         hw.invlpg(VirtAddr(0));
     }
 
-    /// Loads CR3 with a user space's root, under the PCID of its slot if there are PCIDs.
+    /// Loads CR3 with a user space's root, under the PCID of its slot if there are PCIDs. With page-table isolation it is
+    /// that of the kernel half; if this one is flushed, the user half is when this CPU returns to it.
     pub(crate) fn load_root(
         &self,
         hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
         mm: &Mm<K::Hw, WORDS>,
         slot: SlotIndex,
         load: Cr3Load,
     ) {
-        if hw.pcids_are_on() {
-            hw.load_cr3_pcid(mm.root(), slot.pcid(), load);
-        } else {
+        if !hw.pcids_are_on() {
             hw.load_cr3(mm.root(), Cr3Load::Flush);
+            return;
+        }
+        hw.load_cr3_pcid(mm.root(), slot.pcid(), load);
+        if load == Cr3Load::Flush {
+            let due = match mm.user_root() {
+                Some(_) => Halves::USER,
+                None => Halves::NONE,
+            };
+            me.slots.set_due(hw, slot, due);
         }
     }
 }

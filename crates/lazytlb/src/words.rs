@@ -18,8 +18,16 @@ pub enum ProtocolWord {
     Whereabouts,
     /// The space that a slot of this CPU belongs to.
     SlotMm,
+    /// The same space's handle, while this CPU is in its cpumask.
+    SlotJoined,
     /// How far this CPU has flushed what is cached under a slot's PCID.
     FlushedTo,
+    /// Which halves of a slot are to be flushed when they are loaded next.
+    SlotDue,
+    /// Whether the kernel's own PCID is to be flushed when it is loaded next.
+    KernelDue,
+    /// How far this CPU has flushed kernel ranges.
+    KernelFlushedTo,
     /// The slot of the user space that this CPU has loaded, or had last.
     CurrentSlot,
     /// The slot that is replaced next.
@@ -28,36 +36,52 @@ pub enum ProtocolWord {
     IsLazy,
     /// A part of a CPU's inbox.
     Inbox,
-    /// A part of the set of targets that have not served a CPU's request.
-    Unacknowledged,
+    /// How many writes of requests a CPU has begun.
+    RequestsBegun,
+    /// How many writes of requests a CPU has ended.
+    RequestsDone,
     /// A request's space.
     RequestMm,
-    /// The handle of a request's space.
-    RequestHandle,
     /// A request's generation.
     RequestNewGen,
-    /// A request's range.
-    RequestRange,
+    /// What a request says was removed.
+    RequestRemoved,
+    /// How many gathers are begun in a space and not finished.
+    OpenGathers,
+    /// Whether a space is retired.
+    IsRetired,
+    /// The space that was retired before another one.
+    RetiredBefore,
+    /// The space that a CPU retired last.
+    Retired,
 }
 
 impl ProtocolWord {
     /// Every word: those of a space, then those of a CPU.
-    pub const ALL: [ProtocolWord; 15] = [
+    pub const ALL: [ProtocolWord; 23] = [
         ProtocolWord::TlbGen,
         ProtocolWord::Cpumask,
         ProtocolWord::LoadedMm,
         ProtocolWord::Whereabouts,
         ProtocolWord::SlotMm,
+        ProtocolWord::SlotJoined,
         ProtocolWord::FlushedTo,
+        ProtocolWord::SlotDue,
+        ProtocolWord::KernelDue,
+        ProtocolWord::KernelFlushedTo,
         ProtocolWord::CurrentSlot,
         ProtocolWord::NextVictim,
         ProtocolWord::IsLazy,
         ProtocolWord::Inbox,
-        ProtocolWord::Unacknowledged,
+        ProtocolWord::RequestsBegun,
+        ProtocolWord::RequestsDone,
         ProtocolWord::RequestMm,
-        ProtocolWord::RequestHandle,
         ProtocolWord::RequestNewGen,
-        ProtocolWord::RequestRange,
+        ProtocolWord::RequestRemoved,
+        ProtocolWord::OpenGathers,
+        ProtocolWord::IsRetired,
+        ProtocolWord::RetiredBefore,
+        ProtocolWord::Retired,
     ];
 
     /// Returns the name that people who debug see.
@@ -68,28 +92,40 @@ impl ProtocolWord {
             ProtocolWord::LoadedMm => "loaded_mm",
             ProtocolWord::Whereabouts => "whereabouts",
             ProtocolWord::SlotMm => "slot.mm",
+            ProtocolWord::SlotJoined => "slot.joined",
             ProtocolWord::FlushedTo => "flushed_to",
+            ProtocolWord::SlotDue => "slot.due",
+            ProtocolWord::KernelDue => "kernel_due",
+            ProtocolWord::KernelFlushedTo => "kernel_flushed_to",
             ProtocolWord::CurrentSlot => "current_slot",
             ProtocolWord::NextVictim => "next_victim",
             ProtocolWord::IsLazy => "is_lazy",
             ProtocolWord::Inbox => "inbox",
-            ProtocolWord::Unacknowledged => "unacknowledged",
+            ProtocolWord::RequestsBegun => "requests.begun",
+            ProtocolWord::RequestsDone => "requests.done",
             ProtocolWord::RequestMm => "request.mm",
-            ProtocolWord::RequestHandle => "request.handle",
             ProtocolWord::RequestNewGen => "request.new_gen",
-            ProtocolWord::RequestRange => "request.range",
+            ProtocolWord::RequestRemoved => "request.removed",
+            ProtocolWord::OpenGathers => "open_gathers",
+            ProtocolWord::IsRetired => "is_retired",
+            ProtocolWord::RetiredBefore => "retired_before",
+            ProtocolWord::Retired => "retired",
         }
     }
 
     /// Returns the kind of value that it holds.
     pub const fn kind(self) -> ValueKind {
         match self {
-            ProtocolWord::TlbGen | ProtocolWord::FlushedTo => ValueKind::Generation,
-            ProtocolWord::Cpumask | ProtocolWord::Inbox | ProtocolWord::Unacknowledged => {
-                ValueKind::CpuSet
+            ProtocolWord::TlbGen
+            | ProtocolWord::FlushedTo
+            | ProtocolWord::KernelFlushedTo
+            | ProtocolWord::RequestsBegun
+            | ProtocolWord::RequestsDone => ValueKind::Generation,
+            ProtocolWord::Cpumask | ProtocolWord::Inbox => ValueKind::CpuSet,
+            ProtocolWord::IsLazy | ProtocolWord::IsRetired | ProtocolWord::KernelDue => {
+                ValueKind::Flag
             }
-            ProtocolWord::IsLazy => ValueKind::Flag,
-            ProtocolWord::RequestMm | ProtocolWord::RequestHandle | ProtocolWord::RequestRange => {
+            ProtocolWord::RequestMm | ProtocolWord::RequestRemoved => {
                 ValueKind::Message(Payload::Other)
             }
             ProtocolWord::RequestNewGen => ValueKind::Message(Payload::Generation),
@@ -97,8 +133,13 @@ impl ProtocolWord {
             ProtocolWord::LoadedMm
             | ProtocolWord::Whereabouts
             | ProtocolWord::SlotMm
+            | ProtocolWord::SlotJoined
+            | ProtocolWord::SlotDue
             | ProtocolWord::CurrentSlot
-            | ProtocolWord::NextVictim => ValueKind::Other,
+            | ProtocolWord::NextVictim
+            | ProtocolWord::OpenGathers
+            | ProtocolWord::RetiredBefore
+            | ProtocolWord::Retired => ValueKind::Other,
         }
     }
 }

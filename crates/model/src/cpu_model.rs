@@ -294,11 +294,6 @@ pub struct CpuModel {
     pub quirks: Quirks,
 }
 
-const NO_QUIRKS: Quirks = Quirks {
-    erratum_383: false,
-    walks_assume_dram: false,
-};
-
 impl CpuModel {
     /// All that the manuals allow at once, and the weak reading wherever they are silent. It has every
     /// feature, and reports no erratum: software that is safe only where it detects one is not safe here.
@@ -329,7 +324,7 @@ impl CpuModel {
         size_conflict: SizeConflict::EitherIsUsed,
         walk_outside_dram: WalkOutsideDram::MachineCheck,
         write_combining: WcReadings::all(Reading::Started),
-        quirks: NO_QUIRKS,
+        quirks: Quirks::NONE,
     };
 
     /// AMD family 10h (Phenom, 2007–2012): no PCIDs, erratum 383 (H31), and walks that assume
@@ -347,10 +342,7 @@ impl CpuModel {
         ipi: IpiOrder::AfterStores,
         uncached_loads: UncachedLoads::WaitForStores,
         size_conflict: SizeConflict::MachineCheck,
-        quirks: Quirks {
-            erratum_383: true,
-            walks_assume_dram: true,
-        },
+        quirks: Quirks::NONE.with_erratum_383().with_walks_assume_dram(),
         ..Self::WEAKEST
     };
 
@@ -396,6 +388,7 @@ impl CpuModel {
         name: "intel-alder-lake",
         about: "Intel Alder Lake: as Skylake; with PCIDs on, INVLPG may leave global entries",
         invlpg_globals: InvlpgGlobals::MayStay,
+        quirks: Quirks::NONE.with_invlpg_leaves_globals(),
         dirty: DirtyUpdate::ChecksWritable,
         ..Self::INTEL_SKYLAKE
     };

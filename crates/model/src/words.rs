@@ -37,13 +37,21 @@ impl Machine {
         Ok(())
     }
 
-    /// Puts a value into a shared word in memory, whatever waits in store buffers.
+    /// Puts a value into shared words in memory, whatever waits in store buffers.
     ///
     /// # Errors
     /// If the value has no number any more.
-    pub fn put_word(&self, state: &mut State, word: AtomicCell, value: u64) -> Result<(), Limit> {
-        let at = self.layout.location(Location::Cell(word)).bytes();
-        state[at] = self.values.encode(value)?.to_byte();
+    pub fn put_words(
+        &self,
+        state: &mut State,
+        words: impl IntoIterator<Item = AtomicCell>,
+        value: u64,
+    ) -> Result<(), Limit> {
+        let code = self.values.encode(value)?.to_byte();
+        for word in words {
+            let at = self.layout.location(Location::Cell(word)).bytes();
+            state[at] = code;
+        }
         Ok(())
     }
 

@@ -42,7 +42,11 @@ fn run(words: &[&str]) -> Result<(), String> {
 
 /// Returns the menus that a program's name has in it.
 fn sets_in(program: &str) -> Option<Menus> {
-    program.strip_prefix("any ")?.parse().ok()
+    let sets = program.strip_prefix("any ")?;
+    sets.strip_suffix(" --isolation")
+        .unwrap_or(sets)
+        .parse()
+        .ok()
 }
 
 fn one(name: &str, program: &str, policy: &str, memory: &str, cpu: &str) -> Result<(), String> {
@@ -53,7 +57,8 @@ fn one(name: &str, program: &str, policy: &str, memory: &str, cpu: &str) -> Resu
             .find(|known| *known == program)
             .ok_or_else(|| format!("no program is called {program}"))?,
         policy: Policy::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|known| known.name() == policy)
             .ok_or_else(|| format!("no policy is called {policy}"))?,
         memory: MEMORIES
@@ -85,7 +90,7 @@ fn every_scenario(name: &str) -> Result<(), String> {
             println!("reference-4: left out, for it takes long; name it to check it");
             continue;
         }
-        for policy in Policy::ALL {
+        for &policy in Policy::ALL {
             for memory in MEMORIES {
                 let cpu_model = CpuModel::WEAKEST;
                 let scenario = Scenario {

@@ -40,8 +40,8 @@
 //! which are stronger than they must be.
 //!
 //! # What this cannot show
-//! That *every* bug is caught: the rows are examples. The seam (`addr`, `cpu_set`, `hw`, `memory`, `pcids`, `words`) is
-//! shared with the real crate, and so never mutated.
+//! That *every* bug is caught: the rows are examples. The seam (`addr`, `broadcast`, `compare_exchange`, `cpu_set`,
+//! `hw`, `memory`, `pcids`, `words`) is shared with the real crate, and so never mutated.
 #![forbid(unsafe_code)]
 
 /// The protocols, generated: `unmutated`, and one for each mutant.
@@ -76,6 +76,8 @@ pub struct Mutant {
     pub cpu_model: &'static str,
     /// The slots that each CPU has for PCIDs; 0 if PCIDs are off.
     pub slots: u8,
+    /// Whether its menus are those with page-table isolation.
+    pub isolated: bool,
     /// What no menus have that it takes to see it, if they do not find it.
     pub menus_lack: Option<&'static str>,
     sc: &'static str,
@@ -97,6 +99,8 @@ pub struct Menus {
     pub name: &'static str,
     /// Whether they are for rows with PCIDs.
     pub pcids: bool,
+    /// Whether they are for rows with page-table isolation.
+    pub isolated: bool,
     /// The program's name, which has the sets in it.
     pub program: &'static str,
 }
@@ -142,8 +146,10 @@ impl Mutant {
 
     /// Lists the menus that the mutant is asked of, from the smallest on.
     pub fn asked_of(&self) -> impl Iterator<Item = &'static Menus> + use<> {
-        let pcids = self.slots > 0;
-        MENUS.iter().filter(move |menus| menus.pcids == pcids)
+        let its = (self.slots > 0, self.isolated);
+        MENUS
+            .iter()
+            .filter(move |menus| (menus.pcids, menus.isolated) == its)
     }
 
     /// Returns where the mutant shows, under a memory model.
@@ -152,7 +158,8 @@ impl Mutant {
     /// If the table names a policy or a CPU model that does not exist.
     pub fn scenario(&self, memory: MemoryModel) -> Scenario<'static> {
         let policy = Policy::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|policy| policy.name() == self.policy);
         Scenario {
             program: self.program,
@@ -284,17 +291,19 @@ pub fn check_real(scenario: Scenario<'_>) -> Verdict {
 
 /// What the names of programs without end begin with: the sets of operations follow.
 const ANY: &str = "any ";
+/// What they end with if there is page-table isolation.
+const ISOLATION: &str = " --isolation";
 
 /// Makes a shipped program for a protocol, or one without end; `None` if there is no such name.
 fn build<P: Protocol>(name: &str, policy: Policy) -> Option<Program> {
-    match name.strip_prefix(ANY) {
-        Some(sets) => Some(
-            sets.parse::<lazytlb_check::Menus>()
-                .ok()?
-                .program::<P>(policy),
-        ),
-        None => Some(ShippedProgram::<P>::by_name(name)?.build(policy)),
-    }
+    let Some(sets) = name.strip_prefix(ANY) else {
+        return Some(ShippedProgram::<P>::by_name(name)?.build(policy));
+    };
+    let menus = match sets.strip_suffix(ISOLATION) {
+        Some(sets) => sets.parse::<lazytlb_check::Menus>().ok()?.isolated(),
+        None => sets.parse::<lazytlb_check::Menus>().ok()?,
+    };
+    Some(menus.program::<P>(policy))
 }
 
 fn check(build: Build, scenario: Scenario<'_>, reduction: Reduction) -> Verdict {

@@ -11,7 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("give a recording's path")?;
     let costs = Costs::shipped();
     let mut all = Vec::new();
-    for policy in Policy::ALL {
+    for &policy in Policy::ALL {
         let start = Instant::now();
         let mut reader = TraceReader::open(&path)?;
         let replayed = price_trace(&mut reader, &[policy], Quirks::default(), |_| {})?;
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let start = Instant::now();
     let mut reader = TraceReader::open(&path)?;
-    price_trace(&mut reader, &Policy::ALL, Quirks::default(), |_| {})?;
+    price_trace(&mut reader, Policy::ALL, Quirks::default(), |_| {})?;
     let seconds = start.elapsed().as_secs_f64();
     let per_second = reader.summary().events as f64 / seconds / 1e6;
     println!("all in one pass: {per_second:.2} M events/s");

@@ -21,8 +21,6 @@ pub(crate) struct CountedAtomic {
 pub(crate) enum Role {
     /// It tells which space this CPU has loaded, or whether it is lazy: others' reads of it are counted.
     WhereaboutsOf(CpuId),
-    /// It is a part of an inbox: a look at an empty one is not counted.
-    Inbox,
     /// Nothing.
     Plain,
 }
@@ -46,20 +44,28 @@ impl CountedCells {
             (ProtocolWord::IsLazy | ProtocolWord::Whereabouts, Owner::Space) => {
                 unreachable!("a space has loaded none, and is not lazy")
             }
-            (ProtocolWord::Inbox, _) => Role::Inbox,
             (
                 ProtocolWord::TlbGen
                 | ProtocolWord::Cpumask
                 | ProtocolWord::LoadedMm
                 | ProtocolWord::SlotMm
+                | ProtocolWord::SlotJoined
                 | ProtocolWord::FlushedTo
+                | ProtocolWord::SlotDue
+                | ProtocolWord::KernelDue
+                | ProtocolWord::KernelFlushedTo
                 | ProtocolWord::CurrentSlot
                 | ProtocolWord::NextVictim
-                | ProtocolWord::Unacknowledged
+                | ProtocolWord::Inbox
+                | ProtocolWord::RequestsBegun
+                | ProtocolWord::RequestsDone
                 | ProtocolWord::RequestMm
-                | ProtocolWord::RequestHandle
                 | ProtocolWord::RequestNewGen
-                | ProtocolWord::RequestRange,
+                | ProtocolWord::RequestRemoved
+                | ProtocolWord::OpenGathers
+                | ProtocolWord::IsRetired
+                | ProtocolWord::RetiredBefore
+                | ProtocolWord::Retired,
                 _,
             ) => Role::Plain,
         }
@@ -98,8 +104,8 @@ mod tests {
             Cells::<CountingMachine>::protocol_atomic(cells, word, 0).role
         };
         assert_eq!(role(ProtocolWord::IsLazy), Role::WhereaboutsOf(cpu));
-        assert_eq!(role(ProtocolWord::Inbox), Role::Inbox);
-        assert_eq!(role(ProtocolWord::Unacknowledged), Role::Plain);
+        assert_eq!(role(ProtocolWord::Inbox), Role::Plain);
+        assert_eq!(role(ProtocolWord::RequestMm), Role::Plain);
         let cells = &mut CountedCells(Owner::Cpu(cpu));
         let namesake = Cells::<CountingMachine>::atomic(cells, "is_lazy", 0);
         assert_eq!(namesake.role, Role::Plain);

@@ -43,13 +43,19 @@ pub struct Counts {
     /// INVLPGs: of pages that flushes removed, and with PCIDs those that only end walks under way, one after each load
     /// of init_mm and one for each CPU that a flush which frees tables finds elsewhere.
     pub invlpg: u64,
+    /// INVLPGBs, of however many addresses each. [`lazytlb::Tlb`] broadcasts nothing: they are a stranger's, and no file
+    /// of costs has a price for them.
+    #[serde(default)]
+    pub invlpgb: u64,
+    /// TLBSYNCs: waits for what was broadcast, without a price as well.
+    #[serde(default)]
+    pub tlbsync: u64,
     /// Loads of another user root that flush: its translations must be walked again. A load of
     /// init_mm's root is none, because the kernel's mappings are global; and a load that keeps is none.
     pub refills_after_load: u64,
     /// Full flushes of a loaded user root.
     pub refills_after_flush: u64,
-    /// Locked read-modify-writes. A look at an empty word of an inbox is none: their number is the
-    /// capacity of a CPU set, which a kernel chooses, not the workload.
+    /// Locked read-modify-writes.
     pub locked: u64,
     /// Fences.
     pub fences: u64,
@@ -75,6 +81,8 @@ pub(crate) enum Effect {
     Cr3Keep,
     FullFlush,
     Invlpg,
+    Invlpgb,
+    Tlbsync,
     RefillAfterLoad,
     RefillAfterFlush,
     Locked,
@@ -124,6 +132,8 @@ impl Tally {
             cr3_keep: get(Effect::Cr3Keep),
             full_flushes: get(Effect::FullFlush),
             invlpg: get(Effect::Invlpg),
+            invlpgb: get(Effect::Invlpgb),
+            tlbsync: get(Effect::Tlbsync),
             refills_after_load: get(Effect::RefillAfterLoad),
             refills_after_flush: get(Effect::RefillAfterFlush),
             locked: get(Effect::Locked),

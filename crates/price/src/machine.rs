@@ -5,10 +5,11 @@
 //! when the initiator waits for them. What this machine cannot show: races, and time.
 
 use std::cell::Cell;
+use std::num::NonZeroU16;
 
 use lazytlb::{
-    CpuId, CpuSet, Cr3Load, Hw, Interrupts, Invpcid, Kernel, Mm, MmHandle, Pcid, Pcids, PerCpu,
-    PhysAddr, Policy, Poll, Quirks, Tlb, Until, VirtAddr,
+    Broadcast, CompareExchange, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Invlpgb, Invpcid, Kernel,
+    Mm, MmHandle, Pcid, Pcids, PerCpu, PhysAddr, Policy, Poll, Quirks, Tlb, Until, VirtAddr,
 };
 
 use crate::cells::{CountedAtomic, CountedCells, Owner, Role, SLOTS, WORDS};
@@ -17,6 +18,10 @@ use crate::spaces::{INIT_MM, Spaces};
 
 /// CPUs that the machine can have: numbers are below.
 pub const MAX_CPUS: u16 = WORDS as u16 * 64;
+
+/// Addresses that one INVLPGB may name. ASSUMED: CPUs tell theirs by CPUID, and no recording has it; the number of INVLPGBs
+/// that are counted for a range is the only thing that hangs on it.
+const MOST_ADDRESSES: NonZeroU16 = NonZeroU16::new(8).expect("it is 8");
 
 /// What a CPU does, as the recording says. Under policy `init-mm` a CPU can be logically lazy
 /// without being lazy in the protocol's sense: then it is in no cpumask, and gets no IPI.
@@ -195,7 +200,7 @@ impl CountingMachine {
 
     /// Lets every pending CPU take its interrupt, then comes back to the CPU that waits. That one keeps its
     /// own while its interrupts are off. Says whether there was anyone.
-    fn deliver_interrupts(&self) -> bool {
+    pub(crate) fn deliver_interrupts(&self) -> bool {
         let waiting = self.current.get();
         let is_kept = |cpu| cpu == waiting && self.interrupts() == Interrupts::Disabled;
         let (mut delivered, mut kept) = (CpuSet::<WORDS>::EMPTY, CpuSet::EMPTY);
@@ -215,9 +220,7 @@ impl CountingMachine {
                 former == Interrupts::Enabled,
                 "an operation left a CPU's interrupts disabled"
             );
-            let done = self.tlb().handle_flush_ipi(self);
-            let elsewhere = u64::from(done.other_space);
-            self.tally.add(Effect::IpiElsewhere, elsewhere);
+            self.tlb().handle_flush_ipi(self);
             self.restore_interrupts(former);
         }
         self.current.set(waiting);
@@ -245,7 +248,7 @@ impl Hw for CountingMachine {
     fn load(&self, atomic: &CountedAtomic) -> u64 {
         match atomic.role {
             Role::WhereaboutsOf(cpu) if cpu != self.cpu() => self.tally.count(Effect::RemoteRead),
-            Role::WhereaboutsOf(_) | Role::Inbox | Role::Plain => {}
+            Role::WhereaboutsOf(_) | Role::Plain => {}
         }
         atomic.value.get()
     }
@@ -273,14 +276,10 @@ impl Hw for CountingMachine {
         self.modify(atomic, |former| former & bits)
     }
 
-    /// An exchange of an empty inbox is not counted: see [`crate::Counts::locked`].
     #[inline]
     fn swap(&self, atomic: &CountedAtomic, value: u64) -> u64 {
-        let former = self.modify(atomic, |_| value);
-        if atomic.role != Role::Inbox || former != 0 {
-            self.tally.count(Effect::Locked);
-        }
-        former
+        self.tally.count(Effect::Locked);
+        self.modify(atomic, |_| value)
     }
 
     #[inline]
@@ -392,6 +391,33 @@ impl Pcids for CountingMachine {
     }
 }
 
+impl CompareExchange for CountingMachine {
+    /// Locked, whether or not it writes.
+    #[inline]
+    fn compare_exchange(&self, atomic: &CountedAtomic, current: u64, new: u64) -> Result<u64, u64> {
+        self.tally.count(Effect::Locked);
+        let former = self.modify(atomic, |held| if held == current { new } else { held });
+        if former == current {
+            Ok(former)
+        } else {
+            Err(former)
+        }
+    }
+}
+
+impl Broadcast for CountingMachine {
+    fn most_addresses(&self) -> Option<NonZeroU16> {
+        Some(MOST_ADDRESSES)
+    }
+    /// Nothing is cached here: it is counted, and no more.
+    fn invlpgb(&self, _what: Invlpgb) {
+        self.tally.count(Effect::Invlpgb);
+    }
+    fn tlbsync(&self) {
+        self.tally.count(Effect::Tlbsync);
+    }
+}
+
 impl Poll for CountingMachine {
     /// As a wait, every iteration in which the body finds nothing serves what is pending.
     fn poll<R>(&self, body: impl Fn(&Self) -> Option<R>) -> R {
@@ -410,7 +436,7 @@ impl Poll for CountingMachine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lazytlb::Cells;
+    use lazytlb::{Cells, PageRange, PageSize, Strides};
 
     fn machine() -> CountingMachine {
         let mut machine = CountingMachine::new(Policy::Ipi, Quirks::default(), PcidsOn::No);
@@ -436,6 +462,37 @@ mod tests {
         assert!(machine.pending.get().contains(CpuId(0)), "its own are off");
         machine.restore_interrupts(former);
         assert_eq!(machine.cpu(), CpuId(0));
+    }
+
+    #[test]
+    fn a_compare_exchange_is_locked_though_it_fails() {
+        let machine = machine();
+        let word = Cells::<CountingMachine>::atomic(&mut CountedCells(Owner::Cpu(CpuId(0))), "", 3);
+        assert_eq!(machine.compare_exchange(&word, 2, 9), Err(3));
+        assert_eq!(word.value.get(), 3);
+        assert_eq!(machine.compare_exchange(&word, 3, 9), Ok(3));
+        assert_eq!(word.value.get(), 9);
+        assert_eq!(machine.tally().counts().locked, 2);
+    }
+
+    #[test]
+    fn broadcasts_are_counted_by_the_instruction_and_interrupt_nobody() {
+        let machine = machine();
+        let range = PageRange {
+            start: VirtAddr(0),
+            len_pages: 9,
+            size: PageSize::Size4K,
+        };
+        let most = machine.most_addresses().expect("it broadcasts");
+        for run in Strides::over(range, most) {
+            machine.invlpgb(Invlpgb {
+                addresses: Some(run),
+                ..Invlpgb::EVERYTHING
+            });
+        }
+        machine.tlbsync();
+        let counts = machine.tally().counts();
+        assert_eq!((counts.invlpgb, counts.tlbsync, counts.ipis), (2, 1, 0));
     }
 
     #[test]

@@ -372,7 +372,8 @@ mod tests {
             corners in proptest::collection::vec(0_u32..1 << 14, 32),
         ) {
             let all: Vec<Replayed> = Policy::ALL
-                .into_iter()
+                .iter()
+                .copied()
                 .zip(counts)
                 .map(|(policy, counts)| Replayed { policy, pcids: PcidsOn::No, counts })
                 .collect();

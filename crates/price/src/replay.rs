@@ -170,6 +170,8 @@ impl Replay {
         let report = machine.tlb().flush(machine, mm, flush_range(range), tables);
         let skipped = u64::from(report.lazy_skipped);
         machine.tally().add(Effect::LazySkipped, skipped);
+        let elsewhere = u64::from(report.elsewhere);
+        machine.tally().add(Effect::IpiElsewhere, elsewhere);
     }
 
     fn retire(&mut self, id: MmId) {
@@ -183,6 +185,14 @@ impl Replay {
         let report = self.machine.tlb().retire(&self.machine, mm);
         let interrupted = u64::from(report.interrupted);
         self.machine.tally().add(Effect::IpiAtRetire, interrupted);
+        let elsewhere = u64::from(report.elsewhere);
+        self.machine.tally().add(Effect::IpiElsewhere, elsewhere);
+        self.machine.deliver_interrupts();
+        let reaped = self.machine.tlb().reap(&self.machine);
+        assert!(
+            reaped.is_some_and(|reaped| reaped.mm == mm),
+            "every CPU has left"
+        );
         self.machine.spaces_mut().forget(id.0);
     }
 }
@@ -253,7 +263,7 @@ mod tests {
 
     #[test]
     fn retiring_a_space_that_runs_somewhere_repairs_and_goes_on() {
-        for policy in Policy::ALL {
+        for &policy in Policy::ALL {
             let mut replay = Replay::new(policy);
             let retire = OperationKind::Retire { mm: SHELL };
             run(
@@ -315,10 +325,7 @@ mod tests {
             (1, idle()),
             (0, flush_all(SHELL)),
         ];
-        let quirks = Quirks {
-            erratum_383: true,
-            ..Quirks::default()
-        };
+        let quirks = Quirks::NONE.with_erratum_383();
         for (quirks, ipis) in [(Quirks::default(), 0), (quirks, 1)] {
             let mut replay = Replay::with_quirks(Policy::DeferUnlessQuirk, quirks);
             run(&mut replay, &stream);

@@ -58,17 +58,19 @@ fn replay(policy: Policy) -> Counts {
 //   at 4, 5, 8, 13
 // - coming back from lazy mode (R): 1 fence; if behind, 1 full flush and 1 refill
 // - a flush (F): 1 locked for the generation; a remote read for each CPU in the mask if lazy ones
-//   are skipped; for each target 3 locked (inbox set, inbox taken, acknowledged); what it
+//   are skipped; for each target 2 locked (the bit in its inbox set, and cleared); what it
 //   invalidates
 // - a lazy target also leaves for init_mm: L with 1 locked, no refill
+// - a retire (14), besides: 1 locked, to mark the space
 // In all of them: 1-3 are L with 1 locked each: locked 3, cr3 3, refills 3. 12 is L with 2 locked.
 // 6 invalidates 2 pages on CPU 0; 9 everything; 16 one page on each of 3 CPUs: invlpg 5.
-// 16 has two running targets: 7 locked, 1 shootdown, 2 IPIs.
+// 16 has two running targets: 5 locked, 1 shootdown, 2 IPIs.
 
 #[test]
 fn init_mm_pays_a_load_on_each_way_out_and_back() {
     // 4, 5, 8, 13: L to init_mm. 7, 10, 11, 15: L from it. cr3: 3 + 4 + 4 + 1 (at 12) = 12.
-    // refills after loads: 3 + 4 + 1 = 8. locked: 3 + 4 + 4 + 2 (12) + 3 (6, 9, 14) + 7 (16) = 23.
+    // refills after loads: 3 + 4 + 1 = 8. locked: 3 + 4 + 4 + 2 (12) + 3 (6, 9, 14) + 1 (14)
+    // + 5 (16) = 22.
     let expected = Counts {
         operations: 16,
         shootdowns: 1,
@@ -79,7 +81,7 @@ fn init_mm_pays_a_load_on_each_way_out_and_back() {
         invlpg: 5,
         refills_after_load: 8,
         refills_after_flush: 1,
-        locked: 23,
+        locked: 22,
         ..Counts::default()
     };
     assert_eq!(replay(Policy::InitMm), expected);
@@ -89,8 +91,8 @@ fn init_mm_pays_a_load_on_each_way_out_and_back() {
 fn ipi_interrupts_each_lazy_stay_once() {
     // 6 ends both stays (idle, kernel thread), 9 that of CPU 1 (idle), 14 that of CPU 1 (thread).
     // Each costs L to init_mm: 4; 7, 10, 11, 15: L from it. cr3: 3 + 4 + 4 + 1 = 12.
-    // locked: 3 + 4 (going lazy) + 4 * 4 (IPIs with leaving) + 4 (7, 10, 11, 15) + 2 (12)
-    // + 3 (6, 9, 14) + 7 = 39.
+    // locked: 3 + 4 (going lazy) + 4 * 3 (IPIs with leaving) + 4 (7, 10, 11, 15) + 2 (12)
+    // + 3 (6, 9, 14) + 1 (14) + 5 = 34.
     let expected = Counts {
         operations: 16,
         shootdowns: 4,
@@ -105,7 +107,7 @@ fn ipi_interrupts_each_lazy_stay_once() {
         invlpg: 5,
         refills_after_load: 8,
         refills_after_flush: 1,
-        locked: 39,
+        locked: 34,
         ..Counts::default()
     };
     assert_eq!(replay(Policy::Ipi), expected);
@@ -116,7 +118,7 @@ fn ipi_on_table_free_skips_at_the_first_flush_only() {
     // 6 skips both (2 reads); 7 is R, behind. 9 ends both stays, 14 that of CPU 1: 3 L to init_mm.
     // 10, 11, 15: L from it. cr3: 3 + 3 + 3 + 1 = 10; refills after loads: 3 + 3 + 1 = 7.
     // full flushes: 7, 9. reads: 2 (6) + 2 (16: both run).
-    // locked: 3 + 4 + 3 * 4 + 3 + 2 + 3 + 7 = 34.
+    // locked: 3 + 4 + 3 * 3 + 3 + 2 + 3 + 1 (14) + 5 = 30.
     let expected = Counts {
         operations: 16,
         shootdowns: 3,
@@ -132,7 +134,7 @@ fn ipi_on_table_free_skips_at_the_first_flush_only() {
         invlpg: 5,
         refills_after_load: 7,
         refills_after_flush: 2,
-        locked: 34,
+        locked: 30,
         fences: 1,
         remote_reads: 4,
         ..Counts::default()
@@ -145,7 +147,7 @@ fn deferral_interrupts_lazy_cpus_at_a_retire_only() {
     // 6 and 9 skip both (4 reads); 7 and 10 are R, behind. 11: L from A to B (2 locked).
     // 14 ends the stay of CPU 1: L to init_mm; 15: L from it. cr3: 3 + 1 (11) + 1 (12) + 2 = 7.
     // refills after loads: 3 + 1 + 1 + 1 = 6. full flushes: 7, 9, 10. reads: 4 + 2 (16).
-    // locked: 3 + 4 + 2 (11) + 2 (12) + 4 (14) + 1 (15) + 3 (6, 9, 14) + 7 = 26.
+    // locked: 3 + 4 + 2 (11) + 2 (12) + 3 + 1 (14) + 1 (15) + 3 (6, 9, 14) + 5 = 24.
     let expected = Counts {
         operations: 16,
         shootdowns: 2,
@@ -159,7 +161,7 @@ fn deferral_interrupts_lazy_cpus_at_a_retire_only() {
         invlpg: 5,
         refills_after_load: 6,
         refills_after_flush: 3,
-        locked: 26,
+        locked: 24,
         fences: 2,
         remote_reads: 6,
         ..Counts::default()

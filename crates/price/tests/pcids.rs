@@ -50,7 +50,7 @@ fn loads(counts: Counts) -> (u64, u64, u64) {
 #[test]
 fn a_space_that_comes_back_is_kept_and_refills_nothing() {
     let stream = [(0, switch(A)), (0, switch(B)), (0, switch(A))];
-    for policy in Policy::ALL {
+    for &policy in Policy::ALL {
         let on = replay(policy, PcidsOn::Yes, &stream);
         assert_eq!(loads(on), (2, 1, 2), "{policy}");
         assert_eq!((on.full_flushes, on.ipis), (0, 0), "{policy}");
@@ -72,7 +72,7 @@ fn a_slot_that_is_behind_is_flushed_at_its_load_and_not_interrupted_before() {
         (0, switch(A)),
         (0, switch(B)),
     ];
-    for policy in Policy::ALL {
+    for &policy in Policy::ALL {
         let on = replay(policy, PcidsOn::Yes, &stream);
         // Flushed: A and B at first, A on CPU 1, A behind. Kept: A, B, and B at the end.
         assert_eq!(loads(on), (4, 3, 4), "{policy}");
@@ -86,7 +86,7 @@ fn the_seventh_space_recycles_the_slot_of_the_first() {
     let all: Vec<_> = (10..17).map(|id| (0, switch(MmId(id)))).collect();
     let six = [&all[..6], &all[..6]].concat();
     let seven = [&all[..], &all[..]].concat();
-    for policy in Policy::ALL {
+    for &policy in Policy::ALL {
         let kept = replay(policy, PcidsOn::Yes, &six);
         assert_eq!(loads(kept), (6, 6, 6), "{policy}");
         // First in, first out: each comes back just after its slot was taken.

@@ -64,8 +64,8 @@ proptest! {
         operations in proptest::collection::vec(any_operation(), 0..200)
     ) {
         let to_lazy = |counts: Counts| counts.ipis_to_lazy + counts.ipis_to_idle;
-        let [_, _, init_mm, ipi, on_table_free] = Policy::ALL.map(|p| replay(p, PcidsOn::No, &operations));
-        for policy in Policy::ALL {
+        let [init_mm, ipi, on_table_free] = [Policy::InitMm, Policy::Ipi, Policy::IpiOnTableFree].map(|p| replay(p, PcidsOn::No, &operations));
+        for &policy in Policy::ALL {
             let counts = replay(policy, PcidsOn::No, &operations);
             prop_assert_eq!(counts.operations, operations.len() as u64);
             prop_assert_eq!(counts.ipis, counts.ipis_to_running + to_lazy(counts));
@@ -84,20 +84,24 @@ proptest! {
         prop_assert!(to_lazy(ipi) >= to_lazy(on_table_free));
     }
 
-    /// With PCIDs the same loads happen, and whoever was interrupted without is so with them.
+    /// With PCIDs the same loads happen, and whoever was interrupted without is so with them. But a lazy CPU that is interrupted
+    /// because it is elsewhere from a space catches up with the one that it has loaded, too.
     #[test]
     fn pcids_spare_refills_and_never_the_load_itself(
         operations in proptest::collection::vec(any_operation(), 0..200)
     ) {
-        for policy in Policy::ALL {
+        for &policy in Policy::ALL {
             let [off, on] = PcidsOn::ALL.map(|pcids| replay(policy, pcids, &operations));
-            prop_assert_eq!(on.cr3_flush + on.cr3_keep, off.cr3_flush, "{}", policy);
             prop_assert_eq!((off.cr3_keep, off.ipis_elsewhere), (0, 0));
-            prop_assert!(on.refills_after_load <= off.refills_after_load);
-            prop_assert_eq!(on.full_flushes, off.full_flushes);
-            prop_assert_eq!(on.ipis - on.ipis_elsewhere, off.ipis);
-            prop_assert_eq!((on.lazy_skipped, on.repairs), (off.lazy_skipped, off.repairs));
-            prop_assert!(on.invlpg >= off.invlpg + on.ipis_elsewhere);
+            prop_assert_eq!(on.repairs, off.repairs);
+            if policy == Policy::InitMm || on.ipis_elsewhere == 0 {
+                prop_assert_eq!(on.cr3_flush + on.cr3_keep, off.cr3_flush, "{}", policy);
+                prop_assert!(on.refills_after_load <= off.refills_after_load);
+                prop_assert_eq!(on.full_flushes, off.full_flushes);
+                prop_assert_eq!(on.ipis - on.ipis_elsewhere, off.ipis);
+                prop_assert_eq!(on.lazy_skipped, off.lazy_skipped);
+                prop_assert!(on.invlpg >= off.invlpg + on.ipis_elsewhere);
+            }
             // A load of a user space flushes and refills, and one of init_mm keeps.
             prop_assert_eq!(on.refills_after_load, on.cr3_flush);
         }

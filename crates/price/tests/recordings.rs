@@ -31,7 +31,7 @@ fn replay_on(pcids: PcidsOn, name: &str) -> (Vec<Replayed>, RemoteShootdowns) {
     let mut reports = Vec::new();
     let replayed = price_trace_on(
         &mut reader,
-        &Policy::ALL,
+        Policy::ALL,
         &[pcids],
         Quirks::default(),
         |at| reports.push(at),
@@ -76,8 +76,9 @@ fn check_what_holds_on_every_recording(replayed: &[Replayed], recorded: RemoteSh
 
 /// Locked instructions under each policy. All but `init-mm` go lazy with an exchange, 25,662 times on
 /// `threads` and 10,273 times on `mixed`.
-fn locked(replayed: &[Replayed]) -> [u64; Policy::ALL.len()] {
-    Policy::ALL.map(|policy| of(replayed, policy).locked)
+fn locked(replayed: &[Replayed]) -> Vec<u64> {
+    let locked = |&policy| of(replayed, policy).locked;
+    Policy::ALL.iter().map(locked).collect()
 }
 
 /// Under the shipped figures, of the policies that are safe on every CPU.
@@ -105,7 +106,7 @@ fn on_threads_the_replay_comes_near_the_recorded_kernel() {
         linux.ipis_to_idle,
     );
     assert_eq!(classes, (4457, 1, 5047));
-    assert_eq!(locked(&replayed), [49061, 49061, 70537, 110610, 70383]);
+    assert_eq!(locked(&replayed), [44607, 44607, 66083, 93045, 60881]);
     assert_eq!(cheapest_safe_one(&replayed), all_but_ipi());
 }
 
@@ -121,7 +122,7 @@ fn on_mixed_the_replay_comes_near_the_recorded_kernel() {
         linux.ipis_to_idle,
     );
     assert_eq!(classes, (1477, 17, 661));
-    assert_eq!(locked(&replayed), [59031, 59031, 58387, 66596, 61511]);
+    assert_eq!(locked(&replayed), [58591, 58591, 57947, 64278, 60393]);
     assert_eq!(cheapest_safe_one(&replayed), all_but_ipi());
 }
 
@@ -140,12 +141,16 @@ fn pays(counts: Counts) -> (u64, u64, u64, u64, u64) {
 
 fn check_what_pcids_change(off: &[Replayed], on: &[Replayed]) {
     for (off, on) in off.iter().zip(on) {
+        let is_init_mm = on.policy == Policy::InitMm;
         let (off, on) = (off.counts, on.counts);
-        assert_eq!(on.cr3_flush + on.cr3_keep, off.cr3_flush);
-        assert_eq!(on.full_flushes, off.full_flushes);
-        assert_eq!(on.ipis - on.ipis_elsewhere, off.ipis);
-        assert_eq!(on.lazy_skipped, off.lazy_skipped);
         assert!(on.refills_after_load <= off.refills_after_load);
+        // A lazy CPU that is interrupted because it is elsewhere catches up with what it has loaded, too.
+        if is_init_mm || on.ipis_elsewhere == 0 {
+            assert_eq!(on.cr3_flush + on.cr3_keep, off.cr3_flush);
+            assert_eq!(on.full_flushes, off.full_flushes);
+            assert_eq!(on.ipis - on.ipis_elsewhere, off.ipis);
+            assert_eq!(on.lazy_skipped, off.lazy_skipped);
+        }
     }
 }
 
@@ -168,7 +173,7 @@ fn pcids_spare_every_policy_refills_on_mixed() {
     check_what_pcids_change(&off, &on);
     let init_mm = |all: &[Replayed]| pays(of(all, Policy::InitMm));
     assert_eq!(init_mm(&off), (33_025, 0, 41_114, 22_728, 1_477));
-    assert_eq!(init_mm(&on), (10_467, 22_558, 51_958, 10_467, 2_024));
+    assert_eq!(init_mm(&on), (10_467, 22_558, 51_661, 10_467, 1_704));
     let refills = |all: &[Replayed]| SAFE.map(|policy| pays(of(all, policy)).3);
     assert_eq!(refills(&off), [22_728, 18_114, 18_114]);
     assert_eq!(refills(&on), [10_467, 10_467, 10_467]);

@@ -4,6 +4,7 @@
 //! it. Detection reads through two traits, so it runs on recorded CPUs too.
 
 use core::fmt;
+use core::num::NonZeroU16;
 
 use lazytlb::Quirks;
 use raw_cpuid::{CpuId, CpuIdReader, CpuIdResult};
@@ -177,7 +178,7 @@ pub const QUIRKS: [Quirk; 5] = [
         which: KnownQuirk::InvlpgLeavesGlobals,
         name: "invlpg-leaves-globals",
         means: "with PCIDs enabled, INVLPG may leave global entries in place (H34)",
-        remedy: "keep CR4.PCIDE clear, or update the microcode",
+        remedy: "`Tlb::flush_kernel` flushes everything there; or keep CR4.PCIDE clear, or update the microcode",
         source: "Intel specification updates for 12th and 13th generation; Linux ce0b15d11ad8",
         found: |cpu| {
             let id = cpu.identity;
@@ -190,7 +191,7 @@ pub const QUIRKS: [Quirk; 5] = [
                 && id.family == 6
                 && row.is_some_and(|&(_, mended)| revision < mended)
         },
-        seam: |_| {},
+        seam: |quirks| quirks.invlpg_leaves_globals = true,
     },
     Quirk {
         which: KnownQuirk::X2apicNeedsFence,
@@ -311,6 +312,11 @@ impl Identity {
 }
 
 impl Features {
+    /// Returns how many addresses one INVLPGB takes, as [`crate::X86::with_broadcasts`] wants it: the least over all CPUs.
+    pub fn most_addresses(&self) -> Option<NonZeroU16> {
+        self.invlpgb_pages.and_then(NonZeroU16::new)
+    }
+
     fn read<R: CpuIdReader>(id: &CpuId<R>, raw: impl CpuIdReader) -> Self {
         let basic = id.get_feature_info();
         let seven = id.get_extended_feature_info();

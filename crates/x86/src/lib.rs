@@ -2,7 +2,8 @@
 //!
 //! The protocol asks a machine for atomics, CR3 loads, INVLPG, IPIs and interrupt flags; [`X86`] issues
 //! them. What a crate cannot know, a kernel supplies through [`Board`]: which CPU this is, and how an
-//! IPI is sent. Two APIC drivers are ready for the latter.
+//! IPI is sent. Two APIC drivers are ready for the latter. Whatever else a kernel does in a way of its own it replaces
+//! there, one method at a time.
 //!
 //! ```text
 //!   lazytlb::Tlb ──▶ trait Hw ◀── X86<B> ──▶ trait Board ◀── your kernel
@@ -14,14 +15,14 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`machine`] | [`X86`]: the seam, instruction by instruction; [`Words`] makes its atomics |
-//! | [`board`] | what the kernel supplies |
+//! | [`board`] | what the kernel supplies, and what it may replace |
+//! | [`instructions`] | interrupts' flag, MOV to CR3, INVLPG: what every CPU has |
 //! | [`apic`] | drivers for xAPIC and x2APIC, with the fence that the latter needs |
-//! | [`pcid`] | CR3 loads with a PCID, and INVPCID: for kernels, since the protocol has no PCID slots yet |
+//! | [`pcid`] | CR3 loads with a PCID, and INVPCID |
+//! | [`broadcast`] | INVLPGB and TLBSYNC: for protocols other than [`lazytlb::Tlb`], which does not broadcast |
 //! | [`device`] | draining stores to devices before their memory goes away |
 //! | `msr` | reading model-specific registers, for detection |
 //! | [`detect`] | what CPUID and MSRs tell: capabilities, and a table of errata |
-//!
-//! INVLPGB and TLBSYNC are detected, not used: no part of the protocol broadcasts yet.
 //!
 //! This crate issues privileged instructions, so it has `unsafe` blocks; each says what it relies on.
 //! What it cannot show: that the kernel's page tables map the kernel itself. [`X86::new`] makes that the
@@ -30,8 +31,10 @@
 
 pub mod apic;
 pub mod board;
+pub mod broadcast;
 pub mod detect;
 pub mod device;
+pub mod instructions;
 pub mod machine;
 pub mod msr;
 pub mod pcid;

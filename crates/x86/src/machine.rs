@@ -1,17 +1,14 @@
-//! The seam on real hardware: each call is an instruction or two.
+//! The seam on real hardware: each call is a method of the kernel's [`Board`], which as provided is an instruction or two.
 
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+use core::num::NonZeroU16;
+use core::sync::atomic::AtomicU64;
 
 use lazytlb::{
-    Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Invpcid, Pcid, Pcids, PhysAddr, Poll, Quirks,
-    Until, VirtAddr,
+    Broadcast, Cells, CompareExchange, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Invlpgb, Invpcid,
+    Pcid, Pcids, PhysAddr, Poll, Quirks, Until, VirtAddr,
 };
-use x86_64::instructions::{interrupts, tlb};
-use x86_64::registers::control::{Cr3, Cr3Flags};
-use x86_64::structures::paging::PhysFrame;
 
 use crate::board::Board;
-use crate::pcid;
 
 /// The real machine, shared by all CPUs.
 #[derive(Debug)]
@@ -19,6 +16,7 @@ pub struct X86<B> {
     board: B,
     quirks: Quirks,
     pcids_are_on: bool,
+    most_addresses: Option<NonZeroU16>,
 }
 
 impl<B: Board> X86<B> {
@@ -29,12 +27,13 @@ impl<B: Board> X86<B> {
     /// The kernel promises that its code runs in ring 0, that `board` tells the truth, and that every
     /// root which it hands to the protocol maps the kernel (code, stacks, per-CPU data), at the same
     /// addresses in all of them. The protocol loads no other root (I6), and loads them with a flush only, unless
-    /// PCIDs are on ([`X86::with_pcids`]).
+    /// PCIDs are on ([`X86::with_pcids`]). What `board` replaces keeps what the method that it replaces keeps.
     pub unsafe fn new(board: B, quirks: Quirks) -> Self {
         X86 {
             board,
             quirks,
             pcids_are_on: false,
+            most_addresses: None,
         }
     }
 
@@ -43,12 +42,27 @@ impl<B: Board> X86<B> {
     /// # Safety
     /// CR4.PCIDE is 1 on every CPU before it comes to the protocol, and stays so; a CPU comes with the kernel's own root
     /// loaded under PCID 0. The kernel loads CR3 with none of the PCIDs that the protocol has (1 to the number of its
-    /// slots), but to come back, with interrupts off in between, to the value that it found there. With PCID 0 it
+    /// slots; to twice that number where a space has two roots), but to come back, with interrupts off in between, to the value that it found there. With PCID 0 it
     /// loads only roots that map the kernel and whose tables are never freed: the protocol's own loads of that PCID
-    /// keep what is cached.
+    /// keep what is cached. Where a space has two roots, every CPU has INVPCID ([`crate::detect::Features::invpcid`]).
+    ///
+    /// Or the board's [`Board::load_cr3_pcid`] and [`Board::invpcid`] use no PCIDs; then CR4.PCIDE may be 0.
     pub unsafe fn with_pcids(self) -> Self {
         X86 {
             pcids_are_on: true,
+            ..self
+        }
+    }
+
+    /// Lets protocols broadcast invalidations, each INVLPGB with `most` addresses and fewer
+    /// ([`crate::detect::Features::most_addresses`]). [`lazytlb::Tlb`] does not.
+    ///
+    /// # Safety
+    /// Every CPU that comes to such a protocol has INVLPGB and TLBSYNC, and takes so many addresses. Code names
+    /// canonical addresses only, and a PCID other than 0 only where CR4.PCIDE is 1.
+    pub unsafe fn with_broadcasts(self, most: NonZeroU16) -> Self {
+        X86 {
+            most_addresses: Some(most),
             ..self
         }
     }
@@ -68,74 +82,58 @@ impl<B: Board> Hw for X86<B> {
         self.board.cpu()
     }
     fn load(&self, atomic: &AtomicU64) -> u64 {
-        atomic.load(Ordering::Acquire)
+        self.board.load(atomic)
     }
     fn store(&self, atomic: &AtomicU64, value: u64) {
-        atomic.store(value, Ordering::Release);
+        self.board.store(atomic, value);
     }
     fn fetch_add(&self, atomic: &AtomicU64, value: u64) -> u64 {
-        atomic.fetch_add(value, Ordering::SeqCst)
+        self.board.fetch_add(atomic, value)
     }
     fn fetch_or(&self, atomic: &AtomicU64, bits: u64) -> u64 {
-        atomic.fetch_or(bits, Ordering::SeqCst)
+        self.board.fetch_or(atomic, bits)
     }
     fn fetch_and(&self, atomic: &AtomicU64, bits: u64) -> u64 {
-        atomic.fetch_and(bits, Ordering::SeqCst)
+        self.board.fetch_and(atomic, bits)
     }
     fn swap(&self, atomic: &AtomicU64, value: u64) -> u64 {
-        atomic.swap(value, Ordering::SeqCst)
+        self.board.swap(atomic, value)
     }
-    // Acquire and release cost nothing on x86, and keep the compiler from moving a local's access
-    // past a neighbouring seam call, which H39 takes for granted.
     fn load_local(&self, local: &AtomicU64) -> u64 {
-        local.load(Ordering::Acquire)
+        self.board.load_local(local)
     }
     fn store_local(&self, local: &AtomicU64, value: u64) {
-        local.store(value, Ordering::Release);
+        self.board.store_local(local, value);
     }
     fn fence(&self) {
-        fence(Ordering::SeqCst);
+        self.board.fence();
     }
 
     fn interrupts(&self) -> Interrupts {
-        if interrupts::are_enabled() {
-            Interrupts::Enabled
-        } else {
-            Interrupts::Disabled
-        }
+        self.board.interrupts()
     }
     fn disable_interrupts(&self) -> Interrupts {
-        let former = self.interrupts();
-        interrupts::disable();
-        former
+        self.board.disable_interrupts()
     }
     fn restore_interrupts(&self, former: Interrupts) {
-        if former == Interrupts::Enabled {
-            interrupts::enable();
-        }
+        self.board.restore_interrupts(former);
     }
     fn send_ipi<const WORDS: usize>(&self, targets: &CpuSet<WORDS>) {
         self.board.send_flush_ipi(targets);
     }
     fn pause_until(&self, atomic: &AtomicU64, until: Until) {
-        while !until.holds(self.load(atomic)) {
-            self.board.waiting();
-            core::hint::spin_loop();
-        }
+        self.board.pause_until(atomic, until);
     }
 
     fn load_cr3(&self, root: PhysAddr, load: Cr3Load) {
         // Without PCIDs the protocol never asks to keep anything. If it did, flushing would still be right:
         // invalidating too much is always allowed (H18).
         let (Cr3Load::Flush | Cr3Load::Keep) = load;
-        let frame = PhysFrame::containing_address(x86_64::PhysAddr::new_truncate(root.0));
         // SAFETY: `new`'s contract: every root that the protocol knows maps the kernel.
-        unsafe { Cr3::write(frame, Cr3Flags::empty()) }
+        unsafe { self.board.load_cr3(root) }
     }
     fn invlpg(&self, addr: VirtAddr) {
-        // SAFETY: only the instruction sees the address, and INVLPG of one that is not canonical does
-        // nothing. Truncating it to 48 bits would invalidate another page under five-level paging.
-        tlb::flush(unsafe { x86_64::VirtAddr::new_unsafe(addr.0) });
+        self.board.invlpg(addr);
     }
     fn quirks(&self) -> Quirks {
         self.quirks
@@ -152,23 +150,50 @@ impl<B: Board> Pcids for X86<B> {
         }
         // SAFETY: `with_pcids`'s contract; and the protocol keeps what is cached only under a PCID that belongs to
         // the root (I3).
-        unsafe { pcid::load_cr3(root, tag(pcid), load) }
+        unsafe { self.board.load_cr3_pcid(root, pcid, load) }
     }
     fn invpcid(&self, what: Invpcid) {
-        let what = match what {
-            Invpcid::Address(pcid, addr) => pcid::Invpcid::Page(tag(pcid), addr),
-            Invpcid::Pcid(pcid) => pcid::Invpcid::Space(tag(pcid)),
-            Invpcid::AllWithGlobals => pcid::Invpcid::AllWithGlobal,
-            Invpcid::AllNonGlobal => pcid::Invpcid::AllButGlobal,
-        };
         // SAFETY: as above.
-        unsafe { pcid::invpcid(what) }
+        unsafe { self.board.invpcid(what) }
+    }
+    fn flush_everything(&self) {
+        // SAFETY: `new`'s contract: the protocol runs in ring 0, and here with interrupts off; the kernel's NMI handlers
+        // leave CR4 as it is.
+        unsafe { self.board.flush_everything() }
     }
 }
 
-fn tag(pcid: Pcid) -> pcid::Pcid {
-    pcid::Pcid::new(pcid.number()).expect("both have 12 bits")
+impl<B: Board> CompareExchange for X86<B> {
+    fn compare_exchange(&self, atomic: &AtomicU64, current: u64, new: u64) -> Result<u64, u64> {
+        self.board.compare_exchange(atomic, current, new)
+    }
 }
+
+impl<B: Board> Broadcast for X86<B> {
+    fn most_addresses(&self) -> Option<NonZeroU16> {
+        self.most_addresses
+    }
+    /// # Panics
+    /// If broadcasts are off ([`X86::with_broadcasts`]), or it names more addresses than one instruction may name.
+    fn invlpgb(&self, what: Invlpgb) {
+        let most = self.most_addresses.expect(BROADCASTS_ARE_OFF);
+        assert!(
+            what.addresses.is_none_or(|named| named.count <= most),
+            "one INVLPGB names {most} addresses at most: split them with `Strides::over`"
+        );
+        // SAFETY: `with_broadcasts`'s contract.
+        unsafe { self.board.invlpgb(what) }
+    }
+    /// # Panics
+    /// If broadcasts are off.
+    fn tlbsync(&self) {
+        assert!(self.most_addresses.is_some(), "{BROADCASTS_ARE_OFF}");
+        // SAFETY: as above.
+        unsafe { self.board.tlbsync() }
+    }
+}
+
+const BROADCASTS_ARE_OFF: &str = "broadcasts are off on this machine: ask `most_addresses` before";
 
 impl<B: Board> Poll for X86<B> {
     fn poll<R>(&self, body: impl Fn(&Self) -> Option<R>) -> R {
@@ -177,7 +202,7 @@ impl<B: Board> Poll for X86<B> {
                 return found;
             }
             self.board.waiting();
-            core::hint::spin_loop();
+            self.board.pause();
         }
     }
 }
@@ -198,6 +223,8 @@ impl<B: Board> Cells<X86<B>> for Words {
 
 #[cfg(test)]
 mod tests {
+    use core::sync::atomic::Ordering;
+
     use super::*;
 
     /// A board that is never asked for an IPI, and meets a wait's condition itself.

@@ -41,6 +41,22 @@ pub enum Invpcid {
     AllButGlobal,
 }
 
+impl From<lazytlb::Invpcid> for Invpcid {
+    fn from(what: lazytlb::Invpcid) -> Invpcid {
+        match what {
+            lazytlb::Invpcid::Address(pcid, addr) => Invpcid::Page(tag(pcid), addr),
+            lazytlb::Invpcid::Pcid(pcid) => Invpcid::Space(tag(pcid)),
+            lazytlb::Invpcid::AllWithGlobals => Invpcid::AllWithGlobal,
+            lazytlb::Invpcid::AllNonGlobal => Invpcid::AllButGlobal,
+        }
+    }
+}
+
+/// Returns a PCID as this module's instructions take it.
+pub fn tag(pcid: lazytlb::Pcid) -> Pcid {
+    Pcid::new(pcid.number()).expect("both have 12 bits")
+}
+
 /// Invalidates with INVPCID. A serializing instruction.
 ///
 /// # Safety

@@ -107,6 +107,30 @@ fn features_are_those_that_the_leaves_announce() {
 }
 
 #[test]
+fn broadcasts_are_announced_with_the_number_of_addresses_beyond_the_first() {
+    // A server's leaf: EBX[3], and EDX[15:0]; what stands above it is another number.
+    let leaf = "80000008 0 00003030 111EF657 0000400B 00010000";
+    for (changed, most) in [
+        ("80000008 0 00003030 111EF65F 0000400B 00010007", Some(8)),
+        ("80000008 0 00003030 111EF65F 0000400B 00010000", Some(1)),
+        (
+            "80000008 0 00003030 111EF65F 0000400B 0001FFFF",
+            Some(0xffff),
+        ),
+        ("80000008 0 00003030 111EF657 0000400B 00010007", None),
+    ] {
+        let features = detect(&ZEN3.replace(leaf, changed), &[]).features;
+        assert_eq!(features.invlpgb_pages, most);
+        assert_eq!(features.most_addresses().map(u16::from), most);
+    }
+    let leaf = "80000008 0 00003027 00000000 00000000 00000000";
+    let changed = "80000008 0 00003027 00000008 00000000 00000007";
+    assert!(SKYLAKE.contains(leaf));
+    let intel = detect(&SKYLAKE.replace(leaf, changed), &[]).features;
+    assert_eq!(intel.most_addresses(), None, "the bit is AMD's");
+}
+
+#[test]
 fn erratum_383_is_found_unless_the_firmware_says_that_it_is_mended() {
     let affected: [&[_]; 3] = [
         // OSVW speaks of ids 0 to 3, and sets the bit of id 3.

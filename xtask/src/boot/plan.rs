@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use clap::ValueEnum;
 
+use super::end::End;
+
 /// The policies, as the kernel knows them.
 pub(crate) const POLICIES: [&str; 5] = [
     "defer",
@@ -14,8 +16,8 @@ pub(crate) const POLICIES: [&str; 5] = [
 ];
 
 /// The kernel's tests, and what each is.
-pub(crate) const TESTS: [(&str, &str); 10] = [
-    ("all", "instructions, counters and the three storms"),
+pub(crate) const TESTS: [(&str, &str); 12] = [
+    ("all", "instructions, counters and the five storms"),
     (
         "counters",
         "whom a flush interrupts and skips, one by one, as the policy promises",
@@ -34,6 +36,14 @@ pub(crate) const TESTS: [(&str, &str); 10] = [
         "storm: the same, and spaces die while lazily borrowed",
     ),
     (
+        "split",
+        "storm: pages of two spaces in one shootdown in steps, with interrupts on and off",
+    ),
+    (
+        "drop",
+        "storm: the last reference to a space is dropped anywhere, the idle loop reaps",
+    ),
+    (
         "sources",
         "the hashes of the protocol's sources, from the image",
     ),
@@ -43,7 +53,7 @@ pub(crate) const TESTS: [(&str, &str); 10] = [
 ];
 
 /// The promises that can be broken, and how.
-pub(crate) const BREAKS: [(&str, &str); 8] = [
+pub(crate) const BREAKS: [(&str, &str); 12] = [
     ("skip-ipis", "no flush interrupt is sent, and nobody waits"),
     ("forget-invlpg", "INVLPG does nothing"),
     (
@@ -56,7 +66,7 @@ pub(crate) const BREAKS: [(&str, &str); 8] = [
     ),
     (
         "acknowledge-early",
-        "the handler invalidates at the next tick only (window: 2 ms)",
+        "the handler invalidates at the next tick only (window: 300 us)",
     ),
     (
         "do-not-wait",
@@ -70,7 +80,40 @@ pub(crate) const BREAKS: [(&str, &str); 8] = [
         "keep-when-behind",
         "a space that missed flushes while another was loaded is not flushed (noticed by the kernel's books)",
     ),
+    (
+        "lose-add",
+        "of two spaces in one shootdown, the second is not added",
+    ),
+    (
+        "wait-without-serving",
+        "who waits with interrupts off serves nobody meanwhile: a hang",
+    ),
+    (
+        "lock-without-serving",
+        "who spins for a lock with interrupts off serves nobody meanwhile: a hang",
+    ),
+    (
+        "free-on-retire",
+        "a space's tables are freed before it is reaped (noticed by the kernel's books)",
+    ),
 ];
+
+/// Returns the storm that shows a break soonest.
+pub(crate) fn storm_for(broken: &str) -> &'static str {
+    match broken {
+        "lose-add" | "wait-without-serving" | "lock-without-serving" => "split",
+        "free-on-retire" => "drop",
+        _ => "pages",
+    }
+}
+
+/// Returns how a boot must end in which a promise is broken.
+pub(crate) fn end_of(broken: &str) -> End {
+    match broken {
+        "wait-without-serving" | "lock-without-serving" => End::Hang,
+        _ => End::Violation,
+    }
+}
 
 /// Those of [`BREAKS`] that there is nothing of without PCIDs: no read in ring 3 notices them.
 pub(crate) const BREAKS_OF_PCIDS: [&str; 2] = ["keep-on-recycling", "keep-when-behind"];

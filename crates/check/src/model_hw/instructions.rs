@@ -1,6 +1,6 @@
-//! What the seam leaves out: instructions and accesses that only some programs use.
+//! What the seam and the traits beside it leave out: instructions and accesses that only some programs use.
 
-use lazytlb::{Cr3Load, Entry, Pcid, Pcids, PhysAddr, VirtAddr};
+use lazytlb::{Cr3Load, Entry, PhysAddr, VirtAddr};
 use lazytlb_model::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, Privilege, Rmw};
 
 use super::ModelHw;
@@ -154,23 +154,5 @@ impl ModelHw {
     /// handler it is an error.
     pub fn halt(&self) {
         self.ask(Call::Halt);
-    }
-}
-
-impl Pcids for ModelHw {
-    /// Where the program starts so ([`crate::Program::start_with_cr4`]).
-    fn pcids_are_on(&self) -> bool {
-        self.constants.pcids_are_on
-    }
-    fn load_cr3_pcid(&self, root: PhysAddr, pcid: Pcid, load: Cr3Load) {
-        self.load_cr3_with_pcid(root, pcid.number(), load);
-    }
-    fn invpcid(&self, what: lazytlb::Invpcid) {
-        self.ask(Call::Invpcid(match what {
-            lazytlb::Invpcid::Address(pcid, addr) => Invpcid::Address(pcid.number(), addr),
-            lazytlb::Invpcid::Pcid(pcid) => Invpcid::Pcid(pcid.number()),
-            lazytlb::Invpcid::AllWithGlobals => Invpcid::AllWithGlobals,
-            lazytlb::Invpcid::AllNonGlobal => Invpcid::AllNonGlobal,
-        }));
     }
 }

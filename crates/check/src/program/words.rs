@@ -128,6 +128,12 @@ impl Cells<ModelHw> for ProgramCells<'_> {
         if word == ProtocolWord::TlbGen {
             self.program.space_generations.push(cell);
         }
+        if matches!(
+            word,
+            ProtocolWord::RequestsBegun | ProtocolWord::RequestsDone
+        ) {
+            self.program.request_counts.push((self.owner, cell));
+        }
         cell
     }
 }

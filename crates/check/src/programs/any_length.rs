@@ -12,8 +12,8 @@ mod run;
 
 use lazytlb::{CpuId, Policy, ValueKind, VirtAddr};
 
-use self::lock::Lock;
 pub use self::lock::PageTableLock;
+pub(super) use self::lock::{Lock, locked};
 pub use self::operation::MenuOperation;
 use self::run::{Tabled, run};
 use super::setup::{NEXT_PAGE, PAGE, Setup, USER};
@@ -73,6 +73,8 @@ pub struct Menus {
     /// What each CPU may start.
     sets: Vec<Vec<Offered>>,
     lock: PageTableLock,
+    /// Whether user mode has page tables of its own.
+    isolated: bool,
 }
 
 /// A text that names no menus.
@@ -140,6 +142,7 @@ impl std::str::FromStr for Menus {
         Ok(Menus {
             sets: menus.collect::<Result<_, _>>()?,
             lock: PageTableLock::default(),
+            isolated: false,
         })
     }
 }
@@ -190,18 +193,28 @@ impl Menus {
     /// use lazytlb::Policy;
     /// use lazytlb_check::{Checker, LazyTlb, Menus, PageTableLock};
     ///
+    /// // The flush of `lazytlb` serves others while it waits with interrupts off, and so does whoever spins for the lock.
     /// let menus: Menus = "map,unmap,switch,touch/map,unmap,switch".parse()?;
-    /// // The flush of `lazytlb` waits for other CPUs: with interrupts off it panics.
-    /// let check = |lock| {
-    ///     let menus = menus.clone().lock(lock);
-    ///     Checker::new().check(&menus.program::<LazyTlb>(Policy::Ipi))
-    /// };
-    /// assert!(check(PageTableLock::InterruptsOff).violation().is_some());
-    /// assert!(check(PageTableLock::FlushAfterUnlock).is_safe());
+    /// let menus = menus.lock(PageTableLock::InterruptsOff);
+    /// let verdict = Checker::new().check(&menus.program::<LazyTlb>(Policy::Ipi));
+    /// assert!(verdict.is_safe());
     /// # Ok::<(), lazytlb_check::NoMenus>(())
     /// ```
     pub fn lock(self, lock: PageTableLock) -> Menus {
         Menus { lock, ..self }
+    }
+
+    /// Gives each space a second root, which is loaded in user mode: page-table isolation.
+    pub fn isolated(self) -> Menus {
+        Menus {
+            isolated: true,
+            ..self
+        }
+    }
+
+    /// Says whether user mode has page tables of its own.
+    pub fn are_isolated(&self) -> bool {
+        self.isolated
     }
 
     /// Returns how page tables are locked; `None` where no two CPUs change those of one space.
@@ -222,18 +235,30 @@ impl Menus {
     /// several CPUs change a space's page tables, they take a lock for that ([`Menus::lock`]).
     pub fn program<P: Protocol>(&self, policy: Policy) -> Program {
         let lock = self.page_table_lock().unwrap_or_default();
-        let name = match lock == PageTableLock::default() {
-            true => format!("any {self}"),
-            false => format!("any {self} --lock {}", lock.name()),
-        };
+        let mut name = format!("any {self}");
+        if lock != PageTableLock::default() {
+            name += &format!(" --lock {}", lock.name());
+        }
+        if self.isolated {
+            name += " --isolation";
+        }
         let spaces = self.spaces();
-        let mut setup = Setup::<P>::new(&name, self.sets.len() as u8, spaces.len(), policy);
+        let make = match self.isolated {
+            false => Setup::<P>::new,
+            true => Setup::<P>::isolated,
+        };
+        let mut setup = make(&name, self.sets.len() as u8, spaces.len(), policy);
         let pages = |space| self.pages(space);
         let frames = spaces.iter().map(|&space| self.frames(space));
         setup.program.free_frames(frames.sum());
         // Every CPU begins in the kernel's own space, the first, whose generation it has a copy of.
         for word in setup.program.space_generations.split_off(1) {
             setup.program.counts_apart(word);
+        }
+        let counts = std::mem::take(&mut setup.program.request_counts);
+        for of_one_cpu in counts.chunk_by(|one, other| one.0 == other.0) {
+            let words = of_one_cpu.iter().map(|&(_, word)| word);
+            setup.program.count_apart(&words.collect::<Vec<_>>());
         }
         for space in spaces {
             let lock = self.several_change(space).then(|| {
@@ -243,13 +268,15 @@ impl Menus {
                     taken: self.lock,
                 }
             });
-            let tabled = Tabled {
-                space,
-                root: setup.root(space),
-                pages: pages(space),
-                lock,
-            };
             for (cpu, menu) in self.sets.iter().enumerate() {
+                let user_mode = setup.user_mode(CpuId(cpu as u16));
+                let tabled = Tabled {
+                    space,
+                    root: setup.root(space),
+                    user: user_mode.map(|mode| (setup.halves(space)[1], mode)),
+                    pages: pages(space),
+                    lock,
+                };
                 for &offered in menu.iter().filter(|offered| offered.space == space) {
                     setup.offer(CpuId(cpu as u16), offered, tabled);
                 }
@@ -282,7 +309,7 @@ impl Menus {
             let of_space = set.iter().filter(|offered| offered.space == space);
             let removed = of_space.map(|offered| match offered.operation {
                 MenuOperation::Unmap => 1,
-                MenuOperation::UnmapBoth => pages,
+                MenuOperation::UnmapBoth | MenuOperation::UnmapTwo => pages,
                 MenuOperation::Free => pages + 1,
                 _ => 0,
             });

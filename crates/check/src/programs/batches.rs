@@ -1,10 +1,10 @@
 //! What one flush covers, and what is freed after it.
 
-use lazytlb::Policy;
+use lazytlb::{Access, Entry, FlushRange, Memory, Policy, Promises, Spaces};
 
-use super::setup::{CPU_0, CPU_1, NEXT_PAGE, PAGE, Setup, USER};
+use super::setup::{CPU_0, CPU_1, FAR_PAGE, NEXT_PAGE, PAGE, Setup, USER, root_index, table_index};
 use crate::program::Program;
-use crate::protocol::Protocol;
+use crate::protocol::{Frees, Protocol, Removal};
 
 pub(super) fn table_after_pages<P: Protocol>(name: &str, policy: Policy) -> Program {
     let mut setup = Setup::<P>::new(name, 2, 1, policy);
@@ -27,5 +27,81 @@ pub(super) fn two_pages_at_once<P: Protocol>(name: &str, policy: Policy) -> Prog
     setup.switch(CPU_1, "switch to the space", USER);
     setup.touch(CPU_1, PAGE);
     setup.touch(CPU_1, NEXT_PAGE);
+    setup.program
+}
+
+/// Who finds a page removed has nothing to flush, and relies on it all the same: *nothing to flush is not nothing to wait
+/// for* (Linux 99baac21e458).
+pub(super) fn nothing_to_flush<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+    let table = setup.program.table();
+    let (page, root) = (setup.mapped(USER, table, PAGE), setup.root(USER));
+    setup.operation(CPU_0, "unmap a page", move |hw, protocol| {
+        page.remove(hw, protocol);
+    });
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.touch(CPU_1, PAGE);
+    setup.operation(CPU_1, "have nothing to do", |hw, protocol| {
+        protocol.remove(hw, USER, &[], &|_| {});
+    });
+    setup.operation(CPU_1, "find it unmapped", move |hw, protocol| {
+        if hw.read_entry(table, table_index(PAGE)) == Entry::ABSENT {
+            let promise = hw.promise_begins(Spaces::one(root), FlushRange::page(PAGE));
+            protocol.remove(hw, USER, &[], &|_| {});
+            hw.promise_kept(promise);
+        }
+    });
+    setup.touch(CPU_1, PAGE);
+    setup.program
+}
+
+/// Two tables are detached at once, and one address in the reach of one of them is named: all upper levels must go, which
+/// INVLPG sees to on CPUs without TCE only. In the half that is not loaded, if there is one, no instruction does with one address.
+pub(super) fn subtree<P: Protocol>(name: &str, policy: Policy) -> Program {
+    detach_two_tables(Setup::<P>::new(name, 2, 1, policy))
+}
+
+/// As [`subtree`], with page-table isolation.
+pub(super) fn isolated_subtree<P: Protocol>(name: &str, policy: Policy) -> Program {
+    detach_two_tables(Setup::<P>::isolated(name, 2, 1, policy))
+}
+
+fn detach_two_tables<P: Protocol>(mut setup: Setup<P>) -> Program {
+    let roots = setup.roots_of(USER);
+    let tables = [PAGE, FAR_PAGE].map(|addr| {
+        let (table, page) = (setup.program.table(), setup.program.page());
+        setup
+            .program
+            .first_entry(table, table_index(addr), Entry::to(page));
+        for &root in &roots {
+            setup
+                .program
+                .first_entry(root, root_index(addr), Entry::to(table));
+        }
+        (addr, table)
+    });
+    setup.operation(CPU_0, "detach both tables", move |hw, protocol| {
+        let mut removals = Vec::new();
+        for (addr, table) in tables {
+            for (half, &root) in roots.iter().enumerate() {
+                removals.push(Removal {
+                    addr: PAGE,
+                    table: root,
+                    index: root_index(addr),
+                    frees: match half + 1 == roots.len() {
+                        true => Frees::Table(table),
+                        false => Frees::Nothing,
+                    },
+                });
+            }
+        }
+        protocol.remove(hw, USER, &removals, &|_| {});
+    });
+    setup.switch(CPU_1, "switch to the space", USER);
+    if setup.user_mode(CPU_1).is_some() {
+        setup.touch_in_user_mode(CPU_1, PAGE, Access::Load);
+    } else {
+        setup.touch(CPU_1, PAGE);
+    }
     setup.program
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use lazytlb::{
-    Access, CpuId, Entry, FlushRange, FrameKind, Memory, PhysAddr, Policy, Tables, VirtAddr,
+    Access, CpuId, Entry, FlushRange, FrameKind, Hw, Memory, PhysAddr, Policy, Tables, ValueKind,
+    VirtAddr,
 };
+use lazytlb_model::LocalCell;
 
 use crate::hardware::number_for_people;
 use crate::model_hw::ModelHw;
@@ -26,6 +28,8 @@ pub(super) const CPU_3: CpuId = CpuId(3);
 pub(super) const PAGE: VirtAddr = VirtAddr(0);
 /// A second page under the same table.
 pub(super) const NEXT_PAGE: VirtAddr = VirtAddr(1 << 12);
+/// A third one.
+pub(super) const THIRD_PAGE: VirtAddr = VirtAddr(2 << 12);
 /// A page under a second table.
 pub(super) const FAR_PAGE: VirtAddr = VirtAddr(1 << 21);
 
@@ -34,6 +38,9 @@ pub(super) struct Setup<P> {
     pub(super) program: Program,
     protocol: Arc<P>,
     roots: Vec<PhysAddr>,
+    user_halves: Vec<PhysAddr>,
+    /// With page-table isolation, whether each CPU is in user mode.
+    in_user_mode: Vec<LocalCell>,
 }
 
 impl<P: Protocol> Setup<P> {
@@ -48,7 +55,74 @@ impl<P: Protocol> Setup<P> {
             program,
             protocol,
             roots,
+            user_halves: Vec::new(),
+            in_user_mode: Vec::new(),
         }
+    }
+
+    /// As [`Setup::new`], with page-table isolation: each user space has two roots, and a CPU changes its CR3 on the way
+    /// to user mode and back, also where it is interrupted there.
+    pub(super) fn isolated(name: &str, cpus: u8, user_spaces: usize, policy: Policy) -> Setup<P> {
+        let mut program = Program::new(name, cpus);
+        let mut tables =
+            || -> Vec<PhysAddr> { (0..user_spaces).map(|_| program.table()).collect() };
+        let (roots, user_halves) = (tables(), tables());
+        for (&root, &user_half) in roots.iter().zip(&user_halves) {
+            program.has_user_half(root, user_half);
+        }
+        let protocol = Arc::new(P::isolated(&mut program, policy, &roots, &user_halves));
+        program.expect_notes(P::OUTCOMES.iter().copied());
+        let modes =
+            (0..cpus).map(|cpu| program.local_of_kind(cpu, ValueKind::Flag, "in user mode", 0));
+        let in_user_mode: Vec<LocalCell> = modes.collect();
+        let (handler, modes) = (Arc::clone(&protocol), in_user_mode.clone());
+        program.on_flush_interrupt(move |hw| {
+            let was_in_user_mode = hw.load_local(&modes[usize::from(hw.cpu().0)]) != 0;
+            if was_in_user_mode {
+                handler.load_kernel_half(hw);
+            }
+            handler.handle_flush_ipi(hw);
+            if was_in_user_mode {
+                handler.load_user_half(hw);
+            }
+        });
+        Setup {
+            program,
+            protocol,
+            roots,
+            user_halves,
+            in_user_mode,
+        }
+    }
+
+    /// Returns both roots of a space.
+    pub(super) fn halves(&self, space: Space) -> [PhysAddr; 2] {
+        [self.roots[space.0 - 1], self.user_halves[space.0 - 1]]
+    }
+
+    /// Returns the roots of a space, one or two: the kernel half's first.
+    pub(super) fn roots_of(&self, space: Space) -> Vec<PhysAddr> {
+        let user_half = self.user_halves.get(space.0 - 1).copied();
+        std::iter::once(self.root(space)).chain(user_half).collect()
+    }
+
+    /// Lists the roots of all spaces, the kernel's own first.
+    pub(super) fn every_root(&self) -> Vec<PhysAddr> {
+        let first = std::iter::once(self.program.first_root());
+        first.chain(self.roots.iter().copied()).collect()
+    }
+
+    /// Returns where a CPU keeps whether it is in user mode, with page-table isolation.
+    pub(super) fn user_mode(&self, cpu: CpuId) -> Option<LocalCell> {
+        self.in_user_mode.get(usize::from(cpu.0)).copied()
+    }
+
+    /// Goes to user mode, touches, and comes back. Interrupts are on there.
+    pub(super) fn touch_in_user_mode(&mut self, cpu: CpuId, addr: VirtAddr, access: Access) {
+        let mode = self.in_user_mode[usize::from(cpu.0)];
+        self.operation(cpu, "touch in user mode", move |hw, protocol| {
+            in_user_mode(hw, protocol, mode, |hw| hw.touch(addr, access));
+        });
     }
 
     /// Returns the protocol, for operations of its own.
@@ -176,6 +250,24 @@ impl<P: Protocol> Setup<P> {
             protocol.flush(hw, space, FlushRange::All, Tables::Kept);
         });
     }
+}
+
+/// Runs something in user mode, under the user half of the loaded space.
+pub(super) fn in_user_mode<P: Protocol>(
+    hw: &ModelHw,
+    protocol: &P,
+    mode: LocalCell,
+    run: impl FnOnce(&ModelHw),
+) {
+    let former = hw.disable_interrupts();
+    protocol.load_user_half(hw);
+    hw.store_local(&mode, 1);
+    hw.restore_interrupts(former);
+    run(hw);
+    let former = hw.disable_interrupts();
+    hw.store_local(&mode, 0);
+    protocol.load_kernel_half(hw);
+    hw.restore_interrupts(former);
 }
 
 /// Returns the index of an address's entry in a root.

@@ -9,13 +9,20 @@ use std::fmt;
 
 use lazytlb as protocol;
 
-use lazytlb::{CpuId, Entry, FlushRange, Memory, PhysAddr, Policy, Tables};
-use lazytlb_check::{Frees, ModelHw, Program, Protocol, Removal, Space};
+use lazytlb::{
+    CpuId, Entry, FlushRange, Memory, PageRange, PhysAddr, Policy, Poll, Promise, Promises, Spaces,
+    Tables,
+};
+use lazytlb_check::{
+    Ended, Frees, KernelRemoval, ModelHw, Part, Program, Protocol, Removal, Space,
+};
 use lazytlb_model::Cr4;
-use protocol::gather::{FrameSink, Unhooked};
+use protocol::gather::{Batch, FrameSink};
 use protocol::kernel::Kernel;
 use protocol::mm::{Mm, MmHandle, MmId};
 use protocol::per_cpu::PerCpu;
+use protocol::pinned::Pinned;
+use protocol::serve::Served;
 use protocol::shootdown::Flushed;
 use protocol::switch::{EnteredLazy, Switched};
 use protocol::tlb::Tlb;
@@ -29,13 +36,14 @@ mod notes {
     pub(super) const LOADED: &str = "switch: loaded";
     pub(super) const LOADED_BEHIND: &str = "switch: loaded, its PCID was behind";
     pub(super) const KEPT: &str = "switch: loaded, its PCID was kept";
+    pub(super) const RETIRED: &str = "switch: the space was retired, left for init_mm";
     pub(super) const STAYS_LOADED: &str = "lazy: stays loaded";
     pub(super) const LEFT_FOR_INIT_MM: &str = "lazy: left for init_mm";
-    pub(super) const OTHER_SPACE: &str = "interrupt: another space is loaded";
     pub(super) const INTERRUPT_LEFT_FOR_INIT_MM: &str = "interrupt: lazy, left for init_mm";
     pub(super) const UP_TO_DATE: &str = "interrupt: up to date already";
     pub(super) const INVALIDATED_PAGES: &str = "interrupt: invalidated pages";
     pub(super) const FLUSHED_ALL: &str = "interrupt: flushed everything";
+    pub(super) const LEFT_BEHIND: &str = "interrupt: left a space that it was elsewhere from";
 
     pub(super) const ALL: &[&str] = &[
         ALREADY_RUNNING,
@@ -44,41 +52,47 @@ mod notes {
         LOADED,
         STAYS_LOADED,
         LEFT_FOR_INIT_MM,
-        OTHER_SPACE,
         INTERRUPT_LEFT_FOR_INIT_MM,
         UP_TO_DATE,
         INVALIDATED_PAGES,
         FLUSHED_ALL,
+        RETIRED,
         LOADED_BEHIND,
         KEPT,
+        LEFT_BEHIND,
     ];
     /// The last ones, which only PCIDs bring.
-    pub(super) const OF_PCIDS: usize = 2;
+    pub(super) const OF_PCIDS: usize = 3;
 }
 
 /// The real one: `lazytlb`, as kernels embed it, on CPUs whose PCIDs are off.
 pub type LazyTlb = Embedded<1, false>;
 /// The real one, with so many slots for PCIDs.
 pub type WithPcids<const SLOTS: usize> = Embedded<SLOTS, true>;
+/// The real one, with sets of CPUs that have two words: every second CPU is in the second one, CPU 1 as number 64.
+pub type TwoWords<const SLOTS: usize, const PCIDS: bool> = Embedded<SLOTS, PCIDS, 2>;
 
 /// `lazytlb` in a checked kernel.
-pub struct Embedded<const SLOTS: usize, const PCIDS: bool> {
-    tlb: Tlb<Storage<SLOTS>, 1, SLOTS>,
+pub struct Embedded<const SLOTS: usize, const PCIDS: bool, const WORDS: usize = 1> {
+    tlb: Tlb<Storage<SLOTS, WORDS>, WORDS, SLOTS>,
     roots: Vec<PhysAddr>,
+    /// With page-table isolation, the second roots of the user spaces.
+    user_halves: Vec<PhysAddr>,
 }
 
 /// The storage of a checked kernel: arrays.
-struct Storage<const SLOTS: usize> {
-    cpus: Vec<PerCpu<ModelHw, 1, SLOTS>>,
-    mms: Vec<Mm<ModelHw, 1>>,
+struct Storage<const SLOTS: usize, const WORDS: usize> {
+    cpus: Vec<(CpuId, PerCpu<ModelHw, WORDS, SLOTS>)>,
+    mms: Vec<Mm<ModelHw, WORDS>>,
 }
 
-impl<const SLOTS: usize> Kernel<1, SLOTS> for Storage<SLOTS> {
+impl<const SLOTS: usize, const WORDS: usize> Kernel<WORDS, SLOTS> for Storage<SLOTS, WORDS> {
     type Hw = ModelHw;
-    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<ModelHw, 1, SLOTS> {
-        &self.cpus[usize::from(cpu.0)]
+    fn per_cpu(&self, number: CpuId) -> &PerCpu<ModelHw, WORDS, SLOTS> {
+        let cpu = self.cpus.iter().find(|(its, _)| *its == number);
+        &cpu.expect("the protocol names CPUs that there are").1
     }
-    fn mm(&self, handle: MmHandle) -> &Mm<ModelHw, 1> {
+    fn mm(&self, handle: MmHandle) -> &Mm<ModelHw, WORDS> {
         &self.mms[usize::try_from(handle.0).expect("handles are small")]
     }
     fn init_mm(&self) -> MmHandle {
@@ -86,25 +100,32 @@ impl<const SLOTS: usize> Kernel<1, SLOTS> for Storage<SLOTS> {
     }
 }
 
+/// Code of a checked program stays on its CPU.
+struct NeverPreempted;
+
+impl Pinned for NeverPreempted {}
+
 /// Gives frames back to the modelled machine, and says when a flush begins and returns.
 struct Sink<'a> {
     hw: &'a ModelHw,
-    root: PhysAddr,
+    spaces: Spaces,
     driver: &'a dyn Fn(&ModelHw),
+    promises: Vec<Promise>,
 }
 
 impl FrameSink for Sink<'_> {
+    type Item = PhysAddr;
     fn flushing(&mut self, range: FlushRange) {
-        self.hw.flush_begins(self.root, range);
+        let promise = self.hw.promise_begins(self.spaces, range);
+        self.promises.push(promise);
     }
     fn flushed(&mut self, _report: Flushed) {
         (self.driver)(self.hw);
-        self.hw.flush_returned(self.root);
+        for promise in self.promises.drain(..) {
+            self.hw.promise_kept(promise);
+        }
     }
-    fn release_page(&mut self, frame: PhysAddr) {
-        self.hw.free_frame(frame);
-    }
-    fn release_table(&mut self, frame: PhysAddr) {
+    fn release(&mut self, frame: PhysAddr) {
         self.hw.free_frame(frame);
     }
 }
@@ -113,20 +134,45 @@ fn handle_of(space: Space) -> MmHandle {
     MmHandle(space.0 as u64)
 }
 
+fn tables_of(tables: Tables) -> protocol::shootdown::Tables {
+    match tables {
+        Tables::Kept => protocol::shootdown::Tables::Kept,
+        Tables::Freed => protocol::shootdown::Tables::Freed,
+    }
+}
+
+/// Returns the number of a CPU, as the protocol is told: the words of a set are filled in turns.
+fn number_of<const WORDS: usize>(cpu: CpuId) -> CpuId {
+    let words = WORDS as u16;
+    CpuId(cpu.0 % words * 64 + cpu.0 / words)
+}
+
 // Where the protocol is a module beside this one, its reports have no variants that are not known here.
 #[allow(unreachable_patterns)]
-impl<const SLOTS: usize, const PCIDS: bool> Protocol for Embedded<SLOTS, PCIDS> {
+impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
+    for Embedded<SLOTS, PCIDS, WORDS>
+{
     const OUTCOMES: &'static [&'static str] = match PCIDS {
         true => notes::ALL,
         false => notes::ALL.split_at(notes::ALL.len() - notes::OF_PCIDS).0,
     };
 
     fn new(program: &mut Program, policy: Policy, user_roots: &[PhysAddr]) -> Self {
+        Self::isolated(program, policy, user_roots, &[])
+    }
+
+    fn isolated(
+        program: &mut Program,
+        policy: Policy,
+        user_roots: &[PhysAddr],
+        user_halves: &[PhysAddr],
+    ) -> Self {
         if PCIDS {
             program.start_with_cr4(Cr4::default().with(Cr4::PCIDE, true));
         }
         let policy = protocol::policy::Policy::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|known| known.name() == policy.name())
             .expect("a mutation keeps the policies");
         let first_root = std::iter::once(program.first_root());
@@ -137,16 +183,30 @@ impl<const SLOTS: usize, const PCIDS: bool> Protocol for Embedded<SLOTS, PCIDS> 
             } else {
                 format!("mm{index}")
             };
-            Mm::new(MmId(index as u64 + 1), root, &mut program.cells(name, 0))
+            let mm = Mm::new(MmId(index as u64 + 1), root, &mut program.cells(name, 0));
+            let user_half = index.checked_sub(1).and_then(|user| user_halves.get(user));
+            match user_half {
+                Some(&user_half) => mm.with_user_root(user_half),
+                None => mm,
+            }
         });
         let mms = mms.collect();
-        let cpus = (0..program.cpus()).map(|cpu| {
+        if WORDS > 1 {
+            let cpus = (0..program.cpus().into()).map(CpuId);
+            program.number_cpus(cpus.map(|cpu| number_of::<WORDS>(cpu).0));
+        }
+        let numbers: Vec<CpuId> = program.cpu_numbers().collect();
+        let cpus = (0..program.cpus()).zip(numbers).map(|(cpu, number)| {
             let mut cells = program.cells(format!("cpu{cpu}"), cpu);
-            PerCpu::new(MmHandle(0), &mut cells)
+            (number, PerCpu::new(MmHandle(0), &mut cells))
         });
         let cpus = cpus.collect();
         let tlb = Tlb::new(Storage { cpus, mms }, policy);
-        Embedded { tlb, roots }
+        Embedded {
+            tlb,
+            roots,
+            user_halves: user_halves.to_vec(),
+        }
     }
 
     fn switch_mm(&self, hw: &ModelHw, space: Space) {
@@ -157,6 +217,7 @@ impl<const SLOTS: usize, const PCIDS: bool> Protocol for Embedded<SLOTS, PCIDS> 
             Switched::Loaded => notes::LOADED,
             Switched::LoadedBehind => notes::LOADED_BEHIND,
             Switched::Kept => notes::KEPT,
+            Switched::Retired => notes::RETIRED,
             other => unreachable!("a way to switch that the checker does not know: {other:?}"),
         });
     }
@@ -171,35 +232,100 @@ impl<const SLOTS: usize, const PCIDS: bool> Protocol for Embedded<SLOTS, PCIDS> 
     }
 
     fn flush(&self, hw: &ModelHw, space: Space, range: FlushRange, tables: Tables) {
-        let tables = match tables {
-            Tables::Kept => protocol::shootdown::Tables::Kept,
-            Tables::Freed => protocol::shootdown::Tables::Freed,
-        };
-        let root = self.roots[space.0];
-        hw.flush_begins(root, range);
-        self.tlb.flush(hw, handle_of(space), range, tables);
-        hw.flush_returned(root);
+        let promise = hw.promise_begins(self.spaces(space), range);
+        self.tlb
+            .flush(hw, handle_of(space), range, tables_of(tables));
+        hw.promise_kept(promise);
     }
 
     fn remove(&self, hw: &ModelHw, space: Space, removals: &[Removal], driver: &dyn Fn(&ModelHw)) {
-        let root = self.roots[space.0];
-        let mut sink = Sink { hw, root, driver };
-        self.tlb.gather(hw, handle_of(space), &mut sink, |gather| {
-            for removal in removals {
-                let what = match removal.frees {
-                    Frees::Nothing => Unhooked::Mapping,
-                    Frees::Page(frame) => Unhooked::Page(frame),
-                    Frees::Table(frame) => Unhooked::Table(frame),
-                };
-                gather.unhook(removal.addr, what, |hw| {
-                    hw.write_entry(removal.table, removal.index, Entry::ABSENT);
-                });
+        let sink = Sink {
+            hw,
+            spaces: self.spaces(space),
+            driver,
+            promises: Vec::new(),
+        };
+        let storage = Batch::<PhysAddr, 32>::new();
+        let mut gather = self.tlb.gather(hw, handle_of(space), storage, sink);
+        for removal in removals {
+            hw.write_entry(removal.table, removal.index, Entry::ABSENT);
+            let page = PageRange::page(removal.addr);
+            match removal.frees {
+                Frees::Nothing | Frees::Page(_) => gather.unmapped(page),
+                Frees::Table(_) => gather.unhooked(page),
             }
-        });
+            if let Frees::Page(frame) | Frees::Table(frame) = removal.frees {
+                gather.free(hw, frame);
+            }
+        }
+        gather.finish(hw);
+    }
+
+    fn flush_together(&self, hw: &ModelHw, parts: &[Part], before_wait: &dyn Fn(&ModelHw)) {
+        let begin = |part: &Part| hw.promise_begins(self.spaces(part.space), part.range);
+        let promises: Vec<Promise> = parts.iter().map(begin).collect();
+        let guard = NeverPreempted;
+        let mut shootdown = self.tlb.start(hw, &guard, promises);
+        for part in parts {
+            let (mm, tables) = (handle_of(part.space), tables_of(part.tables));
+            self.tlb.add(hw, &mut shootdown, mm, part.range, tables);
+        }
+        self.tlb.send(hw, &mut shootdown);
+        before_wait(hw);
+        let (promises, _) = self.tlb.wait(hw, shootdown);
+        promises
+            .into_iter()
+            .for_each(|promise| hw.promise_kept(promise));
+    }
+
+    fn serve_inbox(&self, hw: &ModelHw) {
+        self.tlb.serve_inbox(hw);
+    }
+
+    fn start_retiring(&self, hw: &ModelHw, space: Space) -> Ended {
+        self.tlb.retire(hw, handle_of(space));
+        Ended::Later
+    }
+
+    fn reap(&self, hw: &ModelHw) -> Option<Space> {
+        let reaped = self.tlb.reap(hw)?;
+        let space = Space(usize::try_from(reaped.mm.0).expect("handles are small"));
+        assert!(reaped.root == self.roots[space.0]);
+        Some(space)
     }
 
     fn retire(&self, hw: &ModelHw, space: Space) {
         self.tlb.retire(hw, handle_of(space));
+        // Until it comes back, its root is not to be freed.
+        let reaped = hw.poll(|hw| self.tlb.reap(hw));
+        assert!(reaped.mm == handle_of(space) && reaped.root == self.roots[space.0]);
+    }
+
+    fn flush_kernel(&self, hw: &ModelHw, removed: KernelRemoval) {
+        let promise = hw.promise_begins(Spaces::All, removed.range);
+        self.tlb
+            .flush_kernel(hw, removed.range, tables_of(removed.tables));
+        hw.promise_kept(promise);
+    }
+
+    fn cpu_online(&self, hw: &ModelHw) {
+        self.tlb.cpu_online(hw);
+    }
+
+    fn cpu_offline(&self, hw: &ModelHw) {
+        self.tlb.cpu_offline(hw);
+    }
+
+    fn load_user_half(&self, hw: &ModelHw) {
+        if let Some(cr3) = self.tlb.user_half(hw) {
+            cr3.load(hw);
+        }
+    }
+
+    fn load_kernel_half(&self, hw: &ModelHw) {
+        if let Some(cr3) = self.tlb.kernel_half(hw) {
+            cr3.load(hw);
+        }
     }
 
     fn may_touch_user_memory(&self, hw: &ModelHw) -> bool {
@@ -208,21 +334,38 @@ impl<const SLOTS: usize, const PCIDS: bool> Protocol for Embedded<SLOTS, PCIDS> 
 
     fn handle_flush_ipi(&self, hw: &ModelHw) {
         let done = self.tlb.handle_flush_ipi(hw);
-        for (count, note) in [
-            (done.other_space, notes::OTHER_SPACE),
-            (done.left_for_init_mm, notes::INTERRUPT_LEFT_FOR_INIT_MM),
-            (done.up_to_date, notes::UP_TO_DATE),
-            (done.invalidated_pages, notes::INVALIDATED_PAGES),
-            (done.flushed_all, notes::FLUSHED_ALL),
-        ] {
-            if count > 0 {
-                hw.note(note);
+        if done.left_behind > 0 {
+            hw.note(notes::LEFT_BEHIND);
+        }
+        hw.note(match done.served {
+            Served::LeftForInitMm => notes::INTERRUPT_LEFT_FOR_INIT_MM,
+            Served::UpToDate => notes::UP_TO_DATE,
+            Served::InvalidatedPages => notes::INVALIDATED_PAGES,
+            Served::FlushedAll => notes::FLUSHED_ALL,
+            other => unreachable!("an interrupt that the checker does not know: {other:?}"),
+        });
+    }
+}
+
+impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Embedded<SLOTS, PCIDS, WORDS> {
+    /// Names a space by its roots.
+    fn spaces(&self, space: Space) -> Spaces {
+        let user_half = space
+            .0
+            .checked_sub(1)
+            .and_then(|user| self.user_halves.get(user));
+        match user_half {
+            Some(&user_half) => {
+                Spaces::several(&[self.roots[space.0], user_half]).expect("two fit")
             }
+            None => Spaces::one(self.roots[space.0]),
         }
     }
 }
 
-impl<const SLOTS: usize, const PCIDS: bool> fmt::Debug for Embedded<SLOTS, PCIDS> {
+impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> fmt::Debug
+    for Embedded<SLOTS, PCIDS, WORDS>
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Embedded")
             .field("pcid_slots", &PCIDS.then_some(SLOTS))

@@ -1,13 +1,15 @@
 use lazytlb::{
     Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Kernel, Mm, MmHandle, MmId, Pcids, PerCpu,
-    PhysAddr, Quirks, Tlb, Until, VirtAddr,
+    PhysAddr, Poll, Quirks, Tlb, Until, VirtAddr,
 };
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// A machine with one CPU, which remembers its interrupt flag and counts its CR3 loads.
+/// A machine with one CPU, which remembers its interrupt flag and counts its CR3 loads. Code that runs on it may find
+/// itself on another number.
 #[derive(Default)]
 pub struct Machine {
+    pub cpu: Cell<u16>,
     disabled: Cell<bool>,
     pub cr3_loads: Cell<u32>,
 }
@@ -17,7 +19,7 @@ impl Hw for Machine {
     type Local = AtomicU64;
 
     fn cpu(&self) -> CpuId {
-        CpuId(0)
+        CpuId(self.cpu.get())
     }
     fn load(&self, atomic: &AtomicU64) -> u64 {
         atomic.load(Ordering::Acquire)
@@ -80,6 +82,17 @@ impl Hw for Machine {
 
 // It has no PCIDs.
 impl Pcids for Machine {}
+
+impl Poll for Machine {
+    fn poll<R>(&self, body: impl Fn(&Self) -> Option<R>) -> R {
+        loop {
+            if let Some(found) = body(self) {
+                return found;
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
 
 /// Makes plain words: on this machine an atomic is an atomic.
 struct Words;

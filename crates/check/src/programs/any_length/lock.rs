@@ -4,6 +4,7 @@ use lazytlb::{Hw, Poll};
 use lazytlb_model::AtomicCell;
 
 use crate::model_hw::ModelHw;
+use crate::protocol::Protocol;
 
 /// How the page-table lock of a space is taken, and what is done under it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -12,7 +13,8 @@ pub enum PageTableLock {
     #[default]
     InterruptsOn,
     /// Interrupts are off from before it is taken until it is released (`spin_lock_irq`). It is held until what was
-    /// changed is flushed, and freed: a protocol must be able to flush with interrupts off.
+    /// changed is flushed, and freed: a protocol must be able to flush with interrupts off. Whoever spins for it serves
+    /// others meanwhile ([`crate::Protocol::serve_inbox`]): the one that has it may wait for them.
     InterruptsOff,
     /// Interrupts are off likewise, and only the entries are changed under the lock. What was changed is flushed
     /// ([`crate::Protocol::flush`]) and freed once it is released, with interrupts on.
@@ -44,7 +46,7 @@ impl PageTableLock {
             }
             PageTableLock::InterruptsOff => {
                 "interrupts are off while a CPU spins for it and holds it, until what was changed is flushed and freed: \
-                 the flush must not need interrupts"
+                 the flush must not need interrupts, and whoever spins serves others' flushes"
             }
             PageTableLock::FlushAfterUnlock => {
                 "interrupts are off while a CPU spins for it and holds it, and only the entries are changed under it: \
@@ -56,13 +58,18 @@ impl PageTableLock {
 
 /// The lock of a space.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lock {
-    pub(super) cell: AtomicCell,
-    pub(super) taken: PageTableLock,
+pub(crate) struct Lock {
+    pub(crate) cell: AtomicCell,
+    pub(crate) taken: PageTableLock,
 }
 
-/// Does something under a lock, if there is one.
-pub(super) fn locked<T>(hw: &ModelHw, lock: Option<Lock>, run: impl FnOnce() -> T) -> T {
+/// Does something under a lock, if there is one. With interrupts off, whoever spins for it does what others wait for.
+pub(crate) fn locked<P: Protocol, T>(
+    hw: &ModelHw,
+    protocol: &P,
+    lock: Option<Lock>,
+    run: impl FnOnce() -> T,
+) -> T {
     let Some(Lock { cell, taken }) = lock else {
         return run();
     };
@@ -72,7 +79,13 @@ pub(super) fn locked<T>(hw: &ModelHw, lock: Option<Lock>, run: impl FnOnce() -> 
             Some(hw.disable_interrupts())
         }
     };
-    hw.poll(|hw| (hw.swap(&cell, 1) == 0).then_some(()));
+    let serves = taken == PageTableLock::InterruptsOff;
+    hw.poll(|hw| {
+        if serves {
+            protocol.serve_inbox(hw);
+        }
+        (hw.swap(&cell, 1) == 0).then_some(())
+    });
     let done = run();
     hw.store(&cell, 0);
     if let Some(former) = former {

@@ -11,6 +11,8 @@ pub enum MenuOperation {
     Unmap,
     /// Unmaps the page and the one after it with one flush, and frees them.
     UnmapBoth,
+    /// Unmaps both likewise, in two parts of one shootdown that is waited for once.
+    UnmapTwo,
     /// Unmaps all pages of the table, and frees them and the table.
     Free,
     /// Takes the right to write to the page away.
@@ -35,11 +37,12 @@ pub enum MenuOperation {
 
 impl MenuOperation {
     /// Every operation.
-    pub const ALL: [MenuOperation; 14] = [
+    pub const ALL: [MenuOperation; 15] = [
         MenuOperation::Map,
         MenuOperation::MapNext,
         MenuOperation::Unmap,
         MenuOperation::UnmapBoth,
+        MenuOperation::UnmapTwo,
         MenuOperation::Free,
         MenuOperation::Protect,
         MenuOperation::Load,
@@ -59,6 +62,7 @@ impl MenuOperation {
             MenuOperation::MapNext => "map-next",
             MenuOperation::Unmap => "unmap",
             MenuOperation::UnmapBoth => "unmap-both",
+            MenuOperation::UnmapTwo => "unmap-two",
             MenuOperation::Free => "free",
             MenuOperation::Protect => "protect",
             MenuOperation::Load => "load",
@@ -79,6 +83,9 @@ impl MenuOperation {
             MenuOperation::MapNext => "map the page after it, under the same table",
             MenuOperation::Unmap => "unmap the page, flush, and free it",
             MenuOperation::UnmapBoth => "unmap both pages, flush once, and free them",
+            MenuOperation::UnmapTwo => {
+                "unmap both pages in two parts of one shootdown, wait once, and free them"
+            }
             MenuOperation::Free => "unmap what the table maps, flush, and free it and the table",
             MenuOperation::Protect => "make the page read-only, and flush it",
             MenuOperation::Load => "in the space, as a task: user code loads from the page",
@@ -102,6 +109,7 @@ impl MenuOperation {
                 | MenuOperation::MapNext
                 | MenuOperation::Unmap
                 | MenuOperation::UnmapBoth
+                | MenuOperation::UnmapTwo
                 | MenuOperation::Free
                 | MenuOperation::Protect
         )

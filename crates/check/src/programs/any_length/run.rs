@@ -2,17 +2,21 @@
 
 use lazytlb::{Access, Entry, FlushRange, FrameKind, Memory, PhysAddr, Tables, VirtAddr};
 
+use lazytlb_model::LocalCell;
+
 use super::lock::{Lock, PageTableLock, locked};
 use super::operation::MenuOperation;
 use crate::model_hw::ModelHw;
-use crate::programs::setup::{NEXT_PAGE, PAGE, root_index, table_index};
-use crate::protocol::{Frees, Protocol, Removal, Space};
+use crate::programs::setup::{NEXT_PAGE, PAGE, in_user_mode, root_index, table_index};
+use crate::protocol::{Frees, Part, Protocol, Removal, Space};
 
 /// A space whose page tables operations change.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tabled {
     pub(super) space: Space,
     pub(super) root: PhysAddr,
+    /// With page-table isolation, the root for user mode, and where this CPU keeps whether it is there.
+    pub(super) user: Option<(PhysAddr, LocalCell)>,
     /// The pages that may be mapped.
     pub(super) pages: &'static [VirtAddr],
     /// What is taken to change its tables, where several CPUs do.
@@ -26,20 +30,23 @@ pub(super) fn run<P: Protocol>(
     operation: MenuOperation,
     tabled: Tabled,
 ) {
-    let Tabled {
-        space, root, lock, ..
-    } = tabled;
+    let Tabled { space, lock, .. } = tabled;
     let flush = |range| protocol.flush(hw, space, range, Tables::Kept);
+    let touch = |addr, access| match tabled.user {
+        None => hw.touch(addr, access),
+        Some((_, mode)) => in_user_mode(hw, protocol, mode, |hw| hw.touch(addr, access)),
+    };
     match operation {
-        MenuOperation::Map => locked(hw, lock, || map(hw, root, PAGE)),
-        MenuOperation::MapNext => locked(hw, lock, || map(hw, root, NEXT_PAGE)),
+        MenuOperation::Map => locked(hw, protocol, lock, || map(hw, tabled, PAGE)),
+        MenuOperation::MapNext => locked(hw, protocol, lock, || map(hw, tabled, NEXT_PAGE)),
         MenuOperation::Unmap => unmap(hw, protocol, tabled, &[PAGE], Tables::Kept),
         MenuOperation::UnmapBoth => unmap(hw, protocol, tabled, tabled.pages, Tables::Kept),
+        MenuOperation::UnmapTwo => unmap_in_parts(hw, protocol, tabled),
         MenuOperation::Free => unmap(hw, protocol, tabled, tabled.pages, Tables::Freed),
         MenuOperation::Protect => protect(hw, protocol, tabled),
-        MenuOperation::Load => hw.touch(PAGE, Access::Load),
-        MenuOperation::Touch => hw.touch(PAGE, Access::Store),
-        MenuOperation::TouchNext => hw.touch(NEXT_PAGE, Access::Store),
+        MenuOperation::Load => touch(PAGE, Access::Load),
+        MenuOperation::Touch => touch(PAGE, Access::Store),
+        MenuOperation::TouchNext => touch(NEXT_PAGE, Access::Store),
         MenuOperation::Switch => protocol.switch_mm(hw, space),
         MenuOperation::Lazy => protocol.enter_lazy(hw),
         MenuOperation::FlushAll => flush(FlushRange::All),
@@ -49,7 +56,8 @@ pub(super) fn run<P: Protocol>(
 }
 
 /// Maps a page, if it is absent, with its table, if that is.
-fn map(hw: &ModelHw, root: PhysAddr, addr: VirtAddr) {
+fn map(hw: &ModelHw, tabled: Tabled, addr: VirtAddr) {
+    let root = tabled.root;
     let hooked = hw.read_entry(root, root_index(addr));
     if hooked.is_present() {
         let table = hooked.frame();
@@ -63,6 +71,9 @@ fn map(hw: &ModelHw, root: PhysAddr, addr: VirtAddr) {
     let page = hw.alloc_frame(FrameKind::Page);
     hw.write_entry(table, table_index(addr), Entry::to(page));
     hw.write_entry(root, root_index(addr), Entry::to(table));
+    if let Some((user_root, _)) = tabled.user {
+        hw.write_entry(user_root, root_index(addr), Entry::to(table));
+    }
 }
 
 /// Unmaps those of the pages that are there, and their table with them, if that is to be freed.
@@ -74,12 +85,10 @@ fn unmap<P: Protocol>(
     tables: Tables,
 ) {
     let flushes_later = flushes_after_unlock(tabled.lock);
-    let removals = locked(hw, tabled.lock, || {
-        let removals = mapped(hw, tabled.root, pages, tables);
+    let removals = locked(hw, protocol, tabled.lock, || {
+        let removals = mapped(hw, tabled, pages, tables);
         if flushes_later {
-            for removal in &removals {
-                hw.write_entry(removal.table, removal.index, Entry::ABSENT);
-            }
+            clear(hw, &removals);
         } else if !removals.is_empty() {
             protocol.remove(hw, tabled.space, &removals, &|_| {});
         }
@@ -90,12 +99,56 @@ fn unmap<P: Protocol>(
     }
 }
 
+/// Unmaps those of the pages that are there, each as a part of one shootdown.
+fn unmap_in_parts<P: Protocol>(hw: &ModelHw, protocol: &P, tabled: Tabled) {
+    let flushes_later = flushes_after_unlock(tabled.lock);
+    let flush_and_free = |removals: &[Removal]| {
+        let parts = removals.iter().map(|removal| Part {
+            space: tabled.space,
+            range: FlushRange::page(removal.addr),
+            tables: Tables::Kept,
+        });
+        let parts: Vec<Part> = parts.collect();
+        if !parts.is_empty() {
+            protocol.flush_together(hw, &parts, &|_| {});
+        }
+        free(hw, removals);
+    };
+    let removals = locked(hw, protocol, tabled.lock, || {
+        let removals = mapped(hw, tabled, tabled.pages, Tables::Kept);
+        clear(hw, &removals);
+        if !flushes_later {
+            flush_and_free(&removals);
+        }
+        removals
+    });
+    if flushes_later {
+        flush_and_free(&removals);
+    }
+}
+
+fn clear(hw: &ModelHw, removals: &[Removal]) {
+    for removal in removals {
+        hw.write_entry(removal.table, removal.index, Entry::ABSENT);
+    }
+}
+
+fn free(hw: &ModelHw, removals: &[Removal]) {
+    for removal in removals {
+        match removal.frees {
+            Frees::Nothing => {}
+            Frees::Page(frame) | Frees::Table(frame) => hw.free_frame(frame),
+        }
+    }
+}
+
 fn flushes_after_unlock(lock: Option<Lock>) -> bool {
     lock.is_some_and(|lock| lock.taken == PageTableLock::FlushAfterUnlock)
 }
 
 /// Lists what of the pages is mapped, and their table, if that is to be freed.
-fn mapped(hw: &ModelHw, root: PhysAddr, pages: &[VirtAddr], tables: Tables) -> Vec<Removal> {
+fn mapped(hw: &ModelHw, tabled: Tabled, pages: &[VirtAddr], tables: Tables) -> Vec<Removal> {
+    let root = tabled.root;
     let hooked = hw.read_entry(root, root_index(PAGE));
     if !hooked.is_present() {
         return Vec::new();
@@ -114,12 +167,16 @@ fn mapped(hw: &ModelHw, root: PhysAddr, pages: &[VirtAddr], tables: Tables) -> V
         }
     }
     if tables == Tables::Freed {
-        removals.push(Removal {
+        let unhooked = |root, frees| Removal {
             addr: PAGE,
             table: root,
             index: root_index(PAGE),
-            frees: Frees::Table(table),
-        });
+            frees,
+        };
+        if let Some((user_root, _)) = tabled.user {
+            removals.push(unhooked(user_root, Frees::Nothing));
+        }
+        removals.push(unhooked(root, Frees::Table(table)));
     }
     removals
 }
@@ -139,19 +196,14 @@ fn flush_and_free<P: Protocol>(
         return;
     };
     protocol.flush(hw, space, range, tables);
-    for removal in removals {
-        match removal.frees {
-            Frees::Nothing => {}
-            Frees::Page(frame) | Frees::Table(frame) => hw.free_frame(frame),
-        }
-    }
+    free(hw, removals);
 }
 
 /// Takes the right to write to the page away, if there is one, and flushes it.
 fn protect<P: Protocol>(hw: &ModelHw, protocol: &P, tabled: Tabled) {
     let flushes_later = flushes_after_unlock(tabled.lock);
     let flush = || protocol.flush(hw, tabled.space, FlushRange::page(PAGE), Tables::Kept);
-    let is_protected = locked(hw, tabled.lock, || {
+    let is_protected = locked(hw, protocol, tabled.lock, || {
         let is_protected = write_protect(hw, tabled.root);
         if is_protected && !flushes_later {
             flush();

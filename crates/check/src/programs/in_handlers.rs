@@ -1,0 +1,90 @@
+//! Timer handlers that flush, and that retire a space: in the middle of a flush.
+
+use lazytlb::{CpuId, Hw, Memory, Policy, Poll};
+use lazytlb_model::Ticks;
+
+use super::setup::{CPU_0, CPU_1, NEXT_PAGE, PAGE, SECOND_USER, Setup, THIRD_PAGE, USER};
+use crate::program::Program;
+use crate::protocol::{Ended, Protocol};
+
+impl<P: Protocol> Setup<P> {
+    /// Sets what the timer interrupt does, on one CPU, once.
+    fn once_in_a_handler(
+        &mut self,
+        cpu: CpuId,
+        run: impl Fn(&crate::model_hw::ModelHw, &P) + Send + Sync + 'static,
+    ) {
+        let protocol = self.protocol();
+        let mut numbers = self.program.cpu_numbers();
+        let number = numbers.nth(usize::from(cpu.0));
+        self.program.on_timer(Ticks::AtMost(1), move |hw| {
+            if Some(hw.cpu()) == number {
+                run(hw, &protocol);
+            }
+        });
+    }
+}
+
+/// A CPU unmaps a page with a flush, and one with a shootdown in steps; a tick anywhere in between unmaps a third.
+pub(super) fn shootdown<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+    let table = setup.program.table();
+    let pages = [PAGE, NEXT_PAGE, THIRD_PAGE];
+    let [at_once, in_steps, in_handler] = pages.map(|addr| setup.mapped(USER, table, addr));
+    setup.once_in_a_handler(CPU_0, move |hw, protocol| in_handler.unmap(hw, protocol));
+    setup.switch(CPU_0, "switch to the space", USER);
+    setup.operation(CPU_0, "unmap a page", move |hw, protocol| {
+        at_once.remove(hw, protocol);
+    });
+    setup.operation(CPU_0, "unmap a page in steps", move |hw, protocol| {
+        in_steps.unmap(hw, protocol);
+    });
+    setup.switch(CPU_1, "switch to the space", USER);
+    for page in pages {
+        setup.touch(CPU_1, page);
+    }
+    setup.program
+}
+
+/// A CPU unmaps a page of one space; a tick anywhere in between retires another space, which the target of both has come
+/// to, and idles in: what it is told second must not be lost.
+pub(super) fn retire<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+    let (table, root) = (setup.program.table(), setup.root(SECOND_USER));
+    let page = setup.mapped(USER, table, PAGE);
+    let left = setup
+        .program
+        .atomic("tasks of the second space that left", 0);
+    let ended = setup.program.local(CPU_0.0 as u8, "the second space", 0);
+    setup.once_in_a_handler(CPU_0, move |hw, protocol| {
+        if hw.load(&left) == 1 {
+            let is_over = protocol.start_retiring(hw, SECOND_USER) == Ended::Now;
+            hw.store_local(&ended, if is_over { 2 } else { 1 });
+        }
+    });
+    setup.switch(CPU_0, "switch to the first space", USER);
+    setup.operation(CPU_0, "unmap a page", move |hw, protocol| {
+        page.remove(hw, protocol);
+    });
+    setup.operation(
+        CPU_0,
+        "free the root, if it has ended",
+        move |hw, protocol| {
+            let ended = hw.load_local(&ended);
+            if ended == 1 {
+                hw.poll(|hw| protocol.reap(hw));
+            }
+            if ended != 0 {
+                hw.free_frame(root);
+            }
+        },
+    );
+    setup.switch(CPU_1, "switch to the first space", USER);
+    setup.touch(CPU_1, PAGE);
+    setup.switch(CPU_1, "switch to the second space", SECOND_USER);
+    setup.operation(CPU_1, "its task is gone", move |hw, protocol| {
+        protocol.enter_lazy(hw);
+        hw.store(&left, 1);
+    });
+    setup.program
+}

@@ -1,0 +1,53 @@
+//! Flushes with interrupts off, and waits for a lock with interrupts off.
+
+use lazytlb::{Hw, Policy, ValueKind};
+
+use super::any_length::{Lock, PageTableLock, locked};
+use super::setup::{CPU_0, CPU_1, NEXT_PAGE, PAGE, Setup, USER};
+use crate::program::Program;
+use crate::protocol::Protocol;
+
+/// Each waits for the other, and neither takes an interrupt.
+pub(super) fn two_waits<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+    let table = setup.program.table();
+    for (cpu, own, others) in [(CPU_0, PAGE, NEXT_PAGE), (CPU_1, NEXT_PAGE, PAGE)] {
+        let page = setup.mapped(USER, table, own);
+        setup.switch(cpu, "switch to the space", USER);
+        setup.touch(cpu, others);
+        setup.operation(
+            cpu,
+            "unmap a page, with interrupts off",
+            move |hw, protocol| {
+                let former = hw.disable_interrupts();
+                page.remove(hw, protocol);
+                hw.restore_interrupts(former);
+            },
+        );
+        setup.touch(cpu, others);
+    }
+    setup.program
+}
+
+/// One flushes under a lock that it takes with interrupts on, the other spins for it with interrupts off, and serves
+/// others meanwhile.
+pub(super) fn lock_and_flush<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+    let table = setup.program.table();
+    let cell = setup
+        .program
+        .atomic_of_kind(ValueKind::Lock, "page-table lock", 0);
+    for (cpu, own, others, taken) in [
+        (CPU_0, PAGE, NEXT_PAGE, PageTableLock::InterruptsOn),
+        (CPU_1, NEXT_PAGE, PAGE, PageTableLock::InterruptsOff),
+    ] {
+        let page = setup.mapped(USER, table, own);
+        setup.switch(cpu, "switch to the space", USER);
+        setup.touch(cpu, others);
+        setup.operation(cpu, "unmap a page under the lock", move |hw, protocol| {
+            let lock = Lock { cell, taken };
+            locked(hw, protocol, Some(lock), || page.remove(hw, protocol));
+        });
+    }
+    setup.program
+}

@@ -1,0 +1,54 @@
+//! Page-table isolation: spaces with a root for the kernel and one for user mode.
+
+use lazytlb::{Access, Entry, FrameKind, Memory, Policy, Tables};
+
+use super::setup::{CPU_0, CPU_1, PAGE, SECOND_USER, Setup, USER, root_index, table_index};
+use crate::program::Program;
+use crate::protocol::{Frees, Protocol, Removal};
+
+/// One CPU maps a page and its table under both roots, unmaps both and frees them; the other one's tasks use the page in user mode, where they are
+/// interrupted.
+pub(super) fn isolated<P: Protocol>(name: &str, policy: Policy) -> Program {
+    build::<P>(name, policy, Tables::Kept)
+}
+
+/// As [`isolated`], and the table goes too.
+pub(super) fn isolated_tables<P: Protocol>(name: &str, policy: Policy) -> Program {
+    build::<P>(name, policy, Tables::Freed)
+}
+
+fn build<P: Protocol>(name: &str, policy: Policy, tables: Tables) -> Program {
+    let mut setup = Setup::<P>::isolated(name, 2, 2, policy);
+    setup.program.free_frames(1);
+    let table = setup.program.table();
+    let halves = setup.halves(USER);
+    setup.operation(CPU_0, "map and unmap", move |hw, protocol| {
+        let page = hw.alloc_frame(FrameKind::Page);
+        hw.write_entry(table, table_index(PAGE), Entry::to(page));
+        for root in halves {
+            hw.write_entry(root, root_index(PAGE), Entry::to(table));
+        }
+        let removal = |table, index, frees| Removal {
+            addr: PAGE,
+            table,
+            index,
+            frees,
+        };
+        let mut removals = vec![removal(table, table_index(PAGE), Frees::Page(page))];
+        if tables == Tables::Freed {
+            let [kernel, user] = halves.map(|root| (root, root_index(PAGE)));
+            removals.push(removal(kernel.0, kernel.1, Frees::Nothing));
+            removals.push(removal(user.0, user.1, Frees::Table(table)));
+        }
+        protocol.remove(hw, USER, &removals, &|_| {});
+    });
+    for space in [USER, SECOND_USER, USER] {
+        setup.switch(CPU_1, "switch", space);
+        setup.touch_in_user_mode(CPU_1, PAGE, Access::Load);
+    }
+    setup.touch_in_user_mode(CPU_1, PAGE, Access::Load);
+    setup.go_lazy(CPU_1);
+    setup.switch(CPU_1, "switch", USER);
+    setup.touch_in_user_mode(CPU_1, PAGE, Access::Load);
+    setup.program
+}

@@ -1,0 +1,179 @@
+//! What the kernel maps for itself, in every space, and takes away again; CPUs that come online.
+
+use lazytlb::{
+    Access, CpuId, Entry, FlushRange, Hw, Memory, PhysAddr, Policy, Tables, Until, VirtAddr,
+};
+
+use lazytlb_model::Cr4;
+use lazytlb_model::entry::bits;
+
+use super::setup::{CPU_0, CPU_1, SECOND_USER, Setup, USER, root_index, table_index};
+use crate::program::Program;
+use crate::protocol::{KernelRemoval, Protocol};
+
+/// A page that the kernel maps, under a table of its own, in every space.
+const KERNEL_PAGE: VirtAddr = VirtAddr(3 << 21);
+/// A second one, under a table of its own.
+const SECOND_KERNEL_PAGE: VirtAddr = VirtAddr(4 << 21);
+
+/// What is removed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Removes {
+    Page,
+    Table,
+}
+
+/// Whether the kernel's page is mapped as global.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Globals {
+    Yes,
+    No,
+}
+
+pub(super) fn page<P: Protocol>(name: &str, policy: Policy) -> Program {
+    removal::<P>(name, policy, Removes::Page, Globals::No)
+}
+
+pub(super) fn global_page<P: Protocol>(name: &str, policy: Policy) -> Program {
+    removal::<P>(name, policy, Removes::Page, Globals::Yes)
+}
+
+pub(super) fn table<P: Protocol>(name: &str, policy: Policy) -> Program {
+    removal::<P>(name, policy, Removes::Table, Globals::Yes)
+}
+
+/// One CPU removes what the kernel has mapped, and frees it; the other runs kernel code that uses it in two spaces, in
+/// lazy mode, and in the kernel's own space.
+fn removal<P: Protocol>(name: &str, policy: Policy, removes: Removes, globals: Globals) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+    let mapped = map(&mut setup, KERNEL_PAGE, globals);
+    let online = setup.program.atomic("CPUs that are online", 0);
+    for cpu in [CPU_0, CPU_1] {
+        setup.operation(cpu, "come online", move |hw, protocol| {
+            protocol.cpu_online(hw);
+            hw.fetch_add(&online, 1);
+        });
+    }
+    setup.operation(CPU_0, "wait for the other CPU", move |hw, _| {
+        hw.pause_until(&online, Until::Equals(2));
+    });
+    setup.operation(CPU_0, "remove and free", move |hw, protocol| {
+        mapped.remove(hw, protocol, removes);
+    });
+    setup.switch(CPU_1, "switch to the first space", USER);
+    use_kernel_page(&mut setup, CPU_1);
+    setup.switch(CPU_1, "switch to the second space", SECOND_USER);
+    use_kernel_page(&mut setup, CPU_1);
+    setup.switch(CPU_1, "switch to the first space", USER);
+    use_kernel_page(&mut setup, CPU_1);
+    setup.go_lazy(CPU_1);
+    use_kernel_page(&mut setup, CPU_1);
+    setup.program
+}
+
+/// Each CPU removes and frees a page of the kernel's, and uses the other one's.
+pub(super) fn two_initiators<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+    let online = setup.program.atomic("CPUs that are online", 0);
+    for (cpu, own, others) in [
+        (CPU_0, KERNEL_PAGE, SECOND_KERNEL_PAGE),
+        (CPU_1, SECOND_KERNEL_PAGE, KERNEL_PAGE),
+    ] {
+        let mapped = map(&mut setup, own, Globals::Yes);
+        setup.operation(cpu, "come online", move |hw, protocol| {
+            protocol.cpu_online(hw);
+            hw.fetch_add(&online, 1);
+            hw.pause_until(&online, Until::Equals(2));
+        });
+        setup.operation(cpu, "remove and free", move |hw, protocol| {
+            mapped.remove(hw, protocol, Removes::Page);
+        });
+        setup.operation(cpu, "use the other one's page", move |hw, _| {
+            hw.touch(others, Access::Load);
+        });
+    }
+    setup.program
+}
+
+/// A CPU comes online while a page that the kernel has mapped is removed and freed.
+pub(super) fn comes_online<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+    let mapped = map(&mut setup, KERNEL_PAGE, Globals::Yes);
+    setup.operation(CPU_0, "come online", |hw, protocol| protocol.cpu_online(hw));
+    setup.operation(CPU_0, "remove and free", move |hw, protocol| {
+        mapped.remove(hw, protocol, Removes::Page);
+    });
+    setup.operation(CPU_1, "come online", |hw, protocol| protocol.cpu_online(hw));
+    use_kernel_page(&mut setup, CPU_1);
+    setup.switch(CPU_1, "switch to the space", USER);
+    use_kernel_page(&mut setup, CPU_1);
+    setup.operation(CPU_1, "go offline", |hw, protocol| protocol.cpu_offline(hw));
+    setup.operation(CPU_1, "come back online", |hw, protocol| {
+        protocol.cpu_online(hw)
+    });
+    use_kernel_page(&mut setup, CPU_1);
+    setup.program
+}
+
+/// A table of the kernel's, with a page, in every root.
+#[derive(Clone)]
+struct Mapped {
+    roots: Vec<PhysAddr>,
+    addr: VirtAddr,
+    table: PhysAddr,
+    page: PhysAddr,
+}
+
+fn map<P: Protocol>(setup: &mut Setup<P>, addr: VirtAddr, globals: Globals) -> Mapped {
+    let (table, page) = (setup.program.table(), setup.program.page());
+    let roots = setup.every_root();
+    let program = &mut setup.program;
+    // A flush of everything clears CR4.PGE and sets it again.
+    program.start_with_cr4(program.cr4.with(Cr4::PGE, true));
+    let global = match globals {
+        Globals::Yes => bits::GLOBAL,
+        Globals::No => 0,
+    };
+    let mapped = Entry(Entry::to(page).0 | global);
+    program.first_entry(table, table_index(addr), mapped);
+    for &root in &roots {
+        program.first_entry(root, root_index(addr), Entry::to(table));
+    }
+    Mapped {
+        roots,
+        addr,
+        table,
+        page,
+    }
+}
+
+impl Mapped {
+    fn remove<P: Protocol>(&self, hw: &crate::ModelHw, protocol: &P, removes: Removes) {
+        hw.write_entry(self.table, table_index(self.addr), Entry::ABSENT);
+        if removes == Removes::Table {
+            for &root in &self.roots {
+                hw.write_entry(root, root_index(self.addr), Entry::ABSENT);
+            }
+        }
+        protocol.flush_kernel(
+            hw,
+            KernelRemoval {
+                range: FlushRange::page(self.addr),
+                tables: match removes {
+                    Removes::Page => Tables::Kept,
+                    Removes::Table => Tables::Freed,
+                },
+            },
+        );
+        hw.free_frame(self.page);
+        if removes == Removes::Table {
+            hw.free_frame(self.table);
+        }
+    }
+}
+
+fn use_kernel_page<P: Protocol>(setup: &mut Setup<P>, cpu: CpuId) {
+    setup.operation(cpu, "use the kernel's page", |hw, _| {
+        hw.touch(KERNEL_PAGE, Access::Load);
+    });
+}

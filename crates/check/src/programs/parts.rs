@@ -1,0 +1,141 @@
+//! Shootdowns in parts: several flushes that are waited for once, and others in between.
+
+use lazytlb::{Entry, FlushRange, Memory, PhysAddr, Policy, Tables, VirtAddr};
+
+use super::setup::{
+    CPU_0, CPU_1, CPU_2, NEXT_PAGE, PAGE, SECOND_USER, Setup, USER, root_index, table_index,
+};
+use crate::model_hw::ModelHw;
+use crate::program::Program;
+use crate::protocol::{Frees, Part, Protocol, Removal, Space};
+
+/// A page that is mapped from the start, and unmapped by hand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mapped {
+    pub(super) space: Space,
+    addr: VirtAddr,
+    table: PhysAddr,
+    frame: PhysAddr,
+}
+
+impl Mapped {
+    /// Clears its entry, and returns what is to be flushed before it is freed.
+    pub(super) fn clear(self, hw: &ModelHw) -> Part {
+        hw.write_entry(self.table, table_index(self.addr), Entry::ABSENT);
+        Part {
+            space: self.space,
+            range: FlushRange::page(self.addr),
+            tables: Tables::Kept,
+        }
+    }
+
+    /// Clears its entry, flushes at once, and frees it.
+    pub(super) fn remove<P: Protocol>(self, hw: &ModelHw, protocol: &P) {
+        let removal = Removal {
+            addr: self.addr,
+            table: self.table,
+            index: table_index(self.addr),
+            frees: Frees::Page(self.frame),
+        };
+        protocol.remove(hw, self.space, &[removal], &|_| {});
+    }
+
+    /// Clears its entry, flushes with a shootdown of one part, and frees it. Of such, any number may be under way on a CPU.
+    pub(super) fn unmap<P: Protocol>(self, hw: &ModelHw, protocol: &P) {
+        let part = self.clear(hw);
+        protocol.flush_together(hw, &[part], &|_| {});
+        self.free(hw);
+    }
+
+    pub(super) fn free(self, hw: &ModelHw) {
+        hw.free_frame(self.frame);
+    }
+}
+
+impl<P: Protocol> Setup<P> {
+    /// Maps a page of a space from the start, under a table that stays.
+    pub(super) fn mapped(&mut self, space: Space, table: PhysAddr, addr: VirtAddr) -> Mapped {
+        let (root, frame) = (self.root(space), self.program.page());
+        let program = &mut self.program;
+        program.first_entry(root, root_index(addr), Entry::to(table));
+        program.first_entry(table, table_index(addr), Entry::to(frame));
+        Mapped {
+            space,
+            addr,
+            table,
+            frame,
+        }
+    }
+}
+
+/// Each space has a CPU in it: one lost part of the two is one CPU that uses what is freed.
+pub(super) fn two_adds<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 3, 2, policy);
+    let [first, second] = [USER, SECOND_USER].map(|space| {
+        let table = setup.program.table();
+        setup.mapped(space, table, PAGE)
+    });
+    setup.operation(CPU_0, "unmap a page in each space", move |hw, protocol| {
+        let parts = [first.clear(hw), second.clear(hw)];
+        protocol.flush_together(hw, &parts, &|_| {});
+        first.free(hw);
+        second.free(hw);
+    });
+    setup.switch(CPU_1, "switch to the first space", USER);
+    setup.touch(CPU_1, PAGE);
+    setup.switch(CPU_2, "switch to the second space", SECOND_USER);
+    setup.touch(CPU_2, PAGE);
+    setup.go_lazy(CPU_2);
+    setup.switch(CPU_2, "switch to the second space", SECOND_USER);
+    setup.touch(CPU_2, PAGE);
+    setup.program
+}
+
+/// A target answers the one or the other, or both at once: an answer for the first must not be taken for one for the
+/// second, nor the other way round.
+pub(super) fn nested<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+    let table = setup.program.table();
+    let [outer, inner] = [PAGE, NEXT_PAGE].map(|addr| setup.mapped(USER, table, addr));
+    setup.switch(CPU_0, "switch to the space", USER);
+    setup.operation(
+        CPU_0,
+        "unmap a page, and another before the wait",
+        move |hw, protocol| {
+            let part = outer.clear(hw);
+            protocol.flush_together(hw, &[part], &|hw| inner.unmap(hw, protocol));
+            outer.free(hw);
+        },
+    );
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.touch(CPU_1, PAGE);
+    setup.touch(CPU_1, NEXT_PAGE);
+    setup.go_lazy(CPU_1);
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.touch(CPU_1, NEXT_PAGE);
+    setup.touch(CPU_1, PAGE);
+    setup.program
+}
+
+/// As [`nested`], in two spaces whose generations are equal: the second request is written over the first, while the target
+/// reads that.
+pub(super) fn nested_elsewhere<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+    let [outer, inner] = [(USER, PAGE), (SECOND_USER, NEXT_PAGE)].map(|(space, addr)| {
+        let table = setup.program.table();
+        setup.mapped(space, table, addr)
+    });
+    setup.operation(
+        CPU_0,
+        "unmap a page, and one of another space before the wait",
+        move |hw, protocol| {
+            let part = outer.clear(hw);
+            protocol.flush_together(hw, &[part], &|hw| inner.unmap(hw, protocol));
+            outer.free(hw);
+        },
+    );
+    setup.switch(CPU_1, "switch to the first space", USER);
+    setup.touch(CPU_1, PAGE);
+    setup.touch(CPU_1, PAGE);
+    setup.program
+}

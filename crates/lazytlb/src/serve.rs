@@ -1,0 +1,229 @@
+//! Flushing, on the target's side: what a CPU does when others wait for it.
+
+use crate::addr::{FlushRange, PageRange};
+use crate::cpu_set::members_of_word;
+use crate::generation::{NextGen, TlbGen};
+use crate::hw::{Cr3Load, Hw, Interrupts};
+use crate::kernel::Kernel;
+use crate::mm::{Mm, MmId};
+use crate::pcids::{Invpcid, Pcids};
+use crate::per_cpu::PerCpu;
+use crate::policy::Tables;
+use crate::requests::Removed;
+use crate::slots::{Halves, SlotIndex};
+use crate::tlb::Tlb;
+
+/// What catching up did on one CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
+pub enum Served {
+    /// Another space is loaded than the one that was flushed.
+    OtherSpace,
+    /// The CPU had missed nothing of what it has loaded.
+    #[default]
+    UpToDate,
+    /// The space was loaded lazily, or is retired: the CPU left for init_mm with one CR3 load.
+    LeftForInitMm,
+    /// The pages that were removed were invalidated one by one.
+    InvalidatedPages,
+    /// Everything of the space was invalidated with one CR3 load.
+    FlushedAll,
+}
+
+/// What serving the inbox did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Interrupted {
+    /// How many initiators were answered; with none, nothing else was done.
+    pub answered: u32,
+    /// What was done in the loaded space.
+    pub served: Served,
+    /// What was done about kernel ranges.
+    pub kernel: Served,
+    /// With PCIDs, spaces that this CPU was elsewhere from and behind in, whose cpumask it has left.
+    pub left_behind: u32,
+}
+
+impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WORDS, SLOTS> {
+    /// Does what other CPUs wait for, and catches up if nobody waits: the body of the flush interrupt's handler.
+    ///
+    /// Cost: as [`Tlb::serve_inbox`] if somebody waits.
+    ///
+    /// # Panics
+    /// If interrupts are enabled: it shares this CPU's words with the code that it interrupts.
+    ///
+    /// Checked by: every program.
+    pub fn handle_flush_ipi(&self, hw: &K::Hw) -> Interrupted {
+        assert!(
+            hw.interrupts() == Interrupts::Disabled,
+            "the flush interrupt's handler needs interrupts off"
+        );
+        let mut done = self.serve_inbox(hw);
+        if done.answered == 0 {
+            // Who retires a space waits for nobody, and its bit may have been answered with that of a flush before.
+            self.catch_up_all(hw, self.kernel.this_cpu(hw), 0, 0, &mut done);
+        }
+        done
+    }
+
+    /// Does what other CPUs wait for, outside the interrupt handler: for loops with interrupts off that wait for another CPU,
+    /// which may wait for this one. Interrupts must be off.
+    ///
+    /// Cost: a load for each word of CPUs in use ([`Kernel::cpu_words`]). If somebody waits, one locked instruction for each word with members, and
+    /// at most one CR3 load, or [`Tlb::single_page_ceiling`] INVLPGs for each request; with PCIDs a load for each slot, one INVLPG,
+    /// and a locked instruction for each space that is left.
+    ///
+    /// Checked by: programs `waits-with-interrupts-off`, `lock-and-flush`.
+    pub fn serve_inbox(&self, hw: &K::Hw) -> Interrupted {
+        let me = self.kernel.this_cpu(hw);
+        let mut done = Interrupted::default();
+        for word in 0..self.cpu_words() {
+            let initiators = me.inbox(hw, word);
+            if initiators != 0 {
+                self.serve(hw, me, word, initiators, &mut done);
+            }
+        }
+        done
+    }
+
+    /// Serves the initiators of one word of the inbox. Not inlined, so that a look at a word without one costs four
+    /// instructions.
+    #[inline(never)]
+    fn serve(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        word: usize,
+        initiators: u64,
+        done: &mut Interrupted,
+    ) {
+        self.catch_up_all(hw, me, word, initiators, done);
+        done.answered += initiators.count_ones();
+        // Only now: the initiators take it for "that CPU uses nothing of this any more".
+        me.answer(hw, word, initiators);
+    }
+
+    /// Catches up with everything, by the hints of some initiators.
+    #[inline(always)]
+    fn catch_up_all(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        word: usize,
+        initiators: u64,
+        done: &mut Interrupted,
+    ) {
+        let find = |mm, new_gen| {
+            members_of_word(word, initiators).find_map(|initiator| {
+                let requests = &self.kernel.per_cpu(initiator).requests;
+                requests.find(hw, mm, new_gen)
+            })
+        };
+        let kernel = self.catch_up_kernel(hw, me, find);
+        if kernel != Served::UpToDate {
+            done.kernel = kernel;
+        }
+        let served = self.catch_up(hw, me, find);
+        if served != Served::UpToDate {
+            done.served = served;
+        }
+        done.left_behind += self.leave_behind(hw, me);
+    }
+
+    /// Catches up with the newest generation of the loaded user space. Interrupts are off.
+    ///
+    /// `find` knows what some generations removed. Where it does not, everything is flushed.
+    #[inline(always)]
+    pub(crate) fn catch_up(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        find: impl Fn(MmId, NextGen) -> Option<Removed>,
+    ) -> Served {
+        let loaded = me.loaded_mm(hw);
+        if loaded == self.kernel.init_mm() {
+            return Served::UpToDate;
+        }
+        let mm = self.kernel.mm(loaded);
+        let slot = me.slots.current(hw);
+        // I3: read before the invalidation. What is removed later is not covered by it.
+        let current = mm.tlb_gen(hw);
+        if me.slots.flushed_to(hw, slot) == current {
+            return Served::UpToDate;
+        }
+        // Leaving costs as much as a flush, and spares the next interrupt.
+        if me.is_lazy(hw) || mm.is_retired(hw) {
+            self.leave_for_init_mm(hw, me, loaded);
+            return Served::LeftForInitMm;
+        }
+        if self.invalidate_pages(hw, me, mm, slot, current, find) {
+            return Served::InvalidatedPages;
+        }
+        self.load_root(hw, me, mm, slot, Cr3Load::Flush);
+        me.slots.set_flushed_to(hw, slot, current);
+        Served::FlushedAll
+    }
+
+    /// Invalidates what each generation removed that this CPU has missed, page by page, if all of that is known and short.
+    #[inline(always)]
+    fn invalidate_pages(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        mm: &Mm<K::Hw, WORDS>,
+        slot: SlotIndex,
+        current: TlbGen,
+        find: impl Fn(MmId, NextGen) -> Option<Removed>,
+    ) -> bool {
+        let mut pages_left = u64::from(self.single_page_ceiling());
+        loop {
+            // Exactly the next generation: a skipped one would be lost.
+            let next = me.slots.flushed_to(hw, slot).next();
+            let Some(Removed { range, tables }) = find(mm.id(), next) else {
+                return false;
+            };
+            let Some(range) = short(range, pages_left) else {
+                return false;
+            };
+            range.pages().for_each(|page| hw.invlpg(page));
+            if mm.user_root().is_some() {
+                self.invalidate_user_half(hw, me, slot, range, tables);
+            }
+            pages_left -= range.len_pages;
+            me.slots.set_flushed_to(hw, slot, next);
+            if current == next {
+                return true;
+            }
+        }
+    }
+
+    /// Invalidates in the user half, which is not loaded, what was removed from both. Without PCIDs, every load flushes.
+    fn invalidate_user_half(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        slot: SlotIndex,
+        pages: PageRange,
+        tables: Tables,
+    ) {
+        if !hw.pcids_are_on() {
+            return;
+        }
+        match tables {
+            Tables::Kept => pages.pages().for_each(|page| {
+                hw.invpcid(Invpcid::Address(slot.pcid_of_user_half::<SLOTS>(), page));
+            }),
+            // INVPCID of an address drops only the upper levels that lead to it, on every CPU. Here others may lead to a table
+            // that is freed.
+            Tables::Freed => me.slots.set_due(hw, slot, Halves::USER),
+        }
+    }
+}
+
+/// Returns the pages to invalidate one by one, or `None` where a full flush is cheaper.
+pub(crate) fn short(range: FlushRange, most: u64) -> Option<PageRange> {
+    match range {
+        FlushRange::Pages(range) if range.len_pages <= most => Some(range),
+        _ => None,
+    }
+}
