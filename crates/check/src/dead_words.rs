@@ -2,8 +2,10 @@
 //!
 //! A message ([`ValueKind::Message`]) is dead once the operation that sent it has ended: what it holds then is of the
 //! past, and states that differ in nothing else are one. So memory holds *poison* there unless code under way has stored
-//! it, and the store has arrived, or none that was met ever does. That nobody reads a dead one hangs on what other CPUs do, so it is no claim that could
+//! it, and the store has arrived. That nobody reads a dead one hangs on what other CPUs do, so it is no claim that could
 //! be tested beforehand: a call that comes to read poison ends the search, and a new one keeps that word as it is.
+//!
+//! A message that no code was met to store holds what it held first, and costs nothing; the first store ends the search, too.
 
 use std::sync::Mutex;
 
@@ -25,8 +27,8 @@ pub(crate) struct DeadWords {
 }
 
 /// What searches have met of the words; one that meets something new begins anew.
-#[derive(Clone, Copy, Debug, Default)]
-struct Learnt {
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Learnt {
     /// Those that no code was met to store. They hold what they held first; but a generation would be one more to tell others from,
     /// so such a word is dead.
     unstored: Alive,
@@ -102,6 +104,11 @@ impl DeadWords {
         learnt.unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Returns what searches have met so far.
+    pub(crate) fn met(&self) -> Learnt {
+        *self.learnt()
+    }
+
     /// Puts poison into the words that are dead in a state, given those that code under way has stored.
     ///
     /// # Errors
@@ -134,10 +141,15 @@ impl DeadWords {
         })
     }
 
-    /// Says whether a word is dead for as long as no code is met to store it.
-    pub(crate) fn is_unstored(&self, word: AtomicCell) -> bool {
+    /// Says whether a word that carries a generation is dead in every state, by what searches have met: nobody stores it, nor
+    /// reads it.
+    pub(crate) fn is_always_dead(&self, met: Learnt, word: AtomicCell) -> bool {
         let index = self.words.iter().position(|&dead| dead == word);
-        index.is_some_and(|index| self.learnt().unstored.contains(index))
+        index.is_some_and(|index| {
+            self.generations.contains(index)
+                && met.unstored.contains(index)
+                && !met.kept.contains(index)
+        })
     }
 
     /// Returns the dead word that a call would read, if it would.

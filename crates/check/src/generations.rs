@@ -19,11 +19,11 @@ impl Program {
     /// check begins anew without the claim; and a violation that hangs on it is none: each is replayed with
     /// the first values that the words were made with.
     pub fn counts_apart(&mut self, word: AtomicCell) {
-        self.count_apart(&[word]);
+        self.count_apart_together(&[word]);
     }
 
     /// As [`Program::counts_apart`], of words whose generations are compared with each other, but with no others.
-    pub fn count_apart(&mut self, words: &[AtomicCell]) {
+    pub fn count_apart_together(&mut self, words: &[AtomicCell]) {
         let known = self.atomics.iter().enumerate();
         let generations = known.filter(|(index, word)| {
             let is_named = |&(named, _): &(AtomicCell, u64)| usize::from(named.0) == *index;

@@ -34,7 +34,7 @@ use foldhash::fast::RandomState;
 use lazytlb_model::{AtomicCell, Call, Machine, State};
 
 use crate::automaton::{Automaton, NodeId, Nodes};
-use crate::dead_words::{Alive, DeadWords, is_poison};
+use crate::dead_words::{Alive, DeadWords, Learnt, is_poison};
 use crate::event::call_for_people;
 use crate::generations::{Generation, GenerationWords, Range};
 use crate::hardware::Hardware;
@@ -85,8 +85,8 @@ impl Names {
 pub(crate) struct Renumbering {
     pub(crate) words: GenerationWords,
     dead: Arc<DeadWords>,
-    /// The shared words that hold generations and may be alive.
-    alive: Mutex<Arc<[AtomicCell]>>,
+    /// The shared words that hold generations and are not always dead, by what searches had met.
+    alive: Mutex<(Learnt, Arc<[AtomicCell]>)>,
     /// What became of the parts of states that versions stand in.
     versions: Mutex<HashMap<Vec<u8>, Vec<u8>, RandomState>>,
     known: Mutex<Known>,
@@ -116,7 +116,7 @@ impl Renumbering {
     fn of(program: &Program, dead: Arc<DeadWords>) -> Renumbering {
         let words = GenerationWords::of(program);
         Renumbering {
-            alive: Mutex::new(words.shared.as_slice().into()),
+            alive: Mutex::new((Learnt::default(), words.shared.as_slice().into())),
             words,
             dead,
             versions: Mutex::default(),
@@ -281,6 +281,20 @@ impl Renumbering {
         Ok(())
     }
 
+    /// Lists the shared words whose generations get new names: those of a word that is dead in every state are no
+    /// generations.
+    fn alive(&self) -> Arc<[AtomicCell]> {
+        let met = self.dead.met();
+        let alive = self.alive.lock();
+        let mut alive = alive.unwrap_or_else(PoisonError::into_inner);
+        if alive.0 != met {
+            let words = self.words.shared.iter().copied();
+            let words = words.filter(|&word| !self.dead.is_always_dead(met, word));
+            *alive = (met, words.collect());
+        }
+        Arc::clone(&alive.1)
+    }
+
     fn apply(
         &self,
         program: &Program,
@@ -295,14 +309,11 @@ impl Renumbering {
         let stored = places.iter().map(|place| place.stored);
         let stored = stored.fold(Alive::default(), Alive::union);
         if self.dead.learns_stored(stored) {
-            let alive = self.words.shared.iter().copied();
-            let alive = alive.filter(|&word| !self.dead.is_unstored(word));
-            *self.alive.lock().unwrap_or_else(PoisonError::into_inner) = alive.collect();
             return Err(StepError::StoresUnstored);
         }
         self.dead.poison(machine, state, stored)?;
         let known = places.iter().map(|place| place.generations.len());
-        let shared = Arc::clone(&self.alive.lock().unwrap_or_else(PoisonError::into_inner));
+        let shared = self.alive();
         let words = shared.len() + self.words.own.len();
         let mut left = Vec::with_capacity(words + known.sum::<usize>());
         machine.map_shared_words(state, &shared, |_, value| {

@@ -261,3 +261,25 @@ fn an_operation_whose_first_call_blocks_has_started() {
     let violated = verdict.violation().map(|violation| violation.property);
     assert_eq!(violated, Some(Property::Deadlock), "{verdict:?}");
 }
+
+/// A message that carries a generation, and that nobody ever stores, still is one: the code compares with it. Once other
+/// messages are known to be stored, it must not be left out of what gets new names.
+#[test]
+fn a_generation_that_nobody_stores_gets_new_names_with_the_others() {
+    let mut program = Program::new("a limit", 1);
+    let generation = program.atomic_of_kind(ValueKind::Generation, "generation", 1);
+    let carries = ValueKind::Message(Payload::Generation);
+    let limit = program.atomic_of_kind(carries, "limit", 1);
+    let note = program.atomic_of_kind(ValueKind::Message(Payload::Other), "note", 0);
+    let raise = MenuItem::new("raise", move |hw| {
+        hw.store(&note, 7);
+        let raised = hw.fetch_add(&generation, 1);
+        let limit = hw.load(&limit);
+        assert!(raised == limit || raised == limit + 1, "past the limit");
+    });
+    program.offer(0, raise);
+    program.proves("nobody gets past the limit");
+    let verdict = Checker::new().check(&program);
+    let violated = verdict.violation().map(|violation| violation.property);
+    assert_eq!(violated, Some(Property::Panic), "{verdict:?}");
+}

@@ -258,7 +258,9 @@ impl Menus {
         let counts = std::mem::take(&mut setup.program.request_counts);
         for of_one_cpu in counts.chunk_by(|one, other| one.0 == other.0) {
             let words = of_one_cpu.iter().map(|&(_, word)| word);
-            setup.program.count_apart(&words.collect::<Vec<_>>());
+            setup
+                .program
+                .count_apart_together(&words.collect::<Vec<_>>());
         }
         for space in spaces {
             let lock = self.several_change(space).then(|| {
