@@ -89,8 +89,13 @@ pub(crate) struct Renumbering {
     alive: Mutex<(Learnt, Arc<[AtomicCell]>)>,
     /// What became of the parts of states that versions stand in.
     versions: Mutex<HashMap<Vec<u8>, Vec<u8>, RandomState>>,
+    names: Mutex<KnownNames>,
     known: Mutex<Known>,
 }
+
+/// The new names of generations, given those that are left, in the order in which a state has them; `None` if they keep
+/// theirs.
+type KnownNames = HashMap<Vec<Generation>, Option<Arc<Names>>, RandomState>;
 
 /// What was found out about places.
 #[derive(Default)]
@@ -102,6 +107,8 @@ struct Known {
 
 /// Parts of states whose versions have got new names are remembered up to so many: some 300 bytes each.
 const MOST_KNOWN_VERSIONS: usize = 1 << 17;
+/// The same, of names.
+const MOST_KNOWN_NAMES: usize = 1 << 15;
 
 /// What code has done on its way to a place.
 #[derive(Clone)]
@@ -120,8 +127,25 @@ impl Renumbering {
             words,
             dead,
             versions: Mutex::default(),
+            names: Mutex::default(),
             known: Mutex::default(),
         }
+    }
+
+    /// Returns the new names of generations that are left, or `None` if they keep theirs.
+    fn names_of(&self, left: Vec<Generation>) -> Option<Arc<Names>> {
+        let known = self.names.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        if let Some(names) = known.get(&left) {
+            return names.clone();
+        }
+        let names = Names::lowest(&Generation::in_order(left.clone()));
+        let names = (!names.is_identity()).then(|| Arc::new(names));
+        if known.len() == MOST_KNOWN_NAMES {
+            known.clear();
+        }
+        known.insert(left, names.clone());
+        names
     }
 
     fn place(&self, nodes: &Nodes, id: NodeId) -> KnownPlace {
@@ -329,10 +353,9 @@ impl Renumbering {
         for place in &places {
             left.extend_from_slice(&place.generations);
         }
-        let names = Names::lowest(&Generation::in_order(left));
-        if names.is_identity() {
+        let Some(names) = self.names_of(left) else {
             return Ok(());
-        }
+        };
         machine.map_shared_words(state, &shared, |_, value| names.of(value))?;
         machine.map_own_words(state, &self.words.own, |value| names.of(value))?;
         for cpu in hardware.cpus() {

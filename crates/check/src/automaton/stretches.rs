@@ -10,13 +10,16 @@
 //! The code must make the same calls, with the generations in them renamed. If it does not, and does with the same gaps
 //! within each range and the ranges in their order, then they do not count apart, and the search begins anew without
 //! that claim.
+//!
+//! A run passes every place on its way, and each of its calls must be as expected. So code runs along the ways that lead on nowhere, and
+//! every place is on one.
 
 use std::collections::HashSet;
 
 use lazytlb::Until;
 use lazytlb_model::{AtomicCell, Call, Rmw};
 
-use super::{Automaton, Missing, Next, Node, Nodes};
+use super::{Automaton, Missing, Next, Node, NodeId, Nodes};
 use crate::event::call_for_people;
 use crate::generations::{Generation, GenerationWords, Range};
 use crate::rehearsal::Rehearsal;
@@ -24,8 +27,8 @@ use crate::rests_on::Stretched;
 use crate::run::Ran;
 use crate::step::StepError;
 
-/// How often each place is come to with other generations.
-const STRETCHES: u64 = 8;
+/// How often each way is gone with other generations.
+const STRETCHES: u64 = 16;
 /// For each two that are to be equal, so many stretches are tried: not each can be moved so.
 const MOST_TRIED: u64 = 8;
 /// The largest gap is below two to this.
@@ -40,26 +43,49 @@ impl Automaton<'_> {
         let nodes = self.read();
         self.calls_compare_no_ranges(&nodes, words)?;
         let mut stretched = Stretched::default();
-        for (id, node) in nodes.all() {
-            let log = nodes.log_of(id);
+        for (id, _) in nodes.all() {
+            stretched.places += u64::from(!words.read_along(&nodes.log_of(id)).is_empty());
+        }
+        for id in nodes.ends() {
+            let (node, log) = (nodes.get(id), nodes.log_of(id));
             let generations = words.read_along(&log);
             if generations.is_empty() {
                 continue;
             }
-            stretched.places += 1;
             for stretch in Stretch::all_of(&generations, u64::from(id.number())) {
                 stretched.runs += 1;
-                let Err(ran) = self.does_the_same(node, &log, words, &stretch) else {
-                    continue;
-                };
-                let with_its_gaps = self.does_the_same(node, &log, words, &stretch.in_order());
-                if self.program.claims_ranges() && with_its_gaps.is_ok() {
-                    return Err(StepError::ComparesRanges);
+                if self.does_the_same(node, &log, words, &stretch).is_err() {
+                    return Err(self.where_it_differs(&nodes, id, words, &stretch));
                 }
-                return Err(self.more_than_compared(node, &ran));
             }
         }
         Ok(stretched)
+    }
+
+    /// Says what the code does otherwise on the way to a place, at the first place where it does.
+    fn where_it_differs(
+        &self,
+        nodes: &Nodes,
+        end: NodeId,
+        words: &GenerationWords,
+        stretch: &Stretch,
+    ) -> StepError {
+        let on_the_way = nodes.way(nodes.get(end).from).into_iter();
+        let on_the_way = on_the_way.map(|(id, _)| id).chain([end]);
+        for id in on_the_way {
+            let (node, log) = (nodes.get(id), nodes.log_of(id));
+            let Err(ran) = self.does_the_same(node, &log, words, stretch) else {
+                continue;
+            };
+            let with_its_gaps = self.does_the_same(node, &log, words, &stretch.in_order());
+            if self.program.claims_ranges() && with_its_gaps.is_ok() {
+                return StepError::ComparesRanges;
+            }
+            return self.more_than_compared(node, &ran);
+        }
+        StepError::Nondeterminism(
+            "code that differed with other generations did not when it ran once more".to_owned(),
+        )
     }
 
     /// Tests that the code does the same at a place with other generations; if not, returns what it does.

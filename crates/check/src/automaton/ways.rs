@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lazytlb::CpuId;
 
-use super::{Automaton, NodeId, Routine};
+use super::{Automaton, NodeId, Nodes, Routine};
 use crate::rehearsal::Log;
 use crate::run::Ran;
 
@@ -28,6 +28,16 @@ impl WayThrough {
     }
 }
 
+impl Nodes {
+    /// Lists the places that lead on to no new one. Each place is one, or on the way to one.
+    pub(super) fn ends(&self) -> Vec<NodeId> {
+        let passed = self.all().filter_map(|(_, node)| Some(node.from?.0));
+        let passed: BTreeSet<NodeId> = passed.collect();
+        let ends = self.all().map(|(id, _)| id);
+        ends.filter(|id| !passed.contains(id)).collect()
+    }
+}
+
 impl Automaton<'_> {
     /// Lists all ways, routine by routine.
     pub(crate) fn ways(&self) -> Vec<WayThrough> {
@@ -42,12 +52,9 @@ impl Automaton<'_> {
                 comes_to: to.map(|id| nodes.get(id).came_to()),
             }
         };
-        let passed: BTreeSet<NodeId> = nodes
-            .all()
-            .filter_map(|(_, node)| Some(node.from?.0))
-            .collect();
-        let ends = nodes.all().filter(|(id, _)| !passed.contains(id));
+        let ends = nodes.ends().into_iter();
         let mut ways: Vec<WayThrough> = ends
+            .map(|id| (id, nodes.get(id)))
             .map(|(id, node)| way(node.from, node.cpu, node.routine, Some(id)))
             .collect();
         for (from, head) in nodes.answers_that_begin_again() {
