@@ -132,6 +132,16 @@ impl Costs {
         }
     }
 
+    /// Replaces a figure by one that was checked.
+    pub(crate) fn set_figure(&mut self, parameter: Parameter, figure: Figure) {
+        self.figures[parameter as usize] = figure;
+    }
+
+    /// Replaces the clock by one that was checked.
+    pub(crate) fn set_reference_ghz(&mut self, reference_ghz: f64) {
+        self.reference_ghz = reference_ghz;
+    }
+
     /// Returns the clock that the cycles are of, in GHz.
     pub fn reference_ghz(&self) -> f64 {
         self.reference_ghz

@@ -6,13 +6,11 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::cost_argument::{CLOCK, CLOCK_RANGE, known_names};
 use crate::costs::{Costs, Figure, MAX_FIGURE_CYCLES, Parameter};
 
 /// The figures that are shipped.
 const SHIPPED: &str = include_str!("../costs/default.toml");
-
-/// The key of the clock.
-const CLOCK: &str = "reference_ghz";
 
 /// Says what is wrong with a file of costs.
 #[derive(Debug, thiserror::Error)]
@@ -155,13 +153,11 @@ impl Costs {
         for key in table.keys() {
             let known = |parameter: &Parameter| parameter.name() == key.get_ref();
             if key.get_ref() != CLOCK && !Parameter::ALL.iter().any(known) {
-                let names = Parameter::ALL.map(|parameter| parameter.name());
-                let expected = format!("{CLOCK}, {}", names.join(", "));
-                return Err(document.unknown_key(key, expected));
+                return Err(document.unknown_key(key, known_names()));
             }
         }
         let clock = find(table, CLOCK).ok_or_else(|| document.missing(CLOCK))?;
-        let reference_ghz = document.number(CLOCK, clock, "GHz", 0.001..=1000.0)?;
+        let reference_ghz = document.number(CLOCK, clock, "GHz", CLOCK_RANGE)?;
         let mut figures = Vec::with_capacity(Parameter::ALL.len());
         for parameter in Parameter::ALL {
             let entry = find(table, parameter.name());

@@ -9,7 +9,7 @@
 //! ```text
 //!  TraceReader ──► Operation ──┬──► Replay (policy A) ──► Counts ─┐
 //!                  read once   ├──► Replay (policy B) ──► Counts ─┼─► price ──► Cost
-//!                              └──► ...                           └─► cheapest, over the
+//!                              └──► ...                           └─► Decision, over the
 //!                                     │                     Costs ──►  whole range of all figures
 //!                                     ▼
 //!                       lazytlb::Tlb on the counting machine
@@ -17,7 +17,7 @@
 //!
 //! ```
 //! use lazytlb::{Policy, Quirks};
-//! use lazytlb_price::{Costs, cheapest, price, price_trace};
+//! use lazytlb_price::{Costs, Decision, price, price_trace};
 //! use lazytlb_trace::TraceReader;
 //!
 //! let text: &[u8] = b"\
@@ -32,7 +32,8 @@
 //! let costs = Costs::shipped();
 //! let cycles = price(&replayed[0].counts, &costs);
 //! assert!(cycles.low <= cycles.typical && cycles.typical <= cycles.high);
-//! println!("{cycles:?}, cheapest: {:?}", cheapest(&replayed, &costs));
+//! let decision = Decision::among(&[&replayed], &costs).expect("there are policies");
+//! println!("{cycles:?}; {} can lose {} cycles", decision.choice.policy, decision.choice.regret);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -43,8 +44,9 @@
 //! | `spaces` | which space is which |
 //! | `counts` | [`Counts`] |
 //! | `price_trace` | one pass over a recording, for every policy |
-//! | `costs`, `costs_file` | [`Costs`]: figures with ranges and origins; read from a file like `costs/default.toml` |
+//! | `costs`, `costs_file`, `cost_argument` | [`Costs`]: figures with ranges and origins; read from a file like `costs/default.toml`; set by themselves |
 //! | `price` | [`price()`], [`Difference`] and [`cheapest`] |
+//! | `regret`, `measure_first` | [`Decision`]: the policy that can lose least; the figure whose knowledge helps most |
 //!
 //! What a replay cannot show: races and waiting times (one operation runs at a time), the
 //! workload's own reaction to a cheaper policy, and what a flush costs the code that runs next, beyond
@@ -53,19 +55,25 @@
 #![forbid(unsafe_code)]
 
 mod cells;
+mod cost_argument;
 mod costs;
 mod costs_file;
 mod counts;
 mod machine;
+mod measure_first;
 mod price;
 mod price_trace;
+mod regret;
 mod replay;
 mod spaces;
 
+pub use cost_argument::CostArgumentError;
 pub use costs::{Costs, Figure, MAX_FIGURE_CYCLES, Parameter};
 pub use costs_file::{CostsError, CostsProblem};
 pub use counts::Counts;
 pub use machine::{MAX_CPUS, PcidsOn};
+pub use measure_first::MeasureFirst;
 pub use price::{Cheapest, Cost, Difference, cheapest, price};
 pub use price_trace::{PriceError, Progress, Replayed, price_trace, price_trace_on};
+pub use regret::{Decision, Standing};
 pub use replay::{Replay, ReplayError};
