@@ -13,6 +13,8 @@ use lazytlb_price::PcidsOn;
 
 use crate::hardware::{Hardware, cpu_model};
 use crate::menus::{MenusParser, page_table_lock};
+use crate::policies;
+use crate::pricing::Pricing;
 use crate::slots::{Slots, slots};
 
 const EXIT_CODES: &str = "Exit codes: 0 safe, or a table was printed; 1 a violation was found; 2 bad usage or \
@@ -34,16 +36,19 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Joins proof and price in one table: which policy is safe on this CPU, and which safe one is
-    /// cheapest on this workload
+    /// Joins proof and price in one table: which policy is safe on this CPU, and which safe one can lose least on this
+    /// workload
     #[command(
-        after_help = "Examples:\n  lazytlb decide\n  lazytlb decide my.trace.xz --cpu amd-k10\n  lazytlb decide \
-                            --proof-seconds 120\n\nSafe is what is safe in every program, of any length, over each of three \
+        after_help = format!("Examples:\n  lazytlb decide\n  lazytlb decide my.trace.xz --cpu amd-k10 --cost \
+                            idle_wait=3000\n  lazytlb decide --proof-seconds 120\n\nSafe is what is safe in every \
+                            program, of any length, over each of three \
                             menus: three CPUs, two that flush at one time, two spaces; with PCIDs, over each of two: \
                             two spaces with a slot each, and with one slot; the answer names them. Searches run \
                             side by side, one a core, and share --proof-seconds. A policy of which one does not end is not \
                             called safe. Unsafe policies are part of the answer: decide exits 0 when every row has a \
-                            verdict, 3 when a search ended early, 4 when one proves nothing."
+                            verdict, 3 when a search ended early, 4 when one proves nothing.\n\nThe choice is the safe \
+                            policy of the least regret: the most that it costs beyond the best one, over all costs within \
+                            their ranges.\n\n{}", policies::lines())
     )]
     Decide(Decide),
     /// Checks policies exhaustively: a proof within bounds, a shortest counterexample, or `incomplete`
@@ -53,7 +58,7 @@ pub(crate) enum Command {
                             lazytlb check --policy ipi --any map,unmap,free,switch,touch,lazy --cpus 2\n\n\
                             The last two are one question: is every program safe in which CPU 0 starts any of the six \
                             operations, and CPU 1 any of the last three, for ever? A proof then says in a sentence \
-                            what it is of (`statement` in JSON).\n\n{EXIT_CODES}"))]
+                            what it is of (`statement` in JSON).\n\n{}\n\n{EXIT_CODES}", policies::lines()))]
     Check(Check),
     /// Answers litmus tests in herd's syntax, also about translations: what can a small program end in?
     #[command(
@@ -70,9 +75,10 @@ pub(crate) enum Command {
     Litmus(Litmus),
     /// Replays a recorded workload under policies: IPIs, CR3 loads, flushes, and what they cost
     #[command(
-        after_help = "Reads the kernel's text trace format, plain, gz or xz. A trace without the events \
+        after_help = format!("Reads the kernel's text trace format, plain, gz or xz. A trace without the events \
                             that are needed is refused with the commands that record them.\n\n\
-                            Example:\n  lazytlb price traces/linux61-smp8-mixed.trace.txt.xz --policy all"
+                            Examples:\n  lazytlb price traces/linux61-smp8-mixed.trace.txt.xz --policy all\n  lazytlb \
+                            price my.trace.xz --cost idle_wait=3000 --cost invlpg=200,250,300\n\n{}", policies::lines())
     )]
     Price(Price),
     /// Lists the CPU models and what each has; or, with --detect, what this machine's CPU has
@@ -105,9 +111,8 @@ pub(crate) struct Decide {
     /// The seconds that all searches of the menus may take together, on each CPU model; what does not end is incomplete
     #[arg(long, value_name = "N", default_value_t = 60, conflicts_with = "program", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) proof_seconds: u64,
-    /// Costs to price with: a file like that which `lazytlb costs` prints
-    #[arg(long, value_name = "FILE")]
-    pub(crate) costs: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) pricing: Pricing,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
     #[command(flatten)]
@@ -201,9 +206,8 @@ pub(crate) struct Price {
     /// Whether the CPUs have PCIDs. No recording tells whether its kernel had them: as-recorded shows both
     #[arg(long, value_enum, default_value_t = Pcids::AsRecorded)]
     pub(crate) pcids: Pcids,
-    /// Costs to price with: a file like that which `lazytlb costs` prints
-    #[arg(long, value_name = "FILE")]
-    pub(crate) costs: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) pricing: Pricing,
     #[command(flatten)]
     pub(crate) output: Output,
 }

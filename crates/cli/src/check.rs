@@ -12,8 +12,9 @@ use crate::arguments::{Bounds, Check, require_pcids};
 use crate::check_records::VerdictRecord;
 use crate::hanging;
 use crate::hardware::{told, told_readings};
+use crate::numbers::grouped;
 use crate::progress::Display;
-use crate::report::{Ending, Report, grouped, table};
+use crate::report::{Ending, Report, table};
 use crate::subject::Subject;
 
 /// Runs the command.

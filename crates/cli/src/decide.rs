@@ -1,25 +1,27 @@
-//! `lazytlb decide`: which policy is safe on this CPU, and which safe one is cheapest on this workload.
+//! `lazytlb decide`: which policy is safe on this CPU, and which safe one can lose least on this workload.
 
-use lazytlb::Policy;
+use lazytlb::{Policy, Quirks};
 use lazytlb_check::{Finding, Verdict};
 use lazytlb_price::{Costs, PcidsOn, price};
 
 use crate::arguments::Decide;
 use crate::check::{Complete, ending_of, memory, outcome, print_basis, print_unreached, unproved};
-use crate::decide_records::{DecisionRecord, ProofRecord};
+use crate::decide_records::{ChoiceRecord, DecisionRecord, ProofRecord, WarningRecord};
 use crate::decision::{Answer, Row, standing};
 use crate::every_cpu::holds_for;
 use crate::hardware::told;
+use crate::numbers::{grouped, megacycles, millions};
 use crate::pcids::what_pcids_bring;
-use crate::price::{PriceRecord, describe, sentence, what_decides};
+use crate::policies::{self, named_here};
+use crate::price::{PriceRecord, describe};
 use crate::proofs::{self, MEMORY, Proof, Question, search_all};
-use crate::report::{Ending, Report, grouped, megacycles, table};
+use crate::report::{Ending, Report, table};
 use crate::subject::Subject;
-use crate::workload;
+use crate::workload::{self, Workload};
 
 /// Runs the command.
 pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
-    let costs = workload::costs(options.costs.as_deref())?;
+    let costs = options.pricing.costs()?;
     let mut report = Report::open(&options.output)?;
     let cpu = options.hardware.model()?;
     let trace = options.trace.as_deref();
@@ -29,23 +31,25 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
     let questions = Question::all(options, pcids);
     let proofs = search_all(options, &questions, Policy::ALL, &models)?;
     let rows = Row::all(options, &workload.replayed, &proofs)?;
-    let answers = Answer::all(&rows, &costs);
+    let quirks: Vec<Quirks> = models.iter().map(|model| model.quirks).collect();
+    let yardstick = options.pricing.yardstick(&workload.summary, &costs);
+    let answers = Answer::all(&rows, &costs, yardstick, &quirks);
     if options.output.json {
-        for proof in &proofs {
-            report.json(&ProofRecord::new(proof))?;
-        }
-        for row in &rows {
-            let price = PriceRecord::new(row.replayed, workload.summary.events, &costs);
-            report.json(&DecisionRecord::new(row, standing(&answers, row), price))?;
-        }
-        report.json(&Complete::new(proofs.len() + rows.len()))?;
+        json(
+            &mut report,
+            (&proofs, &rows, &answers),
+            &workload,
+            &quirks,
+            &costs,
+        )?;
     } else {
+        for line in answers.iter().flat_map(Answer::lines) {
+            report.line(line)?;
+        }
+        report.line(yardstick.sentence(costs.reference_ghz()))?;
         report.line(describe(&workload))?;
         print_questions(&mut report, options, &questions, &rows)?;
-        report.line(lines(options, (&rows, &answers), &costs))?;
-        for answer in &answers {
-            print_answer(&mut report, answer, &costs)?;
-        }
+        report.line(lines(options, (&rows, &answers), &quirks, &costs))?;
         if let Some(line) = what_pcids_bring(&workload.replayed, &costs) {
             report.line(line)?;
         }
@@ -61,23 +65,30 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
     Ok(endings.max().unwrap_or(Ending::Good))
 }
 
-fn print_answer(report: &mut Report, answer: &Answer, costs: &Costs) -> anyhow::Result<()> {
-    let machine = match answer.pcids {
-        PcidsOn::No => "Without PCIDs",
-        PcidsOn::Yes => "With PCIDs",
-    };
-    let Some(cheapest) = &answer.cheapest else {
-        return report.line(format_args!("{machine}: no policy is proved safe here."));
-    };
-    let among = match answer.is_complete {
-        true => "cheapest safe policy",
-        false => "cheapest of the policies that are proved safe, others being incomplete",
-    };
-    report.line(format_args!("{machine}: {among}: {}.", sentence(cheapest)))?;
-    for line in what_decides(&answer.safe, cheapest, costs) {
-        report.line(line)?;
+fn json(
+    report: &mut Report,
+    (proofs, rows, answers): (&[Proof<'_>], &[Row<'_>], &[Answer<'_>]),
+    workload: &Workload,
+    models: &[Quirks],
+    costs: &Costs,
+) -> anyhow::Result<()> {
+    for proof in proofs {
+        report.json(&ProofRecord::new(proof))?;
     }
-    Ok(())
+    for row in rows {
+        let price = PriceRecord::new(row.replayed, workload.summary.events, costs);
+        let standing = standing(answers, row);
+        report.json(&DecisionRecord::new(row, standing, models, price))?;
+    }
+    for answer in answers {
+        report.json(&ChoiceRecord::new(answer))?;
+    }
+    let warnings = workload.summary.warnings();
+    let records = proofs.len() + rows.len() + answers.len() + warnings.len();
+    for warning in warnings {
+        report.json(&WarningRecord { warning })?;
+    }
+    report.json(&Complete::new(records))
 }
 
 /// Says what every policy was asked; where these are menus, with what each came to.
@@ -164,7 +175,8 @@ fn states<'v>(verdicts: impl Iterator<Item = &'v Verdict>) -> u64 {
 
 fn lines(
     options: &Decide,
-    (rows, answers): (&[Row<'_>], &[Answer]),
+    (rows, answers): (&[Row<'_>], &[Answer<'_>]),
+    models: &[Quirks],
     costs: &Costs,
 ) -> comfy_table::Table {
     let header = [
@@ -179,14 +191,18 @@ fn lines(
         "flushes",
         "refills",
         "cost, Mcycles",
+        "regret",
+        "typical loss",
         "of the safe",
     ];
-    let mut table = table(&header, 3..11);
+    let mut table = table(&header, 3..13);
     for row in rows {
         let replayed = row.replayed;
         let counts = replayed.counts;
+        let standing = standing(answers, row);
+        let (mark, standing) = standing.map_or(("", None), |(mark, one)| (mark, Some(one)));
         table.add_row([
-            replayed.policy.name().to_owned(),
+            named_here(replayed.policy, models),
             replayed.pcids.name().to_owned(),
             proof(options, row),
             grouped(counts.ipis),
@@ -197,7 +213,9 @@ fn lines(
             grouped(counts.full_flushes),
             grouped(counts.refills_after_load + counts.refills_after_flush),
             megacycles(price(&counts, costs)),
-            standing(answers, row).to_owned(),
+            standing.map_or_else(String::new, |one| millions(one.regret)),
+            standing.map_or_else(String::new, |one| millions(one.loss_typical)),
+            mark.to_owned(),
         ]);
     }
     table
@@ -226,9 +244,12 @@ fn proof(options: &Decide, row: &Row<'_>) -> String {
 
 fn footnotes(report: &mut Report, options: &Decide, rows: &[Row<'_>]) -> anyhow::Result<()> {
     report.line(
-        "Cost: low / typical / high, with every figure of the cost file at that end of its range. IPIs elsewhere went to \
-         CPUs\nthat had another space loaded; CR3 loads that are kept flush nothing; flushes reload the same space.",
+        "Cost: low / typical / high, with every figure of the cost file at that end of its range. Regret: the most that it \
+         is dearer\nthan the best safe policy on such CPUs, over all costs within their ranges; typical loss: how much dearer \
+         with typical costs;\nboth in Mcycles. IPIs elsewhere went to CPUs that had another space loaded; CR3 loads that are \
+         kept flush nothing; flushes\nreload the same space.",
     )?;
+    report.line(policies::lines())?;
     for row in rows {
         match &row.story {
             Some((subject, verdict)) => {

@@ -1,9 +1,12 @@
-//! What a decision is made of: a policy's proofs beside its price, and the cheapest of those that are safe.
+//! What a decision is made of: a policy's proofs beside its price, and the choice among those that are safe.
 
+use lazytlb::Quirks;
 use lazytlb_check::{Finding, Verdict};
-use lazytlb_price::{Cheapest, Costs, PcidsOn, Replayed, cheapest};
+use lazytlb_price::{Costs, PcidsOn, Replayed, Standing};
 
 use crate::arguments::Decide;
+use crate::choice::Choice;
+use crate::pricing::Yardstick;
 use crate::proofs::{self, Proof, Question};
 use crate::slots::Slots;
 use crate::subject::Subject;
@@ -103,57 +106,63 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Which safe policy is cheapest on CPUs of one kind. PCIDs are no choice between rows: a machine has them or not.
-pub(crate) struct Answer {
+/// Which safe policy can lose least on CPUs of one kind. PCIDs are no choice between rows: a machine has them or not.
+pub(crate) struct Answer<'a> {
     pub(crate) pcids: PcidsOn,
-    /// The safe policies.
-    pub(crate) safe: Vec<Replayed>,
-    /// `None` if no policy is proved safe.
-    pub(crate) cheapest: Option<Cheapest>,
+    /// The choice among the safe policies; `None` if none is proved safe.
+    pub(crate) choice: Option<Choice<'a>>,
     /// Whether it is known of each policy if it is safe.
     pub(crate) is_complete: bool,
 }
 
-impl Answer {
+impl<'a> Answer<'a> {
     /// Answers for each kind of CPU that there is a row of.
-    pub(crate) fn all(rows: &[Row<'_>], costs: &Costs) -> Vec<Answer> {
+    pub(crate) fn all(
+        rows: &[Row<'_>],
+        costs: &'a Costs,
+        yardstick: Yardstick,
+        models: &'a [Quirks],
+    ) -> Vec<Answer<'a>> {
         let kinds = PcidsOn::ALL.into_iter().filter_map(|pcids| {
             let of_kind = |row: &&Row<'_>| row.replayed.pcids == pcids;
             let rows: Vec<&Row<'_>> = rows.iter().filter(of_kind).collect();
-            (!rows.is_empty()).then(|| Answer::of(pcids, &rows, costs))
+            let safe = rows.iter().filter(|row| row.verdict().is_safe());
+            let safe: Vec<Replayed> = safe.map(|row| *row.replayed).collect();
+            let is_known =
+                |row: &&Row<'_>| !matches!(row.verdict().finding, Finding::Incomplete { .. });
+            (!rows.is_empty()).then(|| Answer {
+                pcids,
+                choice: Choice::among(safe, costs, yardstick, models),
+                is_complete: rows.iter().all(is_known),
+            })
         });
         kinds.collect()
     }
 
-    fn of(pcids: PcidsOn, rows: &[&Row<'_>], costs: &Costs) -> Answer {
-        let is_known =
-            |row: &&Row<'_>| !matches!(row.verdict().finding, Finding::Incomplete { .. });
-        let safe = rows.iter().filter(|row| row.verdict().is_safe());
-        let safe: Vec<Replayed> = safe.map(|row| *row.replayed).collect();
-        Answer {
-            pcids,
-            cheapest: cheapest(&safe, costs),
-            safe,
-            is_complete: rows.iter().all(is_known),
-        }
-    }
-
-    /// How a policy stands in the comparison of the safe ones.
-    pub(crate) fn standing(&self, row: &Row<'_>) -> &'static str {
-        let policy = row.replayed.policy;
-        match &self.cheapest {
-            _ if !row.verdict().is_safe() => "",
-            Some(Cheapest::Policy(winner)) if *winner == policy => "cheapest",
-            Some(Cheapest::Tie(winners)) if winners.contains(&policy) => "cheapest",
-            Some(Cheapest::Undecided { between }) if between.contains(&policy) => "undecided",
-            _ => "",
+    /// Tells the answer.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let machine = match self.pcids {
+            PcidsOn::No => "Without PCIDs",
+            PcidsOn::Yes => "With PCIDs",
+        };
+        match (&self.choice, self.is_complete) {
+            (None, _) => vec![format!("{machine}: no policy is proved safe here.")],
+            (Some(choice), true) => choice.lines(&format!("{machine}, of the safe policies")),
+            (Some(choice), false) => choice.lines(&format!(
+                "{machine}, of the policies that are proved safe, others being incomplete"
+            )),
         }
     }
 }
 
-/// Returns how a row stands among those with PCIDs as its own.
-pub(crate) fn standing(answers: &[Answer], row: &Row<'_>) -> &'static str {
+/// How a policy stands among the safe ones with PCIDs as its own, if it is one of them: in words, and in numbers.
+pub(crate) fn standing<'s>(
+    answers: &'s [Answer<'_>],
+    row: &Row<'_>,
+) -> Option<(&'static str, &'s Standing)> {
     let mut own = answers.iter();
-    let own = own.find(|answer| answer.pcids == row.replayed.pcids);
-    own.map_or("", |answer| answer.standing(row))
+    let own = own.find(|answer| answer.pcids == row.replayed.pcids)?;
+    let (choice, policy) = (own.choice.as_ref()?, row.replayed.policy);
+    let standing = choice.decision.standing(policy)?;
+    Some((choice.mark(policy), standing))
 }

@@ -12,7 +12,8 @@ use crate::check::{
 use crate::check_records::VerdictRecord;
 use crate::hanging;
 use crate::hardware::{Hardware, told};
-use crate::report::{Ending, Report, grouped, table};
+use crate::numbers::grouped;
+use crate::report::{Ending, Report, table};
 use crate::subject::Subject;
 
 /// Checks every model. The worst verdict decides how the command ends.

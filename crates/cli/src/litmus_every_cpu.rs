@@ -11,8 +11,9 @@ use crate::arguments::Litmus;
 use crate::hanging::AssumptionRecord;
 use crate::litmus_files::{files_of, is_collection};
 use crate::litmus_summary::{Summary, SummaryRecord};
+use crate::numbers::grouped;
 use crate::progress::Display;
-use crate::report::{Ending, Report, grouped, table, told};
+use crate::report::{Ending, Report, table, told};
 
 /// Answers every test on every model. A test that sets what a model lacks has no answer there, which is no error.
 pub(crate) fn run_every(options: &Litmus) -> anyhow::Result<Ending> {

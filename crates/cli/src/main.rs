@@ -5,19 +5,22 @@
 //! | `arguments`, `hardware` | the command line; the CPU that a question is about |
 //! | `subject`, `menus`, `slots` | what is checked: a program, or every program over menus; with slots for PCIDs |
 //! | `decide`, `check`, `litmus`, `cpus`, `price` | the commands of these names |
-//! | `decision`, `proofs` | proofs beside prices, and the cheapest safe ones; the searches that it rests on, side by side |
+//! | `decision`, `proofs` | proofs beside prices, and the choice among the safe ones; the searches that it rests on, side by side |
+//! | `choice`, `pricing`, `measure` | a choice by regret, told; what prices are made with, and losses measured by; how to measure a cost |
+//! | `policies` | what each policy does |
 //! | `pcids` | what PCIDs bring: the question of the mail |
 //! | `check_records`, `decide_records` | verdicts and decisions as JSON |
 //! | `every_cpu`, `litmus_every_cpu` | `--cpu all`; for which CPUs a proof holds |
 //! | `hanging` | rules that are ASSUMED and that a verdict hangs on |
 //! | `litmus_files`, `litmus_records`, `litmus_summary` | which tests; their answers as JSON; all of them counted |
 //! | `workload` | the recorded workload: a file, or the one that ships inside the program |
-//! | `report`, `progress` | what is printed, where, and how the program ends; progress on a terminal |
+//! | `report`, `numbers`, `progress` | what is printed, where, and how the program ends; how numbers are told; progress on a terminal |
 #![forbid(unsafe_code)]
 
 mod arguments;
 mod check;
 mod check_records;
+mod choice;
 mod cpus;
 mod decide;
 mod decide_records;
@@ -30,9 +33,13 @@ mod litmus_every_cpu;
 mod litmus_files;
 mod litmus_records;
 mod litmus_summary;
+mod measure;
 mod menus;
+mod numbers;
 mod pcids;
+mod policies;
 mod price;
+mod pricing;
 mod progress;
 mod proofs;
 mod report;

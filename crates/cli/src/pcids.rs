@@ -3,7 +3,7 @@
 use lazytlb::Policy;
 use lazytlb_price::{Costs, Counts, Difference, Parameter, PcidsOn, Replayed, price};
 
-use crate::report::{grouped, megacycles};
+use crate::numbers::{grouped, megacycles};
 
 /// Compares `init-mm` with PCIDs to itself without, if both were replayed.
 pub(crate) fn what_pcids_bring(replayed: &[Replayed], costs: &Costs) -> Option<String> {

@@ -1,47 +1,59 @@
 //! `lazytlb price`: what each policy would have cost on a recorded workload.
 
-use lazytlb_price::{Cheapest, Costs, Counts, Difference, Parameter, Replayed, cheapest, price};
+use lazytlb::Quirks;
+use lazytlb_price::{Costs, Counts, PcidsOn, Replayed, Standing, price};
 use serde::Serialize;
 
 use crate::arguments::Price;
+use crate::choice::Choice;
+use crate::numbers::{grouped, megacycles, millions};
 use crate::pcids::what_pcids_bring;
-use crate::report::{Ending, Report, grouped, megacycles, table};
+use crate::policies::named_here;
+use crate::report::{Ending, Report, table};
 use crate::workload::{self, Workload};
 
 /// Runs the command.
 pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
-    let costs = workload::costs(options.costs.as_deref())?;
+    let costs = options.pricing.costs()?;
     let mut report = Report::open(&options.output)?;
     let (policies, pcids) = (&options.policy.0, options.pcids.settings(options.cpu)?);
+    let models = [options.cpu.quirks];
     let workload = workload::replay(Some(&options.trace), policies, pcids, options.cpu.quirks)?;
+    let yardstick = options.pricing.yardstick(&workload.summary, &costs);
+    let choices = pcids.iter().filter_map(|&pcids| {
+        let of_kind = |one: &&Replayed| one.pcids == pcids;
+        let replayed = workload.replayed.iter().filter(of_kind).copied();
+        let choice = Choice::among(replayed.collect(), &costs, yardstick, &models)?;
+        Some((pcids, choice))
+    });
+    let choices: Vec<(PcidsOn, Choice<'_>)> = choices.collect();
     if options.output.json {
         for replayed in &workload.replayed {
-            report.json(&PriceRecord::new(replayed, workload.summary.events, &costs))?;
+            let record = PriceRecord::new(replayed, workload.summary.events, &costs);
+            report.json(&PriceLine::new(
+                record,
+                standing(&choices, replayed),
+                &workload,
+            ))?;
         }
         report.finish()?;
         return Ok(Ending::Good);
     }
-    report.line(describe(&workload))?;
-    report.line(counted(&workload, &costs))?;
-    report.line(
-        "Cost: low / typical / high. IPIs by what the target did: ran a task, was lazy on a kernel thread, \
-         was lazy and idle;\nof all, those elsewhere: it had another space loaded. CR3 loads that flush and change the \
-         space, and those that keep\nwhat is cached; full flushes reload the same space.",
-    )?;
-    for &pcids in pcids {
-        let of_kind = |one: &&Replayed| one.pcids == pcids;
-        let replayed: Vec<Replayed> = workload.replayed.iter().filter(of_kind).copied().collect();
-        if let Some(cheapest) = cheapest(&replayed, &costs) {
-            report.line(format_args!(
-                "Cheapest with PCIDs {}, safe or not: {}",
-                pcids.name(),
-                sentence(&cheapest)
-            ))?;
-            for line in what_decides(&replayed, &cheapest, &costs) {
-                report.line(line)?;
-            }
+    for (pcids, choice) in &choices {
+        for line in choice.lines(&format!("PCIDs {}, safe or not", pcids.name())) {
+            report.line(line)?;
         }
     }
+    report.line(yardstick.sentence(costs.reference_ghz()))?;
+    report.line(describe(&workload))?;
+    report.line(counted(&workload, &choices, &models, &costs))?;
+    report.line(
+        "Cost: low / typical / high. Regret: the most that it is dearer than the best policy here on such CPUs, safe or \
+         not, over all\ncosts within their ranges; typical loss: how much dearer with typical costs; both in Mcycles. IPIs by \
+         what the target did: ran a\ntask, was lazy on a kernel thread, was lazy and idle; of all, those elsewhere: it had \
+         another space loaded. CR3 loads that flush\nand change the space, and those that keep what is cached; full flushes \
+         reload the same space.",
+    )?;
     if let Some(line) = what_pcids_bring(&workload.replayed, &costs) {
         report.line(line)?;
     }
@@ -49,8 +61,20 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
     Ok(Ending::Good)
 }
 
+/// How a policy stands among those on CPUs of its kind.
+fn standing<'c>(choices: &'c [(PcidsOn, Choice<'_>)], one: &Replayed) -> Option<&'c Standing> {
+    let mut own = choices.iter();
+    let (_, choice) = own.find(|(pcids, _)| *pcids == one.pcids)?;
+    choice.decision.standing(one.policy)
+}
+
 /// Makes the table of what each policy did, and what that costs.
-fn counted(workload: &Workload, costs: &Costs) -> comfy_table::Table {
+fn counted(
+    workload: &Workload,
+    choices: &[(PcidsOn, Choice<'_>)],
+    models: &[Quirks],
+    costs: &Costs,
+) -> comfy_table::Table {
     let header = [
         "policy",
         "PCIDs",
@@ -65,8 +89,10 @@ fn counted(workload: &Workload, costs: &Costs) -> comfy_table::Table {
         "refills",
         "INVLPG",
         "cost (Mcycles)",
+        "regret",
+        "typical loss",
     ];
-    let mut rows = table(&header, 2..13);
+    let mut rows = table(&header, 2..15);
     for replayed in &workload.replayed {
         let Counts {
             ipis,
@@ -97,10 +123,13 @@ fn counted(workload: &Workload, costs: &Costs) -> comfy_table::Table {
             refills_after_load + refills_after_flush,
             invlpg,
         ];
-        let names = [replayed.policy.name(), replayed.pcids.name()];
-        let mut row = names.map(str::to_owned).to_vec();
+        let policy = named_here(replayed.policy, models);
+        let mut row = vec![policy, replayed.pcids.name().to_owned()];
         row.extend(counts.map(grouped));
         row.push(megacycles(price(&replayed.counts, costs)));
+        let standing = standing(choices, replayed);
+        let losses = standing.map(|one| [one.regret, one.loss_typical].map(millions));
+        row.extend(losses.unwrap_or_default());
         rows.add_row(row);
     }
     rows
@@ -121,68 +150,6 @@ pub(crate) fn describe(workload: &Workload) -> String {
         text.push_str(&warning);
     }
     text
-}
-
-/// Says which policy is cheapest, or between whom it is undecided.
-pub(crate) fn sentence(cheapest: &Cheapest) -> String {
-    let list = |policies: &[lazytlb::Policy]| {
-        policies
-            .iter()
-            .map(|policy| policy.name())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    match cheapest {
-        Cheapest::Policy(policy) => format!("{policy}, over the whole range of every cost"),
-        Cheapest::Tie(policies) => {
-            format!("{}: they cost the same, whatever the costs", list(policies))
-        }
-        Cheapest::Undecided { between } => {
-            format!(
-                "undecided between {}: it depends on the costs",
-                list(between)
-            )
-        }
-    }
-}
-
-/// Says, where it is undecided, which single figure would turn the typical answer over, and where.
-pub(crate) fn what_decides(
-    replayed: &[Replayed],
-    cheapest: &Cheapest,
-    costs: &Costs,
-) -> Vec<String> {
-    let Cheapest::Undecided { between } = cheapest else {
-        return Vec::new();
-    };
-    let typical = |one: &Replayed| price(&one.counts, costs).typical;
-    let unbeaten = || replayed.iter().filter(|one| between.contains(&one.policy));
-    let leader = unbeaten().min_by(|a, b| typical(a).total_cmp(&typical(b)));
-    let Some(leader) = leader else {
-        return Vec::new();
-    };
-    let mut lines = vec![format!("  with typical figures: {}", leader.policy)];
-    for other in unbeaten().filter(|other| other.policy != leader.policy) {
-        let difference = Difference::between(&other.counts, &leader.counts, costs);
-        let turns = Parameter::ALL.into_iter().filter_map(|parameter| {
-            let (at, figure) = (
-                difference.break_even(parameter, costs)?,
-                costs.figure(parameter),
-            );
-            let leader_pays = difference.fewer.iter().any(|(paid, _)| *paid == parameter);
-            let side = if leader_pays { "over" } else { "under" };
-            (figure.low..=figure.high)
-                .contains(&at)
-                .then(|| format!("{} {side} {}", parameter.name(), grouped(at as u64)))
-        });
-        let turns: Vec<String> = turns.collect();
-        let turns = match turns.is_empty() {
-            true => "several figures away from typical together".to_owned(),
-            false => format!("{} cycles, the rest typical", turns.join(", or ")),
-        };
-        lines.push(format!("  {} instead, with {turns}", other.policy));
-    }
-    lines
 }
 
 /// A price as JSON.
@@ -211,6 +178,29 @@ impl PriceRecord {
             cost_cycles: cost.typical,
             cost_cycles_low: cost.low,
             cost_cycles_high: cost.high,
+        }
+    }
+}
+
+/// A price as a line of its own.
+#[derive(Serialize)]
+struct PriceLine {
+    #[serde(flatten)]
+    price: PriceRecord,
+    /// What it can lose against the best policy here, safe or not, and loses with typical costs.
+    regret_cycles: Option<f64>,
+    loss_typical: Option<f64>,
+    /// What the reader of the recording has doubts about.
+    warnings: Vec<String>,
+}
+
+impl PriceLine {
+    fn new(price: PriceRecord, standing: Option<&Standing>, workload: &Workload) -> PriceLine {
+        PriceLine {
+            price,
+            regret_cycles: standing.map(|standing| standing.regret),
+            loss_typical: standing.map(|standing| standing.loss_typical),
+            warnings: workload.summary.warnings(),
         }
     }
 }

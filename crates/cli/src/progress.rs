@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lazytlb_check::Progress;
 
-use crate::report::grouped;
+use crate::numbers::grouped;
 
 /// Times a second that the display is drawn.
 const DRAWS_PER_SECOND: u8 = 8;

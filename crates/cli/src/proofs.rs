@@ -13,8 +13,8 @@ use lazytlb_price::PcidsOn;
 
 use crate::arguments::Decide;
 use crate::check::{check, checker, ending_of, memory_to_spare};
+use crate::numbers::grouped;
 use crate::progress::Display;
-use crate::report::grouped;
 use crate::slots::Slots;
 use crate::subject::{Programs, Subject};
 

@@ -8,7 +8,6 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
-use lazytlb_price::Cost;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
@@ -192,45 +191,9 @@ pub(crate) fn table(header: &[&str], right_aligned: std::ops::Range<usize>) -> T
     table
 }
 
-/// Groups a number's digits: 1234567 becomes `1,234,567`.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-/// Prints a cost's range in millions of cycles.
-pub(crate) fn megacycles(cost: Cost) -> String {
-    let millions = |cycles: f64| grouped((cycles / 1e6).round() as u64);
-    format!(
-        "{} / {} / {}",
-        millions(cost.low),
-        millions(cost.typical),
-        millions(cost.high)
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn digits_are_grouped_by_three() {
-        for (number, expected) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (1234567, "1,234,567"),
-        ] {
-            assert_eq!(grouped(number), expected);
-        }
-    }
 
     #[test]
     fn the_worst_ending_counts() {

@@ -3,9 +3,8 @@
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-use anyhow::Context;
 use lazytlb::{Policy, Quirks};
-use lazytlb_price::{Costs, PcidsOn, Replayed, price_trace_on};
+use lazytlb_price::{PcidsOn, Replayed, price_trace_on};
 use lazytlb_trace::{Summary, TraceReader};
 
 use crate::progress::Display;
@@ -81,10 +80,4 @@ fn read<R: Read>(
         replayed,
         summary: reader.summary().clone(),
     })
-}
-
-/// Loads a file of costs, or the shipped one.
-pub(crate) fn costs(path: Option<&Path>) -> anyhow::Result<Costs> {
-    path.map_or_else(|| Ok(Costs::shipped()), Costs::load)
-        .context("reading the costs")
 }

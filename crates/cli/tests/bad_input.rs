@@ -217,6 +217,28 @@ fn a_file_of_costs_is_checked_line_by_line() {
 }
 
 #[test]
+fn a_cost_that_is_none_is_refused_with_those_that_there_are() {
+    let files = Files::new();
+    let trace = files.write("trace.txt", &files.text);
+    let trace = trace.to_str().unwrap();
+    for (cost, words) in [
+        ("idle_weight=3", "take one of reference_ghz, ipi_send"),
+        ("idle_wait=nan", "`nan` is no number of cycles"),
+        ("idle_wait=3,2,1", "must not fall"),
+        ("idle_wait", "write NAME=VALUE"),
+    ] {
+        for command in [
+            &["price", trace][..],
+            &["decide", trace, "--program", "smoke"],
+        ] {
+            let run = lazytlb(&[command, &["--cost", cost]].concat());
+            assert_eq!(run.exit_code, 2, "{cost}");
+            assert!(run.stderr.contains(words), "{cost}: {}", run.stderr);
+        }
+    }
+}
+
+#[test]
 fn help_and_completions_are_there() {
     for arguments in [
         &["--help"][..],

@@ -86,9 +86,9 @@ impl Costs {
             name: name.to_owned(),
             known: known_names(),
         })?;
-        let [low, typical, high] = match values.as_slice() {
-            &[value] => [number(name, value)?; 3],
-            &[low, typical, high] => [
+        let [low, typical, high] = match *values.as_slice() {
+            [value] => [number(name, value)?; 3],
+            [low, typical, high] => [
                 number(name, low)?,
                 number(name, typical)?,
                 number(name, high)?,

@@ -19,7 +19,10 @@
 use std::path::PathBuf;
 
 use lazytlb::{GarbageWalksAccepted, Policy, Quirks};
-use lazytlb_price::{Cheapest, Costs, Counts, PcidsOn, Replayed, cheapest, price_trace_on};
+use lazytlb_price::{
+    Cheapest, Costs, Counts, Decision, Parameter, PcidsOn, Replayed, cheapest, price,
+    price_trace_on,
+};
 use lazytlb_trace::{RemoteShootdowns, TraceReader};
 
 const SAFE: [Policy; 3] = [Policy::InitMm, Policy::Ipi, Policy::IpiOnTableFree];
@@ -81,11 +84,25 @@ fn locked(replayed: &[Replayed]) -> Vec<u64> {
     Policy::ALL.iter().map(locked).collect()
 }
 
+/// Those of the policies that are safe on every CPU.
+fn safe_ones(replayed: &[Replayed]) -> Vec<Replayed> {
+    let is_safe = |one: &&Replayed| SAFE.contains(&one.policy);
+    replayed.iter().filter(is_safe).copied().collect()
+}
+
 /// Under the shipped figures, of the policies that are safe on every CPU.
 fn cheapest_safe_one(replayed: &[Replayed]) -> Option<Cheapest> {
-    let is_safe = |one: &&Replayed| SAFE.contains(&one.policy);
-    let safe: Vec<Replayed> = replayed.iter().filter(is_safe).copied().collect();
-    cheapest(&safe, &Costs::shipped())
+    cheapest(&safe_ones(replayed), &Costs::shipped())
+}
+
+/// The choice by regret, which typical figures make, too; and the regrets in Mcycles, in the order of [`SAFE`].
+fn choice(replayed: &[Replayed]) -> (Policy, Vec<u64>) {
+    let safe = safe_ones(replayed);
+    let decision = Decision::among(&[&safe], &Costs::shipped()).expect("three are safe");
+    assert!(!decision.differs_at_typical());
+    let regrets = decision.standings.iter();
+    let regrets = regrets.map(|one| (one.regret / 1e6).round() as u64);
+    (decision.choice.policy, regrets.collect())
 }
 
 /// `ipi` is beaten everywhere. What waking an idle CPU costs decides between the other two.
@@ -108,6 +125,8 @@ fn on_threads_the_replay_comes_near_the_recorded_kernel() {
     assert_eq!(classes, (4457, 1, 5047));
     assert_eq!(locked(&replayed), [44607, 44607, 66083, 93045, 60881]);
     assert_eq!(cheapest_safe_one(&replayed), all_but_ipi());
+    let expected = (Policy::IpiOnTableFree, vec![799, 571, 202]);
+    assert_eq!(choice(&replayed), expected);
 }
 
 #[test]
@@ -124,6 +143,8 @@ fn on_mixed_the_replay_comes_near_the_recorded_kernel() {
     assert_eq!(classes, (1477, 17, 661));
     assert_eq!(locked(&replayed), [58591, 58591, 57947, 64278, 60393]);
     assert_eq!(cheapest_safe_one(&replayed), all_but_ipi());
+    let expected = (Policy::IpiOnTableFree, vec![295, 101, 33]);
+    assert_eq!(choice(&replayed), expected);
 }
 
 /// `(CR3 loads that flush, that keep, INVLPGs, refills, IPIs)`.
@@ -177,4 +198,22 @@ fn pcids_spare_every_policy_refills_on_mixed() {
     let refills = |all: &[Replayed]| SAFE.map(|policy| pays(of(all, policy)).3);
     assert_eq!(refills(&off), [22_728, 18_114, 18_114]);
     assert_eq!(refills(&on), [10_467, 10_467, 10_467]);
+}
+
+#[test]
+fn on_mixed_every_cost_moves_some_price() {
+    let replayed = [replay("mixed").0, replay_on(PcidsOn::Yes, "mixed").0].concat();
+    for parameter in Parameter::ALL {
+        let mut costs = Costs::shipped();
+        let dearer = format!("{}=1e9", parameter.name());
+        costs.set(&dearer).expect("it is a cost");
+        let moves = |one: &Replayed| {
+            let (before, after) = (
+                price(&one.counts, &Costs::shipped()),
+                price(&one.counts, &costs),
+            );
+            after.low > before.low && after.typical > before.typical && after.high > before.high
+        };
+        assert!(replayed.iter().any(moves), "{}", parameter.name());
+    }
 }
