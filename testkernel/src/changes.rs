@@ -8,7 +8,7 @@ use lazytlb::{FlushRange, PhysAddr, Tables, VirtAddr};
 use crate::evidence::{LateWrite, PageWord};
 use crate::freeing::{self, TOTALS};
 use crate::machine::{hw, tlb};
-use crate::page_id::{PageId, Place, Region};
+use crate::page_id::{PAGES_IN_REGION, PageId, Place, Region};
 use crate::paging::{self, Level};
 use crate::space::{Page, Space};
 use crate::user_tags::{self, Parts};
@@ -71,6 +71,39 @@ impl Space {
             frame: None,
         };
         self.publish(place, page.version);
+    }
+
+    /// Unmaps a region's pages from one to another, with one flush.
+    pub fn unmap_neighbours(&self, chance: u64) {
+        let region = Region::by_chance(chance);
+        let mut pages = self.pages_of(region);
+        let first = (chance >> 8) as usize % PAGES_IN_REGION;
+        let mapped: [Option<(Place, PhysAddr)>; PAGES_IN_REGION] = core::array::from_fn(|index| {
+            let place = region.places().nth(index).filter(|_| index >= first)?;
+            Some((place, pages[index].frame?))
+        });
+        let mapped = mapped.into_iter().flatten();
+        if mapped.clone().next().is_none() {
+            // No removal, and no flush.
+            return;
+        }
+        self.removing(mapped.clone().map(|(place, _)| place), || {
+            freeing::gather(self.handle(), |gather| {
+                for (place, frame) in mapped.clone() {
+                    let addr = VirtAddr(place.address());
+                    freeing::unhook_page(gather, self.root(), addr, frame, 0);
+                }
+            });
+        });
+        for (place, _) in mapped {
+            let page = &mut pages[place.index()];
+            *page = Page {
+                version: page.version + 1,
+                frame: None,
+            };
+            self.publish(place, page.version);
+        }
+        count_change();
     }
 
     /// Replaces a page, with a flush of it.

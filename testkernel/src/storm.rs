@@ -88,6 +88,8 @@ fn change(space: &Space, random: &mut Random) {
     };
     if tables && chance >> 32 & 15 == 0 {
         space.tear_down(Region::by_chance(chance >> 40));
+    } else if chance >> 36 & 15 == 0 {
+        space.unmap_neighbours(chance >> 40);
     } else {
         space.change_page(chance);
     }

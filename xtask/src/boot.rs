@@ -388,10 +388,10 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
         let hanging = scope.spawn(|| -> Result<()> {
             broken(End::Hang)?;
             kernel.expect(&boot("ipi", "hang", None), End::Hang)?;
-            kernel.expect(&bochs(isolated(Pcids::On, "tables")), End::Passed)?;
             Ok(())
         });
         kernel.expect(&bochs(with_pcids), End::Passed)?;
+        kernel.expect(&bochs(isolated(Pcids::On, "tables")), End::Passed)?;
         hanging.join().expect("a boot that fails is an error")
     })?;
     let booted = kernel.expect(&boot("ipi", "sources", None), End::Passed)?;

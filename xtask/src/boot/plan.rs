@@ -33,7 +33,10 @@ pub(crate) const TESTS: [(&str, &str); 13] = [
         "isolation",
         "what of the kernel is mapped in ring 3: nearly nothing with page-table isolation, else everything",
     ),
-    ("pages", "storm: map, unmap, remap, protect"),
+    (
+        "pages",
+        "storm: map, unmap, remap, protect; one page, or neighbours",
+    ),
     (
         "tables",
         "storm: the same, and page tables are freed and reused",
