@@ -110,11 +110,13 @@ const MOST_KNOWN_VERSIONS: usize = 1 << 17;
 /// The same, of names.
 const MOST_KNOWN_NAMES: usize = 1 << 15;
 
+/// Room for the generations that are left in most states.
+const MOST_LEFT: usize = 64;
+
 /// What code has done on its way to a place.
-#[derive(Clone)]
 struct KnownPlace {
     /// The generations that it has got.
-    generations: Arc<[Generation]>,
+    generations: Box<[Generation]>,
     /// What of the words that may be dead it has stored.
     stored: Alive,
 }
@@ -148,17 +150,29 @@ impl Renumbering {
         names
     }
 
-    fn place(&self, nodes: &Nodes, id: NodeId) -> KnownPlace {
+    /// Adds the generations that code got on its way to any of these places to those that are left; returns what it has stored
+    /// of the words that may be dead.
+    fn along(
+        &self,
+        nodes: &Nodes,
+        places: impl Iterator<Item = NodeId>,
+        left: &mut Vec<Generation>,
+    ) -> Alive {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = known.places.entry(id);
-        let place = place.or_insert_with(|| {
-            let log = nodes.log_of(id);
-            KnownPlace {
-                generations: self.words.read_along(&log).into(),
-                stored: self.dead.stored_along(&log),
-            }
-        });
-        place.clone()
+        let mut stored = Alive::default();
+        for id in places {
+            let place = known.places.entry(id);
+            let place = place.or_insert_with(|| {
+                let log = nodes.log_of(id);
+                KnownPlace {
+                    generations: self.words.read_along(&log).into(),
+                    stored: self.dead.stored_along(&log),
+                }
+            });
+            left.extend_from_slice(&place.generations);
+            stored = stored.union(place.stored);
+        }
+        stored
     }
 
     /// Returns where the same code comes to with renamed generations.
@@ -169,7 +183,8 @@ impl Renumbering {
         id: NodeId,
         names: &Names,
     ) -> Result<NodeId, StepError> {
-        let generations = self.place(nodes, id).generations;
+        let mut generations = Vec::new();
+        self.along(nodes, [id].into_iter(), &mut generations);
         let is_named_so = |one: &Generation| names.of(one.value) == one.value;
         if generations.iter().all(is_named_so) {
             return Ok(id);
@@ -329,17 +344,13 @@ impl Renumbering {
         let machine = hardware.machine();
         self.renumber_versions(machine, state)?;
         let places = hardware.cpus().flat_map(|cpu| hardware.places(state, cpu));
-        let places: Vec<KnownPlace> = places.map(|id| self.place(nodes, id)).collect();
-        let stored = places.iter().map(|place| place.stored);
-        let stored = stored.fold(Alive::default(), Alive::union);
+        let shared = self.alive();
+        let mut left = Vec::with_capacity(MOST_LEFT);
+        let stored = self.along(nodes, places, &mut left);
         if self.dead.learns_stored(stored) {
             return Err(StepError::StoresUnstored);
         }
         self.dead.poison(machine, state, stored)?;
-        let known = places.iter().map(|place| place.generations.len());
-        let shared = self.alive();
-        let words = shared.len() + self.words.own.len();
-        let mut left = Vec::with_capacity(words + known.sum::<usize>());
         machine.map_shared_words(state, &shared, |_, value| {
             if !is_poison(value) {
                 left.push(Generation::read(value));
@@ -350,9 +361,6 @@ impl Renumbering {
             left.push(Generation::read(value));
             value
         })?;
-        for place in &places {
-            left.extend_from_slice(&place.generations);
-        }
         let Some(names) = self.names_of(left) else {
             return Ok(());
         };

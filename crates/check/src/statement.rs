@@ -420,7 +420,7 @@ fn generations(program: &Program, stretched: Stretched) -> String {
     match stretched.places {
         0 => "no code reads a generation".to_owned(),
         places => format!(
-            "{only_compared}, checked at {places} places × stretches ({} runs)",
+            "{only_compared}, checked at {places} places, by {} runs with others that compare alike",
             stretched.runs
         ),
     }

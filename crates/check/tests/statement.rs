@@ -41,7 +41,7 @@ fn it_names_all_that_the_proof_holds_within() {
     let generations = format!(
         "generations are only compared, and those that count from \"mm1.tlb_gen\", \"cpu0.requests.begun\" with \
          \"cpu0.requests.done\" and \"cpu1.requests.begun\" with \"cpu1.requests.done\" each with no others, checked at {} \
-         places × stretches ({} runs)",
+         places, by {} runs with others that compare alike",
         stretched.places, stretched.runs
     );
     assert_eq!(

@@ -103,7 +103,7 @@ pub(crate) struct Decide {
     #[arg(long, value_name = "NAME", value_parser = program())]
     pub(crate) program: Option<String>,
     /// The seconds that all searches of the menus may take together, on each CPU model; what does not end is incomplete
-    #[arg(long, value_name = "N", default_value_t = 15, conflicts_with = "program", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 60, conflicts_with = "program", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) proof_seconds: u64,
     /// Costs to price with: a file like that which `lazytlb costs` prints
     #[arg(long, value_name = "FILE")]
