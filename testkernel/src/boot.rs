@@ -15,7 +15,7 @@ use crate::cpu::{ApicMode, with_apic};
 use crate::ending::{self, Ending};
 use crate::machine::{self, PcidsUsed};
 use crate::options::{self, Driver, PcidsWanted};
-use crate::{clock, console, cpu, frames, paging, trap};
+use crate::{clock, console, cpu, frames, isolation, paging, trap};
 
 global_asm!(include_str!("boot.s"));
 
@@ -67,6 +67,7 @@ extern "C" fn boot_cpu_main(info: *const u32) -> ! {
     let counts = (u32::MAX - left) / 10_000 * trap::TICK_MICROSECONDS;
     TICK_COUNTS.store(counts.max(1), Ordering::Relaxed);
     frames::set_up();
+    isolation::set_up();
     if pcids == PcidsUsed::Yes {
         cpu::enable_pcids();
     }
@@ -142,6 +143,10 @@ fn choose_pcids(detected: &Detected) -> PcidsUsed {
         println!("without PCIDs there is nothing of this to break");
         ending::end(Ending::Refused);
     }
+    if broken.is_some_and(Break::needs_isolation) && !options::get().isolation {
+        println!("without page-table isolation there is nothing of this to break");
+        ending::end(Ending::Refused);
+    }
     used
 }
 
@@ -185,9 +190,13 @@ fn start_others() {
         );
     }
     println!(
-        "{} CPUs, {}, PCIDs {}",
+        "{} CPUs, {}, PCIDs {}, page-table isolation {}",
         options::get().cpus,
         options::get(),
-        machine::hw().board().pcids.name()
+        machine::hw().board().pcids.name(),
+        match options::get().isolation {
+            true => "on",
+            false => "off",
+        }
     );
 }

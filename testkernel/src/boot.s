@@ -139,7 +139,7 @@ boot_gdt_pointer:
 
 .section .bss
 .align 4096
-.global boot_pml4
+.global boot_pml4, boot_pd
 boot_pml4: .skip 4096
 boot_pdpt: .skip 4096
 boot_pd: .skip 4 * 4096

@@ -32,12 +32,18 @@ pub enum Break {
     WaitWithoutServing,
     /// A CPU that spins for a lock with interrupts off does not serve those who wait for it.
     LockWithoutServing,
+    /// With page-table isolation, a user half that is due for a flush is kept. [`crate::user_tags`] sees this and the next two.
+    ForgetUserHalf,
+    /// INVPCID does nothing: what was removed stays in the user half. Masks errors in what is due there.
+    ForgetInvpcid,
+    /// What to load for ring 3 is asked before interrupts are off for good; the window is widened by [`crate::breaking::WINDOW_MICROSECONDS`].
+    AskUserHalfEarly,
     /// A space's root, tables and pages are freed when it is retired, not when it is reaped. [`crate::tags`] sees it.
     FreeOnRetire,
 }
 
 impl Break {
-    const NAMES: [(&'static str, Break); 12] = [
+    const NAMES: [(&'static str, Break); 15] = [
         ("skip-ipis", Break::SkipIpis),
         ("forget-invlpg", Break::ForgetInvlpg),
         ("forget-cr3-reload", Break::ForgetCr3Reload),
@@ -50,6 +56,9 @@ impl Break {
         ("wait-without-serving", Break::WaitWithoutServing),
         ("lock-without-serving", Break::LockWithoutServing),
         ("free-on-retire", Break::FreeOnRetire),
+        ("forget-user-half", Break::ForgetUserHalf),
+        ("forget-invpcid", Break::ForgetInvpcid),
+        ("ask-user-half-early", Break::AskUserHalfEarly),
     ];
 
     /// Finds a break by the name that people type.
@@ -59,7 +68,15 @@ impl Break {
 
     /// Says whether there is nothing to break without PCIDs.
     pub fn needs_pcids(self) -> bool {
-        matches!(self, Break::KeepOnRecycling | Break::KeepWhenBehind)
+        matches!(self, Break::KeepOnRecycling | Break::KeepWhenBehind) || self.needs_isolation()
+    }
+
+    /// Says whether there is nothing to break without page-table isolation.
+    pub fn needs_isolation(self) -> bool {
+        matches!(
+            self,
+            Break::ForgetUserHalf | Break::ForgetInvpcid | Break::AskUserHalfEarly
+        )
     }
 
     /// Returns the name that people type.

@@ -1,5 +1,6 @@
 //! Changes of a space's pages: each with its flush, and each raises the page's floor once that has returned.
 
+use core::iter::once;
 use core::sync::atomic::Ordering;
 
 use lazytlb::{FlushRange, PhysAddr, Tables, VirtAddr};
@@ -7,15 +8,23 @@ use lazytlb::{FlushRange, PhysAddr, Tables, VirtAddr};
 use crate::evidence::{LateWrite, PageWord};
 use crate::freeing::{self, TOTALS};
 use crate::machine::{hw, tlb};
-use crate::page_id::{PageId, Place, Region};
+use crate::page_id::{PAGES_IN_REGION, PageId, Place, Region};
 use crate::paging::{self, Level};
 use crate::space::{Page, Space};
+use crate::user_tags::{self, Parts};
 use crate::{clock, cpu, ending, frames, progress, tags};
 
 impl Space {
     fn page_id(&self, place: Place) -> PageId {
         let space = self.index();
         PageId { space, place }
+    }
+
+    /// Removes pages, with a flush of them before `remove` returns.
+    pub fn removing(&self, places: impl Iterator<Item = Place>, remove: impl FnOnce()) {
+        tags::removing(self.handle(), || {
+            user_tags::removing(self.handle(), Parts::pages(places), remove);
+        });
     }
 
     /// Makes a frame with a version of a page.
@@ -52,7 +61,7 @@ impl Space {
 
     fn unmap(&self, page: &mut Page, place: Place, frame: PhysAddr) {
         let addr = VirtAddr(place.address());
-        tags::removing(self.handle(), || {
+        self.removing(once(place), || {
             freeing::gather(self.handle(), |gather| {
                 freeing::unhook_page(gather, self.root(), addr, frame, 0);
             });
@@ -64,11 +73,44 @@ impl Space {
         self.publish(place, page.version);
     }
 
+    /// Unmaps a region's pages from one to another, with one flush.
+    pub fn unmap_neighbours(&self, chance: u64) {
+        let region = Region::by_chance(chance);
+        let mut pages = self.pages_of(region);
+        let first = (chance >> 8) as usize % PAGES_IN_REGION;
+        let mapped: [Option<(Place, PhysAddr)>; PAGES_IN_REGION] = core::array::from_fn(|index| {
+            let place = region.places().nth(index).filter(|_| index >= first)?;
+            Some((place, pages[index].frame?))
+        });
+        let mapped = mapped.into_iter().flatten();
+        if mapped.clone().next().is_none() {
+            // No removal, and no flush.
+            return;
+        }
+        self.removing(mapped.clone().map(|(place, _)| place), || {
+            freeing::gather(self.handle(), |gather| {
+                for (place, frame) in mapped.clone() {
+                    let addr = VirtAddr(place.address());
+                    freeing::unhook_page(gather, self.root(), addr, frame, 0);
+                }
+            });
+        });
+        for (place, _) in mapped {
+            let page = &mut pages[place.index()];
+            *page = Page {
+                version: page.version + 1,
+                frame: None,
+            };
+            self.publish(place, page.version);
+        }
+        count_change();
+    }
+
     /// Replaces a page, with a flush of it.
     fn remap(&self, page: &mut Page, place: Place, old: PhysAddr) {
         let addr = VirtAddr(place.address());
         let new = self.page_frame(place, page.version + 1);
-        tags::removing(self.handle(), || {
+        self.removing(once(place), || {
             freeing::gather(self.handle(), |gather| {
                 let entry = new.0 | paging::WRITABLE;
                 freeing::unhook_page(gather, self.root(), addr, old, entry);
@@ -87,7 +129,7 @@ impl Space {
         let new = self.page_frame(place, version);
         let entry = paging::find(self.root(), VirtAddr(place.address()), Level::Pages);
         let entry = entry.expect("it is mapped");
-        tags::removing(self.handle(), || {
+        self.removing(once(place), || {
             entry.store(new.0 | paging::WRITABLE, Ordering::Release);
             freeing::count(tlb().flush(hw(), self.handle(), FlushRange::All, Tables::Kept));
         });
@@ -106,7 +148,7 @@ impl Space {
         // Written by the reader of each CPU at a word of its own, with the version's word. Clear them:
         // a store that comes too late shows.
         let range = FlushRange::page(addr);
-        tags::removing(self.handle(), || {
+        self.removing(once(place), || {
             entry.store(frame.0 | paging::READ_ONLY, Ordering::Release);
             freeing::count(tlb().flush(hw(), self.handle(), range, Tables::Kept));
         });
@@ -125,11 +167,25 @@ impl Space {
         entry.store(frame.0 | paging::WRITABLE, Ordering::Release);
     }
 
+    /// Says whether a region has tables of its own.
+    fn has_tables(&self, region: Region) -> bool {
+        let entry = paging::find(self.root(), VirtAddr(region.address()), Level::Directories);
+        entry.is_some_and(|entry| paging::target(entry.load(Ordering::Relaxed)).is_some())
+    }
+
     /// Unmaps a region, and frees its two tables.
     pub fn tear_down(&self, region: Region) {
         let mut pages = self.pages_of(region);
-        freeing::gather(self.handle(), |gather| {
-            self.unhook_region(gather, region, &pages);
+        let mapped = region.places().zip(pages.iter());
+        let mapped = mapped.filter(|(_, page)| page.frame.is_some());
+        let mut parts = Parts::pages(mapped.map(|(place, _)| place));
+        if self.has_tables(region) {
+            parts = parts.and(Parts::TABLES);
+        }
+        user_tags::removing(self.handle(), parts, || {
+            freeing::gather(self.handle(), |gather| {
+                self.unhook_region(gather, region, &pages);
+            });
         });
         self.forget(region, &mut pages);
         count_change();

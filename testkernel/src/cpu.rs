@@ -37,18 +37,29 @@ macro_rules! with_apic {
 }
 pub(crate) use with_apic;
 
-/// What GS points to. The assembly knows the first three fields.
+/// What GS points to. The assembly knows every field but the first. Mapped in both halves, as all in `.entry_data`.
 #[repr(C)]
 struct Area {
     this: u64,
     user_context: u64,
     kernel_stack: u64,
     cpu: u64,
+    /// What to load into CR3 when ring 3 traps, or 0.
+    kernel_half: u64,
+    /// CR3 as the last trap from ring 3 found it, if it was to be replaced.
+    left_cr3: u64,
+    /// The stack of the way to ring 3.
+    entry_stack: u64,
 }
+
+/// Classes of vectors: exceptions and the system call; double faults and machine checks; interrupts.
+const CLASSES: usize = 3;
+/// Bytes of an interrupt stack.
+const STACK_BYTES: u64 = 16 * 1024;
 
 /// Stacks of the three classes of vectors: a fault inside an interrupt's handler has its own.
 #[repr(C, align(4096))]
-struct Stacks([[u8; 16 * 1024]; 3]);
+struct Stacks([[u8; STACK_BYTES as usize]; CLASSES]);
 
 /// A value that each CPU sets up for itself before anyone else looks at it.
 struct PerCpuCell<T>(UnsafeCell<[T; MAX_CPUS]>);
@@ -63,6 +74,7 @@ impl<T> PerCpuCell<T> {
     }
 }
 
+#[unsafe(link_section = ".entry_data")]
 static AREAS: PerCpuCell<Area> = PerCpuCell(UnsafeCell::new(
     [const {
         Area {
@@ -70,19 +82,49 @@ static AREAS: PerCpuCell<Area> = PerCpuCell(UnsafeCell::new(
             user_context: 0,
             kernel_stack: 0,
             cpu: 0,
+            kernel_half: 0,
+            left_cr3: 0,
+            entry_stack: 0,
         }
     }; MAX_CPUS],
 ));
 static STACKS: PerCpuCell<Stacks> = PerCpuCell(UnsafeCell::new(
-    [const { Stacks([[0; 16 * 1024]; 3]) }; MAX_CPUS],
+    [const { Stacks([[0; STACK_BYTES as usize]; CLASSES]) }; MAX_CPUS],
 ));
+#[unsafe(link_section = ".entry_data")]
 static GDTS: PerCpuCell<GlobalDescriptorTable> = PerCpuCell(UnsafeCell::new(
     [const { GlobalDescriptorTable::new() }; MAX_CPUS],
 ));
+#[unsafe(link_section = ".entry_data")]
 static TSSS: PerCpuCell<TaskStateSegment> = PerCpuCell(UnsafeCell::new(
     [const { TaskStateSegment::new() }; MAX_CPUS],
 ));
+#[unsafe(link_section = ".entry_data")]
 static IDT: Once<InterruptDescriptorTable> = Once::new();
+
+/// Returns the top of an interrupt stack.
+fn stack_top(cpu: usize, class: usize) -> u64 {
+    STACKS.of(cpu) as u64 + (class as u64 + 1) * STACK_BYTES
+}
+
+/// Returns the highest page of every interrupt stack: a trap from ring 3 needs no more before it leaves that stack.
+pub fn entry_stack_pages() -> impl Iterator<Item = u64> {
+    let classes = |cpu| (0..CLASSES).map(move |class| stack_top(cpu, class) - 4096);
+    (0..MAX_CPUS).flat_map(classes)
+}
+
+/// Returns the address of the descriptor tables of this CPU.
+pub fn descriptors() -> u64 {
+    GDTS.of(current()) as u64
+}
+
+/// Returns CR3 as this CPU's last trap from ring 3 found it, if another half was loaded then.
+pub fn left_cr3() -> u64 {
+    let cr3: u64;
+    // SAFETY: as in `current`.
+    unsafe { asm!("mov {}, gs:[40]", out(reg) cr3, options(nostack, readonly, preserves_flags)) };
+    cr3
+}
 
 /// Returns the index of the CPU that runs this code.
 pub fn current() -> usize {
@@ -95,7 +137,7 @@ pub fn current() -> usize {
 /// Sets up this CPU's segments, interrupt stacks and GS. Interrupts are off.
 pub fn set_up(cpu: usize) {
     let area = AREAS.of(cpu);
-    let (tss, gdt, stacks) = (TSSS.of(cpu), GDTS.of(cpu), STACKS.of(cpu));
+    let (tss, gdt) = (TSSS.of(cpu), GDTS.of(cpu));
     // SAFETY: this CPU's own elements, before anyone else uses them.
     unsafe {
         *area = Area {
@@ -103,10 +145,13 @@ pub fn set_up(cpu: usize) {
             user_context: 0,
             kernel_stack: 0,
             cpu: cpu as u64,
+            kernel_half: 0,
+            left_cr3: 0,
+            // That of interrupts, which are off on that way: a fault there has another.
+            entry_stack: stack_top(cpu, 2),
         };
-        for class in 0..3 {
-            let top = stacks as u64 + (class as u64 + 1) * 16 * 1024;
-            (*tss).interrupt_stack_table[class] = VirtAddr::new(top);
+        for class in 0..CLASSES {
+            (*tss).interrupt_stack_table[class] = VirtAddr::new(stack_top(cpu, class));
         }
         // The order fixes the selectors that the assembly uses: kernel 0x08, 0x10; user 0x1b, 0x23.
         let code = (*gdt).append(Descriptor::kernel_code_segment());
@@ -198,6 +243,15 @@ pub fn enable_apic(mode: ApicMode) {
     };
     APIC.call_once(|| apic);
     with_apic!(apic, enable(SPURIOUS_VECTOR));
+}
+
+/// Flips CR4.PGE twice: everything is invalidated, global entries too (H16).
+pub fn flip_pge() {
+    // SAFETY: global pages are an optimisation; every mapping stays.
+    unsafe {
+        Cr4::update(|flags| flags.remove(Cr4Flags::PAGE_GLOBAL));
+        Cr4::update(|flags| flags.insert(Cr4Flags::PAGE_GLOBAL));
+    }
 }
 
 /// Enables PCIDs on this CPU, which has the kernel's root loaded.

@@ -66,12 +66,18 @@ fn drop_all(handler: &Sets) {
 /// Reaps what can be reaped of what this CPU has retired. No lock of a space is held.
 pub fn reap() {
     let retired = retirement::waiting();
-    while let Some(Reaped { mm, root, .. }) = tlb().reap(hw()) {
+    while let Some(Reaped {
+        mm,
+        root,
+        user_root,
+        ..
+    }) = tlb().reap(hw())
+    {
         let space = SPACES.iter().find(|space| space.handle() == mm);
         let space = space.expect("only spaces of tasks are retired");
         retirement::reaped(mm);
         if !breaking::is(Break::FreeOnRetire) {
-            space.release(root);
+            space.release(root, user_root);
         }
         space.is_dead_now();
     }

@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::freeing::TOTALS;
+use crate::isolation::LOADS;
 use crate::machine::EFFECTS;
 use crate::retirement::ENDS;
 use crate::sched::SWITCHES;
@@ -31,6 +32,10 @@ pub struct Figures {
     pub kept_loads: u64,
     pub recycled_pcids: u64,
     pub invlpgs: u64,
+    pub invpcids: u64,
+    pub user_halves_kept: u64,
+    pub user_halves_flushed: u64,
+    pub user_halves_due: u64,
     pub loaded: u64,
     pub loaded_behind: u64,
     pub kept: u64,
@@ -64,6 +69,10 @@ impl Figures {
             kept_loads: get(&EFFECTS.kept_loads),
             recycled_pcids: get(&EFFECTS.recycled_pcids),
             invlpgs: get(&EFFECTS.invlpgs),
+            invpcids: get(&EFFECTS.invpcids),
+            user_halves_kept: get(&LOADS.kept),
+            user_halves_flushed: get(&LOADS.flushed),
+            user_halves_due: get(&LOADS.due),
             loaded: get(&SWITCHES.loaded),
             loaded_behind: get(&SWITCHES.loaded_behind),
             kept: get(&SWITCHES.kept),
@@ -97,6 +106,10 @@ impl Figures {
             kept_loads: self.kept_loads - before.kept_loads,
             recycled_pcids: self.recycled_pcids - before.recycled_pcids,
             invlpgs: self.invlpgs - before.invlpgs,
+            invpcids: self.invpcids - before.invpcids,
+            user_halves_kept: self.user_halves_kept - before.user_halves_kept,
+            user_halves_flushed: self.user_halves_flushed - before.user_halves_flushed,
+            user_halves_due: self.user_halves_due - before.user_halves_due,
             loaded: self.loaded - before.loaded,
             loaded_behind: self.loaded_behind - before.loaded_behind,
             kept: self.kept - before.kept,
@@ -107,7 +120,7 @@ impl Figures {
     }
 
     /// Returns the figures with their names, in the order in which they are printed.
-    pub fn rows(self) -> [(&'static str, u64); 26] {
+    pub fn rows(self) -> [(&'static str, u64); 30] {
         let Figures {
             changes,
             flushes,
@@ -129,6 +142,10 @@ impl Figures {
             kept_loads,
             recycled_pcids,
             invlpgs,
+            invpcids,
+            user_halves_kept,
+            user_halves_flushed,
+            user_halves_due,
             loaded,
             loaded_behind,
             kept,
@@ -157,6 +174,10 @@ impl Figures {
             ("kept_loads", kept_loads),
             ("recycled_pcids", recycled_pcids),
             ("invlpgs", invlpgs),
+            ("invpcids", invpcids),
+            ("user_halves_kept", user_halves_kept),
+            ("user_halves_flushed", user_halves_flushed),
+            ("user_halves_due", user_halves_due),
             ("loaded", loaded),
             ("loaded_behind", loaded_behind),
             ("kept", kept),

@@ -15,7 +15,7 @@ use crate::console::println;
 use crate::machine::{flush_loaded, hw, loaded_pcid, loaded_root, tlb};
 use crate::paging::{self, Level};
 use crate::space::{BOARD, SPACES};
-use crate::{ending, ends, frames};
+use crate::{cpu, ending, ends, frames};
 
 /// Where the page stands that is mapped to one frame, then to the other: for the kernel only.
 const PROBE: VirtAddr = VirtAddr(BOARD + 0x1000);
@@ -55,7 +55,7 @@ pub fn run() {
     test("INVLPG", 0, &|| hw().invlpg(PROBE));
     test("INVLPG of a global page", GLOBAL, &|| hw().invlpg(PROBE));
     test("MOV to CR3", 0, &|| flush_loaded());
-    test("MOV to CR4 that flips PGE", GLOBAL, &flip_pge);
+    test("MOV to CR4 that flips PGE", GLOBAL, &cpu::flip_pge);
     let mine = Pcid::new(loaded_pcid().number()).expect("12 bits");
     if features.invpcid {
         // SAFETY: the CPU has it; the PCID is 0 while PCIDs are off.
@@ -100,15 +100,6 @@ fn boot_features() -> detect::Features {
 fn read() -> u64 {
     // SAFETY: the probe is mapped by every caller.
     unsafe { (PROBE.0 as *const u64).read_volatile() }
-}
-
-/// Flips CR4.PGE twice: everything is invalidated, global entries too (H16).
-fn flip_pge() {
-    // SAFETY: global pages are an optimisation; every mapping stays.
-    unsafe {
-        Cr4::update(|flags| flags.remove(Cr4Flags::PAGE_GLOBAL));
-        Cr4::update(|flags| flags.insert(Cr4Flags::PAGE_GLOBAL));
-    }
 }
 
 /// Loads another PCID and comes back keeping, then flushing (H1, H15); PCIDs are enabled for it if they are off.

@@ -7,8 +7,8 @@ use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use lazytlb::{
-    CpuId, CpuSet, Cr3Load, Kernel, Mm, MmHandle, MmId, Pcid, PerCpu, PhysAddr, Quirks, Tlb,
-    VirtAddr,
+    CpuId, CpuSet, Cr3Load, Invpcid, Kernel, Mm, MmHandle, MmId, Pcid, PerCpu, PhysAddr, Quirks,
+    Tlb, VirtAddr,
 };
 use lazytlb_x86::{ApicId, Board, LocalApic, Words, X86, instructions, pcid};
 use spin::Once;
@@ -18,7 +18,7 @@ use crate::breaks::Break;
 use crate::cpu::{self, FLUSH_VECTOR, MAX_CPUS, with_apic};
 use crate::limits::{MAX_SPACES, SLOTS, WORDS};
 use crate::tags::{self, Tagged};
-use crate::{clock, inbox, options, patience};
+use crate::{clock, inbox, options, patience, user_tags};
 
 /// Counts what the protocol asks of the machine.
 #[derive(Debug)]
@@ -34,6 +34,7 @@ pub struct Effects {
     /// Those that flushed what another space had cached under the same PCID.
     pub recycled_pcids: AtomicU64,
     pub invlpgs: AtomicU64,
+    pub invpcids: AtomicU64,
 }
 
 pub static EFFECTS: Effects = Effects {
@@ -44,6 +45,7 @@ pub static EFFECTS: Effects = Effects {
     kept_loads: AtomicU64::new(0),
     recycled_pcids: AtomicU64::new(0),
     invlpgs: AtomicU64::new(0),
+    invpcids: AtomicU64::new(0),
 };
 
 /// This kernel's part of the seam: two methods that must be supplied, and others that count, or break a promise if that was
@@ -171,6 +173,18 @@ impl Board for Pc {
         unsafe { load_root(self.pcids, root, pcid, load) }
         tags::loaded(root);
     }
+    unsafe fn invpcid(&self, what: Invpcid) {
+        EFFECTS.invpcids.fetch_add(1, Ordering::Relaxed);
+        if breaking::is(Break::ForgetInvpcid) || breaking::defers_invalidation() {
+            return;
+        }
+        user_tags::invalidating(what, || match self.pcids {
+            // SAFETY: the caller's promise.
+            PcidsUsed::Yes => unsafe { pcid::invpcid(what.into()) },
+            // Every load of the other half flushes it.
+            PcidsUsed::No | PcidsUsed::Pretended => {}
+        });
+    }
 }
 
 /// Says whether the chosen break swallows this load.
@@ -234,10 +248,14 @@ impl Kernel<WORDS, SLOTS> for Store {
 
 impl Store {
     /// Makes the space behind `handle`, which must be dead: never made, or reaped.
-    pub fn create_mm(&self, handle: MmHandle, root: PhysAddr) {
+    pub fn create_mm(&self, handle: MmHandle, root: PhysAddr, user_root: Option<PhysAddr>) {
         // Never reused, unlike the handle and the root's frame.
         let id = MmId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let mm = Mm::new(id, root, &mut Words);
+        let mm = match user_root {
+            Some(user_root) => mm.with_user_root(user_root),
+            None => mm,
+        };
         tags::created(handle, id, root);
         // SAFETY: nobody asks for a dead handle (I6).
         unsafe { *self.mms[handle.0 as usize].get() = MaybeUninit::new(mm) };
@@ -265,7 +283,7 @@ pub fn set_up(quirks: Quirks, pcids: PcidsUsed, init_root: PhysAddr) {
             mms: [const { UnsafeCell::new(MaybeUninit::uninit()) }; MAX_SPACES],
             next_id: AtomicU64::new(1),
         };
-        store.create_mm(MmHandle(0), init_root);
+        store.create_mm(MmHandle(0), init_root, None);
         Tlb::new(store, options::get().policy)
     });
 }

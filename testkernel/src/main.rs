@@ -12,12 +12,13 @@
 //! | [`ends`] | references that are dropped anywhere; the idle loop's part | calls `reap` |
 //! | [`changes`], [`freeing`] | map, unmap, protect, remap, tear down; where frames go | calls `flush`, `gather` |
 //! | [`split`] | pages of two spaces in one shootdown; a lock that is taken with interrupts off | calls `add`, `send`, `wait`, `serve_inbox` |
+//! | [`isolation`] | a root for ring 3: what it maps of the kernel, and what the assembly loads | calls `kernel_half`, `user_half` |
 //! | [`paging`], [`frames`] | four-level tables; frames, poisoned while free | has its own |
 //! | [`boot`], [`cpu`], [`clock`], [`console`], [`options`], [`mem`] | what any kernel has | has its own |
-//! | [`storm`], [`figures`], [`counters`], [`instructions`] | the tests | |
+//! | [`storm`], [`figures`], [`counters`], [`instructions`], [`visible`] | the tests | |
 //! | [`page_id`], [`evidence`] | which page; what its first word says, and reports of a wrong one | |
 //! | [`breaks`], [`breaking`], [`inbox`] | the promises that `break=` breaks, and how; which words are inboxes | |
-//! | [`tags`] | whether a CR3 load may keep what it keeps: books that no emulator keeps | |
+//! | [`tags`], [`user_tags`] | whether a CR3 load may keep what it keeps: books that no emulator keeps; with isolation, for user halves | |
 //! | [`shared`], [`progress`], [`patience`], [`ending`] | shared enums; the sign of life; waits that last too long; how a run ends | |
 //!
 //! It is no model of a good kernel: tasks are pinned to CPUs, kernel work runs to its end, CPUs are
@@ -41,6 +42,7 @@ mod frames;
 mod freeing;
 mod inbox;
 mod instructions;
+mod isolation;
 mod limits;
 mod machine;
 mod mem;
@@ -59,6 +61,8 @@ mod storm;
 mod tags;
 mod trap;
 mod user;
+mod user_tags;
+mod visible;
 
 use crate::console::println;
 use crate::ending::Ending;
@@ -84,6 +88,12 @@ fn run(cpu: usize) -> ! {
     }
     if chosen(Test::Counters) {
         counters::run(cpu);
+        storm::barrier();
+    }
+    if chosen(Test::Isolation) {
+        if cpu == 0 {
+            visible::run();
+        }
         storm::barrier();
     }
     for &storm in Storm::ALL {

@@ -1,4 +1,4 @@
-//! The command line: `cpus=4 policy=ipi test=all seed=1 seconds=2 break=skip-ipis apic=auto pcids=auto`.
+//! The command line: `cpus=4 policy=ipi test=all seed=1 seconds=2 break=skip-ipis apic=auto pcids=auto isolation=off`.
 
 use core::fmt;
 
@@ -10,12 +10,14 @@ use crate::breaks::Break;
 /// What to run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Test {
-    /// The checks of instructions and counters, and the five storms.
+    /// The checks of instructions, counters and isolation, and the five storms.
     All,
     /// What each flush promises of IPIs and skips, one by one.
     Counters,
     /// CR3 loads, INVLPG, INVPCID and CR4 changes, each after a change in memory.
     Instructions,
+    /// What of the kernel is mapped in ring 3.
+    Isolation,
     /// Pages: unmap, map, remap, protect.
     Pages,
     /// The same, and page tables that come and go.
@@ -37,10 +39,11 @@ pub enum Test {
 }
 
 impl Test {
-    const NAMES: [(&'static str, Test); 12] = [
+    const NAMES: [(&'static str, Test); 13] = [
         ("all", Test::All),
         ("counters", Test::Counters),
         ("instructions", Test::Instructions),
+        ("isolation", Test::Isolation),
         ("pages", Test::Pages),
         ("tables", Test::Tables),
         ("exit", Test::Exit),
@@ -102,6 +105,8 @@ pub struct Options {
     pub apic: Driver,
     /// PCIDs.
     pub pcids: PcidsWanted,
+    /// Page-table isolation: ring 3 has roots of its own.
+    pub isolation: bool,
 }
 
 static OPTIONS: Once<Options> = Once::new();
@@ -125,6 +130,7 @@ pub fn read(line: &str) -> Result<(), &str> {
         broken: None,
         apic: Driver::Auto,
         pcids: PcidsWanted::Auto,
+        isolation: false,
     };
     let wrong = line
         .split_whitespace()
@@ -163,6 +169,13 @@ fn set(options: &mut Options, word: &str) -> Option<()> {
                 "on" => PcidsWanted::On,
                 "off" => PcidsWanted::Off,
                 "pretend" => PcidsWanted::Pretend,
+                _ => return None,
+            }
+        }
+        "isolation" => {
+            options.isolation = match value {
+                "on" => true,
+                "off" => false,
                 _ => return None,
             }
         }

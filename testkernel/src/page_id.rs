@@ -9,6 +9,8 @@ pub const PAGES: u64 = 0x80_0000_0000;
 pub const REGIONS: usize = 4;
 /// Pages of a region.
 pub const PAGES_IN_REGION: usize = 8;
+/// Pages of a space.
+pub const PLACES: usize = REGIONS * PAGES_IN_REGION;
 
 /// A user space, by its place among all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,9 +69,20 @@ impl Place {
     /// Returns the place with a number, if there is one.
     pub fn of_slot(slot: u64) -> Option<Place> {
         let slot = usize::try_from(slot).ok()?;
-        (slot < REGIONS * PAGES_IN_REGION).then_some(Place {
+        (slot < PLACES).then_some(Place {
             region: Region(slot / PAGES_IN_REGION),
             index: slot % PAGES_IN_REGION,
+        })
+    }
+
+    /// Returns the place whose page begins at an address, if there is one.
+    pub fn of_address(addr: u64) -> Option<Place> {
+        let offset = addr.checked_sub(PAGES)?;
+        let (region, page) = (offset >> 30, (offset & ((1 << 30) - 1)) >> 12);
+        let is_one = region < REGIONS as u64 && page < PAGES_IN_REGION as u64;
+        is_one.then_some(Place {
+            region: Region(region as usize),
+            index: page as usize,
         })
     }
 

@@ -12,6 +12,10 @@ pub const TABLE: u64 = 0b111;
 pub const WRITABLE: u64 = 0b111;
 /// A page that ring 3 may read.
 pub const READ_ONLY: u64 = 0b101;
+/// A page that only the kernel may read and write.
+pub const KERNEL_ONLY: u64 = 0b011;
+/// The global bit of an entry that maps a page.
+const GLOBAL: u64 = 1 << 8;
 /// The bits of an entry that are a frame's address.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Entries of a table.
@@ -32,11 +36,26 @@ pub enum Level {
 
 unsafe extern "C" {
     static boot_pml4: [u64; 512];
+    static mut boot_pd: [u64; 4 * 512];
 }
 
 /// Returns the kernel's own root, which the assembly filled.
 pub fn kernel_root() -> PhysAddr {
     PhysAddr(&raw const boot_pml4 as u64)
+}
+
+/// Makes the kernel's pages ordinary ones: a global one stays cached whatever root is loaded, with page-table isolation too.
+/// Before other CPUs start; flush everything afterwards.
+pub fn make_kernel_pages_local() {
+    let entries = (&raw mut boot_pd).cast::<u64>();
+    for index in 0..4 * ENTRIES {
+        // SAFETY: the assembly's directories, which no other CPU looks at yet; each entry is replaced by one that maps the same.
+        unsafe {
+            entries
+                .add(index)
+                .write_volatile(entries.add(index).read() & !GLOBAL)
+        };
+    }
 }
 
 /// Returns the root's entry that maps the kernel: every space has a copy.
@@ -67,13 +86,16 @@ pub fn find(root: PhysAddr, addr: VirtAddr, level: Level) -> Option<&'static Ato
     Some(frames::word(table, index(addr, level)))
 }
 
+/// Returns the entries of a root but the kernel's: a space's other root has the same.
+pub fn user_entries(root: PhysAddr) -> impl Iterator<Item = (usize, u64)> {
+    (1..ENTRIES).map(move |index| (index, frames::word(root, index).load(Ordering::Relaxed)))
+}
+
 /// Frees a root and all below it but the kernel's part: tables and pages.
 pub fn free_tree(root: PhysAddr) {
-    for index in 1..ENTRIES {
-        if let Some(table) = target(frames::word(root, index).load(Ordering::Relaxed)) {
-            free_table(table, Level::Directories);
-        }
-    }
+    user_entries(root)
+        .filter_map(|(_, entry)| target(entry))
+        .for_each(|table| free_table(table, Level::Directories));
     frames::free(root);
 }
 

@@ -51,3 +51,11 @@ wrong:
     mov eax, 2
     int 0x80
     jmp reader
+
+# Reads the address in rdi: for the check of what is mapped in ring 3.
+.global probe
+probe:
+    mov rax, [rdi]
+    mov eax, 3
+    int 0x80
+    jmp probe

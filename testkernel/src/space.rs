@@ -17,7 +17,7 @@ use crate::machine::{hw, tlb};
 use crate::page_id::{PAGES, PAGES_IN_REGION, Place, REGIONS, Region, SpaceIndex};
 use crate::paging::{self, Level};
 use crate::shared::{Few, Shared};
-use crate::{breaking, ending, frames, progress, retirement, tags};
+use crate::{breaking, ending, frames, isolation, progress, retirement, tags};
 
 /// Where the program stands, that every task runs, and the board.
 pub const PROGRAM: u64 = 0x100_0000_0000;
@@ -57,6 +57,8 @@ pub struct Space {
     /// CPUs that run its tasks or change it, and one while it is alive: with the last it is retired.
     references: AtomicU64,
     root: AtomicU64,
+    /// The root for ring 3, or 0: with page-table isolation.
+    user_root: AtomicU64,
     board: AtomicU64,
     regions: [Mutex<Pages>; REGIONS],
 }
@@ -76,6 +78,7 @@ impl Space {
             life: Shared::first(),
             references: AtomicU64::new(0),
             root: AtomicU64::new(0),
+            user_root: AtomicU64::new(0),
             board: AtomicU64::new(0),
             regions: [const { Mutex::new([ABSENT; PAGES_IN_REGION]) }; REGIONS],
         }
@@ -94,6 +97,12 @@ impl Space {
     /// Returns its root table.
     pub fn root(&self) -> PhysAddr {
         PhysAddr(self.root.load(Ordering::Relaxed))
+    }
+
+    /// Returns its root table for ring 3, if that is another one.
+    fn user_root(&self) -> Option<PhysAddr> {
+        let root = self.user_root.load(Ordering::Relaxed);
+        (root != 0).then_some(PhysAddr(root))
     }
 
     /// Locks a region's pages.
@@ -129,7 +138,7 @@ impl Space {
             let root = self.root();
             retirement::retire(self.handle(), root);
             if breaking::is(Break::FreeOnRetire) {
-                self.release(root);
+                self.release(root, self.user_root());
             }
         }
     }
@@ -161,7 +170,10 @@ impl Space {
         }
         self.root.store(root.0, Ordering::Relaxed);
         self.board.store(board.0, Ordering::Relaxed);
-        tlb().kernel().create_mm(self.handle(), root);
+        let user_root = isolation::user_root_of(root);
+        let word = user_root.map_or(0, |root| root.0);
+        self.user_root.store(word, Ordering::Relaxed);
+        tlb().kernel().create_mm(self.handle(), root, user_root);
         self.references.store(1, Ordering::SeqCst);
         self.life.store(Life::Alive);
     }
@@ -216,7 +228,7 @@ impl Space {
             for (region, pages) in Region::all().zip(&regions) {
                 self.unhook_region(gather, region, pages);
             }
-            freeing::unhook_table(gather, root, VirtAddr(PAGES), Level::Root);
+            self.unhook_from_roots(gather, VirtAddr(PAGES));
         });
         for (region, pages) in Region::all().zip(&mut regions) {
             self.forget(region, pages);
@@ -228,19 +240,35 @@ impl Space {
             frames::hold(1);
             gather.unmapped(PageRange::page(VirtAddr(BOARD)));
             gather.free(hw(), Frame::Page(board));
-            for level in [Level::Tables, Level::Directories, Level::Root] {
+            for level in [Level::Tables, Level::Directories] {
                 freeing::unhook_table(gather, root, VirtAddr(PROGRAM), level);
             }
+            self.unhook_from_roots(gather, VirtAddr(PROGRAM));
         });
         drop(regions);
         self.unpin();
     }
 
+    /// Unhooks the table that the roots' entries for `addr` point to, within a gather: it has gone when both have.
+    fn unhook_from_roots(&self, gather: &mut Gather, addr: VirtAddr) {
+        if let Some(user_root) = self.user_root() {
+            let entry = paging::find(user_root, addr, Level::Root);
+            entry
+                .expect("a root has every entry")
+                .store(0, Ordering::Release);
+        }
+        freeing::unhook_table(gather, self.root(), addr, Level::Root);
+    }
+
     /// Frees what is left of it: nobody can reach it any more.
-    pub fn release(&self, root: PhysAddr) {
+    pub fn release(&self, root: PhysAddr, user_root: Option<PhysAddr>) {
         tags::ended(self.handle());
         for region in Region::all() {
             self.forget(region, &mut self.pages_of(region));
+        }
+        if let Some(user_root) = user_root {
+            isolation::check_same(root, user_root);
+            frames::free(user_root);
         }
         paging::free_tree(root);
     }

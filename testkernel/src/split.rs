@@ -17,7 +17,7 @@ use crate::paging::{self, Level};
 use crate::sched::Random;
 use crate::space::{Page, Pages, SPACES, Space};
 use crate::trap;
-use crate::{breaking, clock, frames, patience, tags};
+use crate::{breaking, clock, frames, patience};
 
 /// Kernel code is never preempted here.
 struct NeverPreempted;
@@ -71,12 +71,12 @@ fn change_both(space: &Space, other: Option<&Space>, random: &mut Random) {
     let second = second.map(|space| Part::lock(space, random.next()));
     let chance = random.next();
     let parts = [Some(first), second];
-    let removing = |part: &Option<Part<'_>>| Some(part.as_ref()?.removes()?.handle());
-    match (removing(&parts[0]), removing(&parts[1])) {
-        (Some(first), Some(second)) => tags::removing(first, || {
-            tags::removing(second, || flush(parts, chance));
-        }),
-        (Some(one), None) | (None, Some(one)) => tags::removing(one, || flush(parts, chance)),
+    let [first, second] = parts.each_ref().map(|part| part.as_ref()?.removes());
+    match (first, second) {
+        (Some(first), Some(second)) => {
+            first.removing(|| second.removing(|| flush(parts, chance)));
+        }
+        (Some(one), None) | (None, Some(one)) => one.removing(|| flush(parts, chance)),
         (None, None) => flush(parts, chance),
     }
 }
@@ -124,6 +124,20 @@ fn send_and_forget(part: &Part<'_>) {
     tlb().send(hw(), &mut forgotten);
 }
 
+/// Pages that go from a space.
+#[derive(Clone, Copy)]
+struct Removing<'a> {
+    space: &'a Space,
+    places: [Option<Place>; PAGES_OF_EACH],
+}
+
+impl Removing<'_> {
+    fn removing(self, remove: impl FnOnce()) {
+        self.space
+            .removing(self.places.into_iter().flatten(), remove);
+    }
+}
+
 impl Removed {
     fn push(&mut self, frame: lazytlb::PhysAddr) {
         self.frames[self.len] = Some(frame);
@@ -149,11 +163,19 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// Returns the space if a page of it will be removed.
-    fn removes(&self) -> Option<&'a Space> {
-        let mut pages = self.places();
-        let removed = |(page, _): (usize, Place)| self.pages[page].frame.is_some();
-        pages.any(removed).then_some(self.space)
+    /// Returns what will be removed, if anything.
+    fn removes(&self) -> Option<Removing<'a>> {
+        let mut removing = Removing {
+            space: self.space,
+            places: [None; PAGES_OF_EACH],
+        };
+        let removed = self
+            .places()
+            .filter(|&(page, _)| self.pages[page].frame.is_some());
+        for (slot, (_, place)) in removing.places.iter_mut().zip(removed) {
+            *slot = Some(place);
+        }
+        removing.places[0].is_some().then_some(removing)
     }
 
     /// Returns the pages, each with its number in the region.

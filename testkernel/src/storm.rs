@@ -88,6 +88,8 @@ fn change(space: &Space, random: &mut Random) {
     };
     if tables && chance >> 32 & 15 == 0 {
         space.tear_down(Region::by_chance(chance >> 40));
+    } else if chance >> 36 & 15 == 0 {
+        space.unmap_neighbours(chance >> 40);
     } else {
         space.change_page(chance);
     }
@@ -205,12 +207,24 @@ fn missing(storm: Storm, figures: Figures) -> Option<&'static str> {
         Policy::DeferUnlessQuirk => !hw().quirks().garbage_walk_is_fatal(),
         _ => true,
     };
+    let isolated_with_pcids = options.isolation && hw().pcids_are_on();
     let in_handlers = figures.retired_in_handlers;
     let occurred = [
         (
             "PCIDs are kept, behind and recycled",
             !hw().pcids_are_on()
                 || (figures.kept > 0 && figures.loaded_behind > 0 && figures.recycled_pcids > 0),
+        ),
+        (
+            "ring 3 runs under its own half",
+            !options.isolation || figures.user_halves_flushed > 0,
+        ),
+        (
+            "user halves are kept, and flushed as something is due, and lose pages one by one",
+            !isolated_with_pcids
+                || (figures.user_halves_kept > 0
+                    && figures.user_halves_due > 0
+                    && figures.invpcids > 0),
         ),
         (
             "some lazy CPU is skipped",

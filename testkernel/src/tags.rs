@@ -164,6 +164,17 @@ pub fn tagged(pcid: Pcid, root: PhysAddr) -> Tagged {
     }
 }
 
+/// Says whether this CPU has loaded a space under a PCID: always, if there are none.
+pub fn is_loaded(pcid: Pcid) -> bool {
+    BOOKS[cpu::current()].loaded.load(Ordering::SeqCst) == u64::from(pcid.number())
+}
+
+/// Says whether this CPU has had a space's kernel half under a PCID.
+pub fn is_of_kernel_half(pcid: Pcid) -> bool {
+    let tag = BOOKS[cpu::current()].tags.get(usize::from(pcid.number()));
+    tag.is_some_and(|tag| tag.id.load(Ordering::SeqCst) != 0)
+}
+
 /// Judges a CR3 load of this CPU, and takes note of it. Interrupts are off.
 pub fn load(pcid: Pcid, root: PhysAddr, load: Cr3Load) {
     let books = &BOOKS[cpu::current()];

@@ -2,8 +2,12 @@
 # red zone below the stack pointer; interrupts stay off on it. Vector and error code are pushed, then:
 # from the kernel, registers and SSE state are saved around a call; from ring 3, the registers go to
 # the user context, and `enter_user` returns.
+#
+# With page-table isolation, this section, `.entry_data` and the tops of those stacks are all of the kernel that is mapped
+# in ring 3. So the first that is done after ring 3 is to load the kernel half, and the last before it to load the user half.
+# A word of 0 stands for "there is no other half".
 
-.section .text
+.section .entry, "ax"
 .altmacro
 .macro stub vector
     .align 16
@@ -72,7 +76,15 @@ trap_common:
 # The user context, as `UserContext` lays it out: 15 registers, rip, rflags, rsp, vector, error.
 trap_from_user:
     push rax
-    mov rax, gs:[8]
+    mov rax, gs:[32]
+    test rax, rax
+    jz 1f
+    push rcx
+    mov rcx, cr3                        # what ring 3 ran under: for the check in `isolation.rs`
+    mov gs:[40], rcx
+    pop rcx
+    mov cr3, rax
+1:  mov rax, gs:[8]
     mov [rax + 8], rcx
     mov [rax + 16], rdx
     mov [rax + 24], rbx
@@ -104,7 +116,8 @@ trap_from_user:
     cld
     ret
 
-# enter_user(context): runs ring-3 code until it traps. Interrupts are off before and after.
+# enter_user(context, user_half, kernel_half): runs ring-3 code until it traps. Interrupts are off before and after. The
+# halves are what to load into CR3 for ring 3, and when it traps; or 0.
 .global enter_user
 enter_user:
     push rbp
@@ -115,12 +128,16 @@ enter_user:
     push r15
     mov gs:[8], rdi
     mov gs:[16], rsp
+    mov gs:[32], rdx
+    mov rsp, gs:[48]                    # mapped in both halves
     push 0x1b                           # user data
     push qword ptr [rdi + 136]
     push qword ptr [rdi + 128]
     push 0x23                           # user code
     push qword ptr [rdi + 120]
-    mov rax, [rdi]
+    push qword ptr [rdi + 48]           # rdi
+    push qword ptr [rdi]                # rax
+    mov rax, rsi
     mov rcx, [rdi + 8]
     mov rdx, [rdi + 16]
     mov rbx, [rdi + 24]
@@ -134,5 +151,9 @@ enter_user:
     mov r13, [rdi + 96]
     mov r14, [rdi + 104]
     mov r15, [rdi + 112]
-    mov rdi, [rdi + 48]
+    test rax, rax
+    jz 1f
+    mov cr3, rax
+1:  pop rax
+    pop rdi
     iretq

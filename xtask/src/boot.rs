@@ -84,6 +84,9 @@ pub(crate) struct Args {
     /// Whether the protocol uses PCIDs; what is left open suits the break
     #[arg(long, value_enum, default_value_t = Pcids::Auto)]
     pcids: Pcids,
+    /// Page-table isolation: ring 3 runs under roots of its own; what is left open suits the break
+    #[arg(long)]
+    isolation: bool,
     /// All policies, 2, 4 and 8 CPUs, both ways of threading, ten seeds each
     #[arg(long, conflicts_with_all = ["cpus", "policy", "threads", "broken"])]
     matrix: bool,
@@ -198,6 +201,7 @@ fn planned_boots(args: &Args) -> Vec<Boot> {
                         threads,
                         apic: args.apic,
                         pcids: args.pcids.for_break(broken, args.emulator),
+                        isolation: plan::isolation_for_break(args.isolation, broken),
                         cpus,
                         policy: policy.to_owned(),
                         test: test_of(args, broken),
@@ -320,9 +324,9 @@ impl Kernel {
     }
 }
 
-/// Boots as CI does: QEMU with every policy, once with PCIDs that it only pretends to have, every break and every bad
-/// end; Bochs once, for the instructions, the PCIDs and the APIC mode that QEMU lacks, while QEMU hangs; and the comparison
-/// of sources.
+/// Boots as CI does: QEMU with every policy, once with PCIDs that it only pretends to have, twice with page-table isolation,
+/// every break and every bad end; Bochs, for the instructions, the PCIDs and the APIC mode that QEMU lacks, while QEMU
+/// hangs, and once more with isolation; and the comparison of sources.
 ///
 /// # Errors
 /// If one of them does not end as it must.
@@ -334,6 +338,7 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
         threads: Threads::Multi,
         apic: Apic::Auto,
         pcids: Pcids::Auto.for_break(broken, Emulator::Qemu),
+        isolation: plan::isolation_for_break(false, broken),
         cpus: 4,
         policy: policy.to_owned(),
         test: test.to_owned(),
@@ -350,6 +355,13 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
         ..boot("init-mm", "all", None)
     };
     kernel.expect(&pretended, End::Passed)?;
+    let isolated = |pcids, test| Boot {
+        pcids,
+        isolation: true,
+        ..boot("ipi-on-table-free", test, None)
+    };
+    kernel.expect(&isolated(Pcids::Off, "tables"), End::Passed)?;
+    kernel.expect(&isolated(Pcids::Pretend, "all"), End::Passed)?;
     let broken = |wanted: End| -> Result<()> {
         for (broken, _) in BREAKS {
             if plan::end_of(broken) == wanted {
@@ -363,11 +375,13 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
     kernel.expect(&boot("ipi", "panic", None), End::Panic)?;
     kernel.expect(&boot("ipi", "triple-fault", None), End::TripleFault)?;
     emulator::prepare(Emulator::Bochs)?;
-    let bochs = Boot {
+    let bochs = |boot: Boot| Boot {
         emulator: Emulator::Bochs,
-        pcids: Pcids::On,
         cpus: 2,
-        seconds: 1,
+        ..boot
+    };
+    let with_pcids = Boot {
+        pcids: Pcids::On,
         ..boot("ipi-on-table-free", "all", None)
     };
     thread::scope(|scope| -> Result<()> {
@@ -376,14 +390,20 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
             kernel.expect(&boot("ipi", "hang", None), End::Hang)?;
             Ok(())
         });
-        kernel.expect(&bochs, End::Passed)?;
+        kernel.expect(&bochs(with_pcids), End::Passed)?;
+        kernel.expect(&bochs(isolated(Pcids::On, "tables")), End::Passed)?;
         hanging.join().expect("a boot that fails is an error")
     })?;
     let booted = kernel.expect(&boot("ipi", "sources", None), End::Passed)?;
+    compare_sources(workspace, &booted.lines)
+}
+
+/// Compares what booted with what is checked.
+fn compare_sources(workspace: &Metadata, kernel_lines: &[String]) -> Result<()> {
     let check = ["run", "--release", "--quiet", "--", "check", "--json"];
     let what = ["--program", "smoke", "--policy", "ipi"];
     let checked = cargo::output(workspace, &[&check[..], &what].concat())?;
-    let files = sources::compare(&checked, &booted.lines)?;
+    let files = sources::compare(&checked, kernel_lines)?;
     println!("    {files} source files: what boots is what is checked");
     Ok(())
 }

@@ -22,6 +22,17 @@ fn word(page: PageId, version: u32) -> u64 {
     PageWord { page, version }.encode()
 }
 
+#[test]
+fn a_place_is_found_by_its_address_alone() {
+    for slot in 0..32 {
+        let place = page(0, slot).place;
+        assert_eq!(Place::of_address(place.address()), Some(place));
+        assert_eq!(Place::of_address(place.address() + 0x8000), None);
+    }
+    assert_eq!(Place::of_address(0), None);
+    assert_eq!(Place::of_address(page_id::PAGES + (4 << 30)), None);
+}
+
 /// What is said of a read in page 17 of space 1.
 fn read(seen: u64) -> String {
     let addr = page(1, 17).place.address();

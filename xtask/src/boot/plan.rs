@@ -16,8 +16,11 @@ pub(crate) const POLICIES: [&str; 5] = [
 ];
 
 /// The kernel's tests, and what each is.
-pub(crate) const TESTS: [(&str, &str); 12] = [
-    ("all", "instructions, counters and the five storms"),
+pub(crate) const TESTS: [(&str, &str); 13] = [
+    (
+        "all",
+        "instructions, counters, isolation and the five storms",
+    ),
     (
         "counters",
         "whom a flush interrupts and skips, one by one, as the policy promises",
@@ -26,7 +29,14 @@ pub(crate) const TESTS: [(&str, &str); 12] = [
         "instructions",
         "INVLPG, CR3, CR4 and INVPCID: the new mapping is seen after each",
     ),
-    ("pages", "storm: map, unmap, remap, protect"),
+    (
+        "isolation",
+        "what of the kernel is mapped in ring 3: nearly nothing with page-table isolation, else everything",
+    ),
+    (
+        "pages",
+        "storm: map, unmap, remap, protect; one page, or neighbours",
+    ),
     (
         "tables",
         "storm: the same, and page tables are freed and reused",
@@ -53,7 +63,7 @@ pub(crate) const TESTS: [(&str, &str); 12] = [
 ];
 
 /// The promises that can be broken, and how.
-pub(crate) const BREAKS: [(&str, &str); 12] = [
+pub(crate) const BREAKS: [(&str, &str); 15] = [
     ("skip-ipis", "no flush interrupt is sent, and nobody waits"),
     ("forget-invlpg", "INVLPG does nothing"),
     (
@@ -96,6 +106,18 @@ pub(crate) const BREAKS: [(&str, &str); 12] = [
         "free-on-retire",
         "a space's tables are freed before it is reaped (noticed by the kernel's books)",
     ),
+    (
+        "forget-user-half",
+        "with isolation, a user half that is due for a flush is kept (noticed by the kernel's books)",
+    ),
+    (
+        "forget-invpcid",
+        "with isolation, INVPCID does nothing (noticed by the kernel's books)",
+    ),
+    (
+        "ask-user-half-early",
+        "with isolation, what to load for ring 3 is asked 50 us before interrupts are off for good (noticed by the kernel's books)",
+    ),
 ];
 
 /// Returns the storm that shows a break soonest.
@@ -116,7 +138,22 @@ pub(crate) fn end_of(broken: &str) -> End {
 }
 
 /// Those of [`BREAKS`] that there is nothing of without PCIDs: no read in ring 3 notices them.
-pub(crate) const BREAKS_OF_PCIDS: [&str; 2] = ["keep-on-recycling", "keep-when-behind"];
+pub(crate) const BREAKS_OF_PCIDS: [&str; 5] = [
+    "keep-on-recycling",
+    "keep-when-behind",
+    "forget-user-half",
+    "forget-invpcid",
+    "ask-user-half-early",
+];
+
+/// Those of them that there is nothing of without page-table isolation.
+const BREAKS_OF_ISOLATION: [&str; 3] =
+    ["forget-user-half", "forget-invpcid", "ask-user-half-early"];
+
+/// Says whether a boot has page-table isolation: if that is asked for, or `broken` needs it.
+pub(crate) fn isolation_for_break(asked: bool, broken: Option<&str>) -> bool {
+    asked || broken.is_some_and(|broken| BREAKS_OF_ISOLATION.contains(&broken))
+}
 
 /// An emulator.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -178,6 +215,7 @@ pub(crate) struct Boot {
     pub(crate) threads: Threads,
     pub(crate) apic: Apic,
     pub(crate) pcids: Pcids,
+    pub(crate) isolation: bool,
     pub(crate) cpus: u8,
     pub(crate) policy: String,
     pub(crate) test: String,
@@ -207,6 +245,9 @@ impl Boot {
         let mut line = format!(
             "cpus={cpus} policy={policy} test={test} seed={seed} seconds={seconds} apic={apic} pcids={pcids}"
         );
+        if self.isolation {
+            line.push_str(" isolation=on");
+        }
         if let Some(broken) = &self.broken {
             write!(line, " break={broken}").expect("a string takes all");
         }
@@ -231,6 +272,9 @@ impl Boot {
             name(self.apic),
             name(self.pcids)
         );
+        if self.isolation {
+            command.push_str(" --isolation");
+        }
         if let Some(broken) = &self.broken {
             write!(command, " --break {broken}").expect("a string takes all");
         }
@@ -244,11 +288,12 @@ impl Boot {
             .as_ref()
             .map_or(String::new(), |broken| format!(", break {broken}"));
         format!(
-            "{} {} CPUs {}, PCIDs {}, {}, test {}, seed {}{broken}",
+            "{} {} CPUs {}, PCIDs {}, {}{}, test {}, seed {}{broken}",
             name(self.emulator),
             self.cpus,
             name(self.threads),
             name(self.pcids),
+            if self.isolation { "isolation, " } else { "" },
             self.policy,
             self.test,
             self.seed
@@ -267,6 +312,7 @@ mod tests {
             threads: Threads::Single,
             apic: Apic::Auto,
             pcids: Pcids::Pretend,
+            isolation: true,
             cpus: 4,
             policy: "ipi".to_owned(),
             test: "pages".to_owned(),
@@ -276,13 +322,25 @@ mod tests {
         };
         assert_eq!(
             boot.kernel_line(),
-            "cpus=4 policy=ipi test=pages seed=7 seconds=2 apic=auto pcids=pretend break=skip-ipis"
+            "cpus=4 policy=ipi test=pages seed=7 seconds=2 apic=auto pcids=pretend isolation=on break=skip-ipis"
         );
         assert_eq!(
             boot.command(),
             "cargo xtask boot --emulator qemu --cpus 4 --threads single --apic auto --pcids pretend --policy ipi \
-             --test pages --seed 7 --seconds 2 --break skip-ipis"
+             --test pages --seed 7 --seconds 2 --isolation --break skip-ipis"
         );
+    }
+
+    #[test]
+    fn a_break_of_isolation_has_isolation_and_pcids() {
+        for (broken, _) in BREAKS {
+            let needed = BREAKS_OF_ISOLATION.contains(&broken);
+            assert_eq!(isolation_for_break(false, Some(broken)), needed, "{broken}");
+            assert!(isolation_for_break(true, Some(broken)));
+        }
+        assert!(!isolation_for_break(false, None));
+        let pcids = |name| BREAKS_OF_PCIDS.contains(name);
+        assert!(BREAKS_OF_ISOLATION.iter().all(pcids));
     }
 
     #[test]
