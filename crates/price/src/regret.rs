@@ -228,6 +228,19 @@ mod tests {
     }
 
     #[test]
+    fn equal_policies_are_so_in_every_scenario() {
+        let apart = [replayed(Policy::Ipi, 0, 0), replayed(Policy::InitMm, 0, 1)];
+        let alike = [replayed(Policy::Ipi, 2, 0), replayed(Policy::InitMm, 2, 0)];
+        let costs = costs("1", "1");
+        for scenarios in [[&apart[..], &alike], [&alike, &apart]] {
+            let decision = Decision::among(&scenarios, &costs).unwrap();
+            assert_eq!(decision.choice.equal_to, []);
+        }
+        let decision = Decision::among(&[&alike, &alike], &costs).unwrap();
+        assert_eq!(decision.choice.equal_to, [Policy::InitMm]);
+    }
+
+    #[test]
     #[should_panic(expected = "the same policies")]
     fn scenarios_of_different_policies_are_refused() {
         let (one, other) = (
