@@ -93,19 +93,6 @@ pub fn members_of_word(index: usize, mut word: u64) -> impl Iterator<Item = CpuI
     })
 }
 
-/// Returns word `index` of a set without one CPU.
-pub(crate) fn word_without(index: usize, word: u64, cpu: CpuId) -> u64 {
-    match cpu.word_and_bit() {
-        (of_cpu, bit) if of_cpu == index => word & !bit,
-        _ => word,
-    }
-}
-
-/// Counts the members of a word that has few, mostly one: without POPCNT, that is cheaper than to count all bits at once.
-pub(crate) fn count_of_word(word: u64) -> u32 {
-    members_of_word(0, word).map(|_| 1).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

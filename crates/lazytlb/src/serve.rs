@@ -1,7 +1,7 @@
 //! Flushing, on the target's side: what a CPU does when others wait for it.
 
 use crate::addr::{FlushRange, PageRange};
-use crate::cpu_set::{count_of_word, members_of_word};
+use crate::cpu_set::members_of_word;
 use crate::generation::{NextGen, TlbGen};
 use crate::hw::{Cr3Load, Hw, Interrupts};
 use crate::kernel::Kernel;
@@ -291,4 +291,9 @@ pub(crate) fn short(range: FlushRange, most: u64) -> Option<PageRange> {
         FlushRange::Pages(range) if range.len_pages <= most => Some(range),
         _ => None,
     }
+}
+
+/// Counts the members of a word that has few, mostly one: without POPCNT, that is cheaper than to count all bits at once.
+fn count_of_word(word: u64) -> u32 {
+    members_of_word(0, word).map(|_| 1).sum()
 }

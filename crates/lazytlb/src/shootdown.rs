@@ -20,7 +20,7 @@
 use core::mem::ManuallyDrop;
 
 use crate::addr::FlushRange;
-use crate::cpu_set::{CpuId, CpuSet, members_of_word, word_without};
+use crate::cpu_set::{CpuId, CpuSet, members_of_word};
 use crate::generation::NextGen;
 use crate::hw::{Hw, Interrupts, Poll};
 use crate::interrupts::InterruptsOff;
@@ -529,4 +529,12 @@ fn assert_on(hw: &impl Hw, cpu: CpuId) {
         hw.cpu() == cpu,
         "a shootdown goes on on the CPU that started it"
     );
+}
+
+/// Returns word `index` of a set without one CPU.
+fn word_without(index: usize, word: u64, cpu: CpuId) -> u64 {
+    match cpu.word_and_bit() {
+        (of_cpu, bit) if of_cpu == index => word & !bit,
+        _ => word,
+    }
 }
