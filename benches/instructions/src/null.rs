@@ -6,6 +6,7 @@
 
 use std::array;
 use std::cell::Cell;
+use std::hint::black_box;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -164,7 +165,10 @@ impl<P: HasPcids> Hw for Null<P> {
     #[inline]
     fn load_cr3(&self, _root: PhysAddr, _load: Cr3Load) {}
     #[inline]
-    fn invlpg(&self, _addr: VirtAddr) {}
+    fn invlpg(&self, addr: VirtAddr) {
+        // To find the address is the protocol's.
+        black_box(addr);
+    }
     #[inline]
     fn quirks(&self) -> Quirks {
         self.quirks

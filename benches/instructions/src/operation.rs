@@ -127,9 +127,12 @@ pub(crate) fn run<P: HasPcids, const WORDS: usize, const IN_USE: usize>(
                 assert_eq!(report.interrupted, 1);
             });
         }
-        Operation::ServeNobody => repeat(count, || {
-            assert_eq!(measured::serve(tlb, hw).answered, 0);
-        }),
+        Operation::ServeNobody => {
+            hw.set_interrupts(Interrupts::Disabled);
+            repeat(count, || {
+                assert_eq!(measured::serve(tlb, hw).answered, 0);
+            });
+        }
         Operation::Retire => repeat(count, || {
             tlb.switch_mm(hw, OTHER);
             tlb.switch_mm(hw, USER);

@@ -187,6 +187,44 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     }
 }
 
+impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WORDS, SLOTS> {
+    /// Begins to unmap a part of what the kernel maps for itself, as [`Tlb::gather`] does of a user space: it flushes by [`Tlb::flush_kernel`],
+    /// at its cost, and releases pages and tables when no CPU can reach them.
+    ///
+    /// After [`Gather::unhooked`] and [`Gather::everything`], every CPU that is online flushes everything.
+    ///
+    /// # Panics
+    /// As [`Tlb::flush_kernel`], when it flushes.
+    ///
+    /// Checked by: the small kernel, `crates/check/examples/small_kernel`.
+    ///
+    /// ```
+    /// # mod machine { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/machine/mod.rs")); } use machine::*;
+    /// use lazytlb::{Batch, FrameSink, PageRange, Policy, VirtAddr};
+    /// struct Freed(Vec<u64>);
+    /// impl FrameSink for Freed {
+    ///     type Item = u64;
+    ///     fn release(&mut self, frame: u64) { self.0.push(frame) }
+    /// }
+    ///
+    /// let (machine, tlb) = (Machine::default(), boot(Policy::Ipi));
+    /// let mut gather = tlb.gather_kernel(&machine, Batch::<_, 32>::new(), Freed(Vec::new()));
+    /// // The kernel clears its page-table entry here.
+    /// gather.unmapped(PageRange::page(VirtAddr(0xffff_c900_0000_1000)));
+    /// gather.free(&machine, 0x9000);
+    /// let (freed, _batch) = gather.finish(&machine);
+    /// assert_eq!(freed.0, [0x9000]);
+    /// ```
+    pub fn gather_kernel<S: FrameSink, B: Storage<S::Item>>(
+        &self,
+        hw: &K::Hw,
+        storage: B,
+        sink: S,
+    ) -> Gather<'_, K, S, B, WORDS, SLOTS> {
+        self.gather(hw, self.kernel.init_mm(), storage, sink)
+    }
+}
+
 impl<K, S, B, const WORDS: usize, const SLOTS: usize> Gather<'_, K, S, B, WORDS, SLOTS>
 where
     K: Kernel<WORDS, SLOTS>,

@@ -30,6 +30,11 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     /// the kernel's own space.
     ///
     /// Cost: an IPI to every other CPU that is online. With tables, each flushes everything. Interrupts and locks are as for [`Tlb::flush`].
+    /// [`Tlb::gather_kernel`] is the safer way to free.
+    ///
+    /// # Panics
+    /// On a machine that does not implement [`Pcids::flush_everything`], when everything is to be flushed: with tables, for long ranges, or
+    /// where a request was not found; on another CPU, its handler does.
     ///
     /// Checked by: programs `kernel-page`, `kernel-table`.
     pub fn flush_kernel(&self, hw: &K::Hw, range: FlushRange, tables: Tables) -> Flushed {
@@ -43,6 +48,9 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     ///
     /// First it enters the set, then it flushes everything: what is removed before it is in the set is not cached after that.
     /// Interrupts may be in either state. Cost: a locked instruction, and a flush of everything.
+    ///
+    /// # Panics
+    /// On a machine that does not implement [`Pcids::flush_everything`]: so a kernel that lacks it learns that at boot.
     pub fn cpu_online(&self, hw: &K::Hw) {
         self.assert_in_use(hw.cpu());
         let _off = InterruptsOff::new(hw);

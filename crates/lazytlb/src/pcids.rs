@@ -65,12 +65,14 @@ pub trait Pcids: Hw {
     }
 
     /// Invalidates everything of every PCID, global entries included: INVPCID of type 2, or CR4.PGE cleared and set
-    /// again. A serializing instruction. [`crate::Tlb::flush_kernel`] needs it.
+    /// again. A serializing instruction. [`crate::Tlb::flush_kernel`] and [`crate::Tlb::cpu_online`] need it: a machine that lacks INVPCID
+    /// and has a kernel that calls these implements it.
     ///
     /// Source: SDM 3A, "Operations that Invalidate TLBs and Paging-Structure Caches", MOV to CR4.
     ///
     /// # Panics
-    /// As provided, for a machine whose PCIDs are off: the seam has no other way to global entries.
+    /// As provided, for a machine that does not implement [`Pcids::invpcid`] either. There is no sound default: CR3 loads leave global entries, INVLPG
+    /// drops one page's, and the seam has no other way to them. A CPU comes online before its kernel flushes kernel ranges, so this shows at boot.
     fn flush_everything(&self) {
         self.invpcid(Invpcid::AllWithGlobals);
     }
@@ -82,7 +84,10 @@ pub trait Pcids: Hw {
     fn invpcid(&self, what: Invpcid) {
         match what {
             Invpcid::Address(_, addr) => self.invlpg(addr),
-            Invpcid::Pcid(_) | Invpcid::AllWithGlobals | Invpcid::AllNonGlobal => {
+            Invpcid::AllWithGlobals => {
+                panic!("kernel ranges need a machine that implements `Pcids::flush_everything`")
+            }
+            Invpcid::Pcid(_) | Invpcid::AllNonGlobal => {
                 panic!("INVPCID of more than an address, on a machine whose PCIDs are off")
             }
         }

@@ -89,8 +89,11 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     /// Call it until it returns `None`, where the kernel can free memory: from a timer, when idle, after an exit. Cost: a load for
     /// each word of CPUs in use, for each space that is retired and not reaped.
     ///
-    /// Preemption must be off. Interrupts may be in either state, and are off inside. Before a CPU goes offline for good, reap until
-    /// [`Tlb::has_retired`] says no.
+    /// Preemption must be off. Interrupts may be in either state, and are off inside.
+    ///
+    /// What this CPU has retired it alone can reap: the list is in words of its own, so that retiring takes no lock. So before it goes offline, reap until
+    /// [`Tlb::has_retired`] says no: that waits only until the CPUs in those spaces take their interrupt. What is left all the same is not lost: this
+    /// CPU reaps it when it is back online.
     pub fn reap(&self, hw: &K::Hw) -> Option<Reaped> {
         let _off = InterruptsOff::new(hw);
         let me = self.kernel.this_cpu(hw);

@@ -34,7 +34,8 @@ pub enum Served {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Interrupted {
-    /// How many initiators were answered; with none, nothing else was done.
+    /// How many initiators were answered. With none, [`Tlb::serve_inbox`] did nothing else; an interrupt catches up all the
+    /// same.
     pub answered: u32,
     /// What was done in the loaded space.
     pub served: Served,
@@ -42,6 +43,22 @@ pub struct Interrupted {
     pub kernel: Served,
     /// With PCIDs, spaces that this CPU was elsewhere from and behind in, whose cpumask it has left.
     pub left_behind: u32,
+}
+
+impl Interrupted {
+    /// Adds what was done next.
+    fn then(self, next: Interrupted) -> Interrupted {
+        let later = |before, then| match then {
+            Served::UpToDate => before,
+            then => then,
+        };
+        Interrupted {
+            answered: self.answered + next.answered,
+            served: later(self.served, next.served),
+            kernel: later(self.kernel, next.kernel),
+            left_behind: self.left_behind + next.left_behind,
+        }
+    }
 }
 
 impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WORDS, SLOTS> {
@@ -58,49 +75,98 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             hw.interrupts() == Interrupts::Disabled,
             "the flush interrupt's handler needs interrupts off"
         );
-        let mut done = self.serve_inbox(hw);
-        if done.answered == 0 {
+        let me = self.kernel.this_cpu(hw);
+        let mut awaited_by = self.awaited_by(hw, me);
+        let Some((word, initiators)) = awaited_by.next() else {
             // Who retires a space waits for nobody, and its bit may have been answered with that of a flush before.
-            self.catch_up_all(hw, self.kernel.this_cpu(hw), 0, 0, &mut done);
-        }
-        done
+            return self.catch_up_unasked(hw, me);
+        };
+        let done = self.serve(hw, me, word, initiators);
+        self.serve_words(hw, me, awaited_by, done)
     }
 
     /// Does what other CPUs wait for, outside the interrupt handler: for loops with interrupts off that wait for another CPU,
-    /// which may wait for this one. Interrupts must be off.
+    /// which may wait for this one.
     ///
     /// Cost: a load for each word of CPUs in use ([`Kernel::cpu_words`]). If somebody waits, one locked instruction for each word with members, and
     /// at most one CR3 load, or [`Tlb::single_page_ceiling`] INVLPGs for each request; with PCIDs a load for each slot, one INVLPG,
     /// and a locked instruction for each space that is left.
     ///
+    /// # Panics
+    /// If interrupts are enabled: the handler shares this CPU's words with it.
+    ///
     /// Checked by: programs `waits-with-interrupts-off`, `lock-and-flush`.
     pub fn serve_inbox(&self, hw: &K::Hw) -> Interrupted {
-        let me = self.kernel.this_cpu(hw);
-        let mut done = Interrupted::default();
-        for word in 0..self.cpu_words() {
-            let initiators = me.inbox(hw, word);
-            if initiators != 0 {
-                self.serve(hw, me, word, initiators, &mut done);
-            }
-        }
-        done
+        assert!(
+            hw.interrupts() == Interrupts::Disabled,
+            "the inbox is served with interrupts off"
+        );
+        self.serve_if_awaited(hw)
     }
 
-    /// Serves the initiators of one word of the inbox. Not inlined, so that a look at a word without one costs four
-    /// instructions.
+    /// As [`Tlb::serve_inbox`], where interrupts are known to be off.
+    pub(crate) fn serve_if_awaited(&self, hw: &K::Hw) -> Interrupted {
+        let me = self.kernel.this_cpu(hw);
+        let awaited_by = self.awaited_by(hw, me);
+        self.serve_words(hw, me, awaited_by, Interrupted::default())
+    }
+
+    /// Serves the initiators of some words of the inbox, after what is done.
+    #[inline(always)]
+    fn serve_words(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        awaited_by: impl Iterator<Item = (usize, u64)>,
+        done: Interrupted,
+    ) -> Interrupted {
+        awaited_by.fold(done, |done, (word, initiators)| {
+            done.then(self.serve_outlined(hw, me, word, initiators))
+        })
+    }
+
+    /// Reads the inbox, and returns the words with initiators that wait.
+    #[inline(always)]
+    fn awaited_by<'a>(
+        &self,
+        hw: &'a K::Hw,
+        me: &'a PerCpu<K::Hw, WORDS, SLOTS>,
+    ) -> impl Iterator<Item = (usize, u64)> + 'a {
+        let words = (0..self.cpu_words()).map(move |word| (word, me.inbox(hw, word)));
+        words.filter(|&(_, initiators)| initiators != 0)
+    }
+
+    /// As [`Tlb::serve`]. Not inlined, so that a look at a word without an initiator costs four instructions.
     #[inline(never)]
+    fn serve_outlined(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        word: usize,
+        initiators: u64,
+    ) -> Interrupted {
+        self.serve(hw, me, word, initiators)
+    }
+
+    /// Serves the initiators of one word of the inbox.
+    #[inline(always)]
     fn serve(
         &self,
         hw: &K::Hw,
         me: &PerCpu<K::Hw, WORDS, SLOTS>,
         word: usize,
         initiators: u64,
-        done: &mut Interrupted,
-    ) {
-        self.catch_up_all(hw, me, word, initiators, done);
-        done.answered += initiators.count_ones();
+    ) -> Interrupted {
+        let done = self.catch_up_all(hw, me, word, initiators);
         // Only now: the initiators take it for "that CPU uses nothing of this any more".
         me.answer(hw, word, initiators);
+        done
+    }
+
+    /// Catches up with everything, by nobody's hints. Not inlined: who serves an initiator shall not pay for its registers.
+    #[inline(never)]
+    fn catch_up_unasked(&self, hw: &K::Hw, me: &PerCpu<K::Hw, WORDS, SLOTS>) -> Interrupted {
+        self.catch_up_all(hw, me, 0, 0)
     }
 
     /// Catches up with everything, by the hints of some initiators.
@@ -111,8 +177,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         me: &PerCpu<K::Hw, WORDS, SLOTS>,
         word: usize,
         initiators: u64,
-        done: &mut Interrupted,
-    ) {
+    ) -> Interrupted {
         let find = |mm, new_gen| {
             members_of_word(word, initiators).find_map(|initiator| {
                 let requests = &self.kernel.per_cpu(initiator).requests;
@@ -120,14 +185,14 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             })
         };
         let kernel = self.catch_up_kernel(hw, me, find);
-        if kernel != Served::UpToDate {
-            done.kernel = kernel;
-        }
         let served = self.catch_up(hw, me, find);
-        if served != Served::UpToDate {
-            done.served = served;
+        let left_behind = self.leave_behind(hw, me);
+        Interrupted {
+            answered: count_of_word(initiators),
+            served,
+            kernel,
+            left_behind,
         }
-        done.left_behind += self.leave_behind(hw, me);
     }
 
     /// Catches up with the newest generation of the loaded user space. Interrupts are off.
@@ -226,4 +291,9 @@ pub(crate) fn short(range: FlushRange, most: u64) -> Option<PageRange> {
         FlushRange::Pages(range) if range.len_pages <= most => Some(range),
         _ => None,
     }
+}
+
+/// Counts the members of a word that has few, mostly one: without POPCNT, that is cheaper than to count all bits at once.
+fn count_of_word(word: u64) -> u32 {
+    members_of_word(0, word).map(|_| 1).sum()
 }

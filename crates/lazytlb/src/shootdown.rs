@@ -52,7 +52,8 @@ pub struct Flushed {
 /// A shootdown under way: [`Tlb::start`] makes it, [`Tlb::add`], [`Tlb::send`] and [`Tlb::wait`] take it on.
 ///
 /// It carries a value of the kernel's, which [`Tlb::wait`] gives back: what must not be reused before, or what is promised
-/// then. Dropped unwaited, it leaks the value, and never gives it back too early.
+/// then. More can be put into it ([`Shootdown::extend`]), and nothing be taken out. Dropped unwaited, it leaks the value, and never gives it back
+/// too early.
 #[derive(Debug)]
 #[must_use = "what was removed is in use until `Tlb::wait` has returned"]
 pub struct Shootdown<'g, T = (), const WORDS: usize = 8> {
@@ -74,6 +75,19 @@ pub struct Shootdown<'g, T = (), const WORDS: usize = 8> {
 }
 
 impl<T, const WORDS: usize> Shootdown<'_, T, WORDS> {
+    /// Puts more into the value, which [`Tlb::wait`] gives back with the rest: what was removed after [`Tlb::start`].
+    ///
+    /// What leads there must be [added](Tlb::add) to this shootdown, before or after: `wait` sends what was not sent. There is no `&mut` to the value:
+    /// who had it could take out what is still in use.
+    ///
+    /// Cost: what `T`'s own `extend` costs. In any context.
+    pub fn extend<A>(&mut self, more: impl IntoIterator<Item = A>)
+    where
+        T: Extend<A>,
+    {
+        (*self.value).extend(more);
+    }
+
     /// Adds a CPU to those that are interrupted.
     pub(crate) fn choose(&mut self, cpu: CpuId) {
         self.untold.insert(cpu);
@@ -390,7 +404,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             let target = self.kernel.per_cpu(target);
             hw.poll(|hw| {
                 if serves {
-                    self.serve_inbox(hw);
+                    self.serve_if_awaited(hw);
                 }
                 (!target.is_awaited(hw, initiator)).then_some(())
             });
@@ -421,6 +435,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
 
     /// Chooses whom to interrupt, after the generation was raised: whoever is not chosen either caches
     /// nothing of the space, or will see the raised generation before it uses it.
+    #[inline(always)]
     pub(crate) fn choose_targets(
         &self,
         hw: &K::Hw,
@@ -436,15 +451,31 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             if members == 0 {
                 continue;
             }
-            let others = members_of_word(word, members).filter(|&cpu| cpu != this_cpu);
-            for cpu in others {
-                self.choose(hw, handle, cpu, tables, occasion, chosen);
+            let others = word_without(word, members, this_cpu);
+            if others != 0 {
+                let others = members_of_word(word, others);
+                self.choose_among(hw, handle, others, tables, occasion, chosen);
             }
         }
     }
 
-    /// Chooses whether to interrupt a CPU of the cpumask. Not inlined, for the same reason.
+    /// Chooses among other CPUs of the cpumask. Not inlined, for the same reason.
     #[inline(never)]
+    fn choose_among(
+        &self,
+        hw: &K::Hw,
+        mm: MmHandle,
+        others: impl Iterator<Item = CpuId>,
+        tables: Tables,
+        occasion: Occasion,
+        chosen: &mut Chosen<WORDS>,
+    ) {
+        for cpu in others {
+            self.choose(hw, mm, cpu, tables, occasion, chosen);
+        }
+    }
+
+    /// Chooses whether to interrupt a CPU of the cpumask.
     fn choose(
         &self,
         hw: &K::Hw,
@@ -481,7 +512,8 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     }
 
     /// Ends what walks may be under way on this CPU of spaces that it is elsewhere from and behind in, and leaves their
-    /// cpumasks. Returns how many there were. Interrupts are off. Not inlined: only PCIDs bring it.
+    /// cpumasks. Returns how many there were. Interrupts are off.
+    #[inline(always)]
     pub(crate) fn leave_behind(&self, hw: &K::Hw, me: &PerCpu<K::Hw, WORDS, SLOTS>) -> u32 {
         if !hw.pcids_are_on() {
             return 0;
@@ -497,4 +529,12 @@ fn assert_on(hw: &impl Hw, cpu: CpuId) {
         hw.cpu() == cpu,
         "a shootdown goes on on the CPU that started it"
     );
+}
+
+/// Returns word `index` of a set without one CPU.
+fn word_without(index: usize, word: u64, cpu: CpuId) -> u64 {
+    match cpu.word_and_bit() {
+        (of_cpu, bit) if of_cpu == index => word & !bit,
+        _ => word,
+    }
 }

@@ -165,10 +165,14 @@ impl<H: Pcids, const SLOTS: usize> Slots<H, SLOTS> {
         hw.store_local(&self.slots[slot.0].joined, word_of(mm));
     }
 
-    /// Returns the slots of spaces that this CPU is in the cpumask of.
-    pub(crate) fn all_joined(&self, hw: &H) -> impl Iterator<Item = (SlotIndex, MmHandle)> {
-        let slots = (0..SLOTS).map(SlotIndex);
-        slots.filter_map(|slot| Some((slot, self.joined(hw, slot)?)))
+    /// Calls with each slot of a space that this CPU is in the cpumask of. A loop of its own, which is unrolled.
+    #[inline(always)]
+    pub(crate) fn for_each_joined(&self, hw: &H, mut call: impl FnMut(SlotIndex, MmHandle)) {
+        for (n, slot) in self.slots.iter().enumerate() {
+            if let Some(mm) = handle_in(hw.load_local(&slot.joined)) {
+                call(SlotIndex(n), mm);
+            }
+        }
     }
 
     /// Says which halves of a slot are to be flushed when they are loaded next.

@@ -225,9 +225,8 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         Switched::Loaded
     }
 
-    /// Loads a user space under the PCID of its slot, and keeps what is cached there if nothing was missed. Not inlined:
-    /// who has no PCIDs shall not pay for its registers.
-    #[inline(never)]
+    /// Loads a user space under the PCID of its slot, and keeps what is cached there if nothing was missed.
+    #[inline(always)]
     fn load_user_with_pcid(
         &self,
         hw: &K::Hw,
@@ -250,6 +249,49 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             me.set_loaded_mm(hw, next);
             return Switched::Kept;
         }
+        match found {
+            Some(slot) => self.load_behind(hw, me, next, slot, current),
+            None => self.load_anew(hw, me, next, current),
+        }
+    }
+
+    /// Loads a space that this CPU has a PCID for, and has missed flushes of. Not inlined: who has missed nothing shall not pay
+    /// for its registers.
+    #[inline(never)]
+    fn load_behind(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        next: MmHandle,
+        slot: SlotIndex,
+        current: TlbGen,
+    ) -> Switched {
+        self.load_flushing(hw, me, next, Some(slot), current)
+    }
+
+    /// Loads a space that gets another's PCID.
+    #[inline(never)]
+    fn load_anew(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        next: MmHandle,
+        current: TlbGen,
+    ) -> Switched {
+        self.load_flushing(hw, me, next, None, current)
+    }
+
+    /// Loads a space under a PCID, with a flush, after its cpumask was entered.
+    #[inline(always)]
+    fn load_flushing(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        next: MmHandle,
+        found: Option<SlotIndex>,
+        current: TlbGen,
+    ) -> Switched {
+        let mm = self.kernel.mm(next);
         if mm.is_retired(hw) {
             if let Some(slot) = found {
                 me.slots.set_joined(hw, slot, None);
@@ -282,6 +324,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     }
 
     /// Enters the cpumask of the space that is loaded next. A full fence.
+    #[inline(always)]
     fn enter_cpumask(
         &self,
         hw: &K::Hw,
@@ -290,11 +333,12 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         handle: MmHandle,
         mm: &Mm<K::Hw, WORDS>,
     ) {
-        self.assert_in_use(hw.cpu());
         let Some(slot) = found else {
+            self.assert_in_use(hw.cpu());
             mm.join(hw, hw.cpu());
             return;
         };
+        // It has been here before, so its number is in use.
         if me.slots.joined(hw, slot).is_some() {
             // I9. The bit is still there from the last time, and so there is nothing to write. But without a fence
             // "switching" waits in the store buffer while the generation is read, and an initiator that raises it in
@@ -343,6 +387,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
 
     /// Ends what walks may be under way of spaces that this CPU has kept something of, and leaves the cpumasks of those that
     /// are chosen among them, but never that of the loaded one. Returns how many there were. Interrupts are off; with PCIDs only.
+    #[inline(always)]
     pub(crate) fn leave_spaces(
         &self,
         hw: &K::Hw,
@@ -351,19 +396,35 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     ) -> u32 {
         let loaded = me.loaded_mm(hw);
         let mut left = 0;
-        for (slot, handle) in me.slots.all_joined(hw) {
-            let mm = self.kernel.mm(handle);
-            if handle == loaded || !chosen(slot, mm) {
-                continue;
+        me.slots.for_each_joined(hw, |slot, handle| {
+            if handle != loaded {
+                left += self.leave_space(hw, me, slot, handle, left, &chosen);
             }
-            if left == 0 {
-                self.end_walks(hw);
-            }
-            me.slots.set_joined(hw, slot, None);
-            mm.leave(hw, hw.cpu());
-            left += 1;
-        }
+        });
         left
+    }
+
+    /// Leaves one of them if it is chosen, after so many others; returns how many that were. Not inlined: most CPUs have kept nothing of any.
+    #[inline(never)]
+    fn leave_space(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        slot: SlotIndex,
+        handle: MmHandle,
+        left: u32,
+        chosen: &impl Fn(SlotIndex, &Mm<K::Hw, WORDS>) -> bool,
+    ) -> u32 {
+        let mm = self.kernel.mm(handle);
+        if !chosen(slot, mm) {
+            return 0;
+        }
+        if left == 0 {
+            self.end_walks(hw);
+        }
+        me.slots.set_joined(hw, slot, None);
+        mm.leave(hw, hw.cpu());
+        1
     }
 
     /// Ends every walk that began before the last CR3 load, if that kept what was cached (H12a).

@@ -14,14 +14,14 @@ use crate::policy::Policy;
 /// | [`Tlb::flush`], [`Tlb::flush_kernel`] | any | yes | yes |
 /// | [`Tlb::start`], [`Tlb::add`], [`Tlb::send`] | any | no | yes |
 /// | [`Tlb::wait`] | any | yes | yes |
-/// | [`Tlb::gather`] | any | no | yes |
+/// | [`Tlb::gather`], [`Tlb::gather_kernel`] | any | no | yes |
 /// | [`Gather::free`](crate::Gather::free), if the storage is full; [`Gather::finish`](crate::Gather::finish) | any | yes | yes |
 /// | [`Tlb::retire`], [`Tlb::reap`], [`Tlb::has_retired`] | any; off inside | no | yes |
 /// | [`Tlb::handle_flush_ipi`] | off, asserted | no | it is one |
-/// | [`Tlb::serve_inbox`] | off | no | yes |
+/// | [`Tlb::serve_inbox`] | off, asserted | no | yes |
 /// | [`Tlb::cpu_online`], [`Tlb::cpu_offline`] | any; off inside | no | no |
 /// | [`Tlb::user_half`] | off, asserted, until it is loaded | no | on its way back to user mode |
-/// | [`Tlb::kernel_half`] | off | no | on its way in |
+/// | [`Tlb::kernel_half`] | off, asserted | no | on its way in |
 /// | [`Tlb::may_touch_user_memory`] | any | no | yes, and in an NMI |
 ///
 /// Preemption is off in all of them; no other may be called from an NMI. Where one waits, a CPU whose interrupts are off serves

@@ -72,3 +72,33 @@ fn a_shootdown_goes_on_on_its_own_cpu_only() {
         tlb.wait(machine, shootdown);
     }));
 }
+
+#[test]
+fn what_is_put_into_a_shootdown_comes_back_after_the_wait() {
+    let (machine, tlb) = (Machine::default(), boot(Policy::Ipi));
+    tlb.switch_mm(&machine, USER);
+    let mut shootdown = tlb.start(&machine, &NeverPreempted, vec!["table"]);
+    let page = FlushRange::page(VirtAddr(0x1000));
+    tlb.add(&machine, &mut shootdown, USER, page, Tables::Freed);
+    tlb.send(&machine, &mut shootdown);
+    shootdown.extend(["page", "another"]);
+    tlb.add(&machine, &mut shootdown, USER, page, Tables::Kept);
+    let (frames, _) = tlb.wait(&machine, shootdown);
+    assert_eq!(frames, ["table", "page", "another"]);
+}
+
+#[test]
+fn what_was_put_into_a_shootdown_leaks_with_it() {
+    struct Frame<'a>(&'a std::cell::Cell<u32>);
+    impl Drop for Frame<'_> {
+        fn drop(&mut self) {
+            self.0.set(self.0.get() + 1);
+        }
+    }
+    let (machine, tlb) = (Machine::default(), boot(Policy::Ipi));
+    let freed = std::cell::Cell::new(0);
+    let mut shootdown = tlb.start(&machine, &NeverPreempted, vec![Frame(&freed)]);
+    shootdown.extend([Frame(&freed)]);
+    drop(shootdown);
+    assert_eq!(freed.get(), 0);
+}

@@ -8,15 +8,7 @@ use super::kernel::{Forgets, Machine, SmallKernel};
 const PCID: u64 = 0xfff;
 const KEEP: u64 = 1 << 63;
 
-/// What the entry code would load: never 0, for the kernel's own space has no user half.
-fn raw(cr3: Cr3) -> u64 {
-    let keep = match cr3.load {
-        Cr3Load::Keep => KEEP,
-        Cr3Load::Flush => 0,
-    };
-    cr3.root.0 | u64::from(cr3.pcid.number()) | keep
-}
-
+/// What the entry code does with a value of [`Cr3::raw`].
 fn load(hw: &impl Machine, raw: u64) {
     let load = match raw & KEEP {
         0 => Cr3Load::Flush,
@@ -55,8 +47,8 @@ impl<H: Machine, const SLOTS: usize> SmallKernel<H, SLOTS> {
     /// Loads the user half, and leaves the other where the entry code finds it. Interrupts are off.
     fn leave_kernel(&self, hw: &H, user_half: Option<Cr3>) {
         if let (Some(kernel), Some(user)) = (self.tlb.kernel_half(hw), user_half) {
-            hw.store_local(self.entry_cr3(hw), raw(kernel));
-            load(hw, raw(user));
+            hw.store_local(self.entry_cr3(hw), kernel.raw());
+            load(hw, user.raw());
         }
     }
 

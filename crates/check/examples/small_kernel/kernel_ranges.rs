@@ -1,9 +1,9 @@
 //! What the kernel maps for itself, in every space.
 
-use lazytlb::{Access, Entry, FlushRange, MmHandle, PhysAddr, Spaces, Tables, VirtAddr};
+use lazytlb::{Access, Batch, Entry, MmHandle, PageRange, PhysAddr, Spaces, VirtAddr};
 
 use super::kernel::{Forgets, INIT_MM, Machine, SmallKernel};
-use super::page_tables::PageShare;
+use super::page_tables::{Freeing, PageShare, Unmapped};
 
 impl<H: Machine, const SLOTS: usize> SmallKernel<H, SLOTS> {
     /// Unmaps a page of the kernel's and frees it. Its table is hooked into every root, and stays.
@@ -12,16 +12,22 @@ impl<H: Machine, const SLOTS: usize> SmallKernel<H, SLOTS> {
         let (table, index) = self
             .place(hw, root, addr)
             .expect("the kernel's tables stay");
+        let sink = Freeing {
+            kernel: self,
+            hw,
+            spaces: Spaces::All,
+            promises: Vec::new(),
+        };
+        let storage = Batch::<_, 1>::new();
+        let mut gather = match self.forgets {
+            Forgets::OtherSpaces => self.tlb.gather(hw, in_its_view, storage, sink),
+            _ => self.tlb.gather_kernel(hw, storage, sink),
+        };
         let page = PageShare::of_entry(hw.read_entry(table, index));
         hw.write_entry(table, index, Entry::ABSENT);
-        let range = FlushRange::page(addr);
-        let promise = hw.promise_begins(Spaces::All, range);
-        match self.forgets {
-            Forgets::OtherSpaces => self.tlb.flush(hw, in_its_view, range, Tables::Kept),
-            _ => self.tlb.flush_kernel(hw, range, Tables::Kept),
-        };
-        hw.promise_kept(promise);
-        self.give_up(hw, page);
+        gather.unmapped(PageRange::page(addr));
+        gather.free(hw, Unmapped::Page(page));
+        gather.finish(hw);
     }
 
     /// A CPU comes online: before it uses anything of the kernel's that may be unmapped.
