@@ -6,12 +6,11 @@ use std::path::Path;
 
 use crate::compression::Compression;
 use crate::error::{BinaryKind, LineProblem, Place, TraceError, excerpt};
-use crate::event::Event;
-use crate::lines::{Lines, Next};
 use crate::operation::Operation;
 use crate::reconstruct::Reconstruct;
 use crate::source::Source;
 use crate::summary::{Header, Summary};
+use crate::text::{Line, Lines, Next};
 
 /// Events without which a replay is wrong.
 const ESSENTIAL: [&str; 3] = ["switch_mm", "enter_lazy", "flush_mm_range"];
@@ -197,7 +196,8 @@ fn apply_line(
     if line.first().is_none_or(|byte| *byte == b'#') {
         return apply_header(line, summary).map(|()| None);
     }
-    let event = Event::parse(line)?;
+    let line = Line::parse(line)?;
+    let event = line.event()?;
     if let Some(before_ns) = summary.last_time_ns
         && event.time_ns < before_ns
     {
@@ -206,7 +206,7 @@ fn apply_line(
             now_ns: event.time_ns,
         });
     }
-    summary.count(&event);
+    summary.count(&event, line.name);
     reconstruct.apply(&event, summary)
 }
 
