@@ -44,6 +44,7 @@
 //! | `reader`, `summary` | [`TraceReader`]; counts, and the recorded kernel's reactions |
 //! | `reconstruct` | how an event becomes an operation |
 //! | `task_chain`, `mm_pointers` | who runs on a CPU; which space a pointer means now |
+//! | `format` | which format a recording has |
 //! | `event` | [`Event`]: what every reader makes |
 //! | `text` | the text |
 //! | `source`, `compression` | the bytes |
@@ -57,6 +58,7 @@
 mod compression;
 mod error;
 mod event;
+mod format;
 mod limits;
 mod mm_pointers;
 mod operation;
@@ -73,6 +75,6 @@ pub use error::{BinaryKind, LinePart, LineProblem, Place, TraceError};
 pub use event::{Context, Event, FlushFunc, FlushMmRange, FlushMulti, Interrupt, Kind, SwitchMm};
 pub use limits::{MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB};
 pub use operation::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables};
-pub use reader::TraceReader;
+pub use reader::{Step, TraceReader};
 pub use recording::HOW_TO_RECORD;
 pub use summary::{Header, OperationCounts, RemoteShootdowns, Summary};

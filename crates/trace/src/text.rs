@@ -6,11 +6,12 @@
 //! | `header` | `COMM-PID [CPU] FLAGS SECONDS: EVENT:` |
 //! | `fields` | `key=value` |
 //! | `kinds` | what the fields of which event mean |
+//! | `events` | lines to events, with what the header promises |
 
+mod events;
 mod fields;
 mod header;
 mod kinds;
 mod lines;
 
-pub(crate) use header::Line;
-pub(crate) use lines::{Lines, Next};
+pub(crate) use events::TextEvents;
