@@ -20,6 +20,7 @@ mod instructions;
 mod mutate_model;
 mod packages;
 mod protocol_source;
+mod record;
 mod rules;
 mod slowest;
 mod structure;

@@ -15,10 +15,10 @@ impl Plan {
         let output = quoted(&output.display().to_string());
         let mut script = format!(
             "#!/bin/sh\n# Run as root.\nset -eu\nT={root}\nI=$T/instances/{name}\nout={output}\nreader=\n\
-             finish() {{\n  trap - EXIT INT TERM\n  echo 0 > \"$I/tracing_on\"\n  sleep 1\n  \
-             [ -z \"$reader\" ] || kill \"$reader\"\n  grep -H -E 'overrun|dropped' \"$I\"/per_cpu/cpu*/stats | grep -v ': 0$' \
+             finish() {{\n  trap - EXIT INT TERM\n  echo 0 > \"$I/tracing_on\"\n  if [ -n \"$reader\" ]; then\n    \
+             sleep 1 # it reads what is left\n    kill \"$reader\" 2>/dev/null || true\n    wait \"$reader\" || true\n  fi\n  grep -H -E 'overrun|dropped' \"$I\"/per_cpu/cpu*/stats | grep -v ': 0$' \
              && echo 'events were lost: record again with a larger buffer_size_kb' >&2\n  \
-             for e in \"$I\"/events/*/enable; do echo 0 > \"$e\"; done\n  rmdir \"$I\"\n",
+             for e in \"$I\"/events/*/enable; do echo 0 > \"$e\" || true; done\n  rmdir \"$I\"\n",
             name = self.name
         );
         if !self.probes.is_empty() {

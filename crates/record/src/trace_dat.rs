@@ -105,11 +105,7 @@ fn options(file: &mut impl Write, about: &About, cpus: usize) -> io::Result<()> 
 }
 
 /// Writes the table of the CPUs' pages and the clock, then the pages, each CPU's from the beginning of a page.
-fn cpus(
-    file: &mut (impl Write + Seek),
-    about: &About,
-    pages: Vec<(File, u64)>,
-) -> io::Result<()> {
+fn cpus(file: &mut (impl Write + Seek), about: &About, pages: Vec<(File, u64)>) -> io::Result<()> {
     let page_bytes = about.page_bytes;
     file.write_all(b"flyrecord\0")?;
     let mut clock = Vec::new();
