@@ -26,6 +26,8 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub(crate) name: String,
+    /// The size of each CPU's buffer, in KiB.
+    pub(crate) buffer_kib: u64,
     /// Files of the instance, and what is written into them, in this order, before it is turned on.
     pub(crate) settings: Vec<(PathBuf, String)>,
     /// To be armed before, as far as the kernel takes them.
@@ -75,6 +77,7 @@ impl Plan {
         };
         Ok(Plan {
             name: options.name.clone(),
+            buffer_kib: options.buffer_kib,
             settings,
             probes,
             notes,

@@ -126,6 +126,7 @@ impl Recording {
         self.mark("start", before.into_iter().flatten())?;
         let mut child = start(command)?;
         let mut status = None;
+        let hurry = self.plan.buffer_kib * 1024 / 4;
         while !self.stop.load(Ordering::Relaxed) && limit.is_none_or(|it| self.begin.elapsed() < it)
         {
             if let Some(child) = &mut child {
@@ -142,7 +143,8 @@ impl Recording {
                 time: self.begin.elapsed(),
                 bytes,
             });
-            if read == 0 {
+            // Whoever looks too often gets pages that are hardly begun, and is part of the workload.
+            if read < hurry {
                 std::thread::sleep(PAUSE);
             }
         }
