@@ -1,6 +1,13 @@
 //! Records on this machine, and lets Debian's trace-cmd read what came of it.
 //!
-//! Tracing needs root and a kernel with tracefs. Where either is missing nothing can be recorded, and the step says so, loudly.
+//! Tracing needs root and a kernel with tracefs. Where either is missing nothing can be recorded here, and the step says so, loudly.
+//! Guests have both.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `guest` | the same under Debian's kernels, which have kprobes |
+
+mod guest;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -17,27 +24,23 @@ const WORKLOAD: &str = "for n in 1 2 3 4 5 6 7 8 9; do ls / > /dev/null; (true) 
 
 /// Records by itself, by its own script, and until a signal.
 pub(crate) fn test(workspace: &Metadata) -> Result<()> {
-    let Some(tracefs) = tracefs()? else {
-        println!(
-            "    NOT TESTED: tracefs cannot be mounted here (it takes root, and a kernel that traces)"
-        );
-        return Ok(());
-    };
     packages::need(&["trace-cmd"], &["trace-cmd"])?;
-    cargo::run(
-        workspace,
-        &["build", "--release", "--package", "lazytlb-cli"],
-    )?;
+    let build = ["build", "--release", "--package", "lazytlb-cli"];
+    cargo::run(workspace, &build)?;
     let directory = workspace.target_directory.as_std_path();
+    let files = directory.join("record");
+    std::fs::create_dir_all(&files)?;
     let on = On {
         lazytlb: directory.join("release/lazytlb"),
-        files: directory.join("record"),
-        tracefs,
+        files,
     };
-    std::fs::create_dir_all(&on.files)?;
-    on.a_command()?;
-    on.until_a_signal()?;
-    on.by_the_script()
+    match tracefs()? {
+        Some(tracefs) => on.this_machine(&tracefs)?,
+        None => println!(
+            "    NOT TESTED on this machine's kernel: tracefs cannot be mounted (it takes root, and a kernel that traces)"
+        ),
+    }
+    guest::test(&on.lazytlb, &on.files)
 }
 
 /// Returns where tracefs is, mounting it if need be and possible.
@@ -64,10 +67,18 @@ fn tracefs() -> Result<Option<PathBuf>> {
 struct On {
     lazytlb: PathBuf,
     files: PathBuf,
-    tracefs: PathBuf,
 }
 
 impl On {
+    fn this_machine(&self, tracefs: &Path) -> Result<()> {
+        self.a_command()?;
+        is_clean(tracefs)?;
+        self.until_a_signal()?;
+        is_clean(tracefs)?;
+        self.by_the_script()?;
+        is_clean(tracefs)
+    }
+
     /// A command is recorded whole: trace-cmd reads as many events as were told.
     fn a_command(&self) -> Result<()> {
         let file = self.files.join("command.dat");
@@ -83,7 +94,7 @@ impl On {
             "{events} events were recorded, and trace-cmd reads {read}"
         );
         println!("    {events} events, and trace-cmd reads as many");
-        self.is_clean()
+        Ok(())
     }
 
     /// A signal ends a recording, and the file is whole.
@@ -102,7 +113,7 @@ impl On {
             read == events && events > 0,
             "{events} events until SIGTERM, and trace-cmd reads {read}"
         );
-        self.is_clean()
+        Ok(())
     }
 
     /// The script of `--dry-run` records, too.
@@ -120,7 +131,7 @@ impl On {
             .count();
         ensure!(events > 10, "the script recorded {events} switches");
         println!("    the script recorded {events} switches");
-        self.is_clean()
+        Ok(())
     }
 
     fn record(&self, file: &Path) -> Command {
@@ -128,28 +139,27 @@ impl On {
         command.args(["record", "--force", "-o"]).arg(file);
         command
     }
-
-    /// Nothing is left behind.
-    fn is_clean(&self) -> Result<()> {
-        let instances = self.tracefs.join("instances");
-        for entry in std::fs::read_dir(&instances)? {
-            let name = entry?.file_name();
-            if name.to_string_lossy().starts_with("lazytlb_") {
-                bail!("the instance {} was left behind", name.display());
-            }
-        }
-        Ok(())
-    }
 }
 
-fn succeeded(output: &Output) -> Result<String> {
+/// Nothing is left behind.
+fn is_clean(tracefs: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(tracefs.join("instances"))? {
+        let name = entry?.file_name();
+        if name.to_string_lossy().starts_with("lazytlb_") {
+            bail!("the instance {} was left behind", name.display());
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn succeeded(output: &Output) -> Result<String> {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "{}: {told}", output.status);
     Ok(told)
 }
 
 /// Reads `FILE: 6,933 events of 2 CPUs`.
-fn events_told(told: &str) -> Result<usize> {
+pub(super) fn events_told(told: &str) -> Result<usize> {
     let before = told.split(" events of ").next();
     let number = before.and_then(|before| before.rsplit(' ').next());
     let number = number.map(|number| number.replace(',', ""));
@@ -157,7 +167,7 @@ fn events_told(told: &str) -> Result<usize> {
     number.with_context(|| format!("how many events? {told}"))
 }
 
-fn read_by_trace_cmd(file: &Path) -> Result<usize> {
+pub(super) fn read_by_trace_cmd(file: &Path) -> Result<usize> {
     let output = Command::new("trace-cmd")
         .arg("report")
         .arg("-i")
