@@ -81,6 +81,17 @@ pub(crate) enum Command {
                             price my.trace.xz --cost idle_wait=3000 --cost invlpg=200,250,300\n\n{}", policies::lines())
     )]
     Price(Price),
+    /// Records what this machine's kernel does about its TLBs, for `price` and `decide`
+    #[command(
+        after_help = "Examples:\n  lazytlb record -o build.dat -- make -j8\n  lazytlb record -o minute.dat --seconds 60\n  \
+                            lazytlb record --dry-run -- make\n\nNeeds root, and tracefs. Everything is recorded into an instance \
+                            of tracefs that is its own, and read out as it fills; others' tracing goes on. Kprobes of a \
+                            group of its own tell the kernel's spaces and whether page tables are freed, where the kernel \
+                            has kprobes and BTF. The file is a trace.dat, which trace-cmd and KernelShark open. Ctrl-C ends a \
+                            recording, and the file is whole.\n\nExit codes: 0 recorded; 1 recorded, but events were lost, and a \
+                            replay would be wrong; 2 not recorded. The command's own is told, and changes nothing."
+    )]
+    Record(Record),
     /// Lists the CPU models and what each has; or, with --detect, what this machine's CPU has
     #[command(
         after_help = "Examples:\n  lazytlb cpus\n  lazytlb cpus --detect\n\nThe rules H1 to H43 are listed in \
@@ -117,6 +128,31 @@ pub(crate) struct Decide {
     pub(crate) bounds: Bounds,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Record {
+    /// The file to write
+    #[arg(short, long, value_name = "FILE", default_value = "lazytlb.dat")]
+    pub(crate) output: PathBuf,
+    /// Overwrite the file if there is one
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// End after this many seconds
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seconds: Option<u64>,
+    /// The size of each CPU's buffer; a larger one survives longer without being read
+    #[arg(long, value_name = "KIB", default_value_t = 8192, value_parser = clap::value_parser!(u64).range(64..))]
+    pub(crate) buffer_kib: u64,
+    /// Use tracepoints alone
+    #[arg(long)]
+    pub(crate) no_kprobes: bool,
+    /// Print the shell script that would do the same, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// What to run meanwhile; without it, until Ctrl-C or --seconds
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 #[derive(Args, Debug)]

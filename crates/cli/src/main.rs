@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `arguments`, `hardware` | the command line; the CPU that a question is about |
 //! | `subject`, `menus`, `slots` | what is checked: a program, or every program over menus; with slots for PCIDs |
-//! | `decide`, `check`, `litmus`, `cpus`, `price` | the commands of these names |
+//! | `decide`, `check`, `litmus`, `cpus`, `price`, `record` | the commands of these names |
 //! | `decision`, `proofs` | proofs beside prices, and the choice among the safe ones; the searches that it rests on, side by side |
 //! | `choice`, `pricing`, `measure` | a choice by regret, told; what prices are made with, and losses measured by; how to measure a cost |
 //! | `policies` | what each policy does |
@@ -42,6 +42,7 @@ mod price;
 mod pricing;
 mod progress;
 mod proofs;
+mod record;
 mod report;
 mod slots;
 mod subject;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
             litmus_every_cpu::run_every(&options)
         }
         Command::Litmus(options) => litmus::run_all(&options),
+        Command::Record(options) => record::run(&options),
         Command::Cpus(options) => cpus::run(&options),
         Command::Costs => report::print(lazytlb_price::Costs::shipped_text()),
         Command::Completions { shell } => {

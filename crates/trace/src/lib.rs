@@ -44,8 +44,10 @@
 //! | `reader`, `summary` | [`TraceReader`]; counts, and the recorded kernel's reactions |
 //! | `reconstruct` | how an event becomes an operation |
 //! | `task_chain`, `mm_pointers` | who runs on a CPU; which space a pointer means now |
-//! | `event`, `fields` | the text |
-//! | `source`, `compression`, `lines` | the bytes |
+//! | `format` | which format a recording has |
+//! | `event` | [`Event`]: what every reader makes |
+//! | `text` | the text |
+//! | `source`, `compression` | the bytes |
 //! | `limits`, `error` | what a recording may ask for, and what can be wrong with one |
 //! | `recording` | how to record |
 //!
@@ -56,9 +58,8 @@
 mod compression;
 mod error;
 mod event;
-mod fields;
+mod format;
 mod limits;
-mod lines;
 mod mm_pointers;
 mod operation;
 mod reader;
@@ -67,11 +68,13 @@ mod recording;
 mod source;
 mod summary;
 mod task_chain;
+mod text;
 
 pub use compression::Compression;
 pub use error::{BinaryKind, LinePart, LineProblem, Place, TraceError};
+pub use event::{Context, Event, FlushFunc, FlushMmRange, FlushMulti, Interrupt, Kind, SwitchMm};
 pub use limits::{MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB};
 pub use operation::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables};
-pub use reader::TraceReader;
+pub use reader::{Step, TraceReader};
 pub use recording::HOW_TO_RECORD;
 pub use summary::{Header, OperationCounts, RemoteShootdowns, Summary};

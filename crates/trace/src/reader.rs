@@ -5,13 +5,12 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::compression::Compression;
-use crate::error::{BinaryKind, LineProblem, Place, TraceError, excerpt};
+use crate::error::TraceError;
 use crate::event::Event;
-use crate::lines::{Lines, Next};
+use crate::format::Format;
 use crate::operation::Operation;
 use crate::reconstruct::Reconstruct;
-use crate::source::Source;
-use crate::summary::{Header, Summary};
+use crate::summary::Summary;
 
 /// Events without which a replay is wrong.
 const ESSENTIAL: [&str; 3] = ["switch_mm", "enter_lazy", "flush_mm_range"];
@@ -23,11 +22,21 @@ const ESSENTIAL: [&str; 3] = ["switch_mm", "enter_lazy", "flush_mm_range"];
 /// may follow them.
 pub struct TraceReader<R> {
     file: String,
-    source: Source<R>,
-    lines: Lines,
+    format: Format<R>,
     reconstruct: Reconstruct,
     summary: Summary,
+    /// What the last event was found to ask for.
+    pending: Option<Operation>,
     progress: Progress,
+}
+
+/// What comes next in a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// An event, as it was recorded.
+    Event(Event),
+    /// What the event before asks of the protocol.
+    Operation(Operation),
 }
 
 #[derive(Clone, Copy)]
@@ -58,33 +67,12 @@ impl<R: Read> TraceReader<R> {
     /// If the first bytes cannot be read, there are none, or they are not text.
     pub fn new(read: R, name: impl Into<String>) -> Result<Self, TraceError> {
         let file = name.into();
-        let mut source = match Source::new(read) {
-            Ok(source) => source,
-            Err(source) => {
-                return Err(TraceError::Read {
-                    file,
-                    offset: 0,
-                    source,
-                });
-            }
-        };
-        let mut lines = Lines::new();
-        let head = match lines.head(&mut source) {
-            Ok(head) => head,
-            Err(error) => return Err(source.explain(&file, error)),
-        };
-        if head.is_empty() {
-            return Err(TraceError::Empty { file });
-        }
-        if let Some(found) = BinaryKind::of(head) {
-            return Err(TraceError::Binary { file, found });
-        }
         Ok(TraceReader {
+            format: Format::open(&file, read)?,
             file,
-            source,
-            lines,
             reconstruct: Reconstruct::new(),
             summary: Summary::default(),
+            pending: None,
             progress: Progress::Reading,
         })
     }
@@ -95,6 +83,24 @@ impl<R: Read> TraceReader<R> {
     /// [`TraceError`], at the first line that cannot be right, or at the end if events are
     /// missing. After an error the reader is of no more use: it returns [`TraceError::Ended`].
     pub fn next_operation(&mut self) -> Result<Option<Operation>, TraceError> {
+        loop {
+            match self.next_step()? {
+                Some(Step::Event(_)) => {}
+                Some(Step::Operation(operation)) => return Ok(Some(operation)),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Returns the next event, or what the event before asks for; `None` at the end of a complete recording.
+    ///
+    /// # Errors
+    /// As [`TraceReader::next_operation`].
+    #[inline]
+    pub fn next_step(&mut self) -> Result<Option<Step>, TraceError> {
+        if let Some(operation) = self.pending.take() {
+            return Ok(Some(Step::Operation(operation)));
+        }
         match self.progress {
             Progress::Reading => {}
             Progress::Finished => return Ok(None),
@@ -104,13 +110,13 @@ impl<R: Read> TraceReader<R> {
                 });
             }
         }
-        let result = self.read_operation();
+        let result = self.read_event();
         match &result {
             Ok(Some(_)) => {}
             Ok(None) => self.progress = Progress::Finished,
             Err(_) => self.progress = Progress::Failed,
         }
-        result
+        result.map(|event| event.map(Step::Event))
     }
 
     /// Returns what was read so far: the whole trace, once there are no more operations.
@@ -120,63 +126,34 @@ impl<R: Read> TraceReader<R> {
 
     /// Returns how the recording is compressed.
     pub fn compression(&self) -> Compression {
-        self.source.compression()
+        self.format.compression()
     }
 
     /// Returns how many bytes of the (compressed) file were used so far, for a progress bar.
     ///
     /// It runs ahead of the operations by a buffer.
     pub fn bytes_read(&self) -> u64 {
-        self.source.offset()
+        self.format.bytes_read()
     }
 
-    fn read_operation(&mut self) -> Result<Option<Operation>, TraceError> {
-        loop {
-            let next = match self.lines.next(&mut self.source) {
-                Ok(next) => next,
-                Err(error) => return Err(self.source.explain(&self.file, error)),
-            };
-            let result = match next {
-                Next::Line(line) => apply_line(line, &mut self.reconstruct, &mut self.summary),
-                Next::Cut(line) => Err(LineProblem::CutAtEnd {
-                    excerpt: excerpt(line),
-                }),
-                Next::TooLong => Err(LineProblem::TooLong),
-                Next::End => return self.finish(),
-            };
-            match result {
-                Ok(None) => {}
-                Ok(operation) => return Ok(operation),
-                Err(problem) => {
-                    let at = Place {
-                        file: self.file.clone(),
-                        line: self.lines.count,
-                    };
-                    return Err(TraceError::Line { at, problem });
-                }
-            }
-        }
+    fn read_event(&mut self) -> Result<Option<Event>, TraceError> {
+        let Some(event) = self.format.next(&mut self.summary)? else {
+            return self.finish().map(|()| None);
+        };
+        self.pending = self
+            .reconstruct
+            .apply(&event, &mut self.summary)
+            .map_err(|problem| self.format.at_last_event(problem))?;
+        Ok(Some(event))
     }
 
-    /// Checks at the end that the recording was complete.
-    fn finish(&self) -> Result<Option<Operation>, TraceError> {
-        let (file, lines, read) = (self.file.clone(), self.summary.lines, self.summary.events);
-        let announced = self
-            .summary
-            .header
-            .map_or(0, |header| header.entries_in_buffer);
-        if read < announced {
-            return Err(TraceError::EntriesMissing {
-                file,
-                lines,
-                announced,
-                read,
-            });
-        }
+    /// Checks at the end that events which operations are made of were there.
+    fn finish(&self) -> Result<(), TraceError> {
+        let (file, lines) = (self.file.clone(), self.summary.lines);
         let absent = |name: &&str| self.summary.events_named(name) == 0;
         let missing: Vec<_> = ESSENTIAL.into_iter().filter(absent).collect();
         match missing.len() {
-            0 => Ok(None),
+            0 => Ok(()),
             3 => Err(TraceError::NoEvents { file, lines }),
             _ => Err(TraceError::MissingEvents {
                 file,
@@ -185,51 +162,4 @@ impl<R: Read> TraceReader<R> {
             }),
         }
     }
-}
-
-#[inline]
-fn apply_line(
-    line: &[u8],
-    reconstruct: &mut Reconstruct,
-    summary: &mut Summary,
-) -> Result<Option<Operation>, LineProblem> {
-    summary.lines += 1;
-    if line.first().is_none_or(|byte| *byte == b'#') {
-        return apply_header(line, summary).map(|()| None);
-    }
-    let event = Event::parse(line)?;
-    if let Some(before_ns) = summary.last_time_ns
-        && event.time_ns < before_ns
-    {
-        return Err(LineProblem::TimeBackwards {
-            before_ns,
-            now_ns: event.time_ns,
-        });
-    }
-    summary.count(&event);
-    reconstruct.apply(&event, summary)
-}
-
-/// Reads `# entries-in-buffer/entries-written: 302390/302390   #P:8`; other comments say nothing.
-#[cold]
-fn apply_header(line: &[u8], summary: &mut Summary) -> Result<(), LineProblem> {
-    let text = String::from_utf8_lossy(line);
-    let Some(rest) = text.strip_prefix("# entries-in-buffer/entries-written:") else {
-        return Ok(());
-    };
-    let mut words = rest.split_whitespace();
-    let entries = words.next().and_then(|word| word.split_once('/'));
-    let parsed = entries.map(|(left, right)| (left.parse::<u64>(), right.parse::<u64>()));
-    let Some((Ok(in_buffer), Ok(written))) = parsed else {
-        return Ok(());
-    };
-    if in_buffer != written {
-        return Err(LineProblem::Overrun { in_buffer, written });
-    }
-    let cpus = words.find_map(|word| word.strip_prefix("#P:")?.parse().ok());
-    let header = summary.header.get_or_insert_with(Header::default);
-    header.entries_in_buffer = header.entries_in_buffer.saturating_add(in_buffer);
-    header.entries_written = header.entries_written.saturating_add(written);
-    header.online_cpus = header.online_cpus.max(cpus);
-    Ok(())
 }

@@ -1,8 +1,7 @@
 //! Turns events into operations: requests are kept, the recorded kernel's reactions are counted.
 
 use crate::error::LineProblem;
-use crate::event::Event;
-use crate::fields::{find_fields, next_pid};
+use crate::event::{Event, FlushFunc, FlushMmRange, Kind, SwitchMm};
 use crate::mm_pointers::{Learned, MmPointers};
 use crate::operation::{
     InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables,
@@ -58,7 +57,7 @@ impl Reconstruct {
     #[inline]
     pub(crate) fn apply(
         &mut self,
-        event: &Event<'_>,
+        event: &Event,
         summary: &mut Summary,
     ) -> Result<Option<Operation>, LineProblem> {
         let index = usize::from(event.cpu);
@@ -70,19 +69,19 @@ impl Reconstruct {
             summary.chain_repairs += 1;
         }
         let shootdown = std::mem::take(&mut cpu.shootdown);
-        let found = match event.name {
-            b"sched_switch" => {
-                cpu.tasks.switch(event.pid, next_pid(event.fields)?);
+        let found = match event.kind {
+            Kind::SchedSwitch { next } => {
+                cpu.tasks.switch(event.pid, next);
                 None
             }
-            b"switch_mm" => self.switch_mm(event, shootdown, summary)?,
-            b"enter_lazy" => Some(self.enter_lazy(event, summary)?),
-            b"flush_mm_range" => Some(self.flush_mm_range(event, summary)?),
-            b"flush_func" => {
-                self.flush_func(event, summary)?;
+            Kind::SwitchMm(switch) => self.switch_mm(event, &switch, shootdown, summary)?,
+            Kind::EnterLazy { loaded } => Some(self.enter_lazy(event, loaded, summary)),
+            Kind::FlushMmRange(flush) => Some(self.flush_mm_range(event, &flush, summary)?),
+            Kind::FlushFunc(flush) => {
+                self.flush_func(event, &flush, summary);
                 None
             }
-            b"mmdrop" => Some(self.mmdrop(event, summary)?),
+            Kind::MmDrop { pointer, mm } => Some(self.mmdrop(pointer, mm, summary)),
             _ => None,
         };
         Ok(found.map(|(kind, initial)| Operation {
@@ -97,16 +96,14 @@ impl Reconstruct {
     /// `flush_tlb_func` and `leave_mm` call on a lazy CPU. Exec passes no task either, but a space.
     fn switch_mm(
         &mut self,
-        event: &Event<'_>,
+        event: &Event,
+        switch: &SwitchMm,
         shootdown: Shootdown,
         summary: &mut Summary,
     ) -> Result<Option<(OperationKind, Option<InitialState>)>, LineProblem> {
-        let keys = ["next", "tsk", "loaded", "lazy", "nctx"];
-        let [next, tsk, loaded, lazy, nctx] = find_fields("switch_mm", keys, event.fields);
-        let mm = MmId(nctx.number()?);
-        let task = tsk.number()?;
-        self.learn(next.number()?, mm, summary)?;
-        if task == 0 && mm == MmId::INIT {
+        let mm = switch.mm;
+        self.learn(switch.next, mm, summary)?;
+        if switch.task == 0 && mm == MmId::INIT {
             summary.left_for_init_mm += 1;
             if shootdown == Shootdown::JustArrived {
                 summary.remote_shootdowns.found_lazy += 1;
@@ -116,11 +113,13 @@ impl Reconstruct {
         summary.operations.switch += 1;
         let cpu = &mut self.cpus[usize::from(event.cpu)];
         let mut initial = None;
-        if cpu.initial == Initial::Unknown && loaded.is_present() && lazy.is_present() {
+        if let (Initial::Unknown, Some(loaded), Some(lazy)) =
+            (cpu.initial, switch.loaded, switch.lazy)
+        {
             cpu.initial = Initial::Told;
             initial = Some(InitialState {
-                mm: self.pointers.get(loaded.number()?),
-                laziness: laziness(lazy.is_set()?),
+                mm: self.pointers.get(loaded),
+                laziness: laziness(lazy),
             });
         }
         Ok(Some((OperationKind::Switch { mm }, initial)))
@@ -129,9 +128,10 @@ impl Reconstruct {
     /// `enter_lazy_tlb`: from a task switch to a task without a user space, or from an exit.
     fn enter_lazy(
         &mut self,
-        event: &Event<'_>,
+        event: &Event,
+        loaded: Option<u64>,
         summary: &mut Summary,
-    ) -> Result<(OperationKind, Option<InitialState>), LineProblem> {
+    ) -> (OperationKind, Option<InitialState>) {
         summary.operations.go_lazy += 1;
         let cpu = &mut self.cpus[usize::from(event.cpu)];
         let onto = match cpu.tasks.current() {
@@ -139,90 +139,69 @@ impl Reconstruct {
             _ => Onto::KernelThread,
         };
         let mut initial = None;
-        if cpu.initial == Initial::Unknown {
-            let [loaded] = find_fields("enter_lazy", ["loaded"], event.fields);
-            if loaded.is_present() {
-                let loaded = loaded.number()?;
-                cpu.initial = Initial::Told;
-                // The event does not show is_lazy. Only the idle task is lazy for sure, unless
-                // init_mm is loaded; nothing depends on the other cases, because this very
-                // operation makes the CPU lazy.
-                let idle_left = event.pid == 0 && !self.pointers.is_init(loaded);
-                initial = Some(InitialState {
-                    mm: self.pointers.get(loaded),
-                    laziness: laziness(idle_left),
-                });
-            }
+        if let (Initial::Unknown, Some(loaded)) = (cpu.initial, loaded) {
+            cpu.initial = Initial::Told;
+            // The event does not show is_lazy. Only the idle task is lazy for sure, unless
+            // init_mm is loaded; nothing depends on the other cases, because this very
+            // operation makes the CPU lazy.
+            let idle_left = event.pid == 0 && !self.pointers.is_init(loaded);
+            initial = Some(InitialState {
+                mm: self.pointers.get(loaded),
+                laziness: laziness(idle_left),
+            });
         }
-        Ok((OperationKind::GoLazy { onto }, initial))
+        (OperationKind::GoLazy { onto }, initial)
     }
 
     /// `flush_tlb_mm_range`.
     fn flush_mm_range(
         &mut self,
-        event: &Event<'_>,
+        event: &Event,
+        flush: &FlushMmRange,
         summary: &mut Summary,
     ) -> Result<(OperationKind, Option<InitialState>), LineProblem> {
-        let keys = ["mm", "start", "end", "stride", "freed", "ctx"];
-        let [pointer, start, end, stride, freed, ctx] =
-            find_fields("flush_mm_range", keys, event.fields);
-        let mm = MmId(ctx.number()?);
-        let range = match (start.number()?, end.number()?) {
-            (_, TLB_FLUSH_ALL) => Range::All,
-            (first, last) if first > last => return Err(end.bad("an end after the start")),
-            (start, end) => match u8::try_from(stride.number()?) {
-                Ok(stride_shift @ 0..=63) => {
-                    let pages = (end - start).div_ceil(1 << stride_shift);
-                    Range::Pages {
-                        start,
-                        pages,
-                        stride_shift,
-                    }
-                }
-                _ => return Err(stride.bad("a shift below 64")),
-            },
-        };
-        let tables = if freed.is_set()? {
-            Tables::Freed
-        } else {
-            Tables::Kept
-        };
-        self.learn(pointer.number()?, mm, summary)?;
+        let mm = flush.mm;
+        self.learn(flush.pointer, mm, summary)?;
         summary.operations.flush += 1;
         let cpu = &mut self.cpus[usize::from(event.cpu)];
         let initial = match cpu.initial {
             Initial::Told => None,
-            Initial::Unknown => state_of_flusher(event, mm)?,
+            Initial::Unknown => state_of_flusher(event, flush),
         };
         if initial.is_some() {
             cpu.initial = Initial::Told;
         }
-        Ok((OperationKind::Flush { mm, range, tables }, initial))
+        let kind = OperationKind::Flush {
+            mm,
+            range: range(flush),
+            tables: match flush.freed {
+                true => Tables::Freed,
+                false => Tables::Kept,
+            },
+        };
+        Ok((kind, initial))
     }
 
     /// `flush_tlb_func`: a reaction, on the CPU that flushes.
-    fn flush_func(&mut self, event: &Event<'_>, summary: &mut Summary) -> Result<(), LineProblem> {
-        let [initcpu] = find_fields("flush_func", ["initcpu"], event.fields);
-        if initcpu.number()? == u64::from(event.cpu) {
+    fn flush_func(&mut self, event: &Event, flush: &FlushFunc, summary: &mut Summary) {
+        if flush.initiator == u64::from(event.cpu) {
             summary.local_flushes += 1;
         } else {
             summary.remote_shootdowns.arrived += 1;
             self.cpus[usize::from(event.cpu)].shootdown = Shootdown::JustArrived;
         }
-        Ok(())
     }
 
     /// `__mmdrop`: the space is freed, and its pointer will be reused.
     fn mmdrop(
         &mut self,
-        event: &Event<'_>,
+        pointer: u64,
+        mm: MmId,
         summary: &mut Summary,
-    ) -> Result<(OperationKind, Option<InitialState>), LineProblem> {
-        let [pointer, ctx] = find_fields("mmdrop", ["mm", "ctx"], event.fields);
-        let mm = MmId(ctx.number()?);
-        self.pointers.forget(pointer.number()?);
+    ) -> (OperationKind, Option<InitialState>) {
+        self.pointers.forget(pointer);
         summary.operations.retire += 1;
-        Ok((OperationKind::Retire { mm }, None))
+        (OperationKind::Retire { mm }, None)
     }
 
     #[inline]
@@ -248,14 +227,28 @@ fn laziness(is_lazy: bool) -> Laziness {
 /// ASSUMED: the flush is by one of the space's own tasks, hence not lazy. A kernel thread that
 /// flushes the very space that its CPU holds lazily is rare, and matters to the first operation
 /// only. Only the first 64 CPUs are recorded; for the others the next operation tells.
-fn state_of_flusher(event: &Event<'_>, mm: MmId) -> Result<Option<InitialState>, LineProblem> {
-    let [mask] = find_fields("flush_mm_range", ["mask"], event.fields);
-    if !mask.is_present() || event.cpu >= 64 {
-        return Ok(None);
+fn state_of_flusher(event: &Event, flush: &FlushMmRange) -> Option<InitialState> {
+    let mask = flush.mask?;
+    if event.cpu >= 64 {
+        return None;
     }
-    let loaded = mask.number()? >> event.cpu & 1 == 1;
-    Ok(loaded.then_some(InitialState {
-        mm: Some(mm),
+    let loaded = mask >> event.cpu & 1 == 1;
+    loaded.then_some(InitialState {
+        mm: Some(flush.mm),
         laziness: Laziness::NotLazy,
-    }))
+    })
+}
+
+fn range(flush: &FlushMmRange) -> Range {
+    match flush.end {
+        TLB_FLUSH_ALL => Range::All,
+        end => {
+            let stride_shift = flush.stride.min(63) as u8;
+            Range::Pages {
+                start: flush.start,
+                pages: end.saturating_sub(flush.start).div_ceil(1 << stride_shift),
+                stride_shift,
+            }
+        }
+    }
 }
