@@ -6,18 +6,21 @@
 //! | file | what |
 //! | --- | --- |
 //! | `guest` | the same under Debian's kernels, which have kprobes |
+//! | `told` | what was told of a recording, and what trace-cmd reads of it |
 
 mod guest;
+mod told;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use cargo_metadata::Metadata;
 
 use crate::{cargo, packages};
+use told::{events_told, read_by_trace_cmd, succeeded};
 
 /// A workload: processes that begin and end, and share nothing.
 const WORKLOAD: &str = "for n in 1 2 3 4 5 6 7 8 9; do ls / > /dev/null; (true) & done; wait";
@@ -150,33 +153,4 @@ fn is_clean(tracefs: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-pub(super) fn succeeded(output: &Output) -> Result<String> {
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(output.status.success(), "{}: {told}", output.status);
-    Ok(told)
-}
-
-/// Reads `FILE: 6,933 events of 2 CPUs`.
-pub(super) fn events_told(told: &str) -> Result<usize> {
-    let before = told.split(" events of ").next();
-    let number = before.and_then(|before| before.rsplit(' ').next());
-    let number = number.map(|number| number.replace(',', ""));
-    let number = number.and_then(|number| number.parse().ok());
-    number.with_context(|| format!("how many events? {told}"))
-}
-
-pub(super) fn read_by_trace_cmd(file: &Path) -> Result<usize> {
-    let output = Command::new("trace-cmd")
-        .arg("report")
-        .arg("-i")
-        .arg(file)
-        .output()?;
-    succeeded(&output)?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text
-        .lines()
-        .filter(|line| !line.starts_with("cpus="))
-        .count())
 }

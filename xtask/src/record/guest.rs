@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{events_told, read_by_trace_cmd, succeeded};
+use super::told::{events_told, read_by_trace_cmd, succeeded};
 use crate::packages;
 
 /// Packages that depend on the newest kernel of a series.
