@@ -47,8 +47,9 @@
 //! | `format` | which format a recording has |
 //! | `event` | [`Event`]: what every reader makes |
 //! | `text` | the text |
+//! | `trace_dat` | trace.dat |
 //! | `source`, `compression` | the bytes |
-//! | `limits`, `error` | what a recording may ask for, and what can be wrong with one |
+//! | `limits`, `error`, `dat_problem` | what a recording may ask for, and what can be wrong with one |
 //! | `recording` | how to record |
 //!
 //! What the text cannot show: TLB fills, page-table writes, and the order of two events of
@@ -56,6 +57,7 @@
 #![forbid(unsafe_code)]
 
 mod compression;
+mod dat_problem;
 mod error;
 mod event;
 mod format;
@@ -69,11 +71,15 @@ mod source;
 mod summary;
 mod task_chain;
 mod text;
+mod trace_dat;
 
 pub use compression::Compression;
+pub use dat_problem::TraceDatProblem;
 pub use error::{BinaryKind, LinePart, LineProblem, Place, TraceError};
 pub use event::{Context, Event, FlushFunc, FlushMmRange, FlushMulti, Interrupt, Kind, SwitchMm};
-pub use limits::{MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB};
+pub use limits::{
+    MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB, ZSTD_MEMORY_LIMIT_MIB,
+};
 pub use operation::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables};
 pub use reader::{Step, TraceReader};
 pub use recording::HOW_TO_RECORD;
