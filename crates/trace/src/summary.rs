@@ -178,13 +178,15 @@ impl Summary {
             ));
         }
         if !self.other_buffers.is_empty() {
-            let read = match self.buffer.as_deref() {
-                Some("") | None => "the top instance",
-                Some(name) => name,
+            let name = |name: &str| match name {
+                "" => "the top instance".to_owned(),
+                name => name.escape_debug().to_string(),
             };
+            let others: Vec<_> = self.other_buffers.iter().map(|other| name(other)).collect();
             warnings.push(format!(
-                "the file holds several instances; read: {read}; not read: {}",
-                self.other_buffers.join(", ")
+                "the file holds several instances; read: {}; not read: {}",
+                name(self.buffer.as_deref().unwrap_or_default()),
+                others.join(", ")
             ));
         }
         let unknown = self.events_named("(no format)");

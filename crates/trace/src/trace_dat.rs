@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | `bytes` | positioned reads of a plain file, or of a temporary one |
 //! | `cursor` | numbers and strings of the file's head |
-//! | `layout`, `version6`, `version7` | where what stands in the file |
+//! | `head`, `version6`, `version7`, `layout` | where what stands in the file |
 //! | `options`, `buffer` | what the recorder noted; which buffer is read |
 //! | `codec` | zstd and zlib, section by section |
 //! | `header_page` | how the ring buffer's pages are laid out |
@@ -32,6 +32,7 @@ mod decoders;
 mod events;
 mod fields;
 mod formats;
+mod head;
 mod header_page;
 mod layout;
 mod merge;
@@ -41,6 +42,5 @@ mod types;
 mod version6;
 mod version7;
 
-pub(crate) use bytes::Bytes;
+pub(crate) use bytes::{Bytes, MAGIC};
 pub(crate) use events::TraceDatEvents;
-pub(crate) use layout::MAGIC;

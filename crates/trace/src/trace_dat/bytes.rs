@@ -7,9 +7,11 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-use super::layout::MAGIC;
 use crate::dat_problem::TraceDatProblem;
 use crate::error::TraceError;
+
+/// How every trace.dat begins.
+pub(crate) const MAGIC: &[u8; 10] = b"\x17\x08\x44tracing";
 
 /// What is no longer than this is kept in memory instead of a temporary file.
 const IN_MEMORY_BYTES: u64 = 1 << 20;

@@ -239,7 +239,7 @@ fn checked_cpu(place: &CpuPlace) -> Result<u16, Fault> {
 }
 
 fn checked_pages(place: &CpuPlace, page: usize) -> Result<u64, Fault> {
-    if place.size % page as u64 == 0 {
+    if place.size.is_multiple_of(page as u64) {
         return Ok(place.size);
     }
     let problem = TraceDatProblem::Damaged("a CPU's events end within a page");

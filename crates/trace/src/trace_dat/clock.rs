@@ -81,7 +81,7 @@ impl Clock {
         let time = match self.scale {
             None => time,
             Some((factor, shift)) => {
-                let scaled = u128::from(time) * u128::from(factor) >> shift;
+                let scaled = (u128::from(time) * u128::from(factor)) >> shift;
                 u64::try_from(scaled).unwrap_or(u64::MAX)
             }
         };

@@ -5,8 +5,8 @@ use super::bytes::{Bytes, Fault};
 use super::chunks::Supply;
 use super::clock::Clock;
 use super::fields::Record;
+use super::head;
 use super::header_page::{PageLayout, check_header_event};
-use super::layout::Layout;
 use super::merge::Merge;
 use super::pages::{RecordFault, Stream};
 use super::types::{EventType, Types};
@@ -49,7 +49,7 @@ impl TraceDatEvents {
         file_bytes: u64,
         summary: &mut Summary,
     ) -> Result<Self, TraceError> {
-        let layout = Layout::read(&bytes).map_err(|fault| fault.of(&file))?;
+        let layout = head::read(&bytes).map_err(|fault| fault.of(&file))?;
         let whole = |problem| Fault::Dat(0, problem).of(&file);
         check_header_event(&layout.header_event).map_err(whole)?;
         let types = Types::read(&layout.formats).map_err(whole)?;
