@@ -74,16 +74,24 @@ impl<R: Read> Format<R> {
         Ok(Format::TraceDat(Box::new(events)))
     }
 
-    /// Returns the next event in the order of time, counted in the summary.
+    /// Reads the next event in the order of time, counted in the summary; `false` if there is none.
     ///
     /// # Errors
     /// Where the recording cannot be right, and at its end if it is not complete.
     #[inline]
-    pub(crate) fn next(&mut self, summary: &mut Summary) -> Result<Option<Event>, TraceError> {
+    pub(crate) fn next(
+        &mut self,
+        summary: &mut Summary,
+        event: &mut Event,
+    ) -> Result<bool, TraceError> {
         match self {
-            Format::Text(text) => text.next(summary),
-            Format::TraceDat(events) => events.next(summary),
+            Format::Text(text) => match text.next(summary)? {
+                Some(next) => *event = next,
+                None => return Ok(false),
+            },
+            Format::TraceDat(events) => return events.next(summary, event),
         }
+        Ok(true)
     }
 
     /// Says of a problem that it is the last event's.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::compression::Compression;
 use crate::error::TraceError;
-use crate::event::Event;
+use crate::event::{Context, Event, Kind};
 use crate::format::Format;
 use crate::operation::Operation;
 use crate::reconstruct::Reconstruct;
@@ -25,7 +25,9 @@ pub struct TraceReader<R> {
     format: Format<R>,
     reconstruct: Reconstruct,
     summary: Summary,
-    /// What the last event was found to ask for.
+    /// The last event, in one place: copies of it would cost as much as reading it.
+    event: Event,
+    /// What it was found to ask for.
     pending: Option<Operation>,
     progress: Progress,
 }
@@ -86,6 +88,13 @@ impl<R: Read> TraceReader<R> {
             file,
             reconstruct: Reconstruct::new(),
             summary,
+            event: Event {
+                cpu: 0,
+                time_ns: 0,
+                pid: 0,
+                context: Context::Unknown,
+                kind: Kind::Other,
+            },
             pending: None,
             progress: Progress::Reading,
         })
@@ -101,7 +110,7 @@ impl<R: Read> TraceReader<R> {
             if let Some(operation) = self.pending.take() {
                 return Ok(Some(operation));
             }
-            if self.next_event()?.is_none() {
+            if !self.next_event()? {
                 return Ok(None);
             }
         }
@@ -116,14 +125,14 @@ impl<R: Read> TraceReader<R> {
         if let Some(operation) = self.pending.take() {
             return Ok(Some(Step::Operation(operation)));
         }
-        Ok(self.next_event()?.map(Step::Event))
+        Ok(self.next_event()?.then_some(Step::Event(self.event)))
     }
 
     #[inline]
-    fn next_event(&mut self) -> Result<Option<Event>, TraceError> {
+    fn next_event(&mut self) -> Result<bool, TraceError> {
         match self.progress {
             Progress::Reading => {}
-            Progress::Finished => return Ok(None),
+            Progress::Finished => return Ok(false),
             Progress::Failed => {
                 return Err(TraceError::Ended {
                     file: self.file.clone(),
@@ -132,8 +141,8 @@ impl<R: Read> TraceReader<R> {
         }
         let result = self.read_event();
         match &result {
-            Ok(Some(_)) => {}
-            Ok(None) => self.progress = Progress::Finished,
+            Ok(true) => {}
+            Ok(false) => self.progress = Progress::Finished,
             Err(_) => self.progress = Progress::Failed,
         }
         result
@@ -157,15 +166,15 @@ impl<R: Read> TraceReader<R> {
     }
 
     #[inline]
-    fn read_event(&mut self) -> Result<Option<Event>, TraceError> {
-        let Some(event) = self.format.next(&mut self.summary)? else {
-            return self.finish().map(|()| None);
-        };
+    fn read_event(&mut self) -> Result<bool, TraceError> {
+        if !self.format.next(&mut self.summary, &mut self.event)? {
+            return self.finish().map(|()| false);
+        }
         self.pending = self
             .reconstruct
-            .apply(&event, &mut self.summary)
+            .apply(&self.event, &mut self.summary)
             .map_err(|problem| self.format.at_last_event(problem))?;
-        Ok(Some(event))
+        Ok(true)
     }
 
     /// Checks at the end that events which operations are made of were there.

@@ -12,8 +12,8 @@ use crate::limits::MAX_CPUS;
 /// What all windows may have together, in bytes, as long as one page a CPU is less.
 const WINDOWS_BYTES: usize = 16 << 20;
 
-/// What one window has at most: more is not faster.
-const WINDOW_BYTES: usize = 128 << 10;
+/// What one window has at most: those of eight CPUs stay in a core's second cache.
+const WINDOW_BYTES: usize = 32 << 10;
 
 /// The largest chunk that is read; trace-cmd makes chunks of 10 pages.
 const MAX_CHUNK_BYTES: u64 = 8 << 20;

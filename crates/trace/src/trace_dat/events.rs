@@ -90,15 +90,19 @@ impl TraceDatEvents {
         })
     }
 
-    /// Returns the next event.
+    /// Reads the next event; `false` if there is none.
     ///
     /// # Errors
     /// At the first record that cannot be right.
     #[inline]
-    pub(crate) fn next(&mut self, summary: &mut Summary) -> Result<Option<Event>, TraceError> {
+    pub(crate) fn next(
+        &mut self,
+        summary: &mut Summary,
+        event: &mut Event,
+    ) -> Result<bool, TraceError> {
         let stream = match self.merge.next(&mut self.supply) {
             Ok(Some(stream)) => stream,
-            Ok(None) => return self.finish(summary).map(|()| None),
+            Ok(None) => return self.finish(summary).map(|()| false),
             Err((stream, fault)) => {
                 let stream = self.merge.stream(stream);
                 return Err(explain(&self.file, stream, fault));
@@ -109,7 +113,7 @@ impl TraceDatEvents {
         let index = self.types.of(bytes, length);
         let index = index.ok_or_else(|| fault(short(stream)))?;
         let kind = self.types.get(index);
-        let mut event = read_record(kind, bytes, length, stream).map_err(fault)?;
+        read_record(kind, bytes, length, stream, event).map_err(fault)?;
         event.time_ns = self.clock.nanoseconds(event.time_ns);
         let counted = match kind.counted {
             Some(counted) => counted,
@@ -118,9 +122,9 @@ impl TraceDatEvents {
                 self.types.first_use(index, summary).map_err(problem)?
             }
         };
-        self.clock.observe(&event);
-        summary.count_as(&event, counted);
-        Ok(Some(event))
+        self.clock.observe(event);
+        summary.count_as(event, counted);
+        Ok(true)
     }
 
     /// Says of a problem that it is the last event's.
@@ -160,7 +164,8 @@ fn read_record(
     bytes: &[u8],
     length: usize,
     stream: &Stream,
-) -> Result<Event, RecordFault> {
+    into: &mut Event,
+) -> Result<(), RecordFault> {
     let (pid, decoder) = match &kind.decoder {
         Ok(found) => found,
         Err(problem) => return Err(RecordFault::Event((**problem).clone())),
@@ -169,14 +174,13 @@ fn read_record(
         return Err(short(stream));
     }
     let record = Record::new(bytes, kind.event);
-    let problem = RecordFault::Event;
-    Ok(Event {
-        cpu: stream.cpu,
-        time_ns: stream.time,
-        pid: record.small(*pid).map_err(problem)?,
-        context: context(record.optional(kind.flags)),
-        kind: decoder.kind(record).map_err(problem)?,
-    })
+    into.cpu = stream.cpu;
+    into.time_ns = stream.time;
+    into.pid = record.small(*pid).map_err(RecordFault::Event)?;
+    into.context = context(record.optional(kind.flags));
+    decoder
+        .read(record, &mut into.kind)
+        .map_err(RecordFault::Event)
 }
 
 #[inline]
