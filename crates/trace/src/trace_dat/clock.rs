@@ -23,8 +23,9 @@ pub(crate) struct Clock {
 
 /// Finds tasks that run on two CPUs at once.
 ///
-/// `local` is `sched_clock()`: on a machine with a stable time-stamp counter the CPUs agree, on others they do not, and the
-/// file does not say which. It is what `trace-cmd record` takes by default, so it is judged by what it recorded.
+/// `local` is what `trace-cmd record` takes by default, and what trace-cmd writes down where it does not know the clock. It is
+/// `sched_clock()`: on a machine with a stable time-stamp counter the CPUs agree, on others they do not, and the
+/// file does not say which. So the clock is judged by what it recorded.
 #[derive(Default)]
 struct Judge {
     running: Vec<u32>,
@@ -53,23 +54,19 @@ impl Clock {
             let clock = name.clone().unwrap_or_default();
             Err(TraceDatProblem::Clock { clock, why })
         };
-        let (scale, judge) = match name.as_deref() {
-            Some("mono" | "mono_raw" | "boot" | "tai" | "global") => (None, None),
+        let judge = match name.as_deref() {
+            Some("mono" | "mono_raw" | "boot" | "tai" | "global") => None,
             Some("counter") => return refuse("it counts events, not time"),
             Some("uptime") => return refuse("it counts in ticks of milliseconds"),
-            Some("x86-tsc" | "tsc2nsec") => match (options.tsc, name.as_deref()) {
-                (None, Some("x86-tsc")) => {
-                    return refuse(
-                        "its times are cycles, and the file does not say of how many Hz",
-                    );
-                }
-                (scale, _) => (scale, None),
-            },
-            _ => (None, Some(Judge::default())),
+            Some("x86-tsc" | "tsc2nsec") if options.tsc.is_none() => {
+                return refuse("its times are cycles, and the file does not say of how many Hz");
+            }
+            Some("x86-tsc" | "tsc2nsec") => None,
+            _ => Some(Judge::default()),
         };
         Ok(Clock {
             name,
-            scale,
+            scale: options.tsc,
             offset_ns: options.offset_ns,
             judge,
         })
