@@ -2,9 +2,13 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use crate::compression::Compression;
-use crate::limits::{MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB};
+use crate::dat_problem::TraceDatProblem;
+use crate::limits::{
+    MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB, ZSTD_MEMORY_LIMIT_MIB,
+};
 use crate::recording::HOW_TO_RECORD;
 
 /// Says why a recording cannot be read, or not to its end.
@@ -70,6 +74,17 @@ pub enum TraceError {
         /// Compressed bytes that were used before.
         offset: u64,
     },
+    /// A zstd stream asks for a window that the reader does not grant.
+    #[error(
+        "{file}: the zstd stream near byte {offset} needs more than {ZSTD_MEMORY_LIMIT_MIB} MiB of \
+         memory; decompress it first (`zstd -d`), or compress it with `--long=27` at most"
+    )]
+    ZstdMemory {
+        /// The file's name, as it was given.
+        file: String,
+        /// Compressed bytes that were used before.
+        offset: u64,
+    },
     /// The content is not text.
     #[error("{file}: {found} at byte 0, not a text trace; {}", found.advice())]
     Binary {
@@ -94,6 +109,42 @@ pub enum TraceError {
         at: Place,
         /// What is wrong with it.
         problem: LineProblem,
+    },
+    /// A trace.dat file is not what it should be.
+    #[error("{file}: trace.dat, at byte {offset}: {problem}")]
+    TraceDat {
+        /// The file's name, as it was given.
+        file: String,
+        /// Where in the (decompressed) file.
+        offset: u64,
+        /// What is wrong.
+        problem: TraceDatProblem,
+    },
+    /// One event of a trace.dat file cannot be right.
+    #[error("{file}: CPU {cpu}, in the page at byte {offset}: {problem}")]
+    Event {
+        /// The file's name, as it was given.
+        file: String,
+        /// The CPU that recorded it.
+        cpu: u16,
+        /// Where its page, or the chunk that holds it, begins in the (decompressed) file.
+        offset: u64,
+        /// What is wrong.
+        problem: LineProblem,
+    },
+    /// A recording that needs seeking cannot be decompressed into a temporary file.
+    #[error(
+        "{file}: the temporary file {} cannot be written: {source}; make room there, name another \
+         directory in TMPDIR, or decompress the recording first",
+        .path.display()
+    )]
+    Spool {
+        /// The file's name, as it was given.
+        file: String,
+        /// The temporary file, or the directory where it cannot be made.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
     },
     /// The whole file has none of the events that operations are made of.
     #[error(
@@ -294,8 +345,6 @@ impl fmt::Display for LinePart {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BinaryKind {
-    /// trace-cmd's `trace.dat`.
-    TraceDat,
     /// perf's `perf.data`.
     PerfData,
     /// An executable.
@@ -309,16 +358,14 @@ pub enum BinaryKind {
 impl BinaryKind {
     fn advice(self) -> &'static str {
         match self {
-            BinaryKind::TraceDat => {
-                "use the kernel's own text file /sys/kernel/tracing/trace of the same recording \
-                 (here such files are named *.trace.txt.xz)"
-            }
             BinaryKind::PerfData => {
                 "perf.data is not supported: record with tracefs and use the text file \
                  /sys/kernel/tracing/trace"
             }
             BinaryKind::Elf => "name the recording, not a program",
-            BinaryKind::Compressed => "decompress it first: only plain text, gz and xz are read",
+            BinaryKind::Compressed => {
+                "decompress it first: only gz, xz and zstd around a recording are read"
+            }
             BinaryKind::Other => "use the kernel's own text file /sys/kernel/tracing/trace",
         }
     }
@@ -327,7 +374,6 @@ impl BinaryKind {
 impl fmt::Display for BinaryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            BinaryKind::TraceDat => "a trace.dat file of trace-cmd",
             BinaryKind::PerfData => "a perf.data file",
             BinaryKind::Elf => "an ELF file",
             BinaryKind::Compressed => "compressed data of another kind",

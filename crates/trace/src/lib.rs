@@ -7,16 +7,18 @@
 //! that a replay can be compared with the kernel that was recorded.
 //!
 //! ```text
-//!  file ──► source ──► lines ──► event ──► reconstruct ──► Operation
-//!           plain,     64 KiB    comm-pid  per CPU: task,     │
-//!           gz, xz     at most   cpu time  initial state      └► Summary (counts, reactions)
-//!           by magic             name      live mms only
+//!  file ──► source ──► text ───────┐
+//!           plain,     lines       ├──► Event ──► reconstruct ──► Operation
+//!           gz, xz,                │              per CPU: task,     │
+//!           zstd  ──► trace_dat ───┘              initial state      └► Summary (counts, reactions)
+//!           by magic   pages of each CPU,         live mms only
+//!                      merged by time
 //! ```
 //!
-//! The input is the kernel's own text file, `/sys/kernel/tracing/trace`, with the kprobe events of
-//! [`HOW_TO_RECORD`]. It is read in one pass. Memory is bounded by the number of CPUs and of live
-//! address spaces, never by the length of the trace; hostile input ends in a [`TraceError`] that
-//! names the file, the line and what to do.
+//! The input is the kernel's own text file, `/sys/kernel/tracing/trace`, or a trace.dat of trace-cmd (versions 6 and 7), with
+//! the kprobe events of [`HOW_TO_RECORD`]. It is read in one pass. Memory is bounded by the number of CPUs and of live
+//! address spaces, never by the length of the recording; hostile input ends in a [`TraceError`] that names the file, the
+//! place in it and what to do.
 //!
 //! ```
 //! use lazytlb_trace::{OperationKind, TraceReader};
@@ -47,15 +49,17 @@
 //! | `format` | which format a recording has |
 //! | `event` | [`Event`]: what every reader makes |
 //! | `text` | the text |
+//! | `trace_dat` | trace.dat |
 //! | `source`, `compression` | the bytes |
-//! | `limits`, `error` | what a recording may ask for, and what can be wrong with one |
+//! | `limits`, `error`, `dat_problem` | what a recording may ask for, and what can be wrong with one |
 //! | `recording` | how to record |
 //!
-//! What the text cannot show: TLB fills, page-table writes, and the order of two events of
+//! What a recording cannot show: TLB fills, page-table writes, and the order of two events of
 //! different CPUs beyond their time stamps.
 #![forbid(unsafe_code)]
 
 mod compression;
+mod dat_problem;
 mod error;
 mod event;
 mod format;
@@ -69,11 +73,15 @@ mod source;
 mod summary;
 mod task_chain;
 mod text;
+mod trace_dat;
 
 pub use compression::Compression;
+pub use dat_problem::TraceDatProblem;
 pub use error::{BinaryKind, LinePart, LineProblem, Place, TraceError};
 pub use event::{Context, Event, FlushFunc, FlushMmRange, FlushMulti, Interrupt, Kind, SwitchMm};
-pub use limits::{MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB};
+pub use limits::{
+    MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB, ZSTD_MEMORY_LIMIT_MIB,
+};
 pub use operation::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables};
 pub use reader::{Step, TraceReader};
 pub use recording::HOW_TO_RECORD;

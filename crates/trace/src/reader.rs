@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::compression::Compression;
 use crate::error::TraceError;
-use crate::event::Event;
+use crate::event::{Context, Event, Kind};
 use crate::format::Format;
 use crate::operation::Operation;
 use crate::reconstruct::Reconstruct;
@@ -25,7 +25,9 @@ pub struct TraceReader<R> {
     format: Format<R>,
     reconstruct: Reconstruct,
     summary: Summary,
-    /// What the last event was found to ask for.
+    /// The last event, in one place: copies of it would cost as much as reading it.
+    event: Event,
+    /// What it was found to ask for.
     pending: Option<Operation>,
     progress: Progress,
 }
@@ -47,14 +49,17 @@ enum Progress {
 }
 
 impl TraceReader<File> {
-    /// Opens a recording: plain text, gz or xz, told apart by content.
+    /// Opens a recording: text or trace.dat, plain or in gz, xz or zstd, told apart by content.
+    ///
+    /// A plain trace.dat is read in place. A compressed one is decompressed into a temporary file first, which
+    /// [`Summary::temporary_file`] names and which goes with the reader.
     ///
     /// # Errors
-    /// If the file cannot be read, is empty, or is not text.
+    /// If the file cannot be read, is empty, or is no recording.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, TraceError> {
         let name = path.as_ref().display().to_string();
         match File::open(path) {
-            Ok(file) => Self::new(file, name),
+            Ok(file) => Self::begin(name, |name, summary| Format::open_file(name, file, summary)),
             Err(source) => Err(TraceError::Open { file: name, source }),
         }
     }
@@ -63,15 +68,33 @@ impl TraceReader<File> {
 impl<R: Read> TraceReader<R> {
     /// Reads a recording from `read`; `name` is what errors call it. It buffers by itself.
     ///
+    /// A trace.dat is copied to the end first, if it is large into a temporary file, see [`TraceReader::open`].
+    ///
     /// # Errors
-    /// If the first bytes cannot be read, there are none, or they are not text.
+    /// If the first bytes cannot be read, there are none, or they are no recording.
     pub fn new(read: R, name: impl Into<String>) -> Result<Self, TraceError> {
-        let file = name.into();
+        Self::begin(name.into(), |name, summary| {
+            Format::open(name, read, summary)
+        })
+    }
+
+    fn begin(
+        file: String,
+        open: impl FnOnce(&str, &mut Summary) -> Result<Format<R>, TraceError>,
+    ) -> Result<Self, TraceError> {
+        let mut summary = Summary::default();
         Ok(TraceReader {
-            format: Format::open(&file, read)?,
+            format: open(&file, &mut summary)?,
             file,
             reconstruct: Reconstruct::new(),
-            summary: Summary::default(),
+            summary,
+            event: Event {
+                cpu: 0,
+                time_ns: 0,
+                pid: 0,
+                context: Context::Unknown,
+                kind: Kind::Other,
+            },
             pending: None,
             progress: Progress::Reading,
         })
@@ -84,10 +107,11 @@ impl<R: Read> TraceReader<R> {
     /// missing. After an error the reader is of no more use: it returns [`TraceError::Ended`].
     pub fn next_operation(&mut self) -> Result<Option<Operation>, TraceError> {
         loop {
-            match self.next_step()? {
-                Some(Step::Event(_)) => {}
-                Some(Step::Operation(operation)) => return Ok(Some(operation)),
-                None => return Ok(None),
+            if let Some(operation) = self.pending.take() {
+                return Ok(Some(operation));
+            }
+            if !self.next_event()? {
+                return Ok(None);
             }
         }
     }
@@ -101,9 +125,14 @@ impl<R: Read> TraceReader<R> {
         if let Some(operation) = self.pending.take() {
             return Ok(Some(Step::Operation(operation)));
         }
+        Ok(self.next_event()?.then_some(Step::Event(self.event)))
+    }
+
+    #[inline]
+    fn next_event(&mut self) -> Result<bool, TraceError> {
         match self.progress {
             Progress::Reading => {}
-            Progress::Finished => return Ok(None),
+            Progress::Finished => return Ok(false),
             Progress::Failed => {
                 return Err(TraceError::Ended {
                     file: self.file.clone(),
@@ -112,11 +141,11 @@ impl<R: Read> TraceReader<R> {
         }
         let result = self.read_event();
         match &result {
-            Ok(Some(_)) => {}
-            Ok(None) => self.progress = Progress::Finished,
+            Ok(true) => {}
+            Ok(false) => self.progress = Progress::Finished,
             Err(_) => self.progress = Progress::Failed,
         }
-        result.map(|event| event.map(Step::Event))
+        result
     }
 
     /// Returns what was read so far: the whole trace, once there are no more operations.
@@ -136,20 +165,23 @@ impl<R: Read> TraceReader<R> {
         self.format.bytes_read()
     }
 
-    fn read_event(&mut self) -> Result<Option<Event>, TraceError> {
-        let Some(event) = self.format.next(&mut self.summary)? else {
-            return self.finish().map(|()| None);
-        };
+    #[inline]
+    fn read_event(&mut self) -> Result<bool, TraceError> {
+        if !self.format.next(&mut self.summary, &mut self.event)? {
+            return self.finish().map(|()| false);
+        }
         self.pending = self
             .reconstruct
-            .apply(&event, &mut self.summary)
+            .apply(&self.event, &mut self.summary)
             .map_err(|problem| self.format.at_last_event(problem))?;
-        Ok(Some(event))
+        Ok(true)
     }
 
     /// Checks at the end that events which operations are made of were there.
     fn finish(&self) -> Result<(), TraceError> {
-        let (file, lines) = (self.file.clone(), self.summary.lines);
+        // Binary recordings have no lines.
+        let lines = self.summary.lines.max(self.summary.events);
+        let file = self.file.clone();
         let absent = |name: &&str| self.summary.events_named(name) == 0;
         let missing: Vec<_> = ESSENTIAL.into_iter().filter(absent).collect();
         match missing.len() {

@@ -141,11 +141,35 @@ fn an_xz_stream_that_wants_gigabytes_is_refused() {
 }
 
 #[test]
+fn damaged_and_greedy_zstd_is_named() {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    // As the program `zstd` does.
+    encoder.include_checksum(true).unwrap();
+    encoder.write_all(&long_valid_text()).unwrap();
+    let whole = encoder.finish().unwrap();
+    let cut = error(&whole[..whole.len() / 2]);
+    assert!(cut.contains("the zstd stream is cut off at byte "), "{cut}");
+    let mut damaged = whole.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle..middle + 40].fill(0x55);
+    let damaged = error(&damaged);
+    assert!(
+        damaged.contains("the zstd stream is damaged near byte "),
+        "{damaged}"
+    );
+    // A frame whose window has 2^31 bytes, and an empty last block.
+    let greedy = error(b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00");
+    assert!(
+        greedy.contains("needs more than 128 MiB of memory; decompress it first (`zstd -d`)"),
+        "{greedy}"
+    );
+}
+
+#[test]
 fn binary_files_are_named_with_the_file_to_use() {
     let trace_dat = b"\x17\x08Dtracing6\0\0\x08".as_slice();
-    let expected = "my.txt: a trace.dat file of trace-cmd at byte 0, not a text trace; use the \
-                    kernel's own text file /sys/kernel/tracing/trace of the same recording (here \
-                    such files are named *.trace.txt.xz)";
+    let expected = "my.txt: trace.dat, at byte 14: the file's head should end at byte 18, but the \
+                    file has 14: it was cut; copy it again";
     assert_eq!(error(trace_dat), expected);
     assert_eq!(error(&xz(trace_dat)), expected);
     assert_eq!(
@@ -158,9 +182,14 @@ fn binary_files_are_named_with_the_file_to_use() {
          with tracefs and use the text file /sys/kernel/tracing/trace"
     );
     assert_eq!(
-        error(b"\x28\xb5\x2f\xfd\x04"),
+        error(b"BZh91AY"),
         "my.txt: compressed data of another kind at byte 0, not a text trace; decompress it \
-         first: only plain text, gz and xz are read"
+         first: only gz, xz and zstd around a recording are read"
+    );
+    assert_eq!(
+        error(b"\x28\xb5\x2f\xfd\x04"),
+        "my.txt: the zstd stream is cut off at byte 5; copy the file again (`zstd -t my.txt` tests \
+         it)"
     );
     assert_eq!(
         error(&gz(b"abc\0def\n")),
