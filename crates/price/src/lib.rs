@@ -67,5 +67,7 @@ pub use costs_file::{CostsError, CostsProblem};
 pub use counts::Counts;
 pub use machine::{MAX_CPUS, PcidsOn};
 pub use price::{Cheapest, Cost, Difference, cheapest, price};
-pub use price_trace::{PriceError, Progress, Replayed, price_trace, price_trace_on};
+pub use price_trace::{
+    PriceError, Progress, Replayed, price_trace, price_trace_on, price_trace_watched,
+};
 pub use replay::{Replay, ReplayError};

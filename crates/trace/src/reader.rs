@@ -6,11 +6,13 @@ use std::path::Path;
 
 use crate::compression::Compression;
 use crate::error::TraceError;
-use crate::event::Event;
 use crate::format::Format;
 use crate::operation::Operation;
 use crate::reconstruct::Reconstruct;
-use crate::summary::Summary;
+use crate::snapshot::Snapshot;
+use crate::step::Step;
+use crate::steps::Steps;
+use crate::summary::{MadeFrom, Summary};
 
 /// Events without which a replay is wrong.
 const ESSENTIAL: [&str; 3] = ["switch_mm", "enter_lazy", "flush_mm_range"];
@@ -25,18 +27,9 @@ pub struct TraceReader<R> {
     format: Format<R>,
     reconstruct: Reconstruct,
     summary: Summary,
-    /// What the last event was found to ask for.
-    pending: Option<Operation>,
+    steps: Steps,
+    partial: bool,
     progress: Progress,
-}
-
-/// What comes next in a recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// An event, as it was recorded.
-    Event(Event),
-    /// What the event before asks of the protocol.
-    Operation(Operation),
 }
 
 #[derive(Clone, Copy)]
@@ -70,11 +63,25 @@ impl<R: Read> TraceReader<R> {
         Ok(TraceReader {
             format: Format::open(&file, read)?,
             file,
-            reconstruct: Reconstruct::new(),
+            reconstruct: Reconstruct::new(None),
             summary: Summary::default(),
-            pending: None,
+            steps: Steps::default(),
+            partial: false,
             progress: Progress::Reading,
         })
+    }
+
+    /// Gives the tasks that ran before the recording; without kprobes, nothing in it tells which have a space. To be
+    /// called before the first step.
+    pub fn with_tasks(mut self, snapshot: Snapshot) -> Self {
+        self.reconstruct = Reconstruct::new(Some(snapshot));
+        self
+    }
+
+    /// Accepts a recording that lacks CPUs which its header announces.
+    pub fn accept_partial(mut self) -> Self {
+        self.partial = true;
+        self
     }
 
     /// Returns the next operation, or `None` at the end of a complete recording.
@@ -98,25 +105,28 @@ impl<R: Read> TraceReader<R> {
     /// As [`TraceReader::next_operation`].
     #[inline]
     pub fn next_step(&mut self) -> Result<Option<Step>, TraceError> {
-        if let Some(operation) = self.pending.take() {
-            return Ok(Some(Step::Operation(operation)));
-        }
-        match self.progress {
-            Progress::Reading => {}
-            Progress::Finished => return Ok(None),
-            Progress::Failed => {
-                return Err(TraceError::Ended {
-                    file: self.file.clone(),
-                });
+        loop {
+            if let Some(step) = self.steps.pop() {
+                return Ok(Some(step));
+            }
+            match self.progress {
+                Progress::Reading => {}
+                Progress::Finished => return Ok(None),
+                Progress::Failed => {
+                    return Err(TraceError::Ended {
+                        file: self.file.clone(),
+                    });
+                }
+            }
+            match self.read_event() {
+                Ok(More::Yes) => {}
+                Ok(More::No) => self.progress = Progress::Finished,
+                Err(error) => {
+                    self.progress = Progress::Failed;
+                    return Err(error);
+                }
             }
         }
-        let result = self.read_event();
-        match &result {
-            Ok(Some(_)) => {}
-            Ok(None) => self.progress = Progress::Finished,
-            Err(_) => self.progress = Progress::Failed,
-        }
-        result.map(|event| event.map(Step::Event))
     }
 
     /// Returns what was read so far: the whole trace, once there are no more operations.
@@ -136,21 +146,36 @@ impl<R: Read> TraceReader<R> {
         self.format.bytes_read()
     }
 
-    fn read_event(&mut self) -> Result<Option<Event>, TraceError> {
+    #[inline]
+    fn read_event(&mut self) -> Result<More, TraceError> {
         let Some(event) = self.format.next(&mut self.summary)? else {
-            return self.finish().map(|()| None);
+            self.finish()?;
+            return Ok(More::No);
         };
-        self.pending = self
-            .reconstruct
-            .apply(&event, &mut self.summary)
+        self.reconstruct
+            .apply(&event, &mut self.summary, &mut self.steps)
             .map_err(|problem| self.format.at_last_event(problem))?;
-        Ok(Some(event))
+        Ok(More::Yes)
     }
 
     /// Checks at the end that events which operations are made of were there.
-    fn finish(&self) -> Result<(), TraceError> {
+    fn finish(&mut self) -> Result<(), TraceError> {
+        self.reconstruct
+            .finish(&mut self.summary, &mut self.steps)
+            .map_err(|problem| self.format.at_last_event(problem))?;
+        self.check_events()?;
+        self.check_cpus()
+    }
+
+    fn check_events(&self) -> Result<(), TraceError> {
         let (file, lines) = (self.file.clone(), self.summary.lines);
         let absent = |name: &&str| self.summary.events_named(name) == 0;
+        if self.summary.made_from == MadeFrom::Tracepoints {
+            return match absent(&"tlb_flush") {
+                true => Err(TraceError::NoEvents { file, lines }),
+                false => Ok(()),
+            };
+        }
         let missing: Vec<_> = ESSENTIAL.into_iter().filter(absent).collect();
         match missing.len() {
             0 => Ok(()),
@@ -162,4 +187,24 @@ impl<R: Read> TraceReader<R> {
             }),
         }
     }
+
+    /// Checks that the CPUs which the header announces were there.
+    fn check_cpus(&self) -> Result<(), TraceError> {
+        let announced = self.summary.header.and_then(|header| header.online_cpus);
+        let seen = self.summary.cpus().count() as u64;
+        match announced {
+            Some(announced) if seen < announced && !self.partial => Err(TraceError::MissingCpus {
+                file: self.file.clone(),
+                announced,
+                seen,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether there may be more events.
+enum More {
+    Yes,
+    No,
 }
