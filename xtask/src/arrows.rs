@@ -88,6 +88,11 @@ const ALLOWED: &[Row] = &[
         external: External::Allowed,
     },
     Row {
+        package: "lazytlb-validate",
+        internal: &["lazytlb-trace"],
+        external: External::Allowed,
+    },
+    Row {
         package: "lazytlb-cli",
         internal: &[
             "lazytlb",
@@ -97,6 +102,7 @@ const ALLOWED: &[Row] = &[
             "lazytlb-litmus",
             "lazytlb-trace",
             "lazytlb-price",
+            "lazytlb-validate",
         ],
         external: External::Allowed,
     },
