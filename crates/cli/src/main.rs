@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `arguments`, `hardware` | the command line; the CPU that a question is about |
 //! | `subject`, `menus`, `slots` | what is checked: a program, or every program over menus; with slots for PCIDs |
-//! | `decide`, `check`, `litmus`, `cpus`, `price` | the commands of these names |
+//! | `decide`, `check`, `litmus`, `cpus`, `price`, `validate` | the commands of these names |
 //! | `decision`, `proofs` | proofs beside prices, and the cheapest safe ones; the searches that it rests on, side by side |
 //! | `pcids` | what PCIDs bring: the question of the mail |
 //! | `check_records`, `decide_records` | verdicts and decisions as JSON |
@@ -38,6 +38,7 @@ mod proofs;
 mod report;
 mod slots;
 mod subject;
+mod validate;
 mod workload;
 
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Check(options) if options.hardware.is_every() => every_cpu::check_every(&options),
         Command::Check(options) => check::run(&options),
         Command::Price(options) => price::run(&options),
+        Command::Validate(options) => validate::run(&options),
         Command::Litmus(options) if options.hardware.is_every() => {
             litmus_every_cpu::run_every(&options)
         }

@@ -13,7 +13,13 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
     let costs = workload::costs(options.costs.as_deref())?;
     let mut report = Report::open(&options.output)?;
     let (policies, pcids) = (&options.policy.0, options.pcids.settings(options.cpu)?);
-    let workload = workload::replay(Some(&options.trace), policies, pcids, options.cpu.quirks)?;
+    let workload = workload::replay(
+        Some(&options.trace),
+        policies,
+        pcids,
+        options.cpu.quirks,
+        &options.recording,
+    )?;
     if options.output.json {
         for replayed in &workload.replayed {
             report.json(&PriceRecord::new(replayed, workload.summary.events, &costs))?;
@@ -116,6 +122,8 @@ pub(crate) fn describe(workload: &Workload) -> String {
         summary.cpus().count(),
         grouped(summary.operations.total()),
     );
+    text.push_str("\n  ");
+    text.push_str(&workload.agreement.summary());
     for warning in summary.warnings() {
         text.push_str("\n  warning: ");
         text.push_str(&warning);
