@@ -92,6 +92,16 @@ pub(crate) enum Command {
                             replay would be wrong; 2 not recorded. The command's own is told, and changes nothing."
     )]
     Record(Record),
+    /// Replays the recorded kernel's own rule and compares it, decision by decision, with what the kernel did
+    #[command(
+        after_help = "Examples:\n  lazytlb validate traces/linux61-smp8-mixed.trace.txt.xz\n  lazytlb validate my.trace.txt.xz \
+                            --tasks tasks.txt --json\n\nThe rule is Linux's, as the recording shows it: to 6.13, or from \
+                            6.14; it is none of the policies of `price`. Open loop: handlers of interrupts are compared, \
+                            and are no input. Disagreements fall into a closed list of classes; the first of each are told \
+                            with their times.\n\nExit codes: 0 they agree; 1 a kind of decision, or the count of shootdowns, is \
+                            off by more than the greater of 5 % and 20; 2 bad usage or bad input."
+    )]
+    Validate(Validate),
     /// Lists the CPU models and what each has; or, with --detect, what this machine's CPU has
     #[command(
         after_help = "Examples:\n  lazytlb cpus\n  lazytlb cpus --detect\n\nThe rules H1 to H43 are listed in \
@@ -124,6 +134,8 @@ pub(crate) struct Decide {
     pub(crate) proof_seconds: u64,
     #[command(flatten)]
     pub(crate) pricing: Pricing,
+    #[command(flatten)]
+    pub(crate) recording: Recording,
     #[command(flatten)]
     pub(crate) bounds: Bounds,
     #[command(flatten)]
@@ -245,7 +257,36 @@ pub(crate) struct Price {
     #[command(flatten)]
     pub(crate) pricing: Pricing,
     #[command(flatten)]
+    pub(crate) recording: Recording,
+    #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Validate {
+    /// The recording; `-` for standard input
+    pub(crate) trace: PathBuf,
+    #[command(flatten)]
+    pub(crate) recording: Recording,
+    /// Interrupt counters before and after, as in /proc/interrupts: their rows `TLB:` are compared
+    #[arg(long, value_name = "FILE")]
+    pub(crate) counters: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// What is known of a recording besides.
+#[derive(Args, Debug)]
+pub(crate) struct Recording {
+    /// The tasks that ran before a recording without kprobes, a line `task TID TGID COMM HAS_MM` each
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tasks: Option<PathBuf>,
+    /// Accept a recording that lacks CPUs which its header announces
+    #[arg(long)]
+    pub(crate) partial: bool,
+    /// Go on with a recording that contradicts a replay of its own kernel's rule
+    #[arg(long)]
+    pub(crate) unvalidated: bool,
 }
 
 #[derive(Args, Debug)]

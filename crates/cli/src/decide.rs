@@ -26,7 +26,7 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
     let cpu = options.hardware.model()?;
     let trace = options.trace.as_deref();
     let pcids = options.pcids.settings(cpu)?;
-    let workload = workload::replay(trace, Policy::ALL, pcids, cpu.quirks)?;
+    let workload = workload::replay(trace, Policy::ALL, pcids, cpu.quirks, &options.recording)?;
     let models = options.hardware.models()?;
     let questions = Question::all(options, pcids);
     let proofs = search_all(options, &questions, Policy::ALL, &models)?;

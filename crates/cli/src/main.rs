@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `arguments`, `hardware` | the command line; the CPU that a question is about |
 //! | `subject`, `menus`, `slots` | what is checked: a program, or every program over menus; with slots for PCIDs |
-//! | `decide`, `check`, `litmus`, `cpus`, `price`, `record` | the commands of these names |
+//! | `decide`, `check`, `litmus`, `cpus`, `price`, `validate`, `record` | the commands of these names |
 //! | `decision`, `proofs` | proofs beside prices, and the choice among the safe ones; the searches that it rests on, side by side |
 //! | `choice`, `pricing`, `measure` | a choice by regret, told; what prices are made with, and losses measured by; how to measure a cost |
 //! | `policies` | what each policy does |
@@ -46,6 +46,7 @@ mod record;
 mod report;
 mod slots;
 mod subject;
+mod validate;
 mod workload;
 
 use std::process::ExitCode;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         Command::Check(options) if options.hardware.is_every() => every_cpu::check_every(&options),
         Command::Check(options) => check::run(&options),
         Command::Price(options) => price::run(&options),
+        Command::Validate(options) => validate::run(&options),
         Command::Litmus(options) if options.hardware.is_every() => {
             litmus_every_cpu::run_every(&options)
         }

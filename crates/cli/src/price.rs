@@ -18,7 +18,13 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
     let mut report = Report::open(&options.output)?;
     let (policies, pcids) = (&options.policy.0, options.pcids.settings(options.cpu)?);
     let models = [options.cpu.quirks];
-    let workload = workload::replay(Some(&options.trace), policies, pcids, options.cpu.quirks)?;
+    let workload = workload::replay(
+        Some(&options.trace),
+        policies,
+        pcids,
+        options.cpu.quirks,
+        &options.recording,
+    )?;
     let yardstick = options.pricing.yardstick(&workload.summary, &costs);
     let choices = pcids.iter().filter_map(|&pcids| {
         let of_kind = |one: &&Replayed| one.pcids == pcids;
@@ -145,6 +151,8 @@ pub(crate) fn describe(workload: &Workload) -> String {
         summary.cpus().count(),
         grouped(summary.operations.total()),
     );
+    text.push_str("\n  ");
+    text.push_str(&workload.agreement.summary());
     for warning in summary.warnings() {
         text.push_str("\n  warning: ");
         text.push_str(&warning);

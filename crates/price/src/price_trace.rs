@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use lazytlb::{Policy, Quirks};
-use lazytlb_trace::{TraceError, TraceReader};
+use lazytlb_trace::{Step, TraceError, TraceReader};
 
 use crate::counts::Counts;
 use crate::machine::PcidsOn;
@@ -76,14 +76,33 @@ pub fn price_trace_on<R: Read>(
     policies: &[Policy],
     pcids: &[PcidsOn],
     quirks: Quirks,
+    progress: impl FnMut(Progress),
+) -> Result<Vec<Replayed>, PriceError> {
+    price_trace_watched(reader, policies, pcids, quirks, progress, |_| {})
+}
+
+/// As [`price_trace_on`], and shows each step of the recording to `watch` in the same pass.
+///
+/// # Errors
+/// As [`price_trace_on`].
+pub fn price_trace_watched<R: Read>(
+    reader: &mut TraceReader<R>,
+    policies: &[Policy],
+    pcids: &[PcidsOn],
+    quirks: Quirks,
     mut progress: impl FnMut(Progress),
+    mut watch: impl FnMut(&Step),
 ) -> Result<Vec<Replayed>, PriceError> {
     let mut replays: Vec<Replay> = policies
         .iter()
         .flat_map(|&policy| pcids.iter().map(move |&on| Replay::on(policy, quirks, on)))
         .collect();
     let mut operations = 0;
-    while let Some(operation) = reader.next_operation()? {
+    while let Some(step) = reader.next_step()? {
+        watch(&step);
+        let Step::Operation(operation) = step else {
+            continue;
+        };
         operations += 1;
         for replay in &mut replays {
             let applied = replay.apply(&operation);

@@ -163,7 +163,8 @@ impl Replay {
             return;
         }
         let tables = match tables {
-            lazytlb_trace::Tables::Kept => Tables::Kept,
+            // Unknown: the lowest count, until both ends are asked for.
+            lazytlb_trace::Tables::Kept | lazytlb_trace::Tables::Unknown => Tables::Kept,
             lazytlb_trace::Tables::Freed => Tables::Freed,
         };
         let machine = &self.machine;

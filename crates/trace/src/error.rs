@@ -148,8 +148,8 @@ pub enum TraceError {
     },
     /// The whole file has none of the events that operations are made of.
     #[error(
-        "{file}: {lines} lines and none of the events switch_mm, enter_lazy, flush_mm_range; they \
-         come from kprobes that were not armed.\n{HOW_TO_RECORD}"
+        "{file}: {lines} lines and none of the events switch_mm, enter_lazy, flush_mm_range (kprobes), \
+         nor sched_switch with tlb_flush (tracepoints).\n{HOW_TO_RECORD}"
     )]
     NoEvents {
         /// The file's name, as it was given.
@@ -185,6 +185,19 @@ pub enum TraceError {
         announced: u64,
         /// Events read.
         read: u64,
+    },
+    /// CPUs that the header announces have no event.
+    #[error(
+        "{file}: its header announces {announced} CPUs, and {seen} have events; a replay would miss what the others did: \
+         record all CPUs (`tracing_cpumask`), or accept the part with `--partial`"
+    )]
+    MissingCpus {
+        /// The file's name, as it was given.
+        file: String,
+        /// CPUs that were online.
+        announced: u64,
+        /// CPUs with events.
+        seen: u64,
     },
     /// The reader was asked for more after it had reported an error.
     #[error("{file}: reading ended with an error before; open the file again to read it")]

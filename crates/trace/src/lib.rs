@@ -44,7 +44,12 @@
 //! | --- | --- |
 //! | `operation` | [`Operation`]: what comes out |
 //! | `reader`, `summary` | [`TraceReader`]; counts, and the recorded kernel's reactions |
-//! | `reconstruct` | how an event becomes an operation |
+//! | `step`, `steps` | [`Step`]: an event or an operation; steps that wait for what is not known yet |
+//! | `reconstruct` | what operations are made from |
+//! | `kprobes` | how a kprobe event becomes an operation |
+//! | `tracepoints`, `told` | how operations are made without kprobes; where they go |
+//! | `followed`, `flushes` | what is followed of a CPU; flushes under way |
+//! | `tasks`, `snapshot` | which space a task has; the tasks that ran before |
 //! | `task_chain`, `mm_pointers` | who runs on a CPU; which space a pointer means now |
 //! | `format` | which format a recording has |
 //! | `event` | [`Event`]: what every reader makes |
@@ -62,18 +67,27 @@ mod compression;
 mod dat_problem;
 mod error;
 mod event;
+mod flushes;
+mod followed;
 mod format;
+mod kprobes;
 mod limits;
 mod mm_pointers;
 mod operation;
 mod reader;
 mod reconstruct;
 mod recording;
+mod snapshot;
 mod source;
+mod step;
+mod steps;
 mod summary;
 mod task_chain;
+mod tasks;
 mod text;
+mod told;
 mod trace_dat;
+mod tracepoints;
 
 pub use compression::Compression;
 pub use dat_problem::TraceDatProblem;
@@ -83,6 +97,8 @@ pub use limits::{
     MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB, ZSTD_MEMORY_LIMIT_MIB,
 };
 pub use operation::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables};
-pub use reader::{Step, TraceReader};
+pub use reader::TraceReader;
 pub use recording::HOW_TO_RECORD;
-pub use summary::{Header, OperationCounts, RemoteShootdowns, Summary};
+pub use snapshot::{Snapshot, SnapshotError, SnapshotTask};
+pub use step::Step;
+pub use summary::{Header, MadeFrom, OperationCounts, RemoteShootdowns, Summary};

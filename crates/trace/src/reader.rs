@@ -10,7 +10,10 @@ use crate::event::{Context, Event, Kind};
 use crate::format::Format;
 use crate::operation::Operation;
 use crate::reconstruct::Reconstruct;
-use crate::summary::Summary;
+use crate::snapshot::Snapshot;
+use crate::step::Step;
+use crate::steps::Steps;
+use crate::summary::{MadeFrom, Summary};
 
 /// Events without which a replay is wrong.
 const ESSENTIAL: [&str; 3] = ["switch_mm", "enter_lazy", "flush_mm_range"];
@@ -27,18 +30,9 @@ pub struct TraceReader<R> {
     summary: Summary,
     /// The last event, in one place: copies of it would cost as much as reading it.
     event: Event,
-    /// What it was found to ask for.
-    pending: Option<Operation>,
+    steps: Steps,
+    partial: bool,
     progress: Progress,
-}
-
-/// What comes next in a recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// An event, as it was recorded.
-    Event(Event),
-    /// What the event before asks of the protocol.
-    Operation(Operation),
 }
 
 #[derive(Clone, Copy)]
@@ -86,7 +80,7 @@ impl<R: Read> TraceReader<R> {
         Ok(TraceReader {
             format: open(&file, &mut summary)?,
             file,
-            reconstruct: Reconstruct::new(),
+            reconstruct: Reconstruct::new(None),
             summary,
             event: Event {
                 cpu: 0,
@@ -95,9 +89,23 @@ impl<R: Read> TraceReader<R> {
                 context: Context::Unknown,
                 kind: Kind::Other,
             },
-            pending: None,
+            steps: Steps::default(),
+            partial: false,
             progress: Progress::Reading,
         })
+    }
+
+    /// Gives the tasks that ran before the recording; without kprobes, nothing in it tells which have a space. To be
+    /// called before the first step.
+    pub fn with_tasks(mut self, snapshot: Snapshot) -> Self {
+        self.reconstruct = Reconstruct::new(Some(snapshot));
+        self
+    }
+
+    /// Accepts a recording that lacks CPUs which its header announces.
+    pub fn accept_partial(mut self) -> Self {
+        self.partial = true;
+        self
     }
 
     /// Returns the next operation, or `None` at the end of a complete recording.
@@ -107,11 +115,10 @@ impl<R: Read> TraceReader<R> {
     /// missing. After an error the reader is of no more use: it returns [`TraceError::Ended`].
     pub fn next_operation(&mut self) -> Result<Option<Operation>, TraceError> {
         loop {
-            if let Some(operation) = self.pending.take() {
-                return Ok(Some(operation));
-            }
-            if !self.next_event()? {
-                return Ok(None);
+            match self.next_step()? {
+                Some(Step::Event(_)) => {}
+                Some(Step::Operation(operation)) => return Ok(Some(operation)),
+                None => return Ok(None),
             }
         }
     }
@@ -122,30 +129,28 @@ impl<R: Read> TraceReader<R> {
     /// As [`TraceReader::next_operation`].
     #[inline]
     pub fn next_step(&mut self) -> Result<Option<Step>, TraceError> {
-        if let Some(operation) = self.pending.take() {
-            return Ok(Some(Step::Operation(operation)));
-        }
-        Ok(self.next_event()?.then_some(Step::Event(self.event)))
-    }
-
-    #[inline]
-    fn next_event(&mut self) -> Result<bool, TraceError> {
-        match self.progress {
-            Progress::Reading => {}
-            Progress::Finished => return Ok(false),
-            Progress::Failed => {
-                return Err(TraceError::Ended {
-                    file: self.file.clone(),
-                });
+        loop {
+            if let Some(step) = self.steps.pop() {
+                return Ok(Some(step));
+            }
+            match self.progress {
+                Progress::Reading => {}
+                Progress::Finished => return Ok(None),
+                Progress::Failed => {
+                    return Err(TraceError::Ended {
+                        file: self.file.clone(),
+                    });
+                }
+            }
+            match self.read_event() {
+                Ok(More::Yes) => {}
+                Ok(More::No) => self.progress = Progress::Finished,
+                Err(error) => {
+                    self.progress = Progress::Failed;
+                    return Err(error);
+                }
             }
         }
-        let result = self.read_event();
-        match &result {
-            Ok(true) => {}
-            Ok(false) => self.progress = Progress::Finished,
-            Err(_) => self.progress = Progress::Failed,
-        }
-        result
     }
 
     /// Returns what was read so far: the whole trace, once there are no more operations.
@@ -166,23 +171,37 @@ impl<R: Read> TraceReader<R> {
     }
 
     #[inline]
-    fn read_event(&mut self) -> Result<bool, TraceError> {
+    fn read_event(&mut self) -> Result<More, TraceError> {
         if !self.format.next(&mut self.summary, &mut self.event)? {
-            return self.finish().map(|()| false);
+            self.finish()?;
+            return Ok(More::No);
         }
-        self.pending = self
-            .reconstruct
-            .apply(&self.event, &mut self.summary)
+        self.reconstruct
+            .apply(&self.event, &mut self.summary, &mut self.steps)
             .map_err(|problem| self.format.at_last_event(problem))?;
-        Ok(true)
+        Ok(More::Yes)
     }
 
     /// Checks at the end that events which operations are made of were there.
-    fn finish(&self) -> Result<(), TraceError> {
+    fn finish(&mut self) -> Result<(), TraceError> {
+        self.reconstruct
+            .finish(&mut self.summary, &mut self.steps)
+            .map_err(|problem| self.format.at_last_event(problem))?;
+        self.check_events()?;
+        self.check_cpus()
+    }
+
+    fn check_events(&self) -> Result<(), TraceError> {
         // Binary recordings have no lines.
         let lines = self.summary.lines.max(self.summary.events);
         let file = self.file.clone();
         let absent = |name: &&str| self.summary.events_named(name) == 0;
+        if self.summary.made_from == MadeFrom::Tracepoints {
+            return match absent(&"tlb_flush") {
+                true => Err(TraceError::NoEvents { file, lines }),
+                false => Ok(()),
+            };
+        }
         let missing: Vec<_> = ESSENTIAL.into_iter().filter(absent).collect();
         match missing.len() {
             0 => Ok(()),
@@ -194,4 +213,24 @@ impl<R: Read> TraceReader<R> {
             }),
         }
     }
+
+    /// Checks that the CPUs which the header announces were there.
+    fn check_cpus(&self) -> Result<(), TraceError> {
+        let announced = self.summary.header.and_then(|header| header.online_cpus);
+        let seen = self.summary.cpus().count() as u64;
+        match announced {
+            Some(announced) if seen < announced && !self.partial => Err(TraceError::MissingCpus {
+                file: self.file.clone(),
+                announced,
+                seen,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether there may be more events.
+enum More {
+    Yes,
+    No,
 }

@@ -1,56 +1,34 @@
-//! Turns events into operations: requests are kept, the recorded kernel's reactions are counted.
+//! Turns events into operations, from what a recording offers.
 
 use crate::error::LineProblem;
-use crate::event::{Event, FlushFunc, FlushMmRange, Kind, SwitchMm};
-use crate::mm_pointers::{Learned, MmPointers};
-use crate::operation::{
-    InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables,
-};
-use crate::summary::Summary;
-use crate::task_chain::{Link, TaskChain};
+use crate::event::{Event, Kind};
+use crate::kprobes::Kprobes;
+use crate::snapshot::Snapshot;
+use crate::step::Step;
+use crate::steps::Steps;
+use crate::summary::{MadeFrom, Summary};
+use crate::tracepoints::Tracepoints;
 
-/// Linux `TLB_FLUSH_ALL`: as a range's end, the whole space.
-const TLB_FLUSH_ALL: u64 = u64::MAX;
+/// Events after which a recording without any kprobe event is taken to have none.
+const ENOUGH: usize = 4096;
 
-/// Holds what the trace has told so far. Bounded by the CPUs and the live address spaces.
-pub(crate) struct Reconstruct {
-    cpus: Vec<Cpu>,
-    pointers: MmPointers,
-}
-
-#[derive(Clone, Default)]
-struct Cpu {
-    tasks: TaskChain,
-    initial: Initial,
-    shootdown: Shootdown,
-}
-
-/// Whether an operation has carried the CPU's initial state.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Initial {
-    #[default]
-    Unknown,
-    Told,
-}
-
-/// Whether the CPU's latest event was the arrival of another CPU's request.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Shootdown {
-    #[default]
-    No,
-    JustArrived,
+/// Makes operations of events.
+pub(crate) enum Reconstruct {
+    /// It is not clear yet what the recording offers: these are its first events.
+    Unclear(Vec<Event>, Option<Snapshot>),
+    /// Kprobes on the memory-management functions.
+    Kprobes(Box<Kprobes>),
+    /// Tracepoints alone.
+    Tracepoints(Box<Tracepoints>),
 }
 
 impl Reconstruct {
-    /// Knows nothing yet.
-    pub(crate) fn new() -> Self {
-        Reconstruct {
-            cpus: Vec::new(),
-            pointers: MmPointers::new(),
-        }
+    /// Knows nothing yet, but maybe the tasks that ran before.
+    pub(crate) fn new(snapshot: Option<Snapshot>) -> Self {
+        Reconstruct::Unclear(Vec::new(), snapshot)
     }
 
-    /// Takes in one event, and returns the operation that it is, if it is one.
+    /// Takes in one event; it and the operations that follow from it go to `steps`.
     ///
     /// # Errors
     /// If a field that is needed is missing or cannot be right.
@@ -59,196 +37,86 @@ impl Reconstruct {
         &mut self,
         event: &Event,
         summary: &mut Summary,
-    ) -> Result<Option<Operation>, LineProblem> {
-        let index = usize::from(event.cpu);
-        if index >= self.cpus.len() {
-            self.cpus.resize(index + 1, Cpu::default());
-        }
-        let cpu = &mut self.cpus[index];
-        if cpu.tasks.observe(event.pid) == Link::Repaired {
-            summary.chain_repairs += 1;
-        }
-        let shootdown = std::mem::take(&mut cpu.shootdown);
-        let found = match event.kind {
-            Kind::SchedSwitch { next } => {
-                cpu.tasks.switch(event.pid, next);
-                None
+        steps: &mut Steps,
+    ) -> Result<(), LineProblem> {
+        match self {
+            Reconstruct::Kprobes(kprobes) => {
+                steps.push(Step::Event(*event));
+                if let Some(operation) = kprobes.apply(event, summary)? {
+                    steps.push(Step::Operation(operation));
+                }
+                Ok(())
             }
-            Kind::SwitchMm(switch) => self.switch_mm(event, &switch, shootdown, summary)?,
-            Kind::EnterLazy { loaded } => Some(self.enter_lazy(event, loaded, summary)),
-            Kind::FlushMmRange(flush) => Some(self.flush_mm_range(event, &flush, summary)?),
-            Kind::FlushFunc(flush) => {
-                self.flush_func(event, &flush, summary);
-                None
+            Reconstruct::Tracepoints(tracepoints) => tracepoints.apply(event, summary, steps),
+            Reconstruct::Unclear(first, _) => {
+                let kprobes = is_kprobe(event);
+                let shows_none = shows_no_kprobe(first, event) || first.len() >= ENOUGH;
+                first.push(*event);
+                if kprobes || shows_none {
+                    self.decide(kprobes, summary, steps)?;
+                }
+                Ok(())
             }
-            Kind::MmDrop { pointer, mm } => Some(self.mmdrop(pointer, mm, summary)),
-            _ => None,
-        };
-        Ok(found.map(|(kind, initial)| Operation {
-            cpu: event.cpu,
-            time_ns: event.time_ns,
-            kind,
-            initial,
-        }))
+        }
     }
 
-    /// `switch_mm(prev, next, tsk)`: a request, but for `switch_mm(NULL, &init_mm, NULL)`, which
-    /// `flush_tlb_func` and `leave_mm` call on a lazy CPU. Exec passes no task either, but a space.
-    fn switch_mm(
+    /// The recording is over.
+    ///
+    /// # Errors
+    /// As [`Reconstruct::apply`], of the first events.
+    pub(crate) fn finish(
         &mut self,
-        event: &Event,
-        switch: &SwitchMm,
-        shootdown: Shootdown,
         summary: &mut Summary,
-    ) -> Result<Option<(OperationKind, Option<InitialState>)>, LineProblem> {
-        let mm = switch.mm;
-        self.learn(switch.next, mm, summary)?;
-        if switch.task == 0 && mm == MmId::INIT {
-            summary.left_for_init_mm += 1;
-            if shootdown == Shootdown::JustArrived {
-                summary.remote_shootdowns.found_lazy += 1;
-            }
-            return Ok(None);
+        steps: &mut Steps,
+    ) -> Result<(), LineProblem> {
+        if let Reconstruct::Unclear(first, _) = self {
+            let switches = |event: &Event| matches!(event.kind, Kind::SchedSwitch { .. });
+            let tracepoints = first.iter().any(switches);
+            self.decide(!tracepoints, summary, steps)?;
         }
-        summary.operations.switch += 1;
-        let cpu = &mut self.cpus[usize::from(event.cpu)];
-        let mut initial = None;
-        if let (Initial::Unknown, Some(loaded), Some(lazy)) =
-            (cpu.initial, switch.loaded, switch.lazy)
-        {
-            cpu.initial = Initial::Told;
-            initial = Some(InitialState {
-                mm: self.pointers.get(loaded),
-                laziness: laziness(lazy),
-            });
-        }
-        Ok(Some((OperationKind::Switch { mm }, initial)))
+        steps.complete_all();
+        Ok(())
     }
 
-    /// `enter_lazy_tlb`: from a task switch to a task without a user space, or from an exit.
-    fn enter_lazy(
+    fn decide(
         &mut self,
-        event: &Event,
-        loaded: Option<u64>,
+        kprobes: bool,
         summary: &mut Summary,
-    ) -> (OperationKind, Option<InitialState>) {
-        summary.operations.go_lazy += 1;
-        let cpu = &mut self.cpus[usize::from(event.cpu)];
-        let onto = match cpu.tasks.current() {
-            Some(0) => Onto::Idle,
-            _ => Onto::KernelThread,
+        steps: &mut Steps,
+    ) -> Result<(), LineProblem> {
+        let Reconstruct::Unclear(first, snapshot) = self else {
+            return Ok(());
         };
-        let mut initial = None;
-        if let (Initial::Unknown, Some(loaded)) = (cpu.initial, loaded) {
-            cpu.initial = Initial::Told;
-            // The event does not show is_lazy. Only the idle task is lazy for sure, unless
-            // init_mm is loaded; nothing depends on the other cases, because this very
-            // operation makes the CPU lazy.
-            let idle_left = event.pid == 0 && !self.pointers.is_init(loaded);
-            initial = Some(InitialState {
-                mm: self.pointers.get(loaded),
-                laziness: laziness(idle_left),
-            });
-        }
-        (OperationKind::GoLazy { onto }, initial)
-    }
-
-    /// `flush_tlb_mm_range`.
-    fn flush_mm_range(
-        &mut self,
-        event: &Event,
-        flush: &FlushMmRange,
-        summary: &mut Summary,
-    ) -> Result<(OperationKind, Option<InitialState>), LineProblem> {
-        let mm = flush.mm;
-        self.learn(flush.pointer, mm, summary)?;
-        summary.operations.flush += 1;
-        let cpu = &mut self.cpus[usize::from(event.cpu)];
-        let initial = match cpu.initial {
-            Initial::Told => None,
-            Initial::Unknown => state_of_flusher(event, flush),
-        };
-        if initial.is_some() {
-            cpu.initial = Initial::Told;
-        }
-        let kind = OperationKind::Flush {
-            mm,
-            range: range(flush),
-            tables: match flush.freed {
-                true => Tables::Freed,
-                false => Tables::Kept,
-            },
-        };
-        Ok((kind, initial))
-    }
-
-    /// `flush_tlb_func`: a reaction, on the CPU that flushes.
-    fn flush_func(&mut self, event: &Event, flush: &FlushFunc, summary: &mut Summary) {
-        if flush.initiator == u64::from(event.cpu) {
-            summary.local_flushes += 1;
+        let (first, snapshot) = (std::mem::take(first), snapshot.take());
+        *self = if kprobes {
+            Reconstruct::Kprobes(Box::new(Kprobes::new()))
         } else {
-            summary.remote_shootdowns.arrived += 1;
-            self.cpus[usize::from(event.cpu)].shootdown = Shootdown::JustArrived;
-        }
-    }
-
-    /// `__mmdrop`: the space is freed, and its pointer will be reused.
-    fn mmdrop(
-        &mut self,
-        pointer: u64,
-        mm: MmId,
-        summary: &mut Summary,
-    ) -> (OperationKind, Option<InitialState>) {
-        self.pointers.forget(pointer);
-        summary.operations.retire += 1;
-        (OperationKind::Retire { mm }, None)
-    }
-
-    #[inline]
-    fn learn(&mut self, pointer: u64, mm: MmId, summary: &mut Summary) -> Result<(), LineProblem> {
-        if self.pointers.learn(pointer, mm)? == Learned::ReusedWithoutRetire {
-            summary.missing_retires += 1;
+            summary.made_from = MadeFrom::Tracepoints;
+            Reconstruct::Tracepoints(Box::new(Tracepoints::new(snapshot.as_ref())))
+        };
+        for event in &first {
+            self.apply(event, summary, steps)?;
         }
         Ok(())
     }
 }
 
-fn laziness(is_lazy: bool) -> Laziness {
-    if is_lazy {
-        Laziness::Lazy
-    } else {
-        Laziness::NotLazy
-    }
+fn is_kprobe(event: &Event) -> bool {
+    matches!(
+        event.kind,
+        Kind::SwitchMm(_)
+            | Kind::EnterLazy { .. }
+            | Kind::FlushMmRange(_)
+            | Kind::FlushMulti(_)
+            | Kind::FlushFunc(_)
+            | Kind::ExitMmap { .. }
+            | Kind::MmDrop { .. }
+    )
 }
 
-/// Tells what a CPU had loaded whose first operation is a flush, from the space's cpumask.
-///
-/// A switch clears the CPU's bit in the old mask at once, so a set bit means that `mm` is loaded.
-/// ASSUMED: the flush is by one of the space's own tasks, hence not lazy. A kernel thread that
-/// flushes the very space that its CPU holds lazily is rare, and matters to the first operation
-/// only. Only the first 64 CPUs are recorded; for the others the next operation tells.
-fn state_of_flusher(event: &Event, flush: &FlushMmRange) -> Option<InitialState> {
-    let mask = flush.mask?;
-    if event.cpu >= 64 {
-        return None;
-    }
-    let loaded = mask >> event.cpu & 1 == 1;
-    loaded.then_some(InitialState {
-        mm: Some(flush.mm),
-        laziness: Laziness::NotLazy,
-    })
-}
-
-fn range(flush: &FlushMmRange) -> Range {
-    match flush.end {
-        TLB_FLUSH_ALL => Range::All,
-        end => {
-            let stride_shift = flush.stride.min(63) as u8;
-            Range::Pages {
-                start: flush.start,
-                pages: end.saturating_sub(flush.start).div_ceil(1 << stride_shift),
-                stride_shift,
-            }
-        }
-    }
+/// Whether a task switch was over without `switch_mm` or `enter_lazy`: one of them stands between two of its CPU.
+fn shows_no_kprobe(before: &[Event], event: &Event) -> bool {
+    let is_switch = |event: &Event| matches!(event.kind, Kind::SchedSwitch { .. });
+    let of_cpu = |other: &&Event| other.cpu == event.cpu && is_switch(other);
+    is_switch(event) && before.iter().filter(of_cpu).count() >= 2
 }

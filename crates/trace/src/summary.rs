@@ -31,6 +31,14 @@ pub struct Summary {
     pub chain_repairs: u64,
     /// Address spaces whose pointer was reused though their mmdrop was never seen.
     pub missing_retires: u64,
+    /// Flushes of which the recording did not tell at once whether they free page tables.
+    pub unknown_tables: u64,
+    /// Flushes by tasks without a space: of whose space is unknown, and they are left out.
+    pub flushes_of_unknown_spaces: u64,
+    /// Switches to tasks of which nothing tells whether they have a space; taken for kernel threads.
+    pub unknown_tasks: u64,
+    /// What the operations were made from.
+    pub made_from: MadeFrom,
     /// Time of the first event in nanoseconds of the recording's clock.
     pub first_time_ns: Option<u64>,
     /// Time of the last event in nanoseconds of the recording's clock.
@@ -55,6 +63,16 @@ pub struct Summary {
     pub temporary_file: Option<PathBuf>,
     pub(crate) cpu_events: Vec<u64>,
     names: EventNames,
+}
+
+/// What the operations were made from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MadeFrom {
+    /// Kprobes on the memory-management functions.
+    #[default]
+    Kprobes,
+    /// Tracepoints alone.
+    Tracepoints,
 }
 
 /// Counts the operations of each kind.
@@ -138,6 +156,10 @@ impl Summary {
     /// Returns what a reader of the comparison should know: events whose absence weakens it.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.warnings_of_the_file();
+        if self.made_from == MadeFrom::Tracepoints {
+            self.warn_of_tracepoints(&mut warnings);
+            return warnings;
+        }
         if self.events_named("flush_func") == 0 {
             warnings.push(
                 "no flush_func event: the recorded kernel's own IPIs are unknown (0 is no count)"
@@ -196,6 +218,45 @@ impl Summary {
             ));
         }
         warnings
+    }
+
+    fn warn_of_tracepoints(&self, warnings: &mut Vec<String>) {
+        warnings.push(format!(
+            "no kprobe events: made from tracepoints; of {} flushes it is unknown whether tables are freed, unless lazy \
+             CPUs tell",
+            self.unknown_tables
+        ));
+        if self.unknown_tasks > 0 {
+            warnings.push(format!(
+                "{} switches to tasks of which nothing tells whether they have a space, taken for kernel threads: give \
+                 the tasks that ran before by `--tasks FILE`",
+                self.unknown_tasks
+            ));
+        }
+        if self.flushes_of_unknown_spaces > 0 {
+            warnings.push(format!(
+                "{} flushes by kernel threads, of unknown spaces, are left out",
+                self.flushes_of_unknown_spaces
+            ));
+        }
+        for (name, without) in [
+            (
+                "task_newtask",
+                "threads of one process are taken for several",
+            ),
+            ("sched_process_exec", "exec is taken for a temporary space"),
+            ("sched_process_exit", "spaces never end"),
+        ] {
+            if self.events_named(name) == 0 {
+                warnings.push(format!("no {name} event: {without}"));
+            }
+        }
+        if self.chain_repairs > 0 {
+            warnings.push(format!(
+                "{} events contradict the latest sched_switch of their CPU: switches are missing",
+                self.chain_repairs
+            ));
+        }
     }
 
     /// Counts an event.

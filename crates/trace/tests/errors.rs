@@ -213,8 +213,8 @@ fn a_trace_without_the_events_says_how_to_record_them() {
     assert_eq!(
         error(text.as_bytes()),
         format!(
-            "my.txt: 2 lines and none of the events switch_mm, enter_lazy, flush_mm_range; they \
-             come from kprobes that were not armed.\n{HOW_TO_RECORD}"
+            "my.txt: 2 lines and none of the events switch_mm, enter_lazy, flush_mm_range (kprobes), \
+         nor sched_switch with tlb_flush (tracepoints).\n{HOW_TO_RECORD}"
         )
     );
     for event in [
