@@ -2,7 +2,7 @@
 
 use lazytlb::{Policy, Quirks};
 use lazytlb_check::{Finding, Verdict};
-use lazytlb_price::{Costs, PcidsOn, price};
+use lazytlb_price::{Costs, Counts, PcidsOn};
 
 use crate::arguments::Decide;
 use crate::check::{Complete, ending_of, memory, outcome, print_basis, print_unreached, unproved};
@@ -13,7 +13,7 @@ use crate::hardware::told;
 use crate::numbers::{grouped, megacycles, millions};
 use crate::pcids::what_pcids_bring;
 use crate::policies::{self, named_here};
-use crate::price::{PriceRecord, describe};
+use crate::price::{PriceRecord, counted, describe};
 use crate::proofs::{self, MEMORY, Proof, Question, search_all};
 use crate::report::{Ending, Report, table};
 use crate::subject::Subject;
@@ -198,21 +198,21 @@ fn lines(
     let mut table = table(&header, 3..13);
     for row in rows {
         let replayed = row.replayed;
-        let counts = replayed.counts;
+        let count = |of: fn(&Counts) -> u64| counted(replayed, of);
         let standing = standing(answers, row);
         let (mark, standing) = standing.map_or(("", None), |(mark, one)| (mark, Some(one)));
         table.add_row([
             named_here(replayed.policy, models),
             replayed.pcids.name().to_owned(),
             proof(options, row),
-            grouped(counts.ipis),
-            grouped(counts.ipis_to_idle),
-            grouped(counts.ipis_elsewhere),
-            grouped(counts.cr3_flush + counts.cr3_keep),
-            grouped(counts.cr3_keep),
-            grouped(counts.full_flushes),
-            grouped(counts.refills_after_load + counts.refills_after_flush),
-            megacycles(price(&counts, costs)),
+            count(|counts| counts.ipis),
+            count(|counts| counts.ipis_to_idle),
+            count(|counts| counts.ipis_elsewhere),
+            count(|counts| counts.cr3_flush + counts.cr3_keep),
+            count(|counts| counts.cr3_keep),
+            count(|counts| counts.full_flushes),
+            count(|counts| counts.refills_after_load + counts.refills_after_flush),
+            megacycles(replayed.cost(costs)),
             standing.map_or_else(String::new, |one| millions(one.regret)),
             standing.map_or_else(String::new, |one| millions(one.loss_typical)),
             mark.to_owned(),

@@ -195,6 +195,7 @@ mod tests {
             policy,
             pcids,
             counts,
+            counts_if_freed: None,
         }
     }
 
@@ -375,7 +376,7 @@ mod tests {
                 .iter()
                 .copied()
                 .zip(counts)
-                .map(|(policy, counts)| Replayed { policy, pcids: PcidsOn::No, counts })
+                .map(|(policy, counts)| Replayed { policy, pcids: PcidsOn::No, counts, counts_if_freed: None })
                 .collect();
             let (unbeaten, strictly) = match cheapest(&all, &costs).unwrap() {
                 Cheapest::Policy(policy) => (vec![policy], true),

@@ -2,11 +2,13 @@
 
 use std::io::Read;
 
-use lazytlb::{Policy, Quirks};
-use lazytlb_trace::{Step, TraceError, TraceReader};
+use lazytlb::{Policy, Quirks, Tables};
+use lazytlb_trace::{MadeFrom, Step, TraceError, TraceReader};
 
+use crate::costs::Costs;
 use crate::counts::Counts;
 use crate::machine::PcidsOn;
+use crate::price::{Cost, price};
 use crate::replay::{Replay, ReplayError};
 
 /// Operations between two reports of progress: some milliseconds of work.
@@ -19,8 +21,31 @@ pub struct Replayed {
     pub policy: Policy,
     /// Whether the CPUs that it ran on had PCIDs.
     pub pcids: PcidsOn,
-    /// What it made the machine do.
+    /// What it made the machine do. Where it is unknown of flushes whether they free page tables, as if they kept them.
     pub counts: Counts,
+    /// The same, as if they freed them; `None` if the recording leaves nothing unknown.
+    pub counts_if_freed: Option<Counts>,
+}
+
+impl Replayed {
+    /// What it costs, over all that is unknown of the recording; typical is as if flushes kept tables of which it is unknown.
+    pub fn cost(&self, costs: &Costs) -> Cost {
+        let (kept, freed) = (
+            price(&self.counts, costs),
+            price(&self.if_freed().counts, costs),
+        );
+        Cost {
+            low: kept.low.min(freed.low),
+            typical: kept.typical,
+            high: kept.high.max(freed.high),
+        }
+    }
+
+    /// The same, as if all flushes freed page tables of which it is unknown.
+    pub fn if_freed(self) -> Replayed {
+        let counts = self.counts_if_freed.unwrap_or(self.counts);
+        Replayed { counts, ..self }
+    }
 }
 
 /// Says how far a pass has come.
@@ -93,18 +118,28 @@ pub fn price_trace_watched<R: Read>(
     mut progress: impl FnMut(Progress),
     mut watch: impl FnMut(&Step),
 ) -> Result<Vec<Replayed>, PriceError> {
-    let mut replays: Vec<Replay> = policies
-        .iter()
-        .flat_map(|&policy| pcids.iter().map(move |&on| Replay::on(policy, quirks, on)))
-        .collect();
+    let replays = |unknown_tables| {
+        let settings = policies
+            .iter()
+            .flat_map(|&policy| pcids.iter().map(move |&on| (policy, on)));
+        let replay =
+            |(policy, on)| Replay::on(policy, quirks, on).with_unknown_tables(unknown_tables);
+        settings.map(replay).collect::<Vec<_>>()
+    };
+    let mut kept = replays(Tables::Kept);
+    // Nobody replays what is known twice.
+    let mut freed: Option<Vec<Replay>> = None;
     let mut operations = 0;
     while let Some(step) = reader.next_step()? {
         watch(&step);
         let Step::Operation(operation) = step else {
             continue;
         };
+        if operations == 0 && reader.summary().made_from == MadeFrom::Tracepoints {
+            freed = Some(replays(Tables::Freed));
+        }
         operations += 1;
-        for replay in &mut replays {
+        for replay in kept.iter_mut().chain(freed.iter_mut().flatten()) {
             let applied = replay.apply(&operation);
             applied.map_err(|source| PriceError::Replay {
                 operation: operations,
@@ -122,10 +157,12 @@ pub fn price_trace_watched<R: Read>(
         operations,
         bytes_read: reader.bytes_read(),
     });
-    let replayed = replays.into_iter().map(|replay| Replayed {
+    let mut freed = freed.into_iter().flatten();
+    let replayed = kept.into_iter().map(|replay| Replayed {
         policy: replay.policy(),
         pcids: replay.pcids(),
         counts: replay.finish(),
+        counts_if_freed: freed.next().map(Replay::finish),
     });
     Ok(replayed.collect())
 }

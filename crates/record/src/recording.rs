@@ -294,6 +294,7 @@ impl Recording {
     fn systems(&self) -> Result<Vec<System>, RecordError> {
         let names = TRACEPOINTS.iter().map(|it| it.name.split('/').next());
         let mut names: Vec<&str> = names.flatten().collect();
+        names.sort_unstable();
         names.dedup();
         if !self.probes.is_empty() {
             names.push(&self.plan.name);

@@ -72,6 +72,11 @@ impl Types {
                 by_number.resize(id + 1, TypeIndex::UNKNOWN);
             }
             if by_number[id] != TypeIndex::UNKNOWN {
+                // Some writers list a system twice.
+                let before: &EventType = &types[usize::from(by_number[id].0)];
+                if *before.group == **group && *before.name == *format.name {
+                    continue;
+                }
                 return Err(TraceDatProblem::Damaged("two formats with one number"));
             }
             // Each format has another of the 2^16 numbers; only all of them and the unknown one are too many.
