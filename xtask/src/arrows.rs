@@ -93,6 +93,11 @@ const ALLOWED: &[Row] = &[
         external: External::Allowed,
     },
     Row {
+        package: "lazytlb-calibrate",
+        internal: &["lazytlb-price"],
+        external: External::Allowed,
+    },
+    Row {
         package: "lazytlb-cli",
         internal: &[
             "lazytlb",
@@ -103,6 +108,7 @@ const ALLOWED: &[Row] = &[
             "lazytlb-trace",
             "lazytlb-price",
             "lazytlb-record",
+            "lazytlb-calibrate",
         ],
         external: External::Allowed,
     },
