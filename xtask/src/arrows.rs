@@ -98,6 +98,11 @@ const ALLOWED: &[Row] = &[
         external: External::Allowed,
     },
     Row {
+        package: "lazytlb-calibrate",
+        internal: &["lazytlb-price"],
+        external: External::Allowed,
+    },
+    Row {
         package: "lazytlb-cli",
         internal: &[
             "lazytlb",
@@ -109,6 +114,7 @@ const ALLOWED: &[Row] = &[
             "lazytlb-price",
             "lazytlb-record",
             "lazytlb-validate",
+            "lazytlb-calibrate",
         ],
         external: External::Allowed,
     },

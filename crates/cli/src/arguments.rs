@@ -108,6 +108,15 @@ pub(crate) enum Command {
                             SOURCES.md; --detect reads CPUID, and the microcode's revision where the system tells it."
     )]
     Cpus(Cpus),
+    /// Measures here what user space can measure of the costs, and writes a file for --costs
+    #[command(
+        after_help = "Examples:\n  lazytlb calibrate -o mine.toml\n  lazytlb decide --costs mine.toml\n\nMeasured are \
+                            shootdowns to threads that run and to CPUs that sleep (mprotect and munmap beside \
+                            pinned threads), refills after a full flush, locked instructions and fences; it takes some \
+                            seconds, and the machine should be idle. All else is as shipped, and says so. In a guest whose \
+                            hypervisor flushes for it, shootdowns are not measured. Exit codes: 0 written; 2 not."
+    )]
+    Calibrate(Calibrate),
     /// Prints the shipped file of costs: every figure with its range and origin, to edit for --costs
     Costs,
     /// Prints a completion script for a shell
@@ -140,6 +149,19 @@ pub(crate) struct Decide {
     pub(crate) bounds: Bounds,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Calibrate {
+    /// The file of costs to write; without it, the table alone
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Overwrite the file if there is one
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
+    /// One JSON object a figure in place of the table
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]

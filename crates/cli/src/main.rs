@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `arguments`, `hardware` | the command line; the CPU that a question is about |
 //! | `subject`, `menus`, `slots` | what is checked: a program, or every program over menus; with slots for PCIDs |
-//! | `decide`, `check`, `litmus`, `cpus`, `price`, `validate`, `record` | the commands of these names |
+//! | `decide`, `check`, `litmus`, `cpus`, `price`, `validate`, `record`, `calibrate` | the commands of these names |
 //! | `decision`, `proofs` | proofs beside prices, and the choice among the safe ones; the searches that it rests on, side by side |
 //! | `choice`, `pricing`, `measure` | a choice by regret, told; what prices are made with, and losses measured by; how to measure a cost |
 //! | `policies` | what each policy does |
@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod calibrate;
 mod check;
 mod check_records;
 mod choice;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         Command::Litmus(options) => litmus::run_all(&options),
         Command::Record(options) => record::run(&options),
         Command::Cpus(options) => cpus::run(&options),
+        Command::Calibrate(options) => calibrate::run(&options),
         Command::Costs => report::print(lazytlb_price::Costs::shipped_text()),
         Command::Completions { shell } => {
             let (mut command, mut script) = (Arguments::command(), Vec::new());
