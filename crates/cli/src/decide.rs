@@ -2,7 +2,7 @@
 
 use lazytlb::{Policy, Quirks};
 use lazytlb_check::{Finding, Verdict};
-use lazytlb_price::{Costs, Counts, PcidsOn};
+use lazytlb_price::{Costs, Counts, PcidsOn, price_replayed};
 
 use crate::arguments::Decide;
 use crate::check::{Complete, ending_of, memory, outcome, print_basis, print_unreached, unproved};
@@ -212,7 +212,7 @@ fn lines(
             count(|counts| counts.cr3_keep),
             count(|counts| counts.full_flushes),
             count(|counts| counts.refills_after_load + counts.refills_after_flush),
-            megacycles(replayed.cost(costs)),
+            megacycles(price_replayed(replayed, costs)),
             standing.map_or_else(String::new, |one| millions(one.regret)),
             standing.map_or_else(String::new, |one| millions(one.loss_typical)),
             mark.to_owned(),

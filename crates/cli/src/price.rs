@@ -1,7 +1,7 @@
 //! `lazytlb price`: what each policy would have cost on a recorded workload.
 
 use lazytlb::Quirks;
-use lazytlb_price::{Costs, Counts, PcidsOn, Replayed, Standing};
+use lazytlb_price::{Costs, Counts, PcidsOn, Replayed, Standing, price_replayed};
 use serde::Serialize;
 
 use crate::arguments::Price;
@@ -128,7 +128,7 @@ fn rows(
         let policy = named_here(replayed.policy, models);
         let mut row = vec![policy, replayed.pcids.name().to_owned()];
         row.extend(counts.map(|of| counted(replayed, of)));
-        row.push(megacycles(replayed.cost(costs)));
+        row.push(megacycles(price_replayed(replayed, costs)));
         let standing = standing(choices, replayed);
         let losses = standing.map(|one| [one.regret, one.loss_typical].map(millions));
         row.extend(losses.unwrap_or_default());
@@ -176,7 +176,7 @@ pub(crate) struct PriceRecord {
 
 impl PriceRecord {
     pub(crate) fn new(replayed: &Replayed, events: u64, costs: &Costs) -> PriceRecord {
-        let cost = replayed.cost(costs);
+        let cost = price_replayed(replayed, costs);
         PriceRecord {
             policy: replayed.policy.name(),
             pcids: replayed.pcids.name(),

@@ -45,6 +45,19 @@ pub fn price(counts: &Counts, costs: &Costs) -> Cost {
     cost
 }
 
+/// Prices a replay, over all that is unknown of the recording; typical is as if flushes kept page tables of which it is unknown.
+pub fn price_replayed(replayed: &Replayed, costs: &Costs) -> Cost {
+    let (kept, freed) = (
+        price(&replayed.counts, costs),
+        price(&replayed.if_freed().counts, costs),
+    );
+    Cost {
+        low: kept.low.min(freed.low),
+        typical: kept.typical,
+        high: kept.high.max(freed.high),
+    }
+}
+
 /// How the cost of one policy differs from another's, over the whole range of all figures.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Difference {

@@ -5,10 +5,8 @@ use std::io::Read;
 use lazytlb::{Policy, Quirks, Tables};
 use lazytlb_trace::{MadeFrom, Step, TraceError, TraceReader};
 
-use crate::costs::Costs;
 use crate::counts::Counts;
 use crate::machine::PcidsOn;
-use crate::price::{Cost, price};
 use crate::replay::{Replay, ReplayError};
 
 /// Operations between two reports of progress: some milliseconds of work.
@@ -28,19 +26,6 @@ pub struct Replayed {
 }
 
 impl Replayed {
-    /// What it costs, over all that is unknown of the recording; typical is as if flushes kept tables of which it is unknown.
-    pub fn cost(&self, costs: &Costs) -> Cost {
-        let (kept, freed) = (
-            price(&self.counts, costs),
-            price(&self.if_freed().counts, costs),
-        );
-        Cost {
-            low: kept.low.min(freed.low),
-            typical: kept.typical,
-            high: kept.high.max(freed.high),
-        }
-    }
-
     /// The same, as if all flushes freed page tables of which it is unknown.
     pub fn if_freed(self) -> Replayed {
         let counts = self.counts_if_freed.unwrap_or(self.counts);
