@@ -13,9 +13,11 @@
 //! | `refills` | translations that are walked again after a full flush |
 //! | `atomics` | locked instructions and fences |
 //! | `samples` | times, and what is typical of them |
+//! | `error` | why nothing can be measured |
 #![forbid(unsafe_code)]
 
 mod atomics;
+mod error;
 mod machine;
 mod measured;
 mod others;
@@ -23,4 +25,5 @@ mod refills;
 mod samples;
 mod shootdowns;
 
-pub use measured::{CalibrateError, Measured, measure};
+pub use error::CalibrateError;
+pub use measured::{Measured, measure};

@@ -4,7 +4,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use raw_cpuid::{CpuId, CpuIdReader, Hypervisor};
 
-use crate::measured::CalibrateError;
+use crate::error::CalibrateError;
 
 /// KVM's feature leaf: the host flushes for virtual CPUs that do not run.
 const KVM_FEATURES: u32 = 0x4000_0001;

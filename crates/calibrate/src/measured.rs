@@ -1,9 +1,8 @@
 //! Figures of this machine, with their origins.
 
-use std::io;
-
 use lazytlb_price::{Costs, Figure, Parameter};
 
+use crate::error::CalibrateError;
 use crate::samples::Span;
 use crate::shootdowns::Shootdowns;
 use crate::{atomics, machine, refills};
@@ -19,18 +18,6 @@ pub struct Measured {
     pub parameters: Vec<Parameter>,
     /// Why other figures are as shipped.
     pub notes: Vec<String>,
-}
-
-/// Says why nothing can be measured.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CalibrateError {
-    /// A thread cannot be kept on a CPU.
-    #[error("a thread cannot be kept on a CPU: {0}; allow this process its CPUs (`taskset -p`)")]
-    Affinity(nix::errno::Errno),
-    /// Memory cannot be mapped.
-    #[error("memory cannot be mapped: {0}; free some, or raise `ulimit -v`")]
-    Map(io::Error),
 }
 
 /// Measures. Takes some seconds; `progress` is told what comes next. The machine should do nothing else.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, park, spawn};
 
+use crate::error::CalibrateError;
 use crate::machine::pin;
-use crate::measured::CalibrateError;
 
 /// What the threads do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use memmap2::{Advice, MmapMut, MmapOptions};
 
-use crate::measured::CalibrateError;
+use crate::error::CalibrateError;
 use crate::samples::{Samples, Span};
 
 const PAGE_BYTES: usize = 4096;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use memmap2::{Advice, MmapMut, MmapOptions};
 
-use crate::measured::CalibrateError;
+use crate::error::CalibrateError;
 use crate::others::{Activity, Others};
 use crate::samples::{Samples, Span};
 
