@@ -48,31 +48,41 @@
 //! | `task_chain`, `mm_pointers` | who runs on a CPU; which space a pointer means now |
 //! | `format` | which format a recording has |
 //! | `event` | [`Event`]: what every reader makes |
-//! | `text` | the text |
+//! | `text`, `text_layout` | text in all its layouts |
 //! | `trace_dat` | trace.dat |
-//! | `source`, `compression` | the bytes |
-//! | `limits`, `error`, `dat_problem` | what a recording may ask for, and what can be wrong with one |
+//! | `perf_data` | perf.data |
+//! | `records`, `known_events` | what binary recordings share: fields by the recorded formats; which events matter |
+//! | `bytes`, `cursor` | positioned reads of a file, or of a temporary one |
+//! | `source`, `compression` | the bytes of a stream, decompressed |
+//! | `limits`, `error`, `dat_problem`, `perf_problem` | what a recording may ask for, and what can be wrong with one |
 //! | `recording` | how to record |
 //!
 //! What a recording cannot show: TLB fills, page-table writes, and the order of two events of
 //! different CPUs beyond their time stamps.
 #![forbid(unsafe_code)]
 
+mod bytes;
 mod compression;
+mod cursor;
 mod dat_problem;
 mod error;
 mod event;
 mod format;
+mod known_events;
 mod limits;
 mod mm_pointers;
 mod operation;
+mod perf_data;
+mod perf_problem;
 mod reader;
 mod reconstruct;
 mod recording;
+mod records;
 mod source;
 mod summary;
 mod task_chain;
 mod text;
+mod text_layout;
 mod trace_dat;
 
 pub use compression::Compression;
@@ -83,6 +93,8 @@ pub use limits::{
     MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB, ZSTD_MEMORY_LIMIT_MIB,
 };
 pub use operation::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables};
+pub use perf_problem::PerfDataProblem;
 pub use reader::{Step, TraceReader};
 pub use recording::HOW_TO_RECORD;
 pub use summary::{Header, OperationCounts, RemoteShootdowns, Summary};
+pub use text_layout::TextLayout;
