@@ -132,6 +132,18 @@ pub enum TraceError {
         /// What is wrong.
         problem: PerfDataProblem,
     },
+    /// One event of a perf.data file cannot be right.
+    #[error("{file}: CPU {cpu}, in the samples before byte {offset}: {problem}")]
+    Sample {
+        /// The file's name, as it was given.
+        file: String,
+        /// The CPU that recorded it.
+        cpu: u16,
+        /// How far the (decompressed) file was read: samples are sorted before they are looked at.
+        offset: u64,
+        /// What is wrong.
+        problem: LineProblem,
+    },
     /// One event of a trace.dat file cannot be right.
     #[error("{file}: CPU {cpu}, in the page at byte {offset}: {problem}")]
     Event {

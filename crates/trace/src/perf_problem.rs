@@ -1,7 +1,6 @@
 //! What can be wrong with a perf.data file.
 
 use crate::dat_problem::TraceDatProblem;
-use crate::error::LineProblem;
 
 /// Says what is wrong with a perf.data file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,13 +87,5 @@ pub enum PerfDataProblem {
         limit: usize,
         /// How many records.
         records: usize,
-    },
-    /// One event cannot be right.
-    #[error("CPU {cpu}, in the records before: {problem}")]
-    Event {
-        /// The CPU that recorded it.
-        cpu: u16,
-        /// What is wrong.
-        problem: LineProblem,
     },
 }

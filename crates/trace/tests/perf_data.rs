@@ -195,7 +195,11 @@ fn a_sample_that_comes_too_late_is_an_error() {
     let mut perf = Perf::of(&expected, 5);
     let late = perf.sample(&expected[0]);
     perf.records.push(late);
-    let found = problem(&perf.bytes());
+    let found = events(&perf.bytes()).unwrap_err();
+    assert!(
+        matches!(found, TraceError::Sample { cpu: 0, .. }),
+        "{found}"
+    );
     assert!(found.to_string().contains("time runs backwards"), "{found}");
 }
 

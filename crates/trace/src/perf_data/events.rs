@@ -144,10 +144,7 @@ impl PerfDataEvents {
         event.cpu = sample.cpu;
         event.time_ns = sample.time;
         let offset = self.stream.offset();
-        let problem = |problem| {
-            let cpu = sample.cpu;
-            PerfFault::Problem(offset, PerfDataProblem::Event { cpu, problem })
-        };
+        let problem = |problem| PerfFault::Event(offset, sample.cpu, problem);
         kind.decode(bytes, event).map_err(problem)?;
         if let Some(before_ns) = summary.last_time_ns
             && sample.time < before_ns
@@ -205,9 +202,7 @@ impl PerfDataEvents {
     /// Says of a problem that it is the last event's.
     #[cold]
     pub(crate) fn at_last_event(&self, problem: LineProblem) -> TraceError {
-        let cpu = self.latest_cpu;
-        let problem = PerfDataProblem::Event { cpu, problem };
-        PerfFault::Problem(self.stream.offset(), problem).of(&self.file)
+        PerfFault::Event(self.stream.offset(), self.latest_cpu, problem).of(&self.file)
     }
 
     /// How the file is compressed as a whole.
@@ -332,10 +327,12 @@ fn by_id(attributes: &[Attribute]) -> Result<HashMap<u64, usize, FixedState>, Pe
 fn checked_cpu(cpu: u32) -> Result<u16, PerfDataProblem> {
     match u16::try_from(cpu) {
         Ok(small) if u64::from(cpu) < MAX_CPUS => Ok(small),
-        _ => Err(PerfDataProblem::Event {
-            cpu: 0,
-            problem: LineProblem::CpuOutOfRange { cpu: cpu.into() },
-        }),
+        _ => Err(TraceDatProblem::TooLarge {
+            what: "the CPU of a sample",
+            size: cpu.into(),
+            limit: MAX_CPUS,
+        }
+        .into()),
     }
 }
 

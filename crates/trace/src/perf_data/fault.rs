@@ -2,7 +2,7 @@
 
 use crate::bytes::Fault;
 use crate::dat_problem::TraceDatProblem;
-use crate::error::TraceError;
+use crate::error::{LineProblem, TraceError};
 use crate::perf_problem::PerfDataProblem;
 
 /// Why records are not to be had.
@@ -12,6 +12,8 @@ pub(super) enum PerfFault {
     File(Fault),
     /// What stands at this byte.
     Problem(u64, PerfDataProblem),
+    /// An event of this CPU, before this byte.
+    Event(u64, u16, LineProblem),
 }
 
 impl From<Fault> for PerfFault {
@@ -33,6 +35,15 @@ impl PerfFault {
         let (offset, problem) = match self {
             PerfFault::File(Fault::Dat(offset, problem)) => (offset, problem.into()),
             PerfFault::Problem(offset, problem) => (offset, problem),
+            PerfFault::Event(offset, cpu, problem) => {
+                let file = file.to_owned();
+                return TraceError::Sample {
+                    file,
+                    cpu,
+                    offset,
+                    problem,
+                };
+            }
             PerfFault::File(read) => return read.of(file),
         };
         TraceError::PerfData {

@@ -144,7 +144,7 @@ fn read_attributes(
 ) -> Result<Vec<Attribute>, PerfFault> {
     let damaged = || PerfFault::damaged(attributes.offset, "the attributes' size");
     let attr_bytes = each.checked_sub(16).ok_or_else(damaged)?;
-    if attr_bytes > MAX_ATTRIBUTE_BYTES || attributes.size % each != 0 {
+    if attr_bytes > MAX_ATTRIBUTE_BYTES || !attributes.size.is_multiple_of(each) {
         return Err(damaged());
     }
     let count = attributes.size / each;
