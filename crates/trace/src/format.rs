@@ -121,14 +121,10 @@ impl<R: Read> Format<R> {
         event: &mut Event,
     ) -> Result<bool, TraceError> {
         match self {
-            Format::Text(text) => match text.next(summary)? {
-                Some(next) => *event = next,
-                None => return Ok(false),
-            },
-            Format::TraceDat(events) => return events.next(summary, event),
-            Format::PerfData(events) => return events.next(summary, event),
+            Format::Text(text) => text.next(summary, event),
+            Format::TraceDat(events) => events.next(summary, event),
+            Format::PerfData(events) => events.next(summary, event),
         }
-        Ok(true)
     }
 
     /// Says of a problem that it is the last event's.

@@ -53,12 +53,16 @@ impl<R: Read> TextEvents<R> {
         Ok(text)
     }
 
-    /// Returns the next event.
+    /// Reads the next event; `false` if there is none.
     ///
     /// # Errors
     /// At the first line that cannot be right.
     #[inline]
-    pub(crate) fn next(&mut self, summary: &mut Summary) -> Result<Option<Event>, TraceError> {
+    pub(crate) fn next(
+        &mut self,
+        summary: &mut Summary,
+        event: &mut Event,
+    ) -> Result<bool, TraceError> {
         loop {
             let next = match self.lines.next(&mut self.source) {
                 Ok(next) => next,
@@ -70,7 +74,7 @@ impl<R: Read> TextEvents<R> {
                     layout: &mut self.layout,
                     dead: &mut self.dead,
                 }
-                .read_line(line, summary),
+                .read_line(line, summary, event),
                 Next::Cut(line) => Err(LineProblem::CutAtEnd {
                     excerpt: excerpt(line),
                 }),
@@ -78,8 +82,8 @@ impl<R: Read> TextEvents<R> {
                 Next::End => return self.check_header(summary),
             };
             match result {
-                Ok(None) => {}
-                Ok(event) => return Ok(event),
+                Ok(false) => {}
+                Ok(true) => return Ok(true),
                 Err(problem) => return Err(self.at_last_line(problem)),
             }
         }
@@ -105,7 +109,7 @@ impl<R: Read> TextEvents<R> {
     }
 
     /// Compares, at the end, with what the header announced.
-    fn check_header(&self, summary: &Summary) -> Result<Option<Event>, TraceError> {
+    fn check_header(&self, summary: &Summary) -> Result<bool, TraceError> {
         let header = summary.header;
         let announced = header.map_or(0, |header| header.entries_in_buffer);
         if summary.events < announced {
@@ -116,7 +120,7 @@ impl<R: Read> TextEvents<R> {
                 read: summary.events,
             });
         }
-        Ok(None)
+        Ok(false)
     }
 }
 
@@ -133,10 +137,11 @@ impl State<'_> {
         &mut self,
         text: &[u8],
         summary: &mut Summary,
-    ) -> Result<Option<Event>, LineProblem> {
+        event: &mut Event,
+    ) -> Result<bool, LineProblem> {
         summary.lines += 1;
         if self.comments.is_comment(text) {
-            return self.comments.read(text, summary).map(|()| None);
+            return self.comments.read(text, summary).map(|()| false);
         }
         let layout = match *self.layout {
             Some(layout) => layout,
@@ -145,9 +150,9 @@ impl State<'_> {
         let line = layout.parse(text, self.comments.context_at)?;
         let pid = line.pid.or_else(|| self.dead.pid(line.cpu));
         let pid = pid.ok_or_else(|| malformed(layout, LinePart::Tid, text))?;
-        let event = line.event(pid)?;
+        line.read(pid, event)?;
         if layout == TextLayout::PerfScript {
-            self.dead.observe(&event, line.pid);
+            self.dead.observe(event, line.pid);
         }
         match summary.last_time_ns {
             Some(before_ns) if event.time_ns < before_ns => {
@@ -159,9 +164,9 @@ impl State<'_> {
             Some(_) => {}
             None => summary.resolution_ns = Some(line.resolution_ns.into()),
         }
-        summary.count(&event, line.name);
-        self.comments.event(&event, summary)?;
-        Ok(Some(event))
+        summary.count(event, line.name);
+        self.comments.event(event, summary)?;
+        Ok(true)
     }
 
     /// Finds out the layout, once: what a header said, else what fits the first event.

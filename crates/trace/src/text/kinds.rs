@@ -18,25 +18,20 @@ impl Line<'_> {
     /// # Errors
     /// If a field that is needed is missing or cannot be right.
     #[inline]
-    pub(crate) fn event(&self, pid: u32) -> Result<Event, LineProblem> {
-        Ok(Event {
-            cpu: self.cpu,
-            time_ns: self.time_ns,
-            pid,
-            context: self.context,
-            kind: self.kind()?,
-        })
-    }
-
-    #[inline]
-    fn kind(&self) -> Result<Kind, LineProblem> {
+    pub(crate) fn read(&self, pid: u32, into: &mut Event) -> Result<(), LineProblem> {
+        into.cpu = self.cpu;
+        into.time_ns = self.time_ns;
+        into.pid = pid;
+        into.context = self.context;
         if let Some(group) = self.group {
             let group = std::str::from_utf8(group).unwrap_or_default();
             if meaning(group, self.name).is_none() {
-                return Ok(Kind::Other);
+                into.kind = Kind::Other;
+                return Ok(());
             }
         }
-        kind(self.name, self.fields)
+        into.kind = kind(self.name, self.fields)?;
+        Ok(())
     }
 }
 
