@@ -10,13 +10,15 @@
 //!  file ──► source ──► text ───────┐
 //!           plain,     lines       ├──► Event ──► reconstruct ──► Operation
 //!           gz, xz,                │              per CPU: task,     │
-//!           zstd  ──► trace_dat ───┘              initial state      └► Summary (counts, reactions)
-//!           by magic   pages of each CPU,         live mms only
-//!                      merged by time
+//!           zstd  ──► trace_dat ───┤              initial state      └► Summary (counts, reactions)
+//!           by magic   pages of    │              live mms only
+//!                      each CPU    │
+//!                 ──► perf_data ───┘
+//!                      rounds
 //! ```
 //!
-//! The input is the kernel's own text file, `/sys/kernel/tracing/trace`, or a trace.dat of trace-cmd (versions 6 and 7), with
-//! the kprobe events of [`HOW_TO_RECORD`]. It is read in one pass. Memory is bounded by the number of CPUs and of live
+//! The input is the kernel's own text file, `/sys/kernel/tracing/trace` (with the option `latency-format`, too), the text of
+//! `trace-cmd report` or `perf script`, a trace.dat of trace-cmd (versions 6 and 7), or a perf.data, with the kprobe events of [`HOW_TO_RECORD`]. It is read in one pass. Memory is bounded by the number of CPUs and of live
 //! address spaces, never by the length of the recording; hostile input ends in a [`TraceError`] that names the file, the
 //! place in it and what to do.
 //!
