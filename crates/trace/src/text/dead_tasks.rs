@@ -1,33 +1,52 @@
 //! Tasks that `perf script` gives the pid -1: those that are dead, and have still to leave their CPU.
 
+use super::fields::prev_pid;
 use crate::event::{Event, Kind};
 
-/// Knows who a dead task was: who ran on its CPU before, or was switched to.
+/// Knows who a dead task was: who was switched to on its CPU, or ran there before.
 #[derive(Default)]
 pub(super) struct DeadTasks {
-    latest: Vec<Option<u32>>,
+    cpus: Vec<Tasks>,
+}
+
+/// One CPU's tasks.
+#[derive(Clone, Copy, Default)]
+struct Tasks {
+    current: Option<u32>,
+    /// Who was switched away from, perhaps to die at once, and may have one event more: the flush of the switch.
+    leaving: Option<u32>,
 }
 
 impl DeadTasks {
-    /// Returns the pid of an event of this CPU that has none; `None` if nobody was seen there.
-    pub(super) fn pid(&self, cpu: u16) -> Option<u32> {
-        self.latest.get(usize::from(cpu)).copied().flatten()
+    /// Returns the pid of an event that has none; `None` if nobody was seen on its CPU.
+    pub(super) fn pid(&self, event: &Event, fields: &[u8]) -> Option<u32> {
+        if let Kind::SchedSwitch { .. } = event.kind {
+            return prev_pid(fields).ok();
+        }
+        let tasks = self.cpus.get(usize::from(event.cpu))?;
+        match event.kind {
+            Kind::TlbFlush { reason: 0, .. } => tasks.leaving.or(tasks.current),
+            _ => tasks.current,
+        }
     }
 
-    /// Notes an event, `printed` with its pid or not.
-    pub(super) fn observe(&mut self, event: &Event, printed: Option<u32>) {
-        let Some(pid) = printed else {
-            return;
-        };
+    /// Notes an event.
+    pub(super) fn observe(&mut self, event: &Event) {
         let cpu = usize::from(event.cpu);
-        if cpu >= self.latest.len() {
-            self.latest.resize(cpu + 1, None);
+        if cpu >= self.cpus.len() {
+            self.cpus.resize(cpu + 1, Tasks::default());
         }
-        self.latest[cpu] = Some(match event.kind {
-            // Whoever lacks a pid next is not the one that had one here.
-            Kind::SchedSwitch { next } => next,
-            _ => pid,
-        });
+        let tasks = &mut self.cpus[cpu];
+        tasks.leaving = None;
+        match event.kind {
+            Kind::SchedSwitch { next } => {
+                tasks.current = Some(next);
+                tasks.leaving = Some(event.pid);
+            }
+            // The flush of a switch is the leaving task's.
+            Kind::TlbFlush { reason: 0, .. } => {}
+            _ => tasks.current = Some(event.pid),
+        }
     }
 }
 
@@ -39,26 +58,44 @@ mod tests {
     #[test]
     fn a_dead_task_is_the_one_that_ran_or_was_switched_to() {
         let mut tasks = DeadTasks::default();
-        assert_eq!(tasks.pid(1), None);
-        let mut see = |printed: Option<u32>, kind| {
-            let pid = printed.or(tasks.pid(1));
-            let event = Event {
+        let mut see = |printed: Option<u32>, kind, fields: &str| {
+            let mut event = Event {
                 cpu: 1,
                 time_ns: 0,
-                pid: pid.unwrap_or(0),
+                pid: 0,
                 context: Context::Unknown,
                 kind,
             };
-            tasks.observe(&event, printed);
+            let pid = printed.or_else(|| tasks.pid(&event, fields.as_bytes()));
+            event.pid = pid.unwrap_or(0);
+            tasks.observe(&event);
             pid
         };
-        assert_eq!(see(Some(7), Kind::ProcessExit), Some(7));
-        assert_eq!(see(None, Kind::Other), Some(7));
-        assert_eq!(see(None, Kind::SchedSwitch { next: 9 }), Some(7));
-        assert_eq!(see(None, Kind::Other), Some(7));
-        assert_eq!(see(Some(9), Kind::SchedSwitch { next: 7 }), Some(9));
-        assert_eq!(see(None, Kind::SchedSwitch { next: 0 }), Some(7));
-        assert_eq!(see(Some(0), Kind::Other), Some(0));
-        assert_eq!(tasks.pid(0), None);
+        let flush = Kind::TlbFlush {
+            pages: -1,
+            reason: 0,
+        };
+        let switch = |next| Kind::SchedSwitch { next };
+        let fields = |pid| {
+            format!(
+                " prev_comm=a prev_pid=1 prev_pid={pid} prev_prio=120 prev_state=S ==> next_comm= prev_pid=5 next_pid=9 next_prio=120"
+            )
+        };
+        assert_eq!(see(None, flush, ""), None);
+        assert_eq!(see(Some(7), Kind::ProcessExit, ""), Some(7));
+        assert_eq!(see(None, Kind::Other, ""), Some(7));
+        assert_eq!(see(None, switch(9), &fields(7)), Some(7));
+        assert_eq!(see(None, flush, ""), Some(7));
+        assert_eq!(see(Some(9), switch(8), ""), Some(9));
+        assert_eq!(see(Some(9), flush, ""), Some(9));
+        // Dead, and switched to without an event of its own.
+        assert_eq!(see(None, switch(0), &fields(8)), Some(8));
+        assert_eq!(see(None, flush, ""), Some(8));
+        assert_eq!(see(Some(0), Kind::Other, ""), Some(0));
+        // One dead task after the other.
+        assert_eq!(see(Some(0), switch(3), ""), Some(0));
+        assert_eq!(see(None, switch(4), &fields(3)), Some(3));
+        assert_eq!(see(None, flush, ""), Some(3));
+        assert_eq!(see(None, Kind::Other, ""), Some(4));
     }
 }

@@ -148,11 +148,13 @@ impl State<'_> {
             None => self.first_event(text)?,
         };
         let line = layout.parse(text, self.comments.context_at)?;
-        let pid = line.pid.or_else(|| self.dead.pid(line.cpu));
-        let pid = pid.ok_or_else(|| malformed(layout, LinePart::Tid, text))?;
-        line.read(pid, event)?;
+        line.read(event)?;
         if layout == TextLayout::PerfScript {
-            self.dead.observe(event, line.pid);
+            if line.pid.is_none() {
+                let pid = self.dead.pid(event, line.fields);
+                event.pid = pid.ok_or_else(|| malformed(layout, LinePart::Tid, text))?;
+            }
+            self.dead.observe(event);
         }
         match summary.last_time_ns {
             Some(before_ns) if event.time_ns < before_ns => {

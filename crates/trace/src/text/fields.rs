@@ -239,6 +239,19 @@ fn hex_digit(byte: u8) -> Option<u64> {
     }
 }
 
+/// Longest name of a task: Linux `TASK_COMM_LEN`, without its NUL.
+const MAX_COMM_BYTES: usize = 15;
+
+/// Reads the task that a `sched_switch` leaves: the last `prev_pid=7` that is not within the next task's name.
+///
+/// # Errors
+/// If the field is missing or no pid.
+pub(crate) fn prev_pid(text: &[u8]) -> Result<u32, LineProblem> {
+    let end = memchr::memmem::rfind(text, b" next_pid=").unwrap_or(0);
+    let before_name = &text[..end.saturating_sub(MAX_COMM_BYTES)];
+    last_field("sched_switch", "prev_pid", before_name).pid()
+}
+
 /// Reads the task that a `sched_switch` goes on to: the last `next_pid=7`, or trace-cmd's `sh:1 [120] S ==> job:7 [120]`.
 ///
 /// Names of tasks stand before it in both, and only the second ends in `]`.

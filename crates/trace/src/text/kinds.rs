@@ -13,15 +13,15 @@ use crate::operation::MmId;
 const LEAVES_IDLENESS: u64 = 4_294_967_295;
 
 impl Line<'_> {
-    /// Reads the fields of an event of the task `pid`.
+    /// Reads the fields. A pid that is not printed stays as it was.
     ///
     /// # Errors
     /// If a field that is needed is missing or cannot be right.
     #[inline]
-    pub(crate) fn read(&self, pid: u32, into: &mut Event) -> Result<(), LineProblem> {
+    pub(crate) fn read(&self, into: &mut Event) -> Result<(), LineProblem> {
         into.cpu = self.cpu;
         into.time_ns = self.time_ns;
-        into.pid = pid;
+        into.pid = self.pid.unwrap_or(into.pid);
         into.context = self.context;
         if let Some(group) = self.group {
             let group = std::str::from_utf8(group).unwrap_or_default();
