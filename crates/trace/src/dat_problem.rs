@@ -66,7 +66,7 @@ pub enum TraceDatProblem {
     /// The CPUs' clocks were not in step.
     #[error(
         "trace clock `{clock}` was not in step between CPUs: {apart} of {switches} task switches go to a task that still runs elsewhere; \
-         record again with the clock mono (`trace-cmd record -C mono`)"
+         record again with the clock mono (`trace-cmd record -C mono`, `perf record -k CLOCK_MONOTONIC`)"
     )]
     ClocksApart {
         /// The clock's name.

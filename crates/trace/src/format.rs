@@ -3,13 +3,15 @@
 use std::fs::File;
 use std::io::Read;
 
+use crate::bytes::{Bytes, MAGIC_BYTES};
 use crate::compression::Compression;
 use crate::error::{LineProblem, TraceError};
 use crate::event::Event;
+use crate::perf_data::{self, PerfDataEvents};
 use crate::source::Source;
 use crate::summary::Summary;
 use crate::text::TextEvents;
-use crate::trace_dat::{Bytes, MAGIC, TraceDatEvents};
+use crate::trace_dat::{self, TraceDatEvents};
 
 /// A reader of one format.
 pub(crate) enum Format<R> {
@@ -17,6 +19,30 @@ pub(crate) enum Format<R> {
     Text(Box<TextEvents<R>>),
     /// What trace-cmd records.
     TraceDat(Box<TraceDatEvents>),
+    /// What perf records.
+    PerfData(Box<PerfDataEvents>),
+}
+
+/// A format that needs seeking.
+#[derive(Clone, Copy)]
+enum Seekable {
+    TraceDat,
+    PerfData,
+}
+
+impl Seekable {
+    /// How files of each begin; one of the other byte order is refused where its head is read.
+    const MAGICS: [(Seekable, &[u8]); 3] = [
+        (Seekable::TraceDat, trace_dat::MAGIC),
+        (Seekable::PerfData, perf_data::MAGIC),
+        (Seekable::PerfData, perf_data::MAGIC_BIG_ENDIAN),
+    ];
+
+    fn of(head: &[u8]) -> Option<Self> {
+        let mut magics = Self::MAGICS.into_iter();
+        let found = magics.find(|(_, magic)| head.starts_with(magic));
+        found.map(|(format, _)| format)
+    }
 }
 
 impl Format<File> {
@@ -29,10 +55,10 @@ impl Format<File> {
         file: File,
         summary: &mut Summary,
     ) -> Result<Self, TraceError> {
-        let Some(bytes) = Bytes::in_place(&file) else {
+        let Some((format, bytes)) = Bytes::in_place(&file, Seekable::of) else {
             return Self::open(name, file, summary);
         };
-        Self::trace_dat(name, bytes, Compression::Plain, None, summary)
+        Self::seekable(name, format, bytes, (Compression::Plain, None), summary)
     }
 }
 
@@ -47,31 +73,41 @@ impl<R: Read> Format<R> {
             offset: 0,
             source,
         })?;
-        let is_trace_dat = match source.peek(MAGIC.len()) {
-            Ok(head) => head == MAGIC,
+        let format = match source.peek(MAGIC_BYTES) {
+            Ok(head) => Seekable::of(head),
             Err(error) => return Err(source.explain(file, error)),
         };
-        if is_trace_dat {
+        if let Some(format) = format {
             let bytes = Bytes::spooled(file, |spool| {
                 spool.take_all(&mut source, |source, error| source.explain(file, error))
             })?;
             let read = source.offset();
-            return Self::trace_dat(file, bytes, source.compression(), Some(read), summary);
+            let compressed = (source.compression(), Some(read));
+            return Self::seekable(file, format, bytes, compressed, summary);
         }
         let text = TextEvents::new(file.to_owned(), source)?;
         Ok(Format::Text(Box::new(text)))
     }
 
-    fn trace_dat(
+    fn seekable(
         file: &str,
+        format: Seekable,
         bytes: Bytes,
-        compression: Compression,
-        compressed_bytes: Option<u64>,
+        (compression, compressed_bytes): (Compression, Option<u64>),
         summary: &mut Summary,
     ) -> Result<Self, TraceError> {
         let file_bytes = compressed_bytes.unwrap_or(bytes.len());
-        let events = TraceDatEvents::new(file.to_owned(), bytes, compression, file_bytes, summary)?;
-        Ok(Format::TraceDat(Box::new(events)))
+        let file = file.to_owned();
+        Ok(match format {
+            Seekable::TraceDat => {
+                let events = TraceDatEvents::new(file, bytes, compression, file_bytes, summary)?;
+                Format::TraceDat(Box::new(events))
+            }
+            Seekable::PerfData => {
+                let events = PerfDataEvents::new(file, bytes, compression, file_bytes, summary)?;
+                Format::PerfData(Box::new(events))
+            }
+        })
     }
 
     /// Reads the next event in the order of time, counted in the summary; `false` if there is none.
@@ -85,13 +121,10 @@ impl<R: Read> Format<R> {
         event: &mut Event,
     ) -> Result<bool, TraceError> {
         match self {
-            Format::Text(text) => match text.next(summary)? {
-                Some(next) => *event = next,
-                None => return Ok(false),
-            },
-            Format::TraceDat(events) => return events.next(summary, event),
+            Format::Text(text) => text.next(summary, event),
+            Format::TraceDat(events) => events.next(summary, event),
+            Format::PerfData(events) => events.next(summary, event),
         }
-        Ok(true)
     }
 
     /// Says of a problem that it is the last event's.
@@ -100,6 +133,7 @@ impl<R: Read> Format<R> {
         match self {
             Format::Text(text) => text.at_last_line(problem),
             Format::TraceDat(events) => events.at_last_event(problem),
+            Format::PerfData(events) => events.at_last_event(problem),
         }
     }
 
@@ -108,6 +142,7 @@ impl<R: Read> Format<R> {
         match self {
             Format::Text(text) => text.compression(),
             Format::TraceDat(events) => events.compression(),
+            Format::PerfData(events) => events.compression(),
         }
     }
 
@@ -116,6 +151,7 @@ impl<R: Read> Format<R> {
         match self {
             Format::Text(text) => text.bytes_read(),
             Format::TraceDat(events) => events.bytes_read(),
+            Format::PerfData(events) => events.bytes_read(),
         }
     }
 }

@@ -43,9 +43,9 @@ enum Progress {
 }
 
 impl TraceReader<File> {
-    /// Opens a recording: text or trace.dat, plain or in gz, xz or zstd, told apart by content.
+    /// Opens a recording: text, trace.dat or perf.data, plain or in gz, xz or zstd, told apart by content.
     ///
-    /// A plain trace.dat is read in place. A compressed one is decompressed into a temporary file first, which
+    /// A plain trace.dat or perf.data is read in place. A compressed one is decompressed into a temporary file first, which
     /// [`Summary::temporary_file`] names and which goes with the reader.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl TraceReader<File> {
 impl<R: Read> TraceReader<R> {
     /// Reads a recording from `read`; `name` is what errors call it. It buffers by itself.
     ///
-    /// A trace.dat is copied to the end first, if it is large into a temporary file, see [`TraceReader::open`].
+    /// A trace.dat or perf.data is copied to the end first, if it is large into a temporary file, see [`TraceReader::open`].
     ///
     /// # Errors
     /// If the first bytes cannot be read, there are none, or they are no recording.

@@ -177,7 +177,7 @@ impl BinaryKind {
     /// kernel's text has no NUL.
     pub(crate) fn of(head: &[u8]) -> Option<Self> {
         const MAGICS: [(&[u8], BinaryKind); 7] = [
-            (b"PERFILE2", BinaryKind::PerfData),
+            (b"PERFFILE", BinaryKind::PerfData),
             (b"\x7fELF", BinaryKind::Elf),
             (b"\x1f\x8b", BinaryKind::Compressed),
             (b"\xfd7zXZ\0", BinaryKind::Compressed),

@@ -8,14 +8,11 @@
 //!
 //! | file, in reading order | what |
 //! | --- | --- |
-//! | `bytes` | positioned reads of a plain file, or of a temporary one |
-//! | `cursor` | numbers and strings of the file's head |
 //! | `head`, `version6`, `version7`, `layout` | where what stands in the file |
+//! | `tracing_data` | the part of it that perf.data holds, too |
 //! | `options`, `buffer` | what the recorder noted; which buffer is read |
 //! | `codec` | zstd and zlib, section by section |
 //! | `header_page` | how the ring buffer's pages are laid out |
-//! | `formats`, `fields` | what an event's `format` file says; how a field is read |
-//! | `decoders`, `types` | what which event means |
 //! | `chunks` | a window on one CPU's pages, in bounded memory |
 //! | `pages` | the records of one CPU |
 //! | `merge` | all CPUs in the order of time |
@@ -23,24 +20,21 @@
 //! | `events` | all of it together |
 
 mod buffer;
-mod bytes;
 mod chunks;
 mod clock;
 mod codec;
-mod cursor;
-mod decoders;
 mod events;
-mod fields;
-mod formats;
 mod head;
 mod header_page;
 mod layout;
 mod merge;
 mod options;
 mod pages;
-mod types;
+mod tracing_data;
 mod version6;
 mod version7;
 
-pub(crate) use bytes::{Bytes, MAGIC};
+pub(crate) use clock::Clock;
 pub(crate) use events::TraceDatEvents;
+pub(crate) use head::MAGIC;
+pub(crate) use tracing_data::read_tracing_data;

@@ -2,19 +2,25 @@
 
 use std::io::Read;
 
-use super::header::Line;
+use super::comments::Comments;
+use super::dead_tasks::DeadTasks;
+use super::layout::malformed;
 use super::lines::{Lines, Next};
 use crate::compression::Compression;
-use crate::error::{BinaryKind, LineProblem, Place, TraceError, excerpt};
+use crate::error::{BinaryKind, LinePart, LineProblem, Place, TraceError, excerpt};
 use crate::event::Event;
 use crate::source::Source;
-use crate::summary::{Header, Summary};
+use crate::summary::Summary;
+use crate::text_layout::TextLayout;
 
 /// The events of a text.
 pub(crate) struct TextEvents<R> {
     file: String,
     source: Source<R>,
     lines: Lines,
+    comments: Comments,
+    layout: Option<TextLayout>,
+    dead: DeadTasks,
 }
 
 impl<R: Read> TextEvents<R> {
@@ -27,6 +33,9 @@ impl<R: Read> TextEvents<R> {
             file,
             source,
             lines: Lines::new(),
+            comments: Comments::new(),
+            layout: None,
+            dead: DeadTasks::default(),
         };
         let head = match text.lines.head(&mut text.source) {
             Ok(head) => head,
@@ -44,19 +53,28 @@ impl<R: Read> TextEvents<R> {
         Ok(text)
     }
 
-    /// Returns the next event.
+    /// Reads the next event; `false` if there is none.
     ///
     /// # Errors
     /// At the first line that cannot be right.
     #[inline]
-    pub(crate) fn next(&mut self, summary: &mut Summary) -> Result<Option<Event>, TraceError> {
+    pub(crate) fn next(
+        &mut self,
+        summary: &mut Summary,
+        event: &mut Event,
+    ) -> Result<bool, TraceError> {
         loop {
             let next = match self.lines.next(&mut self.source) {
                 Ok(next) => next,
                 Err(error) => return Err(self.source.explain(&self.file, error)),
             };
             let result = match next {
-                Next::Line(line) => read_line(line, summary),
+                Next::Line(line) => State {
+                    comments: &mut self.comments,
+                    layout: &mut self.layout,
+                    dead: &mut self.dead,
+                }
+                .read_line(line, summary, event),
                 Next::Cut(line) => Err(LineProblem::CutAtEnd {
                     excerpt: excerpt(line),
                 }),
@@ -64,8 +82,8 @@ impl<R: Read> TextEvents<R> {
                 Next::End => return self.check_header(summary),
             };
             match result {
-                Ok(None) => {}
-                Ok(event) => return Ok(event),
+                Ok(false) => {}
+                Ok(true) => return Ok(true),
                 Err(problem) => return Err(self.at_last_line(problem)),
             }
         }
@@ -91,7 +109,7 @@ impl<R: Read> TextEvents<R> {
     }
 
     /// Compares, at the end, with what the header announced.
-    fn check_header(&self, summary: &Summary) -> Result<Option<Event>, TraceError> {
+    fn check_header(&self, summary: &Summary) -> Result<bool, TraceError> {
         let header = summary.header;
         let announced = header.map_or(0, |header| header.entries_in_buffer);
         if summary.events < announced {
@@ -102,50 +120,67 @@ impl<R: Read> TextEvents<R> {
                 read: summary.events,
             });
         }
-        Ok(None)
+        Ok(false)
     }
 }
 
-#[inline]
-fn read_line(line: &[u8], summary: &mut Summary) -> Result<Option<Event>, LineProblem> {
-    summary.lines += 1;
-    if line.first().is_none_or(|byte| *byte == b'#') {
-        return read_header(line, summary).map(|()| None);
-    }
-    let line = Line::parse(line)?;
-    let event = line.event()?;
-    if let Some(before_ns) = summary.last_time_ns
-        && event.time_ns < before_ns
-    {
-        return Err(LineProblem::TimeBackwards {
-            before_ns,
-            now_ns: event.time_ns,
-        });
-    }
-    summary.count(&event, line.name);
-    Ok(Some(event))
+/// What the lines before tell about a line.
+struct State<'a> {
+    comments: &'a mut Comments,
+    layout: &'a mut Option<TextLayout>,
+    dead: &'a mut DeadTasks,
 }
 
-/// Reads `# entries-in-buffer/entries-written: 302390/302390   #P:8`; other comments say nothing.
-#[cold]
-fn read_header(line: &[u8], summary: &mut Summary) -> Result<(), LineProblem> {
-    let text = String::from_utf8_lossy(line);
-    let Some(rest) = text.strip_prefix("# entries-in-buffer/entries-written:") else {
-        return Ok(());
-    };
-    let mut words = rest.split_whitespace();
-    let entries = words.next().and_then(|word| word.split_once('/'));
-    let parsed = entries.map(|(left, right)| (left.parse::<u64>(), right.parse::<u64>()));
-    let Some((Ok(in_buffer), Ok(written))) = parsed else {
-        return Ok(());
-    };
-    if in_buffer != written {
-        return Err(LineProblem::Overrun { in_buffer, written });
+impl State<'_> {
+    #[inline]
+    fn read_line(
+        &mut self,
+        text: &[u8],
+        summary: &mut Summary,
+        event: &mut Event,
+    ) -> Result<bool, LineProblem> {
+        summary.lines += 1;
+        if self.comments.is_comment(text) {
+            return self.comments.read(text, summary).map(|()| false);
+        }
+        let layout = match *self.layout {
+            Some(layout) => layout,
+            None => self.first_event(text)?,
+        };
+        let line = layout.parse(text, self.comments.context_at)?;
+        line.read(event)?;
+        if layout == TextLayout::PerfScript {
+            if line.pid.is_none() {
+                let pid = self.dead.pid(event, line.fields);
+                event.pid = pid.ok_or_else(|| malformed(layout, LinePart::Tid, text))?;
+            }
+            self.dead.observe(event);
+        }
+        match summary.last_time_ns {
+            Some(before_ns) if event.time_ns < before_ns => {
+                return Err(LineProblem::TimeBackwards {
+                    before_ns,
+                    now_ns: event.time_ns,
+                });
+            }
+            Some(_) => {}
+            None => summary.resolution_ns = Some(line.resolution_ns.into()),
+        }
+        summary.count(event, line.name);
+        self.comments.event(event, summary)?;
+        Ok(true)
     }
-    let cpus = words.find_map(|word| word.strip_prefix("#P:")?.parse().ok());
-    let header = summary.header.get_or_insert_with(Header::default);
-    header.entries_in_buffer = header.entries_in_buffer.saturating_add(in_buffer);
-    header.entries_written = header.entries_written.saturating_add(written);
-    header.online_cpus = header.online_cpus.max(cpus);
-    Ok(())
+
+    /// Finds out the layout, once: what a header said, else what fits the first event.
+    #[cold]
+    fn first_event(&mut self, line: &[u8]) -> Result<TextLayout, LineProblem> {
+        let found = match (self.comments.layout, TextLayout::of(line)) {
+            // `trace-cmd report -l` has both.
+            (Some(TextLayout::TraceCmd), Ok(TextLayout::Latency)) => TextLayout::Latency,
+            (Some(told), _) => told,
+            (None, found) => found?,
+        };
+        *self.layout = Some(found);
+        Ok(found)
+    }
 }

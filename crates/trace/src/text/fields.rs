@@ -239,13 +239,42 @@ fn hex_digit(byte: u8) -> Option<u64> {
     }
 }
 
-/// Reads the task that a `sched_switch` goes on to.
+/// Longest name of a task: Linux `TASK_COMM_LEN`, without its NUL.
+const MAX_COMM_BYTES: usize = 15;
+
+/// Reads the task that a `sched_switch` leaves: the last `prev_pid=7` that is not within the next task's name.
+///
+/// # Errors
+/// If the field is missing or no pid.
+pub(crate) fn prev_pid(text: &[u8]) -> Result<u32, LineProblem> {
+    let end = memchr::memmem::rfind(text, b" next_pid=").unwrap_or(0);
+    let before_name = &text[..end.saturating_sub(MAX_COMM_BYTES)];
+    last_field("sched_switch", "prev_pid", before_name).pid()
+}
+
+/// Reads the task that a `sched_switch` goes on to: the last `next_pid=7`, or trace-cmd's `sh:1 [120] S ==> job:7 [120]`.
+///
+/// Names of tasks stand before it in both, and only the second ends in `]`.
 ///
 /// # Errors
 /// If the field is missing or no pid.
 #[inline]
 pub(crate) fn next_pid(text: &[u8]) -> Result<u32, LineProblem> {
-    last_field("sched_switch", "next_pid", text).pid()
+    const EVENT: &str = "sched_switch";
+    let Some(inside) = text.trim_ascii_end().strip_suffix(b"]") else {
+        return last_field(EVENT, "next_pid", text).pid();
+    };
+    let found = || {
+        let open = memchr::memrchr(b'[', inside)?;
+        let task = inside[..open].trim_ascii_end();
+        let colon = memchr::memrchr(b':', task)?;
+        Some(Field::of(EVENT, "next_pid", &task[colon + 1..]))
+    };
+    let missing = LineProblem::MissingField {
+        event: EVENT,
+        field: "next_pid",
+    };
+    found().ok_or(missing)?.pid()
 }
 
 #[cfg(test)]
@@ -300,6 +329,8 @@ mod tests {
     fn the_last_next_pid_counts() {
         let line = b" prev_pid=0 ==> next_comm=x next_pid=666 next_pid=15 next_prio=120";
         assert_eq!(next_pid(line), Ok(15));
+        let line = b" x next_pid=5 :101 [120] S ==> a next_pid=6 :7 [1:0 [120]";
+        assert_eq!(next_pid(line), Ok(0));
         assert!(matches!(
             next_pid(b" next_pid=x"),
             Err(LineProblem::BadField { .. })

@@ -6,25 +6,32 @@ use super::fields::{Field, find_fields, last_field, next_pid};
 use super::header::Line;
 use crate::error::LineProblem;
 use crate::event::{Event, FlushFunc, FlushMmRange, FlushMulti, Interrupt, Kind, SwitchMm};
+use crate::known_events::meaning;
 use crate::operation::MmId;
 
 /// `cpu_idle` with this state leaves idleness: Linux `PWR_EVENT_EXIT`, (u32)-1.
 const LEAVES_IDLENESS: u64 = 4_294_967_295;
 
 impl Line<'_> {
-    /// Reads the fields.
+    /// Reads the fields. A pid that is not printed stays as it was.
     ///
     /// # Errors
     /// If a field that is needed is missing or cannot be right.
     #[inline]
-    pub(crate) fn event(&self) -> Result<Event, LineProblem> {
-        Ok(Event {
-            cpu: self.cpu,
-            time_ns: self.time_ns,
-            pid: self.pid,
-            context: self.context,
-            kind: kind(self.name, self.fields)?,
-        })
+    pub(crate) fn read(&self, into: &mut Event) -> Result<(), LineProblem> {
+        into.cpu = self.cpu;
+        into.time_ns = self.time_ns;
+        into.pid = self.pid.unwrap_or(into.pid);
+        into.context = self.context;
+        if let Some(group) = self.group {
+            let group = std::str::from_utf8(group).unwrap_or_default();
+            if meaning(group, self.name).is_none() {
+                into.kind = Kind::Other;
+                return Ok(());
+            }
+        }
+        into.kind = kind(self.name, self.fields)?;
+        Ok(())
     }
 }
 
@@ -179,7 +186,8 @@ fn flush_func(fields: &[u8]) -> Result<Kind, LineProblem> {
     }))
 }
 
-/// `pages:-1 reason:flush on task switch (0)`: tools print the words of a reason differently, so the number counts.
+/// `pages:-1 reason:flush on task switch (0)`, or with `=`, or `reason=0 pages=-1`: tools print the words of a reason differently, so
+/// its number counts.
 fn tlb_flush(fields: &[u8]) -> Result<Kind, LineProblem> {
     const EVENT: &str = "tlb_flush";
     let missing = |field| LineProblem::MissingField {
@@ -187,17 +195,33 @@ fn tlb_flush(fields: &[u8]) -> Result<Kind, LineProblem> {
         field,
     };
     let text = fields.trim_ascii();
-    let after = memmem::find(text, b"pages:").map(|at| &text[at + 6..]);
-    let pages = after.ok_or(missing("pages"))?;
-    let pages = &pages[..memchr::memchr(b' ', pages).unwrap_or(pages.len())];
-    let reason = text.strip_suffix(b")").ok_or(missing("reason"))?;
-    let open = memchr::memrchr(b'(', reason).ok_or(missing("reason"))?;
-    let reason = Field::of(EVENT, "reason", &reason[open + 1..]);
+    let pages = word_after(text, b"pages").ok_or(missing("pages"))?;
+    let reason = match text.strip_suffix(b")") {
+        Some(inside) => {
+            let open = memchr::memrchr(b'(', inside).ok_or(missing("reason"))?;
+            &inside[open + 1..]
+        }
+        None => word_after(text, b"reason").ok_or(missing("reason"))?,
+    };
+    let reason = Field::of(EVENT, "reason", reason);
     let number = reason.number()?;
     Ok(Kind::TlbFlush {
         pages: Field::of(EVENT, "pages", pages).signed()?,
         reason: u8::try_from(number).map_err(|_| reason.bad("a reason's number"))?,
     })
+}
+
+/// Finds the word after `KEY:` or `KEY=`.
+fn word_after<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    let rest = match text.strip_prefix(key) {
+        Some(rest) => rest,
+        None => &text[memmem::find(text, key)? + key.len()..],
+    };
+    let [b':' | b'=', rest @ ..] = rest else {
+        return None;
+    };
+    let end = memchr::memchr(b' ', rest).unwrap_or(rest.len());
+    Some(&rest[..end])
 }
 
 #[cfg(test)]
@@ -243,7 +267,13 @@ mod tests {
             read("tlb_flush", " pages:-1 reason:flush on task switch (0)"),
             flush(-1, 0)
         );
-        assert_eq!(read("tlb_flush", " pages:33 reason: (4)"), flush(33, 4));
+        for printed in [
+            " pages:33 reason: (4)",
+            "            pages=33 reason=remote ipi send (4)",
+            "             reason=4 pages=33",
+        ] {
+            assert_eq!(read("tlb_flush", printed), flush(33, 4), "{printed}");
+        }
         for damaged in [
             " pages:1",
             " reason:x (1)",

@@ -1,13 +1,13 @@
 //! A window on each CPU's pages: memory is bounded whatever the number of CPUs.
 
 use super::buffer::{BufferPlace, CpuPlace};
-use super::bytes::{Bytes, Fault};
 use super::codec::Codec;
-use super::cursor::FileCursor;
-use super::fields::SLACK_BYTES;
+use crate::bytes::{Bytes, Fault};
+use crate::cursor::FileCursor;
 use crate::dat_problem::TraceDatProblem;
 use crate::error::TraceError;
 use crate::limits::MAX_CPUS;
+use crate::records::SLACK_BYTES;
 
 /// What all windows may have together, in bytes, as long as one page a CPU is less.
 const WINDOWS_BYTES: usize = 16 << 20;

@@ -72,6 +72,14 @@ impl Clock {
         })
     }
 
+    /// Takes a clock by its name, whose times are nanoseconds.
+    ///
+    /// # Errors
+    /// As [`Clock::new`].
+    pub(crate) fn named(name: &str) -> Result<Self, TraceDatProblem> {
+        Clock::new(&Options::default(), Some(name))
+    }
+
     /// Makes nanoseconds; a later time stays later.
     #[inline]
     pub(crate) fn nanoseconds(&self, time: u64) -> u64 {

@@ -1,25 +1,19 @@
 //! Pages to events.
 
 use super::buffer::BufferPlace;
-use super::bytes::{Bytes, Fault};
 use super::chunks::Supply;
 use super::clock::Clock;
-use super::fields::Record;
 use super::head;
 use super::header_page::{PageLayout, check_header_event};
 use super::merge::Merge;
 use super::pages::{RecordFault, Stream};
-use super::types::{EventType, Types};
+use crate::bytes::{Bytes, Fault};
 use crate::compression::Compression;
 use crate::dat_problem::TraceDatProblem;
 use crate::error::{LineProblem, TraceError};
-use crate::event::{Context, Event};
+use crate::event::Event;
+use crate::records::{EventType, Types};
 use crate::summary::Summary;
-
-/// Bits of `common_flags`: Linux `TRACE_FLAG_HARDIRQ`, `_SOFTIRQ`, `_NMI`.
-const HARDIRQ: u64 = 0x08;
-const SOFTIRQ: u64 = 0x10;
-const NMI: u64 = 0x40;
 
 /// Records of each CPU that are looked at to choose among several buffers.
 const SAMPLE: usize = 2000;
@@ -166,32 +160,12 @@ fn read_record(
     stream: &Stream,
     into: &mut Event,
 ) -> Result<(), RecordFault> {
-    let (pid, decoder) = match &kind.decoder {
-        Ok(found) => found,
-        Err(problem) => return Err(RecordFault::Event((**problem).clone())),
-    };
     if length < kind.length {
         return Err(short(stream));
     }
-    let record = Record::new(bytes, kind.event);
     into.cpu = stream.cpu;
     into.time_ns = stream.time;
-    into.pid = record.small(*pid).map_err(RecordFault::Event)?;
-    into.context = context(record.optional(kind.flags));
-    decoder
-        .read(record, &mut into.kind)
-        .map_err(RecordFault::Event)
-}
-
-#[inline]
-fn context(flags: Option<u64>) -> Context {
-    match flags {
-        None => Context::Unknown,
-        Some(flags) if flags & NMI != 0 => Context::Nmi,
-        Some(flags) if flags & HARDIRQ != 0 => Context::Hardirq,
-        Some(flags) if flags & SOFTIRQ != 0 => Context::Softirq,
-        Some(_) => Context::Task,
-    }
+    kind.decode(bytes, into).map_err(RecordFault::Event)
 }
 
 #[cold]

@@ -1,10 +1,13 @@
 //! The first bytes of a file, which say how the rest is to be read.
 
-use super::bytes::{Bytes, Fault, MAGIC};
-use super::cursor::FileCursor;
 use super::layout::Layout;
 use super::{version6, version7};
+use crate::bytes::{Bytes, Fault};
+use crate::cursor::FileCursor;
 use crate::dat_problem::TraceDatProblem;
+
+/// How every trace.dat begins.
+pub(crate) const MAGIC: &[u8; 10] = b"\x17\x08\x44tracing";
 
 /// Reads the head.
 ///
@@ -17,7 +20,7 @@ pub(crate) fn read(bytes: &Bytes) -> Result<Layout, Fault> {
         return Err(at_start(TraceDatProblem::Damaged("the file's first bytes")));
     }
     let version = head.string()?;
-    let [big_endian, long_bytes] = head.take()?;
+    let machine = head.take()?;
     let version = match version.as_str() {
         "6" => 6,
         "7" => 7,
@@ -26,19 +29,23 @@ pub(crate) fn read(bytes: &Bytes) -> Result<Layout, Fault> {
             return Err(at_start(TraceDatProblem::Version(name)));
         }
     };
-    match (big_endian, long_bytes) {
-        (0, 8) => {}
-        (0, 4) => return Err(at_start(TraceDatProblem::Machine("a 32-bit machine"))),
-        (1, _) => return Err(at_start(TraceDatProblem::Machine("a big-endian machine"))),
-        _ => {
-            return Err(at_start(TraceDatProblem::Damaged(
-                "byte order and size of a long",
-            )));
-        }
-    }
+    check_machine(machine).map_err(at_start)?;
     let page_size = head.u32()?;
     match version {
         6 => version6::read(bytes, head, page_size),
         _ => version7::read(bytes, head, page_size),
+    }
+}
+
+/// Checks the byte order, and the bytes of a long.
+///
+/// # Errors
+/// If they are not those of a 64-bit x86.
+pub(super) fn check_machine(machine: [u8; 2]) -> Result<(), TraceDatProblem> {
+    match machine {
+        [0, 8] => Ok(()),
+        [0, 4] => Err(TraceDatProblem::Machine("a 32-bit machine")),
+        [1, _] => Err(TraceDatProblem::Machine("a big-endian machine")),
+        _ => Err(TraceDatProblem::Damaged("byte order and size of a long")),
     }
 }

@@ -1,7 +1,7 @@
 //! How the ring buffer's pages are laid out, by the kernel's own word.
 
-use super::formats::declared_fields;
 use crate::dat_problem::TraceDatProblem;
+use crate::records::declared_fields;
 
 /// The largest page that is read; Linux allows 64 KiB or so (`buffer_subbuf_size_kb`).
 pub(crate) const MAX_PAGE_BYTES: u64 = 1 << 20;

@@ -2,8 +2,8 @@
 
 use super::buffer::BufferPlace;
 use super::codec::Codec;
-use super::formats::FormatTexts;
 use super::options::Options;
+use crate::records::FormatTexts;
 
 /// What a section of formats may have: all events of a kernel have some 5 MiB.
 pub(crate) const MAX_SECTION_BYTES: u64 = 32 << 20;

@@ -1,6 +1,6 @@
 //! What the recorder noted about the recording.
 
-use super::cursor::Slice;
+use crate::cursor::Slice;
 use crate::dat_problem::TraceDatProblem;
 
 /// An option's meaning; both versions number them alike.

@@ -3,9 +3,9 @@
 //! Source: Linux `include/linux/ring_buffer.h`, `kernel/trace/ring_buffer.c`. A record's head has 5 bits of type and length
 //! and 27 bits of time since the record before.
 
-use super::bytes::Fault;
 use super::chunks::{Supply, Window};
 use super::header_page::PageLayout;
+use crate::bytes::Fault;
 use crate::dat_problem::TraceDatProblem;
 use crate::error::LineProblem;
 

@@ -1,14 +1,14 @@
 //! Version 6: one part after the other, the options last.
 
 use super::buffer::{BufferPlace, CpuPlace};
-use super::bytes::{Bytes, Fault};
 use super::codec::Codec;
-use super::cursor::FileCursor;
-use super::formats::FormatTexts;
 use super::layout::{Layout, MAX_SECTION_BYTES};
 use super::options::{OptionId, Options};
+use crate::bytes::{Bytes, Fault};
+use crate::cursor::FileCursor;
 use crate::dat_problem::TraceDatProblem;
 use crate::limits::MAX_CPUS;
+use crate::records::FormatTexts;
 
 /// Reads all parts.
 ///
@@ -66,7 +66,14 @@ pub(crate) fn read(bytes: &Bytes, mut at: FileCursor<'_>, page_size: u32) -> Res
     })
 }
 
-fn named_text<const N: usize>(at: &mut FileCursor<'_>, name: &[u8; N]) -> Result<Vec<u8>, Fault> {
+/// Reads a text that its name stands before.
+///
+/// # Errors
+/// If it does not.
+pub(super) fn named_text<const N: usize>(
+    at: &mut FileCursor<'_>,
+    name: &[u8; N],
+) -> Result<Vec<u8>, Fault> {
     let begin = at.offset;
     if at.take::<N>()? != *name {
         let problem =
@@ -78,7 +85,10 @@ fn named_text<const N: usize>(at: &mut FileCursor<'_>, name: &[u8; N]) -> Result
 }
 
 /// Reads the formats of ftrace's own events and of all groups.
-fn formats(at: &mut FileCursor<'_>) -> Result<FormatTexts, Fault> {
+///
+/// # Errors
+/// If they are cut or damaged.
+pub(super) fn formats(at: &mut FileCursor<'_>) -> Result<FormatTexts, Fault> {
     let mut formats = FormatTexts::default();
     let mut left = MAX_SECTION_BYTES;
     let mut group = |at: &mut FileCursor<'_>, name: &str| {

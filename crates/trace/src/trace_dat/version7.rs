@@ -1,14 +1,14 @@
 //! Version 7: sections, found through options, each perhaps compressed.
 
 use super::buffer::{BufferPlace, CpuPlace};
-use super::bytes::{Bytes, Fault};
 use super::codec::Codec;
-use super::cursor::{FileCursor, Short, Slice};
-use super::formats::FormatTexts;
 use super::layout::{Layout, MAX_SECTION_BYTES};
 use super::options::{OptionId, Options};
+use crate::bytes::{Bytes, Fault};
+use crate::cursor::{FileCursor, Short, Slice};
 use crate::dat_problem::TraceDatProblem;
 use crate::limits::MAX_CPUS;
+use crate::records::FormatTexts;
 
 /// Sections of options that a file may chain; real ones have three or so.
 const MAX_OPTION_SECTIONS: usize = 1024;

@@ -112,6 +112,16 @@ impl File {
         bytes
     }
 
+    /// What perf.data has of it.
+    pub(crate) fn tracing_data(&self) -> Vec<u8> {
+        let mut bytes = self.head(b"0.6");
+        bytes.extend(self.headers());
+        bytes.extend(self.group("ftrace"));
+        bytes.extend(self.groups());
+        bytes.extend([0; 16]);
+        bytes
+    }
+
     pub(crate) fn version6(&self) -> Vec<u8> {
         let mut bytes = self.head(b"6");
         bytes.extend(self.headers());

@@ -1,5 +1,5 @@
 //! Writes small trace.dat files: formats, ring buffer pages, versions 6 and 7. Independent of the reader's code.
-#![allow(dead_code, reason = "each test uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test uses a part")]
 
 mod file;
 

@@ -1,10 +1,12 @@
 //! The kinds of events of one recording: what a record's number means.
 
-use super::decoders::{Decoder, is_reserved, meaning};
-use super::fields::{Field, Finder};
+use super::decoders::Decoder;
+use super::fields::{Field, Finder, Record};
 use super::formats::{Format, FormatTexts};
 use crate::dat_problem::TraceDatProblem;
 use crate::error::LineProblem;
+use crate::event::{Context, Event};
+use crate::known_events::{is_reserved, meaning};
 use crate::summary::{NameIndex, Summary};
 
 /// Which kind of event a record is.
@@ -32,14 +34,30 @@ pub(crate) struct EventType {
     /// Bytes that a record of it has at least.
     pub(crate) length: usize,
     /// `common_flags`.
-    pub(crate) flags: Option<Field>,
+    flags: Option<Field>,
     /// `common_pid` and what the fields mean; or why that cannot be said.
-    pub(crate) decoder: Result<(Field, Decoder), Box<LineProblem>>,
+    decoder: Result<(Field, Decoder), Box<LineProblem>>,
     /// Where its records are counted, once one has come.
     pub(crate) counted: Option<NameIndex>,
     group: Box<str>,
     name: Box<[u8]>,
     has_meaning: bool,
+}
+
+/// Bits of `common_flags`: Linux `TRACE_FLAG_HARDIRQ`, `_SOFTIRQ`, `_NMI`.
+const HARDIRQ: u64 = 0x08;
+const SOFTIRQ: u64 = 0x10;
+const NMI: u64 = 0x40;
+
+#[inline]
+fn context(flags: Option<u64>) -> Context {
+    match flags {
+        None => Context::Unknown,
+        Some(flags) if flags & NMI != 0 => Context::Nmi,
+        Some(flags) if flags & HARDIRQ != 0 => Context::Hardirq,
+        Some(flags) if flags & SOFTIRQ != 0 => Context::Softirq,
+        Some(_) => Context::Task,
+    }
 }
 
 impl Types {
@@ -149,6 +167,22 @@ impl Types {
 }
 
 impl EventType {
+    /// Reads who ran, in which context, and what happened.
+    ///
+    /// # Errors
+    /// If the format lacks a field that is needed, or a field cannot be right.
+    #[inline]
+    pub(crate) fn decode(&self, bytes: &[u8], into: &mut Event) -> Result<(), LineProblem> {
+        let (pid, decoder) = match &self.decoder {
+            Ok(found) => found,
+            Err(problem) => return Err((**problem).clone()),
+        };
+        let record = Record::new(bytes, self.event);
+        into.pid = record.small(*pid)?;
+        into.context = context(record.optional(self.flags));
+        decoder.read(record, &mut into.kind)
+    }
+
     fn of(group: &str, format: &Format<'_>) -> Self {
         let event = meaning(group, format.name);
         let name = event.unwrap_or("event");

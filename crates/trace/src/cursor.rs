@@ -1,6 +1,6 @@
 //! Takes the parts of a file's head one after the other.
 
-use super::bytes::{Bytes, Fault};
+use crate::bytes::{Bytes, Fault};
 use crate::dat_problem::TraceDatProblem;
 
 /// Longest string in a file's head; names have some 40 bytes.

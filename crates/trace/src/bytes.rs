@@ -10,8 +10,8 @@ use tempfile::NamedTempFile;
 use crate::dat_problem::TraceDatProblem;
 use crate::error::TraceError;
 
-/// How every trace.dat begins.
-pub(crate) const MAGIC: &[u8; 10] = b"\x17\x08\x44tracing";
+/// Bytes that tell the formats apart: trace.dat's magic is the longest.
+pub(crate) const MAGIC_BYTES: usize = 10;
 
 /// What is no longer than this is kept in memory instead of a temporary file.
 const IN_MEMORY_BYTES: u64 = 1 << 20;
@@ -57,16 +57,20 @@ impl Fault {
 }
 
 impl Bytes {
-    /// Takes a file in place if it is a plain trace.dat; `None` if it is anything else, a pipe for example.
-    pub(crate) fn in_place(file: &File) -> Option<Self> {
+    /// Takes a plain file in place if `format` knows its first bytes; `None` if it is anything else, a pipe for example.
+    pub(crate) fn in_place<T>(
+        file: &File,
+        format: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Option<(T, Self)> {
         let metadata = file.metadata().ok().filter(|metadata| metadata.is_file())?;
-        let mut head = [0; MAGIC.len()];
-        file.read_exact_at(&mut head, 0).ok()?;
-        (head == *MAGIC).then_some(())?;
-        Some(Bytes {
+        let mut head = [0; MAGIC_BYTES];
+        let length = file.read_at(&mut head, 0).ok()?;
+        let format = format(&head[..length])?;
+        let bytes = Bytes {
             store: Store::Plain(file.try_clone().ok()?),
             length: metadata.len(),
-        })
+        };
+        Some((format, bytes))
     }
 
     /// Takes all bytes that `write` delivers: into memory if they are few, else into a temporary file.
@@ -214,7 +218,7 @@ impl Spool<'_> {
             let begun = std::mem::take(memory);
             let temporary = tempfile::Builder::new()
                 .prefix("lazytlb-")
-                .suffix(".trace.dat")
+                .suffix(".recording")
                 .tempfile()
                 .map_err(|source| self.failed(std::env::temp_dir().as_path(), source))?;
             self.store = Store::Temporary(temporary);
