@@ -33,6 +33,8 @@ pub struct TraceReader<R> {
     steps: Steps,
     partial: bool,
     progress: Progress,
+    /// What is wrong, until it is told.
+    error: Option<TraceError>,
 }
 
 #[derive(Clone, Copy)]
@@ -92,6 +94,7 @@ impl<R: Read> TraceReader<R> {
             steps: Steps::default(),
             partial: false,
             progress: Progress::Reading,
+            error: None,
         })
     }
 
@@ -137,17 +140,19 @@ impl<R: Read> TraceReader<R> {
                 Progress::Reading => {}
                 Progress::Finished => return Ok(None),
                 Progress::Failed => {
-                    return Err(TraceError::Ended {
+                    let ended = TraceError::Ended {
                         file: self.file.clone(),
-                    });
+                    };
+                    return Err(self.error.take().unwrap_or(ended));
                 }
             }
             match self.read_event() {
                 Ok(More::Yes) => {}
                 Ok(More::No) => self.progress = Progress::Finished,
+                // What came before it comes first.
                 Err(error) => {
                     self.progress = Progress::Failed;
-                    return Err(error);
+                    self.error = Some(error);
                 }
             }
         }
