@@ -74,6 +74,8 @@ pub use counts::Counts;
 pub use machine::{MAX_CPUS, PcidsOn};
 pub use measure_first::MeasureFirst;
 pub use price::{Cheapest, Cost, Difference, cheapest, price};
-pub use price_trace::{PriceError, Progress, Replayed, price_trace, price_trace_on};
+pub use price_trace::{
+    PriceError, Progress, Replayed, price_trace, price_trace_on, price_trace_watched,
+};
 pub use regret::{Decision, Standing};
 pub use replay::{Replay, ReplayError};

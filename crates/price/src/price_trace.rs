@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use lazytlb::{Policy, Quirks};
-use lazytlb_trace::{TraceError, TraceReader};
+use lazytlb_trace::{Operation, TraceError, TraceReader};
 
 use crate::counts::Counts;
 use crate::machine::PcidsOn;
@@ -76,7 +76,22 @@ pub fn price_trace_on<R: Read>(
     policies: &[Policy],
     pcids: &[PcidsOn],
     quirks: Quirks,
+    progress: impl FnMut(Progress),
+) -> Result<Vec<Replayed>, PriceError> {
+    price_trace_watched(reader, policies, pcids, quirks, progress, |_, _| ())
+}
+
+/// As [`price_trace_on`]; `watch` is called after each operation, with all replays, in the order of the answer.
+///
+/// # Errors
+/// As [`price_trace_on`].
+pub fn price_trace_watched<R: Read>(
+    reader: &mut TraceReader<R>,
+    policies: &[Policy],
+    pcids: &[PcidsOn],
+    quirks: Quirks,
     mut progress: impl FnMut(Progress),
+    mut watch: impl FnMut(&Operation, &[Replay]),
 ) -> Result<Vec<Replayed>, PriceError> {
     let mut replays: Vec<Replay> = policies
         .iter()
@@ -92,6 +107,7 @@ pub fn price_trace_on<R: Read>(
                 source,
             })?;
         }
+        watch(&operation, &replays);
         if operations % PROGRESS_INTERVAL == 0 {
             progress(Progress {
                 operations,
