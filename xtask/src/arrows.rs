@@ -88,6 +88,11 @@ const ALLOWED: &[Row] = &[
         external: External::Allowed,
     },
     Row {
+        package: "lazytlb-report",
+        internal: &[],
+        external: External::Allowed,
+    },
+    Row {
         package: "lazytlb-cli",
         internal: &[
             "lazytlb",
@@ -97,6 +102,7 @@ const ALLOWED: &[Row] = &[
             "lazytlb-litmus",
             "lazytlb-trace",
             "lazytlb-price",
+            "lazytlb-report",
         ],
         external: External::Allowed,
     },

@@ -4,8 +4,8 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 
 use lazytlb::{Policy, Quirks};
-use lazytlb_price::{PcidsOn, Replayed, price_trace_on};
-use lazytlb_trace::{Summary, TraceReader};
+use lazytlb_price::{PcidsOn, Replay, Replayed, price_trace_watched};
+use lazytlb_trace::{Operation, Summary, TraceReader};
 
 use crate::progress::Display;
 
@@ -33,6 +33,20 @@ pub(crate) fn replay(
     pcids: &[PcidsOn],
     quirks: Quirks,
 ) -> anyhow::Result<Workload> {
+    replay_watched(trace, policies, pcids, quirks, &mut |_, _| ())
+}
+
+/// Sees each operation, and all replays after it.
+pub(crate) type Watch<'w> = dyn FnMut(&Operation, &[Replay]) + 'w;
+
+/// As [`replay`], watched.
+pub(crate) fn replay_watched(
+    trace: Option<&Path>,
+    policies: &[Policy],
+    pcids: &[PcidsOn],
+    quirks: Quirks,
+    watch: &mut Watch<'_>,
+) -> anyhow::Result<Workload> {
     match trace {
         Some(path) if path == Path::new("-") => {
             let name = "standard input";
@@ -42,6 +56,7 @@ pub(crate) fn replay(
                 policies,
                 pcids,
                 quirks,
+                watch,
             )
         }
         Some(path) => read(
@@ -50,6 +65,7 @@ pub(crate) fn replay(
             policies,
             pcids,
             quirks,
+            watch,
         ),
         None => {
             let reader = TraceReader::new(Cursor::new(SHIPPED), SHIPPED_NAME)?;
@@ -59,6 +75,7 @@ pub(crate) fn replay(
                 policies,
                 pcids,
                 quirks,
+                watch,
             )
         }
     }
@@ -70,11 +87,11 @@ fn read<R: Read>(
     policies: &[Policy],
     pcids: &[PcidsOn],
     quirks: Quirks,
+    watch: &mut Watch<'_>,
 ) -> anyhow::Result<Workload> {
     let display = Display::new("replaying".to_owned());
-    let replayed = price_trace_on(&mut reader, policies, pcids, quirks, |progress| {
-        display.replay(progress)
-    })?;
+    let progress = |progress| display.replay(progress);
+    let replayed = price_trace_watched(&mut reader, policies, pcids, quirks, progress, watch)?;
     Ok(Workload {
         name,
         replayed,
