@@ -7,7 +7,9 @@ use anyhow::{Result, anyhow, bail};
 use cargo_metadata::Metadata;
 use clap::builder::PossibleValuesParser;
 
-use crate::{arrows, boot, cargo, instructions, protocol_source, rules, slowest, structure};
+use crate::{
+    arrows, boot, cargo, instructions, protocol_source, report, rules, slowest, structure,
+};
 
 /// One check with a name of its own.
 struct Step {
@@ -20,7 +22,7 @@ struct Step {
 }
 
 /// The steps, cheapest first, so that a slip is reported before anything long is built.
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step {
         name: "fmt",
         shows: "every file is formatted",
@@ -80,6 +82,11 @@ const STEPS: [Step; 12] = [
         name: "demo",
         shows: "`lazytlb decide` comes to its answer",
         run: demo,
+    },
+    Step {
+        name: "report",
+        shows: "the pages of `--html` work in a browser: no complaints, the stepper steps, nothing overflows",
+        run: report::test,
     },
 ];
 
