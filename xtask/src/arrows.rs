@@ -93,6 +93,11 @@ const ALLOWED: &[Row] = &[
         external: External::Allowed,
     },
     Row {
+        package: "lazytlb-report",
+        internal: &[],
+        external: External::Allowed,
+    },
+    Row {
         package: "lazytlb-validate",
         internal: &["lazytlb-trace"],
         external: External::Allowed,
@@ -115,6 +120,7 @@ const ALLOWED: &[Row] = &[
             "lazytlb-record",
             "lazytlb-validate",
             "lazytlb-calibrate",
+            "lazytlb-report",
         ],
         external: External::Allowed,
     },

@@ -8,6 +8,7 @@
 //! - [`mod@bench`]: the checker beside its peers, and the replay's speed; [`instructions`]: the protocol's own;
 //! - [`boot`]: the test kernel under an emulator; [`record`]: recordings here, and in guests;
 //! - [`rules`]: the hardware rules, their code and their tests; [`mutate_model`]: the rules, broken;
+//! - [`report`]: the pages of `--html` in a browser;
 //! - [`verdicts`]: every verdict in one table, to compare two versions;
 //! - [`cargo`]: how a step calls cargo; [`packages`]: programs that a benchmark installs; [`slowest`]: which test programs take longest.
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ mod mutate_model;
 mod packages;
 mod protocol_source;
 mod record;
+mod report;
 mod rules;
 mod slowest;
 mod structure;

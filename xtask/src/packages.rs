@@ -39,12 +39,8 @@ pub(crate) fn need(programs: &[&str], packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Says whether a program can be started.
+/// Says whether a program is on the search path. It is not started: a browser would open a window.
 fn is_there(program: &str) -> bool {
-    Command::new(program)
-        .arg("-V")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok()
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

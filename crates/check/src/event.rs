@@ -73,7 +73,7 @@ impl EventKind {
 
     /// Says whether this came upon an operation from outside: then a printed timeline does not head it with
     /// a name.
-    pub(crate) fn comes_from_outside(&self) -> bool {
+    pub fn comes_from_outside(&self) -> bool {
         match self {
             EventKind::StoreDrained
             | EventKind::CombiningStoreDrained
@@ -168,7 +168,8 @@ impl TimelineEvent {
     }
 }
 
-fn store_for_people(program: &Program, store: WaitingStore) -> String {
+/// Returns how a store reads that waits in a buffer.
+pub(crate) fn store_for_people(program: &Program, store: WaitingStore) -> String {
     let names = &program.place_names;
     match store {
         WaitingStore::Cell { cell, bytes, value }

@@ -5,7 +5,9 @@
 
 use lazytlb::{CpuId, Interrupts};
 use lazytlb_model::machine::Stop;
-use lazytlb_model::{Call, Limit, LocalCell, Machine, Place, Progress, State, Tick, WaitingStore};
+use lazytlb_model::{
+    Call, HeldByCpu, Limit, LocalCell, Machine, Place, Progress, State, Tick, WaitingStore,
+};
 
 use crate::automaton::{NodeId, Routine};
 use crate::menu::Mode;
@@ -275,6 +277,11 @@ impl Hardware {
     /// Returns what a CPU's store buffer drains next.
     pub(crate) fn oldest_store(&self, state: &State, cpu: CpuId) -> Option<WaitingStore> {
         self.machine.oldest_store(state, index(cpu))
+    }
+
+    /// Returns what a CPU holds, for people.
+    pub(crate) fn held_by(&self, state: &State, cpu: CpuId) -> HeldByCpu {
+        self.machine.held_by(state, index(cpu))
     }
 
     /// As [`Hardware::oldest_store`], of the write-combining buffers.

@@ -53,7 +53,7 @@
 //! | `rests_on` | what a verdict rests on: kept promises, interrupts, freed tables |
 //! | `statement` | what a proof of a program without end says, in a sentence |
 //! | `never_happened` | what it says nothing about, because no execution came to it |
-//! | `event`, [`timeline`] | counterexamples, replayed and printed |
+//! | `event`, [`timeline`], `snapshot` | counterexamples, replayed and printed; what the machine holds after each event |
 //! | [`verdict`], `error` | safe, violation, or incomplete; or why there is no verdict |
 //! | [`what_safe_means`] | what a proof is, in words and numbers |
 //! | [`protocol`], [`programs`] | the shipped programs, for `lazytlb` and its peers |
@@ -105,6 +105,7 @@ mod run;
 mod same_program;
 pub mod search;
 mod second_run;
+mod snapshot;
 mod standstill;
 mod starts;
 mod statement;
@@ -131,6 +132,7 @@ pub use protocol::{
 };
 pub use reduction::Reduction;
 pub use rests_on::{RestsOn, Stretched};
+pub use snapshot::{CpuSnapshot, EntrySnapshot, FrameSnapshot, HeldEntry, Snapshot};
 pub use store::Storage;
 #[allow(deprecated)] // For programs written before it had its name.
 pub use timeline::Event;

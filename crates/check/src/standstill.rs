@@ -421,7 +421,7 @@ struct Reads<'p> {
 }
 
 impl CallWatcher for Reads<'_> {
-    fn call_begins(&mut self, _cpu: CpuId, _routine: Routine, call: &Call) {
+    fn call_begins(&mut self, _cpu: CpuId, _routine: Routine, call: &Call, _state: &State) {
         self.begun = Some(*call);
     }
 

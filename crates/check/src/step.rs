@@ -2,7 +2,7 @@
 
 use lazytlb::CpuId;
 use lazytlb_model::machine::Stop;
-use lazytlb_model::{AtomicCell, Call, Limit, Violation};
+use lazytlb_model::{AtomicCell, Call, Limit, State, Violation};
 
 use crate::automaton::{ExtractionError, Missing, Routine};
 use crate::error::CheckError;
@@ -116,8 +116,8 @@ impl From<ExtractionError> for StepError {
 pub(crate) trait CallWatcher {
     /// A CPU starts an operation of its menu; its calls follow.
     fn operation_starts(&mut self, _cpu: CpuId) {}
-    /// A CPU begins a call.
-    fn call_begins(&mut self, cpu: CpuId, routine: Routine, call: &Call);
+    /// A CPU begins a call in a state.
+    fn call_begins(&mut self, cpu: CpuId, routine: Routine, call: &Call, state: &State);
     /// The call that was begun last returns. Without it, the call ended in an error.
     fn call_returns(&mut self, answer: u64);
     /// The call that was begun last is not possible yet: nothing has happened.
@@ -129,7 +129,7 @@ pub(crate) struct Unwatched;
 
 impl CallWatcher for Unwatched {
     #[inline]
-    fn call_begins(&mut self, _cpu: CpuId, _routine: Routine, _call: &Call) {}
+    fn call_begins(&mut self, _cpu: CpuId, _routine: Routine, _call: &Call, _state: &State) {}
     #[inline]
     fn call_returns(&mut self, _answer: u64) {}
     #[inline]

@@ -214,7 +214,7 @@ impl<'p, M: Merge> System<'p, M> {
         {
             return Err(StepError::ReadsDead(word));
         }
-        watcher.call_begins(cpu, node.routine, call);
+        watcher.call_begins(cpu, node.routine, call, state);
         let exhibit = &node.exhibit;
         let shows = exhibit.waits() && self.hardware.shows(state, cpu, call);
         let called = self.hardware.call(state, cpu, call, way)?;

@@ -3,15 +3,16 @@
 use std::fmt;
 
 use lazytlb::CpuId;
-use lazytlb_model::{Call, GarbageWalkEnd, Machine, Property, State, Violation};
+use lazytlb_model::{Call, Frame, GarbageWalkEnd, Machine, Property, State, Violation};
 
 use crate::automaton::Routine;
 use crate::error::CheckError;
 pub use crate::event::{EventKind, TimelineEvent};
 use crate::fairness::Round;
-use crate::hardware::Tried;
+use crate::hardware::{Hardware, Tried};
 use crate::program::Program;
 use crate::reduction::CanonicalForm;
+use crate::snapshot::Snapshot;
 use crate::step::{Action, CallWatcher, Step, StepError, Unwatched};
 use crate::system::System;
 
@@ -28,6 +29,8 @@ pub struct Timeline {
     pub story: Vec<String>,
     /// Which of the events come again and again, from this one on, if the execution has no end.
     pub again_from: Option<usize>,
+    /// What the machine held after each event; the last ones may have none of their own.
+    snapshots: Vec<Snapshot>,
     cpus: usize,
 }
 
@@ -64,6 +67,7 @@ impl Timeline {
             events: recorder.events,
             story,
             again_from: None,
+            snapshots: recorder.snapshots,
             cpus: system.hardware.cpus().len(),
         };
         Ok((violation, timeline))
@@ -83,6 +87,7 @@ impl Timeline {
                     events: recorder.events,
                     story: Vec::new(),
                     again_from: None,
+                    snapshots: recorder.snapshots,
                     cpus: system.hardware.cpus().len(),
                 })
             }
@@ -128,6 +133,7 @@ impl Timeline {
             events: recorder.events,
             story,
             again_from: Some(again_from),
+            snapshots: recorder.snapshots,
             cpus: system.hardware.cpus().len(),
         })
     }
@@ -135,6 +141,13 @@ impl Timeline {
     /// Returns the number of CPUs: of columns.
     pub fn cpus(&self) -> usize {
         self.cpus
+    }
+
+    /// Returns what the machine held after an event, which is given by its place among [`Timeline::events`]: where the
+    /// event is the violation itself, what it held before. `None` past the last event.
+    pub fn after(&self, event: usize) -> Option<&Snapshot> {
+        let last = self.snapshots.len().checked_sub(1)?;
+        (event < self.events.len()).then(|| &self.snapshots[event.min(last)])
     }
 }
 
@@ -146,7 +159,9 @@ fn other_end() -> CheckError {
 /// Records the events of a replay.
 struct Recorder<'p> {
     program: &'p Program,
+    hardware: &'p Hardware,
     events: Vec<TimelineEvent>,
+    snapshots: Vec<Snapshot>,
     begun: Option<(CpuId, Routine, Call)>,
     /// CPUs that have started an operation, and made no call of it.
     starting: Vec<CpuId>,
@@ -157,7 +172,8 @@ impl CallWatcher for Recorder<'_> {
         self.starting.push(cpu);
     }
 
-    fn call_begins(&mut self, cpu: CpuId, routine: Routine, call: &Call) {
+    fn call_begins(&mut self, cpu: CpuId, routine: Routine, call: &Call, state: &State) {
+        self.take_snapshot(state);
         self.begun = Some((cpu, routine, *call));
     }
 
@@ -171,10 +187,12 @@ impl CallWatcher for Recorder<'_> {
 }
 
 impl<'p> Recorder<'p> {
-    fn new(system: &System<'p>) -> Recorder<'p> {
+    fn new(system: &'p System<'p>) -> Recorder<'p> {
         Recorder {
             program: system.automaton.program,
+            hardware: &system.hardware,
             events: Vec::new(),
+            snapshots: Vec::new(),
             begun: None,
             starting: Vec::new(),
         }
@@ -182,6 +200,14 @@ impl<'p> Recorder<'p> {
 }
 
 impl Recorder<'_> {
+    /// Records what the machine holds after the last event, unless that is known.
+    fn take_snapshot(&mut self, state: &State) {
+        if self.snapshots.len() < self.events.len() {
+            let snapshot = Snapshot::new(self.program, self.hardware, state);
+            self.snapshots.resize(self.events.len(), snapshot);
+        }
+    }
+
     fn record_call(&mut self, answer: Option<u64>) {
         if let Some((cpu, routine, call)) = self.begun.take() {
             let event = TimelineEvent::of_call(self.program, cpu, routine, call, answer);
@@ -221,6 +247,15 @@ impl Recorder<'_> {
     /// Records the call that the violation cut off, and the walk that it is about.
     fn end_at(&mut self, violation: &Violation) {
         self.record_call(None);
+        // A free that is a violation leaves no state behind, but its effect is known.
+        if let (Some(Some(freed)), Some(before)) = (
+            self.events.last().map(|event| event.frees),
+            self.snapshots.last(),
+        ) {
+            let name = self.program.place_names.frame(Frame::from(freed).addr());
+            let after = before.clone().with_freed(&name);
+            self.snapshots.resize(self.events.len(), after);
+        }
         if violation.property == Property::TableUseAfterFree
             && let (Some(cpu), Some(frame)) = (violation.cpu, violation.frame)
         {
@@ -241,7 +276,10 @@ enum Replayed {
 /// Takes steps; `None` if one is not possible.
 fn run_steps(system: &System<'_>, steps: &[Step], recorder: &mut Recorder<'_>) -> Option<Replayed> {
     match system.initial(recorder) {
-        Ok(state) => take_steps(system, state, steps, recorder),
+        Ok(state) => {
+            recorder.take_snapshot(&state);
+            take_steps(system, state, steps, recorder)
+        }
         Err(error) => violation(error),
     }
 }
@@ -288,7 +326,7 @@ fn take_steps(
             return None;
         }
         match system.step(&system.automaton.read(), &mut state, step, recorder) {
-            Ok(Tried::Done(_)) => {}
+            Ok(Tried::Done(_)) => recorder.take_snapshot(&state),
             Ok(Tried::Impossible) => return None,
             Err(error) => return violation(error),
         }
@@ -393,4 +431,42 @@ fn pad(text: &str, width: usize) -> String {
         return format!("{cut}…");
     }
     format!("{text}{}", " ".repeat(width - len))
+}
+
+#[cfg(test)]
+mod tests {
+    use lazytlb::Policy;
+
+    use crate::{Checker, Finding, LazyTlb, ShippedProgram};
+
+    #[test]
+    fn the_machine_is_told_after_each_event_up_to_the_walk_of_the_freed_table() {
+        let program = ShippedProgram::<LazyTlb>::by_name("reference-3").unwrap();
+        let defer = Policy::Defer(lazytlb::GarbageWalksAccepted);
+        let verdict = Checker::new().check_built(|| program.build(defer));
+        let Finding::Violation { timeline, .. } = verdict.finding else {
+            panic!("{verdict:?}");
+        };
+        let place = |what: &str| {
+            let mut events = timeline.events.iter();
+            events.position(|event| event.what == what).unwrap()
+        };
+        let loaded = timeline.after(place("load CR3: root in frame 1")).unwrap();
+        assert_eq!(loaded.cpus[0].root, "frame 1");
+        let stored = place("frame 1[0] = frame 3");
+        let [before, after] = [stored - 1, stored].map(|event| timeline.after(event).unwrap());
+        assert_eq!(before.cpus[0].buffered, [""; 0]);
+        assert_eq!(after.cpus[0].buffered, ["frame 1[0] = frame 3"]);
+        assert_eq!(after.frames[1].entries[0].holds, "absent", "it still waits");
+        let drained = timeline.after(stored + 1).unwrap();
+        assert_eq!(
+            drained.frames[1].entries[0].leads_to.as_deref(),
+            Some("frame 3")
+        );
+        let last = timeline.after(timeline.events.len() - 1).unwrap();
+        assert_eq!(last.frames[3].used_for, "free");
+        let of_freed = |cpu: usize| last.cpus[cpu].cached.iter().any(|held| held.of_freed_table);
+        assert!(of_freed(1) && !of_freed(0), "{last:?}");
+        assert_eq!(timeline.after(timeline.events.len()), None);
+    }
 }

@@ -148,6 +148,8 @@ pub(crate) struct Decide {
     #[command(flatten)]
     pub(crate) bounds: Bounds,
     #[command(flatten)]
+    pub(crate) html: Html,
+    #[command(flatten)]
     pub(crate) output: Output,
 }
 
@@ -236,6 +238,8 @@ pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) bounds: Bounds,
     #[command(flatten)]
+    pub(crate) html: Html,
+    #[command(flatten)]
     pub(crate) output: Output,
 }
 
@@ -259,6 +263,8 @@ pub(crate) struct Litmus {
     /// End a test as incomplete after this many states
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) max_states: Option<u64>,
+    #[command(flatten)]
+    pub(crate) html: Html,
     #[command(flatten)]
     pub(crate) output: Output,
 }
@@ -335,6 +341,14 @@ pub(crate) struct Bounds {
     /// Threads that explore; the verdict and its counts do not depend on it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: u16,
+}
+
+/// The page that a result is written to, beside what is printed.
+#[derive(Args, Debug)]
+pub(crate) struct Html {
+    /// Write the result as one HTML page, too, which needs no network: tables, and executions to step through
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// Where the result goes, and in which form.

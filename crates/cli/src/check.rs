@@ -1,25 +1,26 @@
 //! `lazytlb check`: proofs, counterexamples, or the word `incomplete`.
 
-use std::time::Duration;
-
 use lazytlb::Policy;
 use lazytlb::sources::{self, SOURCES};
 use lazytlb_check::{Checker, Finding, Reduction, RestsOn, Storage, Verdict};
-use lazytlb_model::{CpuModel, MemoryModel};
+use lazytlb_model::CpuModel;
 use serde::Serialize;
 
-use crate::arguments::{Bounds, Check, require_pcids};
+use crate::arguments::{Check, require_pcids};
 use crate::check_records::VerdictRecord;
+use crate::checking::{check, checker};
 use crate::hanging;
 use crate::hardware::{told, told_readings};
+use crate::html::{Checked, HtmlFile, check_page};
 use crate::numbers::grouped;
-use crate::progress::Display;
 use crate::report::{Ending, Report, table};
 use crate::subject::Subject;
+use crate::verdict_words::{ending_of, memory, outcome, unproved};
 
 /// Runs the command.
 pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
     let mut report = Report::open(&options.output)?;
+    let page = HtmlFile::open(&options.html, &options.output)?;
     let cpu = options.hardware.model()?;
     let subject = Subject::of(options)?;
     if subject.slots.is_some() {
@@ -50,7 +51,25 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
         report.json(&Complete::new(verdicts.len()))?;
     }
     report.finish()?;
+    if let Some(page) = page {
+        let checked = verdicts.iter().map(|(policy, verdict)| Checked {
+            name: policy.to_string(),
+            verdict,
+            command: format!("lazytlb {}", repeat((options, &subject), *policy, cpu)),
+        });
+        let about = about((options, &subject), cpu);
+        page.write(&check_page(about, &checked.collect::<Vec<_>>()))?;
+    }
     Ok(ending)
+}
+
+/// Says what is checked, and on what.
+fn about((options, subject): (&Check, &Subject), cpu: CpuModel) -> String {
+    format!(
+        "{subject} on CPU model {}, memory {}",
+        told(cpu),
+        memory(options.memory.model())
+    )
 }
 
 /// Makes the checker that the command line asks for, on a CPU model.
@@ -87,76 +106,13 @@ impl Complete {
     }
 }
 
-/// Makes a checker with the bounds of the command line.
-pub(crate) fn checker(cpu_model: CpuModel, memory: MemoryModel, bounds: &Bounds) -> Checker {
-    Checker::new()
-        .cpu_model(cpu_model)
-        .memory(memory)
-        .max_states(bounds.max_states.unwrap_or(u64::MAX))
-        .max_time(
-            bounds
-                .max_seconds
-                .map_or(Duration::MAX, Duration::from_secs),
-        )
-        .max_memory_bytes(
-            bounds
-                .max_memory
-                .map_or_else(memory_to_spare, |mebibytes| mebibytes << 20),
-        )
-        .threads(usize::from(bounds.threads))
-}
-
-/// Returns how much memory states may take if nobody says: half of what is available, because tables that
-/// grow need as much again for a moment. Without a number from the system, all that is asked for.
-pub(crate) fn memory_to_spare() -> u64 {
-    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let available = info
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kibibytes = available.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kibibytes.map_or(u64::MAX, |kibibytes| kibibytes * 1024 / 2)
-}
-
-/// Checks one policy.
-pub(crate) fn check(
-    checker: &Checker,
-    subject: &Subject,
-    policy: Policy,
-) -> anyhow::Result<Verdict> {
-    let display = Display::new(format!("checking {policy} on {subject}"));
-    let build = || subject.build(policy);
-    Ok(checker.try_check_built(build, |progress| display.search(progress))?)
-}
-
-/// Returns how a command ends that printed this verdict.
-pub(crate) fn ending_of(verdict: &Verdict) -> Ending {
-    match verdict.finding {
-        Finding::Safe => Ending::Good,
-        Finding::Violation { .. } => Ending::Violation,
-        Finding::Incomplete { .. } if verdict.nothing_proved() => Ending::NothingProved,
-        Finding::Incomplete { .. } => Ending::Incomplete,
-    }
-}
-
-/// Says why a verdict is no proof, in a sentence.
-pub(crate) fn unproved(verdict: &Verdict, why: &str) -> String {
-    match verdict.nothing_proved() {
-        true => why.to_owned(),
-        false => format!("incomplete: {why}; nothing is proved"),
-    }
-}
-
 fn print(
     report: &mut Report,
     (options, subject): (&Check, &Subject),
     cpu: CpuModel,
     verdicts: &[(Policy, Verdict)],
 ) -> anyhow::Result<()> {
-    report.line(format_args!(
-        "{subject} on CPU model {}, memory {}",
-        told(cpu),
-        memory(options.memory.model())
-    ))?;
+    report.line(about((options, subject), cpu))?;
     if verdicts
         .iter()
         .any(|(_, verdict)| verdict.uses_write_combining)
@@ -329,22 +285,6 @@ pub(crate) fn repeat(
         }
     }
     command
-}
-
-/// Says what was found: the verdict, and the property if one is violated.
-pub(crate) fn outcome(verdict: &Verdict) -> String {
-    match verdict.violation() {
-        Some(violation) => format!("UNSAFE: {}", violation.property),
-        None => verdict.name().to_owned(),
-    }
-}
-
-/// Describes the memory model with its bound.
-pub(crate) fn memory(memory: MemoryModel) -> String {
-    match memory {
-        MemoryModel::Sc => "sc".to_owned(),
-        MemoryModel::Tso { buffer_depth } => format!("tso (store buffers of {buffer_depth})"),
-    }
 }
 
 #[cfg(test)]

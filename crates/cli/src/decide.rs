@@ -2,31 +2,48 @@
 
 use lazytlb::{Policy, Quirks};
 use lazytlb_check::{Finding, Verdict};
-use lazytlb_price::{Costs, Counts, PcidsOn, price_replayed};
+use lazytlb_price::{Costs, Counts, PcidsOn, Replay, price_replayed};
+use lazytlb_trace::Operation;
 
 use crate::arguments::Decide;
-use crate::check::{Complete, ending_of, memory, outcome, print_basis, print_unreached, unproved};
+use crate::check::{Complete, print_basis, print_unreached};
 use crate::decide_records::{ChoiceRecord, DecisionRecord, ProofRecord, WarningRecord};
 use crate::decision::{Answer, Row, standing};
 use crate::every_cpu::holds_for;
 use crate::hardware::told;
+use crate::html::{Decided, HtmlFile, LaneCollector, decide_page};
 use crate::numbers::{grouped, megacycles, millions};
 use crate::pcids::what_pcids_bring;
 use crate::policies::{self, named_here};
 use crate::price::{PriceRecord, counted, describe};
-use crate::proofs::{self, MEMORY, Proof, Question, search_all};
+use crate::proof_words::{came_to, proof, repeat, under};
+use crate::proofs::{MEMORY, Proof, Question, search_all};
 use crate::report::{Ending, Report, table};
-use crate::subject::Subject;
+use crate::verdict_words::{ending_of, memory, unproved};
 use crate::workload::{self, Workload};
 
 /// Runs the command.
 pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
     let costs = options.pricing.costs()?;
     let mut report = Report::open(&options.output)?;
+    let page = HtmlFile::open(&options.html, &options.output)?;
+    let mut lanes = page.as_ref().map(|_| LaneCollector::default());
     let cpu = options.hardware.model()?;
     let trace = options.trace.as_deref();
     let pcids = options.pcids.settings(cpu)?;
-    let workload = workload::replay(trace, Policy::ALL, pcids, cpu.quirks, &options.recording)?;
+    let mut watch = |operation: &Operation, replays: &[Replay]| {
+        if let Some(lanes) = &mut lanes {
+            lanes.sees(operation, replays);
+        }
+    };
+    let workload = workload::replay_watched(
+        trace,
+        Policy::ALL,
+        pcids,
+        cpu.quirks,
+        &options.recording,
+        &mut watch,
+    )?;
     let models = options.hardware.models()?;
     let questions = Question::all(options, pcids);
     let proofs = search_all(options, &questions, Policy::ALL, &models)?;
@@ -57,6 +74,19 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
         footnotes(&mut report, options, &rows)?;
     }
     report.finish()?;
+    if let (Some(page), Some(lanes)) = (page, lanes) {
+        let decided = Decided {
+            options,
+            rows: &rows,
+            answers: &answers,
+            questions: &questions,
+            workload: &workload,
+            models: &quirks,
+            costs: &costs,
+            yardstick,
+        };
+        page.write(&decide_page(&decided, lanes.finish(&workload.replayed)))?;
+    }
     // A violation is an answer here, too.
     let endings = rows.iter().map(|row| match ending_of(row.verdict()) {
         Ending::Violation => Ending::Good,
@@ -159,20 +189,6 @@ fn states_of(questions: Vec<&Question>, pcids: PcidsOn, rows: &[Row<'_>]) -> com
     table
 }
 
-/// Says in a word or a number what verdicts came to: the states of proofs, or what they are instead.
-fn came_to(verdicts: &[&Verdict]) -> String {
-    let worst = proofs::worst(verdicts.iter().copied());
-    match worst {
-        Some(worst) if worst.violation().is_some() => "unsafe".to_owned(),
-        Some(worst) if !worst.is_safe() => worst.name().to_owned(),
-        _ => grouped(states(verdicts.iter().copied())),
-    }
-}
-
-fn states<'v>(verdicts: impl Iterator<Item = &'v Verdict>) -> u64 {
-    verdicts.map(|verdict| verdict.effort.states).sum()
-}
-
 fn lines(
     options: &Decide,
     (rows, answers): (&[Row<'_>], &[Answer<'_>]),
@@ -221,27 +237,6 @@ fn lines(
     table
 }
 
-/// Says what was found, under which menus, and how much was searched for it.
-fn proof(options: &Decide, row: &Row<'_>) -> String {
-    match row.verdict() {
-        verdict if verdict.is_safe() => {
-            let states = grouped(states(row.verdicts()));
-            let mut numbers: Vec<usize> = row
-                .proofs
-                .iter()
-                .map(|proof| proof.question.number)
-                .collect();
-            numbers.dedup();
-            let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
-            match &options.program {
-                Some(_) => format!("safe: {states} states"),
-                None => format!("safe under {}: {states} states", numbers.join(", ")),
-            }
-        }
-        verdict => outcome(verdict),
-    }
-}
-
 fn footnotes(report: &mut Report, options: &Decide, rows: &[Row<'_>]) -> anyhow::Result<()> {
     report.line(
         "Cost: low / typical / high, with every figure of the cost file at that end of its range. Regret: the most that it \
@@ -257,7 +252,10 @@ fn footnotes(report: &mut Report, options: &Decide, rows: &[Row<'_>]) -> anyhow:
                     let name = row.name();
                     report.line(format_args!("{name} is unsafe: {}", timeline.story[0]))?;
                 }
-                report.line(repeat(options, row.replayed.policy, subject, verdict))?;
+                report.line(format_args!(
+                    "  {}",
+                    repeat(options, row.replayed.policy, subject, verdict)
+                ))?;
             }
             None => print_unproved(report, options, row)?,
         }
@@ -294,25 +292,11 @@ fn print_unproved(report: &mut Report, options: &Decide, row: &Row<'_>) -> anyho
                 effort.seconds
             ))?;
             let subject = &proof.question.subject;
-            report.line(repeat(options, policy, subject, &proof.verdict))?;
+            report.line(format_args!(
+                "  {}",
+                repeat(options, policy, subject, &proof.verdict)
+            ))?;
         }
     }
     Ok(())
-}
-
-fn under(options: &Decide, proof: &Proof<'_>) -> String {
-    let name = &proof.question.name;
-    match options.hardware.is_every() {
-        true => format!("{name} on {}", proof.verdict.cpu_model.name),
-        false => name.clone(),
-    }
-}
-
-/// Returns the command that searches the same to the end.
-fn repeat(options: &Decide, policy: Policy, subject: &Subject, verdict: &Verdict) -> String {
-    format!(
-        "  lazytlb check --policy {policy} {} {}",
-        subject.arguments(),
-        options.hardware.arguments_for(verdict.cpu_model)
-    )
 }

@@ -5,20 +5,21 @@ use lazytlb_check::{Finding, Verdict};
 use lazytlb_model::CpuModel;
 
 use crate::arguments::Check;
-use crate::check::{
-    Complete, check, checker_of, ending_of, memory, outcome, print_statement, print_unreached,
-    repeat, unproved,
-};
+use crate::check::{Complete, checker_of, print_statement, print_unreached, repeat};
 use crate::check_records::VerdictRecord;
+use crate::checking::check;
 use crate::hanging;
 use crate::hardware::{Hardware, told};
+use crate::html::{Checked, HtmlFile, check_page};
 use crate::numbers::grouped;
 use crate::report::{Ending, Report, table};
 use crate::subject::Subject;
+use crate::verdict_words::{ending_of, memory, outcome, unproved};
 
 /// Checks every model. The worst verdict decides how the command ends.
 pub(crate) fn check_every(options: &Check) -> anyhow::Result<Ending> {
     let mut report = Report::open(&options.output)?;
+    let page = HtmlFile::open(&options.html, &options.output)?;
     let subject = Subject::of(options)?;
     let mut ending = Ending::Good;
     let mut rows = Vec::new();
@@ -48,7 +49,28 @@ pub(crate) fn check_every(options: &Check) -> anyhow::Result<Ending> {
         report.json(&Complete::new(rows.len()))?;
     }
     report.finish()?;
+    if let Some(page) = page {
+        let checked = rows.iter().map(|(cpu, policy, verdict)| Checked {
+            name: format!("{policy} on {}", cpu.name),
+            verdict,
+            command: format!("lazytlb {}", repeat((options, &subject), *policy, *cpu)),
+        });
+        let about = about(options, &subject);
+        page.write(&check_page(about, &checked.collect::<Vec<_>>()))?;
+    }
     Ok(ending)
+}
+
+/// Says what is checked, and on what.
+fn about(options: &Check, subject: &Subject) -> String {
+    format!(
+        "{subject} on every CPU model{}, memory {}",
+        match subject.slots {
+            None => "",
+            Some(_) => " that has PCIDs",
+        },
+        memory(options.memory.model())
+    )
 }
 
 /// A verdict, on a model, of a policy.
@@ -59,14 +81,7 @@ fn print(
     (options, subject): (&Check, &Subject),
     rows: &[Row],
 ) -> anyhow::Result<()> {
-    report.line(format_args!(
-        "{subject} on every CPU model{}, memory {}",
-        match subject.slots {
-            None => "",
-            Some(_) => " that has PCIDs",
-        },
-        memory(options.memory.model())
-    ))?;
+    report.line(about(options, subject))?;
     let mut lines = table(&["CPU", "policy", "verdict", "states", "seconds"], 3..5);
     for (cpu, policy, verdict) in rows {
         lines.add_row([

@@ -9,17 +9,22 @@ use lazytlb_litmus::{
 use lazytlb_model::Assumption;
 
 use crate::arguments::Litmus;
+use crate::html::{HtmlFile, LitmusPage, witnesses};
 use crate::litmus_files::{files_of, is_collection, read_kinds};
 use crate::litmus_records::AnswerRecord;
 use crate::litmus_summary::{Summary, SummaryRecord};
+use crate::numbers::grouped;
 use crate::progress::Display;
 use crate::report::{Ending, Report, told};
+use crate::verdict_words::memory;
 
 /// Runs the command.
 pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
     let kinds = options.kinds.as_deref().map(read_kinds).transpose()?;
     let files = files_of(&options.files)?;
     let mut report = Report::open(&options.output)?;
+    let html = HtmlFile::open(&options.html, &options.output)?;
+    let mut page = html.as_ref().map(|_| LitmusPage::default());
     let machine = options.machine()?;
     let display = Display::new("litmus tests".to_owned());
     let (mut ending, mut summary) = (Ending::Good, Summary::default());
@@ -29,7 +34,7 @@ pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
             answer,
             executions,
             hangs_on,
-        } = match answer(file, &machine, options.witness) {
+        } = match answer(file, &machine, options.witness || witnesses(page.as_ref())) {
             Ok(answered) => answered,
             Err(error) => {
                 let error = told(&error);
@@ -44,23 +49,23 @@ pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
         }
         let of_file = kinds.as_ref().and_then(|kinds| kinds.get(&answer.name));
         let comparison = Comparison::new(&answer, of_file.copied());
+        let expected = (comparison.expected, comparison.as_expected);
         if comparison.as_expected == Some(false) {
             ending = ending.max(Ending::Violation);
         }
-        summary.count(
-            file,
-            answer.verdict(),
-            comparison.expected,
-            comparison.as_expected,
-        );
+        summary.count(file, answer.verdict(), expected.0, expected.1);
+        if let Some(page) = &mut page {
+            page.add(file, &answer, &executions, expected);
+        }
+        let asked_for = executions.len() * usize::from(options.witness);
+        let executions = &executions[..asked_for];
         match options.output.json {
             true => {
-                let expected = (comparison.expected, comparison.as_expected);
-                let record = AnswerRecord::new(file, &answer, &executions, expected);
+                let record = AnswerRecord::new(file, &answer, executions, expected);
                 report.json(&record.hanging_on(hangs_on))?;
             }
             false => {
-                print(&mut report, &answer, &executions, &comparison)?;
+                print(&mut report, &answer, executions, &comparison)?;
                 for assumption in hangs_on {
                     report.line(format_args!("Hangs on {assumption} (ASSUMED)\n"))?;
                 }
@@ -75,7 +80,23 @@ pub(crate) fn run_all(options: &Litmus) -> anyhow::Result<Ending> {
         }
     }
     report.finish()?;
+    if let (Some(html), Some(page)) = (html, page) {
+        html.write(&page.finish(about(options, &machine, files.len())))?;
+    }
     Ok(ending)
+}
+
+/// Says what is answered, and on what.
+fn about(options: &Litmus, machine: &Options, tests: usize) -> String {
+    let tests = match tests {
+        1 => "1 test".to_owned(),
+        tests => format!("{} tests", grouped(tests as u64)),
+    };
+    format!(
+        "{tests} on CPU model {}, memory {}",
+        machine.cpu_model.name,
+        memory(options.memory.model())
+    )
 }
 
 /// An answer, with the executions that were asked for, and the assumptions that it hangs on.

@@ -17,9 +17,9 @@ use crate::report::{Ending, Report, table, told};
 
 /// Answers every test on every model. A test that sets what a model lacks has no answer there, which is no error.
 pub(crate) fn run_every(options: &Litmus) -> anyhow::Result<Ending> {
-    if options.witness || options.kinds.is_some() {
+    if options.witness || options.kinds.is_some() || options.html.html.is_some() {
         bail!(
-            "--witness and --kinds are about one CPU model: choose it with --cpu, `weakest` for example"
+            "--witness, --html and --kinds are about one CPU model: choose it with --cpu, `weakest` for example"
         );
     }
     let files = files_of(&options.files)?;

@@ -11,6 +11,8 @@
 //! | `pcids` | what PCIDs bring: the question of the mail |
 //! | `check_records`, `decide_records` | verdicts and decisions as JSON |
 //! | `every_cpu`, `litmus_every_cpu` | `--cpu all`; for which CPUs a proof holds |
+//! | `checking`, `verdict_words`, `proof_words` | how one question is checked; how verdicts and proofs are told |
+//! | `html` | a result as a page |
 //! | `hanging` | rules that are ASSUMED and that a verdict hangs on |
 //! | `litmus_files`, `litmus_records`, `litmus_summary` | which tests; their answers as JSON; all of them counted |
 //! | `workload` | the recorded workload: a file, or the one that ships inside the program |
@@ -21,6 +23,7 @@ mod arguments;
 mod calibrate;
 mod check;
 mod check_records;
+mod checking;
 mod choice;
 mod cpus;
 mod decide;
@@ -29,6 +32,7 @@ mod decision;
 mod every_cpu;
 mod hanging;
 mod hardware;
+mod html;
 mod litmus;
 mod litmus_every_cpu;
 mod litmus_files;
@@ -42,12 +46,14 @@ mod policies;
 mod price;
 mod pricing;
 mod progress;
+mod proof_words;
 mod proofs;
 mod record;
 mod report;
 mod slots;
 mod subject;
 mod validate;
+mod verdict_words;
 mod workload;
 
 use std::process::ExitCode;

@@ -29,6 +29,11 @@ const ABOUT: [(Policy, &str); 5] = [
     ),
 ];
 
+/// Returns the table.
+pub(crate) fn all() -> impl Iterator<Item = (Policy, &'static str)> {
+    ABOUT.into_iter()
+}
+
 /// Returns the table as lines for a terminal.
 pub(crate) fn lines() -> String {
     let lines = ABOUT.map(|(policy, about)| format!("  {policy}: {about}"));

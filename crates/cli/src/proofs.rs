@@ -12,11 +12,12 @@ use lazytlb_model::{CpuModel, MemoryModel};
 use lazytlb_price::PcidsOn;
 
 use crate::arguments::Decide;
-use crate::check::{check, checker, ending_of, memory_to_spare};
+use crate::checking::{check, checker, memory_to_spare};
 use crate::numbers::grouped;
 use crate::progress::Display;
 use crate::slots::Slots;
 use crate::subject::{Programs, Subject};
+use crate::verdict_words::ending_of;
 
 /// Proofs are about x86-TSO: sequential consistency would hide what real CPUs do.
 pub(crate) const MEMORY: MemoryModel = MemoryModel::TSO;

@@ -71,9 +71,14 @@ impl Report {
                 reader_left: false,
             });
         };
+        Report::open_file(path, "--output")
+    }
+
+    /// Opens a file that an option names.
+    pub(crate) fn open_file(path: &Path, option: &str) -> anyhow::Result<Report> {
         let name = path.display().to_string();
         let to = destination(path).with_context(|| {
-            format!("{name} cannot be written: choose another --output, or leave it out")
+            format!("{name} cannot be written: choose another {option}, or leave it out")
         })?;
         Ok(Report {
             to,

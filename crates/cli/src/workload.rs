@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::ensure;
 use lazytlb::{Policy, Quirks};
-use lazytlb_price::{PcidsOn, Replayed, price_trace_watched};
-use lazytlb_trace::{Snapshot, Summary, TraceReader};
+use lazytlb_price::{PcidsOn, Replay, Replayed, price_trace_watched};
+use lazytlb_trace::{Operation, Snapshot, Step, Summary, TraceReader};
 use lazytlb_validate::{Agreement, Validation};
 
 use crate::arguments::Recording;
@@ -40,7 +40,22 @@ pub(crate) fn replay(
     quirks: Quirks,
     recording: &Recording,
 ) -> anyhow::Result<Workload> {
-    let workload = replay_any(trace, policies, pcids, quirks, recording)?;
+    replay_watched(trace, policies, pcids, quirks, recording, &mut |_, _| ())
+}
+
+/// Sees each operation, and all replays after it.
+pub(crate) type Watch<'w> = dyn FnMut(&Operation, &[Replay]) + 'w;
+
+/// As [`replay`], watched.
+pub(crate) fn replay_watched(
+    trace: Option<&Path>,
+    policies: &[Policy],
+    pcids: &[PcidsOn],
+    quirks: Quirks,
+    recording: &Recording,
+    watch: &mut Watch<'_>,
+) -> anyhow::Result<Workload> {
+    let workload = replay_any(trace, policies, pcids, quirks, recording, watch)?;
     let contradictions = workload.agreement.contradictions();
     ensure!(
         contradictions.is_empty() || recording.unvalidated,
@@ -58,6 +73,7 @@ fn replay_any(
     pcids: &[PcidsOn],
     quirks: Quirks,
     recording: &Recording,
+    watch: &mut Watch<'_>,
 ) -> anyhow::Result<Workload> {
     match trace {
         Some(path) if path == Path::new("-") => {
@@ -68,6 +84,7 @@ fn replay_any(
                 policies,
                 pcids,
                 quirks,
+                watch,
             )
         }
         Some(path) => read(
@@ -76,6 +93,7 @@ fn replay_any(
             policies,
             pcids,
             quirks,
+            watch,
         ),
         None => {
             let reader = TraceReader::new(Cursor::new(SHIPPED), SHIPPED_NAME)?;
@@ -85,6 +103,7 @@ fn replay_any(
                 policies,
                 pcids,
                 quirks,
+                watch,
             )
         }
     }
@@ -96,17 +115,18 @@ fn read<R: Read>(
     policies: &[Policy],
     pcids: &[PcidsOn],
     quirks: Quirks,
+    watch: &mut Watch<'_>,
 ) -> anyhow::Result<Workload> {
     let display = Display::new("replaying".to_owned());
     let mut validation = Validation::new();
-    let replayed = price_trace_watched(
-        &mut reader,
-        policies,
-        pcids,
-        quirks,
-        |progress| display.replay(progress),
-        |step| validation.step(step),
-    )?;
+    let progress = |progress| display.replay(progress);
+    let see = |step: &Step, replays: &[Replay]| {
+        validation.step(step);
+        if let Step::Operation(operation) = step {
+            watch(operation, replays);
+        }
+    };
+    let replayed = price_trace_watched(&mut reader, policies, pcids, quirks, progress, see)?;
     Ok(Workload {
         name,
         replayed,

@@ -51,7 +51,7 @@
 //! | `renumber`, `words` | names that do not grow, for programs without end |
 //! | `turned_up` | what a program uses although its features do not say so |
 //! | [`locality`], `writers` | which calls no other CPU can observe |
-//! | `ends`, `waiting_stores` | what a state holds, for people and for the ends of a program |
+//! | `ends`, `waiting_stores`, `held` | what a state holds, for people and for the ends of a program |
 //!
 //! `mutants.toml` breaks the rules one at a time: `cargo xtask mutate-model` asks whether a test notices.
 //!
@@ -98,6 +98,7 @@ mod fetch;
 mod frames;
 mod garbage;
 mod granted;
+mod held;
 pub mod index;
 mod interrupts;
 mod invalidate;
@@ -144,6 +145,7 @@ pub use call::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Priv
 pub use cpu_model::{CpuModel, KeepLoad, Reading, UpperLevels, WalkOutsideDram, WcReadings};
 pub use entry::MemoryType;
 pub use features::{Features, Tick, Ticks};
+pub use held::{EntryInMemory, HeldByCpu, HeldHow};
 pub use index::{BroadcastId, BroadcastSet, Cpu, Frame, Level, PcidTag, Place, TableIndex, Way};
 pub use limit::Limit;
 pub use machine::Machine;

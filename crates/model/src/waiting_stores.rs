@@ -65,8 +65,12 @@ impl Machine {
     /// Returns what a CPU's store buffer drains next.
     pub fn oldest_store(&self, state: &State, cpu: impl Into<Cpu>) -> Option<WaitingStore> {
         let view = self.view(state, cpu.into());
-        let oldest = view.buffered().next()?;
-        Some(match oldest {
+        self.waiting(view.buffered().next()?)
+    }
+
+    /// Returns what waits in a slot of a store buffer; `None` if it must get its translation first (H41).
+    pub(crate) fn waiting(&self, slot: Slot) -> Option<WaitingStore> {
+        Some(match slot {
             Slot::Cell(store) => WaitingStore::Cell {
                 cell: store.cell,
                 bytes: store.bytes.to_byte(),
@@ -74,7 +78,6 @@ impl Machine {
             },
             Slot::Entry(store) => self.entry_store(store.entry, self.values.decode(store.value)),
             Slot::User(_) => WaitingStore::User,
-            // It gets its translation first (H41).
             Slot::Late(_) => return None,
             Slot::StoreFence => WaitingStore::StoreFence,
             Slot::FullFence => WaitingStore::FullFence,

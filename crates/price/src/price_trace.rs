@@ -88,10 +88,11 @@ pub fn price_trace_on<R: Read>(
     quirks: Quirks,
     progress: impl FnMut(Progress),
 ) -> Result<Vec<Replayed>, PriceError> {
-    price_trace_watched(reader, policies, pcids, quirks, progress, |_| {})
+    price_trace_watched(reader, policies, pcids, quirks, progress, |_, _| {})
 }
 
-/// As [`price_trace_on`], and shows each step of the recording to `watch` in the same pass.
+/// As [`price_trace_on`], and shows each step of the recording to `watch` in the same pass, with all replays after it, in the order of
+/// the answer.
 ///
 /// # Errors
 /// As [`price_trace_on`].
@@ -101,7 +102,7 @@ pub fn price_trace_watched<R: Read>(
     pcids: &[PcidsOn],
     quirks: Quirks,
     mut progress: impl FnMut(Progress),
-    mut watch: impl FnMut(&Step),
+    mut watch: impl FnMut(&Step, &[Replay]),
 ) -> Result<Vec<Replayed>, PriceError> {
     let replays = |unknown_tables| {
         let settings = policies
@@ -116,8 +117,8 @@ pub fn price_trace_watched<R: Read>(
     let mut freed: Option<Vec<Replay>> = None;
     let mut operations = 0;
     while let Some(step) = reader.next_step()? {
-        watch(&step);
         let Step::Operation(operation) = step else {
+            watch(&step, &kept);
             continue;
         };
         if operations == 0 && reader.summary().made_from == MadeFrom::Tracepoints {
@@ -131,6 +132,7 @@ pub fn price_trace_watched<R: Read>(
                 source,
             })?;
         }
+        watch(&step, &kept);
         if operations % PROGRESS_INTERVAL == 0 {
             progress(Progress {
                 operations,

@@ -23,7 +23,7 @@ impl Frame {
     }
 
     /// Returns the frame's address.
-    pub(crate) fn addr(self) -> PhysAddr {
+    pub fn addr(self) -> PhysAddr {
         PhysAddr(u64::from(self.0) << PageSize::Size4K.shift())
     }
 
@@ -129,7 +129,7 @@ impl TableIndex {
     pub(crate) const FIRST: TableIndex = TableIndex(0);
 
     /// Returns the number that reports have.
-    pub(crate) fn number(self) -> u16 {
+    pub fn number(self) -> u16 {
         self.0
     }
 
@@ -164,9 +164,9 @@ impl PcidTag {
     /// The PCID of everything while CR4.PCIDE is clear (H1).
     pub const ZERO: PcidTag = PcidTag(0);
 
-    /// Returns the byte that stands for it in a state.
+    /// Returns the byte that stands for it in a state: its number.
     #[inline]
-    pub(crate) fn to_byte(self) -> u8 {
+    pub fn to_byte(self) -> u8 {
         self.0
     }
 }

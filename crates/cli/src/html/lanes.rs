@@ -1,0 +1,53 @@
+//! The workload's timeline: what each CPU did, and the interrupts that each policy sends.
+
+use lazytlb_price::{Replay, Replayed};
+use lazytlb_report::{Activity, LaneRecorder, Lanes};
+use lazytlb_trace::{MmId, Onto, Operation, OperationKind, Tables};
+
+/// Collects a timeline while a workload is replayed.
+#[derive(Default)]
+pub(crate) struct LaneCollector {
+    recorder: LaneRecorder,
+    /// The interrupts of each replay so far.
+    ipis: Vec<u64>,
+}
+
+impl LaneCollector {
+    /// Sees an operation that all replays have done.
+    pub(crate) fn sees(&mut self, operation: &Operation, replays: &[Replay]) {
+        let Operation {
+            cpu, time_ns, kind, ..
+        } = *operation;
+        match kind {
+            // The end of a space that was loaded for a moment: the task runs on.
+            OperationKind::Switch { mm: MmId::INIT } | OperationKind::Retire { .. } => {}
+            OperationKind::Switch { .. } => self.recorder.becomes(cpu, time_ns, Activity::Running),
+            OperationKind::GoLazy { onto } => {
+                let activity = match onto {
+                    Onto::Idle => Activity::Idle,
+                    Onto::KernelThread => Activity::KernelThread,
+                };
+                self.recorder.becomes(cpu, time_ns, activity);
+            }
+            OperationKind::Flush { tables, .. } => {
+                let frees = tables == Tables::Freed;
+                self.recorder.flushes(cpu, time_ns, frees);
+            }
+        }
+        self.ipis.resize(replays.len(), 0);
+        for ((number, replay), before) in replays.iter().enumerate().zip(&mut self.ipis) {
+            let ipis = replay.counts().ipis;
+            self.recorder
+                .interrupts(cpu, time_ns, number, ipis - *before);
+            *before = ipis;
+        }
+    }
+
+    pub(crate) fn finish(self, replayed: &[Replayed]) -> Lanes {
+        let names = replayed
+            .iter()
+            .map(|replayed| format!("{}, PCIDs {}", replayed.policy, replayed.pcids.name()));
+        let caption = "What each CPU did, the flushes that it asked for, and the IPIs that it sends for them under a policy";
+        self.recorder.finish(caption.to_owned(), names.collect())
+    }
+}
