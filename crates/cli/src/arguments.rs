@@ -75,8 +75,9 @@ pub(crate) enum Command {
     Litmus(Litmus),
     /// Replays a recorded workload under policies: IPIs, CR3 loads, flushes, and what they cost
     #[command(
-        after_help = format!("Reads the kernel's text trace format, plain, gz or xz. A trace without the events \
-                            that are needed is refused with the commands that record them.\n\n\
+        after_help = format!("Reads what `lazytlb record`, trace-cmd and perf record (trace.dat, perf.data), what they print, and the \
+                            kernel's own text, in gz, xz or zstd, too. With kprobes on the memory-management functions counts are exact; from \
+                            tracepoints alone, what stays unknown gives ranges.\n\n\
                             Examples:\n  lazytlb price traces/linux61-smp8-mixed.trace.txt.xz --policy all\n  lazytlb \
                             price my.trace.xz --cost idle_wait=3000 --cost invlpg=200,250,300\n\n{}", policies::lines())
     )]

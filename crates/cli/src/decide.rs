@@ -87,12 +87,16 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
         };
         page.write(&decide_page(&decided, lanes.finish(&workload.replayed)))?;
     }
-    // A violation is an answer here, too.
+    Ok(ending(&rows))
+}
+
+/// How the program ends: a violation is an answer here, too.
+fn ending(rows: &[Row<'_>]) -> Ending {
     let endings = rows.iter().map(|row| match ending_of(row.verdict()) {
         Ending::Violation => Ending::Good,
         ending => ending,
     });
-    Ok(endings.max().unwrap_or(Ending::Good))
+    endings.max().unwrap_or(Ending::Good)
 }
 
 fn json(
