@@ -93,6 +93,21 @@ const ALLOWED: &[Row] = &[
         external: External::Allowed,
     },
     Row {
+        package: "lazytlb-record",
+        internal: &[],
+        external: External::Allowed,
+    },
+    Row {
+        package: "lazytlb-validate",
+        internal: &["lazytlb-trace"],
+        external: External::Allowed,
+    },
+    Row {
+        package: "lazytlb-calibrate",
+        internal: &["lazytlb-price"],
+        external: External::Allowed,
+    },
+    Row {
         package: "lazytlb-cli",
         internal: &[
             "lazytlb",
@@ -103,6 +118,9 @@ const ALLOWED: &[Row] = &[
             "lazytlb-trace",
             "lazytlb-price",
             "lazytlb-report",
+            "lazytlb-record",
+            "lazytlb-validate",
+            "lazytlb-calibrate",
         ],
         external: External::Allowed,
     },

@@ -6,7 +6,7 @@
 //! - [`protocol_source`]: what the protocol's sources may not contain;
 //! - [`structure`]: how long functions and files are, circles of files, integers for indices;
 //! - [`mod@bench`]: the checker beside its peers, and the replay's speed; [`instructions`]: the protocol's own;
-//! - [`boot`]: the test kernel under an emulator;
+//! - [`boot`]: the test kernel under an emulator; [`record`]: recordings here, and in guests;
 //! - [`rules`]: the hardware rules, their code and their tests; [`mutate_model`]: the rules, broken;
 //! - [`report`]: the pages of `--html` in a browser;
 //! - [`verdicts`]: every verdict in one table, to compare two versions;
@@ -21,6 +21,7 @@ mod instructions;
 mod mutate_model;
 mod packages;
 mod protocol_source;
+mod record;
 mod report;
 mod rules;
 mod slowest;

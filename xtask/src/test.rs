@@ -8,7 +8,7 @@ use cargo_metadata::Metadata;
 use clap::builder::PossibleValuesParser;
 
 use crate::{
-    arrows, boot, cargo, instructions, protocol_source, report, rules, slowest, structure,
+    arrows, boot, cargo, instructions, protocol_source, record, report, rules, slowest, structure,
 };
 
 /// One check with a name of its own.
@@ -22,7 +22,7 @@ struct Step {
 }
 
 /// The steps, cheapest first, so that a slip is reported before anything long is built.
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step {
         name: "fmt",
         shows: "every file is formatted",
@@ -87,6 +87,11 @@ const STEPS: [Step; 13] = [
         name: "report",
         shows: "the pages of `--html` work in a browser: no complaints, the stepper steps, nothing overflows",
         run: report::test,
+    },
+    Step {
+        name: "record",
+        shows: "`lazytlb record` loses nothing, leaves nothing behind, and trace-cmd reads it",
+        run: record::test,
     },
 ];
 

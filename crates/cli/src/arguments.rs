@@ -81,12 +81,42 @@ pub(crate) enum Command {
                             price my.trace.xz --cost idle_wait=3000 --cost invlpg=200,250,300\n\n{}", policies::lines())
     )]
     Price(Price),
+    /// Records what this machine's kernel does about its TLBs, for `price` and `decide`
+    #[command(
+        after_help = "Examples:\n  lazytlb record -o build.dat -- make -j8\n  lazytlb record -o minute.dat --seconds 60\n  \
+                            lazytlb record --dry-run -- make\n\nNeeds root, and tracefs. Everything is recorded into an instance \
+                            of tracefs that is its own, and read out as it fills; others' tracing goes on. Kprobes of a \
+                            group of its own tell the kernel's spaces and whether page tables are freed, where the kernel \
+                            has kprobes and BTF. The file is a trace.dat, which trace-cmd and KernelShark open. Ctrl-C ends a \
+                            recording, and the file is whole.\n\nExit codes: 0 recorded; 1 recorded, but events were lost, and a \
+                            replay would be wrong; 2 not recorded. The command's own is told, and changes nothing."
+    )]
+    Record(Record),
+    /// Replays the recorded kernel's own rule and compares it, decision by decision, with what the kernel did
+    #[command(
+        after_help = "Examples:\n  lazytlb validate traces/linux61-smp8-mixed.trace.txt.xz\n  lazytlb validate my.trace.txt.xz \
+                            --tasks tasks.txt --json\n\nThe rule is Linux's, as the recording shows it: to 6.13, or from \
+                            6.14; it is none of the policies of `price`. Open loop: handlers of interrupts are compared, \
+                            and are no input. Disagreements fall into a closed list of classes; the first of each are told \
+                            with their times.\n\nExit codes: 0 they agree; 1 a kind of decision, or the count of shootdowns, is \
+                            off by more than the greater of 5 % and 20; 2 bad usage or bad input."
+    )]
+    Validate(Validate),
     /// Lists the CPU models and what each has; or, with --detect, what this machine's CPU has
     #[command(
         after_help = "Examples:\n  lazytlb cpus\n  lazytlb cpus --detect\n\nThe rules H1 to H43 are listed in \
                             SOURCES.md; --detect reads CPUID, and the microcode's revision where the system tells it."
     )]
     Cpus(Cpus),
+    /// Measures here what user space can measure of the costs, and writes a file for --costs
+    #[command(
+        after_help = "Examples:\n  lazytlb calibrate -o mine.toml\n  lazytlb decide --costs mine.toml\n\nMeasured are \
+                            shootdowns to threads that run and to CPUs that sleep (mprotect and munmap beside \
+                            pinned threads), refills after a full flush, locked instructions and fences; it takes some \
+                            seconds, and the machine should be idle. All else is as shipped, and says so. In a guest whose \
+                            hypervisor flushes for it, shootdowns are not measured. Exit codes: 0 written; 2 not."
+    )]
+    Calibrate(Calibrate),
     /// Prints the shipped file of costs: every figure with its range and origin, to edit for --costs
     Costs,
     /// Prints a completion script for a shell
@@ -114,11 +144,51 @@ pub(crate) struct Decide {
     #[command(flatten)]
     pub(crate) pricing: Pricing,
     #[command(flatten)]
+    pub(crate) recording: Recording,
+    #[command(flatten)]
     pub(crate) bounds: Bounds,
     #[command(flatten)]
     pub(crate) html: Html,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Calibrate {
+    /// The file of costs to write; without it, the table alone
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Overwrite the file if there is one
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
+    /// One JSON object a figure in place of the table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Record {
+    /// The file to write
+    #[arg(short, long, value_name = "FILE", default_value = "lazytlb.dat")]
+    pub(crate) output: PathBuf,
+    /// Overwrite the file if there is one
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// End after this many seconds
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seconds: Option<u64>,
+    /// The size of each CPU's buffer; a larger one survives longer without being read
+    #[arg(long, value_name = "KIB", default_value_t = 8192, value_parser = clap::value_parser!(u64).range(64..))]
+    pub(crate) buffer_kib: u64,
+    /// Use tracepoints alone
+    #[arg(long)]
+    pub(crate) no_kprobes: bool,
+    /// Print the shell script that would do the same, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// What to run meanwhile; without it, until Ctrl-C or --seconds
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -215,7 +285,36 @@ pub(crate) struct Price {
     #[command(flatten)]
     pub(crate) pricing: Pricing,
     #[command(flatten)]
+    pub(crate) recording: Recording,
+    #[command(flatten)]
     pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Validate {
+    /// The recording; `-` for standard input
+    pub(crate) trace: PathBuf,
+    #[command(flatten)]
+    pub(crate) recording: Recording,
+    /// Interrupt counters before and after, as in /proc/interrupts: their rows `TLB:` are compared
+    #[arg(long, value_name = "FILE")]
+    pub(crate) counters: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// What is known of a recording besides.
+#[derive(Args, Debug)]
+pub(crate) struct Recording {
+    /// The tasks that ran before a recording without kprobes, a line `task TID TGID COMM HAS_MM` each
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tasks: Option<PathBuf>,
+    /// Accept a recording that lacks CPUs which its header announces
+    #[arg(long)]
+    pub(crate) partial: bool,
+    /// Go on with a recording that contradicts a replay of its own kernel's rule
+    #[arg(long)]
+    pub(crate) unvalidated: bool,
 }
 
 #[derive(Args, Debug)]

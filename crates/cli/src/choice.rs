@@ -27,8 +27,11 @@ impl<'a> Choice<'a> {
         yardstick: Yardstick,
         models: &'a [Quirks],
     ) -> Option<Choice<'a>> {
-        // Nothing is unknown yet about a recording: one scenario.
-        let decision = Decision::among(&[&among], costs)?;
+        let freed: Vec<Replayed> = among.iter().map(|one| one.if_freed()).collect();
+        let decision = match freed == among {
+            true => Decision::among(&[&among], costs)?,
+            false => Decision::among(&[&among, &freed], costs)?,
+        };
         Some(Choice {
             decision,
             among,
@@ -236,6 +239,7 @@ mod tests {
             policy,
             pcids: PcidsOn::No,
             counts,
+            counts_if_freed: None,
         }
     }
 

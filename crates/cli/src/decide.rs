@@ -2,7 +2,7 @@
 
 use lazytlb::{Policy, Quirks};
 use lazytlb_check::{Finding, Verdict};
-use lazytlb_price::{Costs, PcidsOn, Replay, price};
+use lazytlb_price::{Costs, Counts, PcidsOn, Replay, price_replayed};
 use lazytlb_trace::Operation;
 
 use crate::arguments::Decide;
@@ -15,7 +15,7 @@ use crate::html::{Decided, HtmlFile, LaneCollector, decide_page};
 use crate::numbers::{grouped, megacycles, millions};
 use crate::pcids::what_pcids_bring;
 use crate::policies::{self, named_here};
-use crate::price::{PriceRecord, describe};
+use crate::price::{PriceRecord, counted, describe};
 use crate::proof_words::{came_to, proof, repeat, under};
 use crate::proofs::{MEMORY, Proof, Question, search_all};
 use crate::report::{Ending, Report, table};
@@ -29,14 +29,8 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
     let page = HtmlFile::open(&options.html, &options.output)?;
     let mut lanes = page.as_ref().map(|_| LaneCollector::default());
     let cpu = options.hardware.model()?;
-    let trace = options.trace.as_deref();
     let pcids = options.pcids.settings(cpu)?;
-    let mut watch = |operation: &Operation, replays: &[Replay]| {
-        if let Some(lanes) = &mut lanes {
-            lanes.sees(operation, replays);
-        }
-    };
-    let workload = workload::replay_watched(trace, Policy::ALL, pcids, cpu.quirks, &mut watch)?;
+    let workload = replayed(options, pcids, cpu.quirks, lanes.as_mut())?;
     let models = options.hardware.models()?;
     let questions = Question::all(options, pcids);
     let proofs = search_all(options, &questions, Policy::ALL, &models)?;
@@ -86,6 +80,21 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
         ending => ending,
     });
     Ok(endings.max().unwrap_or(Ending::Good))
+}
+
+/// Replays the workload; a timeline is collected in the same pass.
+fn replayed(
+    options: &Decide,
+    pcids: &[PcidsOn],
+    quirks: Quirks,
+    lanes: Option<&mut LaneCollector>,
+) -> anyhow::Result<Workload> {
+    let (trace, recording) = (options.trace.as_deref(), &options.recording);
+    let Some(lanes) = lanes else {
+        return workload::replay(trace, Policy::ALL, pcids, quirks, recording);
+    };
+    let mut watch = |operation: &Operation, replays: &[Replay]| lanes.sees(operation, replays);
+    workload::replay_watched(trace, Policy::ALL, pcids, quirks, recording, &mut watch)
 }
 
 fn json(
@@ -207,21 +216,21 @@ fn lines(
     let mut table = table(&header, 3..13);
     for row in rows {
         let replayed = row.replayed;
-        let counts = replayed.counts;
+        let count = |of: fn(&Counts) -> u64| counted(replayed, of);
         let standing = standing(answers, row);
         let (mark, standing) = standing.map_or(("", None), |(mark, one)| (mark, Some(one)));
         table.add_row([
             named_here(replayed.policy, models),
             replayed.pcids.name().to_owned(),
             proof(options, row),
-            grouped(counts.ipis),
-            grouped(counts.ipis_to_idle),
-            grouped(counts.ipis_elsewhere),
-            grouped(counts.cr3_flush + counts.cr3_keep),
-            grouped(counts.cr3_keep),
-            grouped(counts.full_flushes),
-            grouped(counts.refills_after_load + counts.refills_after_flush),
-            megacycles(price(&counts, costs)),
+            count(|counts| counts.ipis),
+            count(|counts| counts.ipis_to_idle),
+            count(|counts| counts.ipis_elsewhere),
+            count(|counts| counts.cr3_flush + counts.cr3_keep),
+            count(|counts| counts.cr3_keep),
+            count(|counts| counts.full_flushes),
+            count(|counts| counts.refills_after_load + counts.refills_after_flush),
+            megacycles(price_replayed(replayed, costs)),
             standing.map_or_else(String::new, |one| millions(one.regret)),
             standing.map_or_else(String::new, |one| millions(one.loss_typical)),
             mark.to_owned(),

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `arguments`, `hardware` | the command line; the CPU that a question is about |
 //! | `subject`, `menus`, `slots` | what is checked: a program, or every program over menus; with slots for PCIDs |
-//! | `decide`, `check`, `litmus`, `cpus`, `price` | the commands of these names |
+//! | `decide`, `check`, `litmus`, `cpus`, `price`, `validate`, `record`, `calibrate` | the commands of these names |
 //! | `decision`, `proofs` | proofs beside prices, and the choice among the safe ones; the searches that it rests on, side by side |
 //! | `choice`, `pricing`, `measure` | a choice by regret, told; what prices are made with, and losses measured by; how to measure a cost |
 //! | `policies` | what each policy does |
@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod calibrate;
 mod check;
 mod check_records;
 mod checking;
@@ -47,9 +48,11 @@ mod pricing;
 mod progress;
 mod proof_words;
 mod proofs;
+mod record;
 mod report;
 mod slots;
 mod subject;
+mod validate;
 mod verdict_words;
 mod workload;
 
@@ -66,11 +69,14 @@ fn main() -> ExitCode {
         Command::Check(options) if options.hardware.is_every() => every_cpu::check_every(&options),
         Command::Check(options) => check::run(&options),
         Command::Price(options) => price::run(&options),
+        Command::Validate(options) => validate::run(&options),
         Command::Litmus(options) if options.hardware.is_every() => {
             litmus_every_cpu::run_every(&options)
         }
         Command::Litmus(options) => litmus::run_all(&options),
+        Command::Record(options) => record::run(&options),
         Command::Cpus(options) => cpus::run(&options),
+        Command::Calibrate(options) => calibrate::run(&options),
         Command::Costs => report::print(lazytlb_price::Costs::shipped_text()),
         Command::Completions { shell } => {
             let (mut command, mut script) = (Arguments::command(), Vec::new());

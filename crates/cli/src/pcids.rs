@@ -76,6 +76,7 @@ mod tests {
                 refills_after_load: 7,
                 ..Counts::default()
             },
+            counts_if_freed: None,
         };
         let costs = Costs::shipped();
         assert_eq!(what_pcids_bring(&[one(PcidsOn::No)], &costs), None);

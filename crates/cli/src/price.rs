@@ -1,7 +1,7 @@
 //! `lazytlb price`: what each policy would have cost on a recorded workload.
 
 use lazytlb::Quirks;
-use lazytlb_price::{Costs, Counts, PcidsOn, Replayed, Standing, price};
+use lazytlb_price::{Costs, Counts, PcidsOn, Replayed, Standing, price_replayed};
 use serde::Serialize;
 
 use crate::arguments::Price;
@@ -18,7 +18,13 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
     let mut report = Report::open(&options.output)?;
     let (policies, pcids) = (&options.policy.0, options.pcids.settings(options.cpu)?);
     let models = [options.cpu.quirks];
-    let workload = workload::replay(Some(&options.trace), policies, pcids, options.cpu.quirks)?;
+    let workload = workload::replay(
+        Some(&options.trace),
+        policies,
+        pcids,
+        options.cpu.quirks,
+        &options.recording,
+    )?;
     let yardstick = options.pricing.yardstick(&workload.summary, &costs);
     let choices = pcids.iter().filter_map(|&pcids| {
         let of_kind = |one: &&Replayed| one.pcids == pcids;
@@ -46,7 +52,7 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
     }
     report.line(yardstick.sentence(costs.reference_ghz()))?;
     report.line(describe(&workload))?;
-    report.line(counted(&workload, &choices, &models, &costs))?;
+    report.line(rows(&workload, &choices, &models, &costs))?;
     report.line(
         "Cost: low / typical / high. Regret: the most that it is dearer than the best policy here on such CPUs, safe or \
          not, over all\ncosts within their ranges; typical loss: how much dearer with typical costs; both in Mcycles. IPIs by \
@@ -68,8 +74,21 @@ fn standing<'c>(choices: &'c [(PcidsOn, Choice<'_>)], one: &Replayed) -> Option<
     choice.decision.standing(one.policy)
 }
 
+/// Tells a count, or between what it lies where the recording leaves something unknown.
+pub(crate) fn counted(replayed: &Replayed, of: impl Fn(&Counts) -> u64) -> String {
+    let (kept, freed) = (of(&replayed.counts), of(&replayed.if_freed().counts));
+    match kept == freed {
+        true => grouped(kept),
+        false => format!(
+            "{} to {}",
+            grouped(kept.min(freed)),
+            grouped(kept.max(freed))
+        ),
+    }
+}
+
 /// Makes the table of what each policy did, and what that costs.
-fn counted(
+fn rows(
     workload: &Workload,
     choices: &[(PcidsOn, Choice<'_>)],
     models: &[Quirks],
@@ -94,39 +113,22 @@ fn counted(
     ];
     let mut rows = table(&header, 2..15);
     for replayed in &workload.replayed {
-        let Counts {
-            ipis,
-            ipis_to_running,
-            ipis_to_lazy,
-            ipis_to_idle,
-            ipis_elsewhere,
-            ..
-        } = replayed.counts;
-        let Counts {
-            cr3_flush,
-            cr3_keep,
-            full_flushes,
-            invlpg,
-            refills_after_load,
-            refills_after_flush,
-            ..
-        } = replayed.counts;
-        let counts = [
-            ipis,
-            ipis_to_running,
-            ipis_to_lazy,
-            ipis_to_idle,
-            ipis_elsewhere,
-            cr3_flush,
-            cr3_keep,
-            full_flushes,
-            refills_after_load + refills_after_flush,
-            invlpg,
+        let counts: [fn(&Counts) -> u64; 10] = [
+            |counts| counts.ipis,
+            |counts| counts.ipis_to_running,
+            |counts| counts.ipis_to_lazy,
+            |counts| counts.ipis_to_idle,
+            |counts| counts.ipis_elsewhere,
+            |counts| counts.cr3_flush,
+            |counts| counts.cr3_keep,
+            |counts| counts.full_flushes,
+            |counts| counts.refills_after_load + counts.refills_after_flush,
+            |counts| counts.invlpg,
         ];
         let policy = named_here(replayed.policy, models);
         let mut row = vec![policy, replayed.pcids.name().to_owned()];
-        row.extend(counts.map(grouped));
-        row.push(megacycles(price(&replayed.counts, costs)));
+        row.extend(counts.map(|of| counted(replayed, of)));
+        row.push(megacycles(price_replayed(replayed, costs)));
         let standing = standing(choices, replayed);
         let losses = standing.map(|one| [one.regret, one.loss_typical].map(millions));
         row.extend(losses.unwrap_or_default());
@@ -145,6 +147,8 @@ pub(crate) fn describe(workload: &Workload) -> String {
         summary.cpus().count(),
         grouped(summary.operations.total()),
     );
+    text.push_str("\n  ");
+    text.push_str(&workload.agreement.summary());
     for warning in summary.warnings() {
         text.push_str("\n  warning: ");
         text.push_str(&warning);
@@ -162,6 +166,9 @@ pub(crate) struct PriceRecord {
     events: u64,
     #[serde(flatten)]
     counts: Counts,
+    /// The counts if all flushes free page tables of which it is unknown; `counts` are as if they keep them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counts_if_freed: Option<Counts>,
     cost_cycles: f64,
     cost_cycles_low: f64,
     cost_cycles_high: f64,
@@ -169,12 +176,13 @@ pub(crate) struct PriceRecord {
 
 impl PriceRecord {
     pub(crate) fn new(replayed: &Replayed, events: u64, costs: &Costs) -> PriceRecord {
-        let cost = price(&replayed.counts, costs);
+        let cost = price_replayed(replayed, costs);
         PriceRecord {
             policy: replayed.policy.name(),
             pcids: replayed.pcids.name(),
             events,
             counts: replayed.counts,
+            counts_if_freed: replayed.counts_if_freed,
             cost_cycles: cost.typical,
             cost_cycles_low: cost.low,
             cost_cycles_high: cost.high,

@@ -43,6 +43,16 @@ impl Display {
         self.bar.tick();
     }
 
+    /// Says how far a recording is.
+    pub(crate) fn recording(&self, progress: lazytlb_record::Progress) {
+        self.bar.set_message(format!(
+            "{} s, {}",
+            progress.time.as_secs(),
+            HumanBytes(progress.bytes)
+        ));
+        self.bar.tick();
+    }
+
     /// Says something.
     pub(crate) fn say(&self, what: String) {
         self.bar.set_message(what);

@@ -3,9 +3,13 @@
 use std::io::{Cursor, Read};
 use std::path::Path;
 
+use anyhow::ensure;
 use lazytlb::{Policy, Quirks};
 use lazytlb_price::{PcidsOn, Replay, Replayed, price_trace_watched};
-use lazytlb_trace::{Operation, Summary, TraceReader};
+use lazytlb_trace::{Operation, Snapshot, Step, Summary, TraceReader};
+use lazytlb_validate::{Agreement, Validation};
+
+use crate::arguments::Recording;
 
 use crate::progress::Display;
 
@@ -24,6 +28,8 @@ pub(crate) struct Workload {
     pub(crate) replayed: Vec<Replayed>,
     /// What the reader found.
     pub(crate) summary: Summary,
+    /// How far a replay of the recorded kernel's own rule agrees with it.
+    pub(crate) agreement: Agreement,
 }
 
 /// Replays a recording, or the shipped one, under policies.
@@ -32,8 +38,9 @@ pub(crate) fn replay(
     policies: &[Policy],
     pcids: &[PcidsOn],
     quirks: Quirks,
+    recording: &Recording,
 ) -> anyhow::Result<Workload> {
-    replay_watched(trace, policies, pcids, quirks, &mut |_, _| ())
+    replay_watched(trace, policies, pcids, quirks, recording, &mut |_, _| ())
 }
 
 /// Sees each operation, and all replays after it.
@@ -45,13 +52,34 @@ pub(crate) fn replay_watched(
     policies: &[Policy],
     pcids: &[PcidsOn],
     quirks: Quirks,
+    recording: &Recording,
+    watch: &mut Watch<'_>,
+) -> anyhow::Result<Workload> {
+    let workload = replay_any(trace, policies, pcids, quirks, recording, watch)?;
+    let contradictions = workload.agreement.contradictions();
+    ensure!(
+        contradictions.is_empty() || recording.unvalidated,
+        "{}: the recording contradicts a replay of its own kernel's rule, so no price of it can be trusted:\n  {}\n\
+         `lazytlb validate` tells where; `--unvalidated` goes on all the same",
+        workload.name,
+        contradictions.join("\n  ")
+    );
+    Ok(workload)
+}
+
+fn replay_any(
+    trace: Option<&Path>,
+    policies: &[Policy],
+    pcids: &[PcidsOn],
+    quirks: Quirks,
+    recording: &Recording,
     watch: &mut Watch<'_>,
 ) -> anyhow::Result<Workload> {
     match trace {
         Some(path) if path == Path::new("-") => {
             let name = "standard input";
             read(
-                TraceReader::new(std::io::stdin().lock(), name)?,
+                opened(TraceReader::new(std::io::stdin().lock(), name)?, recording)?,
                 name.to_owned(),
                 policies,
                 pcids,
@@ -60,7 +88,7 @@ pub(crate) fn replay_watched(
             )
         }
         Some(path) => read(
-            TraceReader::open(path)?,
+            opened(TraceReader::open(path)?, recording)?,
             path.display().to_string(),
             policies,
             pcids,
@@ -90,11 +118,38 @@ fn read<R: Read>(
     watch: &mut Watch<'_>,
 ) -> anyhow::Result<Workload> {
     let display = Display::new("replaying".to_owned());
-    let progress = |progress| display.replay(progress);
-    let replayed = price_trace_watched(&mut reader, policies, pcids, quirks, progress, watch)?;
+    let mut validation = Validation::new();
+    let replayed = price_trace_watched(
+        &mut reader,
+        policies,
+        pcids,
+        quirks,
+        |progress| display.replay(progress),
+        |step, replays| {
+            validation.step(step);
+            if let Step::Operation(operation) = step {
+                watch(operation, replays);
+            }
+        },
+    )?;
     Ok(Workload {
         name,
         replayed,
         summary: reader.summary().clone(),
+        agreement: validation.finish(),
     })
+}
+
+/// Tells a reader what the command line says of the recording.
+pub(crate) fn opened<R: Read>(
+    mut reader: TraceReader<R>,
+    recording: &Recording,
+) -> anyhow::Result<TraceReader<R>> {
+    if let Some(tasks) = &recording.tasks {
+        reader = reader.with_tasks(Snapshot::open(tasks)?);
+    }
+    if recording.partial {
+        reader = reader.accept_partial();
+    }
+    Ok(reader)
 }

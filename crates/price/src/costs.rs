@@ -137,6 +137,41 @@ impl Costs {
         self.figures[parameter as usize] = figure;
     }
 
+    /// Replaces a figure.
+    ///
+    /// # Panics
+    /// If its numbers are not in order, or not from 0 to [`MAX_FIGURE_CYCLES`].
+    pub fn replace(&mut self, parameter: Parameter, figure: Figure) {
+        let Figure {
+            low, typical, high, ..
+        } = figure;
+        assert!(
+            0.0 <= low && low <= typical && typical <= high && high <= MAX_FIGURE_CYCLES,
+            "{}: {low} {typical} {high}",
+            parameter.name()
+        );
+        self.set_figure(parameter, figure);
+    }
+
+    /// Writes a file of costs, which [`Costs::load`] reads.
+    pub fn to_toml(&self) -> String {
+        let mut text = format!("reference_ghz = {:?}\n", self.reference_ghz);
+        for parameter in Parameter::ALL {
+            let Figure {
+                low,
+                typical,
+                high,
+                origin,
+            } = self.figure(parameter);
+            let origin = toml::Value::from(origin.as_str());
+            text += &format!(
+                "\n[{}]\nlow = {low}\ntypical = {typical}\nhigh = {high}\norigin = {origin}\n",
+                parameter.name()
+            );
+        }
+        text
+    }
+
     /// Replaces the clock by one that was checked.
     pub(crate) fn set_reference_ghz(&mut self, reference_ghz: f64) {
         self.reference_ghz = reference_ghz;
@@ -167,6 +202,19 @@ mod tests {
         }
         assert_eq!(costs.figure(Parameter::Refill).typical, 9000.0);
         assert_eq!(costs.reference_ghz(), 3.0);
+    }
+
+    #[test]
+    fn what_is_written_is_read_as_it_was() {
+        let mut costs = Costs::shipped();
+        let figure = Figure {
+            low: 0.0,
+            typical: 17.0,
+            high: 18.5,
+            origin: "Measured: \"here\"\nand \\ there".to_owned(),
+        };
+        costs.replace(Parameter::IpiWait, figure);
+        assert_eq!(Costs::parse("mine", &costs.to_toml()).unwrap(), costs);
     }
 
     #[test]

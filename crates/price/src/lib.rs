@@ -73,7 +73,7 @@ pub use costs_file::{CostsError, CostsProblem};
 pub use counts::Counts;
 pub use machine::{MAX_CPUS, PcidsOn};
 pub use measure_first::MeasureFirst;
-pub use price::{Cheapest, Cost, Difference, cheapest, price};
+pub use price::{Cheapest, Cost, Difference, cheapest, price, price_replayed};
 pub use price_trace::{
     PriceError, Progress, Replayed, price_trace, price_trace_on, price_trace_watched,
 };

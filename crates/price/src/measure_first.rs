@@ -148,6 +148,7 @@ mod tests {
             policy,
             pcids: PcidsOn::No,
             counts,
+            counts_if_freed: None,
         }
     }
 

@@ -45,6 +45,19 @@ pub fn price(counts: &Counts, costs: &Costs) -> Cost {
     cost
 }
 
+/// Prices a replay, over all that is unknown of the recording; typical is as if flushes kept page tables of which it is unknown.
+pub fn price_replayed(replayed: &Replayed, costs: &Costs) -> Cost {
+    let (kept, freed) = (
+        price(&replayed.counts, costs),
+        price(&replayed.if_freed().counts, costs),
+    );
+    Cost {
+        low: kept.low.min(freed.low),
+        typical: kept.typical,
+        high: kept.high.max(freed.high),
+    }
+}
+
 /// How the cost of one policy differs from another's, over the whole range of all figures.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Difference {
@@ -195,6 +208,7 @@ mod tests {
             policy,
             pcids,
             counts,
+            counts_if_freed: None,
         }
     }
 
@@ -375,7 +389,7 @@ mod tests {
                 .iter()
                 .copied()
                 .zip(counts)
-                .map(|(policy, counts)| Replayed { policy, pcids: PcidsOn::No, counts })
+                .map(|(policy, counts)| Replayed { policy, pcids: PcidsOn::No, counts, counts_if_freed: None })
                 .collect();
             let (unbeaten, strictly) = match cheapest(&all, &costs).unwrap() {
                 Cheapest::Policy(policy) => (vec![policy], true),

@@ -2,8 +2,8 @@
 
 use std::io::Read;
 
-use lazytlb::{Policy, Quirks};
-use lazytlb_trace::{Operation, TraceError, TraceReader};
+use lazytlb::{Policy, Quirks, Tables};
+use lazytlb_trace::{MadeFrom, Step, TraceError, TraceReader};
 
 use crate::counts::Counts;
 use crate::machine::PcidsOn;
@@ -19,8 +19,18 @@ pub struct Replayed {
     pub policy: Policy,
     /// Whether the CPUs that it ran on had PCIDs.
     pub pcids: PcidsOn,
-    /// What it made the machine do.
+    /// What it made the machine do. Where it is unknown of flushes whether they free page tables, as if they kept them.
     pub counts: Counts,
+    /// The same, as if they freed them; `None` if the recording leaves nothing unknown.
+    pub counts_if_freed: Option<Counts>,
+}
+
+impl Replayed {
+    /// The same, as if all flushes freed page tables of which it is unknown.
+    pub fn if_freed(self) -> Replayed {
+        let counts = self.counts_if_freed.unwrap_or(self.counts);
+        Replayed { counts, ..self }
+    }
 }
 
 /// Says how far a pass has come.
@@ -78,10 +88,11 @@ pub fn price_trace_on<R: Read>(
     quirks: Quirks,
     progress: impl FnMut(Progress),
 ) -> Result<Vec<Replayed>, PriceError> {
-    price_trace_watched(reader, policies, pcids, quirks, progress, |_, _| ())
+    price_trace_watched(reader, policies, pcids, quirks, progress, |_, _| {})
 }
 
-/// As [`price_trace_on`]; `watch` is called after each operation, with all replays, in the order of the answer.
+/// As [`price_trace_on`], and shows each step of the recording to `watch` in the same pass, with the replays after it in
+/// the order of the answer: where a recording leaves unknown which flushes free tables, those in which none does.
 ///
 /// # Errors
 /// As [`price_trace_on`].
@@ -91,23 +102,37 @@ pub fn price_trace_watched<R: Read>(
     pcids: &[PcidsOn],
     quirks: Quirks,
     mut progress: impl FnMut(Progress),
-    mut watch: impl FnMut(&Operation, &[Replay]),
+    mut watch: impl FnMut(&Step, &[Replay]),
 ) -> Result<Vec<Replayed>, PriceError> {
-    let mut replays: Vec<Replay> = policies
-        .iter()
-        .flat_map(|&policy| pcids.iter().map(move |&on| Replay::on(policy, quirks, on)))
-        .collect();
+    let replays = |unknown_tables| {
+        let settings = policies
+            .iter()
+            .flat_map(|&policy| pcids.iter().map(move |&on| (policy, on)));
+        let replay =
+            |(policy, on)| Replay::on(policy, quirks, on).with_unknown_tables(unknown_tables);
+        settings.map(replay).collect::<Vec<_>>()
+    };
+    let mut kept = replays(Tables::Kept);
+    // Nobody replays what is known twice.
+    let mut freed: Option<Vec<Replay>> = None;
     let mut operations = 0;
-    while let Some(operation) = reader.next_operation()? {
+    while let Some(step) = reader.next_step()? {
+        let Step::Operation(operation) = step else {
+            watch(&step, &kept);
+            continue;
+        };
+        if operations == 0 && reader.summary().made_from == MadeFrom::Tracepoints {
+            freed = Some(replays(Tables::Freed));
+        }
         operations += 1;
-        for replay in &mut replays {
+        for replay in kept.iter_mut().chain(freed.iter_mut().flatten()) {
             let applied = replay.apply(&operation);
             applied.map_err(|source| PriceError::Replay {
                 operation: operations,
                 source,
             })?;
         }
-        watch(&operation, &replays);
+        watch(&step, &kept);
         if operations % PROGRESS_INTERVAL == 0 {
             progress(Progress {
                 operations,
@@ -119,10 +144,12 @@ pub fn price_trace_watched<R: Read>(
         operations,
         bytes_read: reader.bytes_read(),
     });
-    let replayed = replays.into_iter().map(|replay| Replayed {
+    let mut freed = freed.into_iter().flatten();
+    let replayed = kept.into_iter().map(|replay| Replayed {
         policy: replay.policy(),
         pcids: replay.pcids(),
         counts: replay.finish(),
+        counts_if_freed: freed.next().map(Replay::finish),
     });
     Ok(replayed.collect())
 }

@@ -130,6 +130,7 @@ mod tests {
             policy,
             pcids: PcidsOn::No,
             counts,
+            counts_if_freed: None,
         }
     }
 

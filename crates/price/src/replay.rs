@@ -36,6 +36,8 @@ pub struct Replay {
     machine: CountingMachine,
     policy: Policy,
     pcids: PcidsOn,
+    /// What a flush is taken to do of which it is unknown whether it frees page tables.
+    unknown_tables: Tables,
 }
 
 /// Says why an operation cannot be replayed.
@@ -70,6 +72,15 @@ impl Replay {
             machine: CountingMachine::new(policy, quirks, pcids),
             policy,
             pcids,
+            unknown_tables: Tables::Kept,
+        }
+    }
+
+    /// Takes flushes of which it is unknown whether they free page tables to do this; else, to keep them.
+    pub fn with_unknown_tables(self, unknown_tables: Tables) -> Self {
+        Replay {
+            unknown_tables,
+            ..self
         }
     }
 
@@ -163,7 +174,9 @@ impl Replay {
             return;
         }
         let tables = match tables {
+            // Unknown: the lowest count, until both ends are asked for.
             lazytlb_trace::Tables::Kept => Tables::Kept,
+            lazytlb_trace::Tables::Unknown => self.unknown_tables,
             lazytlb_trace::Tables::Freed => Tables::Freed,
         };
         let machine = &self.machine;

@@ -67,6 +67,7 @@ fn any_table() -> impl Strategy<Value = Vec<Replayed>> {
             policy,
             pcids: PcidsOn::No,
             counts,
+            counts_if_freed: None,
         });
         rows.collect()
     })

@@ -11,6 +11,8 @@ pub enum Compression {
     Gzip,
     /// xz; several streams in a row are one text.
     Xz,
+    /// zstd; several frames in a row are one text.
+    Zstd,
 }
 
 impl fmt::Display for Compression {
@@ -19,6 +21,7 @@ impl fmt::Display for Compression {
             Compression::Plain => "plain",
             Compression::Gzip => "gzip",
             Compression::Xz => "xz",
+            Compression::Zstd => "zstd",
         })
     }
 }
@@ -30,6 +33,8 @@ impl Compression {
             Compression::Gzip
         } else if head.starts_with(b"\xfd7zXZ\0") {
             Compression::Xz
+        } else if head.starts_with(b"\x28\xb5\x2f\xfd") {
+            Compression::Zstd
         } else {
             Compression::Plain
         }

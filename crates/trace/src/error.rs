@@ -2,10 +2,16 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 
 use crate::compression::Compression;
-use crate::limits::{MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB};
+use crate::dat_problem::TraceDatProblem;
+use crate::limits::{
+    MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB, ZSTD_MEMORY_LIMIT_MIB,
+};
+use crate::perf_problem::PerfDataProblem;
 use crate::recording::HOW_TO_RECORD;
+use crate::text_layout::TextLayout;
 
 /// Says why a recording cannot be read, or not to its end.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +76,19 @@ pub enum TraceError {
         /// Compressed bytes that were used before.
         offset: u64,
     },
-    /// The content is not text.
-    #[error("{file}: {found} at byte 0, not a text trace; {}", found.advice())]
+    /// A zstd stream asks for a window that the reader does not grant.
+    #[error(
+        "{file}: the zstd stream near byte {offset} needs more than {ZSTD_MEMORY_LIMIT_MIB} MiB of \
+         memory; decompress it first (`zstd -d`), or compress it with `--long=27` at most"
+    )]
+    ZstdMemory {
+        /// The file's name, as it was given.
+        file: String,
+        /// Compressed bytes that were used before.
+        offset: u64,
+    },
+    /// The content is no recording that is read.
+    #[error("{file}: {found} at byte 0, and no recording: {}", found.advice())]
     Binary {
         /// The file's name, as it was given.
         file: String,
@@ -95,10 +112,68 @@ pub enum TraceError {
         /// What is wrong with it.
         problem: LineProblem,
     },
+    /// A trace.dat file is not what it should be.
+    #[error("{file}: trace.dat, at byte {offset}: {problem}")]
+    TraceDat {
+        /// The file's name, as it was given.
+        file: String,
+        /// Where in the (decompressed) file.
+        offset: u64,
+        /// What is wrong.
+        problem: TraceDatProblem,
+    },
+    /// A perf.data file is not what it should be.
+    #[error("{file}: perf.data, at byte {offset}: {problem}")]
+    PerfData {
+        /// The file's name, as it was given.
+        file: String,
+        /// Where in the (decompressed) file.
+        offset: u64,
+        /// What is wrong.
+        problem: PerfDataProblem,
+    },
+    /// One event of a perf.data file cannot be right.
+    #[error("{file}: CPU {cpu}, in the samples before byte {offset}: {problem}")]
+    Sample {
+        /// The file's name, as it was given.
+        file: String,
+        /// The CPU that recorded it.
+        cpu: u16,
+        /// How far the (decompressed) file was read: samples are sorted before they are looked at.
+        offset: u64,
+        /// What is wrong.
+        problem: LineProblem,
+    },
+    /// One event of a trace.dat file cannot be right.
+    #[error("{file}: CPU {cpu}, in the page at byte {offset}: {problem}")]
+    Event {
+        /// The file's name, as it was given.
+        file: String,
+        /// The CPU that recorded it.
+        cpu: u16,
+        /// Where its page, or the chunk that holds it, begins in the (decompressed) file.
+        offset: u64,
+        /// What is wrong.
+        problem: LineProblem,
+    },
+    /// A recording that needs seeking cannot be decompressed into a temporary file.
+    #[error(
+        "{file}: the temporary file {} cannot be written: {source}; make room there, name another \
+         directory in TMPDIR, or decompress the recording first",
+        .path.display()
+    )]
+    Spool {
+        /// The file's name, as it was given.
+        file: String,
+        /// The temporary file, or the directory where it cannot be made.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// The whole file has none of the events that operations are made of.
     #[error(
-        "{file}: {lines} lines and none of the events switch_mm, enter_lazy, flush_mm_range; they \
-         come from kprobes that were not armed.\n{HOW_TO_RECORD}"
+        "{file}: {lines} lines and none of the events switch_mm, enter_lazy, flush_mm_range (kprobes), \
+         nor sched_switch with tlb_flush (tracepoints).\n{HOW_TO_RECORD}"
     )]
     NoEvents {
         /// The file's name, as it was given.
@@ -135,6 +210,19 @@ pub enum TraceError {
         /// Events read.
         read: u64,
     },
+    /// CPUs that the header announces have no event.
+    #[error(
+        "{file}: its header announces {announced} CPUs, and {seen} have events; a replay would miss what the others did: \
+         record all CPUs (`tracing_cpumask`), or accept the part with `--partial`"
+    )]
+    MissingCpus {
+        /// The file's name, as it was given.
+        file: String,
+        /// CPUs that were online.
+        announced: u64,
+        /// CPUs with events.
+        seen: u64,
+    },
     /// The reader was asked for more after it had reported an error.
     #[error("{file}: reading ended with an error before; open the file again to read it")]
     Ended {
@@ -164,11 +252,11 @@ impl fmt::Display for Place {
 pub enum LineProblem {
     /// The line does not have the form of an event.
     #[error(
-        "not an event line `COMM-PID [CPU] FLAGS SECONDS: EVENT: ...`: {missing} in \"{excerpt}\"; \
-         use the file /sys/kernel/tracing/trace itself, with trace_clock global or mono, \
-         current_tracer nop and no stack traces; a line cut in the middle means a bad copy"
+        "not an event line of {layout}: {missing} in \"{excerpt}\"; {}", .layout.advice()
     )]
     Malformed {
+        /// What the lines before are, or the likeliest for the first one.
+        layout: TextLayout,
         /// The first part that does not fit.
         missing: LinePart,
         /// The beginning of the line, with unprintable bytes escaped.
@@ -185,7 +273,7 @@ pub enum LineProblem {
     },
     /// The line is longer than any event.
     #[error(
-        "longer than {MAX_LINE_BYTES} bytes; no event line is: this is not the kernel's text trace"
+        "longer than {MAX_LINE_BYTES} bytes; no event line is: this is not the text of a recording"
     )]
     TooLong,
     /// The recorder says that a CPU lost events.
@@ -210,6 +298,25 @@ pub enum LineProblem {
         in_buffer: u64,
         /// Events that were written.
         written: u64,
+    },
+    /// There are more events than the header announces.
+    #[error(
+        "more events than the {announced} that the header announces: text that user space wrote (a trace marker, a file's name) may \
+         hold whole lines, and look like events; read such a recording as trace.dat. Or the recording still ran while it was copied: \
+         `echo 0 > tracing_on` first"
+    )]
+    MoreThanAnnounced {
+        /// Events that the header announces.
+        announced: u64,
+    },
+    /// A line with `#` stands where no header can.
+    #[error(
+        "a comment between events: \"{excerpt}\"; no recorder writes any there, but a name with a line feed can make one: read such a \
+         recording as trace.dat, and several recordings one at a time"
+    )]
+    CommentBetweenEvents {
+        /// The beginning of the line, with unprintable bytes escaped.
+        excerpt: String,
     },
     /// The line is older than the one before.
     #[error(
@@ -268,9 +375,14 @@ fn lost_count(count: &Option<u64>) -> String {
 
 /// Names a part of an event line, from left to right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum LinePart {
+    /// Anything: the line fits no layout that is known.
+    Layout,
     /// `[CPU]`
     Cpu,
+    /// The pid before it, in the layout of `perf script`.
+    Tid,
     /// `COMM-PID` before it.
     Pid,
     /// `SECONDS.MICROSECONDS:` after it.
@@ -282,7 +394,11 @@ pub enum LinePart {
 impl fmt::Display for LinePart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            LinePart::Layout => {
+                "nor of trace-cmd report, perf script or options/latency-format: none of their layouts fits"
+            }
             LinePart::Cpu => "no `[CPU]`",
+            LinePart::Tid => "no pid before `[CPU]`",
             LinePart::Pid => "no `COMM-PID` before `[CPU]`",
             LinePart::Time => "no time stamp `SECONDS.MICROSECONDS:` after `[CPU]`",
             LinePart::Event => "no `EVENT:` after the time stamp",
@@ -294,9 +410,7 @@ impl fmt::Display for LinePart {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BinaryKind {
-    /// trace-cmd's `trace.dat`.
-    TraceDat,
-    /// perf's `perf.data`.
+    /// perf's `perf.data` in its first version, which no perf has written since 2010.
     PerfData,
     /// An executable.
     Elf,
@@ -309,17 +423,14 @@ pub enum BinaryKind {
 impl BinaryKind {
     fn advice(self) -> &'static str {
         match self {
-            BinaryKind::TraceDat => {
-                "use the kernel's own text file /sys/kernel/tracing/trace of the same recording \
-                 (here such files are named *.trace.txt.xz)"
-            }
-            BinaryKind::PerfData => {
-                "perf.data is not supported: record with tracefs and use the text file \
-                 /sys/kernel/tracing/trace"
-            }
+            BinaryKind::PerfData => "record again with perf of Linux 2.6.36 or later",
             BinaryKind::Elf => "name the recording, not a program",
-            BinaryKind::Compressed => "decompress it first: only plain text, gz and xz are read",
-            BinaryKind::Other => "use the kernel's own text file /sys/kernel/tracing/trace",
+            BinaryKind::Compressed => {
+                "decompress it first: only gz, xz and zstd around a recording are read"
+            }
+            BinaryKind::Other => {
+                "trace.dat, perf.data and text are read (/sys/kernel/tracing/trace, or what trace-cmd report or perf script prints)"
+            }
         }
     }
 }
@@ -327,8 +438,7 @@ impl BinaryKind {
 impl fmt::Display for BinaryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            BinaryKind::TraceDat => "a trace.dat file of trace-cmd",
-            BinaryKind::PerfData => "a perf.data file",
+            BinaryKind::PerfData => "a perf.data file of the first version",
             BinaryKind::Elf => "an ELF file",
             BinaryKind::Compressed => "compressed data of another kind",
             BinaryKind::Other => "binary data",

@@ -7,16 +7,20 @@
 //! that a replay can be compared with the kernel that was recorded.
 //!
 //! ```text
-//!  file ──► source ──► lines ──► event ──► reconstruct ──► Operation
-//!           plain,     64 KiB    comm-pid  per CPU: task,     │
-//!           gz, xz     at most   cpu time  initial state      └► Summary (counts, reactions)
-//!           by magic             name      live mms only
+//!  file ──► source ──► text ───────┐
+//!           plain,     lines       ├──► Event ──► reconstruct ──► Operation
+//!           gz, xz,                │              per CPU: task,     │
+//!           zstd  ──► trace_dat ───┤              initial state      └► Summary (counts, reactions)
+//!           by magic   pages of    │              live mms only
+//!                      each CPU    │
+//!                 ──► perf_data ───┘
+//!                      rounds
 //! ```
 //!
-//! The input is the kernel's own text file, `/sys/kernel/tracing/trace`, with the kprobe events of
-//! [`HOW_TO_RECORD`]. It is read in one pass. Memory is bounded by the number of CPUs and of live
-//! address spaces, never by the length of the trace; hostile input ends in a [`TraceError`] that
-//! names the file, the line and what to do.
+//! The input is the kernel's own text file, `/sys/kernel/tracing/trace` (with the option `latency-format`, too), the text of
+//! `trace-cmd report` or `perf script`, a trace.dat of trace-cmd (versions 6 and 7), or a perf.data, with the kprobe events of [`HOW_TO_RECORD`]. It is read in one pass. Memory is bounded by the number of CPUs and of live
+//! address spaces, never by the length of the recording; hostile input ends in a [`TraceError`] that names the file, the
+//! place in it and what to do.
 //!
 //! ```
 //! use lazytlb_trace::{OperationKind, TraceReader};
@@ -42,36 +46,73 @@
 //! | --- | --- |
 //! | `operation` | [`Operation`]: what comes out |
 //! | `reader`, `summary` | [`TraceReader`]; counts, and the recorded kernel's reactions |
-//! | `reconstruct` | how an event becomes an operation |
+//! | `step`, `steps` | [`Step`]: an event or an operation; steps that wait for what is not known yet |
+//! | `reconstruct` | what operations are made from |
+//! | `kprobes` | how a kprobe event becomes an operation |
+//! | `tracepoints`, `told` | how operations are made without kprobes; where they go |
+//! | `followed`, `flushes` | what is followed of a CPU; flushes under way |
+//! | `tasks`, `snapshot` | which space a task has; the tasks that ran before |
 //! | `task_chain`, `mm_pointers` | who runs on a CPU; which space a pointer means now |
-//! | `event`, `fields` | the text |
-//! | `source`, `compression`, `lines` | the bytes |
-//! | `limits`, `error` | what a recording may ask for, and what can be wrong with one |
+//! | `format` | which format a recording has |
+//! | `event` | [`Event`]: what every reader makes |
+//! | `text`, `text_layout` | text in all its layouts |
+//! | `trace_dat` | trace.dat |
+//! | `perf_data` | perf.data |
+//! | `records`, `known_events` | what binary recordings share: fields by the recorded formats; which events matter |
+//! | `bytes`, `cursor` | positioned reads of a file, or of a temporary one |
+//! | `source`, `compression` | the bytes of a stream, decompressed |
+//! | `limits`, `error`, `dat_problem`, `perf_problem` | what a recording may ask for, and what can be wrong with one |
 //! | `recording` | how to record |
 //!
-//! What the text cannot show: TLB fills, page-table writes, and the order of two events of
+//! What a recording cannot show: TLB fills, page-table writes, and the order of two events of
 //! different CPUs beyond their time stamps.
 #![forbid(unsafe_code)]
 
+mod bytes;
 mod compression;
+mod cursor;
+mod dat_problem;
 mod error;
 mod event;
-mod fields;
+mod flushes;
+mod followed;
+mod format;
+mod known_events;
+mod kprobes;
 mod limits;
-mod lines;
 mod mm_pointers;
 mod operation;
+mod perf_data;
+mod perf_problem;
 mod reader;
 mod reconstruct;
 mod recording;
+mod records;
+mod snapshot;
 mod source;
+mod step;
+mod steps;
 mod summary;
 mod task_chain;
+mod tasks;
+mod text;
+mod text_layout;
+mod told;
+mod trace_dat;
+mod tracepoints;
 
 pub use compression::Compression;
+pub use dat_problem::TraceDatProblem;
 pub use error::{BinaryKind, LinePart, LineProblem, Place, TraceError};
-pub use limits::{MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB};
+pub use event::{Context, Event, FlushFunc, FlushMmRange, FlushMulti, Interrupt, Kind, SwitchMm};
+pub use limits::{
+    MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB, ZSTD_MEMORY_LIMIT_MIB,
+};
 pub use operation::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables};
+pub use perf_problem::PerfDataProblem;
 pub use reader::TraceReader;
 pub use recording::HOW_TO_RECORD;
-pub use summary::{Header, OperationCounts, RemoteShootdowns, Summary};
+pub use snapshot::{Snapshot, SnapshotError, SnapshotTask};
+pub use step::Step;
+pub use summary::{Header, MadeFrom, OperationCounts, RemoteShootdowns, Summary};
+pub use text_layout::TextLayout;

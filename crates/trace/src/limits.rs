@@ -18,3 +18,6 @@ pub const MAX_LIVE_MMS: usize = 1 << 20;
 /// `xz -9` needs 65 MiB. A crafted stream can ask for 4 GiB, which would break the promise of
 /// bounded memory.
 pub const XZ_MEMORY_LIMIT_MIB: u64 = 256;
+
+/// Memory that a zstd stream may ask for, in MiB: what `zstd -d` grants by itself.
+pub const ZSTD_MEMORY_LIMIT_MIB: u32 = 128;

@@ -9,6 +9,20 @@ pub struct MmId(pub u64);
 impl MmId {
     /// The kernel's own space, which has no user pages: Linux gives `init_mm` the `ctx_id` 1.
     pub const INIT: MmId = MmId(1);
+
+    /// Ids of our own from here on are of spaces that may be older than the recording.
+    const OLDER: u64 = 1 << 62;
+
+    /// Makes an id for a space that may be older than the recording.
+    pub(crate) fn older(number: u64) -> MmId {
+        MmId(MmId::OLDER | number)
+    }
+
+    /// Returns whether a space that the reader gave an id of its own, for want of `ctx_id`, may be older than the
+    /// recording.
+    pub fn is_older_than_recording(self) -> bool {
+        self.0 >= MmId::OLDER
+    }
 }
 
 /// Says what a CPU runs after it went lazy.
@@ -27,6 +41,8 @@ pub enum Tables {
     Kept,
     /// Page tables are about to be freed, so paging-structure caches must go as well.
     Freed,
+    /// The recording does not tell: what depends on it lies between the two.
+    Unknown,
 }
 
 /// Holds the addresses that a flush asks for.

@@ -5,13 +5,15 @@ use std::io::Read;
 use std::path::Path;
 
 use crate::compression::Compression;
-use crate::error::{BinaryKind, LineProblem, Place, TraceError, excerpt};
-use crate::event::Event;
-use crate::lines::{Lines, Next};
+use crate::error::TraceError;
+use crate::event::{Context, Event, Kind};
+use crate::format::Format;
 use crate::operation::Operation;
 use crate::reconstruct::Reconstruct;
-use crate::source::Source;
-use crate::summary::{Header, Summary};
+use crate::snapshot::Snapshot;
+use crate::step::Step;
+use crate::steps::Steps;
+use crate::summary::{MadeFrom, Summary};
 
 /// Events without which a replay is wrong.
 const ESSENTIAL: [&str; 3] = ["switch_mm", "enter_lazy", "flush_mm_range"];
@@ -23,10 +25,13 @@ const ESSENTIAL: [&str; 3] = ["switch_mm", "enter_lazy", "flush_mm_range"];
 /// may follow them.
 pub struct TraceReader<R> {
     file: String,
-    source: Source<R>,
-    lines: Lines,
+    format: Format<R>,
     reconstruct: Reconstruct,
     summary: Summary,
+    /// The last event, in one place: copies of it would cost as much as reading it.
+    event: Event,
+    steps: Steps,
+    partial: bool,
     progress: Progress,
 }
 
@@ -38,14 +43,17 @@ enum Progress {
 }
 
 impl TraceReader<File> {
-    /// Opens a recording: plain text, gz or xz, told apart by content.
+    /// Opens a recording: text, trace.dat or perf.data, plain or in gz, xz or zstd, told apart by content.
+    ///
+    /// A plain trace.dat or perf.data is read in place. A compressed one is decompressed into a temporary file first, which
+    /// [`Summary::temporary_file`] names and which goes with the reader.
     ///
     /// # Errors
-    /// If the file cannot be read, is empty, or is not text.
+    /// If the file cannot be read, is empty, or is no recording.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, TraceError> {
         let name = path.as_ref().display().to_string();
         match File::open(path) {
-            Ok(file) => Self::new(file, name),
+            Ok(file) => Self::begin(name, |name, summary| Format::open_file(name, file, summary)),
             Err(source) => Err(TraceError::Open { file: name, source }),
         }
     }
@@ -54,39 +62,50 @@ impl TraceReader<File> {
 impl<R: Read> TraceReader<R> {
     /// Reads a recording from `read`; `name` is what errors call it. It buffers by itself.
     ///
+    /// A trace.dat or perf.data is copied to the end first, if it is large into a temporary file, see [`TraceReader::open`].
+    ///
     /// # Errors
-    /// If the first bytes cannot be read, there are none, or they are not text.
+    /// If the first bytes cannot be read, there are none, or they are no recording.
     pub fn new(read: R, name: impl Into<String>) -> Result<Self, TraceError> {
-        let file = name.into();
-        let mut source = match Source::new(read) {
-            Ok(source) => source,
-            Err(source) => {
-                return Err(TraceError::Read {
-                    file,
-                    offset: 0,
-                    source,
-                });
-            }
-        };
-        let mut lines = Lines::new();
-        let head = match lines.head(&mut source) {
-            Ok(head) => head,
-            Err(error) => return Err(source.explain(&file, error)),
-        };
-        if head.is_empty() {
-            return Err(TraceError::Empty { file });
-        }
-        if let Some(found) = BinaryKind::of(head) {
-            return Err(TraceError::Binary { file, found });
-        }
+        Self::begin(name.into(), |name, summary| {
+            Format::open(name, read, summary)
+        })
+    }
+
+    fn begin(
+        file: String,
+        open: impl FnOnce(&str, &mut Summary) -> Result<Format<R>, TraceError>,
+    ) -> Result<Self, TraceError> {
+        let mut summary = Summary::default();
         Ok(TraceReader {
+            format: open(&file, &mut summary)?,
             file,
-            source,
-            lines,
-            reconstruct: Reconstruct::new(),
-            summary: Summary::default(),
+            reconstruct: Reconstruct::new(None),
+            summary,
+            event: Event {
+                cpu: 0,
+                time_ns: 0,
+                pid: 0,
+                context: Context::Unknown,
+                kind: Kind::Other,
+            },
+            steps: Steps::default(),
+            partial: false,
             progress: Progress::Reading,
         })
+    }
+
+    /// Gives the tasks that ran before the recording; without kprobes, nothing in it tells which have a space. To be
+    /// called before the first step.
+    pub fn with_tasks(mut self, snapshot: Snapshot) -> Self {
+        self.reconstruct = Reconstruct::new(Some(snapshot));
+        self
+    }
+
+    /// Accepts a recording that lacks CPUs which its header announces.
+    pub fn accept_partial(mut self) -> Self {
+        self.partial = true;
+        self
     }
 
     /// Returns the next operation, or `None` at the end of a complete recording.
@@ -95,22 +114,43 @@ impl<R: Read> TraceReader<R> {
     /// [`TraceError`], at the first line that cannot be right, or at the end if events are
     /// missing. After an error the reader is of no more use: it returns [`TraceError::Ended`].
     pub fn next_operation(&mut self) -> Result<Option<Operation>, TraceError> {
-        match self.progress {
-            Progress::Reading => {}
-            Progress::Finished => return Ok(None),
-            Progress::Failed => {
-                return Err(TraceError::Ended {
-                    file: self.file.clone(),
-                });
+        loop {
+            match self.next_step()? {
+                Some(Step::Event(_)) => {}
+                Some(Step::Operation(operation)) => return Ok(Some(operation)),
+                None => return Ok(None),
             }
         }
-        let result = self.read_operation();
-        match &result {
-            Ok(Some(_)) => {}
-            Ok(None) => self.progress = Progress::Finished,
-            Err(_) => self.progress = Progress::Failed,
+    }
+
+    /// Returns the next event, or what the event before asks for; `None` at the end of a complete recording.
+    ///
+    /// # Errors
+    /// As [`TraceReader::next_operation`].
+    #[inline]
+    pub fn next_step(&mut self) -> Result<Option<Step>, TraceError> {
+        loop {
+            if let Some(step) = self.steps.pop() {
+                return Ok(Some(step));
+            }
+            match self.progress {
+                Progress::Reading => {}
+                Progress::Finished => return Ok(None),
+                Progress::Failed => {
+                    return Err(TraceError::Ended {
+                        file: self.file.clone(),
+                    });
+                }
+            }
+            match self.read_event() {
+                Ok(More::Yes) => {}
+                Ok(More::No) => self.progress = Progress::Finished,
+                Err(error) => {
+                    self.progress = Progress::Failed;
+                    return Err(error);
+                }
+            }
         }
-        result
     }
 
     /// Returns what was read so far: the whole trace, once there are no more operations.
@@ -120,63 +160,51 @@ impl<R: Read> TraceReader<R> {
 
     /// Returns how the recording is compressed.
     pub fn compression(&self) -> Compression {
-        self.source.compression()
+        self.format.compression()
     }
 
     /// Returns how many bytes of the (compressed) file were used so far, for a progress bar.
     ///
     /// It runs ahead of the operations by a buffer.
     pub fn bytes_read(&self) -> u64 {
-        self.source.offset()
+        self.format.bytes_read()
     }
 
-    fn read_operation(&mut self) -> Result<Option<Operation>, TraceError> {
-        loop {
-            let next = match self.lines.next(&mut self.source) {
-                Ok(next) => next,
-                Err(error) => return Err(self.source.explain(&self.file, error)),
-            };
-            let result = match next {
-                Next::Line(line) => apply_line(line, &mut self.reconstruct, &mut self.summary),
-                Next::Cut(line) => Err(LineProblem::CutAtEnd {
-                    excerpt: excerpt(line),
-                }),
-                Next::TooLong => Err(LineProblem::TooLong),
-                Next::End => return self.finish(),
-            };
-            match result {
-                Ok(None) => {}
-                Ok(operation) => return Ok(operation),
-                Err(problem) => {
-                    let at = Place {
-                        file: self.file.clone(),
-                        line: self.lines.count,
-                    };
-                    return Err(TraceError::Line { at, problem });
-                }
-            }
+    #[inline]
+    fn read_event(&mut self) -> Result<More, TraceError> {
+        if !self.format.next(&mut self.summary, &mut self.event)? {
+            self.finish()?;
+            return Ok(More::No);
         }
+        self.reconstruct
+            .apply(&self.event, &mut self.summary, &mut self.steps)
+            .map_err(|problem| self.format.at_last_event(problem))?;
+        Ok(More::Yes)
     }
 
-    /// Checks at the end that the recording was complete.
-    fn finish(&self) -> Result<Option<Operation>, TraceError> {
-        let (file, lines, read) = (self.file.clone(), self.summary.lines, self.summary.events);
-        let announced = self
-            .summary
-            .header
-            .map_or(0, |header| header.entries_in_buffer);
-        if read < announced {
-            return Err(TraceError::EntriesMissing {
-                file,
-                lines,
-                announced,
-                read,
-            });
-        }
+    /// Checks at the end that events which operations are made of were there.
+    fn finish(&mut self) -> Result<(), TraceError> {
+        self.reconstruct
+            .finish(&mut self.summary, &mut self.steps)
+            .map_err(|problem| self.format.at_last_event(problem))?;
+        self.check_events()?;
+        self.check_cpus()
+    }
+
+    fn check_events(&self) -> Result<(), TraceError> {
+        // Binary recordings have no lines.
+        let lines = self.summary.lines.max(self.summary.events);
+        let file = self.file.clone();
         let absent = |name: &&str| self.summary.events_named(name) == 0;
+        if self.summary.made_from == MadeFrom::Tracepoints {
+            return match absent(&"tlb_flush") {
+                true => Err(TraceError::NoEvents { file, lines }),
+                false => Ok(()),
+            };
+        }
         let missing: Vec<_> = ESSENTIAL.into_iter().filter(absent).collect();
         match missing.len() {
-            0 => Ok(None),
+            0 => Ok(()),
             3 => Err(TraceError::NoEvents { file, lines }),
             _ => Err(TraceError::MissingEvents {
                 file,
@@ -185,51 +213,24 @@ impl<R: Read> TraceReader<R> {
             }),
         }
     }
+
+    /// Checks that the CPUs which the header announces were there.
+    fn check_cpus(&self) -> Result<(), TraceError> {
+        let announced = self.summary.header.and_then(|header| header.online_cpus);
+        let seen = self.summary.cpus().count() as u64;
+        match announced {
+            Some(announced) if seen < announced && !self.partial => Err(TraceError::MissingCpus {
+                file: self.file.clone(),
+                announced,
+                seen,
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
-#[inline]
-fn apply_line(
-    line: &[u8],
-    reconstruct: &mut Reconstruct,
-    summary: &mut Summary,
-) -> Result<Option<Operation>, LineProblem> {
-    summary.lines += 1;
-    if line.first().is_none_or(|byte| *byte == b'#') {
-        return apply_header(line, summary).map(|()| None);
-    }
-    let event = Event::parse(line)?;
-    if let Some(before_ns) = summary.last_time_ns
-        && event.time_ns < before_ns
-    {
-        return Err(LineProblem::TimeBackwards {
-            before_ns,
-            now_ns: event.time_ns,
-        });
-    }
-    summary.count(&event);
-    reconstruct.apply(&event, summary)
-}
-
-/// Reads `# entries-in-buffer/entries-written: 302390/302390   #P:8`; other comments say nothing.
-#[cold]
-fn apply_header(line: &[u8], summary: &mut Summary) -> Result<(), LineProblem> {
-    let text = String::from_utf8_lossy(line);
-    let Some(rest) = text.strip_prefix("# entries-in-buffer/entries-written:") else {
-        return Ok(());
-    };
-    let mut words = rest.split_whitespace();
-    let entries = words.next().and_then(|word| word.split_once('/'));
-    let parsed = entries.map(|(left, right)| (left.parse::<u64>(), right.parse::<u64>()));
-    let Some((Ok(in_buffer), Ok(written))) = parsed else {
-        return Ok(());
-    };
-    if in_buffer != written {
-        return Err(LineProblem::Overrun { in_buffer, written });
-    }
-    let cpus = words.find_map(|word| word.strip_prefix("#P:")?.parse().ok());
-    let header = summary.header.get_or_insert_with(Header::default);
-    header.entries_in_buffer = header.entries_in_buffer.saturating_add(in_buffer);
-    header.entries_written = header.entries_written.saturating_add(written);
-    header.online_cpus = header.online_cpus.max(cpus);
-    Ok(())
+/// Whether there may be more events.
+enum More {
+    Yes,
+    No,
 }

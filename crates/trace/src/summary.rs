@@ -1,5 +1,7 @@
 //! What a trace held, and how the recorded kernel reacted.
 
+use std::path::PathBuf;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
@@ -29,14 +31,48 @@ pub struct Summary {
     pub chain_repairs: u64,
     /// Address spaces whose pointer was reused though their mmdrop was never seen.
     pub missing_retires: u64,
+    /// Flushes of which the recording did not tell at once whether they free page tables.
+    pub unknown_tables: u64,
+    /// Flushes by tasks without a space: of whose space is unknown, and they are left out.
+    pub flushes_of_unknown_spaces: u64,
+    /// Switches to tasks of which nothing tells whether they have a space; taken for kernel threads.
+    pub unknown_tasks: u64,
+    /// What the operations were made from.
+    pub made_from: MadeFrom,
     /// Time of the first event in nanoseconds of the recording's clock.
     pub first_time_ns: Option<u64>,
     /// Time of the last event in nanoseconds of the recording's clock.
     pub last_time_ns: Option<u64>,
     /// What the kernel's header says, if the trace has one.
     pub header: Option<Header>,
+    /// CPUs that the recording says the machine has.
+    pub cpus_announced: Option<u64>,
+    /// The recorded kernel's release, as `uname -r` prints it.
+    pub kernel: Option<String>,
+    /// The clock that the events' times are of (`trace_clock`).
+    pub clock: Option<String>,
+    /// What one step of the events' times is, in nanoseconds.
+    pub resolution_ns: Option<u64>,
+    /// Task switches to a task that, by the times, still ran on another CPU: with the clock `local` a sign that the CPUs' clocks differ.
+    pub clocks_apart: u64,
+    /// The tracing instance whose buffer was read; the top one's name is empty.
+    pub buffer: Option<String>,
+    /// Names of other instances that the file holds and that were not read.
+    pub other_buffers: Vec<String>,
+    /// The temporary file that holds the decompressed recording; it is gone with the reader.
+    pub temporary_file: Option<PathBuf>,
     pub(crate) cpu_events: Vec<u64>,
     names: EventNames,
+}
+
+/// What the operations were made from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MadeFrom {
+    /// Kprobes on the memory-management functions.
+    #[default]
+    Kprobes,
+    /// Tracepoints alone.
+    Tracepoints,
 }
 
 /// Counts the operations of each kind.
@@ -97,23 +133,33 @@ impl Summary {
         let mut counts: Vec<_> = names
             .known
             .iter()
-            .map(|(name, count)| (String::from_utf8_lossy(name).into_owned(), *count))
+            .map(|(name, index)| {
+                let name = String::from_utf8_lossy(name).into_owned();
+                (name, names.counts[index.0])
+            })
+            .filter(|(_, count)| *count > 0)
             .collect();
         counts.sort();
-        if names.beyond > 0 {
-            counts.push(("(other)".to_owned(), names.beyond));
+        let beyond = names.counts[NameIndex::BEYOND.0];
+        if beyond > 0 {
+            counts.push(("(other)".to_owned(), beyond));
         }
         counts
     }
 
     /// Returns how many lines the event `name` has.
     pub fn events_named(&self, name: &str) -> u64 {
-        self.names.known.get(name.as_bytes()).copied().unwrap_or(0)
+        let index = self.names.known.get(name.as_bytes());
+        index.map_or(0, |index| self.names.counts[index.0])
     }
 
     /// Returns what a reader of the comparison should know: events whose absence weakens it.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.warnings_of_the_file();
+        if self.made_from == MadeFrom::Tracepoints {
+            self.warn_of_tracepoints(&mut warnings);
+            return warnings;
+        }
         if self.events_named("flush_func") == 0 {
             warnings.push(
                 "no flush_func event: the recorded kernel's own IPIs are unknown (0 is no count)"
@@ -143,9 +189,86 @@ impl Summary {
         warnings
     }
 
+    /// What the file itself gives reason to doubt.
+    fn warnings_of_the_file(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let clock = self.clock.as_deref().unwrap_or("unknown");
+        if self.clocks_apart > 0 {
+            warnings.push(format!(
+                "{} task switches go to a task that still runs elsewhere: the clock ({clock}) was not always in step between CPUs",
+                self.clocks_apart
+            ));
+        }
+        if !self.other_buffers.is_empty() {
+            let name = |name: &str| match name {
+                "" => "the top instance".to_owned(),
+                name => name.escape_debug().to_string(),
+            };
+            let others: Vec<_> = self.other_buffers.iter().map(|other| name(other)).collect();
+            warnings.push(format!(
+                "the file holds several instances; read: {}; not read: {}",
+                name(self.buffer.as_deref().unwrap_or_default()),
+                others.join(", ")
+            ));
+        }
+        let unknown = self.events_named("(no format)");
+        if unknown > 0 {
+            warnings.push(format!(
+                "{unknown} events have no format in the file and were not understood"
+            ));
+        }
+        warnings
+    }
+
+    fn warn_of_tracepoints(&self, warnings: &mut Vec<String>) {
+        warnings.push(format!(
+            "no kprobe events: made from tracepoints; of {} flushes it is unknown whether tables are freed, unless lazy \
+             CPUs tell",
+            self.unknown_tables
+        ));
+        if self.unknown_tasks > 0 {
+            warnings.push(format!(
+                "{} switches to tasks of which nothing tells whether they have a space, taken for kernel threads: give \
+                 the tasks that ran before by `--tasks FILE`",
+                self.unknown_tasks
+            ));
+        }
+        if self.flushes_of_unknown_spaces > 0 {
+            warnings.push(format!(
+                "{} flushes by kernel threads, of unknown spaces, are left out",
+                self.flushes_of_unknown_spaces
+            ));
+        }
+        for (name, without) in [
+            (
+                "task_newtask",
+                "threads of one process are taken for several",
+            ),
+            ("sched_process_exec", "exec is taken for a temporary space"),
+            ("sched_process_exit", "spaces never end"),
+        ] {
+            if self.events_named(name) == 0 {
+                warnings.push(format!("no {name} event: {without}"));
+            }
+        }
+        if self.chain_repairs > 0 {
+            warnings.push(format!(
+                "{} events contradict the latest sched_switch of their CPU: switches are missing",
+                self.chain_repairs
+            ));
+        }
+    }
+
     /// Counts an event.
     #[inline]
-    pub(crate) fn count(&mut self, event: &Event<'_>) {
+    pub(crate) fn count(&mut self, event: &Event, name: &[u8]) {
+        let name = self.name_index(name);
+        self.count_as(event, name);
+    }
+
+    /// Counts an event whose name was looked up before.
+    #[inline]
+    pub(crate) fn count_as(&mut self, event: &Event, name: NameIndex) {
         self.events += 1;
         self.first_time_ns.get_or_insert(event.time_ns);
         self.last_time_ns = Some(event.time_ns);
@@ -154,41 +277,69 @@ impl Summary {
             self.cpu_events.resize(cpu + 1, 0);
         }
         self.cpu_events[cpu] += 1;
-        self.names.count(event.name);
+        self.names.counts[name.0] += 1;
+    }
+
+    /// Looks up where events of this name are counted.
+    #[inline]
+    pub(crate) fn name_index(&mut self, name: &[u8]) -> NameIndex {
+        self.names.index(name)
     }
 }
 
+/// Where the events of one name are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NameIndex(usize);
+
+impl NameIndex {
+    /// All names beyond the bound.
+    const BEYOND: NameIndex = NameIndex(0);
+}
+
 /// Counts events by name in bounded memory.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct EventNames {
-    known: HashMap<Box<[u8]>, u64, FixedState>,
-    beyond: u64,
+    known: HashMap<Box<[u8]>, NameIndex, FixedState>,
+    counts: Vec<u64>,
+}
+
+impl Default for EventNames {
+    fn default() -> Self {
+        EventNames {
+            known: HashMap::default(),
+            counts: vec![0],
+        }
+    }
 }
 
 impl EventNames {
     #[inline]
-    fn count(&mut self, name: &[u8]) {
-        if let Some(count) = self.known.get_mut(name) {
-            *count += 1;
-        } else if self.known.len() < MAX_EVENT_NAMES {
-            self.known.insert(name.into(), 1);
-        } else {
-            self.beyond += 1;
+    fn index(&mut self, name: &[u8]) -> NameIndex {
+        if let Some(index) = self.known.get(name) {
+            return *index;
         }
+        if self.known.len() >= MAX_EVENT_NAMES {
+            return NameIndex::BEYOND;
+        }
+        let index = NameIndex(self.counts.len());
+        self.known.insert(name.into(), index);
+        self.counts.push(0);
+        index
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::{Context, Kind};
 
-    fn event(cpu: u16, name: &str) -> Event<'_> {
+    fn event(cpu: u16) -> Event {
         Event {
             pid: 0,
             cpu,
             time_ns: 5,
-            name: name.as_bytes(),
-            fields: b"",
+            context: Context::Unknown,
+            kind: Kind::Other,
         }
     }
 
@@ -196,7 +347,7 @@ mod tests {
     fn events_are_counted_by_name_and_cpu() {
         let mut summary = Summary::default();
         for (cpu, name) in [(3, "b"), (1, "a"), (3, "b")] {
-            summary.count(&event(cpu, name));
+            summary.count(&event(cpu), name.as_bytes());
         }
         assert_eq!(summary.cpus().collect::<Vec<_>>(), [(1, 1), (3, 2)]);
         assert_eq!(
@@ -214,7 +365,7 @@ mod tests {
     fn endless_new_names_do_not_cost_memory() {
         let mut summary = Summary::default();
         for number in 0..MAX_EVENT_NAMES + 5 {
-            summary.count(&event(0, &format!("e{number}")));
+            summary.count(&event(0), format!("e{number}").as_bytes());
         }
         let names = summary.events_by_name();
         assert_eq!(names.len(), MAX_EVENT_NAMES + 1);

@@ -141,31 +141,63 @@ fn an_xz_stream_that_wants_gigabytes_is_refused() {
 }
 
 #[test]
+fn damaged_and_greedy_zstd_is_named() {
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    // As the program `zstd` does.
+    encoder.include_checksum(true).unwrap();
+    encoder.write_all(&long_valid_text()).unwrap();
+    let whole = encoder.finish().unwrap();
+    let cut = error(&whole[..whole.len() / 2]);
+    assert!(cut.contains("the zstd stream is cut off at byte "), "{cut}");
+    let mut damaged = whole.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle..middle + 40].fill(0x55);
+    let damaged = error(&damaged);
+    assert!(
+        damaged.contains("the zstd stream is damaged near byte "),
+        "{damaged}"
+    );
+    // A frame whose window has 2^31 bytes, and an empty last block.
+    let greedy = error(b"\x28\xb5\x2f\xfd\x00\xa8\x01\x00\x00");
+    assert!(
+        greedy.contains("needs more than 128 MiB of memory; decompress it first (`zstd -d`)"),
+        "{greedy}"
+    );
+}
+
+#[test]
 fn binary_files_are_named_with_the_file_to_use() {
     let trace_dat = b"\x17\x08Dtracing6\0\0\x08".as_slice();
-    let expected = "my.txt: a trace.dat file of trace-cmd at byte 0, not a text trace; use the \
-                    kernel's own text file /sys/kernel/tracing/trace of the same recording (here \
-                    such files are named *.trace.txt.xz)";
+    let expected = "my.txt: trace.dat, at byte 14: the file's head should end at byte 18, but the \
+                    file has 14: it was cut; copy it again";
     assert_eq!(error(trace_dat), expected);
     assert_eq!(error(&xz(trace_dat)), expected);
     assert_eq!(
         error(b"\x7fELF\x02\x01\x01\0\0"),
-        "my.txt: an ELF file at byte 0, not a text trace; name the recording, not a program"
+        "my.txt: an ELF file at byte 0, and no recording: name the recording, not a program"
     );
     assert_eq!(
         error(b"PERFILE2\x68\0\0"),
-        "my.txt: a perf.data file at byte 0, not a text trace; perf.data is not supported: record \
-         with tracefs and use the text file /sys/kernel/tracing/trace"
+        "my.txt: perf.data, at byte 8: the file's head should end at byte 16, but the file has 11: it was cut; copy it again"
+    );
+    assert_eq!(
+        error(b"PERFFILE\x68\0\0"),
+        "my.txt: a perf.data file of the first version at byte 0, and no recording: record again with perf of Linux 2.6.36 or later"
+    );
+    assert_eq!(
+        error(b"BZh91AY"),
+        "my.txt: compressed data of another kind at byte 0, and no recording: decompress it \
+         first: only gz, xz and zstd around a recording are read"
     );
     assert_eq!(
         error(b"\x28\xb5\x2f\xfd\x04"),
-        "my.txt: compressed data of another kind at byte 0, not a text trace; decompress it \
-         first: only plain text, gz and xz are read"
+        "my.txt: the zstd stream is cut off at byte 5; copy the file again (`zstd -t my.txt` tests \
+         it)"
     );
     assert_eq!(
         error(&gz(b"abc\0def\n")),
-        "my.txt: binary data at byte 0, not a text trace; use the kernel's own text file \
-         /sys/kernel/tracing/trace"
+        "my.txt: binary data at byte 0, and no recording: trace.dat, perf.data and text are read (/sys/kernel/tracing/trace, or what \
+         trace-cmd report or perf script prints)"
     );
 }
 
@@ -184,8 +216,8 @@ fn a_trace_without_the_events_says_how_to_record_them() {
     assert_eq!(
         error(text.as_bytes()),
         format!(
-            "my.txt: 2 lines and none of the events switch_mm, enter_lazy, flush_mm_range; they \
-             come from kprobes that were not armed.\n{HOW_TO_RECORD}"
+            "my.txt: 2 lines and none of the events switch_mm, enter_lazy, flush_mm_range (kprobes), \
+         nor sched_switch with tlb_flush (tracepoints).\n{HOW_TO_RECORD}"
         )
     );
     for event in [
@@ -252,7 +284,7 @@ fn a_last_line_without_its_end_is_named() {
 fn a_line_cut_in_the_middle_of_the_file_is_named() {
     assert_eq!(
         error_after_valid("  sh-9 [001] ..... 2.00\n  sh-9 [001] ..... 2.000000: mark: x\n"),
-        "my.txt:4: not an event line `COMM-PID [CPU] FLAGS SECONDS: EVENT: ...`: no time stamp \
+        "my.txt:4: not an event line of the kernel's text trace, `COMM-PID [CPU] FLAGS SECONDS: EVENT: ...`: no time stamp \
          `SECONDS.MICROSECONDS:` after `[CPU]` in \"  sh-9 [001] ..... 2.00\"; use the file \
          /sys/kernel/tracing/trace itself, with trace_clock global or mono, current_tracer nop and \
          no stack traces; a line cut in the middle means a bad copy"
@@ -319,8 +351,8 @@ fn absurd_cpu_numbers_are_an_error() {
 
 #[test]
 fn endless_lines_are_an_error() {
-    let expected = "my.txt:4: longer than 65536 bytes; no event line is: this is not the kernel's \
-                    text trace";
+    let expected = "my.txt:4: longer than 65536 bytes; no event line is: this is not the text of a \
+                    recording";
     let long = "x".repeat(70_000);
     assert_eq!(error_after_valid(&format!("{long}\n")), expected);
     assert_eq!(error_after_valid(&long), expected);

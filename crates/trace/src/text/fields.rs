@@ -45,11 +45,116 @@ pub(crate) fn find_fields<'a, const N: usize>(
     fields
 }
 
+impl<'a> Field<'a> {
+    /// Makes a field that was found otherwise.
+    pub(crate) fn of(event: &'static str, key: &'static str, value: &'a [u8]) -> Field<'a> {
+        Field {
+            event,
+            key,
+            value: Some(value),
+        }
+    }
+}
+
+/// Looks for the last field of this key: a name that user space chose may look like it, and stands before it.
+pub(crate) fn last_field<'a>(event: &'static str, key: &'static str, text: &'a [u8]) -> Field<'a> {
+    let mut end = text.len();
+    while let Some(equals) = memchr::memrchr(b'=', &text[..end]) {
+        let before = text[..equals].strip_suffix(key.as_bytes());
+        if before.is_some_and(|before| before.ends_with(b" ")) {
+            let value = &text[equals + 1..];
+            let length = memchr(b' ', value).unwrap_or(value.len());
+            return Field::of(event, key, &value[..length]);
+        }
+        end = equals;
+    }
+    Field {
+        event,
+        key,
+        value: None,
+    }
+}
+
 impl Field<'_> {
-    /// Returns whether the line has the field.
-    #[inline]
-    pub(crate) fn is_present(&self) -> bool {
+    fn is_present(&self) -> bool {
         self.value.is_some()
+    }
+
+    fn text(&self) -> Result<&[u8], LineProblem> {
+        self.value.ok_or(LineProblem::MissingField {
+            event: self.event,
+            field: self.key,
+        })
+    }
+
+    /// Reads a number, if the line has the field.
+    ///
+    /// # Errors
+    /// If it is no number.
+    #[inline]
+    pub(crate) fn number_if_present(&self) -> Result<Option<u64>, LineProblem> {
+        self.value.map(|_| self.number()).transpose()
+    }
+
+    /// Reads a truth value, if the line has the field.
+    ///
+    /// # Errors
+    /// If it is none.
+    #[inline]
+    pub(crate) fn is_set_if_present(&self) -> Result<Option<bool>, LineProblem> {
+        self.value.map(|_| self.is_set()).transpose()
+    }
+
+    /// Reads a number that may be negative, if the line has the field.
+    ///
+    /// # Errors
+    /// If it is none.
+    #[inline]
+    pub(crate) fn signed_if_present(&self) -> Result<Option<i64>, LineProblem> {
+        self.value.map(|_| self.signed()).transpose()
+    }
+
+    /// Reads a number that may be negative.
+    ///
+    /// # Errors
+    /// If it is missing or none.
+    #[inline]
+    pub(crate) fn signed(&self) -> Result<i64, LineProblem> {
+        let text = self.text()?;
+        let bad = || self.bad("a number");
+        let (text, sign) = match text.strip_prefix(b"-") {
+            Some(digits) => (digits, -1),
+            None => (text, 1),
+        };
+        let number = parse_number(text).ok_or_else(bad)?;
+        let number = i64::try_from(number).map_err(|_| bad())?;
+        Ok(sign * number)
+    }
+
+    /// Reads a hexadecimal number without `0x`.
+    ///
+    /// # Errors
+    /// If it is missing or none.
+    pub(crate) fn hexadecimal(&self) -> Result<u64, LineProblem> {
+        let text = self.text()?;
+        let text = text.strip_prefix(b"0x").unwrap_or(text);
+        parse_hexadecimal(text).ok_or_else(|| self.bad("a hexadecimal number below 2^64"))
+    }
+
+    /// Reads a task's number.
+    ///
+    /// # Errors
+    /// If it is missing or none.
+    pub(crate) fn pid(&self) -> Result<u32, LineProblem> {
+        u32::try_from(self.number()?).map_err(|_| self.bad("a pid"))
+    }
+
+    /// Makes a number smaller.
+    ///
+    /// # Errors
+    /// If it is 2^32 or more.
+    pub(crate) fn small(&self, number: u64) -> Result<u32, LineProblem> {
+        u32::try_from(number).map_err(|_| self.bad("a number below 2^32"))
     }
 
     /// Reads a number: hexadecimal after `0x`, else decimal.
@@ -58,13 +163,7 @@ impl Field<'_> {
     /// If the field is missing, not a number, or above `u64::MAX`.
     #[inline]
     pub(crate) fn number(&self) -> Result<u64, LineProblem> {
-        let Some(text) = self.value else {
-            return Err(LineProblem::MissingField {
-                event: self.event,
-                field: self.key,
-            });
-        };
-        parse_number(text).ok_or_else(|| self.bad("a number below 2^64"))
+        parse_number(self.text()?).ok_or_else(|| self.bad("a number below 2^64"))
     }
 
     /// Reads a truth value, which the kernel prints as 0 or 1.
@@ -108,14 +207,7 @@ fn key_index(before: &[u8], keys: &[&str], expected: usize) -> Option<usize> {
 #[inline]
 fn parse_number(text: &[u8]) -> Option<u64> {
     match text {
-        [b'0', b'x', digits @ ..] => {
-            if digits.is_empty() || digits.len() > 16 {
-                return None;
-            }
-            digits
-                .iter()
-                .try_fold(0_u64, |value, byte| Some(value << 4 | hex_digit(*byte)?))
-        }
+        [b'0', b'x', digits @ ..] => parse_hexadecimal(digits),
         [] => None,
         digits => digits.iter().try_fold(0_u64, |value, byte| {
             let digit = byte.wrapping_sub(b'0');
@@ -128,6 +220,16 @@ fn parse_number(text: &[u8]) -> Option<u64> {
 }
 
 #[inline]
+fn parse_hexadecimal(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 16 {
+        return None;
+    }
+    digits
+        .iter()
+        .try_fold(0_u64, |value, byte| Some(value << 4 | hex_digit(*byte)?))
+}
+
+#[inline]
 fn hex_digit(byte: u8) -> Option<u64> {
     match byte {
         b'0'..=b'9' => Some(u64::from(byte - b'0')),
@@ -137,45 +239,42 @@ fn hex_digit(byte: u8) -> Option<u64> {
     }
 }
 
-/// Reads `next_pid=` of a `sched_switch`: the last one of the line, because a task's name may
-/// look like a field.
+/// Longest name of a task: Linux `TASK_COMM_LEN`, without its NUL.
+const MAX_COMM_BYTES: usize = 15;
+
+/// Reads the task that a `sched_switch` leaves: the last `prev_pid=7` that is not within the next task's name.
+///
+/// # Errors
+/// If the field is missing or no pid.
+pub(crate) fn prev_pid(text: &[u8]) -> Result<u32, LineProblem> {
+    let end = memchr::memmem::rfind(text, b" next_pid=").unwrap_or(0);
+    let before_name = &text[..end.saturating_sub(MAX_COMM_BYTES)];
+    last_field("sched_switch", "prev_pid", before_name).pid()
+}
+
+/// Reads the task that a `sched_switch` goes on to: the last `next_pid=7`, or trace-cmd's `sh:1 [120] S ==> job:7 [120]`.
+///
+/// Names of tasks stand before it in both, and only the second ends in `]`.
 ///
 /// # Errors
 /// If the field is missing or no pid.
 #[inline]
 pub(crate) fn next_pid(text: &[u8]) -> Result<u32, LineProblem> {
     const EVENT: &str = "sched_switch";
-    const FIELD: &str = "next_pid";
-    let Some(value) = after_last_next_pid(text) else {
-        return Err(LineProblem::MissingField {
-            event: EVENT,
-            field: FIELD,
-        });
+    let Some(inside) = text.trim_ascii_end().strip_suffix(b"]") else {
+        return last_field(EVENT, "next_pid", text).pid();
     };
-    let value = &value[..memchr(b' ', value).unwrap_or(value.len())];
-    match parse_number(value).map(u32::try_from) {
-        Some(Ok(pid)) => Ok(pid),
-        _ => Err(LineProblem::BadField {
-            event: EVENT,
-            field: FIELD,
-            text: excerpt(value),
-            expected: "a pid",
-        }),
-    }
-}
-
-/// The field stands near the end (`next_pid=15 next_prio=120`), so a search for `=` from there
-/// needs two steps.
-#[inline]
-fn after_last_next_pid(text: &[u8]) -> Option<&[u8]> {
-    let mut end = text.len();
-    while let Some(equals) = memchr::memrchr(b'=', &text[..end]) {
-        if text[..equals].ends_with(b" next_pid") {
-            return Some(&text[equals + 1..]);
-        }
-        end = equals;
-    }
-    None
+    let found = || {
+        let open = memchr::memrchr(b'[', inside)?;
+        let task = inside[..open].trim_ascii_end();
+        let colon = memchr::memrchr(b':', task)?;
+        Some(Field::of(EVENT, "next_pid", &task[colon + 1..]))
+    };
+    let missing = LineProblem::MissingField {
+        event: EVENT,
+        field: "next_pid",
+    };
+    found().ok_or(missing)?.pid()
 }
 
 #[cfg(test)]
@@ -230,6 +329,8 @@ mod tests {
     fn the_last_next_pid_counts() {
         let line = b" prev_pid=0 ==> next_comm=x next_pid=666 next_pid=15 next_prio=120";
         assert_eq!(next_pid(line), Ok(15));
+        let line = b" x next_pid=5 :101 [120] S ==> a next_pid=6 :7 [1:0 [120]";
+        assert_eq!(next_pid(line), Ok(0));
         assert!(matches!(
             next_pid(b" next_pid=x"),
             Err(LineProblem::BadField { .. })

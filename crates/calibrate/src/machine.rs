@@ -1,0 +1,62 @@
+//! The machine that is measured.
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use raw_cpuid::{CpuId, CpuIdReader, Hypervisor};
+
+use crate::error::CalibrateError;
+
+/// KVM's feature leaf: the host flushes for virtual CPUs that do not run.
+const KVM_FEATURES: u32 = 0x4000_0001;
+const KVM_PV_TLB_FLUSH: u32 = 1 << 9;
+/// Hyper-V's leaf of recommendations: remote flushes by a call.
+const HYPER_V_RECOMMENDATIONS: u32 = 0x4000_0004;
+const HYPER_V_REMOTE_FLUSH: u32 = 1 << 2;
+
+/// Lists the CPUs that this process may use.
+///
+/// # Errors
+/// If the system does not say.
+pub(crate) fn cpus() -> Result<Vec<usize>, CalibrateError> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).map_err(CalibrateError::Affinity)?;
+    let is_allowed = |cpu: &usize| allowed.is_set(*cpu).unwrap_or(false);
+    Ok((0..CpuSet::count()).filter(is_allowed).collect())
+}
+
+/// Keeps this thread on one CPU.
+///
+/// # Errors
+/// If the system refuses.
+pub(crate) fn pin(cpu: usize) -> Result<(), CalibrateError> {
+    let mut set = CpuSet::new();
+    set.set(cpu).map_err(CalibrateError::Affinity)?;
+    sched_setaffinity(Pid::from_raw(0), &set).map_err(CalibrateError::Affinity)
+}
+
+/// Names the hypervisor that flushes for its guests, if there is one: interrupts that it saves would be taken for cheap.
+pub(crate) fn flushing_hypervisor() -> Option<&'static str> {
+    let cpuid = CpuId::new();
+    let reader = raw_cpuid::CpuIdReaderNative;
+    let info = cpuid.get_hypervisor_info()?;
+    match info.identify() {
+        Hypervisor::KVM => {
+            let features = reader.cpuid1(KVM_FEATURES).eax;
+            (features & KVM_PV_TLB_FLUSH != 0).then_some("KVM, with paravirtual TLB flushes")
+        }
+        Hypervisor::HyperV => {
+            let advice = reader.cpuid1(HYPER_V_RECOMMENDATIONS).eax;
+            (advice & HYPER_V_REMOTE_FLUSH != 0).then_some("Hyper-V, with remote flushes by calls")
+        }
+        Hypervisor::Xen => Some("Xen"),
+        _ => None,
+    }
+}
+
+/// Names the CPU.
+pub(crate) fn name() -> String {
+    let brand = CpuId::new().get_processor_brand_string();
+    brand.map_or_else(
+        || "an x86 CPU".to_owned(),
+        |brand| brand.as_str().trim().to_owned(),
+    )
+}

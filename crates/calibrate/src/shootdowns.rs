@@ -1,0 +1,168 @@
+//! What it takes longer to change mappings because of the other CPUs.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use memmap2::{Advice, MmapMut, MmapOptions};
+
+use crate::error::CalibrateError;
+use crate::others::{Activity, Others};
+use crate::samples::{Samples, Span};
+
+/// How often a change is timed.
+const ROUNDS: usize = 400;
+/// How often one beside CPUs that sleep: each waits until they do.
+const SLEEPING_ROUNDS: usize = 60;
+/// How long CPUs are left to fall asleep, from lightly to deeply.
+const ASLEEP: [Duration; 2] = [Duration::from_micros(300), Duration::from_millis(10)];
+/// A region that has a page table of the lowest level to itself, wherever it lies.
+const REGION_BYTES: usize = 4 << 20;
+const TABLE_BYTES: usize = 2 << 20;
+
+/// What shootdowns cost, in nanoseconds.
+pub(crate) struct Shootdowns {
+    /// One to one CPU that runs, the initiator's side.
+    pub(crate) first: Span,
+    /// What each further CPU adds; `None` if there is none.
+    pub(crate) further: Option<Span>,
+    /// What the interrupt takes from a CPU that runs.
+    pub(crate) stolen: Span,
+    /// One to a CPU that sleeps, beyond one to a CPU that runs.
+    pub(crate) asleep: Span,
+}
+
+impl Shootdowns {
+    /// Measures, from this thread; `others` are the CPUs beside its own, at least one.
+    ///
+    /// # Errors
+    /// If memory cannot be mapped, or a CPU may not be used.
+    pub(crate) fn measure(others: &[usize]) -> Result<Shootdowns, CalibrateError> {
+        let alone = protects(ROUNDS)?;
+        let (one, stolen) = {
+            let running = Others::start(&others[..1], Activity::Run)?;
+            (protects(ROUNDS)?, stolen(&running)?)
+        };
+        let further = match others.len() {
+            0 | 1 => None,
+            all => {
+                let _running = Others::start(others, Activity::Run)?;
+                let each = 1.0 / (all - 1) as f64;
+                Some(protects(ROUNDS)?.beyond(&one).times(each))
+            }
+        };
+        let first = one.beyond(&alone);
+        Ok(Shootdowns {
+            further,
+            stolen,
+            asleep: asleep(&others[..1], first)?,
+            first,
+        })
+    }
+}
+
+/// Times mprotect of a page that was written: one page to flush, and no page table to free.
+fn protects(rounds: usize) -> Result<Samples, CalibrateError> {
+    let mut page = MmapMut::map_anon(4096).map_err(CalibrateError::Map)?;
+    let mut times = Vec::with_capacity(rounds);
+    for round in 0..rounds {
+        page[0] = round as u8;
+        let begin = Instant::now();
+        let read_only = page.make_read_only().map_err(CalibrateError::Map)?;
+        times.push(begin.elapsed());
+        page = read_only.make_mut().map_err(CalibrateError::Map)?;
+    }
+    Ok(Samples::of(times))
+}
+
+/// What a CPU that counts does not count because of a shootdown.
+fn stolen(running: &Others) -> Result<Span, CalibrateError> {
+    const EACH: usize = 200;
+    let rates = (0..9).map(|_| {
+        let (begin, before) = (Instant::now(), running.count());
+        sleep(Duration::from_millis(2));
+        (running.count() - before) as f64 / begin.elapsed().as_nanos() as f64
+    });
+    let mut rates: Vec<f64> = rates.collect();
+    rates.sort_by(f64::total_cmp);
+    let rate = rates[rates.len() / 2];
+    let mut times = Vec::new();
+    for _ in 0..9 {
+        let (begin, before) = (Instant::now(), running.count());
+        protects(EACH)?;
+        let undisturbed = begin.elapsed().as_nanos() as f64;
+        let counted = (running.count() - before) as f64 / rate;
+        let lost = ((undisturbed - counted) / EACH as f64).max(0.0);
+        times.push(Duration::from_nanos(lost as u64));
+    }
+    Ok(Samples::of(times).beyond(&Samples::of([Duration::ZERO])))
+}
+
+/// Times munmap of a page table, beside a thread that sleeps, and alone; beyond a shootdown to a CPU that runs.
+fn asleep(cpu: &[usize], running: Span) -> Result<Span, CalibrateError> {
+    let alone = table_unmaps(None, Duration::ZERO)?;
+    let sleeping = Others::start(cpu, Activity::Sleep)?;
+    let spans = ASLEEP.map(|pause| {
+        let beside = table_unmaps(Some(&sleeping), pause)?.beyond(&alone);
+        Ok(Span {
+            low: (beside.low - running.typical).max(0.0),
+            typical: (beside.typical - running.typical).max(0.0),
+            high: (beside.high - running.typical).max(0.0),
+        })
+    });
+    let [light, deep] = spans;
+    let (light, deep): (Span, Span) = (light?, deep?);
+    Ok(Span {
+        low: light.low.min(deep.low),
+        typical: light.typical.min(deep.typical),
+        high: light.high.max(deep.high),
+    })
+}
+
+/// Times munmap of a region with a page table of its own. A CPU that sleeps in the space is interrupted for it once, so it is woken
+/// before each, and left to fall asleep.
+fn table_unmaps(sleeping: Option<&Others>, pause: Duration) -> Result<Samples, CalibrateError> {
+    let mut times = Vec::with_capacity(SLEEPING_ROUNDS);
+    for _ in 0..SLEEPING_ROUNDS {
+        let mut region = MmapOptions::new()
+            .len(REGION_BYTES)
+            .map_anon()
+            .map_err(CalibrateError::Map)?;
+        // A huge page has no table of the lowest level. Kernels without them do not know the advice.
+        let _ = region.advise(Advice::NoHugePage);
+        let start = region.as_ptr() as usize;
+        region[start.next_multiple_of(TABLE_BYTES) - start] = 1;
+        if let Some(sleeping) = sleeping {
+            sleeping.wake();
+            sleep(pause);
+        }
+        let begin = Instant::now();
+        drop(region);
+        times.push(begin.elapsed());
+    }
+    Ok(Samples::of(times))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{cpus, pin};
+
+    /// In a guest the times mean little; that they can be taken, and are ranges, holds anywhere.
+    #[test]
+    fn shootdowns_can_be_measured_beside_another_cpu() {
+        let cpus = cpus().unwrap();
+        let Some((&first, others)) = cpus.split_first() else {
+            panic!("this test runs somewhere");
+        };
+        if others.is_empty() {
+            return;
+        }
+        pin(first).unwrap();
+        let measured = Shootdowns::measure(others).unwrap();
+        assert_eq!(measured.further.is_some(), others.len() > 1);
+        for span in [measured.first, measured.stolen, measured.asleep] {
+            assert!(0.0 <= span.low && span.low <= span.typical, "{span:?}");
+            assert!(span.typical <= span.high, "{span:?}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Tasks, interrupt counters and idle states: what a recording cannot tell by itself, as markers in it.
+//!
+//! A line each, behind [`PREFIX`]:
+//!
+//! ```text
+//! lazytlb: task 1 1 1 init            tid, tgid, whether it has a user space, name
+//! lazytlb: interrupts TLB 17 4        each CPU's count
+//! lazytlb: idle-state 1 C1 2          number, name, exit latency in us
+//! ```
+
+use std::fs;
+use std::path::Path;
+
+use procfs::process::{StatFlags, all_processes};
+
+/// What every marker begins with.
+pub(crate) const PREFIX: &str = "lazytlb: ";
+
+/// Rows of `/proc/interrupts` that a replay can be compared with.
+const COUNTERS: [&str; 3] = ["TLB", "CAL", "RES"];
+
+/// Lists every task.
+pub(crate) fn tasks() -> Vec<String> {
+    let processes = all_processes().into_iter().flatten().flatten();
+    let tasks = processes.flat_map(|process| process.tasks().into_iter().flatten().flatten());
+    let line = |task: procfs::process::Task| {
+        let stat = task.stat().ok()?;
+        let flags = StatFlags::from_bits_truncate(stat.flags);
+        let has_mm = stat.vsize > 0 && !flags.contains(StatFlags::PF_KTHREAD);
+        let name = stat.comm.replace(char::is_whitespace, "_");
+        let (tid, tgid, has_mm) = (task.tid, task.pid, u8::from(has_mm));
+        Some(format!("{PREFIX}task {tid} {tgid} {has_mm} {name}"))
+    };
+    tasks.filter_map(line).collect()
+}
+
+/// Lists the counters of interrupts that matter.
+pub(crate) fn interrupts() -> Vec<String> {
+    counters(&fs::read_to_string("/proc/interrupts").unwrap_or_default())
+}
+
+fn counters(table: &str) -> Vec<String> {
+    let rows = table.lines().filter_map(|line| {
+        let (name, rest) = line.trim_start().split_once(':')?;
+        let numbers = rest
+            .split_whitespace()
+            .take_while(|word| word.bytes().all(|byte| byte.is_ascii_digit()));
+        let numbers: Vec<&str> = numbers.collect();
+        COUNTERS
+            .contains(&name)
+            .then(|| format!("{PREFIX}interrupts {name} {}", numbers.join(" ")))
+    });
+    rows.collect()
+}
+
+/// Lists the idle states of the first CPU.
+pub(crate) fn idle_states() -> Vec<String> {
+    let states = Path::new("/sys/devices/system/cpu/cpu0/cpuidle");
+    let state = |number: u32| {
+        let read = |file: &str| {
+            let text = fs::read_to_string(states.join(format!("state{number}/{file}"))).ok()?;
+            Some(text.trim().replace(char::is_whitespace, "_"))
+        };
+        let (name, latency) = (read("name")?, read("latency")?);
+        Some(format!("{PREFIX}idle-state {number} {name} {latency}"))
+    };
+    (0..).map_while(state).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_each_cpus() {
+        let table = "           CPU0       CPU1\n  0:  1  2  IO-APIC  2-edge  timer\nTLB:  17  4   TLB shootdowns\n\
+                     RES:  3  0   Rescheduling interrupts\n";
+        let expected = [
+            "lazytlb: interrupts TLB 17 4",
+            "lazytlb: interrupts RES 3 0",
+        ];
+        assert_eq!(counters(table), expected);
+        assert_eq!(counters(""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn this_process_has_a_user_space() {
+        let own = format!("{PREFIX}task {pid} {pid} 1 ", pid = std::process::id());
+        assert!(tasks().iter().any(|line| line.starts_with(&own)));
+    }
+}

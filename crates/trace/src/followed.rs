@@ -1,0 +1,51 @@
+//! What is followed of a CPU without kprobes.
+
+use crate::event::{Event, Kind};
+use crate::flushes::JustSent;
+use crate::operation::{InitialState, MmId};
+use crate::task_chain::TaskChain;
+use crate::told::Places;
+
+/// `tlb_flush` as interrupts are sent.
+pub(crate) const REMOTE_SEND_IPI: u8 = 4;
+
+/// What is followed of one CPU.
+#[derive(Clone, Default)]
+pub(crate) struct Cpu {
+    pub(crate) chain: TaskChain,
+    /// The space of the task that runs, or that a lazy CPU has borrowed.
+    pub(crate) active: Option<MmId>,
+    pub(crate) lazy: bool,
+    /// The task that left, if the CPU's latest event was a task switch: the next one of that task shows what it did.
+    pub(crate) switching: Option<u32>,
+    pub(crate) open_question: Option<Question>,
+    /// What it had loaded when the recording began, until an operation has carried it.
+    pub(crate) initial: Option<InitialState>,
+    pub(crate) seen: bool,
+}
+
+/// What the CPU's next event will answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// Whether the task that comes, which was never seen before, has a space.
+    HasSpace { pid: u32 },
+    /// Why a task loads another space: exec, its exit, or for a moment. With the flush that it sent just before.
+    Why {
+        pid: u32,
+        sent: JustSent,
+        places: Places,
+    },
+}
+
+/// Whether a CPU that flushes is done with it when this event comes.
+pub(crate) fn ends_flush(event: &Event) -> bool {
+    match event.kind {
+        Kind::SchedSwitch { .. }
+        | Kind::NewTask { .. }
+        | Kind::ProcessFork { .. }
+        | Kind::ProcessExec { .. }
+        | Kind::CpuIdle { .. } => true,
+        Kind::TlbFlush { reason, .. } => reason == REMOTE_SEND_IPI,
+        _ => false,
+    }
+}

@@ -1,0 +1,157 @@
+//! Operations from tracepoints alone.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use lazytlb_trace::{
+    MadeFrom, MmId, Onto, OperationKind, Range, Snapshot, Step, Summary, Tables, TraceError,
+    TraceReader,
+};
+
+/// Two CPUs; task 8 has a space by its fork, task 2 is the parent of kernel threads.
+const BEGIN: &str = "\
+  a-8 [000] ..... 1.000001: task_newtask: pid=9 comm=a clone_flags=1200000
+  <idle>-0 [001] d..2. 1.000002: sched_switch: prev_pid=0 ==> next_comm=a next_pid=9
+  <idle>-0 [001] d..2. 1.000003: tlb_flush: pages:-1 reason:flush on task switch (0)
+";
+
+fn read(text: &str, tasks: &str) -> (Vec<(u16, OperationKind)>, Summary) {
+    let mut reader = TraceReader::new(text.as_bytes(), "t").unwrap();
+    if !tasks.is_empty() {
+        reader = reader.with_tasks(Snapshot::parse(tasks, "tasks").unwrap());
+    }
+    let mut operations = Vec::new();
+    while let Some(step) = reader.next_step().unwrap() {
+        if let Step::Operation(operation) = step {
+            operations.push((operation.cpu, operation.kind));
+        }
+    }
+    (operations, reader.summary().clone())
+}
+
+/// The switches of CPU 1.
+fn switches(operations: &[(u16, OperationKind)]) -> Vec<(u16, MmId)> {
+    let switch = |&(cpu, kind): &(u16, OperationKind)| match kind {
+        OperationKind::Switch { mm } if cpu == 1 => Some((cpu, mm)),
+        _ => None,
+    };
+    operations.iter().filter_map(switch).collect()
+}
+
+fn flushes(operations: &[(u16, OperationKind)]) -> Vec<(MmId, Range, Tables)> {
+    let flush = |&(_, kind): &(u16, OperationKind)| match kind {
+        OperationKind::Flush { mm, range, tables } => Some((mm, range, tables)),
+        _ => None,
+    };
+    operations.iter().filter_map(flush).collect()
+}
+
+#[test]
+fn one_flush_makes_one_operation_of_two_events() {
+    let text = format!(
+        "{BEGIN}\
+  a-9 [001] ...1. 1.000010: tlb_flush: pages:3 reason:remote ipi send (4)
+  a-9 [001] d..2. 1.000011: tlb_flush: pages:3 reason:local mm shootdown (3)
+  a-9 [001] d..2. 1.000012: tlb_flush: pages:1 reason:local MM shootdown (3)
+"
+    );
+    let (operations, summary) = read(&text, "");
+    assert_eq!(summary.made_from, MadeFrom::Tracepoints);
+    let pages = |pages| Range::Pages {
+        start: 0,
+        pages,
+        stride_shift: 12,
+    };
+    let ranges: Vec<Range> = flushes(&operations).iter().map(|flush| flush.1).collect();
+    assert_eq!(ranges, [pages(3), pages(1)]);
+    assert_eq!(summary.unknown_tables, 2);
+}
+
+#[test]
+fn lazy_cpus_tell_whether_tables_are_freed() {
+    let flush = |answer: &str| {
+        let text = format!(
+            "{BEGIN}\
+  a-9 [001] ..... 1.000004: task_newtask: pid=10 comm=a clone_flags=3d0f00
+  a-8 [000] d..2. 1.000005: sched_switch: prev_pid=8 ==> next_comm=a next_pid=10
+  a-8 [000] d..2. 1.000006: tlb_flush: pages:-1 reason:flush on task switch (0)
+  a-10 [000] d..2. 1.000007: sched_switch: prev_pid=10 ==> next_comm=swapper/0 next_pid=0
+  a-9 [001] ...1. 1.000010: tlb_flush: pages:3 reason:remote ipi send (4)
+{answer}  a-9 [001] d..2. 1.000020: sched_switch: prev_pid=9 ==> next_comm=swapper/1 next_pid=0
+"
+        );
+        flushes(&read(&text, "").0)[0].2
+    };
+    let left =
+        "  <idle>-0 [000] d.h1. 1.000012: tlb_flush: pages:-1 reason:flush on task switch (0)\n";
+    assert_eq!(flush(left), Tables::Freed);
+    assert_eq!(flush(""), Tables::Kept);
+    let moved =
+        "  <idle>-0 [000] d..2. 1.000012: sched_switch: prev_pid=0 ==> next_comm=a next_pid=10\n";
+    assert_eq!(flush(moved), Tables::Unknown);
+}
+
+#[test]
+fn exec_and_exit_load_another_space_and_are_told_apart() {
+    let loads = "  a-9 [001] d..1. 1.000010: tlb_flush: pages:-1 reason:flush on task switch (0)\n";
+    let exec = "  a-9 [001] ..... 1.000012: sched_process_exec: filename=/b pid=9 old_pid=9\n";
+    let exit = "  a-9 [001] ..... 1.000012: sched_process_exit: comm=a pid=9 prio=120\n";
+    let (execs, _) = read(&format!("{BEGIN}{loads}{exec}"), "");
+    let (exits, _) = read(&format!("{BEGIN}{loads}{exit}"), "");
+    let first = switches(&execs)[0].1;
+    assert_eq!(switches(&execs).len(), 2);
+    assert_eq!(switches(&exits), [(1, first)]);
+    for operations in [&execs, &exits] {
+        assert_eq!(flushes(operations), [(first, Range::All, Tables::Freed)]);
+    }
+    let retired = OperationKind::Retire { mm: first };
+    assert!(execs.contains(&(1, retired)) && !exits.contains(&(1, retired)));
+}
+
+#[test]
+fn tasks_that_ran_before_are_told_by_a_snapshot_or_counted() {
+    let text = format!(
+        "{BEGIN}\
+  a-9 [001] d..2. 1.000010: sched_switch: prev_pid=9 ==> next_comm=k next_pid=30
+  k-30 [001] d..2. 1.000012: sched_switch: prev_pid=30 ==> next_comm=b next_pid=40
+  k-30 [001] d..2. 1.000013: tlb_flush: pages:-1 reason:flush on task switch (0)
+"
+    );
+    let (operations, summary) = read(&text, "");
+    assert_eq!(summary.unknown_tasks, 1);
+    assert!(
+        summary
+            .warnings()
+            .iter()
+            .any(|warning| warning.contains("--tasks FILE"))
+    );
+    let lazy = OperationKind::GoLazy {
+        onto: Onto::KernelThread,
+    };
+    assert!(operations.contains(&(1, lazy)));
+    let (told, summary) = read(&text, "task 30 30 k 0\ntask 40 40 b 1\n");
+    assert_eq!(summary.unknown_tasks, 0);
+    assert_eq!(switches(&told).len(), switches(&operations).len());
+}
+
+#[test]
+fn a_recording_that_lacks_cpus_is_refused_unless_that_is_accepted() {
+    let text = format!("# entries-in-buffer/entries-written: 3/3   #P:128\n{BEGIN}");
+    let mut reader = TraceReader::new(text.as_bytes(), "t").unwrap();
+    let error = loop {
+        match reader.next_step() {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("126 CPUs are missing"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(
+        error,
+        TraceError::MissingCpus {
+            announced: 128,
+            seen: 2,
+            ..
+        }
+    ));
+    let reader = TraceReader::new(text.as_bytes(), "t").unwrap();
+    let mut reader = reader.accept_partial();
+    while reader.next_step().unwrap().is_some() {}
+}

@@ -1,0 +1,116 @@
+//! What a recording shows about its kernel.
+
+use lazytlb_trace::{Context, Event, Kind, MmId, Tables};
+
+use crate::flush::{Path, Recorded};
+use crate::ids::Ids;
+
+/// Facts of the recording that choose the rule, and what was recorded in all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Evidence {
+    kprobes: bool,
+    pub(crate) flush_func: bool,
+    /// A CR3 write that keeps was recorded.
+    pub(crate) kept: u64,
+    /// `remote wrong CPU` was recorded.
+    pub(crate) wrong_cpu: u64,
+    /// `flush_multi` that trims.
+    pub(crate) trims: u64,
+    /// Handlers that could be matched with a flush.
+    pub(crate) arrived: u64,
+    /// Handlers that showed themselves by `tlb_flush`.
+    pub(crate) seen_arrivals: u64,
+    /// Handlers without a flush that they could belong to.
+    pub(crate) strays: u64,
+    /// All handlers for another CPU.
+    pub(crate) remote_handlers: u64,
+    /// CPUs named by cpumasks, first word.
+    pub(crate) named: u64,
+    /// CPUs with events, first word.
+    pub(crate) seen: u64,
+    /// The task that was current at the latest event.
+    pub(crate) pid: u32,
+    pub(crate) ids: Ids,
+    /// `remote shootdown`, which handlers alone emit; and such that are told to be a task's.
+    pub(crate) handlers: u64,
+    pub(crate) handlers_of_tasks: u64,
+    newest: u64,
+    fresh: bool,
+    latest: Option<Kind>,
+}
+
+impl Evidence {
+    pub(crate) fn note(&mut self, event: &Event) {
+        self.pid = event.pid;
+        self.latest = Some(event.kind);
+        if event.cpu < 64 {
+            self.seen |= 1 << event.cpu;
+        }
+        match event.kind {
+            Kind::SwitchMm(switch) => {
+                self.kprobes = true;
+                self.fresh =
+                    switch.mm.0 > self.newest && switch.generation.is_some_and(|at| at <= 1);
+                self.newest = self.newest.max(switch.mm.0);
+                self.ids.note(switch.mm, switch.next);
+                self.named |= switch.mask.unwrap_or(0);
+            }
+            Kind::FlushMmRange(flush) => {
+                self.kprobes = true;
+                self.ids.note(flush.mm, flush.pointer);
+                self.named |= flush.mask.unwrap_or(0);
+            }
+            Kind::EnterLazy { .. } => self.kprobes = true,
+            Kind::FlushFunc(func) => {
+                self.flush_func = true;
+                if func.initiator != u64::from(event.cpu) {
+                    self.remote_handlers += 1;
+                }
+            }
+            Kind::FlushMulti(multi) => {
+                self.named |= multi.mask.unwrap_or(0);
+                self.trims += u64::from(multi.trims == Some(true));
+            }
+            Kind::TlbFlush {
+                reason: 0,
+                pages: 0,
+            } => self.kept += 1,
+            Kind::TlbFlush { reason: 1, .. } => {
+                self.handlers += 1;
+                self.handlers_of_tasks += u64::from(event.context == Context::Task);
+            }
+            Kind::TlbFlush { reason: 5, .. } => self.wrong_cpu += 1,
+            _ => {}
+        }
+    }
+
+    pub(crate) fn has_kprobes(&self) -> bool {
+        self.kprobes
+    }
+
+    /// Whether a space that was never named before is a new one.
+    pub(crate) fn is_new(&self, mm: MmId) -> bool {
+        match self.kprobes {
+            true => self.fresh,
+            false => !mm.is_older_than_recording(),
+        }
+    }
+
+    /// What the event that a request was made from shows of it already.
+    pub(crate) fn request(&self, tables: Tables) -> Recorded {
+        let mut recorded = Recorded::default();
+        match self.latest {
+            Some(Kind::FlushMmRange(flush)) => {
+                recorded.mask = flush.mask;
+                recorded.shows_every_arrival = self.flush_func;
+            }
+            Some(Kind::TlbFlush { reason: 4, .. }) => recorded.path = Some(Path::Remote),
+            // What a task flushes for itself may free tables or not; the end of a space is told otherwise.
+            Some(Kind::TlbFlush { reason: 3, .. }) if tables != Tables::Freed => {
+                recorded.path = Some(Path::Local);
+            }
+            _ => recorded.path_told = true,
+        }
+        recorded
+    }
+}

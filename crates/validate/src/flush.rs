@@ -1,0 +1,257 @@
+//! One flush: what the rule says of it, and what the recording shows.
+
+use lazytlb_trace::{MmId, Tables};
+
+use crate::cpu_set::CpuSet;
+use crate::machine::{Flushed, Local, Reach};
+use crate::rule::{EACH_RULE, MaskRule};
+use crate::tally::{Class, Decision, Disagreement, Tallies};
+
+/// How far a flush went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Path {
+    /// No CPU was told.
+    None,
+    /// Its own CPU only.
+    Local,
+    /// Other CPUs were in the cpumask.
+    Remote,
+}
+
+impl Path {
+    fn name(self) -> &'static str {
+        match self {
+            Path::None => "none",
+            Path::Local => "this CPU only",
+            Path::Remote => "other CPUs too",
+        }
+    }
+}
+
+impl Flushed {
+    /// What a rule says of the path.
+    pub(crate) fn path(&self, rule: MaskRule) -> Path {
+        match (self.reach[rule as usize].all().is_empty(), self.local) {
+            (false, _) => Path::Remote,
+            (true, Local::Nothing) => Path::None,
+            (true, _) => Path::Local,
+        }
+    }
+}
+
+/// A flush that is under way.
+#[derive(Debug)]
+pub(crate) struct Open {
+    pub(crate) cpu: u16,
+    pub(crate) time_ns: u64,
+    /// The number of the event that it began with.
+    pub(crate) began: u64,
+    pub(crate) mm: MmId,
+    pub(crate) tables: Tables,
+    /// Whether the recording's reactions told what `tables` is.
+    pub(crate) tables_told: bool,
+    pub(crate) replayed: Flushed,
+    pub(crate) recorded: Recorded,
+    /// Another flush of the space was under way at the same time.
+    pub(crate) raced: bool,
+    /// The path that the rule says, by rule, as the flush was asked for.
+    pub(crate) paths: [Path; EACH_RULE.len()],
+    /// The number of the event with which interrupts are sent.
+    pub(crate) sent: u64,
+    /// When they were sent, and when the CPU then flushed for itself.
+    pub(crate) sent_ns: u64,
+    pub(crate) flushed_ns: Option<u64>,
+    /// Targets that leave for `init_mm` in the replay.
+    pub(crate) leaves: CpuSet,
+    /// Whom the replay interrupts.
+    pub(crate) targets: CpuSet,
+    /// Targets whose interrupt has not been replayed yet.
+    pub(crate) pending: CpuSet,
+}
+
+/// What the recording shows of a flush.
+#[derive(Debug, Default)]
+pub(crate) struct Recorded {
+    pub(crate) path: Option<Path>,
+    /// The generation that it asks for.
+    pub(crate) generation: Option<u64>,
+    /// The CPUs whose handler ran.
+    pub(crate) arrived: CpuSet,
+    /// Those of them that left for `init_mm`.
+    pub(crate) left: CpuSet,
+    /// The cpumask's first word at the request and as interrupts were sent.
+    pub(crate) mask: Option<u64>,
+    pub(crate) sent_mask: Option<u64>,
+    pub(crate) trims: bool,
+    /// Whether what is silent can be told from what did not happen.
+    pub(crate) shows_every_arrival: bool,
+    /// The path is what the request was made from.
+    pub(crate) path_told: bool,
+}
+
+/// What is known of the possible targets as the flush ends.
+pub(crate) trait Witness {
+    /// Whether a CPU switched, or went lazy, about the time of the flush.
+    fn switched(&self, cpu: u16, flush: &Open) -> bool;
+}
+
+impl Open {
+    /// Compares it with what one rule says.
+    pub(crate) fn compare(&self, rule: MaskRule, witness: &impl Witness, tallies: &mut Tallies) {
+        if !self.replayed.known {
+            tallies.apart(Decision::Path);
+            return;
+        }
+        let reach = &self.replayed.reach[rule as usize];
+        self.compare_path(rule, reach, witness, tallies);
+        let in_company = self.recorded.path == Some(Path::Remote) || !reach.all().is_empty();
+        if in_company {
+            self.compare_targets(reach, witness, tallies);
+        }
+    }
+
+    fn compare_path(
+        &self,
+        rule: MaskRule,
+        reach: &Reach,
+        witness: &impl Witness,
+        tallies: &mut Tallies,
+    ) {
+        let replayed = self.paths[rule as usize];
+        let recorded = self.recorded.path.unwrap_or(Path::None);
+        if self.recorded.path_told {
+            tallies.apart(Decision::Path);
+        } else if replayed == recorded {
+            tallies.agree(Decision::Path);
+        } else {
+            let among = reach.all();
+            let switched = among.iter().any(|cpu| witness.switched(cpu, self))
+                || self
+                    .recorded
+                    .arrived
+                    .iter()
+                    .any(|cpu| witness.switched(cpu, self));
+            let class = match (replayed, recorded) {
+                _ if switched => Class::SwitchInWindow,
+                (Path::Remote, Path::None) if can_broadcast(rule, reach) => Class::Broadcast,
+                _ => Class::Unexplained,
+            };
+            tallies.disagree(Disagreement {
+                decision: Decision::Path,
+                time_ns: self.time_ns,
+                cpu: self.cpu,
+                replayed: replayed.name(),
+                recorded: recorded.name(),
+                class,
+            });
+        }
+    }
+
+    fn compare_targets(&self, reach: &Reach, witness: &impl Witness, tallies: &mut Tallies) {
+        let mut cpus = reach.all();
+        cpus.extend(&self.recorded.arrived);
+        let targets = reach.targets(self.tables);
+        let (mut exact, mut worst) = (true, None);
+        for cpu in cpus.iter() {
+            let (should, did) = (targets.contains(cpu), self.recorded.arrived.contains(cpu));
+            let lazy = reach.lazy.contains(cpu) && !should;
+            let decision = if lazy {
+                Decision::Skipped
+            } else {
+                Decision::Interrupted
+            };
+            if self.is_told(reach, cpu) {
+                tallies.apart(decision);
+                continue;
+            }
+            if should == did {
+                tallies.agree(decision);
+                if did {
+                    self.compare_left(cpu, witness, tallies);
+                }
+                continue;
+            }
+            if should && !self.recorded.shows_every_arrival && self.raced {
+                // Its handler has nothing left to do, and is silent.
+                tallies.apart(decision);
+                continue;
+            }
+            exact = false;
+            let class = self.class(reach, cpu, should, witness);
+            worst = worst.max(Some(class));
+            let names = ["not interrupted", "interrupted"];
+            tallies.disagree(Disagreement {
+                decision,
+                time_ns: self.time_ns,
+                cpu,
+                replayed: names[usize::from(should)],
+                recorded: names[usize::from(did)],
+                class,
+            });
+        }
+        match worst {
+            _ if exact => tallies.agree(Decision::Targets),
+            worst => tallies.disagree(Disagreement {
+                decision: Decision::Targets,
+                time_ns: self.time_ns,
+                cpu: self.cpu,
+                replayed: "another set",
+                recorded: "this set",
+                class: worst.unwrap_or(Class::Unexplained),
+            }),
+        }
+    }
+
+    /// Whether the recording's reactions told what they would be compared with.
+    fn is_told(&self, reach: &Reach, cpu: u16) -> bool {
+        let depends = reach.lazy.contains(cpu) || reach.elsewhere.contains(cpu);
+        depends && (self.tables_told || self.tables == Tables::Unknown)
+    }
+
+    fn class(&self, reach: &Reach, cpu: u16, should: bool, witness: &impl Witness) -> Class {
+        let in_mask = |mask: Option<u64>| mask.map(|mask| cpu < 64 && mask >> cpu & 1 == 1);
+        if witness.switched(cpu, self) {
+            Class::SwitchInWindow
+        } else if self.raced {
+            Class::GenerationRace
+        } else if !should && (self.recorded.trims || reach.elsewhere.contains(cpu))
+            || reach.trimmed.contains(cpu)
+        {
+            Class::Trim
+        } else if should
+            && in_mask(self.recorded.mask) == Some(true)
+            && in_mask(self.recorded.sent_mask) == Some(false)
+        {
+            Class::ParavirtualSkip
+        } else {
+            Class::Unexplained
+        }
+    }
+
+    fn compare_left(&self, cpu: u16, witness: &impl Witness, tallies: &mut Tallies) {
+        let (should, did) = (self.leaves.contains(cpu), self.recorded.left.contains(cpu));
+        if should == did {
+            tallies.agree(Decision::Left);
+            return;
+        }
+        let names = ["flushes", "leaves for init_mm"];
+        let class = match (witness.switched(cpu, self), self.raced) {
+            (true, _) => Class::SwitchInWindow,
+            (false, true) => Class::GenerationRace,
+            (false, false) => Class::Unexplained,
+        };
+        tallies.disagree(Disagreement {
+            decision: Decision::Left,
+            time_ns: self.time_ns,
+            cpu,
+            replayed: names[usize::from(should)],
+            recorded: names[usize::from(did)],
+            class,
+        });
+    }
+}
+
+/// Broadcasts came after the newer rule (6.15), for spaces that several CPUs run (Linux `consider_global_asid`).
+fn can_broadcast(rule: MaskRule, reach: &Reach) -> bool {
+    rule == MaskRule::Lasting && reach.running.len() >= 3
+}
