@@ -29,21 +29,8 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
     let page = HtmlFile::open(&options.html, &options.output)?;
     let mut lanes = page.as_ref().map(|_| LaneCollector::default());
     let cpu = options.hardware.model()?;
-    let trace = options.trace.as_deref();
     let pcids = options.pcids.settings(cpu)?;
-    let mut watch = |operation: &Operation, replays: &[Replay]| {
-        if let Some(lanes) = &mut lanes {
-            lanes.sees(operation, replays);
-        }
-    };
-    let workload = workload::replay_watched(
-        trace,
-        Policy::ALL,
-        pcids,
-        cpu.quirks,
-        &options.recording,
-        &mut watch,
-    )?;
+    let workload = replayed(options, pcids, cpu.quirks, lanes.as_mut())?;
     let models = options.hardware.models()?;
     let questions = Question::all(options, pcids);
     let proofs = search_all(options, &questions, Policy::ALL, &models)?;
@@ -97,6 +84,21 @@ fn ending(rows: &[Row<'_>]) -> Ending {
         ending => ending,
     });
     endings.max().unwrap_or(Ending::Good)
+}
+
+/// Replays the workload; a timeline is collected in the same pass.
+fn replayed(
+    options: &Decide,
+    pcids: &[PcidsOn],
+    quirks: Quirks,
+    lanes: Option<&mut LaneCollector>,
+) -> anyhow::Result<Workload> {
+    let (trace, recording) = (options.trace.as_deref(), &options.recording);
+    let Some(lanes) = lanes else {
+        return workload::replay(trace, Policy::ALL, pcids, quirks, recording);
+    };
+    let mut watch = |operation: &Operation, replays: &[Replay]| lanes.sees(operation, replays);
+    workload::replay_watched(trace, Policy::ALL, pcids, quirks, recording, &mut watch)
 }
 
 fn json(

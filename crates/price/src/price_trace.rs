@@ -91,8 +91,8 @@ pub fn price_trace_on<R: Read>(
     price_trace_watched(reader, policies, pcids, quirks, progress, |_, _| {})
 }
 
-/// As [`price_trace_on`], and shows each step of the recording to `watch` in the same pass, with all replays after it, in the order of
-/// the answer.
+/// As [`price_trace_on`], and shows each step of the recording to `watch` in the same pass, with the replays after it in
+/// the order of the answer: where a recording leaves unknown which flushes free tables, those in which none does.
 ///
 /// # Errors
 /// As [`price_trace_on`].

@@ -2,7 +2,7 @@
 
 use lazytlb::Quirks;
 use lazytlb_check::Verdict;
-use lazytlb_price::{Costs, Parameter, PcidsOn, price};
+use lazytlb_price::{Costs, Counts, Parameter, PcidsOn, price_replayed};
 use lazytlb_report::{Block, Cell, Fact, Lanes, Mark, Page, Section};
 
 use super::check::{counterexample, mark, statement};
@@ -15,6 +15,7 @@ use crate::measure::how_to_measure;
 use crate::numbers::{cycles, grouped, megacycles, millions};
 use crate::pcids::what_pcids_bring;
 use crate::policies::{self, named_here};
+use crate::price::counted;
 use crate::pricing::Yardstick;
 use crate::proof_words::{came_to, proof, repeat, under};
 use crate::proofs::Question;
@@ -185,8 +186,9 @@ fn policies_side_by_side(decided: &Decided<'_>) -> Vec<Block> {
 }
 
 fn side_by_side(row: &Row<'_>, decided: &Decided<'_>) -> Vec<Cell> {
-    let (replayed, counts) = (row.replayed, row.replayed.counts);
-    let cost = price(&counts, decided.costs);
+    let replayed = row.replayed;
+    let count = |of: fn(&Counts) -> u64| Cell::text(counted(replayed, of));
+    let cost = price_replayed(replayed, decided.costs);
     let standing = standing(decided.answers, row);
     let (place, standing) = standing.map_or(("", None), |(place, one)| (place, Some(one)));
     let loss = |loss: Option<f64>| Cell::text(loss.map_or_else(String::new, millions));
@@ -211,15 +213,13 @@ fn side_by_side(row: &Row<'_>, decided: &Decided<'_>) -> Vec<Cell> {
         },
         loss(standing.map(|one| one.regret)),
         loss(standing.map(|one| one.loss_typical)),
-        Cell::text(grouped(counts.ipis)),
-        Cell::text(grouped(counts.ipis_to_idle)),
-        Cell::text(grouped(counts.ipis_elsewhere)),
-        Cell::text(grouped(counts.cr3_flush + counts.cr3_keep)),
-        Cell::text(grouped(counts.cr3_keep)),
-        Cell::text(grouped(counts.full_flushes)),
-        Cell::text(grouped(
-            counts.refills_after_load + counts.refills_after_flush,
-        )),
+        count(|counts| counts.ipis),
+        count(|counts| counts.ipis_to_idle),
+        count(|counts| counts.ipis_elsewhere),
+        count(|counts| counts.cr3_flush + counts.cr3_keep),
+        count(|counts| counts.cr3_keep),
+        count(|counts| counts.full_flushes),
+        count(|counts| counts.refills_after_load + counts.refills_after_flush),
         Cell::text(proof(decided.options, row)),
     ]
 }

@@ -63,6 +63,7 @@ fn unknown(workload: &Workload, yardstick: String) -> impl Iterator<Item = Block
     let warnings = workload.summary.warnings().into_iter();
     let warnings = warnings.map(|text| Block::Warning { text });
     let limits = [
+        workload.agreement.summary(),
         "The replay is open loop: what the recorded kernel did in reaction steers nothing, and what a policy does changes \
          nothing of what the workload asks next. Operations run one at a time, so races are not replayed."
             .to_owned(),
