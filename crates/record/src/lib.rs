@@ -17,7 +17,7 @@
 //! | `script` | the plan as a shell script |
 //! | `tracefs` | files of tracefs, with errors that say what to do |
 //! | `drain` | the pages of each CPU, as they fill |
-//! | `snapshot` | tasks, interrupt counters and idle states, as markers in the recording |
+//! | `snapshot` | tasks, interrupt counters and idle states |
 //! | `trace_dat` | the file |
 //! | `error` | what can go wrong |
 #![forbid(unsafe_code)]

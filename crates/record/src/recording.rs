@@ -37,6 +37,8 @@ pub struct Recording {
     missed_before: u64,
     notes: Vec<String>,
     drain: Option<Drain>,
+    /// What the recording cannot tell by itself, a line each.
+    snapshot: Vec<String>,
     stop: Arc<AtomicBool>,
     begin: Instant,
 }
@@ -88,6 +90,7 @@ impl Recording {
             output: output.to_owned(),
             probes: Vec::new(),
             drain: None,
+            snapshot: Vec::new(),
             stop: Arc::default(),
             begin: Instant::now(),
         };
@@ -116,14 +119,14 @@ impl Recording {
         limit: Option<Duration>,
         mut progress: impl FnMut(Progress),
     ) -> Result<Finished, RecordError> {
+        self.snapshot = [
+            snapshot::idle_states(),
+            snapshot::interrupts("start"),
+            snapshot::tasks(),
+        ]
+        .concat();
         self.set("tracing_on", "1")?;
         self.begin = Instant::now();
-        let before = [
-            snapshot::idle_states(),
-            snapshot::tasks(),
-            snapshot::interrupts(),
-        ];
-        self.mark("start", before.into_iter().flatten())?;
         let mut child = start(command)?;
         let mut status = None;
         let hurry = self.plan.buffer_kib * 1024 / 4;
@@ -157,8 +160,8 @@ impl Recording {
     }
 
     fn finish(mut self, status: Option<ExitStatus>) -> Result<Finished, RecordError> {
-        self.mark("end", snapshot::interrupts())?;
         self.set("tracing_on", "0")?;
+        self.snapshot.extend(snapshot::interrupts("end"));
         let time = self.begin.elapsed();
         while self.drain()? > 0 {}
         let about = self.about()?;
@@ -192,29 +195,6 @@ impl Recording {
     fn set(&self, file: impl AsRef<Path>, value: &str) -> Result<(), RecordError> {
         let path = self.instance.join(file);
         fs::write(&path, value).map_err(RecordError::at(&path, "writing"))
-    }
-
-    /// Writes markers into the recording.
-    fn mark(
-        &self,
-        place: &str,
-        lines: impl IntoIterator<Item = String>,
-    ) -> Result<(), RecordError> {
-        let path = self.instance.join("trace_marker");
-        let marker = OpenOptions::new().write(true).open(&path);
-        let mut marker = marker.map_err(RecordError::at(&path, "opening"))?;
-        let ends = |end| format!("{}snapshot {place} {end}", snapshot::PREFIX);
-        let lines = lines.into_iter();
-        for line in [ends("begins")]
-            .into_iter()
-            .chain(lines)
-            .chain([ends("ends")])
-        {
-            marker
-                .write_all(line.as_bytes())
-                .map_err(RecordError::at(&path, "writing"))?;
-        }
-        Ok(())
     }
 
     /// Arms what the kernel takes, and notes what it does not.
@@ -285,6 +265,7 @@ impl Recording {
                     format!("{} {}", parts.join(" "), name.machine().to_string_lossy())
                 },
             ),
+            snapshot: self.snapshot.join("\n"),
             statistics: statistics.collect::<Result<_, RecordError>>()?,
             page_bytes: kib.map_or(PAGE_BYTES, |kib| kib * 1024),
         })

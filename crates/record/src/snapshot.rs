@@ -1,20 +1,15 @@
-//! Tasks, interrupt counters and idle states: what a recording cannot tell by itself, as markers in it.
-//!
-//! A line each, behind [`PREFIX`]:
+//! Tasks, interrupt counters and idle states: what a recording cannot tell by itself. A line each:
 //!
 //! ```text
-//! lazytlb: task 1 1 1 init            tid, tgid, whether it has a user space, name
-//! lazytlb: interrupts TLB 17 4        each CPU's count
-//! lazytlb: idle-state 1 C1 2          number, name, exit latency in us
+//! task 1 1 init 1                 tid, tgid, name, whether it has a user space
+//! interrupts start TLB 17 4       each CPU's count
+//! idle-state 1 C1 2               number, name, exit latency in us
 //! ```
 
 use std::fs;
 use std::path::Path;
 
 use procfs::process::{StatFlags, all_processes};
-
-/// What every marker begins with.
-pub(crate) const PREFIX: &str = "lazytlb: ";
 
 /// Rows of `/proc/interrupts` that a replay can be compared with.
 const COUNTERS: [&str; 3] = ["TLB", "CAL", "RES"];
@@ -27,19 +22,22 @@ pub(crate) fn tasks() -> Vec<String> {
         let stat = task.stat().ok()?;
         let flags = StatFlags::from_bits_truncate(stat.flags);
         let has_mm = stat.vsize > 0 && !flags.contains(StatFlags::PF_KTHREAD);
-        let name = stat.comm.replace(char::is_whitespace, "_");
+        let name = format!("{:_<1}", stat.comm.replace(char::is_whitespace, "_"));
         let (tid, tgid, has_mm) = (task.tid, task.pid, u8::from(has_mm));
-        Some(format!("{PREFIX}task {tid} {tgid} {has_mm} {name}"))
+        Some(format!("task {tid} {tgid} {name} {has_mm}"))
     };
     tasks.filter_map(line).collect()
 }
 
-/// Lists the counters of interrupts that matter.
-pub(crate) fn interrupts() -> Vec<String> {
-    counters(&fs::read_to_string("/proc/interrupts").unwrap_or_default())
+/// Lists the counters of interrupts that matter, at a moment with a name.
+pub(crate) fn interrupts(moment: &str) -> Vec<String> {
+    counters(
+        &fs::read_to_string("/proc/interrupts").unwrap_or_default(),
+        moment,
+    )
 }
 
-fn counters(table: &str) -> Vec<String> {
+fn counters(table: &str, moment: &str) -> Vec<String> {
     let rows = table.lines().filter_map(|line| {
         let (name, rest) = line.trim_start().split_once(':')?;
         let numbers = rest
@@ -48,7 +46,7 @@ fn counters(table: &str) -> Vec<String> {
         let numbers: Vec<&str> = numbers.collect();
         COUNTERS
             .contains(&name)
-            .then(|| format!("{PREFIX}interrupts {name} {}", numbers.join(" ")))
+            .then(|| format!("interrupts {moment} {name} {}", numbers.join(" ")))
     });
     rows.collect()
 }
@@ -62,7 +60,7 @@ pub(crate) fn idle_states() -> Vec<String> {
             Some(text.trim().replace(char::is_whitespace, "_"))
         };
         let (name, latency) = (read("name")?, read("latency")?);
-        Some(format!("{PREFIX}idle-state {number} {name} {latency}"))
+        Some(format!("idle-state {number} {name} {latency}"))
     };
     (0..).map_while(state).collect()
 }
@@ -75,17 +73,15 @@ mod tests {
     fn counters_are_each_cpus() {
         let table = "           CPU0       CPU1\n  0:  1  2  IO-APIC  2-edge  timer\nTLB:  17  4   TLB shootdowns\n\
                      RES:  3  0   Rescheduling interrupts\n";
-        let expected = [
-            "lazytlb: interrupts TLB 17 4",
-            "lazytlb: interrupts RES 3 0",
-        ];
-        assert_eq!(counters(table), expected);
-        assert_eq!(counters(""), Vec::<String>::new());
+        let expected = ["interrupts end TLB 17 4", "interrupts end RES 3 0"];
+        assert_eq!(counters(table, "end"), expected);
+        assert_eq!(counters("", "end"), Vec::<String>::new());
     }
 
     #[test]
     fn this_process_has_a_user_space() {
-        let own = format!("{PREFIX}task {pid} {pid} 1 ", pid = std::process::id());
-        assert!(tasks().iter().any(|line| line.starts_with(&own)));
+        let own = format!("task {pid} {pid} ", pid = std::process::id());
+        let found = tasks().into_iter().find(|line| line.starts_with(&own));
+        assert!(found.is_some_and(|line| line.ends_with(" 1")));
     }
 }

@@ -17,6 +17,8 @@ enum Setting {
     Uname = 5,
     CpuCount = 8,
     Version = 9,
+    /// Ours: lines of `snapshot.rs`. Readers that do not know an option skip it.
+    Snapshot = 0x4c54,
 }
 
 /// A system of events.
@@ -34,6 +36,8 @@ pub(crate) struct About {
     pub(crate) clocks: Vec<u8>,
     /// `uname -a`, in short.
     pub(crate) kernel: String,
+    /// What the recording cannot tell by itself.
+    pub(crate) snapshot: String,
     /// Each CPU's statistics.
     pub(crate) statistics: Vec<String>,
     /// Bytes of a page of the buffer.
@@ -101,6 +105,7 @@ fn options(file: &mut impl Write, about: &About, cpus: usize) -> io::Result<()> 
     option(Setting::CpuCount, &(cpus as u32).to_le_bytes())?;
     let version = concat!("lazytlb ", env!("CARGO_PKG_VERSION"));
     option(Setting::Version, &terminated(version))?;
+    option(Setting::Snapshot, &terminated(&about.snapshot))?;
     file.write_all(&(Setting::Done as u16).to_le_bytes())
 }
 

@@ -79,10 +79,11 @@ impl<R: Read> TraceReader<R> {
         open: impl FnOnce(&str, &mut Summary) -> Result<Format<R>, TraceError>,
     ) -> Result<Self, TraceError> {
         let mut summary = Summary::default();
+        let format = open(&file, &mut summary)?;
         Ok(TraceReader {
-            format: open(&file, &mut summary)?,
+            format,
             file,
-            reconstruct: Reconstruct::new(None),
+            reconstruct: Reconstruct::new(summary.tasks.clone()),
             summary,
             event: Event {
                 cpu: 0,

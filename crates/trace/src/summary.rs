@@ -6,6 +6,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::event::Event;
+use crate::snapshot::Snapshot;
 
 /// Event names that are counted one by one; events beyond are counted together. Real traces have
 /// some 20; the bound keeps memory constant.
@@ -47,6 +48,8 @@ pub struct Summary {
     pub header: Option<Header>,
     /// CPUs that the recording says the machine has.
     pub cpus_announced: Option<u64>,
+    /// The tasks that ran before the recording, if it tells them.
+    pub tasks: Option<Snapshot>,
     /// The recorded kernel's release, as `uname -r` prints it.
     pub kernel: Option<String>,
     /// The clock that the events' times are of (`trace_clock`).

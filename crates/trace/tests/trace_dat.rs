@@ -7,7 +7,9 @@ mod fixture;
 use std::io::{Read, Write};
 
 use dat_writer::{File, Pack, Pages, Spec, cpus_of, record_of, specs};
-use lazytlb_trace::{Compression, Event, Kind, Step, Summary, TraceError, TraceReader};
+use lazytlb_trace::{
+    Compression, Event, Kind, SnapshotTask, Step, Summary, TraceError, TraceReader,
+};
 
 /// Reads all events; a recording without kprobes is whole, too.
 fn events<R: Read>(mut reader: TraceReader<R>) -> Result<(Vec<Event>, Summary), TraceError> {
@@ -415,4 +417,25 @@ fn a_file_of_trace_cmd_is_read() {
     assert_eq!((last.cpu, last.time_ns), (5, 8_605_974_556));
     assert_eq!(summary.cpus().count(), 8);
     assert_eq!(summary.clock.as_deref(), Some("local"));
+}
+
+#[test]
+fn a_recording_may_bring_the_tasks_that_ran_before() {
+    let mut file = file();
+    let snapshot =
+        b"idle-state 1 C1 2\ninterrupts start TLB 17 4\ntask 1 1 init 1\ntask 2 2 kthreadd 0\0";
+    file.options.push((0x4c54, snapshot.to_vec()));
+    for bytes in all_versions(&file) {
+        let (found, summary) = read(&bytes);
+        assert_eq!(found, of_text());
+        let task = |tid, has_mm| SnapshotTask {
+            tid,
+            tgid: tid,
+            has_mm,
+        };
+        let tasks = summary.tasks.unwrap();
+        assert_eq!(tasks.tasks(), [task(1, true), task(2, false)]);
+    }
+    file.options.last_mut().unwrap().1 = b"task one\0".to_vec();
+    assert!(error(&file.version6()).contains("the snapshot of tasks"));
 }

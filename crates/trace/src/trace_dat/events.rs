@@ -65,6 +65,7 @@ impl TraceDatEvents {
         let in_buffer = buffer.cpus.len() as u64;
         summary.cpus_announced = Some(layout.options.cpus.unwrap_or(0).max(in_buffer));
         summary.kernel = layout.options.release();
+        summary.tasks = layout.options.tasks.clone();
         summary.clock = clock.name.clone();
         summary.resolution_ns = Some(1);
         summary.temporary_file = supply.bytes().temporary_file().map(Into::into);

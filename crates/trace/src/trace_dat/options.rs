@@ -2,6 +2,7 @@
 
 use crate::cursor::Slice;
 use crate::dat_problem::TraceDatProblem;
+use crate::snapshot::Snapshot;
 
 /// An option's meaning; both versions number them alike.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,7 @@ pub(crate) enum OptionId {
     FtraceEvents,
     EventFormats,
     Latency,
+    Snapshot,
     Other,
 }
 
@@ -39,6 +41,8 @@ impl OptionId {
             17 => OptionId::FtraceEvents,
             18 => OptionId::EventFormats,
             22 => OptionId::Latency,
+            // `lazytlb record` writes it.
+            0x4c54 => OptionId::Snapshot,
             _ => OptionId::Other,
         }
     }
@@ -55,6 +59,8 @@ pub(crate) struct Options {
     pub(crate) clock_follows: bool,
     /// CPUs of the machine.
     pub(crate) cpus: Option<u64>,
+    /// The tasks that ran before the recording.
+    pub(crate) tasks: Option<Snapshot>,
     /// What is to be added to each time, in nanoseconds.
     pub(crate) offset_ns: i64,
     /// Factor and shift that make nanoseconds of the time-stamp counter.
@@ -74,6 +80,11 @@ impl Options {
             OptionId::CpuStat => check_statistics(&text(data))?,
             OptionId::TraceClock if data.is_empty() => self.clock_follows = true,
             OptionId::TraceClock => self.clock = Self::clock_of(data),
+            OptionId::Snapshot => {
+                let tasks = Snapshot::parse(&text(data), "the snapshot");
+                let damaged = |_| TraceDatProblem::Damaged("the snapshot of tasks");
+                self.tasks = Some(tasks.map_err(damaged)?);
+            }
             OptionId::Uname => self.uname = Some(text(data)),
             OptionId::CpuCount => {
                 let cpus = Slice::new(data).u32();
