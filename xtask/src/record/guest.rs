@@ -79,7 +79,17 @@ pub(super) fn test(lazytlb: &Path, files: &Path) -> Result<()> {
             read == events && events > 1000,
             "{name}: {events} events were recorded, and trace-cmd reads {read}"
         );
-        println!("    {name}: {events} events with kprobes, and trace-cmd reads as many");
+        let validate = Command::new(lazytlb)
+            .arg("validate")
+            .arg(&recording)
+            .output()?;
+        succeeded(&validate).with_context(|| {
+            let told = String::from_utf8_lossy(&validate.stdout);
+            format!("{name}: `lazytlb validate {}`: {told}", recording.display())
+        })?;
+        println!(
+            "    {name}: {events} events with kprobes, and trace-cmd reads as many; validated"
+        );
     }
     Ok(())
 }
