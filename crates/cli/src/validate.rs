@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Validate) -> anyhow::Result<Ending> {
 
 fn compare<R: Read>(mut reader: TraceReader<R>) -> anyhow::Result<(Agreement, Vec<String>)> {
     let display = Display::new("comparing".to_owned());
-    let mut validation = Validation::new();
+    let mut validation = Validation::new().of_kernel(reader.summary().kernel.as_deref());
     let mut operations: u64 = 0;
     while let Some(step) = reader.next_step()? {
         validation.step(&step);

@@ -118,7 +118,7 @@ fn read<R: Read>(
     watch: &mut Watch<'_>,
 ) -> anyhow::Result<Workload> {
     let display = Display::new("replaying".to_owned());
-    let mut validation = Validation::new();
+    let mut validation = Validation::new().of_kernel(reader.summary().kernel.as_deref());
     let progress = |progress| display.replay(progress);
     let see = |step: &Step, replays: &[Replay]| {
         validation.step(step);

@@ -110,20 +110,22 @@ impl Agreement {
             of(Decision::Path) + of(Decision::Targets)
         };
         let (eager, lasting) = (misses(MaskRule::Eager), misses(MaskRule::Lasting));
-        let (rule, chosen_by) = match () {
-            () if evidence.wrong_cpu > 0 => (
+        let release = evidence.release_from_614();
+        let (rule, chosen_by) = match release {
+            _ if evidence.wrong_cpu > 0 => (
                 KernelRule::LinuxFrom614,
                 format!("{} flushes for a wrong CPU (reason 5)", evidence.wrong_cpu),
             ),
-            () if 2 * lasting + 20 < eager => (
+            Some(release) => (KernelRule::LinuxFrom614, format!("its release, {release}")),
+            _ if 2 * lasting + 20 < eager => (
                 KernelRule::LinuxFrom614,
                 format!("{lasting} flushes out of line, {eager} by the older rule"),
             ),
-            () if evidence.trims > 0 => (
+            _ if evidence.trims > 0 => (
                 KernelRule::LinuxTo613TrimBackported,
                 format!("{} flushes that trim, none for a wrong CPU", evidence.trims),
             ),
-            () => (
+            None => (
                 KernelRule::LinuxTo613,
                 format!("{eager} flushes out of line, {lasting} by the newer rule"),
             ),

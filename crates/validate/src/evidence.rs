@@ -8,6 +8,8 @@ use crate::ids::Ids;
 /// Facts of the recording that choose the rule, and what was recorded in all.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence {
+    /// The kernel's release, as `uname -r` prints it.
+    pub(crate) release: Option<String>,
     kprobes: bool,
     pub(crate) flush_func: bool,
     /// A CR3 write that keeps was recorded.
@@ -84,6 +86,15 @@ impl Evidence {
         }
     }
 
+    /// The release, if it is one of Linux 6.14 or later.
+    pub(crate) fn release_from_614(&self) -> Option<&str> {
+        let release = self.release.as_deref()?;
+        let mut numbers = release.split(|byte: char| !byte.is_ascii_digit());
+        let mut number = || numbers.next()?.parse::<u32>().ok();
+        let version = (number()?, number()?);
+        (version >= (6, 14)).then_some(release)
+    }
+
     pub(crate) fn has_kprobes(&self) -> bool {
         self.kprobes
     }
@@ -112,5 +123,24 @@ impl Evidence {
             _ => recorded.path_told = true,
         }
         recorded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_by_number() {
+        let from_614 = |release: &str| {
+            let release = Some(release.to_owned());
+            let evidence = Evidence {
+                release,
+                ..Evidence::default()
+            };
+            evidence.release_from_614().is_some()
+        };
+        assert!(from_614("6.14.0") && from_614("6.18.44-rc1") && from_614("7.0"));
+        assert!(!from_614("6.1.0-56-amd64") && !from_614("6.9") && !from_614("odd"));
     }
 }

@@ -30,6 +30,12 @@ impl Validation {
         Self::default()
     }
 
+    /// Knows the release of the recorded kernel, if the recording tells it.
+    pub fn of_kernel(mut self, release: Option<&str>) -> Self {
+        self.evidence.release = release.map(str::to_owned);
+        self
+    }
+
     /// Takes in the next step of a recording.
     pub fn step(&mut self, step: &Step) {
         match step {
