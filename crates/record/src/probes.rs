@@ -2,7 +2,7 @@
 //!
 //! They stand at the beginnings of the functions, where the calling convention says what is in which register; and past
 //! the bytes that ftrace patches, so that they are breakpoints: probes at a patched place lose hits that come in the middle of
-//! another probe's handler. What registers do not offer there, the loaded space and whether the CPU is lazy, is for the
+//! another probe's handler, as do those that the kernel has turned into jumps, which a recording forbids it meanwhile. What registers do not offer there, the loaded space and whether the CPU is lazy, is for the
 //! reader to reconstruct.
 
 use crate::offsets::Offsets;

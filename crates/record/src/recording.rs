@@ -25,6 +25,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The page of a buffer where the kernel does not say: older than Linux 6.8.
 const PAGE_BYTES: u64 = 4096;
 
+/// Whether the kernel turns breakpoints of kprobes into jumps. A jump's handler can be interrupted, and a probe that is hit then is missed;
+/// a breakpoint's cannot.
+const OPTIMIZATION: &str = "/proc/sys/debug/kprobes-optimization";
+
 /// A recording under way. Dropping it ends tracing, and removes the instance and the kprobes.
 pub struct Recording {
     tracefs: Tracefs,
@@ -35,6 +39,8 @@ pub struct Recording {
     /// What was armed.
     probes: Vec<Probe>,
     missed_before: u64,
+    /// Whether kprobes were optimized, and are to be again.
+    was_optimized: bool,
     notes: Vec<String>,
     drain: Option<Drain>,
     /// What the recording cannot tell by itself, a line each.
@@ -89,6 +95,7 @@ impl Recording {
             instance,
             output: output.to_owned(),
             probes: Vec::new(),
+            was_optimized: false,
             drain: None,
             snapshot: Vec::new(),
             stop: Arc::default(),
@@ -199,6 +206,9 @@ impl Recording {
 
     /// Arms what the kernel takes, and notes what it does not.
     fn arm_probes(&mut self) {
+        let is_optimized = || fs::read(OPTIMIZATION).is_ok_and(|value| value.starts_with(b"1"));
+        self.was_optimized =
+            !self.plan.probes.is_empty() && is_optimized() && fs::write(OPTIMIZATION, "0").is_ok();
         for probe in self.plan.probes.clone() {
             match self.arm(&probe) {
                 Ok(()) => self.probes.push(probe),
@@ -303,6 +313,9 @@ impl Drop for Recording {
         let names: Vec<&str> = self.plan.probes.iter().map(|probe| probe.name).collect();
         for name in names.into_iter().chain(["trial"]) {
             let _ = self.define(&format!("-:{}/{name}", self.plan.name));
+        }
+        if self.was_optimized {
+            let _ = fs::write(OPTIMIZATION, "1");
         }
     }
 }

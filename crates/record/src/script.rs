@@ -14,7 +14,7 @@ impl Plan {
         let root = quoted(&tracefs.path("").display().to_string());
         let output = quoted(&output.display().to_string());
         let mut script = format!(
-            "#!/bin/sh\n# Run as root.\nset -eu\nT={root}\nI=$T/instances/{name}\nout={output}\nreader=\n\
+            "#!/bin/sh\n# Run as root.\nset -eu\nT={root}\nI=$T/instances/{name}\nout={output}\nreader=\noptimized=\n\
              finish() {{\n  trap - EXIT INT TERM\n  echo 0 > \"$I/tracing_on\"\n  if [ -n \"$reader\" ]; then\n    \
              sleep 1 # it reads what is left\n    kill \"$reader\" 2>/dev/null || true\n    wait \"$reader\" || true\n  fi\n  grep -H -E 'overrun|dropped' \"$I\"/per_cpu/cpu*/stats | grep -v ': 0$' \
              && echo 'events were lost: record again with a larger buffer_size_kb' >&2\n  \
@@ -26,7 +26,8 @@ impl Plan {
             let _ = writeln!(
                 script,
                 "  grep -F ' {name}/' \"$T/kprobe_events\" | sed -n 's|^p[^:]*:\\([^ ]*\\).*|-:\\1|p' | while read -r line; do\n    \
-                 echo \"$line\" >> \"$T/kprobe_events\"\n  done"
+                 echo \"$line\" >> \"$T/kprobe_events\"\n  done\n  \
+                 [ \"$optimized\" != 1 ] || echo 1 > /proc/sys/debug/kprobes-optimization"
             );
         }
         script.push_str("}\nmkdir \"$I\"\ntrap finish EXIT INT TERM\necho 0 > \"$I/tracing_on\"\n");
@@ -59,7 +60,8 @@ impl Plan {
         let [with, _] = Probe::places(true);
         let [without, at_entry] = Probe::places(false);
         let mut script = format!(
-            "arm() {{ # event, function, fields\n  at={without}\n  if echo \"p:{name}/trial $2+4\" >> \"$T/kprobe_events\"; then\n    \
+            "# Breakpoints, not jumps, whose handlers can be interrupted and then miss hits.\noptimized=$(cat /proc/sys/debug/kprobes-optimization || echo 0)\n\
+             [ \"$optimized\" != 1 ] || echo 0 > /proc/sys/debug/kprobes-optimization\narm() {{ # event, function, fields\n  at={without}\n  if echo \"p:{name}/trial $2+4\" >> \"$T/kprobe_events\"; then\n    \
              at={with}\n    echo \"-:{name}/trial\" >> \"$T/kprobe_events\"\n  fi 2>/dev/null\n  \
              echo \"p:{name}/$1 $2+$at $3\" >> \"$T/kprobe_events\" ||\n    \
              echo \"p:{name}/$1 $2+{at_entry} $3\" >> \"$T/kprobe_events\" || return 0\n  \
