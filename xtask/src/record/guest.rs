@@ -63,7 +63,12 @@ pub(super) fn test(lazytlb: &Path, files: &Path) -> Result<()> {
         let name = package_behind(meta)?;
         let kernel = unpacked(&name, "boot/vmlinuz", &files)?;
         let recording = files.join(format!("{name}.dat"));
-        let told = boot(&kernel, &archive, &recording)?;
+        let mut told = boot(&kernel, &archive, &recording)?;
+        if told.contains(" events were lost") {
+            // A host that is busy can stop a guest's CPU for longer than a buffer lasts; that this is told is what counts then.
+            println!("    {name}: events were lost, and that was told; once more");
+            told = boot(&kernel, &archive, &recording)?;
+        }
         ensure!(told.contains("exit code 0"), "{name}: {told}");
         ensure!(
             told.contains("left:  \n") || told.contains("left:  \r"),
