@@ -101,17 +101,24 @@ pub(super) fn test(lazytlb: &Path, files: &Path) -> Result<()> {
 
 /// Returns the package that a package of packages brings.
 fn package_behind(meta: &str) -> Result<String> {
-    let output = Command::new("apt-cache")
-        .args(["depends", "--important", meta])
+    let ask = || -> Result<Option<String>> {
+        let depends = ["depends", "--important", meta];
+        let output = Command::new("apt-cache").args(depends).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut lines = text.lines();
+        Ok(lines.find_map(|line| line.trim().strip_prefix("Depends: ").map(str::to_owned)))
+    };
+    if let Some(name) = ask()? {
+        return Ok(name);
+    }
+    // Lists that were never fetched know no package.
+    let update = Command::new("apt-get")
+        .args(["update", "--quiet"])
         .output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let name = text
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Depends: "));
-    let name = name.with_context(|| {
-        format!("`apt-cache depends {meta}` names no kernel: run `apt-get update`, on Debian 12")
-    })?;
-    Ok(name.to_owned())
+    succeeded(&update)?;
+    ask()?.with_context(|| {
+        format!("`apt-cache depends {meta}` names no kernel: this takes Debian 12")
+    })
 }
 
 /// Downloads a package, unless it is there, and returns the file in it whose path begins so.
@@ -121,8 +128,7 @@ fn unpacked(package: &str, begins: &str, files: &Path) -> Result<PathBuf> {
         println!("    apt-get download {package}");
         let unfinished = files.join(format!("{package}.unfinished"));
         fs::create_dir_all(&unfinished)?;
-        let download =
-            "apt-get download --quiet \"$0\" && dpkg-deb --extract ./*.deb . && rm ./*.deb";
+        let download = "{ apt-get download --quiet \"$0\" || { apt-get update --quiet && apt-get download --quiet \"$0\"; }; } && dpkg-deb --extract ./*.deb . && rm ./*.deb";
         let run = Command::new("sh")
             .args(["-euc", download, package])
             .current_dir(&unfinished)
