@@ -1,6 +1,6 @@
 //! `lazytlb calibrate`: costs of this machine, as far as user space can measure them.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use lazytlb_calibrate::{Measured, measure};
 use lazytlb_price::{Costs, Figure, Parameter};
 use serde::Serialize;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::arguments::Calibrate;
 use crate::numbers::grouped;
 use crate::progress::Display;
-use crate::report::{Ending, print, table};
+use crate::report::{Ending, Report, print, table};
 
 /// Runs the command.
 pub(crate) fn run(options: &Calibrate) -> anyhow::Result<Ending> {
@@ -21,13 +21,16 @@ pub(crate) fn run(options: &Calibrate) -> anyhow::Result<Ending> {
             file.display()
         );
     }
+    let file = options.output.as_deref();
+    let file = file.map(|file| Report::open_file(file, "--output"));
+    let file = file.transpose()?;
     let measured = {
         let display = Display::new("measuring".to_owned());
         measure(|what| display.say(what.to_owned()))?
     };
-    if let Some(file) = &options.output {
-        std::fs::write(file, measured.costs.to_toml())
-            .with_context(|| format!("{}: cannot be written", file.display()))?;
+    if let Some(mut file) = file {
+        file.line(measured.costs.to_toml().trim_end())?;
+        file.finish()?;
     }
     match options.json {
         true => {

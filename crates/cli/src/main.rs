@@ -50,6 +50,7 @@ mod proof_words;
 mod proofs;
 mod record;
 mod report;
+mod signals;
 mod slots;
 mod subject;
 mod validate;
@@ -64,6 +65,10 @@ use arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // A recording ends by itself on a signal, and is whole.
+    if !matches!(arguments.command, Command::Record(_)) {
+        signals::remove_files_first();
+    }
     let ending = match arguments.command {
         Command::Decide(options) => decide::run(&options),
         Command::Check(options) if options.hardware.is_every() => every_cpu::check_every(&options),

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use lazytlb_record::{Finished, Options, Plan, Recording, Tracefs};
 
 use crate::arguments::Record;
@@ -40,13 +40,21 @@ pub(crate) fn run(options: &Record) -> anyhow::Result<Ending> {
     tell(options, &finished)
 }
 
-/// Prints the script. Whoever may not look into tracefs gets what a kernel with everything would do.
+/// Prints the script. For whoever may not look into tracefs, it looks itself.
 fn dry_run(options: &Record, what: &Options) -> anyhow::Result<Ending> {
-    let tracefs = Tracefs::find().unwrap_or_else(|error| {
-        eprintln!("note: {error}; the script takes it to be at /sys/kernel/tracing");
-        Tracefs::at("/sys/kernel/tracing")
-    });
-    let plan = Plan::make(&tracefs, what).context("finding out what this kernel offers")?;
+    let (tracefs, plan) = match Tracefs::find() {
+        Ok(tracefs) => {
+            let plan = Plan::make(&tracefs, what)?;
+            (tracefs, plan)
+        }
+        Err(error) => {
+            eprintln!(
+                "note: tracefs cannot be looked into ({error}): the script takes it to be at /sys/kernel/tracing, and \
+                 tries everything"
+            );
+            (Tracefs::at("/sys/kernel/tracing"), Plan::unseen(what))
+        }
+    };
     for note in plan.notes() {
         eprintln!("note: {note}");
     }

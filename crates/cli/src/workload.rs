@@ -140,6 +140,12 @@ pub(crate) fn opened<R: Read>(
     mut reader: TraceReader<R>,
     recording: &Recording,
 ) -> anyhow::Result<TraceReader<R>> {
+    if let Some(file) = &reader.summary().temporary_file {
+        eprintln!(
+            "note: decompressed into {}, which is removed at the end",
+            file.display()
+        );
+    }
     if let Some(tasks) = &recording.tasks {
         reader = reader.with_tasks(Snapshot::open(tasks)?);
     }

@@ -9,6 +9,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tempfile::{NamedTempFile, TempDir};
 
 use crate::error::RecordError;
+use crate::trace_dat::folder_of;
 
 /// Pages are handed out one at a time; no page of a buffer is larger.
 const MOST_PAGE_BYTES: usize = 64 * 1024;
@@ -39,12 +40,12 @@ impl Drain {
     /// Those of opening files.
     pub(crate) fn open(instance: &Path, cpus: usize, beside: &Path) -> Result<Drain, RecordError> {
         allow_files(2 * cpus as u64 + OTHER_FILES);
-        let directory = match beside.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        let files = TempDir::with_prefix_in(".lazytlb-record-", directory)
-            .map_err(RecordError::at(directory, "making a directory"))?;
+        let folder = folder_of(beside);
+        let files = TempDir::with_prefix_in(".lazytlb-record-", folder);
+        let files = files.map_err(|source| RecordError::Output {
+            folder: folder.to_owned(),
+            source,
+        })?;
         let open = |cpu: usize| {
             let buffer_path = instance.join(format!("per_cpu/cpu{cpu}/trace_pipe_raw"));
             let buffer = OpenOptions::new()

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub enum RecordError {
     /// Only root may trace.
     #[error(
-        "recording needs root: run `sudo lazytlb record …`, or see what it would do with `--dry-run`"
+        "only root may trace: run it by sudo, or let root run the script of `lazytlb record --dry-run`"
     )]
     NotRoot,
     /// tracefs is mounted nowhere.
@@ -26,6 +26,14 @@ pub enum RecordError {
     NoEvents {
         /// The event.
         missing: &'static str,
+    },
+    /// The recording has no place to go to.
+    #[error("{}: nothing can be written there: {source}; choose another place with -o", .folder.display())]
+    Output {
+        /// The folder.
+        folder: PathBuf,
+        /// The system's reason.
+        source: io::Error,
     },
     /// A file cannot be read or written.
     #[error("{}: {what} failed: {source}{}", .file.display(), advice(.file, .source))]

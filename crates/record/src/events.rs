@@ -1,11 +1,20 @@
 //! Which tracepoints are recorded.
 
+use std::path::PathBuf;
+
 /// A tracepoint, and what is lost without it.
 pub(crate) struct Tracepoint {
     /// `system/event`.
     pub(crate) name: &'static str,
     /// What a reader cannot tell without it; `None` if nothing can be told without it.
     pub(crate) without: Option<&'static str>,
+}
+
+impl Tracepoint {
+    /// The file that turns it on, in an instance.
+    pub(crate) fn enable(&self) -> PathBuf {
+        PathBuf::from(format!("events/{}/enable", self.name))
+    }
 }
 
 /// All of them.

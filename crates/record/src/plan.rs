@@ -43,13 +43,9 @@ impl Plan {
     /// [`RecordError::NoEvents`] if it does not offer what nothing can be told without.
     pub fn make(tracefs: &Tracefs, options: &Options) -> Result<Plan, RecordError> {
         let mut notes = Vec::new();
-        let mut settings = vec![
-            ("options/overwrite".into(), "0".to_owned()),
-            ("trace_clock".into(), "mono".to_owned()),
-            ("buffer_size_kb".into(), options.buffer_kib.to_string()),
-        ];
+        let mut settings = buffer_settings(options);
         for tracepoint in TRACEPOINTS {
-            let enable = PathBuf::from(format!("events/{}/enable", tracepoint.name));
+            let enable = tracepoint.enable();
             match (tracefs.has(&enable), tracepoint.without) {
                 (true, _) => settings.push((enable, "1".to_owned())),
                 (false, None) => {
@@ -84,10 +80,35 @@ impl Plan {
         })
     }
 
+    /// Plans for a kernel whose tracefs may not be looked into: everything, as far as it turns out to be there.
+    pub fn unseen(options: &Options) -> Plan {
+        let mut notes = Vec::new();
+        let mut settings = buffer_settings(options);
+        settings.extend(TRACEPOINTS.iter().map(|it| (it.enable(), "1".to_owned())));
+        Plan {
+            name: options.name.clone(),
+            buffer_kib: options.buffer_kib,
+            settings,
+            probes: match options.kprobes {
+                true => probes(&mut notes),
+                false => Vec::new(),
+            },
+            notes,
+        }
+    }
+
     /// What a reader will not be able to tell, and why.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
+}
+
+fn buffer_settings(options: &Options) -> Vec<(PathBuf, String)> {
+    vec![
+        ("options/overwrite".into(), "0".to_owned()),
+        ("trace_clock".into(), "mono".to_owned()),
+        ("buffer_size_kb".into(), options.buffer_kib.to_string()),
+    ]
 }
 
 fn probes(notes: &mut Vec<String>) -> Vec<Probe> {

@@ -126,12 +126,15 @@ impl Recording {
         limit: Option<Duration>,
         mut progress: impl FnMut(Progress),
     ) -> Result<Finished, RecordError> {
-        self.snapshot = [
-            snapshot::idle_states(),
-            snapshot::interrupts("start"),
-            snapshot::tasks(),
-        ]
-        .concat();
+        self.snapshot = [snapshot::idle_states(), snapshot::interrupts("start")].concat();
+        match snapshot::numbers_are_the_kernels() {
+            true => self.snapshot.extend(snapshot::tasks()),
+            false => self.notes.push(
+                "tasks have other numbers in this container than in the kernel: which of those that run already have a \
+                 space stays unknown; record on the host"
+                    .to_owned(),
+            ),
+        }
         self.set("tracing_on", "1")?;
         self.begin = Instant::now();
         let mut child = start(command)?;

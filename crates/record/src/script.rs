@@ -25,21 +25,28 @@ impl Plan {
             let name = &self.name;
             let _ = writeln!(
                 script,
-                "  grep -F ' {name}/' \"$T/kprobe_events\" | sed -n 's|^p[^:]*:\\([^ ]*\\).*|-:\\1|p' | while read -r line; do\n    \
+                "  grep -F ':{name}/' \"$T/kprobe_events\" 2>/dev/null | sed -n 's|^p[^:]*:\\([^ ]*\\).*|-:\\1|p' | while read -r line; do\n    \
                  echo \"$line\" >> \"$T/kprobe_events\"\n  done\n  \
                  [ \"$optimized\" != 1 ] || echo 1 > /proc/sys/debug/kprobes-optimization"
             );
         }
         script.push_str("}\nmkdir \"$I\"\ntrap finish EXIT INT TERM\necho 0 > \"$I/tracing_on\"\n");
         if !self.probes.is_empty() {
-            script.push_str(&self.arming());
+            let _ = write!(
+                script,
+                "if [ -e \"$T/kprobe_events\" ]; then\n{}else\n  echo 'note: this kernel has no kprobes' >&2\nfi\n",
+                self.arming()
+            );
         }
+        script.push_str(SET);
         for (file, value) in &self.settings {
-            let _ = writeln!(script, "echo {value} > \"$I/{}\"", file.display());
+            let _ = writeln!(script, "setting {} {value}", file.display());
         }
         script.push_str(
             "cat \"$I/trace_pipe\" > \"$out\" &\nreader=$!\ncp /proc/interrupts \"$out.interrupts.before\"\n\
-             echo 1 > \"$I/tracing_on\"\n",
+             for t in /proc/[0-9]*/task/[0-9]*; do\n  \
+             awk -v t=\"${t##*/}\" '/^Tgid/{g=$2} /^Name/{n=$2} /^VmSize/{m=1} END{print \"task\", t, g, n, m+0}' \"$t/status\" \
+             2>/dev/null || true\ndone > \"$out.tasks\"\necho 1 > \"$I/tracing_on\"\n",
         );
         match command {
             [] => {
@@ -50,7 +57,9 @@ impl Plan {
                 let _ = writeln!(script, "{} || true", words.join(" "));
             }
         }
-        script.push_str("cp /proc/interrupts \"$out.interrupts.after\"\n");
+        script.push_str(
+            "cp /proc/interrupts \"$out.interrupts.after\"\necho \"next: lazytlb decide --tasks $out.tasks $out\" >&2\n",
+        );
         script
     }
 
@@ -77,6 +86,16 @@ impl Plan {
         script
     }
 }
+
+/// Writes into a file of the instance. Which events there are is known only where the script runs.
+const SET: &str = "setting() { # file, value
+  if [ -e \"$I/$1\" ]; then
+    echo \"$2\" > \"$I/$1\"
+  else
+    echo \"note: this kernel has no $1\" >&2
+  fi
+}
+";
 
 /// A word as the shell takes it literally.
 fn quoted(word: &str) -> String {

@@ -14,6 +14,12 @@ use procfs::process::{StatFlags, all_processes};
 /// Rows of `/proc/interrupts` that a replay can be compared with.
 const COUNTERS: [&str; 3] = ["TLB", "CAL", "RES"];
 
+/// Says whether tasks have the numbers here that they have in the kernel's events: not in a container with its own.
+pub(crate) fn numbers_are_the_kernels() -> bool {
+    // Linux `PROC_PID_INIT_INO`, the first name space of tasks.
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|name| name == Path::new("pid:[4026531836]"))
+}
+
 /// Lists every task.
 pub(crate) fn tasks() -> Vec<String> {
     let processes = all_processes().into_iter().flatten().flatten();

@@ -1,7 +1,8 @@
 //! Writes `trace.dat`, version 6: the layout is that of trace-cmd.dat.v6(5).
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Read, Seek, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::error::RecordError;
@@ -54,8 +55,14 @@ pub(crate) fn write(
     about: &About,
     pages: Vec<(File, u64)>,
 ) -> Result<(), RecordError> {
-    let file = File::create(path).map_err(RecordError::at(path, "creating"))?;
-    let mut file = BufWriter::new(file);
+    // What stands there is replaced by a whole file only.
+    let folder = folder_of(path);
+    let whole = tempfile::Builder::new()
+        .prefix(".lazytlb-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .map_err(RecordError::at(folder, "making a file"))?;
+    let mut file = BufWriter::new(whole.as_file());
     let header_page = tracefs.read("events/header_page")?;
     let header_event = tracefs.read("events/header_event")?;
     let ftrace = formats_in(tracefs, "ftrace")?;
@@ -87,7 +94,18 @@ pub(crate) fn write(
         cpus(file, about, pages)?;
         file.flush()
     };
-    write().map_err(RecordError::at(path, "writing"))
+    write().map_err(RecordError::at(path, "writing"))?;
+    drop(file);
+    let replaced = whole.persist(path).map_err(io::Error::from);
+    replaced
+        .map(|_| ())
+        .map_err(RecordError::at(path, "writing"))
+}
+
+/// The folder that a file is in, or is to be in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
 }
 
 fn options(file: &mut impl Write, about: &About, cpus: usize) -> io::Result<()> {

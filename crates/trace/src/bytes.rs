@@ -5,10 +5,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use tempfile::NamedTempFile;
-
 use crate::dat_problem::TraceDatProblem;
 use crate::error::TraceError;
+use crate::temporary::Temporary;
 
 /// Bytes that tell the formats apart: trace.dat's magic is the longest.
 pub(crate) const MAGIC_BYTES: usize = 10;
@@ -25,7 +24,7 @@ pub(crate) struct Bytes {
 enum Store {
     Plain(File),
     Memory(Vec<u8>),
-    Temporary(NamedTempFile),
+    Temporary(Temporary),
 }
 
 /// Why bytes are not to be had.
@@ -216,10 +215,7 @@ impl Spool<'_> {
                 return Ok(());
             }
             let begun = std::mem::take(memory);
-            let temporary = tempfile::Builder::new()
-                .prefix("lazytlb-")
-                .suffix(".recording")
-                .tempfile()
+            let temporary = Temporary::make()
                 .map_err(|source| self.failed(std::env::temp_dir().as_path(), source))?;
             self.store = Store::Temporary(temporary);
             return self.write(&begun);
@@ -231,7 +227,7 @@ impl Spool<'_> {
         let Store::Temporary(temporary) = &mut self.store else {
             return Ok(());
         };
-        let result = temporary.write_all(bytes);
+        let result = temporary.as_file().write_all(bytes);
         let path = temporary.path().to_owned();
         result.map_err(|source| self.failed(&path, source))
     }

@@ -59,7 +59,7 @@
 //! | `trace_dat` | trace.dat |
 //! | `perf_data` | perf.data |
 //! | `records`, `known_events` | what binary recordings share: fields by the recorded formats; which events matter |
-//! | `bytes`, `cursor` | positioned reads of a file, or of a temporary one |
+//! | `bytes`, `cursor`, `temporary` | positioned reads of a file, or of a temporary one, which is removed however the program ends |
 //! | `source`, `compression` | the bytes of a stream, decompressed |
 //! | `limits`, `error`, `dat_problem`, `perf_problem` | what a recording may ask for, and what can be wrong with one |
 //! | `recording` | how to record |
@@ -95,6 +95,7 @@ mod steps;
 mod summary;
 mod task_chain;
 mod tasks;
+mod temporary;
 mod text;
 mod text_layout;
 mod told;
@@ -115,4 +116,5 @@ pub use recording::HOW_TO_RECORD;
 pub use snapshot::{Snapshot, SnapshotError, SnapshotTask};
 pub use step::Step;
 pub use summary::{Header, MadeFrom, OperationCounts, RemoteShootdowns, Summary};
+pub use temporary::remove_temporary_files;
 pub use text_layout::TextLayout;

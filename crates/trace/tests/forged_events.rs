@@ -1,26 +1,13 @@
 //! Names of tasks, trace markers and other text that user space chooses make no events.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod all_events;
 mod fixture;
 
-use lazytlb_trace::{Event, Kind, LineProblem, Step, TraceError, TraceReader};
+use all_events::events;
+use lazytlb_trace::{Kind, LineProblem, Step, TraceError, TraceReader};
 
 const LAST: &str = "  sh-9 [001] ..... 9.000000: sched_switch: prev_comm=sh prev_pid=9 prev_prio=120 prev_state=S ==> next_comm=";
-
-fn events(text: &[u8]) -> Result<Vec<Event>, TraceError> {
-    let mut reader = TraceReader::new(text, "t")?;
-    let mut events = Vec::new();
-    loop {
-        match reader.next_step() {
-            Ok(Some(Step::Event(event))) => events.push(event),
-            Ok(Some(Step::Operation(_))) => {}
-            Ok(None) | Err(TraceError::NoEvents { .. } | TraceError::MissingEvents { .. }) => {
-                return Ok(events);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
 
 /// Reads lines, and returns the problem.
 fn problem(text: &str) -> LineProblem {

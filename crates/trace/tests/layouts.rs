@@ -1,8 +1,10 @@
 //! The same events in every layout of text are the same events.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod all_events;
 mod fixture;
 
+use all_events::events;
 use lazytlb_trace::{Context, Event, LineProblem, Step, TextLayout, TraceError, TraceReader};
 
 /// A line of the kernel's text, taken apart by its columns.
@@ -37,21 +39,6 @@ fn lines() -> Vec<Line<'static>> {
             }
         })
         .collect()
-}
-
-fn events(text: &[u8]) -> Result<Vec<Event>, TraceError> {
-    let mut reader = TraceReader::new(text, "t")?;
-    let mut events = Vec::new();
-    loop {
-        match reader.next_step() {
-            Ok(Some(Step::Event(event))) => events.push(event),
-            Ok(Some(Step::Operation(_))) => {}
-            Ok(None) | Err(TraceError::NoEvents { .. } | TraceError::MissingEvents { .. }) => {
-                return Ok(events);
-            }
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 fn expected(context: impl Fn(Context) -> Context) -> Vec<Event> {

@@ -1,29 +1,17 @@
 //! perf.data: the same events as text, in the order of time; what is not whole is an error.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod all_events;
 mod dat_writer;
 mod fixture;
+mod peak_memory;
 mod perf_writer;
 
 use std::io::Write;
 
-use lazytlb_trace::{Context, Event, Kind, PerfDataProblem, Step, TraceError, TraceReader};
+use all_events::events;
+use lazytlb_trace::{Context, Event, Kind, PerfDataProblem, TraceError, TraceReader};
 use perf_writer::{CALLCHAIN, CPU, ID_INDEX, Perf, RAW, READ, record, words};
-
-fn events(bytes: &[u8]) -> Result<Vec<Event>, TraceError> {
-    let mut reader = TraceReader::new(bytes, "t")?;
-    let mut events = Vec::new();
-    loop {
-        match reader.next_step() {
-            Ok(Some(Step::Event(event))) => events.push(event),
-            Ok(Some(Step::Operation(_))) => {}
-            Ok(None) | Err(TraceError::NoEvents { .. } | TraceError::MissingEvents { .. }) => {
-                return Ok(events);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
 
 /// The fixture's events. Text has one event more that means nothing than the formats tell: all are read alike.
 fn fixture_events() -> Vec<Event> {
@@ -291,11 +279,7 @@ fn any_changed_byte_ends_in_events_or_an_error() {
             }
         }
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    let peak: u64 = number.unwrap_or(0);
-    assert!(peak < 256 << 10, "{peak} KiB");
+    peak_memory::assert_small();
 }
 
 #[test]

@@ -436,6 +436,8 @@ fn a_recording_may_bring_the_tasks_that_ran_before() {
         let tasks = summary.tasks.unwrap();
         assert_eq!(tasks.tasks(), [task(1, true), task(2, false)]);
     }
+    file.options.last_mut().unwrap().1 = b"idle-state 1 C1 2\0".to_vec();
+    assert_eq!(read(&file.version6()).1.tasks, None);
     file.options.last_mut().unwrap().1 = b"task one\0".to_vec();
     assert!(error(&file.version6()).contains("the snapshot of tasks"));
 }

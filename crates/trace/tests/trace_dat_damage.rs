@@ -3,6 +3,7 @@
 
 mod dat_writer;
 mod fixture;
+mod peak_memory;
 
 use dat_writer::{File, Pack, specs};
 use lazytlb_trace::{Step, TraceError, TraceReader};
@@ -74,14 +75,6 @@ fn read(bytes: &[u8]) -> Result<u64, TraceError> {
     }
 }
 
-fn check_memory() {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    let peak: u64 = number.unwrap_or(0);
-    assert!(peak < 256 << 10, "{peak} KiB");
-}
-
 #[test]
 fn a_cut_at_any_byte_is_an_error() {
     for (bytes, _) in files() {
@@ -94,7 +87,7 @@ fn a_cut_at_any_byte_is_an_error() {
             );
         }
     }
-    check_memory();
+    peak_memory::assert_small();
 }
 
 #[test]
@@ -108,7 +101,7 @@ fn any_changed_byte_ends_in_events_or_an_error() {
             }
         }
     }
-    check_memory();
+    peak_memory::assert_small();
 }
 
 proptest! {

@@ -16,8 +16,9 @@ use crate::packages;
 /// Packages that depend on the newest kernel of a series.
 const KERNELS: [&str; 2] = ["linux-image-amd64", "linux-image-6.12-amd64"];
 /// Commands that busybox is in the guest.
-const COMMANDS: [&str; 9] = [
-    "sh", "ls", "mount", "cat", "gzip", "true", "sleep", "stty", "poweroff",
+const COMMANDS: [&str; 16] = [
+    "sh", "ls", "mount", "cat", "gzip", "true", "sleep", "stty", "poweroff", "mkdir", "rmdir",
+    "grep", "sed", "awk", "cp", "kill",
 ];
 /// Kprobes that must have been armed.
 const PROBES: [&str; 7] = [
@@ -46,6 +47,9 @@ EOF
 lazytlb record -o /tmp/guest.dat -- sh /tmp/work > /tmp/log 2>&1
 echo \"exit code $?\"
 cat /tmp/log
+lazytlb record --dry-run -o /tmp/script.txt -- sh -c 'ls -lR /sys/class > /dev/null' > /tmp/script.sh
+sh /tmp/script.sh
+echo \"script: exit code $?, $(grep -c ': switch_mm: ' /tmp/script.txt) switches, $(grep -c '^task ' /tmp/script.txt.tasks) tasks\"
 echo \"left: $(ls /sys/kernel/tracing/instances) $(cat /sys/kernel/tracing/kprobe_events)\"
 stty raw < /dev/ttyS1
 gzip -1 < /tmp/guest.dat > /dev/ttyS1
@@ -74,6 +78,12 @@ pub(super) fn test(lazytlb: &Path, files: &Path) -> Result<()> {
             told.contains("left:  \n") || told.contains("left:  \r"),
             "{name}: {told}"
         );
+        let by_script = between(&told, "script: exit code 0, ", " switches");
+        let tasks = between(&told, " switches, ", " tasks");
+        ensure!(
+            by_script.is_some_and(|switches| switches > 0) && tasks.is_some_and(|tasks| tasks > 2),
+            "{name}: the script of --dry-run recorded no kprobes, or no tasks: {told}"
+        );
         let with = format!("with kprobes {}", PROBES.join(", "));
         ensure!(
             told.contains(&with),
@@ -97,6 +107,12 @@ pub(super) fn test(lazytlb: &Path, files: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Returns the number that stands between two texts.
+fn between(told: &str, before: &str, after: &str) -> Option<u64> {
+    let (_, rest) = told.split_once(before)?;
+    rest.split_once(after)?.0.trim().parse().ok()
 }
 
 /// Returns the package that a package of packages brings.

@@ -2,7 +2,7 @@
 
 use crate::cursor::Slice;
 use crate::dat_problem::TraceDatProblem;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, SnapshotError};
 
 /// An option's meaning; both versions number them alike.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,9 +81,12 @@ impl Options {
             OptionId::TraceClock if data.is_empty() => self.clock_follows = true,
             OptionId::TraceClock => self.clock = Self::clock_of(data),
             OptionId::Snapshot => {
-                let tasks = Snapshot::parse(&text(data), "the snapshot");
-                let damaged = |_| TraceDatProblem::Damaged("the snapshot of tasks");
-                self.tasks = Some(tasks.map_err(damaged)?);
+                self.tasks = match Snapshot::parse(&text(data), "the snapshot") {
+                    Ok(tasks) => Some(tasks),
+                    // A recording made in a container tells no tasks.
+                    Err(SnapshotError::Empty { .. }) => None,
+                    Err(_) => return Err(TraceDatProblem::Damaged("the snapshot of tasks")),
+                };
             }
             OptionId::Uname => self.uname = Some(text(data)),
             OptionId::CpuCount => {
