@@ -9,7 +9,7 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The modules that are copied, and may be mutated: the protocol.
-const COPIED: [&str; 18] = [
+const COPIED: [&str; 19] = [
     "generation",
     "kernel",
     "mm",
@@ -23,6 +23,7 @@ const COPIED: [&str; 18] = [
     "switch",
     "serve",
     "shootdown",
+    "targets",
     "retire",
     "kernel_ranges",
     "isolation",

@@ -16,6 +16,7 @@
 //! | `hanging` | rules that are ASSUMED and that a verdict hangs on |
 //! | `litmus_files`, `litmus_records`, `litmus_summary` | which tests; their answers as JSON; all of them counted |
 //! | `workload` | the recorded workload: a file, or the one that ships inside the program |
+//! | `signals` | what is removed before a signal ends the program |
 //! | `report`, `numbers`, `progress` | what is printed, where, and how the program ends; how numbers are told; progress on a terminal |
 #![forbid(unsafe_code)]
 

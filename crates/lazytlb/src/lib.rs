@@ -44,6 +44,7 @@
 //! | [`pinned`] | the kernel's guard, under which a shootdown stays on its CPU |
 //! | [`switch`] | switching spaces, entering and leaving lazy mode |
 //! | [`shootdown`] | flushing, on the initiator's side: at once, or in steps |
+//! | `targets` | whom it interrupts |
 //! | [`serve`] | flushing, on the target's side: the interrupt handler |
 //! | [`gather`] | remove, then flush, then free |
 //! | `ranges` | a few ranges that are flushed together |
@@ -94,6 +95,7 @@ pub mod shootdown;
 mod slots;
 pub mod sources;
 pub mod switch;
+mod targets;
 pub mod tlb;
 pub mod words;
 

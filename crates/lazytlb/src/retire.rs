@@ -10,7 +10,8 @@ use crate::hw::Hw;
 use crate::interrupts::InterruptsOff;
 use crate::kernel::Kernel;
 use crate::mm::{Mm, MmHandle};
-use crate::shootdown::{Chosen, Occasion, Tables};
+use crate::policy::Tables;
+use crate::targets::{Chosen, Occasion};
 use crate::tlb::Tlb;
 
 /// What retiring a space did.

@@ -20,19 +20,19 @@
 use core::mem::ManuallyDrop;
 
 use crate::addr::FlushRange;
-use crate::cpu_set::{CpuId, CpuSet, members_of_word};
+use crate::cpu_set::{CpuId, CpuSet};
 use crate::generation::NextGen;
 use crate::hw::{Hw, Interrupts, Poll};
 use crate::interrupts::InterruptsOff;
 use crate::kernel::Kernel;
-use crate::mm::{Mm, MmHandle};
+use crate::mm::MmHandle;
 use crate::pcids::Pcids;
-use crate::per_cpu::{PerCpu, Whereabouts};
+use crate::per_cpu::PerCpu;
 use crate::pinned::{OnItsCpu, Pinned};
-use crate::policy::LazyTargets;
 pub use crate::policy::Tables;
 use crate::requests::Removed;
 use crate::serve::Served;
+use crate::targets::{Chosen, Occasion};
 use crate::tlb::Tlb;
 
 /// What a flush did.
@@ -91,35 +91,6 @@ impl<T, const WORDS: usize> Shootdown<'_, T, WORDS> {
     /// Adds a CPU to those that are interrupted.
     pub(crate) fn choose(&mut self, cpu: CpuId) {
         self.untold.insert(cpu);
-    }
-}
-
-/// What a shootdown is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Occasion {
-    Flush,
-    EndOfSpace,
-}
-
-/// Whom a flush interrupts.
-pub(crate) struct Chosen<const WORDS: usize> {
-    pub(crate) targets: CpuSet<WORDS>,
-    /// How many they are.
-    pub(crate) count: u32,
-    /// How many of them have another space loaded.
-    pub(crate) elsewhere: u32,
-    /// Lazy CPUs that the policy spares.
-    lazy_skipped: u32,
-}
-
-impl<const WORDS: usize> Chosen<WORDS> {
-    pub(crate) fn nobody() -> Self {
-        Chosen {
-            targets: CpuSet::EMPTY,
-            count: 0,
-            elsewhere: 0,
-            lazy_skipped: 0,
-        }
     }
 }
 
@@ -433,84 +404,6 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         self.catch_up(hw, me, |_, wanted| (wanted == new_gen).then_some(removed))
     }
 
-    /// Chooses whom to interrupt, after the generation was raised: whoever is not chosen either caches
-    /// nothing of the space, or will see the raised generation before it uses it.
-    #[inline(always)]
-    pub(crate) fn choose_targets(
-        &self,
-        hw: &K::Hw,
-        handle: MmHandle,
-        mm: &Mm<K::Hw, WORDS>,
-        tables: Tables,
-        occasion: Occasion,
-        chosen: &mut Chosen<WORDS>,
-    ) {
-        let this_cpu = hw.cpu();
-        for word in 0..self.cpu_words() {
-            let members = mm.cpumask_word(hw, word);
-            if members == 0 {
-                continue;
-            }
-            let others = word_without(word, members, this_cpu);
-            if others != 0 {
-                let others = members_of_word(word, others);
-                self.choose_among(hw, handle, others, tables, occasion, chosen);
-            }
-        }
-    }
-
-    /// Chooses among other CPUs of the cpumask. Not inlined, for the same reason.
-    #[inline(never)]
-    fn choose_among(
-        &self,
-        hw: &K::Hw,
-        mm: MmHandle,
-        others: impl Iterator<Item = CpuId>,
-        tables: Tables,
-        occasion: Occasion,
-        chosen: &mut Chosen<WORDS>,
-    ) {
-        for cpu in others {
-            self.choose(hw, mm, cpu, tables, occasion, chosen);
-        }
-    }
-
-    /// Chooses whether to interrupt a CPU of the cpumask.
-    fn choose(
-        &self,
-        hw: &K::Hw,
-        mm: MmHandle,
-        cpu: CpuId,
-        tables: Tables,
-        occasion: Occasion,
-        chosen: &mut Chosen<WORDS>,
-    ) {
-        let other = self.kernel.per_cpu(cpu);
-        match other.whereabouts(hw, mm) {
-            // It catches up when it comes back. But a walk that began before it left may still be under way.
-            Whereabouts::Elsewhere if tables == Tables::Kept => {}
-            Whereabouts::Inside
-                if self.lazy_targets(hw, tables, occasion) == LazyTargets::Skip
-                    && other.is_lazy(hw) =>
-            {
-                chosen.lazy_skipped += 1;
-            }
-            whereabouts => {
-                chosen.targets.insert(cpu);
-                chosen.count += 1;
-                chosen.elsewhere += u32::from(whereabouts == Whereabouts::Elsewhere);
-            }
-        }
-    }
-
-    /// Says what a flush does about lazy targets. Asked for each: most flushes have none.
-    fn lazy_targets(&self, hw: &K::Hw, tables: Tables, occasion: Occasion) -> LazyTargets {
-        match occasion {
-            Occasion::Flush => self.policy().lazy_targets(hw.quirks(), tables),
-            Occasion::EndOfSpace => LazyTargets::Interrupt,
-        }
-    }
-
     /// Ends what walks may be under way on this CPU of spaces that it is elsewhere from and behind in, and leaves their
     /// cpumasks. Returns how many there were. Interrupts are off.
     #[inline(always)]
@@ -529,12 +422,4 @@ fn assert_on(hw: &impl Hw, cpu: CpuId) {
         hw.cpu() == cpu,
         "a shootdown goes on on the CPU that started it"
     );
-}
-
-/// Returns word `index` of a set without one CPU.
-fn word_without(index: usize, word: u64, cpu: CpuId) -> u64 {
-    match cpu.word_and_bit() {
-        (of_cpu, bit) if of_cpu == index => word & !bit,
-        _ => word,
-    }
 }

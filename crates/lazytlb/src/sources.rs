@@ -62,7 +62,7 @@ impl SourceFile {
 pub const EDITION: &str = "2024";
 
 /// Every source file of this crate.
-pub const SOURCES: [SourceFile; 28] = [
+pub const SOURCES: [SourceFile; 29] = [
     SourceFile::new("addr.rs", include_bytes!("addr.rs")),
     SourceFile::new("broadcast.rs", include_bytes!("broadcast.rs")),
     SourceFile::new("compare_exchange.rs", include_bytes!("compare_exchange.rs")),
@@ -89,6 +89,7 @@ pub const SOURCES: [SourceFile; 28] = [
     SourceFile::new("slots.rs", include_bytes!("slots.rs")),
     SourceFile::new("sources.rs", include_bytes!("sources.rs")),
     SourceFile::new("switch.rs", include_bytes!("switch.rs")),
+    SourceFile::new("targets.rs", include_bytes!("targets.rs")),
     SourceFile::new("tlb.rs", include_bytes!("tlb.rs")),
     SourceFile::new("words.rs", include_bytes!("words.rs")),
 ];

@@ -1,0 +1,126 @@
+//! Whom a shootdown interrupts: of the cpumask, whoever may still use what was removed, but for lazy CPUs that the policy spares.
+
+use crate::cpu_set::{CpuId, CpuSet, members_of_word};
+use crate::hw::Hw;
+use crate::kernel::Kernel;
+use crate::mm::{Mm, MmHandle};
+use crate::per_cpu::Whereabouts;
+use crate::policy::{LazyTargets, Tables};
+use crate::tlb::Tlb;
+
+/// What a shootdown is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Occasion {
+    Flush,
+    EndOfSpace,
+}
+
+/// Whom a flush interrupts.
+pub(crate) struct Chosen<const WORDS: usize> {
+    pub(crate) targets: CpuSet<WORDS>,
+    /// How many they are.
+    pub(crate) count: u32,
+    /// How many of them have another space loaded.
+    pub(crate) elsewhere: u32,
+    /// Lazy CPUs that the policy spares.
+    pub(crate) lazy_skipped: u32,
+}
+
+impl<const WORDS: usize> Chosen<WORDS> {
+    pub(crate) fn nobody() -> Self {
+        Chosen {
+            targets: CpuSet::EMPTY,
+            count: 0,
+            elsewhere: 0,
+            lazy_skipped: 0,
+        }
+    }
+}
+
+impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WORDS, SLOTS> {
+    /// Chooses whom to interrupt, after the generation was raised: whoever is not chosen either caches
+    /// nothing of the space, or will see the raised generation before it uses it.
+    #[inline(always)]
+    pub(crate) fn choose_targets(
+        &self,
+        hw: &K::Hw,
+        handle: MmHandle,
+        mm: &Mm<K::Hw, WORDS>,
+        tables: Tables,
+        occasion: Occasion,
+        chosen: &mut Chosen<WORDS>,
+    ) {
+        let this_cpu = hw.cpu();
+        for word in 0..self.cpu_words() {
+            let members = mm.cpumask_word(hw, word);
+            if members == 0 {
+                continue;
+            }
+            let others = word_without(word, members, this_cpu);
+            if others != 0 {
+                let others = members_of_word(word, others);
+                self.choose_among(hw, handle, others, tables, occasion, chosen);
+            }
+        }
+    }
+
+    /// Chooses among other CPUs of the cpumask. Not inlined, for the same reason.
+    #[inline(never)]
+    fn choose_among(
+        &self,
+        hw: &K::Hw,
+        mm: MmHandle,
+        others: impl Iterator<Item = CpuId>,
+        tables: Tables,
+        occasion: Occasion,
+        chosen: &mut Chosen<WORDS>,
+    ) {
+        for cpu in others {
+            self.choose(hw, mm, cpu, tables, occasion, chosen);
+        }
+    }
+
+    /// Chooses whether to interrupt a CPU of the cpumask.
+    fn choose(
+        &self,
+        hw: &K::Hw,
+        mm: MmHandle,
+        cpu: CpuId,
+        tables: Tables,
+        occasion: Occasion,
+        chosen: &mut Chosen<WORDS>,
+    ) {
+        let other = self.kernel.per_cpu(cpu);
+        match other.whereabouts(hw, mm) {
+            // It catches up when it comes back. But a walk that began before it left may still be under way.
+            Whereabouts::Elsewhere if tables == Tables::Kept => {}
+            Whereabouts::Inside
+                if self.lazy_targets(hw, tables, occasion) == LazyTargets::Skip
+                    && other.is_lazy(hw) =>
+            {
+                chosen.lazy_skipped += 1;
+            }
+            whereabouts => {
+                chosen.targets.insert(cpu);
+                chosen.count += 1;
+                chosen.elsewhere += u32::from(whereabouts == Whereabouts::Elsewhere);
+            }
+        }
+    }
+
+    /// Says what a flush does about lazy targets. Asked for each: most flushes have none.
+    fn lazy_targets(&self, hw: &K::Hw, tables: Tables, occasion: Occasion) -> LazyTargets {
+        match occasion {
+            Occasion::Flush => self.policy().lazy_targets(hw.quirks(), tables),
+            Occasion::EndOfSpace => LazyTargets::Interrupt,
+        }
+    }
+}
+
+/// Returns word `index` of a set without one CPU.
+fn word_without(index: usize, word: u64, cpu: CpuId) -> u64 {
+    match cpu.word_and_bit() {
+        (of_cpu, bit) if of_cpu == index => word & !bit,
+        _ => word,
+    }
+}
