@@ -49,9 +49,8 @@
 //! | `step`, `steps` | [`Step`]: an event or an operation; steps that wait for what is not known yet |
 //! | `reconstruct` | what operations are made from |
 //! | `kprobes` | how a kprobe event becomes an operation |
-//! | `tracepoints`, `told` | how operations are made without kprobes; where they go |
-//! | `followed`, `flushes` | what is followed of a CPU; flushes under way |
-//! | `tasks`, `snapshot` | which space a task has; the tasks that ran before |
+//! | `tracepoints` | how operations are made without kprobes |
+//! | `snapshot` | the tasks that ran before |
 //! | `task_chain`, `mm_pointers` | who runs on a CPU; which space a pointer means now |
 //! | `format` | which format a recording has |
 //! | `event` | [`Event`]: what every reader makes |
@@ -74,8 +73,6 @@ mod cursor;
 mod dat_problem;
 mod error;
 mod event;
-mod flushes;
-mod followed;
 mod format;
 mod known_events;
 mod kprobes;
@@ -94,11 +91,9 @@ mod step;
 mod steps;
 mod summary;
 mod task_chain;
-mod tasks;
 mod temporary;
 mod text;
 mod text_layout;
-mod told;
 mod trace_dat;
 mod tracepoints;
 

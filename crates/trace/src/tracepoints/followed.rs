@@ -1,10 +1,10 @@
 //! What is followed of a CPU without kprobes.
 
+use super::flushes::JustSent;
+use super::told::Places;
 use crate::event::{Event, Kind};
-use crate::flushes::JustSent;
 use crate::operation::{InitialState, MmId};
 use crate::task_chain::TaskChain;
-use crate::told::Places;
 
 /// `tlb_flush` as interrupts are sent.
 pub(crate) const REMOTE_SEND_IPI: u8 = 4;

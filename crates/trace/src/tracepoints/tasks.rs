@@ -63,6 +63,15 @@ pub(crate) enum Ending {
     Ends,
 }
 
+/// What becomes of the space that exec left.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Old {
+    /// It ends if nobody else uses it.
+    Ends,
+    /// Its last flush was seen.
+    WasFlushed,
+}
+
 impl Tasks {
     /// Knows the tasks of a snapshot.
     pub(crate) fn new(snapshot: Option<&Snapshot>) -> Tasks {
