@@ -50,7 +50,8 @@
 //!
 //! What a replay cannot show: races and waiting times (one operation runs at a time), the
 //! workload's own reaction to a cheaper policy, and what a flush costs the code that runs next, beyond
-//! the range that `refill` has. With PCIDs, a translation that is kept counts as cached still: that others
+//! the range that `refill` has. From tracepoints alone, operations are reconstructed, and counts are off by up to a tenth on the
+//! recordings that have kprobes, too. With PCIDs, a translation that is kept counts as cached still: that others
 //! have displaced it meanwhile is not modelled.
 #![forbid(unsafe_code)]
 

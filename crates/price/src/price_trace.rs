@@ -21,7 +21,8 @@ pub struct Replayed {
     pub pcids: PcidsOn,
     /// What it made the machine do. Where it is unknown of flushes whether they free page tables, as if they kept them.
     pub counts: Counts,
-    /// The same, as if they freed them; `None` if the recording leaves nothing unknown.
+    /// The same, as if they freed them; `None` if the recording leaves nothing unknown. No bound: some may free and some
+    /// not, and counts need not lie in between then.
     pub counts_if_freed: Option<Counts>,
 }
 

@@ -225,8 +225,8 @@ impl Summary {
 
     fn warn_of_tracepoints(&self, warnings: &mut Vec<String>) {
         warnings.push(format!(
-            "no kprobe events: made from tracepoints; of {} flushes it is unknown whether tables are freed, unless lazy \
-             CPUs tell",
+            "no kprobe events: made from tracepoints, so counts are up to a tenth off (on recordings that have both); of {} \
+             flushes it is unknown whether tables are freed, unless lazy CPUs tell",
             self.unknown_tables
         ));
         if self.unknown_tasks > 0 {
