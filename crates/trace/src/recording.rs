@@ -7,7 +7,10 @@
 /// structure offsets +768 (`mm_struct.context.ctx_id`), +84 (`mm_users`) and +1096 (cpumask), hold
 /// for that kernel only.
 pub const HOW_TO_RECORD: &str = "\
-To record (as root; offsets and registers are those of Debian's Linux 6.1.0-56-amd64):
+To record: `sudo lazytlb record -o my.dat -- COMMAND`, which finds out what the kernel offers; where it cannot run, as root the
+script that `lazytlb record --dry-run` prints; or at least tlb:tlb_flush, sched:sched_switch, task:task_newtask,
+sched:sched_process_exec and sched:sched_process_exit of all CPUs, by trace-cmd record or perf record -a.
+By hand (as root; offsets and registers are those of Debian's Linux 6.1.0-56-amd64):
   cd /sys/kernel/tracing
   echo 'p:switch_mm switch_mm_irqs_off+53 prev=%di:x64 next=%bx:x64 tsk=%r12:x64 loaded=%bp:x64 lazy=%dx:u8 nctx=+768(%bx):u64' > kprobe_events
   echo 'p:enter_lazy enter_lazy_tlb+13 mm=%di:x64 tsk=%si:x64 loaded=%ax:x64' >> kprobe_events

@@ -220,6 +220,7 @@ fn a_trace_without_the_events_says_how_to_record_them() {
          nor sched_switch with tlb_flush (tracepoints).\n{HOW_TO_RECORD}"
         )
     );
+    assert!(HOW_TO_RECORD.starts_with("To record: `sudo lazytlb record "));
     for event in [
         "switch_mm",
         "enter_lazy",
