@@ -4,6 +4,7 @@ use lazytlb_trace::{Context, Event, Kind, MmId, Tables};
 
 use crate::flush::{Path, Recorded};
 use crate::ids::Ids;
+use crate::machine::Seen;
 
 /// Facts of the recording that choose the rule, and what was recorded in all.
 #[derive(Clone, Debug, Default)]
@@ -104,6 +105,22 @@ impl Evidence {
         match self.kprobes {
             true => self.fresh,
             false => !mm.is_older_than_recording(),
+        }
+    }
+
+    /// What the event that a request was made from shows of its space's generation.
+    ///
+    /// A kprobe shows what its own CPU reads a moment later. Which of two CPUs was first, a raise or a switch, is told
+    /// by nothing else: a virtual CPU may stop for long between the event of a flush and its raise.
+    pub(crate) fn seen_generation(&self) -> Seen {
+        let generation = match self.latest {
+            Some(Kind::SwitchMm(switch)) => switch.generation,
+            Some(Kind::FlushMmRange(flush)) => flush.generation,
+            _ => None,
+        };
+        match generation {
+            Some(generation) => Seen::Generation { generation },
+            None => Seen::Nothing,
         }
     }
 

@@ -1,16 +1,19 @@
 //! Interrupts in flight: sent, and not yet arrived.
 
-use lazytlb_trace::{Event, MmId, Operation, OperationKind};
+use lazytlb_trace::{Event, MmId};
 
-use crate::flush::{Open, Path, Witness};
+use crate::cpu_set::CpuSet;
+use crate::flush::{Open, Path};
 use crate::machine::{Machine, Served, Switched};
 use crate::pace::Pace;
 use crate::rule::MaskRule;
 
 /// Paces from an interrupt's send to its arrival: a switch that begins before then goes first.
-const FLIGHT: u64 = 2;
+const FLIGHT: u64 = 3;
 /// The part of a pace that passes from the raise of a generation to the send.
 const HASTE: u64 = 3;
+/// The part of a pace that passes from the event of a switch to where the CPU's bit is in the cpumask.
+const INTO_THE_MASK: u64 = 2;
 /// Paces after which an interrupt has arrived for sure.
 const ARRIVED: u64 = 64;
 /// Paces from the event of a switch to where its stores are visible to others.
@@ -28,6 +31,8 @@ pub(crate) struct Flights {
     /// Events so far.
     pub(crate) events: u64,
     pub(crate) pace: Pace,
+    /// The recording tells when CPUs go idle.
+    pub(crate) shows_idle: bool,
 }
 
 /// What is watched on a CPU.
@@ -44,18 +49,27 @@ pub(crate) struct Watch {
     pub(crate) changed: (u64, u64),
     /// It has shown no event since its latest switch.
     pub(crate) is_in_switch: bool,
+    /// The latest switch was to the idle task.
+    pub(crate) goes_idle: bool,
     /// The number of the event that showed the end of its latest switch.
     pub(crate) finished: u64,
     /// The number of the event with which it left for `init_mm` on request, and whose.
     pub(crate) left: (u64, u16),
     /// The number of the event since which it is in a task switch, with interrupts off.
     pub(crate) scheduled: Option<(u64, u64)>,
+    /// An interrupt that arrived since its latest switch to a space was sent before the switch that preceded it: on
+    /// which side of that it was served, the replay may have got wrong.
+    pub(crate) crossed: bool,
 }
 
 /// A switch whose effect the next event shows.
 #[derive(Clone, Copy)]
 pub(crate) struct Awaiting {
+    pub(crate) mm: Option<MmId>,
+    /// A flush of the space was under way.
     pub(crate) raced: bool,
+    /// The state that it began in hangs on a switch in an earlier window.
+    pub(crate) crossed: bool,
     /// The space was loaded, and the CPU was lazy.
     pub(crate) leaves_lazy: bool,
     pub(crate) replayed: Switched,
@@ -76,6 +90,22 @@ pub(crate) enum Latest {
     Flushes,
 }
 
+impl Watch {
+    /// Whether its switch writes CR3, which shows itself once that is done.
+    fn shows_its_end(&self) -> bool {
+        self.awaiting
+            .is_some_and(|awaiting| awaiting.replayed != Switched::NOTHING)
+    }
+
+    /// The replay has served an interrupt by leaving for `init_mm`.
+    fn leaves(&mut self, flush: &mut Open, cpu: u16, about_ns: u64) {
+        flush.leaves.insert(cpu);
+        self.crossed |= self.changed.0 >= flush.sent
+            || self.changed.1 + about_ns > flush.sent_ns
+            || flush.unsettled.contains(cpu);
+    }
+}
+
 impl Flights {
     pub(crate) fn watch(&mut self, cpu: u16) -> &mut Watch {
         let index = usize::from(cpu);
@@ -92,16 +122,14 @@ impl Flights {
         }
         let (before, before_ns) = self.watch(cpu).scheduled.unwrap_or((self.events, now_ns));
         let flight_ns = FLIGHT * self.pace.ns();
-        for initiator in &self.open {
-            let Some(flush) = self.cpus[usize::from(*initiator)].flush.as_mut() else {
+        for index in 0..self.open.len() {
+            let initiator = self.open[index];
+            let Some(flush) = self.cpus[usize::from(initiator)].flush.as_ref() else {
                 continue;
             };
             let lands = flush.sent < before && flush.sent_ns + flight_ns <= before_ns;
             if lands && flush.pending.contains(cpu) {
-                flush.pending.remove(cpu);
-                if self.machine.arrive(cpu, flush.mm, now_ns) == Served::Left {
-                    flush.leaves.insert(cpu);
-                }
+                self.serve(initiator, cpu, now_ns);
             }
         }
     }
@@ -109,18 +137,61 @@ impl Flights {
     /// Replays the interrupts of flushes of a space whose initiators show nothing for long: they have arrived.
     pub(crate) fn land(&mut self, mm: MmId, initiator: u16, now_ns: u64) {
         let before = now_ns.saturating_sub(ARRIVED * self.pace.ns());
-        for other in &self.open {
-            let Some(flush) = self.cpus[usize::from(*other)].flush.as_mut() else {
-                continue;
-            };
-            if flush.mm != mm || *other == initiator || flush.sent_ns > before {
-                continue;
+        for index in 0..self.open.len() {
+            let other = self.open[index];
+            let flush = self.cpus[usize::from(other)].flush.as_ref();
+            if other != initiator
+                && flush.is_some_and(|flush| flush.mm == mm && flush.sent_ns <= before)
+            {
+                self.land_all(other, now_ns);
             }
-            for target in std::mem::take(&mut flush.pending).iter() {
-                if self.machine.arrive(target, mm, now_ns) == Served::Left {
-                    flush.leaves.insert(target);
-                }
-            }
+        }
+    }
+
+    /// The initiator goes on, and has sent no interrupts. If the replay does, they arrive here.
+    pub(crate) fn sends_nothing(&mut self, cpu: u16, path: Path, now_ns: u64) {
+        if let Some(flush) = &mut self.watch(cpu).flush
+            && flush.recorded.path.is_none()
+        {
+            // That nobody was told at all is what remains if nothing else is shown.
+            flush.recorded.path = Some(path).filter(|path| *path != Path::None);
+            flush.pending = flush.targets.clone();
+            self.land_all(cpu, now_ns);
+        }
+    }
+
+    /// Replays all interrupts of an initiator that have not arrived.
+    pub(crate) fn land_all(&mut self, initiator: u16, now_ns: u64) {
+        let flush = self.watch(initiator).flush.as_ref();
+        let pending = flush.map(|flush| flush.pending.clone()).unwrap_or_default();
+        for target in pending.iter() {
+            self.serve(initiator, target, now_ns);
+        }
+    }
+
+    /// Replays the arrival of an initiator's interrupt.
+    fn serve(&mut self, initiator: u16, cpu: u16, now_ns: u64) {
+        let about_ns = STORES * self.pace.ns();
+        let Some(mut flush) = self.watch(initiator).flush.take() else {
+            return;
+        };
+        flush.pending.remove(cpu);
+        if self.machine.arrive(cpu, flush.mm, now_ns) == Served::Left {
+            self.watch(cpu).leaves(&mut flush, cpu, about_ns);
+        }
+        self.watch(initiator).flush = Some(flush);
+    }
+
+    /// The initiator shows the generation that its flush has raised the space to; or it goes on, and has not shown it.
+    pub(crate) fn raise(&mut self, cpu: u16, shown: Option<u64>) {
+        let watch = self.cpus.get_mut(usize::from(cpu));
+        let Some(flush) = watch.and_then(|cpu| cpu.flush.as_mut()) else {
+            return;
+        };
+        if let Some(generation) = shown.or(flush.to_raise) {
+            flush.to_raise = None;
+            self.machine.raise(flush.mm, generation);
+            self.machine.flushes_itself(cpu, flush.mm);
         }
     }
 
@@ -146,10 +217,15 @@ impl Flights {
         };
         let (mm, trims) = (flush.mm, flush.replayed.trims);
         self.land(mm, cpu, now_ns);
-        let reach = self.machine.reaches(cpu, mm, trims);
+        let seen_ns = now_ns.saturating_sub(self.pace.ns() / INTO_THE_MASK);
+        let reach = self.machine.reaches(cpu, mm, trims, seen_ns);
+        let unsettled = self.unsettled(cpu, now_ns);
+        let switched = self.just_switched(now_ns);
         if let Some(flush) = self.watch(cpu).flush.as_mut() {
             flush.pending = reach[MaskRule::Lasting as usize].targets(flush.tables);
             flush.targets = flush.pending.clone();
+            flush.unsettled.extend(&unsettled);
+            flush.switched.extend(&switched);
             flush.replayed.reach = reach;
             (flush.sent, flush.sent_ns) = (events, now_ns);
         }
@@ -170,14 +246,55 @@ impl Flights {
         }
     }
 
-    pub(crate) fn has_flush_of(&self, operation: &Operation) -> bool {
-        let OperationKind::Switch { mm } = operation.kind else {
-            return false;
-        };
+    pub(crate) fn has_flush_of(&self, mm: MmId) -> bool {
         self.open.iter().any(|cpu| {
             let flush = self.cpus[usize::from(*cpu)].flush.as_ref();
             flush.is_some_and(|flush| flush.mm == mm)
         })
+    }
+
+    /// A CPU shows that an initiator's interrupt has arrived: did it switch while that was in flight?
+    pub(crate) fn arrives(&mut self, cpu: u16, initiator: u16) {
+        let flush = self.cpus.get(usize::from(initiator));
+        let Some(flush) = flush.and_then(|cpu| cpu.flush.as_ref()) else {
+            return;
+        };
+        let (sent, unsettled) = (flush.sent, flush.unsettled.contains(cpu));
+        let watch = self.watch(cpu);
+        watch.crossed |= watch.changed.0 >= sent || unsettled;
+    }
+
+    /// Whether the state of a CPU hangs on the order of a switch and of an interrupt that was in flight.
+    pub(crate) fn is_crossed(&self, cpu: u16) -> bool {
+        let Some(watch) = self.cpus.get(usize::from(cpu)) else {
+            return false;
+        };
+        let in_flight = |initiator: &u16| {
+            let flush = self.cpus[usize::from(*initiator)].flush.as_ref();
+            flush.is_some_and(|flush| {
+                flush.targets.contains(cpu)
+                    && !flush.recorded.arrived.contains(cpu)
+                    && watch.changed.0 >= flush.sent
+            })
+        };
+        watch.crossed || self.open.iter().any(in_flight)
+    }
+
+    /// The CPUs whose state at this moment is not settled.
+    pub(crate) fn unsettled(&self, initiator: u16, now_ns: u64) -> CpuSet {
+        let mut unsettled = CpuSet::default();
+        for (watch, cpu) in self.cpus.iter().zip(0_u16..) {
+            let in_switch = match watch.shows_its_end() || (watch.goes_idle && self.shows_idle) {
+                true => watch.is_in_switch,
+                false => {
+                    watch.is_in_switch && watch.changed.1 + IN_SWITCH * self.pace.ns() > now_ns
+                }
+            };
+            if cpu != initiator && (in_switch || self.is_crossed(cpu)) {
+                unsettled.insert(cpu);
+            }
+        }
+        unsettled
     }
 
     /// Whether a CPU's state as interrupts were sent lies within a race.
@@ -185,29 +302,35 @@ impl Flights {
         let Some(watch) = self.cpus.get(usize::from(cpu)) else {
             return false;
         };
-        let about = STORES * self.pace.ns();
-        let ((number, time_ns), (left, initiator)) = (watch.changed, watch.left);
-        let switched = number >= flush.began && time_ns <= flush.sent_ns + about;
-        let was_switching = number < flush.began && time_ns + about > flush.sent_ns;
-        let left_for_another = left >= flush.began && initiator != flush.cpu;
-        switched
-            || was_switching
-            || left_for_another
-            || watch.finished >= flush.began && number < flush.began
-    }
-}
-
-impl Witness for Flights {
-    fn switched(&self, cpu: u16, flush: &Open) -> bool {
-        let Some(watch) = self.cpus.get(usize::from(cpu)) else {
-            return false;
-        };
-        let (number, time_ns) = watch.changed;
         let (left, initiator) = watch.left;
-        number >= flush.began
-            || watch.finished >= flush.began
-            || (left >= flush.began && initiator != flush.cpu)
-            || time_ns + STORES * self.pace.ns() > flush.time_ns
-            || (watch.is_in_switch && time_ns + IN_SWITCH * self.pace.ns() > flush.time_ns)
+        let left_for_another = left >= flush.began && initiator != flush.cpu;
+        flush.switched.contains(cpu) || left_for_another
+    }
+
+    /// A CPU's state changes: which flushes may have read it before, or after?
+    pub(crate) fn changes(&mut self, cpu: u16, now_ns: u64) {
+        let about_ns = STORES * self.pace.ns();
+        for initiator in &self.open {
+            let Some(flush) = self.cpus[usize::from(*initiator)].flush.as_mut() else {
+                continue;
+            };
+            if flush.is_reading() || now_ns <= flush.sent_ns + about_ns {
+                flush.switched.insert(cpu);
+            }
+            if flush.targets.contains(cpu) && !flush.recorded.arrived.contains(cpu) {
+                flush.crossed.insert(cpu);
+            }
+        }
+    }
+
+    /// The CPUs whose state changed just before.
+    pub(crate) fn just_switched(&self, now_ns: u64) -> CpuSet {
+        let mut switched = CpuSet::default();
+        for (watch, cpu) in self.cpus.iter().zip(0_u16..) {
+            if watch.changed.1 + STORES * self.pace.ns() > now_ns {
+                switched.insert(cpu);
+            }
+        }
+        switched
     }
 }

@@ -47,13 +47,23 @@ pub(crate) struct Open {
     /// The number of the event that it began with.
     pub(crate) began: u64,
     pub(crate) mm: MmId,
+    /// What it raises its space's generation to at least, as long as nothing has shown the raise.
+    pub(crate) to_raise: Option<u64>,
     pub(crate) tables: Tables,
     /// Whether the recording's reactions told what `tables` is.
     pub(crate) tables_told: bool,
     pub(crate) replayed: Flushed,
     pub(crate) recorded: Recorded,
-    /// Another flush of the space was under way at the same time.
-    pub(crate) raced: bool,
+    /// Whom other flushes of the space interrupt that are under way at the same time.
+    pub(crate) raced: CpuSet,
+    /// CPUs whose state was known as the flush was asked for.
+    pub(crate) known: CpuSet,
+    /// CPUs that switched about the time at which the cpumask and their state were read.
+    pub(crate) switched: CpuSet,
+    /// CPUs that switched between the send and the arrival of the interrupt.
+    pub(crate) crossed: CpuSet,
+    /// CPUs that were in a switch as interrupts were sent, or whose state hangs on a switch in an earlier window.
+    pub(crate) unsettled: CpuSet,
     /// The path that the rule says, by rule, as the flush was asked for.
     pub(crate) paths: [Path; EACH_RULE.len()],
     /// The number of the event with which interrupts are sent.
@@ -89,48 +99,61 @@ pub(crate) struct Recorded {
     pub(crate) path_told: bool,
 }
 
-/// What is known of the possible targets as the flush ends.
-pub(crate) trait Witness {
-    /// Whether a CPU switched, or went lazy, about the time of the flush.
-    fn switched(&self, cpu: u16, flush: &Open) -> bool;
+impl Recorded {
+    /// The other CPUs that the cpumask names as interrupts are sent.
+    fn company(&self, initiator: u16) -> CpuSet {
+        let mut company = CpuSet::default();
+        let mask = self.sent_mask.unwrap_or(0);
+        (0..64_u16)
+            .filter(|cpu| mask >> cpu & 1 == 1 && *cpu != initiator)
+            .for_each(|cpu| company.insert(cpu));
+        company
+    }
 }
 
 impl Open {
+    /// Whether the initiator may still be at reading who is where: it flushes its own CPU after that.
+    pub(crate) fn is_reading(&self) -> bool {
+        self.replayed.local == Local::Flushes
+            && match self.recorded.path {
+                None => true,
+                Some(Path::Remote) => self.flushed_ns.is_none(),
+                Some(_) => false,
+            }
+    }
+
+    /// Whether a CPU's state, as it was read, hangs on the order of a switch and of this flush.
+    pub(crate) fn switched(&self, cpu: u16) -> bool {
+        self.switched.contains(cpu) || self.unsettled.contains(cpu)
+    }
+
     /// Compares it with what one rule says.
-    pub(crate) fn compare(&self, rule: MaskRule, witness: &impl Witness, tallies: &mut Tallies) {
+    pub(crate) fn compare(&self, rule: MaskRule, tallies: &mut Tallies) {
         if !self.replayed.known {
             tallies.apart(Decision::Path);
             return;
         }
         let reach = &self.replayed.reach[rule as usize];
-        self.compare_path(rule, reach, witness, tallies);
+        self.compare_path(rule, reach, tallies);
         let in_company = self.recorded.path == Some(Path::Remote) || !reach.all().is_empty();
         if in_company {
-            self.compare_targets(reach, witness, tallies);
+            self.compare_targets(reach, tallies);
         }
     }
 
-    fn compare_path(
-        &self,
-        rule: MaskRule,
-        reach: &Reach,
-        witness: &impl Witness,
-        tallies: &mut Tallies,
-    ) {
+    fn compare_path(&self, rule: MaskRule, reach: &Reach, tallies: &mut Tallies) {
         let replayed = self.paths[rule as usize];
         let recorded = self.recorded.path.unwrap_or(Path::None);
-        if self.recorded.path_told {
+        let mut among = reach.all();
+        among.extend(&self.recorded.arrived);
+        among.extend(&self.recorded.company(self.cpu));
+        let of_unknown_past = |cpu: u16| !self.known.contains(cpu);
+        if self.recorded.path_told || replayed != recorded && among.iter().any(of_unknown_past) {
             tallies.apart(Decision::Path);
         } else if replayed == recorded {
             tallies.agree(Decision::Path);
         } else {
-            let among = reach.all();
-            let switched = among.iter().any(|cpu| witness.switched(cpu, self))
-                || self
-                    .recorded
-                    .arrived
-                    .iter()
-                    .any(|cpu| witness.switched(cpu, self));
+            let switched = among.iter().any(|cpu| self.switched(cpu));
             let class = match (replayed, recorded) {
                 _ if switched => Class::SwitchInWindow,
                 (Path::Remote, Path::None) if can_broadcast(rule, reach) => Class::Broadcast,
@@ -147,7 +170,7 @@ impl Open {
         }
     }
 
-    fn compare_targets(&self, reach: &Reach, witness: &impl Witness, tallies: &mut Tallies) {
+    fn compare_targets(&self, reach: &Reach, tallies: &mut Tallies) {
         let mut cpus = reach.all();
         cpus.extend(&self.recorded.arrived);
         let targets = reach.targets(self.tables);
@@ -160,24 +183,24 @@ impl Open {
             } else {
                 Decision::Interrupted
             };
-            if self.is_told(reach, cpu) {
+            if self.is_told(reach, cpu) || !self.known.contains(cpu) {
                 tallies.apart(decision);
                 continue;
             }
             if should == did {
                 tallies.agree(decision);
                 if did {
-                    self.compare_left(cpu, witness, tallies);
+                    self.compare_left(cpu, tallies);
                 }
                 continue;
             }
-            if should && !self.recorded.shows_every_arrival && self.raced {
+            if should && !self.recorded.shows_every_arrival && self.raced.contains(cpu) {
                 // Its handler has nothing left to do, and is silent.
                 tallies.apart(decision);
                 continue;
             }
             exact = false;
-            let class = self.class(reach, cpu, should, witness);
+            let class = self.class(reach, cpu, should);
             worst = worst.max(Some(class));
             let names = ["not interrupted", "interrupted"];
             tallies.disagree(Disagreement {
@@ -208,11 +231,11 @@ impl Open {
         depends && (self.tables_told || self.tables == Tables::Unknown)
     }
 
-    fn class(&self, reach: &Reach, cpu: u16, should: bool, witness: &impl Witness) -> Class {
+    fn class(&self, reach: &Reach, cpu: u16, should: bool) -> Class {
         let in_mask = |mask: Option<u64>| mask.map(|mask| cpu < 64 && mask >> cpu & 1 == 1);
-        if witness.switched(cpu, self) {
+        if self.switched(cpu) {
             Class::SwitchInWindow
-        } else if self.raced {
+        } else if self.raced.contains(cpu) {
             Class::GenerationRace
         } else if !should && (self.recorded.trims || reach.elsewhere.contains(cpu))
             || reach.trimmed.contains(cpu)
@@ -228,14 +251,15 @@ impl Open {
         }
     }
 
-    fn compare_left(&self, cpu: u16, witness: &impl Witness, tallies: &mut Tallies) {
+    fn compare_left(&self, cpu: u16, tallies: &mut Tallies) {
         let (should, did) = (self.leaves.contains(cpu), self.recorded.left.contains(cpu));
         if should == did {
             tallies.agree(Decision::Left);
             return;
         }
         let names = ["flushes", "leaves for init_mm"];
-        let class = match (witness.switched(cpu, self), self.raced) {
+        let crossed = self.crossed.contains(cpu) || self.switched(cpu);
+        let class = match (crossed, self.raced.contains(cpu)) {
             (true, _) => Class::SwitchInWindow,
             (false, true) => Class::GenerationRace,
             (false, false) => Class::Unexplained,

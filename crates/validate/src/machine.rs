@@ -29,8 +29,17 @@ struct Cpu {
     slots: [Slot; SLOTS],
     current: usize,
     next: usize,
+    entered: Option<Entered>,
     /// Slots that were filled since the recording began.
     filled: usize,
+}
+
+/// A CPU's latest way into a space.
+#[derive(Clone, Copy)]
+struct Entered {
+    time_ns: u64,
+    /// Whether its bit was not in the cpumask before, by rule.
+    newly: [bool; EACH_RULE.len()],
 }
 
 #[derive(Clone, Copy, Default)]
@@ -38,6 +47,49 @@ struct Slot {
     mm: Option<MmId>,
     /// What it was flushed to, if that is known.
     generation: Option<u64>,
+}
+
+/// What an event shows of a space's generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Nothing: the numbers are our own.
+    Nothing,
+    /// The kernel's own number, as the event was recorded (kprobes).
+    Generation {
+        /// Linux `mm->context.tlb_gen`.
+        generation: u64,
+    },
+}
+
+impl Seen {
+    /// What the generation is after a flush, if nobody else raises it meanwhile.
+    pub(crate) fn after_one_flush(self) -> Option<u64> {
+        match self {
+            Seen::Nothing => None,
+            Seen::Generation { generation } => Some(generation + 1),
+        }
+    }
+}
+
+/// What a CPU had to do to catch up with a space's generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CaughtUp {
+    AlreadyWas,
+    Now,
+}
+
+impl Slot {
+    /// Brings it to a generation; `None` if what it was flushed to is not known.
+    ///
+    /// It never goes back: a flush that was asked for, and whose generation others do not see yet, may have raised it.
+    fn catch_up(&mut self, generation: u64) -> Option<CaughtUp> {
+        let before = self.generation;
+        self.generation = before.max(Some(generation));
+        before.map(|before| match before >= generation {
+            true => CaughtUp::AlreadyWas,
+            false => CaughtUp::Now,
+        })
+    }
 }
 
 struct Space {
@@ -163,8 +215,17 @@ impl Machine {
         self.cpus.get(usize::from(cpu)).is_some_and(|cpu| cpu.lazy)
     }
 
+    /// Returns the CPUs whose state is known.
+    pub(crate) fn known_cpus(&self) -> CpuSet {
+        let mut known = CpuSet::default();
+        let cpus = self.cpus.iter().zip(0_u16..);
+        cpus.filter(|(cpu, _)| cpu.loaded.is_some())
+            .for_each(|(_, number)| known.insert(number));
+        known
+    }
+
     /// Takes in what a CPU had loaded before its first operation.
-    pub(crate) fn begin(&mut self, cpu: u16, state: InitialState, now_ns: u64) {
+    pub(crate) fn begin(&mut self, cpu: u16, state: InitialState, seen: Seen, now_ns: u64) {
         let Some(mm) = state.mm else { return };
         if self.cpu(cpu).loaded.is_some() {
             return;
@@ -176,7 +237,13 @@ impl Machine {
             }
         }
         let lazy = state.laziness == Laziness::Lazy;
-        let generation = (!lazy).then_some(space.generation);
+        let generation = match seen {
+            // Numbers of our own: it has been told of all that is raised from here on.
+            Seen::Nothing => Some(space.generation),
+            // Those of the kernel; what the CPU has flushed to is not shown.
+            Seen::Generation { .. } => None,
+        };
+        let generation = generation.filter(|_| !lazy);
         let cpu = self.cpu(cpu);
         cpu.loaded = Some(mm);
         cpu.lazy = lazy;
@@ -198,10 +265,17 @@ impl Machine {
     }
 
     /// Linux `switch_mm_irqs_off`.
-    pub(crate) fn switch(&mut self, cpu: u16, mm: MmId, now_ns: u64) -> Switched {
-        self.space(mm, now_ns, false);
+    pub(crate) fn switch(&mut self, cpu: u16, mm: MmId, seen: Seen, now_ns: u64) -> Switched {
+        let space = self.space(mm, now_ns, false);
+        let generation = match seen {
+            Seen::Generation { generation } => {
+                space.generation = space.generation.max(generation);
+                generation
+            }
+            Seen::Nothing => space.generation,
+        };
         self.cpu(cpu);
-        self.load(cpu, mm)
+        self.load(cpu, mm, generation, now_ns)
     }
 
     /// Linux `enter_lazy_tlb`.
@@ -212,24 +286,24 @@ impl Machine {
 
     /// A lazy CPU loads `init_mm`.
     pub(crate) fn leave(&mut self, cpu: u16, now_ns: u64) -> Switched {
-        self.space(MmId::INIT, now_ns, false);
-        self.load(cpu, MmId::INIT)
+        let generation = self.space(MmId::INIT, now_ns, false).generation;
+        self.load(cpu, MmId::INIT, generation, now_ns)
     }
 
-    fn load(&mut self, number: u16, mm: MmId) -> Switched {
+    fn load(&mut self, number: u16, mm: MmId, generation: u64, now_ns: u64) -> Switched {
         let index = usize::from(number);
-        let space = &self.spaces[&mm];
-        let (generation, born_here) = (space.generation, space.born_here);
+        let born_here = self.spaces[&mm].born_here;
         let cpu = &mut self.cpus[index];
         let (before, was_lazy) = (cpu.loaded, std::mem::take(&mut cpu.lazy));
         if before == Some(mm) {
+            if !was_lazy {
+                return Switched::NOTHING;
+            }
             let slot = &mut cpu.slots[cpu.current];
-            let seen = slot.generation.replace(generation);
-            return match (was_lazy, seen) {
-                (false, _) => Switched::NOTHING,
-                (true, Some(seen)) if seen == generation => Switched::NOTHING,
-                (true, Some(_)) => Switched::either(Outcome::Flush),
-                (true, None) => Switched::UNKNOWN,
+            return match slot.catch_up(generation) {
+                Some(CaughtUp::AlreadyWas) => Switched::NOTHING,
+                Some(CaughtUp::Now) => Switched::either(Outcome::Flush),
+                None => Switched::UNKNOWN,
             };
         }
         let with_pcids = cpu.choose_slot(mm, generation, born_here);
@@ -238,9 +312,12 @@ impl Machine {
             before.masks[MaskRule::Eager as usize].remove(number);
         }
         if let Some(space) = self.spaces.get_mut(&mm).filter(|_| mm != MmId::INIT) {
-            for mask in &mut space.masks {
-                mask.insert(number);
-            }
+            let newly = space.masks.each_ref().map(|mask| !mask.contains(number));
+            space.masks.iter_mut().for_each(|mask| mask.insert(number));
+            self.cpus[index].entered = Some(Entered {
+                time_ns: now_ns,
+                newly,
+            });
         }
         match before {
             None => Switched::UNKNOWN,
@@ -252,12 +329,25 @@ impl Machine {
     }
 
     /// Linux `flush_tlb_mm_range`, up to its interrupts; what those do is [`Machine::arrive`].
-    pub(crate) fn flush(&mut self, number: u16, mm: MmId, tables: Tables, now_ns: u64) -> Flushed {
+    pub(crate) fn flush(
+        &mut self,
+        number: u16,
+        mm: MmId,
+        tables: Tables,
+        seen: Seen,
+        now_ns: u64,
+    ) -> Flushed {
         self.cpu(number);
         let space = self.space(mm, now_ns, false);
-        space.generation += 1;
+        match seen {
+            Seen::Nothing => space.generation += 1,
+            // It is raised later, and by how much together with other flushes, [`Machine::raise`] tells.
+            Seen::Generation { generation } => {
+                space.generation = space.generation.max(generation);
+            }
+        }
         let trims = now_ns > space.may_trim_from_ns;
-        let reach = self.reaches(number, mm, trims);
+        let reach = self.reaches(number, mm, trims, now_ns);
         let has_company = EACH_RULE.map(|rule| !reach[rule as usize].all().is_empty());
         let cpu = &self.cpus[usize::from(number)];
         let loaded = cpu.loaded == Some(mm);
@@ -292,17 +382,46 @@ impl Machine {
         }
     }
 
+    /// Takes in the generation that a flush has raised its space to.
+    pub(crate) fn raise(&mut self, mm: MmId, generation: u64) {
+        if let Some(space) = self.spaces.get_mut(&mm) {
+            space.generation = space.generation.max(generation);
+        }
+    }
+
+    /// Brings the initiator's own CPU to the generation that it asks for, if it runs the space.
+    pub(crate) fn flushes_itself(&mut self, number: u16, mm: MmId) {
+        let runs = |cpu: &&mut Cpu| cpu.loaded == Some(mm) && !cpu.lazy;
+        let cpu = self.cpus.get_mut(usize::from(number)).filter(runs);
+        if let (Some(cpu), Some(space)) = (cpu, self.spaces.get(&mm)) {
+            cpu.slots[cpu.current].catch_up(space.generation);
+        }
+    }
+
     /// Returns whom a flush would interrupt at this moment, by rule.
+    ///
+    /// A CPU enters the cpumask after the event of its switch: what it did after `seen_ns` is not seen yet.
     pub(crate) fn reaches(
         &self,
         initiator: u16,
         mm: MmId,
         trims: bool,
+        seen_ns: u64,
     ) -> [Reach; EACH_RULE.len()] {
         let Some(space) = self.spaces.get(&mm) else {
             return Default::default();
         };
-        EACH_RULE.map(|rule| self.reach(initiator, mm, &space.masks[rule as usize], trims))
+        EACH_RULE.map(|rule| {
+            let mut mask = space.masks[rule as usize].clone();
+            for (cpu, number) in self.cpus.iter().zip(0_u16..) {
+                let enters =
+                    |entered: Entered| entered.newly[rule as usize] && entered.time_ns > seen_ns;
+                if cpu.loaded == Some(mm) && cpu.entered.is_some_and(enters) {
+                    mask.remove(number);
+                }
+            }
+            self.reach(initiator, mm, &mask, trims)
+        })
     }
 
     fn reach(&self, initiator: u16, mm: MmId, mask: &CpuSet, trims: bool) -> Reach {
@@ -339,10 +458,9 @@ impl Machine {
             self.leave(number, now_ns);
             return Served::Left;
         }
-        let slot = &mut cpu.slots[cpu.current];
-        match slot.generation.replace(space.generation) {
-            Some(seen) if seen == space.generation => Served::Nothing,
-            _ => Served::Flushed,
+        match cpu.slots[cpu.current].catch_up(space.generation) {
+            Some(CaughtUp::AlreadyWas) => Served::Nothing,
+            Some(CaughtUp::Now) | None => Served::Flushed,
         }
     }
 
@@ -377,11 +495,12 @@ impl Cpu {
         let found = self.slots.iter().position(|slot| slot.mm == Some(mm));
         if let Some(found) = found {
             self.current = found;
-            let seen = self.slots[found].generation.replace(generation);
-            return seen.map(|seen| match seen == generation {
-                true => Outcome::Keep,
-                false => Outcome::Flush,
-            });
+            return self.slots[found]
+                .catch_up(generation)
+                .map(|caught_up| match caught_up {
+                    CaughtUp::AlreadyWas => Outcome::Keep,
+                    CaughtUp::Now => Outcome::Flush,
+                });
         }
         // Until all slots were filled here, the space may be in one that was filled before.
         let known = born_here || self.filled >= SLOTS;

@@ -9,7 +9,7 @@ use crate::cpu_set::CpuSet;
 use crate::evidence::Evidence;
 use crate::flights::{Awaiting, Flights, Latest};
 use crate::flush::{Open, Path};
-use crate::machine::{Outcome, Served, Switched};
+use crate::machine::{Outcome, Switched};
 use crate::rule::{EACH_RULE, MaskRule};
 use crate::tally::{Class, Decision, Disagreement, Tallies, Tally, Totals};
 
@@ -67,6 +67,7 @@ impl Validation {
         self.flights.watch(event.cpu).is_in_switch = false;
         if matches!(event.kind, Kind::CpuIdle { .. }) {
             // An idle CPU that is awake has taken its interrupts.
+            self.flights.shows_idle = true;
             self.flights.deliver(event.cpu, event.time_ns);
         }
         let latest = self.take_in(event, before);
@@ -116,6 +117,8 @@ impl Validation {
             }
             _ => Outcome::None,
         };
+        let began_since = awaiting.mm.is_some_and(|mm| self.flights.has_flush_of(mm));
+        let raced = awaiting.raced || began_since;
         let Switched {
             without_pcids,
             with_pcids,
@@ -130,9 +133,10 @@ impl Validation {
                     cpu: event.cpu,
                     replayed: outcome_name(replayed),
                     recorded: outcome_name(recorded),
-                    class: match awaiting.raced {
-                        true => Class::GenerationRace,
-                        false => Class::Unexplained,
+                    class: match (awaiting.crossed, raced) {
+                        (true, _) => Class::SwitchInWindow,
+                        (false, true) => Class::GenerationRace,
+                        (false, false) => Class::Unexplained,
                     },
                 }),
             }
@@ -201,6 +205,7 @@ impl Validation {
                     flush.recorded.sent_mask = multi.mask;
                     flush.recorded.trims = multi.trims == Some(true);
                 }
+                self.flights.raise(event.cpu, multi.generation);
                 self.flights.sends(event.cpu, event.time_ns);
                 Latest::Other
             }
@@ -214,10 +219,12 @@ impl Validation {
     }
 
     fn has_changed(&mut self, event: &Event) {
+        self.flights.changes(event.cpu, event.time_ns);
         let changed = (self.flights.events, event.time_ns);
         let watch = self.flights.watch(event.cpu);
         watch.changed = changed;
         watch.is_in_switch = true;
+        watch.goes_idle = false;
     }
 
     fn mark_left(&mut self, cpu: u16, initiator: u16) {
@@ -232,9 +239,9 @@ impl Validation {
             return Latest::Other;
         };
         if initiator == event.cpu {
-            if let Some(flush) = &mut self.flights.watch(event.cpu).flush {
-                flush.recorded.path.get_or_insert(Path::Local);
-            }
+            self.flights
+                .sends_nothing(event.cpu, Path::Local, event.time_ns);
+            self.flights.raise(event.cpu, func.generation);
             self.flights.flushes_itself(event);
             return Latest::Flushes;
         }
@@ -253,6 +260,7 @@ impl Validation {
         }
         flush.recorded.shows_every_arrival = true;
         flush.recorded.arrived.insert(event.cpu);
+        self.flights.arrives(event.cpu, initiator);
         Latest::Serves { initiator }
     }
 
@@ -308,12 +316,14 @@ impl Validation {
         if reason == 0 {
             flush.recorded.left.insert(event.cpu);
         }
+        self.flights.arrives(event.cpu, initiator);
     }
 
     fn operation(&mut self, operation: &Operation) {
         let (cpu, now) = (operation.cpu, operation.time_ns);
         if let Some(state) = operation.initial {
-            self.flights.machine.begin(cpu, state, now);
+            let seen = self.evidence.seen_generation();
+            self.flights.machine.begin(cpu, state, seen, now);
         }
         let latest = self.flights.watch(cpu).latest;
         match operation.kind {
@@ -324,14 +334,17 @@ impl Validation {
                 }
                 let same = self.flights.machine.loaded(cpu) == Some(mm)
                     && self.flights.machine.is_lazy(cpu);
-                let replayed = self.flights.machine.switch(cpu, mm, now);
+                let seen = self.evidence.seen_generation();
+                let replayed = self.flights.machine.switch(cpu, mm, seen, now);
                 self.await_switch(operation, latest, replayed, same);
             }
             OperationKind::GoLazy { onto } => {
                 self.flights.deliver(cpu, now);
                 self.flights.machine.go_lazy(cpu);
                 if onto == Onto::Idle {
-                    self.flights.watch(cpu).missed_switch = false;
+                    let watch = self.flights.watch(cpu);
+                    watch.missed_switch = false;
+                    watch.goes_idle = true;
                 } else if !self.evidence.has_kprobes() {
                     self.await_switch(operation, latest, Switched::NOTHING, false);
                 }
@@ -353,6 +366,13 @@ impl Validation {
             self.switches.iter_mut().for_each(|tally| tally.apart += 1);
             return;
         }
+        let mm = match operation.kind {
+            OperationKind::Switch { mm } => Some(mm),
+            _ => None,
+        };
+        let crossed = self.flights.is_crossed(operation.cpu);
+        // Whatever it had loaded before, now it runs in this space.
+        self.flights.watch(operation.cpu).crossed &= mm.is_none();
         let pid = match latest {
             Latest::Switch { pid, time_ns } if time_ns == operation.time_ns => Some(pid),
             _ if self.evidence.has_kprobes() => Some(self.evidence.pid),
@@ -360,9 +380,11 @@ impl Validation {
         };
         match pid {
             Some(pid) => {
-                let raced = self.flights.has_flush_of(operation);
+                let raced = mm.is_some_and(|mm| self.flights.has_flush_of(mm));
                 self.flights.watch(operation.cpu).awaiting = Some(Awaiting {
+                    mm,
                     raced,
+                    crossed,
                     leaves_lazy: same,
                     replayed,
                     time_ns: operation.time_ns,
@@ -379,34 +401,46 @@ impl Validation {
             self.close(cpu, now);
         }
         self.flights.land(mm, cpu, now);
-        let replayed = self.flights.machine.flush(cpu, mm, tables, now);
-        let mut raced = false;
+        let seen = self.evidence.seen_generation();
+        let replayed = self.flights.machine.flush(cpu, mm, tables, seen, now);
+        let targets = replayed.reach[MaskRule::Lasting as usize].targets(tables);
+        let mut raced = CpuSet::default();
         for other in &self.flights.open {
             if let Some(flush) = self.flights.cpus[usize::from(*other)].flush.as_mut()
                 && flush.mm == mm
             {
-                flush.raced = true;
-                raced = true;
+                flush.raced.extend(&targets);
+                raced.extend(&flush.targets);
             }
         }
+        let unsettled = self.flights.unsettled(cpu, now);
         if !self.evidence.has_kprobes() {
             self.flights.hasten(mm, now);
         }
         let paths = EACH_RULE.map(|rule| replayed.path(rule));
-        let pending = replayed.reach[MaskRule::Lasting as usize].targets(tables);
         let recorded = self.evidence.request(tables);
+        // Nothing is in flight before the initiator shows that it sends.
+        let pending = match recorded.path {
+            Some(Path::Remote) => targets.clone(),
+            _ => CpuSet::default(),
+        };
         let open = Open {
             cpu,
             time_ns: now,
             began: self.flights.events,
             mm,
+            to_raise: seen.after_one_flush(),
             tables,
             tables_told: !self.evidence.has_kprobes() && !recorded.path_told,
             replayed,
             recorded,
             raced,
+            known: self.flights.machine.known_cpus(),
+            switched: self.flights.just_switched(now),
+            crossed: CpuSet::default(),
+            unsettled,
             paths,
-            targets: pending.clone(),
+            targets,
             sent: self.flights.events,
             sent_ns: now,
             flushed_ns: None,
@@ -420,18 +454,15 @@ impl Validation {
     /// The flush on a CPU is over: its interrupts have been served.
     fn close(&mut self, cpu: u16, now_ns: u64) {
         self.flights.open.retain(|other| *other != cpu);
+        self.flights.raise(cpu, None);
+        self.flights.sends_nothing(cpu, Path::None, now_ns);
+        self.flights.land_all(cpu, now_ns);
         let Some(flush) = self.flights.watch(cpu).flush.take() else {
             return;
         };
-        let mut flush = flush;
-        for target in std::mem::take(&mut flush.pending).iter() {
-            if self.flights.machine.arrive(target, flush.mm, now_ns) == Served::Left {
-                flush.leaves.insert(target);
-            }
-        }
         for rule in EACH_RULE {
             let mut tallies = std::mem::take(&mut self.flushes[rule as usize]);
-            flush.compare(rule, &self.flights, &mut tallies);
+            flush.compare(rule, &mut tallies);
             self.flushes[rule as usize] = tallies;
             self.count(&flush, rule);
         }
