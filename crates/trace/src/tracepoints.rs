@@ -76,7 +76,14 @@ impl Tracepoints {
             steps,
             places: None,
         };
+        if event.kind != Kind::Other {
+            self.answer_whether_it_still_has(&mut told);
+        }
         self.observe(&mut told);
+        if event.kind == Kind::Other {
+            // Whoever records more than is needed: it may stand between a task switch and what that did.
+            return Ok(());
+        }
         if ends_flush(event) {
             self.flushes.close(event.cpu, told.steps);
         }
@@ -117,7 +124,7 @@ impl Tracepoints {
                     ..
                 }
             );
-            if !loads && self.tasks.is_doubted(who) {
+            if !loads && told.event.kind != Kind::Other && self.tasks.is_doubted(who) {
                 self.cpus[index].open_question = None;
                 self.go_lazy(Onto::KernelThread, told);
             }
@@ -153,6 +160,10 @@ impl Tracepoints {
             {
                 self.cpus[index].open_question = Some(Question::HasSpace { pid });
             }
+            Owner::Space(mm) if self.cpus[index].writes_cr3(mm) => {
+                let places = Places::of(told.event, told.steps.reserve(1), 1);
+                self.cpus[index].open_question = Some(Question::StillHas { pid, mm, places });
+            }
             Owner::Space(mm) => self.switch(mm, told),
             Owner::Kernel if pid == 0 => self.go_lazy(Onto::Idle, told),
             Owner::Kernel | Owner::Gone { .. } => self.go_lazy(Onto::KernelThread, told),
@@ -177,6 +188,7 @@ impl Tracepoints {
                 told.summary.left_for_init_mm += 1;
                 told.summary.remote_shootdowns.found_lazy += 1;
                 told.summary.remote_shootdowns.arrived += 1;
+                self.cpus[index].has_left = true;
                 if let Some(mm) = self.cpus[index].active {
                     self.flushes.found_lazy(told.event.cpu, mm);
                 }
@@ -205,6 +217,8 @@ impl Tracepoints {
                 told.summary.local_flushes += 1;
                 if !self.flushes.join(told.event) {
                     self.flush(pages, told);
+                } else if self.tasks.owner(told.event.pid) == Owner::Unknown {
+                    self.is_user(told);
                 }
             }
             REMOTE_SEND_IPI => self.sends(pages, told)?,
@@ -243,12 +257,7 @@ impl Tracepoints {
             }
             _ => {
                 let sent = self.flushes.sent_by(told.event);
-                let next = told.steps.reserve(PLACES);
-                let places = Places {
-                    next,
-                    end: next + PLACES,
-                    time_ns: told.event.time_ns,
-                };
+                let places = Places::of(told.event, told.steps.reserve(PLACES), PLACES);
                 self.cpus[index].open_question = Some(Question::Why { pid, sent, places });
             }
         }
@@ -288,6 +297,13 @@ impl Tracepoints {
     fn flush(&mut self, pages: i64, told: &mut Told<'_>) {
         let mm = match self.tasks.owner(told.event.pid) {
             Owner::Space(mm) => mm,
+            // A kernel thread (khugepaged) sends interrupts for the spaces of others, and flushes nothing of its own CPU's.
+            Owner::Unknown if is_sent(told.event) => {
+                match self.cpus[usize::from(told.event.cpu)].active {
+                    Some(mm) => mm,
+                    None => self.is_user(told),
+                }
+            }
             Owner::Unknown => self.is_user(told),
             Owner::Kernel | Owner::Gone { .. } => {
                 told.summary.flushes_of_unknown_spaces += 1;
@@ -311,17 +327,10 @@ impl Tracepoints {
         told.summary.unknown_tables += 1;
         let initial = self.initial(usize::from(told.event.cpu));
         let lazy = self.cpus.iter().zip(0_u16..);
-        let lazy = lazy.filter(|(cpu, _)| cpu.lazy && cpu.active == Some(mm));
+        let lazy = lazy.filter(|(cpu, _)| cpu.lazy && !cpu.has_left && cpu.active == Some(mm));
         let lazy: Vec<u16> = lazy.map(|(_, number)| number).collect();
-        let sends = matches!(
-            told.event.kind,
-            Kind::TlbFlush {
-                reason: REMOTE_SEND_IPI,
-                ..
-            }
-        );
         let operation = told.of(initial, kind);
-        if sends {
+        if is_sent(told.event) {
             self.flushes
                 .begin(told.event, mm, lazy, operation, told.steps);
         } else {
@@ -336,4 +345,15 @@ impl Tracepoints {
         self.switch(mm, told);
         mm
     }
+}
+
+/// Whether the event is `remote ipi send`.
+fn is_sent(event: &Event) -> bool {
+    matches!(
+        event.kind,
+        Kind::TlbFlush {
+            reason: REMOTE_SEND_IPI,
+            ..
+        }
+    )
 }

@@ -10,8 +10,6 @@ use crate::rule::MaskRule;
 
 /// Paces from an interrupt's send to its arrival: a switch that begins before then goes first.
 const FLIGHT: u64 = 3;
-/// The part of a pace that passes from the raise of a generation to the send.
-const HASTE: u64 = 3;
 /// The part of a pace that passes from the event of a switch to where the CPU's bit is in the cpumask.
 const INTO_THE_MASK: u64 = 2;
 /// Paces after which an interrupt has arrived for sure.
@@ -239,7 +237,7 @@ impl Flights {
             let Some(awaiting) = watch.awaiting.as_mut() else {
                 continue;
             };
-            let in_time = now_ns.saturating_sub(awaiting.time_ns) <= pace / HASTE;
+            let in_time = now_ns.saturating_sub(awaiting.time_ns) <= pace;
             if in_time && awaiting.leaves_lazy && self.machine.loaded(number) == Some(mm) {
                 awaiting.replayed = Switched::FLUSHES;
             }

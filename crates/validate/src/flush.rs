@@ -194,8 +194,9 @@ impl Open {
                 }
                 continue;
             }
-            if should && !self.recorded.shows_every_arrival && self.raced.contains(cpu) {
-                // Its handler has nothing left to do, and is silent.
+            let caught_up = self.raced.contains(cpu) || self.switched(cpu);
+            if should && !self.recorded.shows_every_arrival && caught_up {
+                // It may have caught up by another flush, or as it came to the space: then its handler is silent.
                 tallies.apart(decision);
                 continue;
             }

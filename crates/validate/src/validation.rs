@@ -56,6 +56,10 @@ impl Validation {
         self.flights.events += 1;
         self.evidence.note(event);
         self.follow(event);
+        if event.kind == Kind::Other {
+            // It may stand between a task switch and what that did.
+            return;
+        }
         self.settle_switch(event);
         if self.ends_flush(event) {
             self.close(event.cpu, event.time_ns);
@@ -241,6 +245,9 @@ impl Validation {
         if initiator == event.cpu {
             self.flights
                 .sends_nothing(event.cpu, Path::Local, event.time_ns);
+            if let Some(flush) = &mut self.flights.watch(event.cpu).flush {
+                flush.recorded.shows_every_arrival = true;
+            }
             self.flights.raise(event.cpu, func.generation);
             self.flights.flushes_itself(event);
             return Latest::Flushes;

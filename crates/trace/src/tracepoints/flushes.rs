@@ -139,8 +139,9 @@ impl Flushes {
         let sent = self.open.swap_remove(index);
         if let Some(number) = sent.step {
             let tables = match (sent.found, sent.lazy.is_empty()) {
-                (Some(Reason::This), _) => Tables::Freed,
-                (None, false) => Tables::Kept,
+                // One that frees tables interrupts all of them. Whoever was interrupted went lazy meanwhile.
+                (_, false) => Tables::Kept,
+                (Some(Reason::This), true) => Tables::Freed,
                 _ => Tables::Unknown,
             };
             steps.complete(number, tables);

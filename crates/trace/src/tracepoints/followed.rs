@@ -16,6 +16,8 @@ pub(crate) struct Cpu {
     /// The space of the task that runs, or that a lazy CPU has borrowed.
     pub(crate) active: Option<MmId>,
     pub(crate) lazy: bool,
+    /// It was lazy and interrupted, and has `init_mm` loaded: it is in no cpumask until it switches.
+    pub(crate) has_left: bool,
     /// The task that left, if the CPU's latest event was a task switch: the next one of that task shows what it did.
     pub(crate) switching: Option<u32>,
     pub(crate) open_question: Option<Question>,
@@ -24,11 +26,21 @@ pub(crate) struct Cpu {
     pub(crate) seen: bool,
 }
 
+impl Cpu {
+    /// Whether a switch to a space is known to write CR3, which `tlb_flush` always shows.
+    pub(crate) fn writes_cr3(&self, mm: MmId) -> bool {
+        self.active
+            .is_some_and(|active| active != mm || self.has_left)
+    }
+}
+
 /// What the CPU's next event will answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Question {
     /// Whether the task that comes, which was never seen before, has a space.
     HasSpace { pid: u32 },
+    /// Whether the task that comes still has this space, which is not the loaded one.
+    StillHas { pid: u32, mm: MmId, places: Places },
     /// Why a task loads another space: exec, its exit, or for a moment. With the flush that it sent just before.
     Why {
         pid: u32,

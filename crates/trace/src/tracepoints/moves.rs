@@ -12,6 +12,7 @@ impl Tracepoints {
         told.operation(initial, OperationKind::Switch { mm });
         self.flushes.moves(told.event.cpu);
         self.cpus[index].lazy = false;
+        self.cpus[index].has_left = false;
         let before = self.cpus[index].active.replace(mm);
         if before != Some(mm) {
             self.tasks.keep(mm);

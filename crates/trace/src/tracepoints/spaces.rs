@@ -6,6 +6,7 @@ use super::followed::Question;
 use super::tasks::{Ending, Old, Owner};
 use super::told::Told;
 use crate::error::LineProblem;
+use crate::event::Kind;
 use crate::operation::{MmId, Onto, OperationKind, Range, Tables};
 
 impl Tracepoints {
@@ -127,6 +128,29 @@ impl Tracepoints {
         Ok(())
     }
 
+    /// Answers whether the task that came still has the space that it had.
+    ///
+    /// `sched_process_exit` comes after a task has given up its space (Linux `do_exit`), and the task may be switched
+    /// away from in between. When it comes back it runs as a kernel thread does, and CR3 is not written.
+    pub(super) fn answer_whether_it_still_has(&mut self, told: &mut Told<'_>) {
+        let index = usize::from(told.event.cpu);
+        let Some(Question::StillHas { pid, mm, places }) = self.cpus[index].open_question else {
+            return;
+        };
+        self.cpus[index].open_question = None;
+        let loads = matches!(told.event.kind, Kind::TlbFlush { reason: 0, .. })
+            && self.cpus[index].switching == Some(told.event.pid);
+        told.go_back(places);
+        if loads {
+            self.switch(mm, told);
+        }
+        told.come_back();
+        if !loads {
+            self.tasks.doubt(pid);
+            self.go_lazy(Onto::KernelThread, told);
+        }
+    }
+
     /// Answers as a task switch comes in between.
     pub(super) fn answer_in_passing(&mut self, told: &mut Told<'_>) -> Result<(), LineProblem> {
         let index = usize::from(told.event.cpu);
@@ -149,7 +173,8 @@ impl Tracepoints {
                 self.tasks.doubt(pid);
                 Ok(())
             }
-            None => Ok(()),
+            // It was answered as this event came.
+            Some(Question::StillHas { .. }) | None => Ok(()),
         }
     }
 }

@@ -14,6 +14,17 @@ pub(crate) struct Places {
     pub(crate) time_ns: u64,
 }
 
+impl Places {
+    /// Names so many places from a number on, which belong to an event.
+    pub(crate) fn of(event: &Event, next: u64, count: u64) -> Places {
+        Places {
+            next,
+            end: next + count,
+            time_ns: event.time_ns,
+        }
+    }
+}
+
 /// A switch, a flush and a retirement.
 pub(crate) const PLACES: u64 = 3;
 
