@@ -234,6 +234,7 @@ impl Tracepoints {
         if pid == 0 || matches!(owner, Owner::Gone { .. }) {
             // An idle CPU leaves on its own; a dying task's space ends, which was told.
             told.summary.left_for_init_mm += 1;
+            self.cpus[index].has_left = true;
             if owner != Owner::Kernel {
                 self.last_flush(told);
             }

@@ -89,6 +89,96 @@ fn lazy_cpus_tell_whether_tables_are_freed() {
     assert_eq!(flush(moved), Tables::Unknown);
 }
 
+/// Two CPUs are lazy on the space of CPU 1: tasks 10 and 11 ran there, on CPUs 0 and 2.
+const TWO_LAZY: &str = "\
+  a-9 [001] ..... 1.000004: task_newtask: pid=10 comm=a clone_flags=3d0f00
+  a-9 [001] ..... 1.000004: task_newtask: pid=11 comm=a clone_flags=3d0f00
+  a-8 [000] d..2. 1.000005: sched_switch: prev_pid=8 ==> next_comm=a next_pid=10
+  a-8 [000] d..2. 1.000006: tlb_flush: pages:-1 reason:flush on task switch (0)
+  a-10 [000] d..2. 1.000007: sched_switch: prev_pid=10 ==> next_comm=swapper/0 next_pid=0
+  <idle>-0 [002] d..2. 1.000008: sched_switch: prev_pid=0 ==> next_comm=a next_pid=11
+  <idle>-0 [002] d..2. 1.000009: tlb_flush: pages:-1 reason:flush on task switch (0)
+  a-11 [002] d..2. 1.000010: sched_switch: prev_pid=11 ==> next_comm=swapper/2 next_pid=0
+";
+
+#[test]
+fn a_flush_that_leaves_one_lazy_cpu_alone_keeps_the_tables() {
+    let send = |seconds: &str| {
+        format!("  a-9 [001] ...1. {seconds}: tlb_flush: pages:3 reason:remote ipi send (4)\n")
+    };
+    let leaves = |cpu: u32, seconds: &str| {
+        format!(
+            "  <idle>-0 [00{cpu}] d.h1. {seconds}: tlb_flush: pages:-1 reason:flush on task switch (0)\n"
+        )
+    };
+    let tables = |text: String| {
+        let (operations, _) = read(&format!("{BEGIN}{TWO_LAZY}{text}"), "");
+        let flushes = flushes(&operations);
+        flushes.iter().map(|flush| flush.2).collect::<Vec<_>>()
+    };
+    let (first, second) = (send("1.000020"), send("1.000030"));
+    // CPU 0 may have gone lazy as it was chosen; that CPU 2 was spared shows that it is not the tables.
+    let one = leaves(0, "1.000021");
+    assert_eq!(
+        tables(format!("{first}{one}{second}")),
+        [Tables::Kept, Tables::Unknown]
+    );
+    // Once both have left for init_mm they are in no cpumask, and tell nothing of the next flush.
+    let both = one + &leaves(2, "1.000022");
+    assert_eq!(
+        tables(format!("{first}{both}{second}")),
+        [Tables::Freed, Tables::Unknown]
+    );
+}
+
+#[test]
+fn a_switch_that_writes_no_cr3_is_to_a_task_that_gave_up_its_space() {
+    let to_8 = "\
+  a-9 [001] d..2. 1.000010: sched_switch: prev_pid=9 ==> next_comm=swapper/1 next_pid=0
+  <idle>-0 [001] d..2. 1.000011: sched_switch: prev_pid=0 ==> next_comm=c next_pid=20
+  <idle>-0 [001] d..2. 1.000012: tlb_flush: pages:-1 reason:flush on task switch (0)
+  c-20 [001] d..2. 1.000013: sched_switch: prev_pid=20 ==> next_comm=a next_pid=9
+";
+    let loads =
+        "  c-20 [001] d..2. 1.000014: tlb_flush: pages:-1 reason:flush on task switch (0)\n";
+    let exits = "  a-9 [001] ..... 1.000015: sched_process_exit: comm=a pid=9 prio=120\n";
+    let tasks = "task 20 20 c 1\n";
+    let (stays, _) = read(&format!("{BEGIN}{to_8}{loads}{exits}"), tasks);
+    let (gone, _) = read(&format!("{BEGIN}{to_8}{exits}"), tasks);
+    assert_eq!(switches(&stays).len(), 3);
+    assert_eq!(switches(&gone).len(), 2);
+}
+
+#[test]
+fn a_kernel_thread_that_sends_for_the_space_of_others_gets_none_of_its_own() {
+    let text = format!(
+        "{BEGIN}\
+  a-9 [001] d..2. 1.000010: sched_switch: prev_pid=9 ==> next_comm=khugepaged next_pid=67
+  khugepaged-67 [001] ...1. 1.000011: tlb_flush: pages:-1 reason:remote ipi send (4)
+  khugepaged-67 [001] d..2. 1.000012: sched_switch: prev_pid=67 ==> next_comm=swapper/1 next_pid=0
+"
+    );
+    let (operations, _) = read(&text, "");
+    assert_eq!(switches(&operations).len(), 1);
+    assert_eq!(flushes(&operations).len(), 1);
+}
+
+#[test]
+fn events_of_another_kind_stand_between_a_switch_and_its_effect_and_change_nothing() {
+    let begin: String = BEGIN
+        .lines()
+        .flat_map(|line| {
+            let other = line.split_once(": ").map_or("", |(head, _)| head);
+            [
+                line.to_owned(),
+                format!("{other}: zwitch_mm: (f+0x35/0x470) next=0xf0"),
+            ]
+        })
+        .map(|line| line + "\n")
+        .collect();
+    assert_eq!(read(&begin, "").0, read(BEGIN, "").0);
+}
+
 #[test]
 fn exec_and_exit_load_another_space_and_are_told_apart() {
     let loads = "  a-9 [001] d..1. 1.000010: tlb_flush: pages:-1 reason:flush on task switch (0)\n";
