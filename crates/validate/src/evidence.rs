@@ -96,6 +96,11 @@ impl Evidence {
         (version >= (6, 14)).then_some(release)
     }
 
+    /// Whether it is known by now that the kernel is one of Linux 6.14 or later.
+    pub(crate) fn is_from_614(&self) -> bool {
+        self.wrong_cpu > 0 || self.release_from_614().is_some()
+    }
+
     pub(crate) fn has_kprobes(&self) -> bool {
         self.kprobes
     }

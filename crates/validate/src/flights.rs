@@ -49,8 +49,6 @@ pub(crate) struct Watch {
     pub(crate) is_in_switch: bool,
     /// The latest switch was to the idle task.
     pub(crate) goes_idle: bool,
-    /// The number of the event that showed the end of its latest switch.
-    pub(crate) finished: u64,
     /// The number of the event with which it left for `init_mm` on request, and whose.
     pub(crate) left: (u64, u16),
     /// The number of the event since which it is in a task switch, with interrupts off.
@@ -219,6 +217,8 @@ impl Flights {
         let reach = self.machine.reaches(cpu, mm, trims, seen_ns);
         let unsettled = self.unsettled(cpu, now_ns);
         let switched = self.just_switched(now_ns);
+        self.machine
+            .sends(mm, reach[MaskRule::Lasting as usize].running.len());
         if let Some(flush) = self.watch(cpu).flush.as_mut() {
             flush.pending = reach[MaskRule::Lasting as usize].targets(flush.tables);
             flush.targets = flush.pending.clone();

@@ -47,6 +47,8 @@ pub(crate) struct Open {
     /// The number of the event that it began with.
     pub(crate) began: u64,
     pub(crate) mm: MmId,
+    /// The space may have a global PCID.
+    pub(crate) may_be_global: bool,
     /// What it raises its space's generation to at least, as long as nothing has shown the raise.
     pub(crate) to_raise: Option<u64>,
     pub(crate) tables: Tables,
@@ -122,6 +124,11 @@ impl Open {
             }
     }
 
+    /// Whether the flush may have been broadcast (INVLPGB), which came after the newer rule (Linux 6.15).
+    fn is_broadcast_under(&self, rule: MaskRule) -> bool {
+        rule == MaskRule::Lasting && self.may_be_global
+    }
+
     /// Whether a CPU's state, as it was read, hangs on the order of a switch and of this flush.
     pub(crate) fn switched(&self, cpu: u16) -> bool {
         self.switched.contains(cpu) || self.unsettled.contains(cpu)
@@ -156,7 +163,7 @@ impl Open {
             let switched = among.iter().any(|cpu| self.switched(cpu));
             let class = match (replayed, recorded) {
                 _ if switched => Class::SwitchInWindow,
-                (Path::Remote, Path::None) if can_broadcast(rule, reach) => Class::Broadcast,
+                (Path::Remote, Path::None) if self.is_broadcast_under(rule) => Class::Broadcast,
                 _ => Class::Unexplained,
             };
             tallies.disagree(Disagreement {
@@ -274,9 +281,4 @@ impl Open {
             class,
         });
     }
-}
-
-/// Broadcasts came after the newer rule (6.15), for spaces that several CPUs run (Linux `consider_global_asid`).
-fn can_broadcast(rule: MaskRule, reach: &Reach) -> bool {
-    rule == MaskRule::Lasting && reach.running.len() >= 3
 }

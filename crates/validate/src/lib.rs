@@ -15,7 +15,8 @@
 //! | file, in reading order | what |
 //! | --- | --- |
 //! | `validation` | [`Validation`]: steps in, [`Agreement`] out |
-//! | `machine`, `rule` | what the CPUs have loaded; the kernel's rules |
+//! | `switches`, `handlers` | one switch; an interrupt's handler, as the recording shows it |
+//! | `machine`, `slots`, `rule` | what the CPUs have loaded; what they keep of several spaces; the kernel's rules |
 //! | `flights` | interrupts that are sent and have not arrived; what is watched on each CPU |
 //! | `flush` | one flush, and whom it interrupts |
 //! | `tally`, `agreement` | decisions, classes of disagreements; the result |
@@ -32,10 +33,13 @@ mod cpu_set;
 mod evidence;
 mod flights;
 mod flush;
+mod handlers;
 mod ids;
 mod machine;
 mod pace;
 mod rule;
+mod slots;
+mod switches;
 mod tally;
 mod validation;
 

@@ -9,9 +9,10 @@ use lazytlb_trace::{InitialState, Laziness, MmId, Tables};
 
 use crate::cpu_set::CpuSet;
 use crate::rule::{EACH_RULE, MaskRule, TRIM_PERIOD_NS};
+use crate::slots::{CaughtUp, Slots};
 
-/// Linux `TLB_NR_DYN_ASIDS`.
-const SLOTS: usize = 6;
+/// Linux `mm_active_cpus_exceeds(mm, 3)`: CPUs that a space is active on before it is given a global PCID.
+const GLOBAL_FROM_CPUS: u64 = 4;
 
 /// What the CPUs have loaded, and which spaces there are.
 #[derive(Default)]
@@ -26,12 +27,8 @@ struct Cpu {
     /// Not known before the CPU's first operation.
     loaded: Option<MmId>,
     lazy: bool,
-    slots: [Slot; SLOTS],
-    current: usize,
-    next: usize,
+    slots: Slots,
     entered: Option<Entered>,
-    /// Slots that were filled since the recording began.
-    filled: usize,
 }
 
 /// A CPU's latest way into a space.
@@ -40,13 +37,6 @@ struct Entered {
     time_ns: u64,
     /// Whether its bit was not in the cpumask before, by rule.
     newly: [bool; EACH_RULE.len()],
-}
-
-#[derive(Clone, Copy, Default)]
-struct Slot {
-    mm: Option<MmId>,
-    /// What it was flushed to, if that is known.
-    generation: Option<u64>,
 }
 
 /// What an event shows of a space's generation.
@@ -71,33 +61,14 @@ impl Seen {
     }
 }
 
-/// What a CPU had to do to catch up with a space's generation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CaughtUp {
-    AlreadyWas,
-    Now,
-}
-
-impl Slot {
-    /// Brings it to a generation; `None` if what it was flushed to is not known.
-    ///
-    /// It never goes back: a flush that was asked for, and whose generation others do not see yet, may have raised it.
-    fn catch_up(&mut self, generation: u64) -> Option<CaughtUp> {
-        let before = self.generation;
-        self.generation = before.max(Some(generation));
-        before.map(|before| match before >= generation {
-            true => CaughtUp::AlreadyWas,
-            false => CaughtUp::Now,
-        })
-    }
-}
-
 struct Space {
     generation: u64,
     masks: [CpuSet; EACH_RULE.len()],
     /// Whether it was made within the recording: then no CPU had it before.
     born_here: bool,
     may_trim_from_ns: u64,
+    /// Its latest interrupts were sent while enough CPUs were active in it for a global PCID.
+    may_be_global: bool,
 }
 
 /// What a switch did to CR3.
@@ -247,11 +218,7 @@ impl Machine {
         let cpu = self.cpu(cpu);
         cpu.loaded = Some(mm);
         cpu.lazy = lazy;
-        cpu.slots[0] = Slot {
-            mm: Some(mm),
-            generation,
-        };
-        (cpu.current, cpu.next, cpu.filled) = (0, 1, 1);
+        cpu.slots.begin(mm, generation);
     }
 
     /// Notes that a space is new.
@@ -299,14 +266,17 @@ impl Machine {
             if !was_lazy {
                 return Switched::NOTHING;
             }
-            let slot = &mut cpu.slots[cpu.current];
-            return match slot.catch_up(generation) {
+            return match cpu.slots.catch_up(generation) {
                 Some(CaughtUp::AlreadyWas) => Switched::NOTHING,
                 Some(CaughtUp::Now) => Switched::either(Outcome::Flush),
                 None => Switched::UNKNOWN,
             };
         }
-        let with_pcids = cpu.choose_slot(mm, generation, born_here);
+        let with_pcids = cpu.slots.choose(mm, generation, born_here);
+        let with_pcids = with_pcids.map(|caught_up| match caught_up {
+            CaughtUp::AlreadyWas => Outcome::Keep,
+            CaughtUp::Now => Outcome::Flush,
+        });
         cpu.loaded = Some(mm);
         if let Some(before) = before.and_then(|before| self.spaces.get_mut(&before)) {
             before.masks[MaskRule::Eager as usize].remove(number);
@@ -358,12 +328,15 @@ impl Machine {
             (true, true) if has_company[0] && tables != Tables::Freed => Local::Nothing,
             (true, true) => Local::Leaves,
         };
-        let known = cpu.loaded.is_some();
+        let (known, is_lazy) = (cpu.loaded.is_some(), cpu.lazy);
         if trims && has_company[MaskRule::Lasting as usize] {
             self.space(mm, now_ns, false).may_trim_from_ns = now_ns + TRIM_PERIOD_NS;
         }
+        let has_lasting_company = has_company[MaskRule::Lasting as usize];
+        let told = has_lasting_company && (tables == Tables::Freed || trims && !is_lazy);
         match local {
-            Local::Nothing if tables == Tables::Freed && !loaded => {
+            // Its own CPU may be in the cpumask, and have another space (Linux: "wrong CPU").
+            Local::Nothing if told && !loaded => {
                 self.arrive(number, mm, now_ns);
             }
             Local::Nothing => {}
@@ -394,8 +367,25 @@ impl Machine {
         let runs = |cpu: &&mut Cpu| cpu.loaded == Some(mm) && !cpu.lazy;
         let cpu = self.cpus.get_mut(usize::from(number)).filter(runs);
         if let (Some(cpu), Some(space)) = (cpu, self.spaces.get(&mm)) {
-            cpu.slots[cpu.current].catch_up(space.generation);
+            cpu.slots.catch_up(space.generation);
         }
+    }
+
+    /// A flush of a space sends interrupts, and finds others running in it.
+    ///
+    /// Linux `consider_global_asid` follows: a space that four CPUs are active in may be given a global PCID. It keeps
+    /// that, and is broadcast for: no CPU is interrupted from then on, and none flushes as it comes to the space.
+    pub(crate) fn sends(&mut self, mm: MmId, running: u64) {
+        if let Some(space) = self.spaces.get_mut(&mm) {
+            space.may_be_global = running + 1 >= GLOBAL_FROM_CPUS;
+        }
+    }
+
+    /// Returns whether a space may have a global PCID since its latest interrupts.
+    pub(crate) fn may_be_global(&self, mm: MmId) -> bool {
+        self.spaces
+            .get(&mm)
+            .is_some_and(|space| space.may_be_global)
     }
 
     /// Returns whom a flush would interrupt at this moment, by rule.
@@ -458,7 +448,7 @@ impl Machine {
             self.leave(number, now_ns);
             return Served::Left;
         }
-        match cpu.slots[cpu.current].catch_up(space.generation) {
+        match cpu.slots.catch_up(space.generation) {
             Some(CaughtUp::AlreadyWas) => Served::Nothing,
             Some(CaughtUp::Now) | None => Served::Flushed,
         }
@@ -485,33 +475,7 @@ impl Machine {
             masks: Default::default(),
             born_here,
             may_trim_from_ns: now_ns + TRIM_PERIOD_NS,
+            may_be_global: false,
         })
-    }
-}
-
-impl Cpu {
-    /// Linux `choose_new_asid`.
-    fn choose_slot(&mut self, mm: MmId, generation: u64, born_here: bool) -> Option<Outcome> {
-        let found = self.slots.iter().position(|slot| slot.mm == Some(mm));
-        if let Some(found) = found {
-            self.current = found;
-            return self.slots[found]
-                .catch_up(generation)
-                .map(|caught_up| match caught_up {
-                    CaughtUp::AlreadyWas => Outcome::Keep,
-                    CaughtUp::Now => Outcome::Flush,
-                });
-        }
-        // Until all slots were filled here, the space may be in one that was filled before.
-        let known = born_here || self.filled >= SLOTS;
-        let slot = self.next % SLOTS;
-        self.next = slot + 1;
-        self.filled += 1;
-        self.current = slot;
-        self.slots[slot] = Slot {
-            mm: Some(mm),
-            generation: Some(generation),
-        };
-        known.then_some(Outcome::Flush)
     }
 }

@@ -1,22 +1,20 @@
 //! The comparison: a recording's steps in, agreement out.
 
-use lazytlb_trace::{
-    Context, Event, FlushFunc, Kind, MmId, Onto, Operation, OperationKind, Step, Tables,
-};
+use lazytlb_trace::{Event, Kind, MmId, Onto, Operation, OperationKind, Step, Tables};
 
 use crate::agreement::Agreement;
 use crate::cpu_set::CpuSet;
 use crate::evidence::Evidence;
-use crate::flights::{Awaiting, Flights, Latest};
+use crate::flights::{Flights, Latest};
 use crate::flush::{Open, Path};
-use crate::machine::{Outcome, Switched};
+use crate::machine::Switched;
 use crate::rule::{EACH_RULE, MaskRule};
-use crate::tally::{Class, Decision, Disagreement, Tallies, Tally, Totals};
+use crate::tally::{Tallies, Tally, Totals};
 
 /// Replays the recorded kernel's rule, and compares.
 #[derive(Default)]
 pub struct Validation {
-    flights: Flights,
+    pub(crate) flights: Flights,
     pub(crate) flushes: [Tallies; EACH_RULE.len()],
     /// Without PCIDs, and with them.
     pub(crate) switches: [Tally; 2],
@@ -76,75 +74,6 @@ impl Validation {
         }
         let latest = self.take_in(event, before);
         self.flights.watch(event.cpu).latest = latest;
-    }
-
-    /// Follows who runs, to see where a task switch is missing.
-    fn follow(&mut self, event: &Event) {
-        let watch = self.flights.watch(event.cpu);
-        watch.missed_switch = match watch.runs {
-            Some((next, leaving)) if event.pid == next || event.pid == leaving => false,
-            None => false,
-            Some(_) => {
-                watch.awaiting = None;
-                true
-            }
-        };
-        let next = match event.kind {
-            Kind::SchedSwitch { next } => next,
-            _ => match watch.runs {
-                Some((next, leaving)) if event.pid == leaving => next,
-                _ => event.pid,
-            },
-        };
-        watch.runs = Some((next, event.pid));
-    }
-
-    /// Compares a switch with the CPU's next event.
-    fn settle_switch(&mut self, event: &Event) {
-        let events = self.flights.events;
-        let watch = self.flights.watch(event.cpu);
-        let Some(awaiting) = watch.awaiting.take() else {
-            return;
-        };
-        if matches!(event.kind, Kind::TlbFlush { reason: 0, .. }) {
-            watch.finished = events;
-        }
-        let recorded = match event.kind {
-            Kind::TlbFlush { reason: 0, pages }
-                if event.context != Context::Hardirq && event.pid == awaiting.pid =>
-            {
-                if pages == 0 {
-                    Outcome::Keep
-                } else {
-                    Outcome::Flush
-                }
-            }
-            _ => Outcome::None,
-        };
-        let began_since = awaiting.mm.is_some_and(|mm| self.flights.has_flush_of(mm));
-        let raced = awaiting.raced || began_since;
-        let Switched {
-            without_pcids,
-            with_pcids,
-        } = awaiting.replayed;
-        for (tally, replayed) in self.switches.iter_mut().zip([without_pcids, with_pcids]) {
-            match replayed {
-                None => tally.apart += 1,
-                Some(replayed) if replayed == recorded => tally.agreed += 1,
-                Some(replayed) => tally.disagree(Disagreement {
-                    decision: Decision::Switch,
-                    time_ns: awaiting.time_ns,
-                    cpu: event.cpu,
-                    replayed: outcome_name(replayed),
-                    recorded: outcome_name(recorded),
-                    class: match (awaiting.crossed, raced) {
-                        (true, _) => Class::SwitchInWindow,
-                        (false, true) => Class::GenerationRace,
-                        (false, false) => Class::Unexplained,
-                    },
-                }),
-            }
-        }
     }
 
     /// Whether the CPU's flush is over with this event: what it does next.
@@ -215,7 +144,7 @@ impl Validation {
             }
             Kind::FlushFunc(func) => self.flush_func(event, &func),
             Kind::TlbFlush { reason, .. } => {
-                self.tlb_flush(event, reason);
+                self.tlb_flush(event, reason, before);
                 Latest::Other
             }
             _ => Latest::Other,
@@ -229,101 +158,6 @@ impl Validation {
         watch.changed = changed;
         watch.is_in_switch = true;
         watch.goes_idle = false;
-    }
-
-    fn mark_left(&mut self, cpu: u16, initiator: u16) {
-        if let Some(flush) = &mut self.flights.watch(initiator).flush {
-            flush.recorded.left.insert(cpu);
-        }
-    }
-
-    /// A request's handler runs: what is compared, never an input.
-    fn flush_func(&mut self, event: &Event, func: &FlushFunc) -> Latest {
-        let Ok(initiator) = u16::try_from(func.initiator) else {
-            return Latest::Other;
-        };
-        if initiator == event.cpu {
-            self.flights
-                .sends_nothing(event.cpu, Path::Local, event.time_ns);
-            if let Some(flush) = &mut self.flights.watch(event.cpu).flush {
-                flush.recorded.shows_every_arrival = true;
-            }
-            self.flights.raise(event.cpu, func.generation);
-            self.flights.flushes_itself(event);
-            return Latest::Flushes;
-        }
-        let Some(flush) = self
-            .flights
-            .cpus
-            .get_mut(usize::from(initiator))
-            .and_then(|cpu| cpu.flush.as_mut())
-        else {
-            self.evidence.strays += 1;
-            return Latest::Other;
-        };
-        if flush.recorded.generation.is_some() && flush.recorded.generation != func.generation {
-            self.evidence.strays += 1;
-            return Latest::Other;
-        }
-        flush.recorded.shows_every_arrival = true;
-        flush.recorded.arrived.insert(event.cpu);
-        self.flights.arrives(event.cpu, initiator);
-        Latest::Serves { initiator }
-    }
-
-    /// Without kprobes, `tlb_flush` shows what handlers did.
-    fn tlb_flush(&mut self, event: &Event, reason: u8) {
-        if self.evidence.has_kprobes() {
-            if reason == 4 {
-                self.flights.sends(event.cpu, event.time_ns);
-            }
-            return;
-        }
-        match (reason, event.context) {
-            (3, _) => {
-                self.flights.flushes_itself(event);
-            }
-            (1, _) | (0 | 5, Context::Hardirq) => self.serves(event, reason),
-            _ => {}
-        }
-    }
-
-    /// An interrupted CPU shows that it served somebody: whom, is told by the space that it has loaded.
-    fn serves(&mut self, event: &Event, reason: u8) {
-        self.evidence.seen_arrivals += 1;
-        let loaded = self.flights.machine.loaded(event.cpu);
-        let of_this_space = |cpu: &u16| {
-            let flush = self.flights.cpus[usize::from(*cpu)].flush.as_ref();
-            flush.is_some_and(|flush| {
-                !flush.recorded.arrived.contains(event.cpu)
-                    && flush.cpu != event.cpu
-                    && match reason {
-                        5 => Some(flush.mm) != loaded,
-                        _ => Some(flush.mm) == loaded,
-                    }
-            })
-        };
-        let candidates = || self.flights.open.iter().copied().filter(of_this_space);
-        let expects = |initiator: &u16| {
-            let flush = self.flights.cpus[usize::from(*initiator)].flush.as_ref();
-            flush.is_some_and(|flush| flush.targets.contains(event.cpu))
-        };
-        let Some(initiator) = candidates().find(expects).or_else(|| candidates().next()) else {
-            self.evidence.strays += 1;
-            return;
-        };
-        let Some(flush) = self.flights.watch(initiator).flush.as_mut() else {
-            return;
-        };
-        flush.recorded.arrived.insert(event.cpu);
-        if reason == 5 {
-            // Tables are freed, or the mask is trimmed; which, the request did not tell.
-            flush.pending.insert(event.cpu);
-        }
-        if reason == 0 {
-            flush.recorded.left.insert(event.cpu);
-        }
-        self.flights.arrives(event.cpu, initiator);
     }
 
     fn operation(&mut self, operation: &Operation) {
@@ -361,47 +195,6 @@ impl Validation {
         }
     }
 
-    /// A switch that was asked before its effect is shown; one that was told by the effect is counted apart.
-    fn await_switch(
-        &mut self,
-        operation: &Operation,
-        latest: Latest,
-        replayed: Switched,
-        same: bool,
-    ) {
-        if std::mem::take(&mut self.flights.watch(operation.cpu).missed_switch) {
-            self.switches.iter_mut().for_each(|tally| tally.apart += 1);
-            return;
-        }
-        let mm = match operation.kind {
-            OperationKind::Switch { mm } => Some(mm),
-            _ => None,
-        };
-        let crossed = self.flights.is_crossed(operation.cpu);
-        // Whatever it had loaded before, now it runs in this space.
-        self.flights.watch(operation.cpu).crossed &= mm.is_none();
-        let pid = match latest {
-            Latest::Switch { pid, time_ns } if time_ns == operation.time_ns => Some(pid),
-            _ if self.evidence.has_kprobes() => Some(self.evidence.pid),
-            _ => None,
-        };
-        match pid {
-            Some(pid) => {
-                let raced = mm.is_some_and(|mm| self.flights.has_flush_of(mm));
-                self.flights.watch(operation.cpu).awaiting = Some(Awaiting {
-                    mm,
-                    raced,
-                    crossed,
-                    leaves_lazy: same,
-                    replayed,
-                    time_ns: operation.time_ns,
-                    pid,
-                });
-            }
-            None => self.switches.iter_mut().for_each(|tally| tally.apart += 1),
-        }
-    }
-
     fn flush(&mut self, operation: &Operation, mm: MmId, tables: Tables) {
         let (cpu, now) = (operation.cpu, operation.time_ns);
         if self.flights.watch(cpu).flush.is_some() {
@@ -436,6 +229,7 @@ impl Validation {
             time_ns: now,
             began: self.flights.events,
             mm,
+            may_be_global: self.flights.machine.may_be_global(mm),
             to_raise: seen.after_one_flush(),
             tables,
             tables_told: !self.evidence.has_kprobes() && !recorded.path_told,
@@ -454,6 +248,12 @@ impl Validation {
             leaves: CpuSet::default(),
             pending,
         };
+        if open.recorded.path == Some(Path::Remote) {
+            let running = open.replayed.reach[MaskRule::Lasting as usize]
+                .running
+                .len();
+            self.flights.machine.sends(mm, running);
+        }
         self.flights.watch(cpu).flush = Some(Box::new(open));
         self.flights.open.push(cpu);
     }
@@ -505,13 +305,5 @@ impl Validation {
         totals.told += told;
         totals.fewer += fewer;
         totals.more += unknown;
-    }
-}
-
-fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::None => "none",
-        Outcome::Keep => "keep",
-        Outcome::Flush => "flush",
     }
 }

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use lazytlb_trace::TraceReader;
-use lazytlb_validate::{Agreement, Class, Decision, KernelRule, Validation};
+use lazytlb_validate::{Agreement, Decision, KernelRule, Validation};
 
 const KPROBES: [&str; 8] = [
     ": switch_mm: ",
@@ -61,7 +61,7 @@ fn percent(agreement: &Agreement, decision: Decision) -> f64 {
 
 #[test]
 fn the_shipped_recordings_do_what_their_kernel_does() {
-    for (workload, recorded, within) in [("threads", 9545, 100), ("mixed", 2159, 30)] {
+    for (workload, recorded, within) in [("threads", 9545, 20), ("mixed", 2159, 20)] {
         let mut agreement = compare(&text(workload));
         agreement.count(recorded);
         assert_eq!(agreement.rule, KernelRule::LinuxTo613TrimBackported);
@@ -71,16 +71,16 @@ fn the_shipped_recordings_do_what_their_kernel_does() {
             Vec::<String>::new(),
             "{workload}"
         );
-        assert!(percent(&agreement, Decision::Switch) > 99.3);
+        assert!(percent(&agreement, Decision::Switch) > 99.5);
         assert!(percent(&agreement, Decision::Path) > 99.8);
-        assert!(percent(&agreement, Decision::Targets) >= 96.0);
+        assert!(percent(&agreement, Decision::Targets) >= 96.4);
         let shootdowns = agreement.shootdowns;
         assert_eq!(shootdowns.recorded, recorded);
         assert!(shootdowns.replayed.abs_diff(recorded) < within);
         assert!((shootdowns.lowest..=shootdowns.highest).contains(&recorded));
         for kind in &agreement.kinds {
             assert!(
-                kind.unexplained() as f64 <= 0.01 * kind.compared as f64,
+                kind.unexplained() as f64 <= 0.002 * kind.compared as f64,
                 "{kind:?}"
             );
         }
@@ -89,7 +89,7 @@ fn the_shipped_recordings_do_what_their_kernel_does() {
 
 #[test]
 fn without_kprobes_switches_agree_and_bounds_hold_the_truth() {
-    for (workload, truth, switches) in [("threads", 9545, 99.0), ("mixed", 2159, 99.0)] {
+    for (workload, truth, switches) in [("threads", 9545, 99.1), ("mixed", 2159, 99.6)] {
         let agreement = compare(&without_kprobes(&text(workload)));
         assert_eq!(agreement.rule, KernelRule::LinuxTo613);
         assert_eq!(
@@ -103,6 +103,7 @@ fn without_kprobes_switches_agree_and_bounds_hold_the_truth() {
         );
         let shootdowns = agreement.shootdowns;
         assert!(!shootdowns.recorded_all && shootdowns.recorded < truth);
+        assert!(shootdowns.replayed.abs_diff(truth) <= truth / 50);
         assert!((shootdowns.lowest..=shootdowns.highest).contains(&truth));
         // What lazy CPUs do tells whether tables are freed, so it is not counted as agreement.
         let of = |decision| {
@@ -161,71 +162,4 @@ fn broken_recordings_are_refused() {
             "{what}"
         );
     }
-}
-
-/// CPU 0 runs space 7 and flushes; CPU 1 runs it, or is lazy on it.
-fn two_cpus(rest: &str) -> Agreement {
-    let begin = "\
-  <idle>-0 [000] d.Z1. 1.000001: switch_mm: () next=0xf0 tsk=0xe0 loaded=0xc0 lazy=0 nctx=7 ngen=1
-  <idle>-0 [000] d..1. 1.000002: tlb_flush: pages:-1 reason:flush on task switch (0)
-  <idle>-0 [001] d.Z1. 1.000003: switch_mm: () next=0xf0 tsk=0xe8 loaded=0xc0 lazy=0 nctx=7 ngen=1
-  <idle>-0 [001] d..1. 1.000004: tlb_flush: pages:-1 reason:flush on task switch (0)
-  b-9 [001] ..... 1.000005: sched_process_fork: child_pid=11
-";
-    let end = "\
-  a-8 [000] d.Z1. 1.900000: enter_lazy: () mm=0xf0 tsk=0xd0 loaded=0xf0
-";
-    compare(&format!("{begin}{rest}{end}"))
-}
-
-/// A flush of CPU 0 at 1.5 s whose interrupts are sent to the CPUs in `sent`.
-fn flush(mask: &str, sent: &str, more: &str) -> String {
-    format!(
-        "  a-8 [000] d.Z.. 1.500000: flush_mm_range: () mm=0xf0 start=0x1000 end=0x2000 stride=12 freed=0 ctx=7 gen=1 \
-         mask={mask}\n  a-8 [000] d.Z.. 1.500001: flush_multi: () cpumask0={sent} mm=0xf0 newgen=2 initcpu=0 freed=0 \
-         {more}\n  a-8 [000] d..1. 1.500002: tlb_flush: pages:1 reason:remote ipi send (4)\n  a-8 [000] d.Z.. \
-         1.500003: flush_func: () mm=0xf0 newgen=2 initcpu=0 loaded=0xf0 localgen=1 mmgen=2\n"
-    )
-}
-
-const ARRIVES: &str = "  b-9 [001] d.Z.. 1.500009: flush_func: () mm=0xf0 newgen=2 initcpu=0 loaded=0xf0 localgen=1 mmgen=2
-";
-
-fn classes(agreement: &Agreement, decision: Decision) -> Vec<(Class, u64)> {
-    let kind = agreement
-        .kinds
-        .iter()
-        .find(|kind| kind.decision == decision);
-    kind.unwrap().classes.clone()
-}
-
-#[test]
-fn each_class_has_its_evidence() {
-    let interrupted = Decision::Interrupted;
-    let good = two_cpus(&(flush("0x3", "0x3", "trim=0") + ARRIVES));
-    assert_eq!(classes(&good, interrupted), []);
-    assert_eq!(percent(&good, interrupted), 100.0);
-    let silent = two_cpus(&flush("0x3", "0x3", "trim=0"));
-    assert_eq!(classes(&silent, interrupted), [(Class::Unexplained, 1)]);
-    let skipped = two_cpus(&flush("0x3", "0x1", "trim=0"));
-    assert_eq!(
-        classes(&skipped, interrupted),
-        [(Class::ParavirtualSkip, 1)]
-    );
-    let goes = "  b-9 [001] d.Z1. 1.500004: enter_lazy: () mm=0xf0 tsk=0xd8 loaded=0xf0\n";
-    let switched = two_cpus(&(flush("0x3", "0x3", "trim=0") + goes));
-    assert_eq!(
-        classes(&switched, interrupted),
-        [(Class::SwitchInWindow, 1)]
-    );
-    let elsewhere = "\
-  b-9 [001] d.Z1. 1.400000: switch_mm: () next=0xf8 tsk=0xe9 loaded=0xf0 lazy=0 nctx=8 ngen=1
-  b-9 [001] d..1. 1.400001: tlb_flush: pages:-1 reason:flush on task switch (0)
-  c-10 [001] ..... 1.400002: sched_process_fork: child_pid=12
-";
-    let trimmed = two_cpus(&format!(
-        "{elsewhere}{}{ARRIVES}",
-        flush("0x3", "0x3", "trim=1")
-    ));
-    assert_eq!(classes(&trimmed, interrupted), [(Class::Trim, 1)]);
 }

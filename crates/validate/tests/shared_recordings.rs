@@ -1,0 +1,118 @@
+//! The recordings beside the checkout, if they are there: text and trace.dat, with kprobes and with tracepoints alone.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use lazytlb_trace::TraceReader;
+use lazytlb_validate::{Agreement, Decision, Validation};
+
+const KPROBES: [&str; 8] = [
+    "switch_mm",
+    "enter_lazy",
+    "flush_mm_range",
+    "flush_multi",
+    "flush_func",
+    "exit_mmap",
+    "mmdrop",
+    "leave_mm",
+];
+/// By the interrupt counters, which the recorded handlers equal.
+const TRUTH: [(&str, u64); 3] = [("threads", 9545), ("mixed", 2159), ("forkexec", 72)];
+
+/// Returns a recording's bytes; `None` where they are not.
+fn recording(workload: &str, kind: &str) -> Option<Vec<u8>> {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/traces");
+    let name = format!("linux61-smp8-{workload}.trace.{kind}.xz");
+    let file = std::fs::File::open(beside.join(name)).ok()?;
+    let mut bytes = Vec::new();
+    let mut decoder = liblzma::read::XzDecoder::new(file);
+    decoder.read_to_end(&mut bytes).unwrap();
+    Some(bytes)
+}
+
+/// Leaves the lines of the kprobes out.
+fn without_lines(text: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(text);
+    let names: Vec<String> = KPROBES.iter().map(|name| format!(": {name}: ")).collect();
+    let is_left = |line: &&str| {
+        !line.contains("entries-in-buffer") && !names.iter().any(|name| line.contains(name))
+    };
+    let left = text.lines().filter(is_left);
+    left.flat_map(|line| [line, "\n"])
+        .collect::<String>()
+        .into()
+}
+
+/// Gives the kprobes of a trace.dat names of the same length that say nothing.
+fn renamed(dat: &[u8]) -> Vec<u8> {
+    let mut dat = dat.to_vec();
+    for name in KPROBES {
+        let wanted = format!("name: {name}\n");
+        let at = dat
+            .windows(wanted.len())
+            .position(|window| window == wanted.as_bytes());
+        dat[at.unwrap() + "name: ".len()] = b'z';
+    }
+    dat
+}
+
+fn compare(bytes: &[u8]) -> Agreement {
+    let mut reader = TraceReader::new(bytes, "test").unwrap();
+    let mut validation = Validation::new();
+    while let Some(step) = reader.next_step().unwrap() {
+        validation.step(&step);
+    }
+    validation.finish()
+}
+
+fn share(agreement: &Agreement, decision: Decision) -> f64 {
+    let mut kinds = agreement.kinds.iter();
+    let kind = kinds.find(|kind| kind.decision == decision).unwrap();
+    assert!(kind.compared > 0, "{decision:?}");
+    kind.share()
+}
+
+#[test]
+fn with_kprobes_the_rule_does_what_the_kernel_did() {
+    for (workload, truth) in TRUTH {
+        for kind in ["txt", "dat"] {
+            let Some(bytes) = recording(workload, kind) else {
+                continue;
+            };
+            let agreement = compare(&bytes);
+            let found = agreement.contradictions();
+            assert_eq!(found, Vec::<String>::new(), "{workload}.{kind}");
+            assert!(share(&agreement, Decision::Switch) >= 0.995, "{workload}");
+            assert!(share(&agreement, Decision::Targets) >= 0.96, "{workload}");
+            assert!(share(&agreement, Decision::Path) >= 0.998, "{workload}");
+            assert_eq!(agreement.shootdowns.recorded, truth);
+            for kind in &agreement.kinds {
+                let part = kind.unexplained() as f64 / kind.compared as f64;
+                assert!(part < 0.002, "{workload}: {kind:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tracepoints_alone_tell_the_shootdowns_within_two_percent_or_five() {
+    for (workload, truth) in TRUTH {
+        for kind in ["txt", "dat"] {
+            let Some(bytes) = recording(workload, kind) else {
+                continue;
+            };
+            let agreement = match kind {
+                "txt" => compare(&without_lines(&bytes)),
+                _ => compare(&renamed(&bytes)),
+            };
+            let found = agreement.contradictions();
+            assert_eq!(found, Vec::<String>::new(), "{workload}.{kind}");
+            assert!(share(&agreement, Decision::Switch) >= 0.99, "{workload}");
+            let shootdowns = agreement.shootdowns;
+            let off = shootdowns.replayed.abs_diff(truth);
+            assert!(off <= (truth / 50).max(5), "{workload}: {shootdowns:?}");
+            assert!((shootdowns.lowest..=shootdowns.highest).contains(&truth));
+        }
+    }
+}
