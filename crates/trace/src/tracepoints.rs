@@ -90,6 +90,9 @@ impl Tracepoints {
         match event.kind {
             Kind::SchedSwitch { next } => {
                 self.answer_in_passing(&mut told)?;
+                if self.cpus[index].ends_with.take() == Some(event.pid) {
+                    self.last_flush(&mut told);
+                }
                 self.cpus[index].chain.switch(event.pid, next);
                 self.run(next, &mut told);
             }
@@ -208,7 +211,7 @@ impl Tracepoints {
             1 | 5 => {
                 told.summary.remote_shootdowns.arrived += 1;
                 // A mask is trimmed of CPUs that are not lazy.
-                if reason == 5 && self.cpus[index].lazy {
+                if reason == 5 && self.cpus[index].lazy && !self.cpus[index].has_left {
                     self.flushes.found_elsewhere(told.event.cpu);
                 }
             }

@@ -150,6 +150,34 @@ fn a_switch_that_writes_no_cr3_is_to_a_task_that_gave_up_its_space() {
 }
 
 #[test]
+fn the_last_flush_of_a_space_is_told_where_it_is_seen_before_or_after_the_exit() {
+    let exits = "  a-9 [001] ..... 1.000010: sched_process_exit: comm=a pid=9 prio=120\n";
+    let sends = "  a-9 [001] ...1. 1.000012: tlb_flush: pages:-1 reason:remote ipi send (4)\n";
+    let leaves =
+        "  a-9 [001] d..1. 1.000013: tlb_flush: pages:-1 reason:flush on task switch (0)\n";
+    let goes =
+        "  a-9 [001] d..2. 1.000020: sched_switch: prev_pid=9 ==> next_comm=swapper/1 next_pid=0\n";
+    for (events, after) in [
+        // Linux 6.16 and later; and one whose flush shows nothing.
+        (format!("{exits}{sends}{leaves}{goes}"), 12),
+        (format!("{exits}{leaves}{goes}"), 13),
+        (format!("{exits}{goes}"), 20),
+    ] {
+        let text = format!("{BEGIN}{events}");
+        let mut reader = TraceReader::new(text.as_bytes(), "t").unwrap();
+        let mut flushed = Vec::new();
+        while let Some(step) = reader.next_step().unwrap() {
+            if let Step::Operation(operation) = step
+                && let OperationKind::Flush { range, tables, .. } = operation.kind
+            {
+                flushed.push((operation.time_ns % 1_000_000 / 1000, range, tables));
+            }
+        }
+        assert_eq!(flushed, [(after, Range::All, Tables::Freed)], "{events}");
+    }
+}
+
+#[test]
 fn a_kernel_thread_that_sends_for_the_space_of_others_gets_none_of_its_own() {
     let text = format!(
         "{BEGIN}\

@@ -21,6 +21,8 @@ pub(crate) struct Cpu {
     /// The task that left, if the CPU's latest event was a task switch: the next one of that task shows what it did.
     pub(crate) switching: Option<u32>,
     pub(crate) open_question: Option<Question>,
+    /// The task that exits here, whose space ends with it, by a flush that has not been seen.
+    pub(crate) ends_with: Option<u32>,
     /// What it had loaded when the recording began, until an operation has carried it.
     pub(crate) initial: Option<InitialState>,
     pub(crate) seen: bool,

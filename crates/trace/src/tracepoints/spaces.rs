@@ -94,7 +94,12 @@ impl Tracepoints {
             Some(JustSent::Waits(number)) => told.steps.was_last(number),
             Some(JustSent::Told) => {}
             Some(JustSent::Nothing) => self.flush_all(mm, told),
-            None if ending == Ending::Ends => self.flush_all(mm, told),
+            // Since Linux 6.16 `sched_process_exit` comes before the space ends, and so before its last flush.
+            None if ending == Ending::Ends => {
+                self.tasks.unsettle(pid);
+                self.cpus[usize::from(told.event.cpu)].ends_with = Some(pid);
+                return;
+            }
             None => return,
         }
         self.tasks.settle(pid);

@@ -196,6 +196,13 @@ impl Tasks {
         }
     }
 
+    /// The end of the space that a task gave up is yet to come.
+    pub(crate) fn unsettle(&mut self, pid: u32) {
+        if let Some(Owner::Gone { settled, .. }) = self.owners.get_mut(&pid) {
+            *settled = false;
+        }
+    }
+
     /// A CPU keeps a space, as its own or borrowed.
     pub(crate) fn keep(&mut self, mm: MmId) {
         self.spaces.entry(mm).or_default().cpus += 1;
