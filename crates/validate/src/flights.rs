@@ -15,7 +15,7 @@ const INTO_THE_MASK: u64 = 2;
 /// Paces after which an interrupt has arrived for sure.
 const ARRIVED: u64 = 64;
 /// Paces from the event of a switch to where its stores are visible to others.
-const STORES: u64 = 4;
+pub(crate) const STORES: u64 = 4;
 /// Paces within which a CPU that shows no event since is taken to be in its switch still.
 const IN_SWITCH: u64 = 40;
 
@@ -216,7 +216,8 @@ impl Flights {
         let seen_ns = now_ns.saturating_sub(self.pace.ns() / INTO_THE_MASK);
         let reach = self.machine.reaches(cpu, mm, trims, seen_ns);
         let unsettled = self.unsettled(cpu, now_ns);
-        let switched = self.just_switched(now_ns);
+        let switched = self.just_switched(STORES, now_ns);
+        let unsure = self.just_switched(1, now_ns);
         self.machine
             .sends(mm, reach[MaskRule::Lasting as usize].running.len());
         if let Some(flush) = self.watch(cpu).flush.as_mut() {
@@ -224,6 +225,7 @@ impl Flights {
             flush.targets = flush.pending.clone();
             flush.unsettled.extend(&unsettled);
             flush.switched.extend(&switched);
+            flush.unsure.extend(&unsure);
             flush.replayed.reach = reach;
             (flush.sent, flush.sent_ns) = (events, now_ns);
         }
@@ -302,16 +304,19 @@ impl Flights {
         };
         let (left, initiator) = watch.left;
         let left_for_another = left >= flush.began && initiator != flush.cpu;
-        flush.switched.contains(cpu) || left_for_another
+        flush.unsure.contains(cpu) || left_for_another
     }
 
     /// A CPU's state changes: which flushes may have read it before, or after?
     pub(crate) fn changes(&mut self, cpu: u16, now_ns: u64) {
-        let about_ns = STORES * self.pace.ns();
+        let (pace_ns, about_ns) = (self.pace.ns(), STORES * self.pace.ns());
         for initiator in &self.open {
             let Some(flush) = self.cpus[usize::from(*initiator)].flush.as_mut() else {
                 continue;
             };
+            if flush.is_reading() || now_ns <= flush.sent_ns + pace_ns {
+                flush.unsure.insert(cpu);
+            }
             if flush.is_reading() || now_ns <= flush.sent_ns + about_ns {
                 flush.switched.insert(cpu);
             }
@@ -321,11 +326,11 @@ impl Flights {
         }
     }
 
-    /// The CPUs whose state changed just before.
-    pub(crate) fn just_switched(&self, now_ns: u64) -> CpuSet {
+    /// The CPUs whose state changed so few paces before.
+    pub(crate) fn just_switched(&self, paces: u64, now_ns: u64) -> CpuSet {
         let mut switched = CpuSet::default();
         for (watch, cpu) in self.cpus.iter().zip(0_u16..) {
-            if watch.changed.1 + STORES * self.pace.ns() > now_ns {
+            if watch.changed.1 + paces * self.pace.ns() > now_ns {
                 switched.insert(cpu);
             }
         }

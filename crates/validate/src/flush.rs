@@ -62,6 +62,8 @@ pub(crate) struct Open {
     pub(crate) known: CpuSet,
     /// CPUs that switched about the time at which the cpumask and their state were read.
     pub(crate) switched: CpuSet,
+    /// Those of them that switched within a pace of it: either order is as likely.
+    pub(crate) unsure: CpuSet,
     /// CPUs that switched between the send and the arrival of the interrupt.
     pub(crate) crossed: CpuSet,
     /// CPUs that were in a switch as interrupts were sent, or whose state hangs on a switch in an earlier window.

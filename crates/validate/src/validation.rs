@@ -5,7 +5,7 @@ use lazytlb_trace::{Event, Kind, MmId, Onto, Operation, OperationKind, Step, Tab
 use crate::agreement::Agreement;
 use crate::cpu_set::CpuSet;
 use crate::evidence::Evidence;
-use crate::flights::{Flights, Latest};
+use crate::flights::{Flights, Latest, STORES};
 use crate::flush::{Open, Path};
 use crate::machine::Switched;
 use crate::rule::{EACH_RULE, MaskRule};
@@ -237,7 +237,8 @@ impl Validation {
             recorded,
             raced,
             known: self.flights.machine.known_cpus(),
-            switched: self.flights.just_switched(now),
+            switched: self.flights.just_switched(STORES, now),
+            unsure: self.flights.just_switched(1, now),
             crossed: CpuSet::default(),
             unsettled,
             paths,
