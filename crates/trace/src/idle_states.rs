@@ -173,9 +173,12 @@ impl IdleStates {
 
     /// Returns the names of the states with a number: several, where CPUs differ.
     pub fn names(&self, index: IdleStateIndex) -> Vec<&str> {
-        let own = self.entries.iter().filter(|one| one.index == index);
-        let mut names: Vec<&str> = own.map(|one| one.state.name.as_str()).collect();
-        names.dedup();
+        let mut names: Vec<&str> = Vec::new();
+        for one in self.entries.iter().filter(|one| one.index == index) {
+            if !names.contains(&one.state.name.as_str()) {
+                names.push(&one.state.name);
+            }
+        }
         names
     }
 
