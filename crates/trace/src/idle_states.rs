@@ -60,7 +60,7 @@ pub struct IdleState {
     pub name: String,
     /// How long leaving it takes at worst, as the driver states it; `None` where that says nothing: a guest that halts
     /// is left to its hypervisor.
-    pub exit_latency_ns: Option<u64>,
+    pub exit_latency_us: Option<u64>,
     /// Whether the kernel leaves the user space before.
     pub tlb: TlbInIdle,
 }
@@ -241,7 +241,7 @@ fn entry(fields: &str, driver: Driver) -> Option<Entry> {
         index,
         state: IdleState {
             name: name.to_owned(),
-            exit_latency_ns: states_latency.then(|| u64::from(latency_us) * 1000),
+            exit_latency_us: states_latency.then(|| u64::from(latency_us)),
             tlb: told.unwrap_or_else(|| tlb_in(name, description, driver)),
         },
     })
@@ -372,7 +372,7 @@ mod tests {
             parsed(text)
                 .state(7, index(number))
                 .unwrap()
-                .exit_latency_ns
+                .exit_latency_us
         };
         assert_eq!((latency(0), latency(1)), (Some(0), None));
     }
@@ -383,11 +383,11 @@ mod tests {
         let latency = |cpu| {
             states
                 .state(cpu, index(1))
-                .map(|state| state.exit_latency_ns)
+                .map(|state| state.exit_latency_us)
         };
-        assert_eq!(latency(3), Some(Some(170_000)));
-        assert_eq!(latency(8), Some(Some(170_000)));
-        assert_eq!(latency(4), Some(Some(130_000)));
+        assert_eq!(latency(3), Some(Some(170)));
+        assert_eq!(latency(8), Some(Some(170)));
+        assert_eq!(latency(4), Some(Some(130)));
         assert_eq!(latency(9), None);
         assert_eq!(states.names(index(1)), ["C6", "C6S"]);
     }

@@ -438,8 +438,8 @@ fn a_recording_may_bring_the_tasks_that_ran_before() {
         let states = summary.idle_states.unwrap();
         let state = states.state(0, IdleStateIndex::new(1).unwrap()).unwrap();
         assert_eq!(
-            (state.name.as_str(), state.exit_latency_ns),
-            ("C1", Some(2000))
+            (state.name.as_str(), state.exit_latency_us),
+            ("C1", Some(2))
         );
     }
     file.options.last_mut().unwrap().1 = b"idle-state 1 C1 2\0".to_vec();
