@@ -69,6 +69,8 @@ pub struct IdleState {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct IdleStates {
     entries: Vec<Entry>,
+    /// How many of them are unknown: asked at each event.
+    unknown: usize,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,6 +85,10 @@ impl Entry {
     fn is_of(&self, cpu: u16, index: IdleStateIndex) -> bool {
         let has = |ranges: &Vec<RangeInclusive<u16>>| ranges.iter().any(|it| it.contains(&cpu));
         self.index == index && self.cpus.as_ref().is_none_or(has)
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.state.tlb == TlbInIdle::Unknown
     }
 }
 
@@ -161,7 +167,10 @@ impl IdleStates {
             true => Err(IdleStatesError::Empty {
                 file: file.to_owned(),
             }),
-            false => Ok(IdleStates { entries }),
+            false => {
+                let unknown = entries.iter().filter(|one| one.is_unknown()).count();
+                Ok(IdleStates { entries, unknown })
+            }
         }
     }
 
@@ -171,30 +180,31 @@ impl IdleStates {
         own.next().map(|one| &one.state)
     }
 
-    /// Returns the names of the states with a number: several, where CPUs differ.
-    pub fn names(&self, index: IdleStateIndex) -> Vec<&str> {
-        let mut names: Vec<&str> = Vec::new();
+    /// Returns the states with a number: several, where CPUs differ.
+    pub fn numbered(&self, index: IdleStateIndex) -> Vec<&IdleState> {
+        let mut states = Vec::new();
         for one in self.entries.iter().filter(|one| one.index == index) {
-            if !names.contains(&one.state.name.as_str()) {
-                names.push(&one.state.name);
+            if !states.contains(&&one.state) {
+                states.push(&one.state);
             }
         }
-        names
+        states
     }
 
     /// Says whether it is unknown of some state if the kernel leaves the user space before.
     pub(crate) fn is_in_doubt(&self) -> bool {
-        let mut all = self.entries.iter();
-        all.any(|one| one.state.tlb == TlbInIdle::Unknown)
+        self.unknown > 0
     }
 
     /// Takes what a recording shows of a state; what was known is kept.
     pub(crate) fn learn(&mut self, cpu: u16, index: IdleStateIndex, tlb: TlbInIdle) {
         let own = self.entries.iter_mut().find(|one| one.is_of(cpu, index));
         if let Some(own) = own
-            && own.state.tlb == TlbInIdle::Unknown
+            && own.is_unknown()
+            && tlb != TlbInIdle::Unknown
         {
             own.state.tlb = tlb;
+            self.unknown -= 1;
         }
     }
 }
@@ -389,7 +399,12 @@ mod tests {
         assert_eq!(latency(8), Some(Some(170)));
         assert_eq!(latency(4), Some(Some(130)));
         assert_eq!(latency(9), None);
-        assert_eq!(states.names(index(1)), ["C6", "C6S"]);
+        let names: Vec<&str> = states
+            .numbered(index(1))
+            .iter()
+            .map(|state| state.name.as_str())
+            .collect();
+        assert_eq!(names, ["C6", "C6S"]);
     }
 
     #[test]
