@@ -310,6 +310,10 @@ pub(crate) struct Recording {
     /// The tasks that ran before a recording without kprobes, a line `task TID TGID COMM HAS_MM` each
     #[arg(long, value_name = "FILE")]
     pub(crate) tasks: Option<PathBuf>,
+    /// The machine's idle states, in place of those that a recording of `lazytlb record` brings, a line `idle-state NUMBER
+    /// NAME LATENCY_US` each
+    #[arg(long, value_name = "FILE")]
+    pub(crate) idle_states: Option<PathBuf>,
     /// Accept a recording that lacks CPUs which its header announces
     #[arg(long)]
     pub(crate) partial: bool,

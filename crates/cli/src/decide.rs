@@ -12,10 +12,11 @@ use crate::decision::{Answer, Row, standing};
 use crate::every_cpu::holds_for;
 use crate::hardware::told;
 use crate::html::{Decided, HtmlFile, LaneCollector, decide_page};
-use crate::numbers::{grouped, megacycles, millions};
+use crate::idle::idle_ipis;
+use crate::numbers::{counted, grouped, megacycles, millions};
 use crate::pcids::what_pcids_bring;
 use crate::policies::{self, named_here};
-use crate::price::{PriceRecord, counted, describe};
+use crate::price::{PriceRecord, describe};
 use crate::proof_words::{came_to, proof, repeat, under};
 use crate::proofs::{MEMORY, Proof, Question, search_all};
 use crate::report::{Ending, Report, table};
@@ -54,6 +55,9 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
         report.line(describe(&workload))?;
         print_questions(&mut report, options, &questions, &rows)?;
         report.line(lines(options, (&rows, &answers), &quirks, &costs))?;
+        if let Some(lines) = idle_ipis(&workload.replayed, workload.summary.idle_states.as_ref()) {
+            report.line(lines)?;
+        }
         if let Some(line) = what_pcids_bring(&workload.replayed, &costs) {
             report.line(line)?;
         }
@@ -112,7 +116,7 @@ fn json(
         report.json(&ProofRecord::new(proof))?;
     }
     for row in rows {
-        let price = PriceRecord::new(row.replayed, workload.summary.events, costs);
+        let price = PriceRecord::new(row.replayed, &workload.summary, costs);
         let standing = standing(answers, row);
         report.json(&DecisionRecord::new(row, standing, models, price))?;
     }

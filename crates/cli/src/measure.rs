@@ -28,6 +28,13 @@ pub(crate) const fn how_to_measure(parameter: Parameter) -> &'static str {
             "it is what a disturbed sleep is worth to you: 0 if nobody wants an idle CPU's cycles, else the latency of \
              the idle state (`cpupower idle-info`) times the clock"
         }
+        Parameter::IdleWaitPerUs => {
+            "a program that sets a timer while the CPU sleeps in the state, and reads how late it wakes (`wult` of Intel's \
+             wult project): cycles over the state's latency (`cpupower idle-info`) in us"
+        }
+        Parameter::IdleWakePerUs => {
+            "it is what a disturbed sleep is worth to you: 0 if nobody wants an idle CPU's cycles, else as idle_wait_per_us"
+        }
         Parameter::Cr3LoadFlush | Parameter::Cr3LoadKeep => {
             "nanoBench's kernel module on `MOV RAX, CR3; MOV CR3, RAX`, with bit 63 clear to flush, and set to keep"
         }

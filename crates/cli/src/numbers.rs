@@ -1,6 +1,6 @@
 //! How numbers are told.
 
-use lazytlb_price::Cost;
+use lazytlb_price::{Cost, Counts, Replayed};
 
 /// Groups a number's digits: 1234567 becomes `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
@@ -42,6 +42,19 @@ pub(crate) fn cycles(cycles: f64) -> String {
         0.0 => "nothing".to_owned(),
         _ if cycles < 99_999.5 => format!("{} cycles", grouped(cycles.round() as u64)),
         _ => format!("{} Mcycles", millions(cycles)),
+    }
+}
+
+/// Tells a count, or between what it lies where the recording leaves something unknown.
+pub(crate) fn counted(replayed: &Replayed, of: impl Fn(&Counts) -> u64) -> String {
+    let (kept, freed) = (of(&replayed.counts), of(&replayed.if_freed().counts));
+    match kept == freed {
+        true => grouped(kept),
+        false => format!(
+            "{} to {}",
+            grouped(kept.min(freed)),
+            grouped(kept.max(freed))
+        ),
     }
 }
 

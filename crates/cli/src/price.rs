@@ -2,11 +2,13 @@
 
 use lazytlb::Quirks;
 use lazytlb_price::{Costs, Counts, PcidsOn, Replayed, Standing, price_replayed};
+use lazytlb_trace::Summary;
 use serde::Serialize;
 
 use crate::arguments::Price;
 use crate::choice::Choice;
-use crate::numbers::{grouped, megacycles, millions};
+use crate::idle::{IdleRecord, idle_ipis};
+use crate::numbers::{counted, grouped, megacycles, millions};
 use crate::pcids::what_pcids_bring;
 use crate::policies::named_here;
 use crate::report::{Ending, Report, table};
@@ -35,7 +37,7 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
     let choices: Vec<(PcidsOn, Choice<'_>)> = choices.collect();
     if options.output.json {
         for replayed in &workload.replayed {
-            let record = PriceRecord::new(replayed, workload.summary.events, &costs);
+            let record = PriceRecord::new(replayed, &workload.summary, &costs);
             report.json(&PriceLine::new(
                 record,
                 standing(&choices, replayed),
@@ -60,6 +62,9 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
          another space loaded. CR3 loads that flush\nand change the space, and those that keep what is cached; full flushes \
          reload the same space.",
     )?;
+    if let Some(lines) = idle_ipis(&workload.replayed, workload.summary.idle_states.as_ref()) {
+        report.line(lines)?;
+    }
     if let Some(line) = what_pcids_bring(&workload.replayed, &costs) {
         report.line(line)?;
     }
@@ -72,19 +77,6 @@ fn standing<'c>(choices: &'c [(PcidsOn, Choice<'_>)], one: &Replayed) -> Option<
     let mut own = choices.iter();
     let (_, choice) = own.find(|(pcids, _)| *pcids == one.pcids)?;
     choice.decision.standing(one.policy)
-}
-
-/// Tells a count, or between what it lies where the recording leaves something unknown.
-pub(crate) fn counted(replayed: &Replayed, of: impl Fn(&Counts) -> u64) -> String {
-    let (kept, freed) = (of(&replayed.counts), of(&replayed.if_freed().counts));
-    match kept == freed {
-        true => grouped(kept),
-        false => format!(
-            "{} to {}",
-            grouped(kept.min(freed)),
-            grouped(kept.max(freed))
-        ),
-    }
 }
 
 /// Makes the table of what each policy did, and what that costs.
@@ -169,20 +161,24 @@ pub(crate) struct PriceRecord {
     /// The counts if all flushes free page tables of which it is unknown; `counts` are as if they keep them.
     #[serde(skip_serializing_if = "Option::is_none")]
     counts_if_freed: Option<Counts>,
+    /// Of the IPIs to idle CPUs, those priced by the idle state that each was in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    idle_ipis: Vec<IdleRecord>,
     cost_cycles: f64,
     cost_cycles_low: f64,
     cost_cycles_high: f64,
 }
 
 impl PriceRecord {
-    pub(crate) fn new(replayed: &Replayed, events: u64, costs: &Costs) -> PriceRecord {
+    pub(crate) fn new(replayed: &Replayed, summary: &Summary, costs: &Costs) -> PriceRecord {
         let cost = price_replayed(replayed, costs);
         PriceRecord {
             policy: replayed.policy.name(),
             pcids: replayed.pcids.name(),
-            events,
+            events: summary.events,
             counts: replayed.counts,
             counts_if_freed: replayed.counts_if_freed,
+            idle_ipis: IdleRecord::all(replayed, summary.idle_states.as_ref()),
             cost_cycles: cost.typical,
             cost_cycles_low: cost.low,
             cost_cycles_high: cost.high,

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::ensure;
 use lazytlb::{Policy, Quirks};
 use lazytlb_price::{PcidsOn, Replay, Replayed, price_trace_watched};
-use lazytlb_trace::{Operation, Snapshot, Step, Summary, TraceReader};
+use lazytlb_trace::{IdleStates, Operation, Snapshot, Step, Summary, TraceReader};
 use lazytlb_validate::{Agreement, Validation};
 
 use crate::arguments::Recording;
@@ -96,7 +96,10 @@ fn replay_any(
             watch,
         ),
         None => {
-            let reader = TraceReader::new(Cursor::new(SHIPPED), SHIPPED_NAME)?;
+            let reader = opened(
+                TraceReader::new(Cursor::new(SHIPPED), SHIPPED_NAME)?,
+                recording,
+            )?;
             read(
                 reader,
                 format!("{SHIPPED_NAME}, {SHIPPED_ORIGIN}"),
@@ -148,6 +151,9 @@ pub(crate) fn opened<R: Read>(
     }
     if let Some(tasks) = &recording.tasks {
         reader = reader.with_tasks(Snapshot::open(tasks)?);
+    }
+    if let Some(states) = &recording.idle_states {
+        reader = reader.with_idle_states(IdleStates::open(states)?);
     }
     if recording.partial {
         reader = reader.accept_partial();

@@ -188,11 +188,15 @@ mod tests {
     fn every_parameter_moves_the_price_of_what_it_is_for() {
         let one_of_each = Counts {
             shootdowns: 1,
-            shootdowns_to_idle: 1,
-            ipis: 3,
+            shootdowns_to_idle: 2,
+            shootdowns_to_known_sleep: 1,
+            idle_wait_us: 1,
+            ipis: 4,
             ipis_to_running: 1,
             ipis_to_lazy: 1,
-            ipis_to_idle: 1,
+            ipis_to_idle: 2,
+            ipis_to_known_sleep: 1,
+            idle_wake_us: 1,
             cr3_flush: 1,
             cr3_keep: 1,
             full_flushes: 1,

@@ -18,10 +18,16 @@ pub enum Parameter {
     IpiHandler,
     /// An IPI to a lazy CPU on a kernel thread, beyond the interrupt.
     IpiLazyExtra,
-    /// A shootdown to an idle CPU: the initiator's additional wait.
+    /// A shootdown to an idle CPU, where it is not known of all of them how deep they sleep: the initiator's additional
+    /// wait.
     IdleWait,
-    /// An IPI to an idle CPU: its disturbed sleep.
+    /// An IPI to an idle CPU of which it is not known how deep it sleeps: its disturbed sleep.
     IdleWake,
+    /// A microsecond of the longest exit latency among the idle targets of a shootdown, where all are known: the
+    /// initiator's additional wait.
+    IdleWaitPerUs,
+    /// A microsecond of the exit latency of an IPI's idle target, where it is known: its disturbed sleep.
+    IdleWakePerUs,
     /// A CR3 load that flushes, of another root or of the same.
     Cr3LoadFlush,
     /// A CR3 load that keeps cached translations.
@@ -40,7 +46,7 @@ pub enum Parameter {
 
 impl Parameter {
     /// Every parameter, in the order of the file.
-    pub const ALL: [Parameter; 14] = [
+    pub const ALL: [Parameter; 16] = [
         Parameter::IpiSend,
         Parameter::IpiTarget,
         Parameter::IpiWait,
@@ -48,6 +54,8 @@ impl Parameter {
         Parameter::IpiLazyExtra,
         Parameter::IdleWait,
         Parameter::IdleWake,
+        Parameter::IdleWaitPerUs,
+        Parameter::IdleWakePerUs,
         Parameter::Cr3LoadFlush,
         Parameter::Cr3LoadKeep,
         Parameter::Invlpg,
@@ -67,6 +75,8 @@ impl Parameter {
             Parameter::IpiLazyExtra => "ipi_lazy_extra",
             Parameter::IdleWait => "idle_wait",
             Parameter::IdleWake => "idle_wake",
+            Parameter::IdleWaitPerUs => "idle_wait_per_us",
+            Parameter::IdleWakePerUs => "idle_wake_per_us",
             Parameter::Cr3LoadFlush => "cr3_load_flush",
             Parameter::Cr3LoadKeep => "cr3_load_keep",
             Parameter::Invlpg => "invlpg",
@@ -87,8 +97,16 @@ impl Parameter {
             Parameter::IpiTarget => (counts.ipis, 0),
             Parameter::IpiHandler => (counts.ipis_to_running, counts.ipis_to_lazy),
             Parameter::IpiLazyExtra => (counts.ipis_to_lazy, 0),
-            Parameter::IdleWait => (counts.shootdowns_to_idle, 0),
-            Parameter::IdleWake => (counts.ipis_to_idle, 0),
+            Parameter::IdleWait => {
+                let known = counts.shootdowns_to_known_sleep;
+                (counts.shootdowns_to_idle.saturating_sub(known), 0)
+            }
+            Parameter::IdleWake => {
+                let known = counts.ipis_to_known_sleep;
+                (counts.ipis_to_idle.saturating_sub(known), 0)
+            }
+            Parameter::IdleWaitPerUs => (counts.idle_wait_us, 0),
+            Parameter::IdleWakePerUs => (counts.idle_wake_us, 0),
             Parameter::Cr3LoadFlush => (counts.cr3_flush, counts.full_flushes),
             Parameter::Cr3LoadKeep => (counts.cr3_keep, 0),
             Parameter::Invlpg => (counts.invlpg, 0),

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use lazytlb_trace::{IdleStateIndex, MAX_IDLE_STATES};
 use serde::{Deserialize, Serialize};
 
 /// Counts what one policy made a machine do on a recorded workload.
@@ -17,6 +18,12 @@ pub struct Counts {
     /// Of them, those that interrupted at least one idle CPU: the initiator waits until it is
     /// awake.
     pub shootdowns_to_idle: u64,
+    /// Of them, those of whose idle targets it is known of each how long it takes to wake.
+    #[serde(default)]
+    pub shootdowns_to_known_sleep: u64,
+    /// What these wait for: the sum of the longest stated exit latency among the idle targets of each, in microseconds.
+    #[serde(default)]
+    pub idle_wait_us: u64,
     /// IPIs, one for each target of each shootdown.
     pub ipis: u64,
     /// IPIs to a CPU that ran a task with a user space, this one or another.
@@ -25,6 +32,20 @@ pub struct Counts {
     pub ipis_to_lazy: u64,
     /// IPIs to a CPU that was lazy and idle: each wakes it.
     pub ipis_to_idle: u64,
+    /// Of these, those to a CPU of which it is known how long it takes to wake: it was in an idle state whose exit latency
+    /// is stated, or in none.
+    #[serde(default)]
+    pub ipis_to_known_sleep: u64,
+    /// Of these, those to a CPU in each idle state, by its number; the others were in none.
+    #[serde(default)]
+    pub ipis_by_idle_state: [u64; MAX_IDLE_STATES],
+    /// The sum of the stated exit latencies of all their targets, in microseconds.
+    #[serde(default)]
+    pub idle_wake_us: u64,
+    /// CPUs that left their space for init_mm before an idle state that flushes TLBs; none under a policy by which idle
+    /// CPUs have left already.
+    #[serde(default)]
+    pub left_before_sleep: u64,
     /// Of all IPIs, those sent because a space was retired with CPUs still lazy in it, or still in its cpumask.
     pub ipis_at_retire: u64,
     /// Of all IPIs, those to a CPU that had another space loaded. With PCIDs, one that went on to another space by a
@@ -71,9 +92,14 @@ pub(crate) enum Effect {
     Operation,
     Shootdown,
     ShootdownToIdle,
+    ShootdownToKnownSleep,
+    IdleWaitUs,
     IpiToRunning,
     IpiToLazy,
     IpiToIdle,
+    IpiToKnownSleep,
+    IdleWakeUs,
+    LeftBeforeSleep,
     IpiAtRetire,
     IpiElsewhere,
     LazySkipped,
@@ -95,6 +121,7 @@ pub(crate) enum Effect {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     counters: [Cell<u64>; Effect::Repair as usize + 1],
+    by_idle_state: [Cell<u64>; MAX_IDLE_STATES],
 }
 
 impl Tally {
@@ -111,6 +138,12 @@ impl Tally {
         counter.set(counter.get() + number);
     }
 
+    /// Counts an IPI to a CPU in this idle state.
+    pub(crate) fn count_idle_state(&self, state: IdleStateIndex) {
+        let counter = &self.by_idle_state[state.as_usize()];
+        counter.set(counter.get() + 1);
+    }
+
     /// Returns the counts.
     pub(crate) fn counts(&self) -> Counts {
         let get = |effect: Effect| self.counters[effect as usize].get();
@@ -121,10 +154,16 @@ impl Tally {
             operations: get(Effect::Operation),
             shootdowns: get(Effect::Shootdown),
             shootdowns_to_idle: get(Effect::ShootdownToIdle),
+            shootdowns_to_known_sleep: get(Effect::ShootdownToKnownSleep),
+            idle_wait_us: get(Effect::IdleWaitUs),
             ipis: ipis_to_running + ipis_to_lazy + ipis_to_idle,
             ipis_to_running,
             ipis_to_lazy,
             ipis_to_idle,
+            ipis_to_known_sleep: get(Effect::IpiToKnownSleep),
+            ipis_by_idle_state: self.by_idle_state.each_ref().map(Cell::get),
+            idle_wake_us: get(Effect::IdleWakeUs),
+            left_before_sleep: get(Effect::LeftBeforeSleep),
             ipis_at_retire: get(Effect::IpiAtRetire),
             ipis_elsewhere: get(Effect::IpiElsewhere),
             lazy_skipped: get(Effect::LazySkipped),

@@ -41,6 +41,7 @@
 //! | --- | --- |
 //! | `replay` | [`Replay`]: open loop, and what that means |
 //! | `machine`, `cells` | what is counted, and how a CPU takes an IPI; the words that it counts at |
+//! | `sleep` | [`Sleep`]: how deep an idle CPU sleeps |
 //! | `spaces` | which space is which |
 //! | `counts` | [`Counts`] |
 //! | `price_trace` | one pass over a recording, for every policy |
@@ -52,7 +53,7 @@
 //! workload's own reaction to a cheaper policy, and what a flush costs the code that runs next, beyond
 //! the range that `refill` has. From tracepoints alone, operations are reconstructed, and counts are off by up to a tenth on the
 //! recordings that have kprobes, too. With PCIDs, a translation that is kept counts as cached still: that others
-//! have displaced it meanwhile is not modelled.
+//! have displaced it meanwhile is not modelled, nor that an idle state which flushes TLBs flushes that, too.
 #![forbid(unsafe_code)]
 
 mod cells;
@@ -66,6 +67,7 @@ mod price;
 mod price_trace;
 mod regret;
 mod replay;
+mod sleep;
 mod spaces;
 
 pub use cost_argument::CostArgumentError;
@@ -80,3 +82,4 @@ pub use price_trace::{
 };
 pub use regret::{Decision, Standing};
 pub use replay::{Replay, ReplayError};
+pub use sleep::Sleep;

@@ -18,6 +18,7 @@ use lazytlb::{
 
 use crate::cells::{CountedCells, Owner, SLOTS, WORDS};
 use crate::counts::{Effect, Tally};
+use crate::sleep::Sleep;
 use crate::spaces::{INIT_MM, Spaces};
 
 /// CPUs that the machine can have: numbers are below.
@@ -79,6 +80,7 @@ struct Cpu {
     roots: [Cell<PhysAddr>; 1 + SLOTS],
     interrupts: Cell<Interrupts>,
     activity: Cell<Activity>,
+    sleep: Cell<Sleep>,
 }
 
 /// The protocol's view of the storage.
@@ -141,6 +143,7 @@ impl CountingMachine {
             roots: std::array::from_fn(|_| Cell::new(self.spaces.get(INIT_MM).root())),
             interrupts: Cell::new(Interrupts::Enabled),
             activity: Cell::new(Activity::KernelThread),
+            sleep: Cell::new(Sleep::Unknown),
         });
     }
 
@@ -148,6 +151,18 @@ impl CountingMachine {
     #[inline]
     pub(crate) fn set_activity(&self, activity: Activity) {
         self.me().activity.set(activity);
+    }
+
+    /// Says how deep the current CPU sleeps from here on. Before a state that flushes TLBs an idle CPU leaves for init_mm,
+    /// by the protocol, as Linux does whatever the policy.
+    pub(crate) fn set_sleep(&self, sleep: Sleep) {
+        let me = self.me();
+        me.sleep.set(sleep);
+        let is_idle = me.activity.get() == Activity::Idle;
+        if sleep == Sleep::Flushed && is_idle && me.protocol.loaded_mm(self) != INIT_MM {
+            self.tlb().switch_mm(self, INIT_MM);
+            self.tally.count(Effect::LeftBeforeSleep);
+        }
     }
 
     /// Returns the spaces.

@@ -3,7 +3,7 @@
 //! A cost is linear in the figures, and each figure moves within its range independently of the
 //! others. So the greatest value of `cost(A) - cost(B)` over all figures is reached where each
 //! figure stands at the end of its range that the sign of its count's difference picks; comparing
-//! two policies over the whole box takes one sum, not 2^14 corners. Comparing their ranges of cost
+//! two policies over the whole box takes one sum, not 2^16 corners. Comparing their ranges of cost
 //! instead would forget that both run on the same machine.
 
 use std::cmp::Ordering;
@@ -365,7 +365,7 @@ mod tests {
     }
 
     proptest! {
-        /// All 2^14 corners: a linear function takes its extremes there.
+        /// All 2^16 corners: a linear function takes its extremes there.
         #[test]
         fn a_difference_spans_exactly_what_the_corners_of_the_box_show(
             a in any_counts(), b in any_counts(), costs in any_costs()
@@ -383,7 +383,7 @@ mod tests {
         fn whoever_is_called_cheapest_is_so_at_every_corner(
             counts in proptest::collection::vec(any_counts(), 1..6),
             costs in any_costs(),
-            corners in proptest::collection::vec(0_u32..1 << 14, 32),
+            corners in proptest::collection::vec(0_u32..1 << Parameter::ALL.len(), 32),
         ) {
             let all: Vec<Replayed> = Policy::ALL
                 .iter()

@@ -3,11 +3,12 @@
 use std::io::Read;
 
 use lazytlb::{Policy, Quirks, Tables};
-use lazytlb_trace::{MadeFrom, Step, TraceError, TraceReader};
+use lazytlb_trace::{Event, Kind, MadeFrom, Step, Summary, TraceError, TraceReader};
 
 use crate::counts::Counts;
 use crate::machine::PcidsOn;
 use crate::replay::{Replay, ReplayError};
+use crate::sleep::Sleep;
 
 /// Operations between two reports of progress: some milliseconds of work.
 const PROGRESS_INTERVAL: u64 = 4096;
@@ -114,16 +115,23 @@ pub fn price_trace_watched<R: Read>(
         settings.map(replay).collect::<Vec<_>>()
     };
     let mut kept = replays(Tables::Kept);
-    // Nobody replays what is known twice.
-    let mut freed: Option<Vec<Replay>> = None;
+    let mut freed = Some(replays(Tables::Freed));
     let mut operations = 0;
     while let Some(step) = reader.next_step()? {
-        let Step::Operation(operation) = step else {
-            watch(&step, &kept);
-            continue;
+        let operation = match step {
+            Step::Operation(operation) => operation,
+            Step::Event(event) => {
+                if let Some(sleep) = sleep_after(&event, reader.summary()) {
+                    let all = kept.iter_mut().chain(freed.iter_mut().flatten());
+                    all.for_each(|replay| replay.sleep(event.cpu, sleep));
+                }
+                watch(&step, &kept);
+                continue;
+            }
         };
-        if operations == 0 && reader.summary().made_from == MadeFrom::Tracepoints {
-            freed = Some(replays(Tables::Freed));
+        // Nobody replays what is known twice.
+        if operations == 0 && reader.summary().made_from != MadeFrom::Tracepoints {
+            freed = None;
         }
         operations += 1;
         for replay in kept.iter_mut().chain(freed.iter_mut().flatten()) {
@@ -145,6 +153,7 @@ pub fn price_trace_watched<R: Read>(
         operations,
         bytes_read: reader.bytes_read(),
     });
+    let freed = freed.filter(|_| operations > 0);
     let mut freed = freed.into_iter().flatten();
     let replayed = kept.into_iter().map(|replay| Replayed {
         policy: replay.policy(),
@@ -153,4 +162,14 @@ pub fn price_trace_watched<R: Read>(
         counts_if_freed: freed.next().map(Replay::finish),
     });
     Ok(replayed.collect())
+}
+
+/// How deep a CPU sleeps after an event, if that tells and the machine's idle states are known.
+#[inline]
+fn sleep_after(event: &Event, summary: &Summary) -> Option<Sleep> {
+    let Kind::CpuIdle { state } = event.kind else {
+        return None;
+    };
+    let states = summary.idle_states.as_ref()?;
+    Some(Sleep::after_event(state, event.cpu, states))
 }

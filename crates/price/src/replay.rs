@@ -9,6 +9,7 @@ use lazytlb_trace::{InitialState, Laziness, MmId, Onto, Operation, OperationKind
 
 use crate::counts::{Counts, Effect};
 use crate::machine::{Activity, CountingMachine, MAX_CPUS, PcidsOn};
+use crate::sleep::Sleep;
 use crate::spaces::INIT_MM;
 
 /// Replays a recording under one policy.
@@ -119,6 +120,17 @@ impl Replay {
             OperationKind::Retire { mm } => self.retire(mm),
         }
         Ok(())
+    }
+
+    /// Says how deep a CPU sleeps from here on, if it is idle; a CPU that goes idle is as it was told last.
+    ///
+    /// Before [`Sleep::Flushed`] an idle CPU leaves its space. A CPU past [`MAX_CPUS`] is ignored: no operation of it can be
+    /// replayed either.
+    pub fn sleep(&mut self, cpu: u16, sleep: Sleep) {
+        if cpu < MAX_CPUS {
+            self.machine.become_cpu(CpuId(cpu));
+            self.machine.set_sleep(sleep);
+        }
     }
 
     /// Returns the counts so far.

@@ -1,8 +1,10 @@
 //! Any stream of operations replays, and its counts fit each other.
 
 use lazytlb::{Policy, Quirks};
-use lazytlb_price::{Counts, PcidsOn, Replay};
-use lazytlb_trace::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables};
+use lazytlb_price::{Counts, PcidsOn, Replay, Sleep};
+use lazytlb_trace::{
+    IdleStateIndex, InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables,
+};
 use proptest::prelude::*;
 
 /// Few spaces, so that they meet, but more than a CPU has slots; 1 is init_mm.
@@ -58,7 +60,65 @@ fn replay(policy: Policy, pcids: PcidsOn, operations: &[Operation]) -> Counts {
     replay.finish()
 }
 
+fn any_sleep() -> impl Strategy<Value = Sleep> {
+    let light = (0..4_u32, 0..1000_u64).prop_map(|(state, exit_latency_us)| Sleep::Light {
+        state: IdleStateIndex::new(state).expect("a CPU can have ten"),
+        exit_latency_us,
+    });
+    let others = [Sleep::Unknown, Sleep::Awake, Sleep::Flushed].map(Just);
+    let [unknown, awake, flushed] = others;
+    prop_oneof![2 => light, 1 => unknown, 1 => awake, 1 => flushed]
+}
+
+/// Before each operation, a CPU is told to sleep.
+fn replay_asleep(policy: Policy, pcids: PcidsOn, stream: &[(u16, Sleep, Operation)]) -> Counts {
+    let mut replay = Replay::on(policy, Quirks::default(), pcids);
+    for (cpu, sleep, operation) in stream {
+        replay.sleep(*cpu, *sleep);
+        let applied = replay.apply(operation);
+        applied.expect("no CPU is past the capacity");
+    }
+    replay.finish()
+}
+
 proptest! {
+    /// What is known of sleeps is a part of what is counted; and unless a CPU leaves before it sleeps, the rest is counted as
+    /// without.
+    #[test]
+    fn what_is_known_of_sleeps_is_counted_beside_the_rest(
+        stream in proptest::collection::vec((0..6_u16, any_sleep(), any_operation()), 0..200),
+        kept in any::<bool>(),
+    ) {
+        let mut stream = stream;
+        if kept {
+            stream.retain(|(_, sleep, _)| *sleep != Sleep::Flushed);
+        }
+        let operations: Vec<Operation> = stream.iter().map(|(_, _, operation)| *operation).collect();
+        for (&policy, pcids) in Policy::ALL.iter().flat_map(|policy| PcidsOn::ALL.map(|pcids| (policy, pcids))) {
+            let counts = replay_asleep(policy, pcids, &stream);
+            let by_state: u64 = counts.ipis_by_idle_state.iter().sum();
+            prop_assert!(by_state <= counts.ipis_to_known_sleep);
+            prop_assert!(counts.ipis_to_known_sleep <= counts.ipis_to_idle);
+            prop_assert!(counts.shootdowns_to_known_sleep <= counts.shootdowns_to_idle);
+            prop_assert!(counts.idle_wait_us <= counts.idle_wake_us);
+            prop_assert!(counts.idle_wake_us < 1000 * by_state.max(1));
+            if policy == Policy::InitMm {
+                prop_assert_eq!(counts.left_before_sleep, 0);
+            }
+            if counts.left_before_sleep == 0 {
+                let rest = Counts {
+                    shootdowns_to_known_sleep: 0,
+                    idle_wait_us: 0,
+                    ipis_to_known_sleep: 0,
+                    ipis_by_idle_state: Default::default(),
+                    idle_wake_us: 0,
+                    ..counts
+                };
+                prop_assert_eq!(rest, replay(policy, pcids, &operations));
+            }
+        }
+    }
+
     #[test]
     fn every_stream_replays_and_its_counts_fit_each_other(
         operations in proptest::collection::vec(any_operation(), 0..200)

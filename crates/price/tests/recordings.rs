@@ -16,6 +16,7 @@
 //!   running CPU can go idle. Counted at the moment of sending, the recording itself has 5065 and
 //!   690.
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use lazytlb::{GarbageWalksAccepted, Policy, Quirks};
@@ -23,14 +24,18 @@ use lazytlb_price::{
     Cheapest, Costs, Counts, Decision, Parameter, PcidsOn, Replayed, cheapest, price,
     price_trace_on,
 };
-use lazytlb_trace::{RemoteShootdowns, TraceReader};
+use lazytlb_trace::{IdleStates, RemoteShootdowns, TraceReader};
 
 const SAFE: [Policy; 3] = [Policy::InitMm, Policy::Ipi, Policy::IpiOnTableFree];
 
-fn replay_on(pcids: PcidsOn, name: &str) -> (Vec<Replayed>, RemoteShootdowns) {
+fn open(name: &str) -> TraceReader<File> {
     let file = format!("linux61-smp8-{name}.trace.txt.xz");
     let traces = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../traces");
-    let mut reader = TraceReader::open(traces.join(file)).expect("the recording is shipped");
+    TraceReader::open(traces.join(file)).expect("the recording is shipped")
+}
+
+fn replay_on(pcids: PcidsOn, name: &str) -> (Vec<Replayed>, RemoteShootdowns) {
+    let mut reader = open(name);
     let mut reports = Vec::new();
     let replayed = price_trace_on(
         &mut reader,
@@ -202,7 +207,17 @@ fn pcids_spare_every_policy_refills_on_mixed() {
 
 #[test]
 fn on_mixed_every_cost_moves_some_price() {
-    let replayed = [replay("mixed").0, replay_on(PcidsOn::Yes, "mixed").0].concat();
+    // The recorded machine tells none: its halt is given the latency of C1.
+    let states = IdleStates::parse("idle-state 1 C1 2 tlb=kept", "given").expect("it is one");
+    let mut reader = open("mixed").with_idle_states(states);
+    let pcids = [PcidsOn::No];
+    let known = price_trace_on(&mut reader, Policy::ALL, &pcids, Quirks::default(), |_| {});
+    let replayed = [
+        replay("mixed").0,
+        replay_on(PcidsOn::Yes, "mixed").0,
+        known.expect("the recording is complete"),
+    ];
+    let replayed = replayed.concat();
     for parameter in Parameter::ALL {
         let mut costs = Costs::shipped();
         let dearer = format!("{}=1e9", parameter.name());

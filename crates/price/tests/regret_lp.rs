@@ -40,7 +40,7 @@ fn regret_by_linear_program(place: usize, scenarios: &[&[Replayed]], costs: &Cos
 }
 
 fn any_counts() -> impl Strategy<Value = Counts> {
-    proptest::array::uniform14(0..100_u64).prop_map(|n| Counts {
+    proptest::array::uniform18(0..100_u64).prop_map(|n| Counts {
         shootdowns: n[0],
         shootdowns_to_idle: n[1],
         ipis: n[2],
@@ -55,6 +55,10 @@ fn any_counts() -> impl Strategy<Value = Counts> {
         locked: n[11],
         fences: n[12],
         remote_reads: n[13],
+        shootdowns_to_known_sleep: n[14].min(n[1]),
+        ipis_to_known_sleep: n[15].min(n[5]),
+        idle_wait_us: n[16],
+        idle_wake_us: n[17],
         ..Counts::default()
     })
 }

@@ -5,7 +5,7 @@
 //!  tracefs ─► events there ─┴─► Plan ─┬─► Script: what a shell would do   (--dry-run)
 //!                                     └─► Recording: an instance of its own, drained as it fills
 //!                                              │ pages of each CPU
-//!  /proc ─► Snapshot, before and after ────────┴─► trace.dat
+//!  /proc, /sys ─► snapshot, before and after ──┴─► trace.dat
 //! ```
 //!
 //! | file, in reading order | what |
@@ -17,7 +17,7 @@
 //! | `script` | the plan as a shell script |
 //! | `tracefs` | files of tracefs, with errors that say what to do |
 //! | `drain` | the pages of each CPU, as they fill |
-//! | `snapshot` | tasks, interrupt counters and idle states |
+//! | `snapshot`, `idle_states` | tasks and interrupt counters; each CPU's idle states |
 //! | `trace_dat` | the file |
 //! | `error` | what can go wrong |
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@
 mod drain;
 mod error;
 mod events;
+mod idle_states;
 mod offsets;
 mod plan;
 mod probes;

@@ -14,6 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::drain::Drain;
 use crate::error::RecordError;
 use crate::events::TRACEPOINTS;
+use crate::idle_states::idle_states;
 use crate::plan::Plan;
 use crate::probes::Probe;
 use crate::snapshot;
@@ -126,7 +127,7 @@ impl Recording {
         limit: Option<Duration>,
         mut progress: impl FnMut(Progress),
     ) -> Result<Finished, RecordError> {
-        self.snapshot = [snapshot::idle_states(), snapshot::interrupts("start")].concat();
+        self.snapshot = [idle_states(), snapshot::interrupts("start")].concat();
         match snapshot::numbers_are_the_kernels() {
             true => self.snapshot.extend(snapshot::tasks()),
             false => self.notes.push(

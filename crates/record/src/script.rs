@@ -46,8 +46,10 @@ impl Plan {
             "cat \"$I/trace_pipe\" > \"$out\" &\nreader=$!\ncp /proc/interrupts \"$out.interrupts.before\"\n\
              for t in /proc/[0-9]*/task/[0-9]*; do\n  \
              awk -v t=\"${t##*/}\" '/^Tgid/{g=$2} /^Name/{n=$2} /^VmSize/{m=1} END{print \"task\", t, g, n, m+0}' \"$t/status\" \
-             2>/dev/null || true\ndone > \"$out.tasks\"\necho 1 > \"$I/tracing_on\"\n",
+             2>/dev/null || true\ndone > \"$out.tasks\"\n",
         );
+        script.push_str(IDLE_STATES);
+        script.push_str("echo 1 > \"$I/tracing_on\"\n");
         match command {
             [] => {
                 script.push_str("echo 'recording; Ctrl-C ends it' >&2\nwhile :; do sleep 1; done\n")
@@ -58,7 +60,7 @@ impl Plan {
             }
         }
         script.push_str(
-            "cp /proc/interrupts \"$out.interrupts.after\"\necho \"next: lazytlb decide --tasks $out.tasks $out\" >&2\n",
+            "cp /proc/interrupts \"$out.interrupts.after\"\necho \"next: lazytlb decide --tasks $out.tasks$states $out\" >&2\n",
         );
         script
     }
@@ -96,6 +98,19 @@ const SET: &str = "setting() { # file, value
   fi
 }
 ";
+
+/// Saves the idle states of each CPU, and the option by which they are read: none, if the kernel has no such driver.
+const IDLE_STATES: &str = r#"{
+  echo idle-driver "$(cat /sys/devices/system/cpu/cpuidle/current_driver 2>/dev/null)"
+  for s in /sys/devices/system/cpu/cpu[0-9]*/cpuidle/state*; do
+    [ -e "$s/latency" ] || continue
+    c=${s#/sys/devices/system/cpu/cpu}
+    echo idle-state "${s##*state}" "$(tr ' ' _ < "$s/name")" "$(cat "$s/latency")" "desc=$(tr ' ' _ < "$s/desc")" "cpus=${c%%/*}"
+  done
+} > "$out.idle-states"
+states=
+! grep -q '^idle-state ' "$out.idle-states" || states=" --idle-states $out.idle-states"
+"#;
 
 /// A word as the shell takes it literally.
 fn quoted(word: &str) -> String {

@@ -1,9 +1,8 @@
-//! Tasks, interrupt counters and idle states: what a recording cannot tell by itself. A line each:
+//! Tasks and interrupt counters: what a recording cannot tell by itself. A line each:
 //!
 //! ```text
 //! task 1 1 init 1                 tid, tgid, name, whether it has a user space
 //! interrupts start TLB 17 4       each CPU's count
-//! idle-state 1 C1 2               number, name, exit latency in us
 //! ```
 
 use std::fs;
@@ -55,20 +54,6 @@ fn counters(table: &str, moment: &str) -> Vec<String> {
             .then(|| format!("interrupts {moment} {name} {}", numbers.join(" ")))
     });
     rows.collect()
-}
-
-/// Lists the idle states of the first CPU.
-pub(crate) fn idle_states() -> Vec<String> {
-    let states = Path::new("/sys/devices/system/cpu/cpu0/cpuidle");
-    let state = |number: u32| {
-        let read = |file: &str| {
-            let text = fs::read_to_string(states.join(format!("state{number}/{file}"))).ok()?;
-            Some(text.trim().replace(char::is_whitespace, "_"))
-        };
-        let (name, latency) = (read("name")?, read("latency")?);
-        Some(format!("idle-state {number} {name} {latency}"))
-    };
-    (0..).map_while(state).collect()
 }
 
 #[cfg(test)]

@@ -51,6 +51,7 @@
 //! | `kprobes` | how a kprobe event becomes an operation |
 //! | `tracepoints` | how operations are made without kprobes |
 //! | `snapshot` | the tasks that ran before |
+//! | `idle_states`, `idle_evidence` | [`IdleStates`]: names, latencies, and whether the kernel leaves the user space before; what a recording shows of that |
 //! | `task_chain`, `mm_pointers` | who runs on a CPU; which space a pointer means now |
 //! | `format` | which format a recording has |
 //! | `event` | [`Event`]: what every reader makes |
@@ -74,6 +75,8 @@ mod dat_problem;
 mod error;
 mod event;
 mod format;
+mod idle_evidence;
+mod idle_states;
 mod known_events;
 mod kprobes;
 mod limits;
@@ -101,6 +104,9 @@ pub use compression::Compression;
 pub use dat_problem::TraceDatProblem;
 pub use error::{BinaryKind, LinePart, LineProblem, Place, TraceError};
 pub use event::{Context, Event, FlushFunc, FlushMmRange, FlushMulti, Interrupt, Kind, SwitchMm};
+pub use idle_states::{
+    IdleState, IdleStateIndex, IdleStates, IdleStatesError, MAX_IDLE_STATES, TlbInIdle,
+};
 pub use limits::{
     MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB, ZSTD_MEMORY_LIMIT_MIB,
 };

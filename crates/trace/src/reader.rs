@@ -8,6 +8,8 @@ use crate::compression::Compression;
 use crate::error::TraceError;
 use crate::event::{Context, Event, Kind};
 use crate::format::Format;
+use crate::idle_evidence::IdleEvidence;
+use crate::idle_states::IdleStates;
 use crate::operation::Operation;
 use crate::reconstruct::Reconstruct;
 use crate::snapshot::Snapshot;
@@ -31,6 +33,7 @@ pub struct TraceReader<R> {
     /// The last event, in one place: copies of it would cost as much as reading it.
     event: Event,
     steps: Steps,
+    idle: IdleEvidence,
     partial: bool,
     progress: Progress,
     /// What is wrong, until it is told.
@@ -93,6 +96,7 @@ impl<R: Read> TraceReader<R> {
                 kind: Kind::Other,
             },
             steps: Steps::default(),
+            idle: IdleEvidence::default(),
             partial: false,
             progress: Progress::Reading,
             error: None,
@@ -103,6 +107,12 @@ impl<R: Read> TraceReader<R> {
     /// called before the first step.
     pub fn with_tasks(mut self, snapshot: Snapshot) -> Self {
         self.reconstruct = Reconstruct::new(Some(snapshot));
+        self
+    }
+
+    /// Gives the machine's idle states, in place of those that the recording may tell. To be called before the first step.
+    pub fn with_idle_states(mut self, states: IdleStates) -> Self {
+        self.summary.idle_states = Some(states);
         self
     }
 
@@ -181,6 +191,12 @@ impl<R: Read> TraceReader<R> {
         if !self.format.next(&mut self.summary, &mut self.event)? {
             self.finish()?;
             return Ok(More::No);
+        }
+        if let Some(states) = &mut self.summary.idle_states
+            && states.is_in_doubt()
+            && let Some(shown) = self.idle.observe(&self.event)
+        {
+            states.learn(self.event.cpu, shown.state, shown.tlb);
         }
         self.reconstruct
             .apply(&self.event, &mut self.summary, &mut self.steps)

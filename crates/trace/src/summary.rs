@@ -6,6 +6,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use crate::event::Event;
+use crate::idle_states::IdleStates;
 use crate::snapshot::Snapshot;
 
 /// Event names that are counted one by one; events beyond are counted together. Real traces have
@@ -50,6 +51,8 @@ pub struct Summary {
     pub cpus_announced: Option<u64>,
     /// The tasks that ran before the recording, if it tells them.
     pub tasks: Option<Snapshot>,
+    /// The idle states of the machine, if the recording tells them, with what it has shown of them so far.
+    pub idle_states: Option<IdleStates>,
     /// The recorded kernel's release, as `uname -r` prints it.
     pub kernel: Option<String>,
     /// The clock that the events' times are of (`trace_clock`).

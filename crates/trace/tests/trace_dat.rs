@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 
 use dat_writer::{File, Pack, Pages, Spec, cpus_of, record_of, specs};
 use lazytlb_trace::{
-    Compression, Event, Kind, SnapshotTask, Step, Summary, TraceError, TraceReader,
+    Compression, Event, IdleStateIndex, Kind, SnapshotTask, Step, Summary, TraceError, TraceReader,
 };
 
 /// Reads all events; a recording without kprobes is whole, too.
@@ -435,9 +435,17 @@ fn a_recording_may_bring_the_tasks_that_ran_before() {
         };
         let tasks = summary.tasks.unwrap();
         assert_eq!(tasks.tasks(), [task(1, true), task(2, false)]);
+        let states = summary.idle_states.unwrap();
+        let state = states.state(0, IdleStateIndex::new(1).unwrap()).unwrap();
+        assert_eq!(
+            (state.name.as_str(), state.exit_latency_us),
+            ("C1", Some(2))
+        );
     }
     file.options.last_mut().unwrap().1 = b"idle-state 1 C1 2\0".to_vec();
     assert_eq!(read(&file.version6()).1.tasks, None);
+    file.options.last_mut().unwrap().1 = b"idle-state one\0".to_vec();
+    assert!(error(&file.version6()).contains("the snapshot of idle states"));
     file.options.last_mut().unwrap().1 = b"task one\0".to_vec();
     assert!(error(&file.version6()).contains("the snapshot of tasks"));
 }

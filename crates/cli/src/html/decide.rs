@@ -11,11 +11,11 @@ use super::recording;
 use crate::arguments::Decide;
 use crate::choice::Choice;
 use crate::decision::{Answer, Row, standing};
+use crate::idle::idle_ipis;
 use crate::measure::how_to_measure;
-use crate::numbers::{cycles, grouped, megacycles, millions};
+use crate::numbers::{counted, cycles, grouped, megacycles, millions};
 use crate::pcids::what_pcids_bring;
 use crate::policies::{self, named_here};
-use crate::price::counted;
 use crate::pricing::Yardstick;
 use crate::proof_words::{came_to, proof, repeat, under};
 use crate::proofs::Question;
@@ -180,7 +180,10 @@ fn policies_side_by_side(decided: &Decided<'_>) -> Vec<Block> {
                   ranges. Typical loss: how much dearer with typical costs. IPIs elsewhere went to CPUs that had another \
                   space loaded; CR3 loads that are kept flush nothing; flushes reload the same space.";
     blocks.push(Block::text(legend));
-    let bring = what_pcids_bring(&decided.workload.replayed, decided.costs);
+    let workload = decided.workload;
+    let idle = idle_ipis(&workload.replayed, workload.summary.idle_states.as_ref());
+    blocks.extend(idle.map(Block::text));
+    let bring = what_pcids_bring(&workload.replayed, decided.costs);
     blocks.extend(bring.map(Block::text));
     blocks
 }

@@ -11,11 +11,55 @@ use lazytlb::{
 use super::{Activity, CountingMachine, PcidsOn};
 use crate::cells::{CountedAtomic, Role};
 use crate::counts::Effect;
+use crate::sleep::Sleep;
 use crate::spaces::INIT_MM;
 
 /// Addresses that one INVLPGB may name. ASSUMED: CPUs tell theirs by CPUID, and no recording has it; the number of INVLPGBs
 /// that are counted for a range is the only thing that hangs on it.
 const MOST_ADDRESSES: NonZeroU16 = NonZeroU16::new(8).expect("it is 8");
+
+/// What an initiator waits for until idle CPUs are awake.
+#[derive(Clone, Copy)]
+enum Wake {
+    /// It is not known of all of them.
+    Unknown,
+    /// The slowest one's stated exit latency.
+    After { us: u64 },
+}
+
+impl Wake {
+    /// Both are waited for at once.
+    fn and(self, other: Wake) -> Wake {
+        match (self, other) {
+            (Wake::After { us: one }, Wake::After { us: other }) => {
+                Wake::After { us: one.max(other) }
+            }
+            _ => Wake::Unknown,
+        }
+    }
+}
+
+impl CountingMachine {
+    /// Counts an IPI to an idle CPU that sleeps so deep, and says what is waited for.
+    fn count_wake(&self, sleep: Sleep) -> Wake {
+        self.tally.count(Effect::IpiToIdle);
+        let us = match sleep {
+            // No IPI meets a CPU that has left before it sleeps, unless the recording contradicts itself.
+            Sleep::Unknown | Sleep::Flushed => return Wake::Unknown,
+            Sleep::Awake => 0,
+            Sleep::Light {
+                state,
+                exit_latency_us,
+            } => {
+                self.tally.count_idle_state(state);
+                exit_latency_us
+            }
+        };
+        self.tally.count(Effect::IpiToKnownSleep);
+        self.tally.add(Effect::IdleWakeUs, us);
+        Wake::After { us }
+    }
+}
 
 /// Changes a word; returns what it held.
 #[inline]
@@ -103,21 +147,27 @@ impl Hw for CountingMachine {
     }
 
     fn send_ipi<const TARGET_WORDS: usize>(&self, targets: &CpuSet<TARGET_WORDS>) {
-        let (mut pending, mut wakes) = (self.pending.get(), false);
+        let (mut pending, mut wake) = (self.pending.get(), None::<Wake>);
         for cpu in targets.iter() {
             pending.insert(cpu);
-            let effect = match self.cpus[usize::from(cpu.0)].activity.get() {
-                Activity::Running => Effect::IpiToRunning,
-                Activity::KernelThread => Effect::IpiToLazy,
-                Activity::Idle => Effect::IpiToIdle,
-            };
-            wakes |= matches!(effect, Effect::IpiToIdle);
-            self.tally.count(effect);
+            let target = &self.cpus[usize::from(cpu.0)];
+            match target.activity.get() {
+                Activity::Running => self.tally.count(Effect::IpiToRunning),
+                Activity::KernelThread => self.tally.count(Effect::IpiToLazy),
+                Activity::Idle => {
+                    let own = self.count_wake(target.sleep.get());
+                    wake = Some(wake.map_or(own, |others| others.and(own)));
+                }
+            }
         }
         self.pending.set(pending);
         self.tally.count(Effect::Shootdown);
-        if wakes {
+        if let Some(wake) = wake {
             self.tally.count(Effect::ShootdownToIdle);
+            if let Wake::After { us } = wake {
+                self.tally.count(Effect::ShootdownToKnownSleep);
+                self.tally.add(Effect::IdleWaitUs, us);
+            }
         }
     }
 

@@ -66,6 +66,7 @@ impl TraceDatEvents {
         summary.cpus_announced = Some(layout.options.cpus.unwrap_or(0).max(in_buffer));
         summary.kernel = layout.options.release();
         summary.tasks = layout.options.tasks.clone();
+        summary.idle_states = layout.options.idle_states.clone();
         summary.clock = clock.name.clone();
         summary.resolution_ns = Some(1);
         summary.temporary_file = supply.bytes().temporary_file().map(Into::into);

@@ -2,6 +2,7 @@
 
 use crate::cursor::Slice;
 use crate::dat_problem::TraceDatProblem;
+use crate::idle_states::{IdleStates, IdleStatesError};
 use crate::snapshot::{Snapshot, SnapshotError};
 
 /// An option's meaning; both versions number them alike.
@@ -61,6 +62,8 @@ pub(crate) struct Options {
     pub(crate) cpus: Option<u64>,
     /// The tasks that ran before the recording.
     pub(crate) tasks: Option<Snapshot>,
+    /// The machine's idle states.
+    pub(crate) idle_states: Option<IdleStates>,
     /// What is to be added to each time, in nanoseconds.
     pub(crate) offset_ns: i64,
     /// Factor and shift that make nanoseconds of the time-stamp counter.
@@ -80,14 +83,7 @@ impl Options {
             OptionId::CpuStat => check_statistics(&text(data))?,
             OptionId::TraceClock if data.is_empty() => self.clock_follows = true,
             OptionId::TraceClock => self.clock = Self::clock_of(data),
-            OptionId::Snapshot => {
-                self.tasks = match Snapshot::parse(&text(data), "the snapshot") {
-                    Ok(tasks) => Some(tasks),
-                    // A recording made in a container tells no tasks.
-                    Err(SnapshotError::Empty { .. }) => None,
-                    Err(_) => return Err(TraceDatProblem::Damaged("the snapshot of tasks")),
-                };
-            }
+            OptionId::Snapshot => self.take_snapshot(&text(data))?,
             OptionId::Uname => self.uname = Some(text(data)),
             OptionId::CpuCount => {
                 let cpus = Slice::new(data).u32();
@@ -106,6 +102,22 @@ impl Options {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    fn take_snapshot(&mut self, text: &str) -> Result<(), TraceDatProblem> {
+        self.tasks = match Snapshot::parse(text, "the snapshot") {
+            Ok(tasks) => Some(tasks),
+            // A recording made in a container tells no tasks.
+            Err(SnapshotError::Empty { .. }) => None,
+            Err(_) => return Err(TraceDatProblem::Damaged("the snapshot of tasks")),
+        };
+        self.idle_states = match IdleStates::parse(text, "the snapshot") {
+            Ok(states) => Some(states),
+            // The machine may have none that the kernel knows of.
+            Err(IdleStatesError::Empty { .. }) => None,
+            Err(_) => return Err(TraceDatProblem::Damaged("the snapshot of idle states")),
+        };
         Ok(())
     }
 
