@@ -43,6 +43,7 @@
 //! | `machine`, `cells` | what is counted, and how a CPU takes an IPI; the words that it counts at |
 //! | `spaces` | which space is which |
 //! | `counts` | [`Counts`] |
+//! | `sums` | counts added up, over recordings and over operations |
 //! | `price_trace` | one pass over a recording, for every policy |
 //! | `costs`, `costs_file`, `cost_argument` | [`Costs`]: figures with ranges and origins; read from a file like `costs/default.toml`; set by themselves |
 //! | `price` | [`price()`], [`Difference`] and [`cheapest`] |
@@ -67,6 +68,7 @@ mod price_trace;
 mod regret;
 mod replay;
 mod spaces;
+mod sums;
 
 pub use cost_argument::CostArgumentError;
 pub use costs::{Costs, Figure, MAX_FIGURE_CYCLES, Parameter};
