@@ -15,12 +15,14 @@
 //! | `html` | a result as a page |
 //! | `hanging` | rules that are ASSUMED and that a verdict hangs on |
 //! | `litmus_files`, `litmus_records`, `litmus_summary` | which tests; their answers as JSON; all of them counted |
-//! | `workload` | the recorded workload: a file, or the one that ships inside the program |
+//! | `workload`, `workloads` | the recorded workload: a file, or the one that ships inside the program; several of them, and their sum |
+//! | `by_recording` | the choice on each of several recordings, beside that of the sum |
 //! | `signals` | what is removed before a signal ends the program |
 //! | `report`, `numbers`, `progress` | what is printed, where, and how the program ends; how numbers are told; progress on a terminal |
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod by_recording;
 mod calibrate;
 mod check;
 mod check_records;
@@ -57,6 +59,7 @@ mod subject;
 mod validate;
 mod verdict_words;
 mod workload;
+mod workloads;
 
 use std::process::ExitCode;
 
