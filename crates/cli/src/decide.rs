@@ -2,7 +2,7 @@
 
 use lazytlb::{Policy, Quirks};
 use lazytlb_check::{Finding, Verdict};
-use lazytlb_price::{Costs, Counts, PcidsOn, Replay, price_replayed};
+use lazytlb_price::{Costs, Counts, PcidsOn, Replays, price_replayed};
 use lazytlb_trace::{Step, Summary};
 
 use crate::arguments::Decide;
@@ -170,9 +170,9 @@ fn replayed(
         quirks,
         recording: &options.recording,
     };
-    let mut watch = |step: &Step, replays: &[Replay]| {
+    let mut watch = |step: &Step, replays: &Replays<'_>| {
         if let (Some(lanes), Step::Operation(operation)) = (&mut lanes, step) {
-            lanes.sees(operation, replays);
+            lanes.sees(operation, replays.kept);
         }
     };
     Workloads::replay(&options.traces, &asked, &mut watch)

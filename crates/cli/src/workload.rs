@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::ensure;
 use lazytlb::{Policy, Quirks};
-use lazytlb_price::{PcidsOn, Replay, Replayed, price_trace_watched};
+use lazytlb_price::{PcidsOn, Replayed, Replays, price_trace_watched};
 use lazytlb_trace::{Snapshot, Step, Summary, TraceReader};
 use lazytlb_validate::{Agreement, Validation};
 
@@ -45,7 +45,7 @@ pub(crate) struct Asked<'a> {
 }
 
 /// Sees each step of a recording, and all replays after it.
-pub(crate) type Watch<'w> = dyn FnMut(&Step, &[Replay]) + 'w;
+pub(crate) type Watch<'w> = dyn FnMut(&Step, &Replays<'_>) + 'w;
 
 impl Workload {
     /// Replays a recording, or the shipped one; `which` says for the display which one of several it is.
@@ -119,7 +119,7 @@ fn read<R: Read>(
     let display = Display::new(format!("replaying{which}"));
     let mut validation = Validation::new().of_kernel(reader.summary().kernel.as_deref());
     let progress = |progress| display.replay(progress);
-    let see = |step: &Step, replays: &[Replay]| {
+    let see = |step: &Step, replays: &Replays<'_>| {
         validation.step(step);
         watch(step, replays);
     };

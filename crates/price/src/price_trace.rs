@@ -34,6 +34,15 @@ impl Replayed {
     }
 }
 
+/// Shows the replays of a pass.
+#[derive(Clone, Copy)]
+pub struct Replays<'a> {
+    /// In the order of the answer; where it is unknown of flushes whether they free page tables, as if they kept them.
+    pub kept: &'a [Replay],
+    /// The same, as if they freed them; none where nothing is unknown.
+    pub freed: &'a [Replay],
+}
+
 /// Says how far a pass has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Progress {
@@ -92,8 +101,7 @@ pub fn price_trace_on<R: Read>(
     price_trace_watched(reader, policies, pcids, quirks, progress, |_, _| {})
 }
 
-/// As [`price_trace_on`], and shows each step of the recording to `watch` in the same pass, with the replays after it in
-/// the order of the answer: where a recording leaves unknown which flushes free tables, those in which none does.
+/// As [`price_trace_on`], and shows each step of the recording to `watch` in the same pass, with the replays after it.
 ///
 /// # Errors
 /// As [`price_trace_on`].
@@ -103,7 +111,7 @@ pub fn price_trace_watched<R: Read>(
     pcids: &[PcidsOn],
     quirks: Quirks,
     mut progress: impl FnMut(Progress),
-    mut watch: impl FnMut(&Step, &[Replay]),
+    mut watch: impl FnMut(&Step, &Replays<'_>),
 ) -> Result<Vec<Replayed>, PriceError> {
     let replays = |unknown_tables| {
         let settings = policies
@@ -119,7 +127,7 @@ pub fn price_trace_watched<R: Read>(
     let mut operations = 0;
     while let Some(step) = reader.next_step()? {
         let Step::Operation(operation) = step else {
-            watch(&step, &kept);
+            watch(&step, &shown(&kept, freed.as_deref()));
             continue;
         };
         if operations == 0 && reader.summary().made_from == MadeFrom::Tracepoints {
@@ -133,7 +141,7 @@ pub fn price_trace_watched<R: Read>(
                 source,
             })?;
         }
-        watch(&step, &kept);
+        watch(&step, &shown(&kept, freed.as_deref()));
         if operations % PROGRESS_INTERVAL == 0 {
             progress(Progress {
                 operations,
@@ -153,4 +161,11 @@ pub fn price_trace_watched<R: Read>(
         counts_if_freed: freed.next().map(Replay::finish),
     });
     Ok(replayed.collect())
+}
+
+fn shown<'a>(kept: &'a [Replay], freed: Option<&'a [Replay]>) -> Replays<'a> {
+    Replays {
+        kept,
+        freed: freed.unwrap_or_default(),
+    }
 }
