@@ -11,6 +11,7 @@ use lazytlb_litmus::Options;
 use lazytlb_model::{CpuModel, MemoryModel};
 use lazytlb_price::PcidsOn;
 
+use crate::by::{By, ByParser};
 use crate::hardware::{Hardware, cpu_model};
 use crate::menus::{MenusParser, page_table_lock};
 use crate::policies;
@@ -88,7 +89,12 @@ pub(crate) enum Command {
                             tracepoints alone, what stays unknown gives ranges.\n\n\
                             Examples:\n  lazytlb price traces/linux61-smp8-mixed.trace.txt.xz --policy all\n  lazytlb \
                             price my.trace.xz --cost idle_wait=3000 --cost invlpg=200,250,300\n  lazytlb price host-a.dat host-b.dat \
-                            --json\n\n{SEVERAL}\n\n{}", policies::lines())
+                            --json\n  lazytlb price my.dat --by process --top 5 --policy ipi\n  lazytlb price my.dat --by \
+                            time=0.5 --json\n\n--by: what an operation causes is whose operation it is, the handlers that it \
+                            interrupts on other CPUs, too. A switch is the process's that comes, going lazy that of the one \
+                            that goes, a flush that of the task that asks, the end of a space its owner's; what lazy CPUs do \
+                            is the kernel's. IPIs are those that it sends. A process older than the recording is told by \
+                            its first task that was seen.\n\n{SEVERAL}\n\n{}", policies::lines())
     )]
     Price(Price),
     /// Records what this machine's kernel does about its TLBs, for `price` and `decide`
@@ -295,6 +301,13 @@ pub(crate) struct Price {
     /// Whether the CPUs have PCIDs. No recording tells whether its kernel had them: as-recorded shows both
     #[arg(long, value_enum, default_value_t = Pcids::AsRecorded)]
     pub(crate) pcids: Pcids,
+    /// Split the price of a recording: by the process that asked for what is done, or by intervals of so many seconds, 1 if
+    /// not given. The parts add up to the whole
+    #[arg(long, value_name = "process|time[=SECONDS]", value_parser = ByParser)]
+    pub(crate) by: Option<By>,
+    /// With --by process: the processes that are told one by one, the dearest first; the rest are summed
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) top: u32,
     #[command(flatten)]
     pub(crate) pricing: Pricing,
     #[command(flatten)]

@@ -16,12 +16,13 @@ use crate::html::{Decided, HtmlFile, LaneCollector, decide_page};
 use crate::numbers::{grouped, megacycles, millions};
 use crate::pcids::what_pcids_bring;
 use crate::policies::{self, named_here};
-use crate::price::{PriceRecord, counted, describe};
+use crate::price::PriceRecord;
 use crate::proof_words::{came_to, proof, repeat, under};
 use crate::proofs::{MEMORY, Proof, Question, search_all};
 use crate::report::{Ending, Report, table};
 use crate::verdict_words::{ending_of, memory, unproved};
 use crate::workload::{Asked, Workload};
+use crate::workload_words::{counted, describe};
 use crate::workloads::Workloads;
 
 /// Runs the command.

@@ -7,12 +7,14 @@ use serde::Serialize;
 use crate::arguments::Price;
 use crate::by_recording::{Choices, choices_by_recording};
 use crate::choice::Choice;
-use crate::numbers::{grouped, megacycles, millions};
+use crate::numbers::{megacycles, millions};
+use crate::parts::tell_parts;
 use crate::pcids::what_pcids_bring;
 use crate::policies::named_here;
 use crate::pricing::Yardstick;
 use crate::report::{Ending, Report, table};
 use crate::workload::{Asked, Workload};
+use crate::workload_words::{counted, describe};
 use crate::workloads::Workloads;
 
 /// Runs the command.
@@ -25,6 +27,11 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
         quirks: options.cpu.quirks,
         recording: &options.recording,
     };
+    if let Some(by) = options.by {
+        tell_parts(&mut report, options, &asked, (by, &costs))?;
+        report.finish()?;
+        return Ok(Ending::Good);
+    }
     let workloads = Workloads::replay(&options.traces, &asked, &mut |_, _| ())?;
     let models = [options.cpu.quirks];
     let pricer = Pricer {
@@ -170,19 +177,6 @@ fn tell(
     }
 }
 
-/// Tells a count, or between what it lies where the recording leaves something unknown.
-pub(crate) fn counted(replayed: &Replayed, of: impl Fn(&Counts) -> u64) -> String {
-    let (kept, freed) = (of(&replayed.counts), of(&replayed.if_freed().counts));
-    match kept == freed {
-        true => grouped(kept),
-        false => format!(
-            "{} to {}",
-            grouped(kept.min(freed)),
-            grouped(kept.max(freed))
-        ),
-    }
-}
-
 /// What the columns are, behind the recording's name where there are several.
 const HEADER: [&str; 15] = [
     "policy",
@@ -240,25 +234,6 @@ fn row(replayed: &Replayed, priced: &Priced<'_>, pricer: &Pricer<'_>) -> Vec<Str
     let losses = standing.map(|one| [one.regret, one.loss_typical].map(millions));
     row.extend(losses.unwrap_or_default());
     row
-}
-
-/// Describes a workload: what was read, and what the reader has doubts about.
-pub(crate) fn describe(workload: &Workload) -> String {
-    let summary = &workload.summary;
-    let mut text = format!(
-        "Workload: {}\n  {} events on {} CPUs; {} operations replayed, open loop",
-        workload.name,
-        grouped(summary.events),
-        summary.cpus().count(),
-        grouped(summary.operations.total()),
-    );
-    text.push_str("\n  ");
-    text.push_str(&workload.agreement.summary());
-    for warning in summary.warnings() {
-        text.push_str("\n  warning: ");
-        text.push_str(&warning);
-    }
-    text
 }
 
 /// A price as JSON.

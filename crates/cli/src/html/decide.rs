@@ -16,9 +16,9 @@ use crate::measure::how_to_measure;
 use crate::numbers::{cycles, grouped, megacycles, millions};
 use crate::pcids::what_pcids_bring;
 use crate::policies::{self, named_here};
-use crate::price::counted;
 use crate::proof_words::{came_to, proof, repeat, under};
 use crate::proofs::Question;
+use crate::workload_words::counted;
 use crate::workloads::Workloads;
 
 /// What a decision is made of.
