@@ -51,7 +51,7 @@
 //! | `kprobes` | how a kprobe event becomes an operation |
 //! | `tracepoints` | how operations are made without kprobes |
 //! | `snapshot` | the tasks that ran before |
-//! | `task_chain`, `mm_pointers` | who runs on a CPU; which space a pointer means now |
+//! | `task_chain`, `task_names`, `mm_pointers` | who runs on a CPU; what tasks are called; which space a pointer means now |
 //! | `format` | which format a recording has |
 //! | `event` | [`Event`]: what every reader makes |
 //! | `text`, `text_layout` | text in all its layouts |
@@ -91,6 +91,7 @@ mod step;
 mod steps;
 mod summary;
 mod task_chain;
+mod task_names;
 mod temporary;
 mod text;
 mod text_layout;
