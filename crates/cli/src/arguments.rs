@@ -94,7 +94,7 @@ pub(crate) enum Command {
                             interrupts on other CPUs, too. A switch is the process's that comes, going lazy that of the one \
                             that goes, a flush that of the task that asks, the end of a space its owner's; what lazy CPUs do \
                             is the kernel's. IPIs are those that it sends. A process older than the recording is told by \
-                            its first task that was seen.\n\n{SEVERAL}\n\n{}", policies::lines())
+                            its first task that was seen. Names are those that tasks had when they last left a CPU.\n\n{SEVERAL}\n\n{}", policies::lines())
     )]
     Price(Price),
     /// Records what this machine's kernel does about its TLBs, for `price` and `decide`

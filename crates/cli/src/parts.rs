@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use lazytlb_price::{Costs, Counts, Replayed, Replays, Split, price_replayed};
-use lazytlb_trace::{Snapshot, Step};
+use lazytlb_trace::{Snapshot, Step, Summary};
 use serde::Serialize;
 
 use crate::arguments::Price;
@@ -80,8 +80,12 @@ pub(crate) fn tell_parts(
             let given = given.transpose()?;
             let tasks = given.as_ref().or(workload.summary.tasks.as_ref());
             let parts = split.into_parts(&workload.replayed).into_iter();
+            let known = |whose| match whose {
+                Whose::Process(process) => Known::of(process, &processes, tasks, &workload.summary),
+                Whose::Kernel | Whose::Unknown | Whose::Rest => Known::default(),
+            };
             let parts = parts.map(|(whose, replayed)| Part {
-                what: What::Whose(whose, Known::of(whose, tasks)),
+                what: What::Whose(whose, known(whose)),
                 replayed,
             });
             let parts = parts.collect();
@@ -100,7 +104,7 @@ pub(crate) fn tell_parts(
     }
 }
 
-/// What a list of the tasks before the recording tells of a process.
+/// What else is known of a process.
 #[derive(Clone, Default)]
 struct Known {
     tgid: Option<u32>,
@@ -108,21 +112,35 @@ struct Known {
 }
 
 impl Known {
-    fn of(whose: Whose, tasks: Option<&Snapshot>) -> Known {
-        let (
-            Whose::Process(Process {
-                number: Number::Task(task),
-                ..
-            }),
-            Some(tasks),
-        ) = (whose, tasks)
-        else {
-            return Known::default();
+    /// Asks the list of the tasks that ran before the recording, and what tasks were called when they left their CPUs.
+    fn of(
+        process: Process,
+        processes: &Processes,
+        tasks: Option<&Snapshot>,
+        summary: &Summary,
+    ) -> Known {
+        let listed = |task: u32| {
+            let mut all = tasks?.tasks().iter();
+            all.find(|one| one.tid == task)
         };
-        let own = tasks.tasks().iter().find(|one| one.tid == task);
+        let (tgid, task) = match process.number {
+            Number::Tgid(tgid) => (Some(tgid), tgid),
+            Number::Task(task) => (listed(task).map(|own| own.tgid), task),
+        };
+        let seen = |task| {
+            summary
+                .task_name(task)
+                .filter(|_| processes.is_last(process))
+        };
+        // The name of a process is that of its first thread.
+        let name = tgid.and_then(seen).or_else(|| seen(task));
+        let in_list = || match process.number {
+            Number::Task(task) => tasks?.name(task).map(str::to_owned),
+            Number::Tgid(_) => None,
+        };
         Known {
-            tgid: own.map(|own| own.tgid),
-            name: tasks.name(task).map(str::to_owned),
+            tgid,
+            name: name.or_else(in_list),
         }
     }
 }

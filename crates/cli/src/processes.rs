@@ -82,6 +82,15 @@ impl Processes {
         }
     }
 
+    /// Says whether a process is the last one of its number so far: what the recording knows by the number is of that one.
+    pub(crate) fn is_last(&self, process: Process) -> bool {
+        let (number, own) = match process.number {
+            Number::Tgid(tgid) => (tgid, process.before + 1),
+            Number::Task(task) => (task, 0),
+        };
+        self.made.get(&number).copied().unwrap_or(0) == own
+    }
+
     fn cpu(&mut self, cpu: u16) -> &mut Cpu {
         let index = usize::from(cpu);
         if index >= self.cpus.len() {
@@ -279,8 +288,12 @@ mod tests {
                 switch(),
             ],
         );
-        let first = process(Number::Tgid(20), 0);
-        assert_eq!(told, [first, process(Number::Tgid(20), 1)]);
+        let both = [0, 1].map(|before| Process {
+            number: Number::Tgid(20),
+            before,
+        });
+        assert_eq!(told, both.map(Whose::Process));
+        assert_eq!(both.map(|one| processes.is_last(one)), [false, true]);
     }
 
     #[test]

@@ -135,6 +135,9 @@ fn an_operation_is_of_the_process_that_asked_for_it() {
     };
     // Two switches, a flush that interrupts the other thread, and one that goes lazy.
     assert_eq!(of(20.into(), "process"), (4, 1));
+    // Its first thread never leaves a CPU here, so it has no name.
+    let nameless = rows.iter().find(|row| row["tgid"] == 20).unwrap();
+    assert_eq!(nameless["name"], Value::Null);
     assert_eq!(of(50.into(), "process"), (1, 0));
     assert_eq!(of(Value::Null, "kernel"), (1, 0));
     assert_eq!(rows.len(), 3, "{rows:?}");
@@ -146,6 +149,28 @@ fn an_operation_is_of_the_process_that_asked_for_it() {
     let told = lazytlb(&command).stdout;
     assert!(told.contains(" of task 55 "), "without a list: {told}");
     assert!(told.contains(" kernel "), "{told}");
+}
+
+#[test]
+fn processes_of_a_recording_have_the_names_that_they_left_their_cpus_with() {
+    let command = [
+        "price",
+        &mixed(),
+        "--policy",
+        "ipi",
+        "--pcids",
+        "off",
+        "--by",
+        "process",
+    ];
+    let rows = json(&command);
+    let name = |tgid: u32| {
+        let row = rows.iter().find(|row| row["tgid"] == tgid);
+        row.map(|row| row["name"].clone())
+    };
+    let shared = rows.iter().filter(|row| row["name"] == "databaselike");
+    assert!(shared.count() >= 1, "{rows:?}");
+    assert_eq!(name(161), Some("databaselike".into()));
 }
 
 #[test]
