@@ -11,6 +11,7 @@ use lazytlb_litmus::Options;
 use lazytlb_model::{CpuModel, MemoryModel};
 use lazytlb_price::PcidsOn;
 
+use crate::by::{By, ByParser};
 use crate::hardware::{Hardware, cpu_model};
 use crate::menus::{MenusParser, page_table_lock};
 use crate::policies;
@@ -20,6 +21,13 @@ use crate::slots::{Slots, slots};
 const EXIT_CODES: &str = "Exit codes: 0 safe, or a table was printed; 1 a violation was found; 2 bad usage or \
                           bad input; 3 the search ended early, nothing is proved; 4 all was searched, and \
                           no promise was kept that a proof could rest on.";
+
+/// What `price` and `decide` do with several recordings.
+const SEVERAL: &str = "Several recordings, of one host each: each is read once, and counts add up, so the regret and the choice of \
+                       the sum are exact. Shares are of all CPU times together; if the times of one are emulated, losses of \
+                       the sum are for each 1,000 operations (--times is for all). With --json, `recording` is the file's \
+                       name, and null in the rows of the sum: DuckDB's `select * from 'x.json' where recording is not null`. \
+                       If one cannot be read, nothing is answered.";
 
 /// Lazy TLB mode: which policy is safe, and what does it cost here?
 ///
@@ -40,7 +48,8 @@ pub(crate) enum Command {
     /// workload
     #[command(
         after_help = format!("Examples:\n  lazytlb decide\n  lazytlb decide my.trace.xz --cpu amd-k10 --cost \
-                            idle_wait=3000\n  lazytlb decide --proof-seconds 120\n\nSafe is what is safe in every \
+                            idle_wait=3000\n  lazytlb decide --proof-seconds 120\n  \
+                            lazytlb decide host-a.dat host-b.dat --json\n\nSafe is what is safe in every \
                             program, of any length, over each of three \
                             menus: three CPUs, two that flush at one time, two spaces; with PCIDs, over each of two: \
                             two spaces with a slot each, and with one slot; the answer names them. Searches run \
@@ -48,7 +57,7 @@ pub(crate) enum Command {
                             called safe. Unsafe policies are part of the answer: decide exits 0 when every row has a \
                             verdict, 3 when a search ended early, 4 when one proves nothing.\n\nThe choice is the safe \
                             policy of the least regret: the most that it costs beyond the best one, over all costs within \
-                            their ranges.\n\n{}", policies::lines())
+                            their ranges.\n\n{SEVERAL}\n\n{}", policies::lines())
     )]
     Decide(Decide),
     /// Checks policies exhaustively: a proof within bounds, a shortest counterexample, or `incomplete`
@@ -79,7 +88,13 @@ pub(crate) enum Command {
                             kernel's own text, in gz, xz or zstd, too. With kprobes on the memory-management functions counts are exact; from \
                             tracepoints alone, what stays unknown gives ranges.\n\n\
                             Examples:\n  lazytlb price traces/linux61-smp8-mixed.trace.txt.xz --policy all\n  lazytlb \
-                            price my.trace.xz --cost idle_wait=3000 --cost invlpg=200,250,300\n\n{}", policies::lines())
+                            price my.trace.xz --cost idle_wait=3000 --cost invlpg=200,250,300\n  lazytlb price host-a.dat host-b.dat \
+                            --json\n  lazytlb price my.dat --by process --top 5 --policy ipi\n  lazytlb price my.dat --by \
+                            time=0.5 --json\n\n--by: what an operation causes is whose operation it is, the handlers that it \
+                            interrupts on other CPUs, too. A switch is the process's that comes, going lazy that of the one \
+                            that goes, a flush that of the task that asks, the end of a space its owner's; what lazy CPUs do \
+                            is the kernel's. IPIs are those that it sends. A process older than the recording is told by \
+                            its first task that was seen. Names are those that tasks had when they last left a CPU.\n\n{SEVERAL}\n\n{}", policies::lines())
     )]
     Price(Price),
     /// Records what this machine's kernel does about its TLBs, for `price` and `decide`
@@ -96,7 +111,7 @@ pub(crate) enum Command {
     /// Replays the recorded kernel's own rule and compares it, decision by decision, with what the kernel did
     #[command(
         after_help = "Examples:\n  lazytlb validate traces/linux61-smp8-mixed.trace.txt.xz\n  lazytlb validate my.trace.txt.xz \
-                            --tasks tasks.txt --json\n\nThe rule is Linux's, as the recording shows it: to 6.13, or from \
+                            --tasks tasks.txt --json\n  lazytlb validate host-a.dat host-b.dat\n\nThe rule is Linux's, as the recording shows it: to 6.13, or from \
                             6.14; it is none of the policies of `price`. Open loop: handlers of interrupts are compared, \
                             and are no input. Disagreements fall into a closed list of classes; the first of each are told \
                             with their times.\n\nExit codes: 0 they agree; 1 a kind of decision, or the count of shootdowns, is \
@@ -129,8 +144,10 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct Decide {
-    /// A recorded workload, `-` for standard input; without one, the recording that ships with the program
-    pub(crate) trace: Option<PathBuf>,
+    /// Recorded workloads, of one host each, `-` for standard input; without one, the recording that ships with the
+    /// program. Of several, the choice is for their sum, and each has its own besides
+    #[arg(value_name = "TRACE")]
+    pub(crate) traces: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) hardware: Hardware,
     /// Whether the CPUs have PCIDs. No recording tells whether its kernel had them: as-recorded shows both
@@ -272,8 +289,9 @@ pub(crate) struct Litmus {
 
 #[derive(Args, Debug)]
 pub(crate) struct Price {
-    /// The recorded workload; `-` for standard input
-    pub(crate) trace: PathBuf,
+    /// The recorded workloads, of one host each; `-` for standard input. Of several, each has its rows, and their sum
+    #[arg(value_name = "TRACE", required = true)]
+    pub(crate) traces: Vec<PathBuf>,
     /// The policy, or all of them
     #[arg(long, value_name = "P|all", default_value = "all", value_parser = policies())]
     pub(crate) policy: Policies,
@@ -283,6 +301,13 @@ pub(crate) struct Price {
     /// Whether the CPUs have PCIDs. No recording tells whether its kernel had them: as-recorded shows both
     #[arg(long, value_enum, default_value_t = Pcids::AsRecorded)]
     pub(crate) pcids: Pcids,
+    /// Split the price of a recording: by the process that asked for what is done, or by intervals of so many seconds, 1 if
+    /// not given. The parts add up to the whole
+    #[arg(long, value_name = "process|time[=SECONDS]", value_parser = ByParser)]
+    pub(crate) by: Option<By>,
+    /// With --by process: the processes that are told one by one, the dearest first; the rest are summed
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) top: u32,
     #[command(flatten)]
     pub(crate) pricing: Pricing,
     #[command(flatten)]
@@ -293,8 +318,9 @@ pub(crate) struct Price {
 
 #[derive(Args, Debug)]
 pub(crate) struct Validate {
-    /// The recording; `-` for standard input
-    pub(crate) trace: PathBuf,
+    /// The recordings; `-` for standard input
+    #[arg(value_name = "TRACE", required = true)]
+    pub(crate) traces: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) recording: Recording,
     /// Interrupt counters before and after, as in /proc/interrupts: their rows `TLB:` are compared

@@ -2,26 +2,28 @@
 
 use lazytlb::{Policy, Quirks};
 use lazytlb_check::{Finding, Verdict};
-use lazytlb_price::{Costs, Counts, PcidsOn, Replay, price_replayed};
-use lazytlb_trace::Operation;
+use lazytlb_price::{Costs, Counts, PcidsOn, Replays, price_replayed};
+use lazytlb_trace::{Step, Summary};
 
 use crate::arguments::Decide;
+use crate::by_recording::choices_by_recording;
 use crate::check::{Complete, print_basis, print_unreached};
 use crate::decide_records::{ChoiceRecord, DecisionRecord, ProofRecord, WarningRecord};
-use crate::decision::{Answer, Row, standing};
+use crate::decision::{Answer, Outcome, Row, standing};
 use crate::every_cpu::holds_for;
 use crate::hardware::told;
 use crate::html::{Decided, HtmlFile, LaneCollector, decide_page};
-use crate::idle::idle_ipis;
 use crate::numbers::{counted, grouped, megacycles, millions};
 use crate::pcids::what_pcids_bring;
 use crate::policies::{self, named_here};
-use crate::price::{PriceRecord, describe};
+use crate::price::PriceRecord;
 use crate::proof_words::{came_to, proof, repeat, under};
 use crate::proofs::{MEMORY, Proof, Question, search_all};
 use crate::report::{Ending, Report, table};
 use crate::verdict_words::{ending_of, memory, unproved};
-use crate::workload::{self, Workload};
+use crate::workload::{Asked, Workload};
+use crate::workload_words::{describe, idle_lines};
+use crate::workloads::Workloads;
 
 /// Runs the command.
 pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
@@ -31,54 +33,124 @@ pub(crate) fn run(options: &Decide) -> anyhow::Result<Ending> {
     let mut lanes = page.as_ref().map(|_| LaneCollector::default());
     let cpu = options.hardware.model()?;
     let pcids = options.pcids.settings(cpu)?;
-    let workload = replayed(options, pcids, cpu.quirks, lanes.as_mut())?;
+    let workloads = replayed(options, pcids, cpu.quirks, lanes.as_mut())?;
     let models = options.hardware.models()?;
     let questions = Question::all(options, pcids);
     let proofs = search_all(options, &questions, Policy::ALL, &models)?;
-    let rows = Row::all(options, &workload.replayed, &proofs)?;
     let quirks: Vec<Quirks> = models.iter().map(|model| model.quirks).collect();
-    let yardstick = options.pricing.yardstick(&workload.summary, &costs);
-    let answers = Answer::all(&rows, &costs, yardstick, &quirks);
-    if options.output.json {
-        json(
-            &mut report,
-            (&proofs, &rows, &answers),
-            &workload,
-            &quirks,
-            &costs,
-        )?;
-    } else {
-        for line in answers.iter().flat_map(Answer::lines) {
-            report.line(line)?;
-        }
-        report.line(yardstick.sentence(costs.reference_ghz()))?;
-        report.line(describe(&workload))?;
-        print_questions(&mut report, options, &questions, &rows)?;
-        report.line(lines(options, (&rows, &answers), &quirks, &costs))?;
-        if let Some(lines) = idle_ipis(&workload.replayed, workload.summary.idle_states.as_ref()) {
-            report.line(lines)?;
-        }
-        if let Some(line) = what_pcids_bring(&workload.replayed, &costs) {
-            report.line(line)?;
-        }
-        report.line(holds_for(&options.hardware, cpu))?;
-        footnotes(&mut report, options, &rows)?;
+    let decider = Decider {
+        options,
+        costs: &costs,
+        models: &quirks,
+    };
+    let (main, each) = decider.all(&workloads, &proofs)?;
+    let decided = Decided {
+        options,
+        main: &main,
+        each: &each,
+        questions: &questions,
+        workloads: &workloads,
+        models: &quirks,
+        costs: &costs,
+    };
+    match options.output.json {
+        true => json(&mut report, &proofs, &decided)?,
+        false => tell(&mut report, &decided)?,
     }
     report.finish()?;
     if let (Some(page), Some(lanes)) = (page, lanes) {
-        let decided = Decided {
-            options,
-            rows: &rows,
-            answers: &answers,
-            questions: &questions,
-            workload: &workload,
-            models: &quirks,
-            costs: &costs,
-            yardstick,
-        };
-        page.write(&decide_page(&decided, lanes.finish(&workload.replayed)))?;
+        let first = &workloads.each[0];
+        let of = workloads.are_several().then_some(first.recording.as_str());
+        page.write(&decide_page(&decided, lanes.finish(&first.replayed, of)))?;
     }
-    Ok(ending(&rows))
+    Ok(ending(&main.rows))
+}
+
+/// What decisions are made with.
+struct Decider<'a> {
+    options: &'a Decide,
+    costs: &'a Costs,
+    models: &'a [Quirks],
+}
+
+impl<'a> Decider<'a> {
+    /// Decides on all recordings together, and if there are several, on each.
+    fn all(
+        &self,
+        workloads: &'a Workloads,
+        proofs: &'a [Proof<'a>],
+    ) -> anyhow::Result<(Outcome<'a>, Vec<Outcome<'a>>)> {
+        let rows = Row::all(self.options, &workloads.sum, proofs)?;
+        let first = &workloads.each[0];
+        if !workloads.are_several() {
+            return Ok((self.on(first, rows), Vec::new()));
+        }
+        let each = workloads.each.iter().map(|one| {
+            let prices = one.replayed.iter().zip(&rows);
+            let rows = prices.map(|(replayed, row)| row.with_price(replayed));
+            self.on(one, rows.collect())
+        });
+        let each = each.collect();
+        let main = self.decide(None, &workloads.summaries(), rows);
+        Ok((main, each))
+    }
+
+    fn on(&self, workload: &'a Workload, rows: Vec<Row<'a>>) -> Outcome<'a> {
+        self.decide(Some(&workload.recording), &[&workload.summary], rows)
+    }
+
+    fn decide(
+        &self,
+        recording: Option<&'a str>,
+        summaries: &[&'a Summary],
+        rows: Vec<Row<'a>>,
+    ) -> Outcome<'a> {
+        let yardstick = self.options.pricing.yardstick(summaries, self.costs);
+        Outcome {
+            recording,
+            events: summaries.iter().map(|one| one.events).sum(),
+            idle_states: recording.and(summaries[0].idle_states.as_ref()),
+            answers: Answer::all(&rows, self.costs, yardstick, self.models),
+            rows,
+            yardstick,
+        }
+    }
+}
+
+fn tell(report: &mut Report, decided: &Decided<'_>) -> anyhow::Result<()> {
+    let Decided {
+        options,
+        main,
+        questions,
+        workloads,
+        costs,
+        ..
+    } = *decided;
+    if workloads.are_several() {
+        let number = workloads.each.len();
+        report.line(format_args!("The sum of {number} recordings:"))?;
+    }
+    for line in main.answers.iter().flat_map(Answer::lines) {
+        report.line(line)?;
+    }
+    if workloads.are_several() {
+        let choices = decided.choices_of_each();
+        report.line(choices_by_recording(&main.choices(), &choices))?;
+    }
+    report.line(main.yardstick.sentence(costs.reference_ghz()))?;
+    for workload in &workloads.each {
+        report.line(describe(workload))?;
+    }
+    print_questions(report, options, questions, &main.rows)?;
+    report.line(lines(decided))?;
+    for lines in idle_lines(workloads) {
+        report.line(lines)?;
+    }
+    if let Some(line) = what_pcids_bring(&workloads.sum, costs) {
+        report.line(line)?;
+    }
+    report.line(holds_for(&options.hardware, options.hardware.model()?))?;
+    footnotes(report, options, &main.rows)
 }
 
 /// How the program ends: a violation is an answer here, too.
@@ -90,43 +162,51 @@ fn ending(rows: &[Row<'_>]) -> Ending {
     endings.max().unwrap_or(Ending::Good)
 }
 
-/// Replays the workload; a timeline is collected in the same pass.
+/// Replays the workloads; a timeline of the first is collected in the same pass.
 fn replayed(
     options: &Decide,
     pcids: &[PcidsOn],
     quirks: Quirks,
-    lanes: Option<&mut LaneCollector>,
-) -> anyhow::Result<Workload> {
-    let (trace, recording) = (options.trace.as_deref(), &options.recording);
-    let Some(lanes) = lanes else {
-        return workload::replay(trace, Policy::ALL, pcids, quirks, recording);
+    mut lanes: Option<&mut LaneCollector>,
+) -> anyhow::Result<Workloads> {
+    let asked = Asked {
+        policies: Policy::ALL,
+        pcids,
+        quirks,
+        recording: &options.recording,
     };
-    let mut watch = |operation: &Operation, replays: &[Replay]| lanes.sees(operation, replays);
-    workload::replay_watched(trace, Policy::ALL, pcids, quirks, recording, &mut watch)
+    let mut watch = |step: &Step, replays: &Replays<'_>| {
+        if let (Some(lanes), Step::Operation(operation)) = (&mut lanes, step) {
+            lanes.sees(operation, replays.kept);
+        }
+    };
+    Workloads::replay(&options.traces, &asked, &mut watch)
 }
 
-fn json(
-    report: &mut Report,
-    (proofs, rows, answers): (&[Proof<'_>], &[Row<'_>], &[Answer<'_>]),
-    workload: &Workload,
-    models: &[Quirks],
-    costs: &Costs,
-) -> anyhow::Result<()> {
+fn json(report: &mut Report, proofs: &[Proof<'_>], decided: &Decided<'_>) -> anyhow::Result<()> {
     for proof in proofs {
         report.json(&ProofRecord::new(proof))?;
     }
-    for row in rows {
-        let price = PriceRecord::new(row.replayed, &workload.summary, costs);
-        let standing = standing(answers, row);
-        report.json(&DecisionRecord::new(row, standing, models, price))?;
+    let mut records = proofs.len();
+    for outcome in decided.each.iter().chain([decided.main]) {
+        for row in &outcome.rows {
+            let states = outcome.idle_states;
+            let price = PriceRecord::new(row.replayed, outcome.events, states, decided.costs);
+            let (recording, standing) = (outcome.recording, standing(&outcome.answers, row));
+            let record = DecisionRecord::new(recording, row, standing, decided.models, price);
+            report.json(&record)?;
+        }
+        for answer in &outcome.answers {
+            report.json(&ChoiceRecord::new(outcome.recording, answer))?;
+        }
+        records += outcome.rows.len() + outcome.answers.len();
     }
-    for answer in answers {
-        report.json(&ChoiceRecord::new(answer))?;
-    }
-    let warnings = workload.summary.warnings();
-    let records = proofs.len() + rows.len() + answers.len() + warnings.len();
-    for warning in warnings {
-        report.json(&WarningRecord { warning })?;
+    for workload in &decided.workloads.each {
+        for warning in workload.summary.warnings() {
+            let recording = &workload.recording;
+            report.json(&WarningRecord { recording, warning })?;
+            records += 1;
+        }
     }
     report.json(&Complete::new(records))
 }
@@ -199,12 +279,14 @@ fn states_of(questions: Vec<&Question>, pcids: PcidsOn, rows: &[Row<'_>]) -> com
     table
 }
 
-fn lines(
-    options: &Decide,
-    (rows, answers): (&[Row<'_>], &[Answer<'_>]),
-    models: &[Quirks],
-    costs: &Costs,
-) -> comfy_table::Table {
+fn lines(decided: &Decided<'_>) -> comfy_table::Table {
+    let Decided {
+        options,
+        main,
+        models,
+        costs,
+        ..
+    } = *decided;
     let header = [
         "policy",
         "PCIDs",
@@ -222,10 +304,10 @@ fn lines(
         "of the safe",
     ];
     let mut table = table(&header, 3..13);
-    for row in rows {
+    for row in &main.rows {
         let replayed = row.replayed;
         let count = |of: fn(&Counts) -> u64| counted(replayed, of);
-        let standing = standing(answers, row);
+        let standing = standing(&main.answers, row);
         let (mark, standing) = standing.map_or(("", None), |(mark, one)| (mark, Some(one)));
         table.add_row([
             named_here(replayed.policy, models),

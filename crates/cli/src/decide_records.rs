@@ -1,5 +1,6 @@
 //! What `lazytlb decide` writes as JSON: a record for each search, then one for each policy, without and with PCIDs, then
-//! the choices, and what the reader of the recording has doubts about.
+//! the choices, and what the reader of the recording has doubts about. Of several recordings, each has its policies and
+//! choices, and then all of them together.
 
 use lazytlb::Quirks;
 use lazytlb_price::Standing;
@@ -45,6 +46,8 @@ pub(crate) struct DecisionRecord<'a> {
     is_here: Option<String>,
     /// `on` or `off`.
     pcids: &'static str,
+    /// The file's name; null in the rows of all recordings together.
+    recording: Option<&'a str>,
     verdict: &'static str,
     /// The names of the menus, or of the program, that the verdict is of.
     menus: Vec<&'a str>,
@@ -60,6 +63,7 @@ pub(crate) struct DecisionRecord<'a> {
 
 impl<'a> DecisionRecord<'a> {
     pub(crate) fn new(
+        recording: Option<&'a str>,
         row: &Row<'a>,
         standing: Option<(&'static str, &Standing)>,
         models: &[Quirks],
@@ -68,6 +72,7 @@ impl<'a> DecisionRecord<'a> {
         let (policy, verdict) = (row.replayed.policy, row.verdict());
         let menus = row.proofs.iter().map(|proof| proof.question.name.as_str());
         DecisionRecord {
+            recording,
             policy: policy.name(),
             is_here: is_here(policy, models),
             pcids: row.replayed.pcids.name(),
@@ -84,7 +89,9 @@ impl<'a> DecisionRecord<'a> {
 
 /// A choice among the safe policies, with or without PCIDs.
 #[derive(Serialize)]
-pub(crate) struct ChoiceRecord {
+pub(crate) struct ChoiceRecord<'a> {
+    /// The file's name; null in the choices for all recordings together.
+    recording: Option<&'a str>,
     /// `on` or `off`.
     pcids: &'static str,
     /// The policy of the least regret; null if none is proved safe.
@@ -119,13 +126,14 @@ struct LossesRecord {
     choice_at_typical_loss_typical: f64,
 }
 
-impl ChoiceRecord {
-    pub(crate) fn new(answer: &Answer<'_>) -> ChoiceRecord {
+impl<'a> ChoiceRecord<'a> {
+    pub(crate) fn new(recording: Option<&'a str>, answer: &Answer<'_>) -> ChoiceRecord<'a> {
         let choice = answer.choice.as_ref();
         let decision = choice.map(|choice| &choice.decision);
         let equal = decision.map_or(&[][..], |decision| &decision.choice.equal_to);
         let measure = decision.and_then(|decision| decision.measure_first);
         ChoiceRecord {
+            recording,
             pcids: answer.pcids.name(),
             choice: decision.map(|decision| decision.choice.policy.name()),
             equal_to: equal.iter().map(|policy| policy.name()).collect(),
@@ -157,6 +165,7 @@ impl LossesRecord {
 
 /// A doubt of the reader's about a recording.
 #[derive(Serialize)]
-pub(crate) struct WarningRecord {
+pub(crate) struct WarningRecord<'a> {
+    pub(crate) recording: &'a str,
     pub(crate) warning: String,
 }

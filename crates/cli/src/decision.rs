@@ -3,8 +3,10 @@
 use lazytlb::Quirks;
 use lazytlb_check::{Finding, Verdict};
 use lazytlb_price::{Costs, PcidsOn, Replayed, Standing};
+use lazytlb_trace::IdleStates;
 
 use crate::arguments::Decide;
+use crate::by_recording::Choices;
 use crate::choice::Choice;
 use crate::pricing::Yardstick;
 use crate::proofs::{self, Proof, Question};
@@ -59,6 +61,15 @@ impl<'a> Row<'a> {
             proofs,
             story,
         })
+    }
+
+    /// Puts the same proofs beside another price of the policy: a verdict hangs on no recording.
+    pub(crate) fn with_price(&self, replayed: &'a Replayed) -> Row<'a> {
+        Row {
+            replayed,
+            proofs: self.proofs.clone(),
+            story: self.story.clone(),
+        }
     }
 
     /// The verdict on the policy: the shortest story if it is unsafe, else the worst of the proofs.
@@ -152,6 +163,28 @@ impl<'a> Answer<'a> {
                 "{machine}, of the policies that are proved safe, others being incomplete"
             )),
         }
+    }
+}
+
+/// What is decided on one recording, or on all together.
+pub(crate) struct Outcome<'a> {
+    /// The file's name; `None`: all together.
+    pub(crate) recording: Option<&'a str>,
+    /// The events of it, or of all.
+    pub(crate) events: u64,
+    /// The machine's idle states; `None` if they are not known, or of all recordings together.
+    pub(crate) idle_states: Option<&'a IdleStates>,
+    pub(crate) rows: Vec<Row<'a>>,
+    pub(crate) answers: Vec<Answer<'a>>,
+    pub(crate) yardstick: Yardstick,
+}
+
+impl<'a> Outcome<'a> {
+    /// The choices that there are: none where no policy is proved safe.
+    pub(crate) fn choices(&self) -> Choices<'_, 'a> {
+        let answers = self.answers.iter();
+        let choices = answers.filter_map(|one| Some((one.pcids, one.choice.as_ref()?)));
+        choices.collect()
     }
 }
 

@@ -16,12 +16,16 @@
 //! | `html` | a result as a page |
 //! | `hanging` | rules that are ASSUMED and that a verdict hangs on |
 //! | `litmus_files`, `litmus_records`, `litmus_summary` | which tests; their answers as JSON; all of them counted |
-//! | `workload` | the recorded workload: a file, or the one that ships inside the program |
+//! | `workload`, `workload_words`, `workloads` | the recorded workload: a file, or the one that ships inside the program; how it is told; several, and their sum |
+//! | `by`, `parts`, `processes` | `price --by`: by what; the parts, told; whose an operation is |
+//! | `by_recording` | the choice on each of several recordings, beside that of the sum |
 //! | `signals` | what is removed before a signal ends the program |
 //! | `report`, `numbers`, `progress` | what is printed, where, and how the program ends; how numbers are told; progress on a terminal |
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod by;
+mod by_recording;
 mod calibrate;
 mod check;
 mod check_records;
@@ -44,10 +48,12 @@ mod litmus_summary;
 mod measure;
 mod menus;
 mod numbers;
+mod parts;
 mod pcids;
 mod policies;
 mod price;
 mod pricing;
+mod processes;
 mod progress;
 mod proof_words;
 mod proofs;
@@ -59,6 +65,8 @@ mod subject;
 mod validate;
 mod verdict_words;
 mod workload;
+mod workload_words;
+mod workloads;
 
 use std::process::ExitCode;
 

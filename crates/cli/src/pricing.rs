@@ -58,24 +58,31 @@ impl Pricing {
         Ok(costs)
     }
 
-    /// Returns what a loss on a recording is measured by.
-    pub(crate) fn yardstick(&self, summary: &Summary, costs: &Costs) -> Yardstick {
-        let operations = summary.operations.total();
-        if self.times.unwrap_or_else(|| times_of(summary)) == Times::Emulated {
-            let why = "the recording's times are emulated";
-            return Yardstick::Operations { operations, why };
-        }
-        match Machine::recorded(summary) {
-            Some(machine) => Yardstick::CpuTime {
-                cycles: machine.nanoseconds * costs.reference_ghz(),
-                machine,
-                undecided_above: self.undecided_above / 100.0,
-            },
-            None => Yardstick::Operations {
-                operations,
-                why: "the recording lasts no time",
-            },
-        }
+    /// Returns what a loss on a recording is measured by, or on several together: their CPU times add up. Where the time
+    /// of one means nothing, so does that of the sum: its losses would be shares of what others took.
+    pub(crate) fn yardstick(&self, recordings: &[&Summary], costs: &Costs) -> Yardstick {
+        let operations = recordings.iter().map(|one| one.operations.total()).sum();
+        let is_emulated =
+            |one: &&Summary| self.times.unwrap_or_else(|| times_of(one)) == Times::Emulated;
+        let emulated = recordings.iter().filter(|one| is_emulated(one)).count();
+        let only_some = emulated < recordings.len();
+        let machines = recordings.iter().map(|one| Machine::recorded(one));
+        let machine = machines.reduce(|sum, one| Some(sum?.and(one?))).flatten();
+        let why = match (emulated, recordings.len(), machine) {
+            (0, _, Some(machine)) => {
+                return Yardstick::CpuTime {
+                    cycles: machine.nanoseconds * costs.reference_ghz(),
+                    machine,
+                    undecided_above: self.undecided_above / 100.0,
+                };
+            }
+            (0, 1, None) => "the recording lasts no time",
+            (0, _, None) => "one of the recordings lasts no time",
+            (_, 1, _) => "the recording's times are emulated",
+            _ if only_some => "the times of some recordings are emulated",
+            _ => "the recordings' times are emulated",
+        };
+        Yardstick::Operations { operations, why }
     }
 }
 
@@ -97,9 +104,11 @@ fn times_of(summary: &Summary) -> Times {
     }
 }
 
-/// The machine of a recording.
+/// The machine of a recording, or the machines of several.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub(crate) struct Machine {
+    /// The recordings besides the first one.
+    others: u64,
     cpus: u64,
     seconds: f64,
     /// Of all CPUs together.
@@ -115,10 +124,20 @@ impl Machine {
         let online = summary.header.and_then(|header| header.online_cpus);
         let cpus = online.unwrap_or(0).max(seen);
         Some(Machine {
+            others: 0,
             cpus,
             seconds: duration as f64 / 1e9,
             nanoseconds: duration as f64 * cpus as f64,
         })
+    }
+
+    fn and(self, other: Machine) -> Machine {
+        Machine {
+            others: self.others + 1 + other.others,
+            cpus: self.cpus + other.cpus,
+            seconds: self.seconds + other.seconds,
+            nanoseconds: self.nanoseconds + other.nanoseconds,
+        }
     }
 }
 
@@ -187,6 +206,11 @@ impl Yardstick {
     /// Says what the losses are measured by.
     pub(crate) fn sentence(&self, ghz: f64) -> String {
         match self {
+            Yardstick::CpuTime { machine, .. } if machine.others > 0 => format!(
+                "The CPU time is the sum of the recordings': {:.1} s on all CPUs together, at {ghz} GHz (`--times emulated` \
+                 if an emulator made one).",
+                machine.nanoseconds / 1e9
+            ),
             Yardstick::CpuTime { machine, .. } => format!(
                 "The CPU time is that of the recording: {} CPUs for {} at {ghz} GHz (`--times emulated` if an emulator made it).",
                 machine.cpus,
@@ -220,6 +244,7 @@ mod tests {
 
     fn of_a_second(undecided_above: f64) -> Yardstick {
         let machine = Machine {
+            others: 0,
             cpus: 2,
             seconds: 1.0,
             nanoseconds: 2e9,

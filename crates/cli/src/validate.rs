@@ -13,46 +13,111 @@ use crate::arguments::Validate;
 use crate::numbers::grouped;
 use crate::progress::Display;
 use crate::report::{Ending, Report, table};
-use crate::workload::opened;
+use crate::workload::{is_standard_input, named, opened};
+use crate::workloads::{require_distinct, which};
 
 /// Operations between two reports of progress.
 const PROGRESS_INTERVAL: u64 = 4096;
 
 /// Runs the command.
 pub(crate) fn run(options: &Validate) -> anyhow::Result<Ending> {
+    let traces = &options.traces;
+    require_distinct(traces, &options.recording)?;
+    ensure!(
+        options.counters.is_none() || traces.len() == 1,
+        "--counters tells the interrupts of one recording, and {} are named: take that one in a call of its own",
+        traces.len()
+    );
     let counted = options.counters.as_deref().map(counted).transpose()?;
     let mut report = Report::open(&options.output)?;
-    let stdin = options.trace == Path::new("-");
-    let (mut agreement, warnings) = match stdin {
-        true => {
-            let reader = TraceReader::new(std::io::stdin().lock(), "standard input")?;
-            compare(opened(reader, &options.recording)?)?
+    // All are read before anything is told: an answer on some would look like one on all.
+    let all = traces.iter().enumerate();
+    let all = all.map(|(place, _)| Compared::read(options, place, counted));
+    let all = all.collect::<anyhow::Result<Vec<Compared>>>()?;
+    for (place, compared) in all.iter().enumerate() {
+        if options.output.json {
+            report.json(&Record::new(compared))?;
+            continue;
         }
-        false => compare(opened(
-            TraceReader::open(&options.trace)?,
-            &options.recording,
-        )?)?,
-    };
-    if let Some(counted) = counted {
-        agreement.count(counted);
+        if all.len() > 1 {
+            let heading = format!("{}:", compared.recording);
+            report.line(if place == 0 {
+                heading
+            } else {
+                format!("\n{heading}")
+            })?;
+        }
+        tell(&mut report, compared)?;
     }
-    let contradictions = agreement.contradictions();
-    if options.output.json {
-        report.json(&Record::new(&agreement, &contradictions, &warnings))?;
-    } else {
-        tell(&mut report, &agreement, &contradictions, &warnings)?;
+    if all.len() > 1 && !options.output.json {
+        report.line(format_args!("\n{}", together(&all)))?;
     }
     report.finish()?;
-    Ok(
-        match contradictions.is_empty() || options.recording.unvalidated {
-            true => Ending::Good,
-            false => Ending::Violation,
-        },
+    let agree = all.iter().all(|one| one.contradictions.is_empty());
+    Ok(match agree || options.recording.unvalidated {
+        true => Ending::Good,
+        false => Ending::Violation,
+    })
+}
+
+/// A recording, compared with a replay of its kernel's rule.
+struct Compared {
+    /// The file's name, as it was given.
+    recording: String,
+    agreement: Agreement,
+    contradictions: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Compared {
+    /// Reads one of the recordings.
+    fn read(options: &Validate, place: usize, counted: Option<u64>) -> anyhow::Result<Compared> {
+        let path = &options.traces[place];
+        let (recording, which) = (named(path), which(&options.traces, place));
+        let (mut agreement, warnings) = match is_standard_input(path) {
+            true => {
+                let reader = TraceReader::new(std::io::stdin().lock(), recording.clone())?;
+                compare(opened(reader, &options.recording)?, &which)?
+            }
+            false => {
+                let reader = TraceReader::open(path)?;
+                compare(opened(reader, &options.recording)?, &which)?
+            }
+        };
+        if let Some(counted) = counted {
+            agreement.count(counted);
+        }
+        Ok(Compared {
+            recording,
+            contradictions: agreement.contradictions(),
+            agreement,
+            warnings,
+        })
+    }
+}
+
+/// Says of several recordings how many agree, and how their decisions came out together.
+fn together(all: &[Compared]) -> String {
+    let agree = all.iter().filter(|one| one.contradictions.is_empty());
+    let kinds = all.iter().flat_map(|one| &one.agreement.kinds);
+    let (compared, alike) = kinds.fold((0, 0), |(compared, alike), kind| {
+        (compared + kind.compared, alike + kind.agreed)
+    });
+    format!(
+        "All together: {} of {} recordings agree with their kernels' rules; of {} decisions that were compared, {} came out \
+         alike.",
+        agree.count(),
+        all.len(),
+        grouped(compared),
+        grouped(alike)
     )
 }
 
-fn compare<R: Read>(mut reader: TraceReader<R>) -> anyhow::Result<(Agreement, Vec<String>)> {
-    let display = Display::new("comparing".to_owned());
+fn compare<R: Read>(
+    mut reader: TraceReader<R>,
+    which: &str,
+) -> anyhow::Result<(Agreement, Vec<String>)> {
+    let display = Display::new(format!("comparing{which}"));
     let mut validation = Validation::new().of_kernel(reader.summary().kernel.as_deref());
     let mut operations: u64 = 0;
     while let Some(step) = reader.next_step()? {
@@ -89,12 +154,13 @@ fn counted(path: &Path) -> anyhow::Result<u64> {
     Ok(rows[rows.len() - 1].saturating_sub(rows[0]))
 }
 
-fn tell(
-    report: &mut Report,
-    agreement: &Agreement,
-    contradictions: &[String],
-    warnings: &[String],
-) -> anyhow::Result<()> {
+fn tell(report: &mut Report, compared: &Compared) -> anyhow::Result<()> {
+    let Compared {
+        agreement,
+        contradictions,
+        warnings,
+        ..
+    } = compared;
     report.line(format_args!(
         "Replayed open loop: {}, told by {}; PCIDs {}",
         agreement.rule,
@@ -120,7 +186,7 @@ fn tell(
             ))?;
         }
     }
-    match contradictions {
+    match &contradictions[..] {
         [] => report.line("They agree: nothing is off by more than the greater of 5 % and 20."),
         some => report.line(format_args!("They do not agree:\n  {}", some.join("\n  "))),
     }
@@ -188,6 +254,8 @@ fn shootdowns(all: &Shootdowns) -> String {
 /// The comparison as JSON.
 #[derive(Serialize)]
 struct Record<'a> {
+    /// The file's name.
+    recording: &'a str,
     rule: String,
     chosen_by: &'a str,
     /// `on` or `off`.
@@ -201,8 +269,15 @@ struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    fn new(agreement: &'a Agreement, contradictions: &'a [String], warnings: &'a [String]) -> Self {
+    fn new(compared: &'a Compared) -> Self {
+        let Compared {
+            recording,
+            agreement,
+            contradictions,
+            warnings,
+        } = compared;
         Record {
+            recording,
             rule: agreement.rule.to_string(),
             chosen_by: &agreement.chosen_by,
             pcids: if agreement.pcids { "on" } else { "off" },

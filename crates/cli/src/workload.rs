@@ -5,12 +5,11 @@ use std::path::Path;
 
 use anyhow::ensure;
 use lazytlb::{Policy, Quirks};
-use lazytlb_price::{PcidsOn, Replay, Replayed, price_trace_watched};
-use lazytlb_trace::{IdleStates, Operation, Snapshot, Step, Summary, TraceReader};
+use lazytlb_price::{PcidsOn, Replayed, Replays, price_trace_watched};
+use lazytlb_trace::{IdleStates, Snapshot, Step, Summary, TraceReader};
 use lazytlb_validate::{Agreement, Validation};
 
 use crate::arguments::Recording;
-
 use crate::progress::Display;
 
 /// The recording that `decide` takes if none is named: eight threads of one process that map and unmap.
@@ -19,9 +18,13 @@ const SHIPPED_NAME: &str = "linux61-smp8-threads.trace.txt.xz";
 /// Where it comes from: whoever reads a price must know.
 const SHIPPED_ORIGIN: &str = "shipped with this program: Linux 6.1 on 8 CPUs, a guest under emulation (QEMU TCG, \
                               no PCIDs); who did what is real, how long it took is not";
+/// What `-` is called.
+const STANDARD_INPUT: &str = "standard input";
 
 /// A workload, replayed under some policies.
 pub(crate) struct Workload {
+    /// The file's name, as it was given.
+    pub(crate) recording: String,
     /// What the recording is, for people.
     pub(crate) name: String,
     /// Each policy's counts, in the order asked for.
@@ -32,105 +35,106 @@ pub(crate) struct Workload {
     pub(crate) agreement: Agreement,
 }
 
-/// Replays a recording, or the shipped one, under policies.
-pub(crate) fn replay(
-    trace: Option<&Path>,
-    policies: &[Policy],
-    pcids: &[PcidsOn],
-    quirks: Quirks,
-    recording: &Recording,
-) -> anyhow::Result<Workload> {
-    replay_watched(trace, policies, pcids, quirks, recording, &mut |_, _| ())
+/// What recordings are replayed under, and what is known of them besides.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) policies: &'a [Policy],
+    pub(crate) pcids: &'a [PcidsOn],
+    pub(crate) quirks: Quirks,
+    pub(crate) recording: &'a Recording,
 }
 
-/// Sees each operation, and all replays after it.
-pub(crate) type Watch<'w> = dyn FnMut(&Operation, &[Replay]) + 'w;
+/// Sees each step of a recording, and all replays after it.
+pub(crate) type Watch<'w> = dyn FnMut(&Step, &Replays<'_>) + 'w;
 
-/// As [`replay`], watched.
-pub(crate) fn replay_watched(
-    trace: Option<&Path>,
-    policies: &[Policy],
-    pcids: &[PcidsOn],
-    quirks: Quirks,
-    recording: &Recording,
-    watch: &mut Watch<'_>,
-) -> anyhow::Result<Workload> {
-    let workload = replay_any(trace, policies, pcids, quirks, recording, watch)?;
-    let contradictions = workload.agreement.contradictions();
-    ensure!(
-        contradictions.is_empty() || recording.unvalidated,
-        "{}: the recording contradicts a replay of its own kernel's rule, so no price of it can be trusted:\n  {}\n\
-         `lazytlb validate` tells where; `--unvalidated` goes on all the same",
-        workload.name,
-        contradictions.join("\n  ")
-    );
-    Ok(workload)
+impl Workload {
+    /// Replays a recording, or the shipped one; `which` says for the display which one of several it is.
+    ///
+    /// # Errors
+    /// If it cannot be read, or contradicts itself and nobody said to go on all the same.
+    pub(crate) fn replay(
+        trace: Option<&Path>,
+        asked: &Asked<'_>,
+        which: &str,
+        watch: &mut Watch<'_>,
+    ) -> anyhow::Result<Workload> {
+        let workload = replay_any(trace, asked, which, watch)?;
+        let contradictions = workload.agreement.contradictions();
+        ensure!(
+            contradictions.is_empty() || asked.recording.unvalidated,
+            "{}: the recording contradicts a replay of its own kernel's rule, so no price of it can be trusted:\n  {}\n\
+             `lazytlb validate` tells where; `--unvalidated` goes on all the same",
+            workload.name,
+            contradictions.join("\n  ")
+        );
+        Ok(workload)
+    }
 }
 
 fn replay_any(
     trace: Option<&Path>,
-    policies: &[Policy],
-    pcids: &[PcidsOn],
-    quirks: Quirks,
-    recording: &Recording,
+    asked: &Asked<'_>,
+    which: &str,
     watch: &mut Watch<'_>,
 ) -> anyhow::Result<Workload> {
-    match trace {
-        Some(path) if path == Path::new("-") => {
-            let name = "standard input";
-            read(
-                opened(TraceReader::new(std::io::stdin().lock(), name)?, recording)?,
-                name.to_owned(),
-                policies,
-                pcids,
-                quirks,
-                watch,
-            )
+    let Some(path) = trace else {
+        let reader = opened(
+            TraceReader::new(Cursor::new(SHIPPED), SHIPPED_NAME)?,
+            asked.recording,
+        )?;
+        let workload = read(reader, SHIPPED_NAME.to_owned(), asked, which, watch)?;
+        let name = format!("{SHIPPED_NAME}, {SHIPPED_ORIGIN}");
+        return Ok(Workload { name, ..workload });
+    };
+    let name = named(path);
+    match is_standard_input(path) {
+        true => {
+            let reader = TraceReader::new(std::io::stdin().lock(), name.clone())?;
+            read(opened(reader, asked.recording)?, name, asked, which, watch)
         }
-        Some(path) => read(
-            opened(TraceReader::open(path)?, recording)?,
-            path.display().to_string(),
-            policies,
-            pcids,
-            quirks,
-            watch,
-        ),
-        None => {
-            let reader = opened(
-                TraceReader::new(Cursor::new(SHIPPED), SHIPPED_NAME)?,
-                recording,
-            )?;
-            read(
-                reader,
-                format!("{SHIPPED_NAME}, {SHIPPED_ORIGIN}"),
-                policies,
-                pcids,
-                quirks,
-                watch,
-            )
+        false => {
+            let reader = TraceReader::open(path)?;
+            read(opened(reader, asked.recording)?, name, asked, which, watch)
         }
+    }
+}
+
+/// Says whether an argument means standard input.
+pub(crate) fn is_standard_input(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// Returns what a recording is called: the file's name, as it was given.
+pub(crate) fn named(path: &Path) -> String {
+    match is_standard_input(path) {
+        true => STANDARD_INPUT.to_owned(),
+        false => path.display().to_string(),
     }
 }
 
 fn read<R: Read>(
     mut reader: TraceReader<R>,
     name: String,
-    policies: &[Policy],
-    pcids: &[PcidsOn],
-    quirks: Quirks,
+    asked: &Asked<'_>,
+    which: &str,
     watch: &mut Watch<'_>,
 ) -> anyhow::Result<Workload> {
-    let display = Display::new("replaying".to_owned());
+    let display = Display::new(format!("replaying{which}"));
     let mut validation = Validation::new().of_kernel(reader.summary().kernel.as_deref());
     let progress = |progress| display.replay(progress);
-    let see = |step: &Step, replays: &[Replay]| {
+    let see = |step: &Step, replays: &Replays<'_>| {
         validation.step(step);
-        if let Step::Operation(operation) = step {
-            watch(operation, replays);
-        }
+        watch(step, replays);
     };
+    let Asked {
+        policies,
+        pcids,
+        quirks,
+        ..
+    } = *asked;
     let replayed = price_trace_watched(&mut reader, policies, pcids, quirks, progress, see)?;
     Ok(Workload {
+        recording: name.clone(),
         name,
         replayed,
         summary: reader.summary().clone(),

@@ -44,7 +44,9 @@
 //! | `sleep` | [`Sleep`]: how deep an idle CPU sleeps |
 //! | `spaces` | which space is which |
 //! | `counts` | [`Counts`] |
+//! | `sums` | counts added up, over recordings and over operations |
 //! | `price_trace` | one pass over a recording, for every policy |
+//! | `split` | [`Split`]: what replays count, by whose operations caused it |
 //! | `costs`, `costs_file`, `cost_argument` | [`Costs`]: figures with ranges and origins; read from a file like `costs/default.toml`; set by themselves |
 //! | `price` | [`price()`], [`Difference`] and [`cheapest`] |
 //! | `regret`, `measure_first` | [`Decision`]: the policy that can lose least; the figure whose knowledge helps most |
@@ -69,6 +71,8 @@ mod regret;
 mod replay;
 mod sleep;
 mod spaces;
+mod split;
+mod sums;
 
 pub use cost_argument::CostArgumentError;
 pub use costs::{Costs, Figure, MAX_FIGURE_CYCLES, Parameter};
@@ -78,8 +82,10 @@ pub use machine::{MAX_CPUS, PcidsOn};
 pub use measure_first::MeasureFirst;
 pub use price::{Cheapest, Cost, Difference, cheapest, price, price_replayed};
 pub use price_trace::{
-    PriceError, Progress, Replayed, price_trace, price_trace_on, price_trace_watched,
+    PriceError, Progress, Replayed, Replays, price_trace, price_trace_on, price_trace_seen,
+    price_trace_watched,
 };
 pub use regret::{Decision, Standing};
 pub use replay::{Replay, ReplayError};
 pub use sleep::Sleep;
+pub use split::Split;

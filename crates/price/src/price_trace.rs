@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use lazytlb::{Policy, Quirks, Tables};
-use lazytlb_trace::{Event, Kind, MadeFrom, Step, Summary, TraceError, TraceReader};
+use lazytlb_trace::{Event, Kind, MadeFrom, Operation, Step, Summary, TraceError, TraceReader};
 
 use crate::counts::Counts;
 use crate::machine::PcidsOn;
@@ -12,6 +12,9 @@ use crate::sleep::Sleep;
 
 /// Operations between two reports of progress: some milliseconds of work.
 const PROGRESS_INTERVAL: u64 = 4096;
+
+/// Steps that one replay is given at a time: as many as stay in a core's first cache beside its state.
+const BATCH: usize = 256;
 
 /// Holds what one policy did on a recording.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +36,15 @@ impl Replayed {
         let counts = self.counts_if_freed.unwrap_or(self.counts);
         Replayed { counts, ..self }
     }
+}
+
+/// Shows the replays of a pass.
+#[derive(Clone, Copy)]
+pub struct Replays<'a> {
+    /// In the order of the answer; where it is unknown of flushes whether they free page tables, as if they kept them.
+    pub kept: &'a [Replay],
+    /// The same, as if they freed them; none where nothing is unknown.
+    pub freed: &'a [Replay],
 }
 
 /// Says how far a pass has come.
@@ -90,11 +102,45 @@ pub fn price_trace_on<R: Read>(
     quirks: Quirks,
     progress: impl FnMut(Progress),
 ) -> Result<Vec<Replayed>, PriceError> {
-    price_trace_watched(reader, policies, pcids, quirks, progress, |_, _| {})
+    price_trace_seen(reader, policies, pcids, quirks, progress, |_| {})
 }
 
-/// As [`price_trace_on`], and shows each step of the recording to `watch` in the same pass, with the replays after it in
-/// the order of the answer: where a recording leaves unknown which flushes free tables, those in which none does.
+/// As [`price_trace_on`], and shows each step of the recording to `see` in the same pass.
+///
+/// # Errors
+/// As [`price_trace_on`].
+pub fn price_trace_seen<R: Read>(
+    reader: &mut TraceReader<R>,
+    policies: &[Policy],
+    pcids: &[PcidsOn],
+    quirks: Quirks,
+    mut progress: impl FnMut(Progress),
+    mut see: impl FnMut(&Step),
+) -> Result<Vec<Replayed>, PriceError> {
+    let mut pass = Pass::new(policies, pcids, quirks);
+    let mut batch = Vec::with_capacity(BATCH);
+    let ended = loop {
+        let step = match reader.next_step() {
+            Ok(Some(step)) => step,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        };
+        see(&step);
+        batch.extend(Replayable::of(&step, reader.summary()));
+        if batch.len() == BATCH {
+            pass.apply(&batch, reader.summary().made_from)?;
+            batch.clear();
+            pass.report(reader, &mut progress);
+        }
+    };
+    // What was read before an error comes before it.
+    pass.apply(&batch, reader.summary().made_from)?;
+    ended?;
+    pass.report_now(reader, &mut progress);
+    Ok(pass.finish())
+}
+
+/// As [`price_trace_seen`], and shows with each step the replays after it. Takes longer: no replay can go ahead of the others.
 ///
 /// # Errors
 /// As [`price_trace_on`].
@@ -104,64 +150,130 @@ pub fn price_trace_watched<R: Read>(
     pcids: &[PcidsOn],
     quirks: Quirks,
     mut progress: impl FnMut(Progress),
-    mut watch: impl FnMut(&Step, &[Replay]),
+    mut watch: impl FnMut(&Step, &Replays<'_>),
 ) -> Result<Vec<Replayed>, PriceError> {
-    let replays = |unknown_tables| {
-        let settings = policies
-            .iter()
-            .flat_map(|&policy| pcids.iter().map(move |&on| (policy, on)));
-        let replay =
-            |(policy, on)| Replay::on(policy, quirks, on).with_unknown_tables(unknown_tables);
-        settings.map(replay).collect::<Vec<_>>()
-    };
-    let mut kept = replays(Tables::Kept);
-    let mut freed = Some(replays(Tables::Freed));
-    let mut operations = 0;
+    let mut pass = Pass::new(policies, pcids, quirks);
     while let Some(step) = reader.next_step()? {
-        let operation = match step {
-            Step::Operation(operation) => operation,
+        if let Some(one) = Replayable::of(&step, reader.summary()) {
+            pass.apply(&[one], reader.summary().made_from)?;
+            pass.report(reader, &mut progress);
+        }
+        watch(&step, &pass.shown());
+    }
+    pass.report_now(reader, &mut progress);
+    Ok(pass.finish())
+}
+
+/// What a replay is told of a step.
+enum Replayable {
+    Operation(Operation),
+    /// How deep a CPU sleeps from here on.
+    Sleep(u16, Sleep),
+}
+
+impl Replayable {
+    #[inline]
+    fn of(step: &Step, summary: &Summary) -> Option<Replayable> {
+        match step {
+            Step::Operation(operation) => Some(Replayable::Operation(*operation)),
             Step::Event(event) => {
-                if let Some(sleep) = sleep_after(&event, reader.summary()) {
-                    let all = kept.iter_mut().chain(freed.iter_mut().flatten());
-                    all.for_each(|replay| replay.sleep(event.cpu, sleep));
-                }
-                watch(&step, &kept);
-                continue;
+                let sleep = sleep_after(event, summary)?;
+                Some(Replayable::Sleep(event.cpu, sleep))
             }
-        };
-        // Nobody replays what is known twice.
-        if operations == 0 && reader.summary().made_from != MadeFrom::Tracepoints {
-            freed = None;
-        }
-        operations += 1;
-        for replay in kept.iter_mut().chain(freed.iter_mut().flatten()) {
-            let applied = replay.apply(&operation);
-            applied.map_err(|source| PriceError::Replay {
-                operation: operations,
-                source,
-            })?;
-        }
-        watch(&step, &kept);
-        if operations % PROGRESS_INTERVAL == 0 {
-            progress(Progress {
-                operations,
-                bytes_read: reader.bytes_read(),
-            });
         }
     }
-    progress(Progress {
-        operations,
-        bytes_read: reader.bytes_read(),
-    });
-    let freed = freed.filter(|_| operations > 0);
-    let mut freed = freed.into_iter().flatten();
-    let replayed = kept.into_iter().map(|replay| Replayed {
-        policy: replay.policy(),
-        pcids: replay.pcids(),
-        counts: replay.finish(),
-        counts_if_freed: freed.next().map(Replay::finish),
-    });
-    Ok(replayed.collect())
+}
+
+/// The replays of one recording.
+struct Pass {
+    kept: Vec<Replay>,
+    /// `None` once it is known that nothing is unknown: nobody replays twice what is known.
+    freed: Option<Vec<Replay>>,
+    operations: u64,
+    reported: u64,
+}
+
+impl Pass {
+    fn new(policies: &[Policy], pcids: &[PcidsOn], quirks: Quirks) -> Pass {
+        let replays = |unknown_tables| {
+            let settings = policies
+                .iter()
+                .flat_map(|&policy| pcids.iter().map(move |&on| (policy, on)));
+            let replay =
+                |(policy, on)| Replay::on(policy, quirks, on).with_unknown_tables(unknown_tables);
+            settings.map(replay).collect()
+        };
+        Pass {
+            kept: replays(Tables::Kept),
+            freed: Some(replays(Tables::Freed)),
+            operations: 0,
+            reported: 0,
+        }
+    }
+
+    /// Replays some steps, each replay all of them before the next: its state stays in the processor's caches.
+    fn apply(&mut self, steps: &[Replayable], made_from: MadeFrom) -> Result<(), PriceError> {
+        let is_operation = |step: &&Replayable| matches!(step, Replayable::Operation(_));
+        let operations = steps.iter().filter(is_operation).count() as u64;
+        if self.operations == 0 && operations > 0 && made_from != MadeFrom::Tracepoints {
+            self.freed = None;
+        }
+        for replay in self.kept.iter_mut().chain(self.freed.iter_mut().flatten()) {
+            let mut number = self.operations;
+            for step in steps {
+                match *step {
+                    Replayable::Sleep(cpu, sleep) => replay.sleep(cpu, sleep),
+                    Replayable::Operation(ref operation) => {
+                        number += 1;
+                        let applied = replay.apply(operation);
+                        applied.map_err(|source| PriceError::Replay {
+                            operation: number,
+                            source,
+                        })?;
+                    }
+                }
+            }
+        }
+        self.operations += operations;
+        Ok(())
+    }
+
+    fn shown(&self) -> Replays<'_> {
+        Replays {
+            kept: &self.kept,
+            freed: self.freed.as_deref().unwrap_or_default(),
+        }
+    }
+
+    fn report<R: Read>(&mut self, reader: &TraceReader<R>, progress: &mut impl FnMut(Progress)) {
+        if self.operations - self.reported >= PROGRESS_INTERVAL {
+            self.report_now(reader, progress);
+        }
+    }
+
+    fn report_now<R: Read>(
+        &mut self,
+        reader: &TraceReader<R>,
+        progress: &mut impl FnMut(Progress),
+    ) {
+        self.reported = self.operations;
+        progress(Progress {
+            operations: self.operations,
+            bytes_read: reader.bytes_read(),
+        });
+    }
+
+    fn finish(self) -> Vec<Replayed> {
+        let freed = self.freed.filter(|_| self.operations > 0);
+        let mut freed = freed.into_iter().flatten();
+        let replayed = self.kept.into_iter().map(|replay| Replayed {
+            policy: replay.policy(),
+            pcids: replay.pcids(),
+            counts: replay.finish(),
+            counts_if_freed: freed.next().map(Replay::finish),
+        });
+        replayed.collect()
+    }
 }
 
 /// How deep a CPU sleeps after an event, if that tells and the machine's idle states are known.

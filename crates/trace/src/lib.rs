@@ -52,7 +52,7 @@
 //! | `tracepoints` | how operations are made without kprobes |
 //! | `snapshot` | the tasks that ran before |
 //! | `idle_states`, `idle_evidence` | [`IdleStates`]: names, latencies, and whether the kernel leaves the user space before; what a recording shows of that |
-//! | `task_chain`, `mm_pointers` | who runs on a CPU; which space a pointer means now |
+//! | `task_chain`, `task_names`, `mm_pointers` | who runs on a CPU; what tasks are called; which space a pointer means now |
 //! | `format` | which format a recording has |
 //! | `event` | [`Event`]: what every reader makes |
 //! | `text`, `text_layout` | text in all its layouts |
@@ -94,6 +94,7 @@ mod step;
 mod steps;
 mod summary;
 mod task_chain;
+mod task_names;
 mod temporary;
 mod text;
 mod text_layout;

@@ -1,5 +1,6 @@
 //! The tasks that were there before the recording.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use std::path::Path;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     tasks: Vec<SnapshotTask>,
+    names: BTreeMap<u32, String>,
 }
 
 /// One task.
@@ -77,7 +79,7 @@ impl Snapshot {
     /// # Errors
     /// If a line that begins with `task ` is none, or there is none.
     pub fn parse(text: &str, file: &str) -> Result<Snapshot, SnapshotError> {
-        let mut tasks = Vec::new();
+        let (mut tasks, mut names) = (Vec::new(), BTreeMap::new());
         for (line, text) in text.lines().enumerate() {
             if text.starts_with("##") && !tasks.is_empty() {
                 break;
@@ -86,7 +88,10 @@ impl Snapshot {
                 continue;
             };
             match task(fields) {
-                Some(task) => tasks.push(task),
+                Some((task, name)) => {
+                    tasks.push(task);
+                    names.insert(task.tid, name.to_owned());
+                }
                 None => {
                     return Err(SnapshotError::Line {
                         file: file.to_owned(),
@@ -100,13 +105,19 @@ impl Snapshot {
             true => Err(SnapshotError::Empty {
                 file: file.to_owned(),
             }),
-            false => Ok(Snapshot { tasks }),
+            false => Ok(Snapshot { tasks, names }),
         }
     }
 
-    /// Makes one of tasks that are known otherwise.
+    /// Makes one of tasks that are known otherwise, without their names.
     pub fn of(tasks: Vec<SnapshotTask>) -> Snapshot {
-        Snapshot { tasks }
+        let names = BTreeMap::new();
+        Snapshot { tasks, names }
+    }
+
+    /// Returns the name that a task had (`comm`).
+    pub fn name(&self, tid: u32) -> Option<&str> {
+        self.names.get(&tid).map(String::as_str)
     }
 
     /// Returns the tasks.
@@ -115,15 +126,15 @@ impl Snapshot {
     }
 }
 
-fn task(fields: &str) -> Option<SnapshotTask> {
+fn task(fields: &str) -> Option<(SnapshotTask, &str)> {
     let mut fields = fields.split_ascii_whitespace();
-    let (tid, tgid, _comm, has_mm) = (
+    let (tid, tgid, comm, has_mm) = (
         fields.next()?,
         fields.next()?,
         fields.next()?,
         fields.next()?,
     );
-    Some(SnapshotTask {
+    let task = SnapshotTask {
         tid: tid.parse().ok()?,
         tgid: tgid.parse().ok()?,
         has_mm: match has_mm {
@@ -131,7 +142,8 @@ fn task(fields: &str) -> Option<SnapshotTask> {
             "1" => true,
             _ => return None,
         },
-    })
+    };
+    Some((task, comm))
 }
 
 #[cfg(test)]
@@ -148,6 +160,8 @@ mod tests {
             has_mm,
         };
         assert_eq!(snapshot.tasks(), [of(1, true), of(2, false)]);
+        assert_eq!(snapshot.name(2), Some("kthreadd"));
+        assert_eq!(snapshot.name(3), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use crate::event::Event;
 use crate::idle_states::IdleStates;
 use crate::snapshot::Snapshot;
+use crate::task_names::TaskNames;
 
 /// Event names that are counted one by one; events beyond are counted together. Real traces have
 /// some 20; the bound keeps memory constant.
@@ -68,6 +69,7 @@ pub struct Summary {
     /// The temporary file that holds the decompressed recording; it is gone with the reader.
     pub temporary_file: Option<PathBuf>,
     pub(crate) cpu_events: Vec<u64>,
+    pub(crate) task_names: TaskNames,
     names: EventNames,
 }
 
@@ -124,6 +126,12 @@ pub struct Header {
 }
 
 impl Summary {
+    /// Returns what a task was called when it last left a CPU, as `sched_switch` tells; `None` if that was never seen, or
+    /// there are too many.
+    pub fn task_name(&self, tid: u32) -> Option<String> {
+        self.task_names.of(tid)
+    }
+
     /// Returns the CPUs that have events, in ascending order, with the number of their events.
     pub fn cpus(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
         (0_u16..)

@@ -9,51 +9,53 @@ use super::check::{counterexample, mark, statement};
 use super::made_by::made_by;
 use super::recording;
 use crate::arguments::Decide;
+use crate::by_recording::{Choices, HEADER, cells};
 use crate::choice::Choice;
-use crate::decision::{Answer, Row, standing};
-use crate::idle::idle_ipis;
+use crate::decision::{Answer, Outcome, Row, standing};
 use crate::measure::how_to_measure;
 use crate::numbers::{counted, cycles, grouped, megacycles, millions};
 use crate::pcids::what_pcids_bring;
 use crate::policies::{self, named_here};
-use crate::pricing::Yardstick;
 use crate::proof_words::{came_to, proof, repeat, under};
 use crate::proofs::Question;
-use crate::workload::Workload;
+use crate::workload_words::idle_lines;
+use crate::workloads::Workloads;
 
 /// What a decision is made of.
 pub(crate) struct Decided<'a> {
     pub(crate) options: &'a Decide,
-    pub(crate) rows: &'a [Row<'a>],
-    pub(crate) answers: &'a [Answer<'a>],
+    /// On the recording, or on all together if there are several.
+    pub(crate) main: &'a Outcome<'a>,
+    /// On each of several; none if there is one alone.
+    pub(crate) each: &'a [Outcome<'a>],
     pub(crate) questions: &'a [Question],
-    pub(crate) workload: &'a Workload,
+    pub(crate) workloads: &'a Workloads,
     pub(crate) models: &'a [Quirks],
     pub(crate) costs: &'a Costs,
-    pub(crate) yardstick: Yardstick,
+}
+
+impl<'a> Decided<'a> {
+    /// The choices on each of several recordings, under their names.
+    pub(crate) fn choices_of_each(&self) -> Vec<(String, Choices<'_, 'a>)> {
+        let labels = self.workloads.labels().into_iter();
+        labels.zip(self.each.iter().map(Outcome::choices)).collect()
+    }
 }
 
 /// Makes the page.
 pub(crate) fn decide_page(decided: &Decided<'_>, lanes: Lanes) -> Page {
-    let Decided {
-        answers,
-        costs,
-        yardstick,
-        ..
-    } = decided;
-    let ghz = costs.reference_ghz();
+    let (main, costs) = (decided.main, decided.costs);
+    let answers = &main.answers;
     let chosen = answers.iter().find_map(|answer| {
         let policy = answer.choice.as_ref()?.decision.choice.policy;
         let is_chosen =
             |row: &Row<'_>| (row.replayed.policy, row.replayed.pcids) == (policy, answer.pcids);
-        decided.rows.iter().position(is_chosen)
+        main.rows.iter().position(is_chosen)
     });
     let lanes = lanes.showing(chosen.unwrap_or(0));
+    let choices = answers.iter().map(|one| answer(one, decided));
     let mut sections = vec![
-        Section::new(
-            "Decision",
-            answers.iter().map(|one| answer(one, decided)).collect(),
-        ),
+        Section::new("Decision", choices.chain(by_recording(decided)).collect()),
         Section::new("Policies side by side", policies_side_by_side(decided)),
         Section::new(
             "What each policy does",
@@ -65,17 +67,49 @@ pub(crate) fn decide_page(decided: &Decided<'_>, lanes: Lanes) -> Page {
     sections.extend([
         Section::new("Proofs", proofs(decided)),
         Section::new("Costs", vec![figures(costs)]),
-        recording::section(decided.workload, yardstick.sentence(ghz)),
     ]);
+    sections.extend(recordings(decided));
     Page {
         title: "lazytlb decide".to_owned(),
         about: format!(
             "Which lazy TLB policy is safe, and which safe one can lose least? Workload: {}",
-            decided.workload.name
+            told(decided.workloads)
         ),
         made_by: made_by(),
         sections,
     }
+}
+
+/// Says what the page is about: a recording, or several.
+fn told(workloads: &Workloads) -> String {
+    let names = workloads.each.iter().map(|one| one.name.as_str());
+    let names = names.collect::<Vec<_>>().join(", ");
+    match workloads.are_several() {
+        true => format!("the sum of {} recordings: {names}", workloads.each.len()),
+        false => names,
+    }
+}
+
+/// The table of each recording's choice, if there are several.
+fn by_recording(decided: &Decided<'_>) -> Option<Block> {
+    let each = decided.choices_of_each();
+    let rows = cells(&decided.main.choices(), &each).into_iter();
+    let rows: Vec<Vec<Cell>> = rows.map(|row| row.map(Cell::text).into()).collect();
+    let caption = "The choice on each recording; the answers above are for their sum";
+    (!each.is_empty()).then(|| Block::table(caption, &HEADER, rows))
+}
+
+/// A section for each recording, with what its own losses are measured by.
+fn recordings(decided: &Decided<'_>) -> Vec<Section> {
+    let ghz = decided.costs.reference_ghz();
+    let outcomes = match decided.each {
+        [] => std::slice::from_ref(decided.main),
+        each => each,
+    };
+    let each = decided.workloads.each.iter().zip(outcomes);
+    let sections = each
+        .map(|(workload, outcome)| recording::section(workload, outcome.yardstick.sentence(ghz)));
+    sections.collect()
 }
 
 fn answer(answer: &Answer<'_>, decided: &Decided<'_>) -> Block {
@@ -170,7 +204,11 @@ fn policies_side_by_side(decided: &Decided<'_>) -> Vec<Block> {
         "#refills",
         "proof",
     ];
-    let rows = decided.rows.iter().map(|row| side_by_side(row, decided));
+    let rows = decided
+        .main
+        .rows
+        .iter()
+        .map(|row| side_by_side(row, decided));
     let mut blocks = vec![Block::table(
         "Verdict, price and counts of each policy",
         &columns,
@@ -180,10 +218,8 @@ fn policies_side_by_side(decided: &Decided<'_>) -> Vec<Block> {
                   ranges. Typical loss: how much dearer with typical costs. IPIs elsewhere went to CPUs that had another \
                   space loaded; CR3 loads that are kept flush nothing; flushes reload the same space.";
     blocks.push(Block::text(legend));
-    let workload = decided.workload;
-    let idle = idle_ipis(&workload.replayed, workload.summary.idle_states.as_ref());
-    blocks.extend(idle.map(Block::text));
-    let bring = what_pcids_bring(&workload.replayed, decided.costs);
+    blocks.extend(idle_lines(decided.workloads).into_iter().map(Block::text));
+    let bring = what_pcids_bring(&decided.workloads.sum, decided.costs);
     blocks.extend(bring.map(Block::text));
     blocks
 }
@@ -192,7 +228,7 @@ fn side_by_side(row: &Row<'_>, decided: &Decided<'_>) -> Vec<Cell> {
     let replayed = row.replayed;
     let count = |of: fn(&Counts) -> u64| Cell::text(counted(replayed, of));
     let cost = price_replayed(replayed, decided.costs);
-    let standing = standing(decided.answers, row);
+    let standing = standing(&decided.main.answers, row);
     let (place, standing) = standing.map_or(("", None), |(place, one)| (place, Some(one)));
     let loss = |loss: Option<f64>| Cell::text(loss.map_or_else(String::new, millions));
     let verdict = match mark(row.verdict()) {
@@ -240,7 +276,7 @@ fn what_each_does(models: &[Quirks]) -> Block {
 /// One section for each counterexample: policies that fail in the same way share one.
 fn counterexamples(decided: &Decided<'_>) -> Vec<Section> {
     let mut told: Vec<(Vec<String>, Vec<Block>)> = Vec::new();
-    for row in decided.rows {
+    for row in &decided.main.rows {
         let Some((subject, verdict)) = &row.story else {
             continue;
         };
@@ -272,6 +308,7 @@ fn proofs(decided: &Decided<'_>) -> Vec<Block> {
             .filter(|one| one.pcids() == pcids)
             .collect();
         let rows = decided
+            .main
             .rows
             .iter()
             .filter(|row| row.replayed.pcids == pcids);
@@ -297,7 +334,7 @@ fn proofs(decided: &Decided<'_>) -> Vec<Block> {
         let caption = format!("States that each search explored, PCIDs {}", pcids.name());
         blocks.push(Block::table(caption, &columns, rows.collect()));
     }
-    for row in decided.rows {
+    for row in &decided.main.rows {
         for proof in &row.proofs {
             let name = format!("{} under {}", row.name(), under(decided.options, proof));
             blocks.extend(statement(&name, &proof.verdict));

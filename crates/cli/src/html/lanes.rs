@@ -43,11 +43,17 @@ impl LaneCollector {
         }
     }
 
-    pub(crate) fn finish(self, replayed: &[Replayed]) -> Lanes {
+    /// Returns the timeline; `of` names the recording, where there are several.
+    pub(crate) fn finish(self, replayed: &[Replayed], of: Option<&str>) -> Lanes {
         let names = replayed
             .iter()
             .map(|replayed| format!("{}, PCIDs {}", replayed.policy, replayed.pcids.name()));
-        let caption = "What each CPU did, the flushes that it asked for, and the IPIs that it sends for them under a policy";
-        self.recorder.finish(caption.to_owned(), names.collect())
+        let of = of.map_or_else(String::new, |of| {
+            format!(", in the first of the recordings, {of}")
+        });
+        let caption = format!(
+            "What each CPU did, the flushes that it asked for, and the IPIs that it sends for them under a policy{of}"
+        );
+        self.recorder.finish(caption, names.collect())
     }
 }

@@ -6,6 +6,9 @@ use crate::error::LineProblem;
 /// Bytes that must follow any record in memory, so that a field of any size is one load.
 pub(crate) const SLACK_BYTES: usize = 8;
 
+/// Bytes of a task's name, with its NUL.
+const TASK_COMM_LEN: u32 = 16;
+
 /// Largest record that a ring buffer's page can hold.
 const MAX_RECORD_BYTES: u32 = 1 << 20;
 
@@ -18,6 +21,13 @@ pub(crate) struct Field {
     signed: bool,
     /// For errors.
     name: &'static str,
+}
+
+/// Where a text of a fixed size stands in a record; it ends at a NUL.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TextField {
+    offset: u32,
+    size: u32,
 }
 
 /// A record's bytes, and [`SLACK_BYTES`] or more after them.
@@ -63,6 +73,20 @@ impl<'a> Finder<'a> {
         })
     }
 
+    /// Finds the name of a task (`char NAME[16]`), which may be missing.
+    pub(crate) fn task_name(&mut self, name: &'static str) -> Option<TextField> {
+        let is_name = |field: &Declared<'_>| !field.is_number && field.size == TASK_COMM_LEN;
+        let is_it = |field: &&Declared<'_>| is_name(field) && field.name == name.as_bytes();
+        let declared = self.format.fields.iter().find(is_it)?;
+        let (offset, size) = (declared.offset, declared.size);
+        let end = offset.checked_add(size)?;
+        if end > MAX_RECORD_BYTES {
+            return None;
+        }
+        self.length = self.length.max(end as usize);
+        Some(TextField { offset, size })
+    }
+
     /// Finds a field.
     ///
     /// # Errors
@@ -91,6 +115,14 @@ impl<'a> Record<'a> {
             true => (number as i64 >> field.excess) as u64,
             false => number >> field.excess,
         }
+    }
+
+    /// Reads a text.
+    #[inline]
+    pub(crate) fn text(&self, field: TextField) -> &'a [u8] {
+        let at = field.offset as usize;
+        let text = &self.bytes[at..at + field.size as usize];
+        &text[..memchr::memchr(0, text).unwrap_or(text.len())]
     }
 
     /// Reads a number that may be missing.

@@ -1,7 +1,7 @@
 //! The kinds of events of one recording: what a record's number means.
 
 use super::decoders::Decoder;
-use super::fields::{Field, Finder, Record};
+use super::fields::{Field, Finder, Record, TextField};
 use super::formats::{Format, FormatTexts};
 use crate::dat_problem::TraceDatProblem;
 use crate::error::LineProblem;
@@ -37,6 +37,8 @@ pub(crate) struct EventType {
     flags: Option<Field>,
     /// `common_pid` and what the fields mean; or why that cannot be said.
     decoder: Result<(Field, Decoder), Box<LineProblem>>,
+    /// What the task is called that a `sched_switch` leaves.
+    prev_comm: Option<TextField>,
     /// Where its records are counted, once one has come.
     pub(crate) counted: Option<NameIndex>,
     group: Box<str>,
@@ -183,6 +185,13 @@ impl EventType {
         decoder.read(record, &mut into.kind)
     }
 
+    /// Returns what the task is called that a `sched_switch` leaves.
+    #[inline]
+    pub(crate) fn prev_comm<'b>(&self, bytes: &'b [u8]) -> Option<&'b [u8]> {
+        let field = self.prev_comm?;
+        Some(Record::new(bytes, self.event).text(field))
+    }
+
     fn of(group: &str, format: &Format<'_>) -> Self {
         let event = meaning(group, format.name);
         let name = event.unwrap_or("event");
@@ -192,7 +201,12 @@ impl EventType {
             let decoder = Decoder::of(event.unwrap_or_default(), &mut find)?;
             Ok((pid, decoder))
         });
+        let prev_comm = match event {
+            Some("sched_switch") => find.task_name("prev_comm"),
+            _ => None,
+        };
         EventType {
+            prev_comm,
             event: name,
             length: find.length,
             flags,

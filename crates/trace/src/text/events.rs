@@ -4,11 +4,12 @@ use std::io::Read;
 
 use super::comments::Comments;
 use super::dead_tasks::DeadTasks;
+use super::fields::prev_comm;
 use super::layout::malformed;
 use super::lines::{Lines, Next};
 use crate::compression::Compression;
 use crate::error::{BinaryKind, LinePart, LineProblem, Place, TraceError, excerpt};
-use crate::event::Event;
+use crate::event::{Event, Kind};
 use crate::source::Source;
 use crate::summary::Summary;
 use crate::text_layout::TextLayout;
@@ -165,6 +166,11 @@ impl State<'_> {
             }
             Some(_) => {}
             None => summary.resolution_ns = Some(line.resolution_ns.into()),
+        }
+        if let Kind::SchedSwitch { .. } = event.kind
+            && let Some(name) = prev_comm(line.fields, event.pid)
+        {
+            summary.task_names.note(event.pid, name);
         }
         summary.count(event, line.name);
         self.comments.event(event, summary)?;

@@ -252,6 +252,27 @@ pub(crate) fn prev_pid(text: &[u8]) -> Result<u32, LineProblem> {
     last_field("sched_switch", "prev_pid", before_name).pid()
 }
 
+/// Reads the name of the task `pid` that a `sched_switch` leaves: `prev_comm=sh prev_pid=7`, or trace-cmd's `sh:7 [120]`.
+///
+/// A name may hold what stands behind names; so it is the longest one that the pid follows. `None` if there is none.
+#[inline]
+pub(crate) fn prev_comm(text: &[u8], pid: u32) -> Option<&[u8]> {
+    let text = text.trim_ascii_start();
+    let (text, behind): (_, &[u8]) = match text.strip_prefix(b"prev_comm=") {
+        Some(rest) => (rest, b" prev_pid="),
+        None => (text, b":"),
+    };
+    let is_end = |end: &usize| {
+        let rest = text[*end..].strip_prefix(behind)?;
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let digits = std::str::from_utf8(&rest[..digits]).ok()?;
+        (digits.parse() == Ok(pid)).then_some(())
+    };
+    let mut ends = (0..=MAX_COMM_BYTES.min(text.len())).rev();
+    let end = ends.find(|end| is_end(end).is_some())?;
+    Some(&text[..end])
+}
+
 /// Reads the task that a `sched_switch` goes on to: the last `next_pid=7`, or trace-cmd's `sh:1 [120] S ==> job:7 [120]`.
 ///
 /// Names of tasks stand before it in both, and only the second ends in `]`.
@@ -339,5 +360,21 @@ mod tests {
             next_pid(b" next_comm=x"),
             Err(LineProblem::MissingField { .. })
         ));
+    }
+
+    #[test]
+    fn the_task_that_is_left_has_a_name_in_both_layouts() {
+        let name = |text: &'static [u8], pid| prev_comm(text, pid);
+        let kernel =
+            b" prev_comm=sh prev_pid=7 prev_prio=120 ==> next_comm=a next_pid=8 next_prio=120";
+        assert_eq!(name(kernel, 7), Some(&b"sh"[..]));
+        assert_eq!(name(kernel, 8), None);
+        let fakes = b" prev_comm=a prev_pid=7 prev_pid=7 prev_prio=120 prev_state=S";
+        assert_eq!(name(fakes, 7), Some(&b"a prev_pid=7"[..]));
+        let nameless = b" prev_comm= prev_pid=7 prev_prio=120 prev_state=S";
+        assert_eq!(name(nameless, 7), Some(&b""[..]));
+        let trace_cmd = b" kworker/1:1:70 [120] S ==> swapper/1:0 [120]";
+        assert_eq!(name(trace_cmd, 70), Some(&b"kworker/1:1"[..]));
+        assert_eq!(name(b"", 0), None);
     }
 }
