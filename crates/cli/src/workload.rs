@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::ensure;
 use lazytlb::{Policy, Quirks};
-use lazytlb_price::{PcidsOn, Replay, Replayed, price_trace_watched};
+use lazytlb_price::{PcidsOn, Replay, Replayed, price_trace_seen, price_trace_watched};
 use lazytlb_trace::{Operation, Snapshot, Step, Summary, TraceReader};
 use lazytlb_validate::{Agreement, Validation};
 
@@ -40,7 +40,7 @@ pub(crate) fn replay(
     quirks: Quirks,
     recording: &Recording,
 ) -> anyhow::Result<Workload> {
-    replay_watched(trace, policies, pcids, quirks, recording, &mut |_, _| ())
+    replay_with(trace, policies, pcids, quirks, recording, None)
 }
 
 /// Sees each operation, and all replays after it.
@@ -54,6 +54,17 @@ pub(crate) fn replay_watched(
     quirks: Quirks,
     recording: &Recording,
     watch: &mut Watch<'_>,
+) -> anyhow::Result<Workload> {
+    replay_with(trace, policies, pcids, quirks, recording, Some(watch))
+}
+
+fn replay_with(
+    trace: Option<&Path>,
+    policies: &[Policy],
+    pcids: &[PcidsOn],
+    quirks: Quirks,
+    recording: &Recording,
+    watch: Option<&mut Watch<'_>>,
 ) -> anyhow::Result<Workload> {
     let workload = replay_any(trace, policies, pcids, quirks, recording, watch)?;
     let contradictions = workload.agreement.contradictions();
@@ -73,7 +84,7 @@ fn replay_any(
     pcids: &[PcidsOn],
     quirks: Quirks,
     recording: &Recording,
-    watch: &mut Watch<'_>,
+    watch: Option<&mut Watch<'_>>,
 ) -> anyhow::Result<Workload> {
     match trace {
         Some(path) if path == Path::new("-") => {
@@ -115,18 +126,26 @@ fn read<R: Read>(
     policies: &[Policy],
     pcids: &[PcidsOn],
     quirks: Quirks,
-    watch: &mut Watch<'_>,
+    watch: Option<&mut Watch<'_>>,
 ) -> anyhow::Result<Workload> {
     let display = Display::new("replaying".to_owned());
     let mut validation = Validation::new().of_kernel(reader.summary().kernel.as_deref());
     let progress = |progress| display.replay(progress);
-    let see = |step: &Step, replays: &[Replay]| {
-        validation.step(step);
-        if let Step::Operation(operation) = step {
-            watch(operation, replays);
+    let replayed = match watch {
+        Some(watch) => {
+            let see = |step: &Step, replays: &[Replay]| {
+                validation.step(step);
+                if let Step::Operation(operation) = step {
+                    watch(operation, replays);
+                }
+            };
+            price_trace_watched(&mut reader, policies, pcids, quirks, progress, see)?
+        }
+        None => {
+            let see = |step: &Step| validation.step(step);
+            price_trace_seen(&mut reader, policies, pcids, quirks, progress, see)?
         }
     };
-    let replayed = price_trace_watched(&mut reader, policies, pcids, quirks, progress, see)?;
     Ok(Workload {
         name,
         replayed,

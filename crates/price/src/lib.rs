@@ -76,7 +76,8 @@ pub use machine::{MAX_CPUS, PcidsOn};
 pub use measure_first::MeasureFirst;
 pub use price::{Cheapest, Cost, Difference, cheapest, price, price_replayed};
 pub use price_trace::{
-    PriceError, Progress, Replayed, price_trace, price_trace_on, price_trace_watched,
+    PriceError, Progress, Replayed, price_trace, price_trace_on, price_trace_seen,
+    price_trace_watched,
 };
 pub use regret::{Decision, Standing};
 pub use replay::{Replay, ReplayError};
