@@ -134,7 +134,7 @@ pub fn price_trace_seen<R: Read>(
 }
 
 /// As [`price_trace_seen`], and shows with each step the replays after it, in the order of the answer: where a recording leaves
-/// unknown which flushes free tables, those in which none does. Takes about twice the time, for no replay can go ahead of the others.
+/// unknown which flushes free tables, those in which none does. Takes longer: no replay can go ahead of the others.
 ///
 /// # Errors
 /// As [`price_trace_on`].
