@@ -62,9 +62,10 @@ impl Rows {
         run(both)?;
         let events = self.trace_dat("a load on this machine, trace.dat", &dat)?;
         let in_perf = self.perf_data("the same, perf.data", &perf)?;
-        // perf begins a little earlier, and ends a little later.
+        // perf begins a little earlier and ends a little later, and on some kernels drops events of interrupts without a word: rates are
+        // by each file's own events, which have to be about the same.
         ensure!(
-            in_perf >= events && in_perf - events < events / 20,
+            in_perf.abs_diff(events) < events / 10,
             "trace.dat has {events} events, and perf.data, recorded at once, {in_perf}"
         );
         let recording = fs::read(&dat).with_context(|| dat.display().to_string())?;
