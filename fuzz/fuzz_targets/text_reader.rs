@@ -5,9 +5,13 @@
 use lazytlb_trace::{Step, TraceError, TraceReader};
 use libfuzzer_sys::fuzz_target;
 
-/// First lines, each of another layout.
+/// Refuses, and so aborts, where the reader would hold more than any may: libFuzzer's own limit of a single allocation takes a sanitizer.
+#[global_allocator]
+static MEMORY: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::System, 256 << 20);
+
+/// First lines, each of another layout. None is empty: what follows would then choose the format by its magic, and a trace.dat has no lines.
 const BEGINNINGS: [&str; 5] = [
-    "",
+    "# tracer: nop\n",
     "# entries-in-buffer/entries-written: 3/3   #P:4\n",
     "# latency: 0 us, #3/3, CPU#0 | (#P:4)\n",
     "cpus=4\n",

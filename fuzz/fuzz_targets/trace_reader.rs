@@ -4,6 +4,10 @@
 
 use libfuzzer_sys::fuzz_target;
 
+/// Refuses, and so aborts, where the reader would hold more than any may: libFuzzer's own limit of a single allocation takes a sanitizer.
+#[global_allocator]
+static MEMORY: cap::Cap<std::alloc::System> = cap::Cap::new(std::alloc::System, 256 << 20);
+
 fuzz_target!(|bytes: &[u8]| {
     let mut reader = match lazytlb_trace::TraceReader::new(bytes, "input") {
         Ok(reader) => reader,

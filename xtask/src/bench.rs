@@ -1,16 +1,27 @@
-//! Measures the checker beside its peers, the reader with the replay, and the protocol's instructions:
-//! `cargo xtask bench`.
+//! Measures the checker beside its peers, the reader with the replay, recorders, and the protocol's instructions: `cargo xtask bench`.
 //!
 //! The peers are hand-written models of the same protocol and scenario, in `benches/peers`: a second opinion
 //! as much as a yardstick, so a verdict that differs is an error. Everything runs on one core, one after
 //! the other; compare numbers of one run only.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `recordings` | reading and pricing, beside trace-cmd and perf |
+//! | `overhead` | what a recorder costs |
+//! | `replay` | the shipped recording, repeated: memory does not grow |
+//! | `repeated` | long recordings out of short ones |
+//! | `programs` | what is built and installed, and how each recorder is called |
+//! | `process` | what a program took |
 
-use std::fs;
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+mod overhead;
+mod process;
+mod programs;
+mod recordings;
+mod repeated;
+mod replay;
+
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::Metadata;
@@ -27,10 +38,19 @@ pub(crate) struct Args {
     /// Only the reader and the replay
     #[arg(long, group = "part")]
     replay: bool,
+    /// Only reading and pricing, beside `trace-cmd report` and `perf script`; takes root
+    #[arg(long, group = "part")]
+    recordings: bool,
+    /// With --recordings: a trace.dat to measure beside the one that is made here; may be repeated
+    #[arg(long, value_name = "FILE", requires = "recordings")]
+    recording: Vec<PathBuf>,
+    /// Only what recording costs, beside `perf record` and `trace-cmd record`; takes root
+    #[arg(long, group = "part")]
+    record_overhead: bool,
     /// Only the protocol's instructions
     #[arg(long, group = "part")]
     instructions: bool,
-    /// Runs of each, of which the fastest counts
+    /// Runs of each, of which the fastest counts; of what recording costs, the median
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     runs: u8,
 }
@@ -40,33 +60,45 @@ const TIMED_POLICY: &str = "ipi";
 const COMPARED_POLICIES: [&str; 3] = ["init-mm", "ipi-on-table-free", "defer"];
 const PROGRAM: &str = "reference-3";
 const VARIANTS: [&str; 2] = ["equal", "best"];
-/// How often the recording is repeated for the long one.
-const REPETITIONS: u64 = 10;
-const RECORDING: &str = "traces/linux61-smp8-threads.trace.txt.xz";
 
 /// Runs the benchmarks.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let workspace = cargo::metadata()?;
-    let all = !(args.peers || args.replay || args.instructions);
+    let parts = [
+        args.peers,
+        args.replay,
+        args.recordings,
+        args.record_overhead,
+        args.instructions,
+    ];
+    let all = !parts.contains(&true);
     if all || args.instructions {
         instructions::count(&workspace)?;
     }
-    if args.instructions {
-        return Ok(());
+    if all || args.peers {
+        peers(&workspace, args.runs)?;
     }
-    cargo::run(&workspace, &["build", "--release", "--bin", "lazytlb"])?;
+    if all || args.replay {
+        replay::measure(&workspace, args.runs)?;
+    }
+    if all || args.recordings {
+        recordings::measure(&workspace, &args.recording, args.runs)?;
+    }
+    if all || args.record_overhead {
+        overhead::measure(&workspace, args.runs)?;
+    }
+    Ok(())
+}
+
+/// Measures the checker beside its peers.
+fn peers(workspace: &Metadata, runs: u8) -> Result<()> {
+    cargo::run(workspace, &["build", "--release", "--bin", "lazytlb"])?;
     let bench = Bench {
         root: workspace.workspace_root.clone().into_std_path_buf(),
         target: workspace.target_directory.clone().into_std_path_buf(),
-        runs: args.runs,
+        runs,
     };
-    if all || args.peers {
-        bench.peers(&workspace)?;
-    }
-    if all || args.replay {
-        bench.replay()?;
-    }
-    Ok(())
+    bench.peers(workspace)
 }
 
 /// Where things are, and how often each is run.
@@ -206,77 +238,6 @@ impl Bench {
                 )
             })
     }
-
-    /// Replays the recording, plain, once and many times over: speed, and memory that does not grow.
-    fn replay(&self) -> Result<()> {
-        let text = decompressed(&self.root.join(RECORDING))?;
-        let dir = self.target.join("bench");
-        fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        println!("| recording | policy | events | s | M events/s | peak memory |");
-        println!("| --- | --- | ---: | ---: | ---: | ---: |");
-        for repetitions in [1, REPETITIONS] {
-            let path = dir.join(format!("repeated-{repetitions}.trace.txt"));
-            write_repeated(&text, repetitions, &path)?;
-            let mut best: Option<Replayed> = None;
-            for _ in 0..self.runs {
-                let replayed = self.price(&path)?;
-                if best
-                    .as_ref()
-                    .is_none_or(|best| replayed.seconds < best.seconds)
-                {
-                    best = Some(replayed);
-                }
-            }
-            let best = best.context("--runs is at least 1")?;
-            println!(
-                "| plain text, × {repetitions} | ipi-on-table-free | {} | {:.2} | {:.1} | {:.1} MiB |",
-                best.events,
-                best.seconds,
-                best.events as f64 / best.seconds / 1e6,
-                best.peak_kib as f64 / 1024.0,
-            );
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-        Ok(())
-    }
-
-    fn price(&self, trace: &Path) -> Result<Replayed> {
-        let started = Instant::now();
-        let child = Command::new(self.target.join("release/lazytlb"))
-            .arg("price")
-            .arg(trace)
-            .args(["--policy", "ipi-on-table-free", "--pcids", "off", "--json"])
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut child = child.context("cannot run lazytlb")?;
-        let status = PathBuf::from(format!("/proc/{}/status", child.id()));
-        let mut peak_kib = 0;
-        while child.try_wait().context("waiting for lazytlb")?.is_none() {
-            peak_kib = peak_kib.max(peak_memory_kib(&status).unwrap_or(0));
-            thread::sleep(Duration::from_micros(500));
-        }
-        let seconds = started.elapsed().as_secs_f64();
-        let output = child
-            .wait_with_output()
-            .context("reading what lazytlb printed")?;
-        let report: Value = serde_json::from_slice(&output.stdout)
-            .context("lazytlb price printed no report: run it on the file by hand")?;
-        let events = report["events"]
-            .as_u64()
-            .context("the report has no events")?;
-        Ok(Replayed {
-            events,
-            seconds,
-            peak_kib,
-        })
-    }
-}
-
-/// How a replay went.
-struct Replayed {
-    events: u64,
-    seconds: f64,
-    peak_kib: u64,
 }
 
 /// Fails unless two tools came to the same verdict, by the same property.
@@ -310,59 +271,9 @@ fn row(tool: Tool, variant: &str, found: &Value) -> String {
     )
 }
 
-fn decompressed(recording: &Path) -> Result<String> {
-    let output = Command::new("xz").arg("-dc").arg(recording).output();
-    let output = output.context("cannot run `xz`: install the package `xz-utils`")?;
-    ensure!(
-        output.status.success(),
-        "xz cannot read {}",
-        recording.display()
-    );
-    String::from_utf8(output.stdout).context("the shipped recording is not UTF-8")
-}
-
-/// Writes a recording several times over, each time later on the clock than the time before.
-fn write_repeated(text: &str, repetitions: u64, path: &Path) -> Result<()> {
-    let file =
-        fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
-    let mut out = BufWriter::new(file);
-    for repetition in 0..repetitions {
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let (before, at, after) = split_at_time(line).context("a line without a time")?;
-            // The recording spans less than a hundred seconds.
-            let seconds = at.parse::<u64>().context("a time that is no number")? + 100 * repetition;
-            writeln!(out, "{before}{seconds}{after}").context("writing the repeated recording")?;
-        }
-    }
-    out.flush().context("writing the repeated recording")
-}
-
-/// Splits a line around the whole seconds of its time, which stand before `.micros: event:`.
-fn split_at_time(line: &str) -> Option<(&str, &str, &str)> {
-    let cpu_end = line.find("] ")? + 2;
-    let dot = cpu_end + line[cpu_end..].find(": ")?;
-    let dot = line[..dot].rfind('.')?;
-    let start = line[..dot].rfind(' ')? + 1;
-    Some((&line[..start], &line[start..dot], &line[dot..]))
-}
-
-fn peak_memory_kib(status: &Path) -> Option<u64> {
-    let status = fs::read_to_string(status).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_is_split_around_its_seconds() {
-        let line = "          <idle>-0       [005] d.h1.     7.896689: tlb_flush: pages:-1";
-        let (before, at, after) = split_at_time(line).unwrap();
-        assert_eq!((at, after), ("7", ".896689: tlb_flush: pages:-1"));
-        assert_eq!(format!("{before}{at}{after}"), line);
-    }
 
     #[test]
     fn tools_that_differ_are_an_error() {

@@ -5,7 +5,7 @@
 //! - [`arrows`]: which crate may depend on which;
 //! - [`protocol_source`]: what the protocol's sources may not contain;
 //! - [`structure`]: how long functions and files are, circles of files, integers for indices;
-//! - [`mod@bench`]: the checker beside its peers, and the replay's speed; [`instructions`]: the protocol's own;
+//! - [`mod@bench`]: the checker beside its peers, readers and recorders beside others'; [`instructions`]: the protocol's own;
 //! - [`boot`]: the test kernel under an emulator; [`record`]: recordings here, and in guests;
 //! - [`rules`]: the hardware rules, their code and their tests; [`mutate_model`]: the rules, broken;
 //! - [`report`]: the pages of `--html` in a browser;
@@ -51,7 +51,7 @@ struct CommandLine {
 enum Command {
     /// Run every check, in order, and stop at the first failure
     Test(test::Args),
-    /// Measure the checker beside SPIN and Stateright, the reader with the replay, and the protocol's instructions
+    /// Measure the checker beside SPIN and Stateright, readers and recorders beside others, and the protocol's instructions
     Bench(bench::Args),
     /// Print where each hardware rule is encoded, and by what it is tested
     Rules(rules::Args),

@@ -47,7 +47,10 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
 }
 
 /// Returns where tracefs is, mounting it if need be and possible.
-fn tracefs() -> Result<Option<PathBuf>> {
+///
+/// # Errors
+/// If it is not known what is mounted.
+pub(crate) fn tracefs() -> Result<Option<PathBuf>> {
     let mounted = || {
         let mounts = std::fs::read_to_string("/proc/mounts")?;
         let line = mounts

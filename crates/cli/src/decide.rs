@@ -167,7 +167,7 @@ fn replayed(
     options: &Decide,
     pcids: &[PcidsOn],
     quirks: Quirks,
-    mut lanes: Option<&mut LaneCollector>,
+    lanes: Option<&mut LaneCollector>,
 ) -> anyhow::Result<Workloads> {
     let asked = Asked {
         policies: Policy::ALL,
@@ -175,12 +175,15 @@ fn replayed(
         quirks,
         recording: &options.recording,
     };
+    let Some(lanes) = lanes else {
+        return Workloads::replay(&options.traces, &asked, None);
+    };
     let mut watch = |step: &Step, replays: &Replays<'_>| {
-        if let (Some(lanes), Step::Operation(operation)) = (&mut lanes, step) {
+        if let Step::Operation(operation) = step {
             lanes.sees(operation, replays.kept);
         }
     };
-    Workloads::replay(&options.traces, &asked, &mut watch)
+    Workloads::replay(&options.traces, &asked, Some(&mut watch))
 }
 
 fn json(report: &mut Report, proofs: &[Proof<'_>], decided: &Decided<'_>) -> anyhow::Result<()> {

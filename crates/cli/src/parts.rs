@@ -58,7 +58,7 @@ pub(crate) fn tell_parts(
         return Ok(());
     };
     let replay = |watch: &mut dyn FnMut(&Step, &Replays<'_>)| {
-        Workload::replay(Some(trace), asked, "", watch)
+        Workload::replay(Some(trace), asked, "", Some(watch))
     };
     let (workload, parts) = match by {
         By::Time { interval_ns } => {

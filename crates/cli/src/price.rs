@@ -34,7 +34,7 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
         report.finish()?;
         return Ok(Ending::Good);
     }
-    let workloads = Workloads::replay(&options.traces, &asked, &mut |_, _| ())?;
+    let workloads = Workloads::replay(&options.traces, &asked, None)?;
     let models = [options.cpu.quirks];
     let pricer = Pricer {
         options,

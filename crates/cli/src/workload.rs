@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::ensure;
 use lazytlb::{Policy, Quirks};
-use lazytlb_price::{PcidsOn, Replayed, Replays, price_trace_watched};
+use lazytlb_price::{PcidsOn, Replayed, Replays, price_trace_seen, price_trace_watched};
 use lazytlb_trace::{IdleStates, Snapshot, Step, Summary, TraceReader};
 use lazytlb_validate::{Agreement, Validation};
 
@@ -56,7 +56,7 @@ impl Workload {
         trace: Option<&Path>,
         asked: &Asked<'_>,
         which: &str,
-        watch: &mut Watch<'_>,
+        watch: Option<&mut Watch<'_>>,
     ) -> anyhow::Result<Workload> {
         let workload = replay_any(trace, asked, which, watch)?;
         let contradictions = workload.agreement.contradictions();
@@ -75,7 +75,7 @@ fn replay_any(
     trace: Option<&Path>,
     asked: &Asked<'_>,
     which: &str,
-    watch: &mut Watch<'_>,
+    watch: Option<&mut Watch<'_>>,
 ) -> anyhow::Result<Workload> {
     let Some(path) = trace else {
         let reader = opened(
@@ -117,22 +117,30 @@ fn read<R: Read>(
     name: String,
     asked: &Asked<'_>,
     which: &str,
-    watch: &mut Watch<'_>,
+    watch: Option<&mut Watch<'_>>,
 ) -> anyhow::Result<Workload> {
     let display = Display::new(format!("replaying{which}"));
     let mut validation = Validation::new().of_kernel(reader.summary().kernel.as_deref());
     let progress = |progress| display.replay(progress);
-    let see = |step: &Step, replays: &Replays<'_>| {
-        validation.step(step);
-        watch(step, replays);
-    };
     let Asked {
         policies,
         pcids,
         quirks,
         ..
     } = *asked;
-    let replayed = price_trace_watched(&mut reader, policies, pcids, quirks, progress, see)?;
+    let replayed = match watch {
+        Some(watch) => {
+            let see = |step: &Step, replays: &Replays<'_>| {
+                validation.step(step);
+                watch(step, replays);
+            };
+            price_trace_watched(&mut reader, policies, pcids, quirks, progress, see)?
+        }
+        None => {
+            let see = |step: &Step| validation.step(step);
+            price_trace_seen(&mut reader, policies, pcids, quirks, progress, see)?
+        }
+    };
     Ok(Workload {
         recording: name.clone(),
         name,

@@ -21,26 +21,24 @@ pub(crate) struct Workloads {
 
 impl Workloads {
     /// Replays recordings one after the other, each in one pass; the shipped one, if none is named. The first one is
-    /// watched.
+    /// watched, if somebody wants to.
     ///
     /// # Errors
     /// If one cannot be read or contradicts itself; nothing is answered of the others then.
     pub(crate) fn replay(
         traces: &[PathBuf],
         asked: &Asked<'_>,
-        watch_first: &mut Watch<'_>,
+        watch_first: Option<&mut Watch<'_>>,
     ) -> anyhow::Result<Workloads> {
         require_distinct(traces, asked.recording)?;
-        let mut each = Vec::new();
+        let (mut each, mut watch_first) = (Vec::new(), watch_first);
         if traces.is_empty() {
-            each.push(Workload::replay(None, asked, "", watch_first)?);
+            each.push(Workload::replay(None, asked, "", watch_first.take())?);
         }
         for (place, trace) in traces.iter().enumerate() {
             let which = which(traces, place);
-            each.push(match place {
-                0 => Workload::replay(Some(trace), asked, &which, watch_first)?,
-                _ => Workload::replay(Some(trace), asked, &which, &mut |_, _| ())?,
-            });
+            let watch = watch_first.take();
+            each.push(Workload::replay(Some(trace), asked, &which, watch)?);
         }
         let tables = each.iter().map(|one| &one.replayed[..]);
         let sum = Replayed::sum(&tables.collect::<Vec<_>>());

@@ -22,6 +22,8 @@ pub(crate) struct Spaces<H: Hw> {
     slots: Vec<Mm<H, WORDS>>,
     free: Vec<MmHandle>,
     by_id: HashMap<u64, MmHandle, FixedState>,
+    /// The one that was asked for last, if it lives: most operations are in the space of the one before.
+    latest: Option<(u64, MmHandle)>,
     /// The identity of the space that is made next. Not the recorded id: a recording may go on to name a space that it has
     /// retired, and what a CPU has cached of the dead one is not the new one's.
     next_identity: u64,
@@ -37,6 +39,7 @@ where
             slots: vec![new_mm(INIT_ID, INIT_SLOT)],
             free: Vec::new(),
             by_id: HashMap::from_iter([(INIT_ID, INIT_MM)]),
+            latest: None,
             next_identity: INIT_ID + 1,
         }
     }
@@ -56,6 +59,17 @@ where
     /// Returns the handle of a space, which is made if it does not live.
     #[inline]
     pub(crate) fn find_or_make(&mut self, id: u64) -> MmHandle {
+        if let Some((latest, handle)) = self.latest
+            && latest == id
+        {
+            return handle;
+        }
+        let handle = self.look_up_or_make(id);
+        self.latest = Some((id, handle));
+        handle
+    }
+
+    fn look_up_or_make(&mut self, id: u64) -> MmHandle {
         let vacant = match self.by_id.entry(id) {
             Entry::Occupied(known) => return *known.get(),
             Entry::Vacant(vacant) => vacant,
@@ -73,6 +87,7 @@ where
 
     /// Forgets a space that no CPU has loaded, and frees its slot.
     pub(crate) fn forget(&mut self, id: u64) {
+        self.latest = None;
         self.free.extend(self.by_id.remove(&id));
     }
 }

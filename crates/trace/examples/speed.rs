@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p lazytlb-trace --example speed -- FILE...`
 //!
-//! A plain file is read again and again in place; a compressed one is decompressed into a temporary file before.
+//! A plain file is read again and again in place; a compressed one is decompressed into a temporary file before. With `--once`
+//! each is read once, for whoever measures the process: `cargo xtask bench --recordings` does.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -61,7 +62,14 @@ fn fastest(mut round: impl FnMut() -> Result<(u64, u64), TraceError>) -> Result<
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    for path in std::env::args().skip(1) {
+    let mut paths: Vec<String> = std::env::args().skip(1).collect();
+    if paths.first().is_some_and(|first| first == "--once") {
+        for path in paths.drain(..).skip(1) {
+            let (events, operations) = read(TraceReader::open(&path)?)?;
+            println!("{events} events, {operations} operations");
+        }
+    }
+    for path in paths {
         let begin = Instant::now();
         let reader = TraceReader::open(&path)?;
         let compression = reader.compression();

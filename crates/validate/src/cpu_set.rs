@@ -1,23 +1,30 @@
 //! A set of CPUs.
 
-/// CPUs, by their numbers in the recording.
+/// CPUs, by their numbers in the recording. Few machines have more than 64, and sets are made by the flush: those of so few allocate
+/// nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CpuSet(Vec<u64>);
+pub(crate) struct CpuSet {
+    first: u64,
+    /// The words of CPUs from 64 on.
+    more: Vec<u64>,
+}
 
 impl CpuSet {
     /// Adds a CPU.
     pub(crate) fn insert(&mut self, cpu: u16) {
         let (word, bit) = place(cpu);
-        if word >= self.0.len() {
-            self.0.resize(word + 1, 0);
+        if word > self.more.len() {
+            self.more.resize(word, 0);
         }
-        self.0[word] |= bit;
+        if let Some(word) = self.word_mut(word) {
+            *word |= bit;
+        }
     }
 
     /// Takes a CPU out.
     pub(crate) fn remove(&mut self, cpu: u16) {
         let (word, bit) = place(cpu);
-        if let Some(word) = self.0.get_mut(word) {
+        if let Some(word) = self.word_mut(word) {
             *word &= !bit;
         }
     }
@@ -25,35 +32,48 @@ impl CpuSet {
     /// Returns whether a CPU is in.
     pub(crate) fn contains(&self, cpu: u16) -> bool {
         let (word, bit) = place(cpu);
-        self.0.get(word).is_some_and(|word| word & bit != 0)
+        self.words().nth(word).is_some_and(|word| word & bit != 0)
     }
 
     /// Returns whether no CPU is in.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.iter().all(|word| *word == 0)
+        self.words().all(|word| word == 0)
     }
 
     /// Returns how many CPUs are in.
     pub(crate) fn len(&self) -> u64 {
-        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+        self.words().map(|word| u64::from(word.count_ones())).sum()
     }
 
     /// Returns the CPUs in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u16> + '_ {
-        self.0.iter().zip(0_u16..).flat_map(|(&word, index)| {
-            (0..64_u16)
-                .filter(move |bit| word >> bit & 1 == 1)
-                .map(move |bit| index * 64 + bit)
+        self.words().zip(0_u16..).flat_map(|(word, index)| {
+            let without_lowest = |bits: &u64| Some(bits & bits.wrapping_sub(1));
+            let left = std::iter::successors(Some(word), without_lowest);
+            let left = left.take_while(|bits| *bits != 0);
+            left.map(move |bits| index * 64 + bits.trailing_zeros() as u16)
         })
     }
 
     /// Adds all CPUs of another set.
     pub(crate) fn extend(&mut self, other: &CpuSet) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
+        if self.more.len() < other.more.len() {
+            self.more.resize(other.more.len(), 0);
         }
-        for (word, more) in self.0.iter_mut().zip(&other.0) {
+        self.first |= other.first;
+        for (word, more) in self.more.iter_mut().zip(&other.more) {
             *word |= more;
+        }
+    }
+
+    fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        std::iter::once(self.first).chain(self.more.iter().copied())
+    }
+
+    fn word_mut(&mut self, word: usize) -> Option<&mut u64> {
+        match word.checked_sub(1) {
+            None => Some(&mut self.first),
+            Some(word) => self.more.get_mut(word),
         }
     }
 }

@@ -31,7 +31,7 @@ impl Path {
 impl Flushed {
     /// What a rule says of the path.
     pub(crate) fn path(&self, rule: MaskRule) -> Path {
-        match (self.reach[rule as usize].all().is_empty(), self.local) {
+        match (self.reach[rule as usize].is_empty(), self.local) {
             (false, _) => Path::Remote,
             (true, Local::Nothing) => Path::None,
             (true, _) => Path::Local,
@@ -144,7 +144,7 @@ impl Open {
         }
         let reach = &self.replayed.reach[rule as usize];
         self.compare_path(rule, reach, tallies);
-        let in_company = self.recorded.path == Some(Path::Remote) || !reach.all().is_empty();
+        let in_company = self.recorded.path == Some(Path::Remote) || !reach.is_empty();
         if in_company {
             self.compare_targets(reach, tallies);
         }

@@ -119,6 +119,11 @@ pub(crate) struct Reach {
 }
 
 impl Reach {
+    /// Returns whether it finds none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.running.is_empty() && self.lazy.is_empty() && self.elsewhere.is_empty()
+    }
+
     /// Returns all of them.
     pub(crate) fn all(&self) -> CpuSet {
         let mut all = self.running.clone();
@@ -318,7 +323,7 @@ impl Machine {
         }
         let trims = now_ns > space.may_trim_from_ns;
         let reach = self.reaches(number, mm, trims, now_ns);
-        let has_company = EACH_RULE.map(|rule| !reach[rule as usize].all().is_empty());
+        let has_company = EACH_RULE.map(|rule| !reach[rule as usize].is_empty());
         let cpu = &self.cpus[usize::from(number)];
         let loaded = cpu.loaded == Some(mm);
         let local = match (loaded, cpu.lazy) {

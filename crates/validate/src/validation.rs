@@ -269,9 +269,7 @@ impl Validation {
             return;
         };
         for rule in EACH_RULE {
-            let mut tallies = std::mem::take(&mut self.flushes[rule as usize]);
-            flush.compare(rule, &mut tallies);
-            self.flushes[rule as usize] = tallies;
+            flush.compare(rule, &mut self.flushes[rule as usize]);
             self.count(&flush, rule);
         }
         self.evidence.arrived += flush.recorded.arrived.len();
@@ -279,6 +277,9 @@ impl Validation {
 
     fn count(&mut self, flush: &Open, rule: MaskRule) {
         let reach = &flush.replayed.reach[rule as usize];
+        if reach.is_empty() {
+            return;
+        }
         let targets = reach.targets(flush.tables);
         let unsure = |cpus: &CpuSet| {
             let unsure = cpus
