@@ -117,22 +117,38 @@ mod tests {
     use crate::machine::PcidsOn;
     use lazytlb::Policy;
 
-    /// Each field has a number of its own.
+    /// Each number has a value of its own, those in lists too.
     fn numbered() -> Counts {
-        let value = serde_json::to_value(Counts::default()).unwrap();
-        let fields = value.as_object().unwrap().keys().zip(1..);
-        let fields = fields.map(|(name, number)| (name.clone(), serde_json::json!(number)));
-        serde_json::from_value(fields.collect::<serde_json::Map<_, _>>().into()).unwrap()
+        let mut value = serde_json::to_value(Counts::default()).unwrap();
+        for (number, place) in (1_u64..).zip(numbers(&mut value)) {
+            *place = number.into();
+        }
+        serde_json::from_value(value).unwrap()
+    }
+
+    /// Lists the numbers in counts, in an order that is always the same.
+    fn numbers(value: &mut serde_json::Value) -> Vec<&mut serde_json::Value> {
+        let mut numbers = Vec::new();
+        for field in value.as_object_mut().unwrap().values_mut() {
+            match field {
+                serde_json::Value::Array(list) => numbers.extend(list),
+                number => numbers.push(number),
+            }
+        }
+        numbers
     }
 
     #[test]
     fn each_count_is_added_to_itself_and_taken_away_again() {
         let one = numbered();
         let two = one + one;
-        let of = |counts: Counts| serde_json::to_value(counts).unwrap();
-        let (once, twice) = (of(one), of(two));
-        for (name, value) in once.as_object().unwrap() {
-            assert_eq!(twice[name], 2 * value.as_u64().unwrap(), "{name}");
+        let [mut once, mut twice] = [one, two].map(|counts| serde_json::to_value(counts).unwrap());
+        let pairs = numbers(&mut once).into_iter().zip(numbers(&mut twice));
+        for (number, (once, twice)) in (1_u64..).zip(pairs) {
+            assert_eq!(
+                (once.as_u64(), twice.as_u64()),
+                (Some(number), Some(2 * number))
+            );
         }
         assert_eq!(two - one, one);
         assert_eq!(one - one, Counts::default());
