@@ -1,6 +1,6 @@
 //! Reading and pricing recordings, beside trace-cmd and perf: `cargo xtask bench --recordings`.
 //!
-//! One load is recorded by `lazytlb record` and `perf record` at once, so that their files have the same events. What a program took is
+//! One load is recorded by `lazytlb record` and `perf record` at once, so that their files are of the same events, or nearly. What a program took is
 //! its time on the processor, from its start to its end; text goes to `/dev/null`.
 
 use std::fs;
