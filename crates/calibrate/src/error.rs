@@ -12,4 +12,7 @@ pub enum CalibrateError {
     /// Memory cannot be mapped.
     #[error("memory cannot be mapped: {0}; free some, or raise `ulimit -v`")]
     Map(io::Error),
+    /// A memory barrier fails that the kernel had agreed to.
+    #[error("membarrier fails after it was registered: {0}; see whether a sandbox forbids it")]
+    Barrier(io::Error),
 }

@@ -1,5 +1,5 @@
-//! Measures on this machine what user space can measure of the costs of [`lazytlb_price`]: shootdowns to threads that run and to CPUs
-//! that sleep, refills, locked instructions and fences.
+//! Measures on this machine what user space can measure of the costs of [`lazytlb_price`]: interrupts, shootdowns to threads
+//! that run and to CPUs that sleep, refills, locked instructions and fences.
 //!
 //! Threads are pinned; one changes the mappings of its process, and the others run or sleep. What it takes longer for them is a
 //! shootdown's cost: nothing else differs.
@@ -9,6 +9,7 @@
 //! | `measured` | [`Measured`]: figures with their origins, and why others are none |
 //! | `machine` | the CPUs that may be used, and whether a hypervisor flushes for its guests |
 //! | `shootdowns` | mprotect beside threads that run; munmap of a table beside threads that sleep |
+//! | `interrupts` | membarrier beside threads that run: interrupts alone |
 //! | `others` | threads pinned to the other CPUs |
 //! | `refills` | translations that are walked again after a full flush |
 //! | `atomics` | locked instructions and fences |
@@ -18,6 +19,7 @@
 
 mod atomics;
 mod error;
+mod interrupts;
 mod machine;
 mod measured;
 mod others;

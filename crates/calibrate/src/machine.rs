@@ -52,11 +52,16 @@ pub(crate) fn flushing_hypervisor() -> Option<&'static str> {
     }
 }
 
-/// Names the CPU.
+/// Names the CPU, and says if it is a virtual one: its interrupts may pass through a hypervisor.
 pub(crate) fn name() -> String {
-    let brand = CpuId::new().get_processor_brand_string();
-    brand.map_or_else(
+    let cpuid = CpuId::new();
+    let brand = cpuid.get_processor_brand_string();
+    let brand = brand.map_or_else(
         || "an x86 CPU".to_owned(),
         |brand| brand.as_str().trim().to_owned(),
-    )
+    );
+    match cpuid.get_hypervisor_info() {
+        Some(_) => brand + " (virtual CPUs)",
+        None => brand,
+    }
 }

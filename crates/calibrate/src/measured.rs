@@ -3,6 +3,7 @@
 use lazytlb_price::{Costs, Figure, Parameter};
 
 use crate::error::CalibrateError;
+use crate::interrupts::Interrupts;
 use crate::samples::Span;
 use crate::shootdowns::Shootdowns;
 use crate::{atomics, machine, refills};
@@ -44,18 +45,11 @@ pub fn measure(mut progress: impl FnMut(&str)) -> Result<Measured, CalibrateErro
     );
     progress("refills");
     measured.set(Parameter::Refill, refills::measure()?, "what reading 50, 300 and 1536 pages took longer after a full flush (munmap of 64 pages); data in caches");
-    match (machine::flushing_hypervisor(), others) {
-        (Some(hypervisor), _) => measured.notes.push(format!(
-            "shootdowns are not measured: {hypervisor} spares virtual CPUs that do not run, so what the guest sees is no cost of an IPI; \
-             measure on the host"
-        )),
-        (None, []) => measured
-            .notes
-            .push("shootdowns are not measured: this process has one CPU".to_owned()),
-        (None, others) => {
-            progress("shootdowns");
-            measured.add(&Shootdowns::measure(others)?);
-        }
+    match others {
+        [] => measured.notes.push(
+            "interrupts and shootdowns are not measured: this process has one CPU".to_owned(),
+        ),
+        others => measured.disturb(others, &mut progress)?,
     }
     measured.notes.push(
         "CR3 loads, INVLPG, remote reads and what an idle CPU's disturbed sleep is worth are as shipped: user space cannot measure them"
@@ -65,30 +59,97 @@ pub fn measure(mut progress: impl FnMut(&str)) -> Result<Measured, CalibrateErro
 }
 
 impl Measured {
-    fn add(&mut self, shootdowns: &Shootdowns) {
+    /// Measures what disturbs other CPUs.
+    fn disturb(
+        &mut self,
+        others: &[usize],
+        progress: &mut impl FnMut(&str),
+    ) -> Result<(), CalibrateError> {
+        progress("interrupts");
+        let interrupts = Interrupts::measure(others)?;
+        let hypervisor = machine::flushing_hypervisor();
+        if let Ok(interrupts) = &interrupts {
+            self.add_interrupts(interrupts);
+        }
+        if let Some(hypervisor) = hypervisor {
+            let instead = match interrupts {
+                Ok(_) => "ipi_wait and ipi_target are of interrupts by membarrier, which it does not spare".to_owned(),
+                Err(why) => format!("nor are interrupts: membarrier: {why}"),
+            };
+            self.notes.push(format!(
+                "shootdowns are not measured: {hypervisor} spares virtual CPUs that do not run, so what the guest sees is no cost of a \
+                 shootdown; measure on the host ({instead})"
+            ));
+            return Ok(());
+        }
+        progress("shootdowns");
+        let shootdowns = Shootdowns::measure(others)?;
+        match interrupts {
+            Ok(_) => {
+                let ends = [
+                    shootdowns.first.low,
+                    shootdowns.first.typical,
+                    shootdowns.first.high,
+                ];
+                let [low, typical, high] = ends.map(|ns| ns.round());
+                self.notes.push(format!(
+                    "to compare with ipi_wait: mprotect of a page took {low} / {typical} / {high} ns longer beside a thread that ran, \
+                     its invalidation there included"
+                ));
+            }
+            Err(why) => {
+                self.notes.push(format!(
+                    "ipi_wait and ipi_target are of mprotect, invalidations included: membarrier: {why}"
+                ));
+                self.add_protects(&shootdowns);
+            }
+        }
+        self.add_shootdowns(&shootdowns);
+        Ok(())
+    }
+
+    fn add_interrupts(&mut self, interrupts: &Interrupts) {
+        self.set_wait(interrupts.first, "what membarrier took longer beside a thread of the process on another CPU that ran than beside threads that slept, which it skips; sending included, and nothing is flushed");
+        self.set_target(
+            interrupts.further,
+            "what membarrier took longer for each further thread that ran",
+        );
+    }
+
+    fn add_protects(&mut self, shootdowns: &Shootdowns) {
+        self.set_wait(shootdowns.first, "what mprotect of a page took longer beside a thread of the process on another CPU that ran; sending included");
+        self.set_target(
+            shootdowns.further,
+            "what mprotect of a page took longer for each further thread that ran",
+        );
+    }
+
+    fn set_wait(&mut self, span: Span, how: &str) {
         let zero = Span {
             low: 0.0,
             typical: 0.0,
             high: 0.0,
         };
         self.set(Parameter::IpiSend, zero, "measured together with ipi_wait");
-        self.set(Parameter::IpiWait, shootdowns.first, "what mprotect of a page took longer beside a thread of the process on another CPU that ran; sending included");
-        match shootdowns.further {
-            Some(further) => self.set(
-                Parameter::IpiTarget,
-                further,
-                "what mprotect of a page took longer for each further thread that ran",
-            ),
+        self.set(Parameter::IpiWait, span, how);
+    }
+
+    fn set_target(&mut self, span: Option<Span>, how: &str) {
+        match span {
+            Some(span) => self.set(Parameter::IpiTarget, span, how),
             None => self
                 .notes
                 .push("ipi_target is as shipped: it takes a third CPU to measure".to_owned()),
         }
+    }
+
+    fn add_shootdowns(&mut self, shootdowns: &Shootdowns) {
         self.set(
             Parameter::IpiHandler,
             shootdowns.stolen,
             "what a thread that counted did not count for each shootdown",
         );
-        self.set(Parameter::IdleWait, shootdowns.asleep, "what munmap of a page table took longer beside a thread that slept, 0.3 and 10 ms, beyond ipi_wait");
+        self.set(Parameter::IdleWait, shootdowns.asleep, "what munmap of a page table took longer beside a thread that slept, 0.3 and 10 ms, beyond what mprotect of a page took longer beside one that ran");
     }
 
     /// Takes a range as it was measured.

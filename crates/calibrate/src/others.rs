@@ -112,3 +112,12 @@ impl Drop for Others {
         }
     }
 }
+
+/// Keeps tests from disturbing each other: threads of one would be the other's, too.
+#[cfg(test)]
+pub(crate) fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ALONE
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

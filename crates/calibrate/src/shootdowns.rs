@@ -146,6 +146,7 @@ fn table_unmaps(sleeping: Option<&Others>, pause: Duration) -> Result<Samples, C
 mod tests {
     use super::*;
     use crate::machine::{cpus, pin};
+    use crate::others::alone;
 
     /// In a guest the times mean little; that they can be taken, and are ranges, holds anywhere.
     #[test]
@@ -157,6 +158,7 @@ mod tests {
         if others.is_empty() {
             return;
         }
+        let _alone = alone();
         pin(first).unwrap();
         let measured = Shootdowns::measure(others).unwrap();
         assert_eq!(measured.further.is_some(), others.len() > 1);
