@@ -11,6 +11,7 @@
 //! | `shootdowns` | mprotect beside threads that run; munmap of a table beside threads that sleep |
 //! | `interrupts` | membarrier beside threads that run: interrupts alone |
 //! | `others` | threads pinned to the other CPUs |
+//! | `idle_states` | the idle state that a CPU was woken from |
 //! | `refills` | translations that are walked again after a full flush |
 //! | `atomics` | locked instructions and fences |
 //! | `samples` | times, and what is typical of them |
@@ -19,6 +20,7 @@
 
 mod atomics;
 mod error;
+mod idle_states;
 mod interrupts;
 mod machine;
 mod measured;

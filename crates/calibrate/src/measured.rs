@@ -3,9 +3,10 @@
 use lazytlb_price::{Costs, Figure, Parameter};
 
 use crate::error::CalibrateError;
+use crate::idle_states::IdleState;
 use crate::interrupts::Interrupts;
 use crate::samples::Span;
-use crate::shootdowns::Shootdowns;
+use crate::shootdowns::{Asleep, Shootdowns, StateWait};
 use crate::{atomics, machine, refills};
 
 /// What was measured, and what was not.
@@ -149,7 +150,18 @@ impl Measured {
             shootdowns.stolen,
             "what a thread that counted did not count for each shootdown",
         );
-        self.set(Parameter::IdleWait, shootdowns.asleep, "what munmap of a page table took longer beside a thread that slept, 0.3 and 10 ms, beyond what mprotect of a page took longer beside one that ran");
+        self.set(Parameter::IdleWait, shootdowns.asleep.any, "what munmap of a page table took longer beside a thread that slept, 0.3 and 10 ms, beyond what mprotect of a page took longer beside one that ran");
+        match per_stated_us(&shootdowns.asleep) {
+            Ok((span, states)) => {
+                let how = format!(
+                    "as idle_wait, by the idle state that the CPU was woken from, a us of the exit latency that /sys states: {states}"
+                );
+                self.set(Parameter::IdleWaitPerUs, span, &how);
+            }
+            Err(why) => self
+                .notes
+                .push(format!("idle_wait_per_us is as shipped: {why}")),
+        }
     }
 
     /// Takes a range as it was measured.
@@ -172,5 +184,79 @@ impl Measured {
         let shipped = self.costs.figure(parameter).high / self.costs.reference_ghz();
         let high = span.high.max(shipped);
         self.set(parameter, Span { high, ..span }, how);
+    }
+}
+
+/// What a microsecond of stated exit latency costs: typically as in the state that was met most, at the least and the most as in any.
+/// Or why it is not known.
+fn per_stated_us(asleep: &Asleep) -> Result<(Span, String), String> {
+    let Some(states) = &asleep.states else {
+        return Err("the system tells of no idle states (no cpuidle)".to_owned());
+    };
+    let stated = || states.iter().filter(|met| met.state.latency_us > 0);
+    let per_us = |met: &StateWait| met.wait.times(1.0 / met.state.latency_us as f64);
+    let Some(usual) = stated().max_by_key(|met| met.count) else {
+        return Err("the CPU was hardly ever woken from an idle state with an exit latency: it polled, had left the address space, or was busy".to_owned());
+    };
+    let span = stated().map(per_us).fold(per_us(usual), |all, span| Span {
+        low: all.low.min(span.low),
+        typical: all.typical,
+        high: all.high.max(span.high),
+    });
+    let words = stated().map(|met| {
+        let StateWait { state, count, wait } = met;
+        let [low, typical, high] = [wait.low, wait.typical, wait.high].map(f64::round);
+        let IdleState { name, latency_us } = state;
+        format!("{name} ({latency_us} us), {count} times: {low} / {typical} / {high} ns")
+    });
+    let words: Vec<String> = words.collect();
+    Ok((span, words.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn met(name: &str, latency_us: u64, count: usize, wait: [f64; 3]) -> StateWait {
+        let [low, typical, high] = wait;
+        let name = name.to_owned();
+        StateWait {
+            state: IdleState { name, latency_us },
+            count,
+            wait: Span { low, typical, high },
+        }
+    }
+
+    #[test]
+    fn a_stated_us_costs_as_in_the_usual_state_and_ranges_over_all() {
+        let zero = Span {
+            low: 0.0,
+            typical: 0.0,
+            high: 0.0,
+        };
+        let states = vec![
+            met("POLL", 0, 90, [1.0, 1.0, 1.0]),
+            met("C1", 2, 20, [600.0, 1000.0, 1800.0]),
+            met("C1E", 10, 40, [4000.0, 7000.0, 8000.0]),
+        ];
+        let mut asleep = Asleep {
+            any: zero,
+            states: Some(states),
+        };
+        let (span, words) = per_stated_us(&asleep).unwrap();
+        let expected = Span {
+            low: 300.0,
+            typical: 700.0,
+            high: 900.0,
+        };
+        assert_eq!(span, expected);
+        assert_eq!(
+            words,
+            "C1 (2 us), 20 times: 600 / 1000 / 1800 ns; C1E (10 us), 40 times: 4000 / 7000 / 8000 ns"
+        );
+        asleep.states = Some(vec![met("POLL", 0, 90, [1.0, 1.0, 1.0])]);
+        assert!(per_stated_us(&asleep).unwrap_err().contains("polled"));
+        asleep.states = None;
+        assert!(per_stated_us(&asleep).unwrap_err().contains("no cpuidle"));
     }
 }

@@ -48,6 +48,15 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// As a range, each number less this one, and not below nothing.
+    pub(crate) fn less(self, time: f64) -> Span {
+        Span {
+            low: (self.low - time).max(0.0),
+            typical: (self.typical - time).max(0.0),
+            high: (self.high - time).max(0.0),
+        }
+    }
+
     /// As a range, each number by this factor.
     pub(crate) fn times(self, factor: f64) -> Span {
         Span {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use memmap2::{Advice, MmapMut, MmapOptions};
 
 use crate::error::CalibrateError;
+use crate::idle_states::{IdleState, IdleStates};
 use crate::others::{Activity, Others};
 use crate::samples::{Samples, Span};
 
@@ -15,6 +16,11 @@ const ROUNDS: usize = 400;
 const SLEEPING_ROUNDS: usize = 60;
 /// How long CPUs are left to fall asleep, from lightly to deeply.
 const ASLEEP: [Duration; 2] = [Duration::from_micros(300), Duration::from_millis(10)];
+/// How long a CPU that was interrupted is left to count the idle state that it leaves: far longer than any takes to leave that a space
+/// stays loaded in.
+const WOKEN: Duration = Duration::from_micros(100);
+/// How often a CPU must have been woken from a state for its times to be a range.
+const LEAST_OF_A_STATE: usize = 10;
 /// A region that has a page table of the lowest level to itself, wherever it lies.
 const REGION_BYTES: usize = 4 << 20;
 const TABLE_BYTES: usize = 2 << 20;
@@ -28,7 +34,23 @@ pub(crate) struct Shootdowns {
     /// What the interrupt takes from a CPU that runs.
     pub(crate) stolen: Span,
     /// One to a CPU that sleeps, beyond one to a CPU that runs.
-    pub(crate) asleep: Span,
+    pub(crate) asleep: Asleep,
+}
+
+/// What shootdowns to a CPU that sleeps cost beyond those to one that runs, in nanoseconds.
+pub(crate) struct Asleep {
+    /// In whatever state.
+    pub(crate) any: Span,
+    /// In each state that the CPU was woken from often enough; `None` if the system does not tell of states.
+    pub(crate) states: Option<Vec<StateWait>>,
+}
+
+/// What shootdowns to a CPU in one idle state cost.
+pub(crate) struct StateWait {
+    pub(crate) state: IdleState,
+    /// How often the CPU was woken from it.
+    pub(crate) count: usize,
+    pub(crate) wait: Span,
 }
 
 impl Shootdowns {
@@ -54,7 +76,7 @@ impl Shootdowns {
         Ok(Shootdowns {
             further,
             stolen,
-            asleep: asleep(&others[..1], first)?,
+            asleep: asleep(others[0], first)?,
             first,
         })
     }
@@ -98,30 +120,63 @@ fn stolen(running: &Others) -> Result<Span, CalibrateError> {
 }
 
 /// Times munmap of a page table, beside a thread that sleeps, and alone; beyond a shootdown to a CPU that runs.
-fn asleep(cpu: &[usize], running: Span) -> Result<Span, CalibrateError> {
-    let alone = table_unmaps(None, Duration::ZERO)?;
-    let sleeping = Others::start(cpu, Activity::Sleep)?;
-    let spans = ASLEEP.map(|pause| {
-        let beside = table_unmaps(Some(&sleeping), pause)?.beyond(&alone);
-        Ok(Span {
-            low: (beside.low - running.typical).max(0.0),
-            typical: (beside.typical - running.typical).max(0.0),
-            high: (beside.high - running.typical).max(0.0),
-        })
+fn asleep(cpu: usize, running: Span) -> Result<Asleep, CalibrateError> {
+    let alone = Samples::of(table_unmaps(None, Duration::ZERO)?.times);
+    let sleeper = Sleeper {
+        thread: Others::start(&[cpu], Activity::Sleep)?,
+        idle_states: IdleStates::of(cpu),
+    };
+    let [light, deep] = ASLEEP.map(|pause| table_unmaps(Some(&sleeper), pause));
+    let (light, deep): (Unmaps, Unmaps) = (light?, deep?);
+    let states = sleeper.idle_states.map(|idle_states| {
+        let states = idle_states.states.into_iter().enumerate();
+        let waits = states.filter_map(|(number, state)| {
+            let all = light.woken.iter().chain(&deep.woken);
+            let times = all.filter(|(from, _)| *from == number);
+            let times: Vec<Duration> = times.map(|&(_, time)| time).collect();
+            (times.len() >= LEAST_OF_A_STATE).then(|| StateWait {
+                state,
+                count: times.len(),
+                wait: Samples::of(times).beyond(&alone).less(running.typical),
+            })
+        });
+        waits.collect()
     });
-    let [light, deep] = spans;
-    let (light, deep): (Span, Span) = (light?, deep?);
-    Ok(Span {
-        low: light.low.min(deep.low),
-        typical: light.typical.min(deep.typical),
-        high: light.high.max(deep.high),
+    let [light, deep] = [light, deep].map(|unmaps| {
+        let beside = Samples::of(unmaps.times).beyond(&alone);
+        beside.less(running.typical)
+    });
+    Ok(Asleep {
+        any: Span {
+            low: light.low.min(deep.low),
+            typical: light.typical.min(deep.typical),
+            high: light.high.max(deep.high),
+        },
+        states,
     })
+}
+
+/// A thread that sleeps, and the idle states of its CPU.
+struct Sleeper {
+    thread: Others,
+    idle_states: Option<IdleStates>,
+}
+
+/// How long each munmap took.
+struct Unmaps {
+    times: Vec<Duration>,
+    /// Those that woke the CPU from a state that is known, with its number.
+    woken: Vec<(usize, Duration)>,
 }
 
 /// Times munmap of a region with a page table of its own. A CPU that sleeps in the space is interrupted for it once, so it is woken
 /// before each, and left to fall asleep.
-fn table_unmaps(sleeping: Option<&Others>, pause: Duration) -> Result<Samples, CalibrateError> {
-    let mut times = Vec::with_capacity(SLEEPING_ROUNDS);
+fn table_unmaps(sleeper: Option<&Sleeper>, pause: Duration) -> Result<Unmaps, CalibrateError> {
+    let mut unmaps = Unmaps {
+        times: Vec::with_capacity(SLEEPING_ROUNDS),
+        woken: Vec::new(),
+    };
+    let idle_states = sleeper.and_then(|sleeper| sleeper.idle_states.as_ref());
     for _ in 0..SLEEPING_ROUNDS {
         let mut region = MmapOptions::new()
             .len(REGION_BYTES)
@@ -131,15 +186,23 @@ fn table_unmaps(sleeping: Option<&Others>, pause: Duration) -> Result<Samples, C
         let _ = region.advise(Advice::NoHugePage);
         let start = region.as_ptr() as usize;
         region[start.next_multiple_of(TABLE_BYTES) - start] = 1;
-        if let Some(sleeping) = sleeping {
-            sleeping.wake();
+        if let Some(sleeper) = sleeper {
+            sleeper.thread.wake();
             sleep(pause);
         }
+        let before = idle_states.and_then(IdleStates::usages);
         let begin = Instant::now();
         drop(region);
-        times.push(begin.elapsed());
+        let time = begin.elapsed();
+        unmaps.times.push(time);
+        if let (Some(idle_states), Some(before)) = (idle_states, before) {
+            sleep(WOKEN);
+            let after = idle_states.usages();
+            let left = after.and_then(|after| before.left_until(&after));
+            unmaps.woken.extend(left.map(|state| (state, time)));
+        }
     }
-    Ok(Samples::of(times))
+    Ok(unmaps)
 }
 
 #[cfg(test)]
@@ -162,7 +225,11 @@ mod tests {
         pin(first).unwrap();
         let measured = Shootdowns::measure(others).unwrap();
         assert_eq!(measured.further.is_some(), others.len() > 1);
-        for span in [measured.first, measured.stolen, measured.asleep] {
+        let mut spans = vec![measured.first, measured.stolen, measured.asleep.any];
+        let states = measured.asleep.states.unwrap_or_default();
+        spans.extend(states.iter().map(|state| state.wait));
+        assert!(states.iter().map(|state| state.count).sum::<usize>() <= 2 * SLEEPING_ROUNDS);
+        for span in spans {
             assert!(0.0 <= span.low && span.low <= span.typical, "{span:?}");
             assert!(span.typical <= span.high, "{span:?}");
         }
