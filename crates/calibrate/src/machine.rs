@@ -1,5 +1,8 @@
 //! The machine that is measured.
 
+use std::fs::read_to_string;
+use std::io;
+
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use raw_cpuid::{CpuId, CpuIdReader, Hypervisor};
@@ -63,5 +66,50 @@ pub(crate) fn name() -> String {
     match cpuid.get_hypervisor_info() {
         Some(_) => brand + " (virtual CPUs)",
         None => brand,
+    }
+}
+
+/// Says whether the kernel uses PCIDs.
+///
+/// # Errors
+/// If the system does not say.
+pub(crate) fn pcids() -> io::Result<Pcids> {
+    Ok(pcids_in(&read_to_string("/proc/cpuinfo")?))
+}
+
+/// Linux hides the flag if it uses none (`nopcid`), which CPUID would not tell.
+fn pcids_in(cpuinfo: &str) -> Pcids {
+    let flags = cpuinfo.lines().filter_map(|line| {
+        let (name, flags) = line.split_once(':')?;
+        (name.trim() == "flags").then_some(flags)
+    });
+    match flags
+        .flat_map(str::split_whitespace)
+        .any(|flag| flag == "pcid")
+    {
+        true => Pcids::Used,
+        false => Pcids::Unused,
+    }
+}
+
+/// Whether CR3 loads can keep what is cached of other address spaces.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pcids {
+    /// They can.
+    Used,
+    /// They flush.
+    Unused,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_flag_itself_tells_of_pcids() {
+        let with = "processor\t: 0\nflags\t\t: fpu pcid sse4_1 invpcid\n\nprocessor\t: 1\n";
+        assert_eq!(pcids_in(with), Pcids::Used);
+        let without = "model name\t: a pcid machine\nflags\t\t: fpu invpcid\nbugs\t\t: pcid\n";
+        assert_eq!(pcids_in(without), Pcids::Unused);
     }
 }

@@ -1,13 +1,16 @@
 //! Figures of this machine, with their origins.
 
+use std::io;
+
 use lazytlb_price::{Costs, Figure, Parameter};
 
 use crate::error::CalibrateError;
 use crate::idle_states::IdleState;
 use crate::interrupts::Interrupts;
+use crate::machine::Pcids;
 use crate::samples::Span;
 use crate::shootdowns::{Asleep, Shootdowns, StateWait};
-use crate::{atomics, machine, refills};
+use crate::{atomics, machine, refills, switches};
 
 /// What was measured, and what was not.
 #[derive(Clone, Debug)]
@@ -46,6 +49,8 @@ pub fn measure(mut progress: impl FnMut(&str)) -> Result<Measured, CalibrateErro
     );
     progress("refills");
     measured.set(Parameter::Refill, refills::measure()?, "what reading 50, 300 and 1536 pages took longer after a full flush (munmap of 64 pages); data in caches");
+    progress("context switches");
+    measured.add_switches(machine::pcids().and_then(|pcids| Ok((pcids, switches::measure()?))));
     match others {
         [] => measured.notes.push(
             "interrupts and shootdowns are not measured: this process has one CPU".to_owned(),
@@ -53,13 +58,68 @@ pub fn measure(mut progress: impl FnMut(&str)) -> Result<Measured, CalibrateErro
         others => measured.disturb(others, &mut progress)?,
     }
     measured.notes.push(
-        "CR3 loads, INVLPG, remote reads and what an idle CPU's disturbed sleep is worth are as shipped: user space cannot measure them"
+        "INVLPG, remote reads and what an idle CPU's disturbed sleep is worth are as shipped: user space cannot measure them"
             .to_owned(),
     );
     Ok(measured)
 }
 
 impl Measured {
+    /// Takes what changing the address space costs for the kind of CR3 load that it takes here.
+    fn add_switches(&mut self, switches: io::Result<(Pcids, Span)>) {
+        let (pcids, span) = match switches {
+            Ok(switches) => switches,
+            Err(why) => {
+                self.notes.push(format!(
+                    "CR3 loads are as shipped: switches are not measured: {why}"
+                ));
+                return;
+            }
+        };
+        let (parameter, included) = match pcids {
+            Pcids::Used => (Parameter::Cr3LoadKeep, "PCIDs are used"),
+            Pcids::Unused => (
+                Parameter::Cr3LoadFlush,
+                "no PCIDs are used, so walking again what both sides use is in it",
+            ),
+        };
+        // A difference of two noisy times may vanish; a CR3 load does not.
+        let least = self.costs.figure(parameter).low / self.costs.reference_ghz();
+        let how = format!(
+            "what a switch took longer to another process (`cat`) than to a thread of the process, on one CPU through pipes; all that changing \
+             the address space takes is in it beside the CR3 load: what the kernel records, mitigations, other caches, other code ({included}); \
+             not below what ships as the low end"
+        );
+        self.set(parameter, span.at_least(least), &how);
+        match pcids {
+            Pcids::Used => self.flush_like_keep(),
+            Pcids::Unused => self
+                .notes
+                .push("cr3_load_keep is as shipped: this kernel uses no PCIDs".to_owned()),
+        }
+    }
+
+    /// Raises `cr3_load_flush` to `cr3_load_keep` where it is below: it would otherwise look cheaper to flush than not to, only because
+    /// one of the two was measured with all that goes with it.
+    fn flush_like_keep(&mut self) {
+        let keep = self.costs.figure(Parameter::Cr3LoadKeep).clone();
+        let flush = self.costs.figure(Parameter::Cr3LoadFlush);
+        self.notes.push(
+            "cr3_load_flush is not measured: where PCIDs are used, hardly a switch flushes; it is as shipped, but nowhere below cr3_load_keep"
+                .to_owned(),
+        );
+        let raised = Figure {
+            low: flush.low.max(keep.low),
+            typical: flush.typical.max(keep.typical),
+            high: flush.high.max(keep.high),
+            origin: format!(
+                "{}. Where this is below cr3_load_keep, which was measured on {}, that: a load that flushes does no less",
+                flush.origin, self.machine
+            ),
+        };
+        self.costs.replace(Parameter::Cr3LoadFlush, raised);
+    }
+
     /// Measures what disturbs other CPUs.
     fn disturb(
         &mut self,
@@ -74,7 +134,7 @@ impl Measured {
         }
         if let Some(hypervisor) = hypervisor {
             let instead = match interrupts {
-                Ok(_) => "ipi_wait and ipi_target are of interrupts by membarrier, which it does not spare".to_owned(),
+                Ok(_) => "ipi_wait, and ipi_target given a third CPU, are of interrupts by membarrier, which it does not spare".to_owned(),
                 Err(why) => format!("nor are interrupts: membarrier: {why}"),
             };
             self.notes.push(format!(

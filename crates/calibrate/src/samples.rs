@@ -57,6 +57,15 @@ impl Span {
         }
     }
 
+    /// As a range, no number below this one.
+    pub(crate) fn at_least(self, time: f64) -> Span {
+        Span {
+            low: self.low.max(time),
+            typical: self.typical.max(time),
+            high: self.high.max(time),
+        }
+    }
+
     /// As a range, each number by this factor.
     pub(crate) fn times(self, factor: f64) -> Span {
         Span {

@@ -127,10 +127,11 @@ pub(crate) enum Command {
     /// Measures here what user space can measure of the costs, and writes a file for --costs
     #[command(
         after_help = "Examples:\n  lazytlb calibrate -o mine.toml\n  lazytlb decide --costs mine.toml\n\nMeasured are \
-                            interrupts to threads that run (membarrier), shootdowns to threads that run and to CPUs that sleep (mprotect and munmap beside \
-                            pinned threads), refills after a full flush, locked instructions and fences; it takes some \
+                            interrupts to threads that run (membarrier), shootdowns to threads that run and to CPUs that sleep \
+                            (mprotect and munmap beside pinned threads), the latter by idle state too, switches to another \
+                            process (`cat`), refills after a full flush, locked instructions and fences; it takes some \
                             seconds, and the machine should be idle. All else is as shipped, and says so. In a guest whose \
-                            hypervisor flushes for it, shootdowns are not measured; interrupts are. Exit codes: 0 written; 2 not."
+                            hypervisor flushes for it, interrupts are measured, shootdowns are not. Exit codes: 0 written; 2 not."
     )]
     Calibrate(Calibrate),
     /// Prints the shipped file of costs: every figure with its range and origin, to edit for --costs
