@@ -51,8 +51,11 @@ impl Interrupts {
 
 /// Times barriers beside threads on these CPUs.
 fn beside(cpus: &[usize], activity: Activity) -> Result<Samples, CalibrateError> {
-    let _others = Others::start(cpus, activity)?;
+    let others = Others::start(cpus, activity)?;
     let times = (0..ROUNDS).map(|_| {
+        if activity == Activity::Run {
+            others.await_counting();
+        }
         let begin = Instant::now();
         let barrier = membarrier(MembarrierCommand::PrivateExpedited);
         let time = begin.elapsed();

@@ -26,8 +26,8 @@ struct Shared {
     ends: AtomicBool,
     /// Threads that are pinned, and how often any has woken.
     ready: AtomicU64,
-    /// How far the first one has counted.
-    count: AtomicU64,
+    /// How far each one has counted.
+    counts: Vec<AtomicU64>,
 }
 
 impl Others {
@@ -39,7 +39,7 @@ impl Others {
         let shared = Arc::new(Shared {
             ends: AtomicBool::new(false),
             ready: AtomicU64::new(0),
-            count: AtomicU64::new(0),
+            counts: cpus.iter().map(|_| AtomicU64::new(0)).collect(),
         });
         let (tell, told) = std::sync::mpsc::channel();
         let threads = cpus.iter().enumerate().map(|(number, &cpu)| {
@@ -50,7 +50,7 @@ impl Others {
                 // Whoever waits for this is gone only if another one failed.
                 let _ = tell.send(pinned);
                 if is_pinned {
-                    shared.work(activity, number == 0);
+                    shared.work(activity, number);
                 }
             })
         });
@@ -78,20 +78,28 @@ impl Others {
 
     /// How far the first thread has counted.
     pub(crate) fn count(&self) -> u64 {
-        self.shared.count.load(Ordering::Relaxed)
+        self.shared.counts[0].load(Ordering::Relaxed)
+    }
+
+    /// Returns once each thread has been seen to count: on a busy machine it may wait for its CPU, and is then not interrupted.
+    pub(crate) fn await_counting(&self) {
+        for count in &self.shared.counts {
+            let before = count.load(Ordering::Relaxed);
+            while count.load(Ordering::Relaxed) == before {
+                std::hint::spin_loop();
+            }
+        }
     }
 }
 
 impl Shared {
-    fn work(&self, activity: Activity, is_first: bool) {
+    fn work(&self, activity: Activity, number: usize) {
         let mut count = 0_u64;
         while !self.ends.load(Ordering::Relaxed) {
             match activity {
                 Activity::Run => {
                     count = std::hint::black_box(count + 1);
-                    if is_first {
-                        self.count.store(count, Ordering::Relaxed);
-                    }
+                    self.counts[number].store(count, Ordering::Relaxed);
                 }
                 Activity::Sleep => {
                     park();

@@ -59,17 +59,17 @@ impl Shootdowns {
     /// # Errors
     /// If memory cannot be mapped, or a CPU may not be used.
     pub(crate) fn measure(others: &[usize]) -> Result<Shootdowns, CalibrateError> {
-        let alone = protects(ROUNDS)?;
+        let alone = protects(ROUNDS, None)?;
         let (one, stolen) = {
             let running = Others::start(&others[..1], Activity::Run)?;
-            (protects(ROUNDS)?, stolen(&running)?)
+            (protects(ROUNDS, Some(&running))?, stolen(&running)?)
         };
         let further = match others.len() {
             0 | 1 => None,
             all => {
-                let _running = Others::start(others, Activity::Run)?;
+                let running = Others::start(others, Activity::Run)?;
                 let each = 1.0 / (all - 1) as f64;
-                Some(protects(ROUNDS)?.beyond(&one).times(each))
+                Some(protects(ROUNDS, Some(&running))?.beyond(&one).times(each))
             }
         };
         let first = one.beyond(&alone);
@@ -82,12 +82,15 @@ impl Shootdowns {
     }
 }
 
-/// Times mprotect of a page that was written: one page to flush, and no page table to free.
-fn protects(rounds: usize) -> Result<Samples, CalibrateError> {
+/// Times mprotect of a page that was written: one page to flush, and no page table to free. Each once all that is `running` has been seen to run.
+fn protects(rounds: usize, running: Option<&Others>) -> Result<Samples, CalibrateError> {
     let mut page = MmapMut::map_anon(4096).map_err(CalibrateError::Map)?;
     let mut times = Vec::with_capacity(rounds);
     for round in 0..rounds {
         page[0] = round as u8;
+        if let Some(running) = running {
+            running.await_counting();
+        }
         let begin = Instant::now();
         let read_only = page.make_read_only().map_err(CalibrateError::Map)?;
         times.push(begin.elapsed());
@@ -110,7 +113,7 @@ fn stolen(running: &Others) -> Result<Span, CalibrateError> {
     let mut times = Vec::new();
     for _ in 0..9 {
         let (begin, before) = (Instant::now(), running.count());
-        protects(EACH)?;
+        protects(EACH, None)?;
         let undisturbed = begin.elapsed().as_nanos() as f64;
         let counted = (running.count() - before) as f64 / rate;
         let lost = ((undisturbed - counted) / EACH as f64).max(0.0);
