@@ -319,4 +319,34 @@ mod tests {
         asleep.states = None;
         assert!(per_stated_us(&asleep).unwrap_err().contains("no cpuidle"));
     }
+
+    /// What can be measured depends on the machine; that each figure is measured or a note says why it is not does not.
+    #[test]
+    fn whatever_is_not_measured_has_a_note() {
+        let _alone = crate::others::alone();
+        let measured = measure(|_| {}).unwrap();
+        let is_measured = |parameter| measured.parameters.contains(&parameter);
+        let has_note = |words: &str| measured.notes.iter().any(|note| note.contains(words));
+        let loads = [Parameter::Cr3LoadKeep, Parameter::Cr3LoadFlush].map(is_measured);
+        assert_eq!(loads == [false; 2], has_note("switches are not measured"));
+        assert_ne!(loads, [true; 2]);
+        let interrupts = [
+            "interrupts and shootdowns are not measured",
+            "nor are interrupts",
+        ];
+        assert_ne!(
+            is_measured(Parameter::IpiWait),
+            interrupts.into_iter().any(has_note)
+        );
+        let shootdowns = is_measured(Parameter::IpiHandler);
+        assert_ne!(shootdowns, has_note("shootdowns are not measured"));
+        let is_per_us = is_measured(Parameter::IdleWaitPerUs);
+        assert_eq!(
+            shootdowns && !is_per_us,
+            has_note("idle_wait_per_us is as shipped")
+        );
+        let [keep, flush] = [Parameter::Cr3LoadKeep, Parameter::Cr3LoadFlush]
+            .map(|parameter| measured.costs.figure(parameter));
+        assert!(keep.low <= flush.low && keep.typical <= flush.typical);
+    }
 }
