@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use crate::event::Event;
 use crate::idle_states::IdleStates;
+use crate::interrupts::CountedShootdowns;
 use crate::snapshot::Snapshot;
 use crate::task_names::TaskNames;
 
@@ -54,6 +55,8 @@ pub struct Summary {
     pub tasks: Option<Snapshot>,
     /// The idle states of the machine, if the recording tells them, with what it has shown of them so far.
     pub idle_states: Option<IdleStates>,
+    /// The shootdowns that the kernel counted meanwhile, each target, if the recording tells its counters of interrupts.
+    pub counted_shootdowns: Option<CountedShootdowns>,
     /// The recorded kernel's release, as `uname -r` prints it.
     pub kernel: Option<String>,
     /// The clock that the events' times are of (`trace_clock`).
@@ -223,6 +226,12 @@ impl Summary {
                 "the file holds several instances; read: {}; not read: {}",
                 name(self.buffer.as_deref().unwrap_or_default()),
                 others.join(", ")
+            ));
+        }
+        if let Some(CountedShootdowns::Unknown(why)) = self.counted_shootdowns {
+            warnings.push(format!(
+                "the recording's counters of interrupts are compared with nothing: {}",
+                why.words()
             ));
         }
         let unknown = self.events_named("(no format)");
