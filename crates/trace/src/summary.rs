@@ -37,6 +37,8 @@ pub struct Summary {
     pub missing_retires: u64,
     /// Flushes of which the recording did not tell at once whether they free page tables.
     pub unknown_tables: u64,
+    /// CPUs that went lazy, and of which the recording does not tell whether they idled or ran a kernel thread.
+    pub unknown_onto: u64,
     /// Flushes by tasks without a space: of whose space is unknown, and they are left out.
     pub flushes_of_unknown_spaces: u64,
     /// Switches to tasks of which nothing tells whether they have a space; taken for kernel threads.
@@ -193,10 +195,11 @@ impl Summary {
             ));
         }
         if self.events_named("sched_switch") == 0 {
-            warnings.push(
-                "no sched_switch event: idle or kernel thread is guessed from the task that left"
-                    .to_owned(),
-            );
+            warnings.push(format!(
+                "no sched_switch event: whether a lazy CPU idles is told by its next event; {} of {} times there is none soon, \
+                 and IPIs to such a CPU are counted as to a kernel thread at one end, to an idle CPU at the other",
+                self.unknown_onto, self.operations.go_lazy
+            ));
         } else if self.chain_repairs > 0 {
             warnings.push(format!(
                 "{} events contradict the latest sched_switch of their CPU: switches are missing",
