@@ -324,7 +324,8 @@ pub(crate) struct Validate {
     pub(crate) traces: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) recording: Recording,
-    /// Interrupt counters before and after, as in /proc/interrupts: their rows `TLB:` are compared
+    /// Interrupt counters before and after, as in /proc/interrupts: their rows `TLB:` are compared,
+    /// instead of those that a recording by `lazytlb record` has itself
     #[arg(long, value_name = "FILE")]
     pub(crate) counters: Option<PathBuf>,
     #[command(flatten)]

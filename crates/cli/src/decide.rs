@@ -205,7 +205,7 @@ fn json(report: &mut Report, proofs: &[Proof<'_>], decided: &Decided<'_>) -> any
         records += outcome.rows.len() + outcome.answers.len();
     }
     for workload in &decided.workloads.each {
-        for warning in workload.summary.warnings() {
+        for warning in workload.warnings() {
             let recording = &workload.recording;
             report.json(&WarningRecord { recording, warning })?;
             records += 1;

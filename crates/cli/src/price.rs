@@ -88,7 +88,7 @@ impl<'a> Pricer<'a> {
             replayed: &workload.replayed,
             yardstick,
             choices: self.choices(&workload.replayed, yardstick),
-            warnings: workload.summary.warnings(),
+            warnings: workload.warnings(),
         }
     }
 

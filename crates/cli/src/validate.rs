@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use lazytlb_trace::{Step, TraceReader};
+use lazytlb_trace::{Step, Summary, TraceReader};
 use lazytlb_validate::{Agreement, Decision, KindOfDecision, Shootdowns, Validation};
 use serde::Serialize;
 
@@ -13,7 +13,7 @@ use crate::arguments::Validate;
 use crate::numbers::grouped;
 use crate::progress::Display;
 use crate::report::{Ending, Report, table};
-use crate::workload::{is_standard_input, named, opened};
+use crate::workload::{counted_shootdowns, is_standard_input, named, opened};
 use crate::workloads::{require_distinct, which};
 
 /// Operations between two reports of progress.
@@ -28,11 +28,11 @@ pub(crate) fn run(options: &Validate) -> anyhow::Result<Ending> {
         "--counters tells the interrupts of one recording, and {} are named: take that one in a call of its own",
         traces.len()
     );
-    let counted = options.counters.as_deref().map(counted).transpose()?;
+    let given = options.counters.as_deref().map(counted).transpose()?;
     let mut report = Report::open(&options.output)?;
     // All are read before anything is told: an answer on some would look like one on all.
     let all = traces.iter().enumerate();
-    let all = all.map(|(place, _)| Compared::read(options, place, counted));
+    let all = all.map(|(place, _)| Compared::read(options, place, given));
     let all = all.collect::<anyhow::Result<Vec<Compared>>>()?;
     for (place, compared) in all.iter().enumerate() {
         if options.output.json {
@@ -71,10 +71,10 @@ struct Compared {
 
 impl Compared {
     /// Reads one of the recordings.
-    fn read(options: &Validate, place: usize, counted: Option<u64>) -> anyhow::Result<Compared> {
+    fn read(options: &Validate, place: usize, given: Option<u64>) -> anyhow::Result<Compared> {
         let path = &options.traces[place];
         let (recording, which) = (named(path), which(&options.traces, place));
-        let (mut agreement, warnings) = match is_standard_input(path) {
+        let (mut agreement, summary) = match is_standard_input(path) {
             true => {
                 let reader = TraceReader::new(std::io::stdin().lock(), recording.clone())?;
                 compare(opened(reader, &options.recording)?, &which)?
@@ -84,9 +84,10 @@ impl Compared {
                 compare(opened(reader, &options.recording)?, &which)?
             }
         };
-        if let Some(counted) = counted {
+        if let Some(counted) = given.or(counted_shootdowns(&summary)) {
             agreement.count(counted);
         }
+        let warnings = [summary.warnings(), agreement.doubts()].concat();
         Ok(Compared {
             recording,
             contradictions: agreement.contradictions(),
@@ -116,7 +117,7 @@ fn together(all: &[Compared]) -> String {
 fn compare<R: Read>(
     mut reader: TraceReader<R>,
     which: &str,
-) -> anyhow::Result<(Agreement, Vec<String>)> {
+) -> anyhow::Result<(Agreement, Summary)> {
     let display = Display::new(format!("comparing{which}"));
     let mut validation = Validation::new().of_kernel(reader.summary().kernel.as_deref());
     let mut operations: u64 = 0;
@@ -129,7 +130,7 @@ fn compare<R: Read>(
             }
         }
     }
-    Ok((validation.finish(), reader.summary().warnings()))
+    Ok((validation.finish(), reader.summary().clone()))
 }
 
 /// Reads the increase of the rows `TLB:` from the first to the last.

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::ensure;
 use lazytlb::{Policy, Quirks};
 use lazytlb_price::{PcidsOn, Replayed, Replays, price_trace_seen, price_trace_watched};
-use lazytlb_trace::{IdleStates, Snapshot, Step, Summary, TraceReader};
+use lazytlb_trace::{CountedShootdowns, IdleStates, Snapshot, Step, Summary, TraceReader};
 use lazytlb_validate::{Agreement, Validation};
 
 use crate::arguments::Recording;
@@ -68,6 +68,11 @@ impl Workload {
             contradictions.join("\n  ")
         );
         Ok(workload)
+    }
+
+    /// Returns what there is to doubt: what the reader found, and what the replay of the kernel's own rule did.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        [self.summary.warnings(), self.agreement.doubts()].concat()
     }
 }
 
@@ -141,13 +146,26 @@ fn read<R: Read>(
             price_trace_seen(&mut reader, policies, pcids, quirks, progress, see)?
         }
     };
+    let summary = reader.summary().clone();
+    let mut agreement = validation.finish();
+    if let Some(counted) = counted_shootdowns(&summary) {
+        agreement.count(counted);
+    }
     Ok(Workload {
         recording: name.clone(),
         name,
         replayed,
-        summary: reader.summary().clone(),
-        agreement: validation.finish(),
+        summary,
+        agreement,
     })
+}
+
+/// Returns how many shootdowns the recording's own counters of interrupts tell.
+pub(crate) fn counted_shootdowns(summary: &Summary) -> Option<u64> {
+    match summary.counted_shootdowns {
+        Some(CountedShootdowns::Known(count)) => Some(count),
+        Some(CountedShootdowns::Unknown(_)) | None => None,
+    }
 }
 
 /// Tells a reader what the command line says of the recording.

@@ -17,7 +17,7 @@ pub(crate) fn describe(workload: &Workload) -> String {
     );
     text.push_str("\n  ");
     text.push_str(&workload.agreement.summary());
-    for warning in summary.warnings() {
+    for warning in workload.warnings() {
         text.push_str("\n  warning: ");
         text.push_str(&warning);
     }

@@ -67,7 +67,7 @@ impl Workloads {
                 true => format!("{}: ", one.recording),
                 false => String::new(),
             };
-            let warnings = one.summary.warnings().into_iter();
+            let warnings = one.warnings().into_iter();
             warnings
                 .map(|warning| format!("{of}{warning}"))
                 .collect::<Vec<_>>()

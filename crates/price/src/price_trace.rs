@@ -23,9 +23,10 @@ pub struct Replayed {
     pub policy: Policy,
     /// Whether the CPUs that it ran on had PCIDs.
     pub pcids: PcidsOn,
-    /// What it made the machine do. Where it is unknown of flushes whether they free page tables, as if they kept them.
+    /// What it made the machine do. Where it is unknown of flushes whether they free page tables, as if they kept them; of
+    /// lazy CPUs whether they idle, as if they ran kernel threads.
     pub counts: Counts,
-    /// The same, as if they freed them; `None` if the recording leaves nothing unknown. No bound: some may free and some
+    /// The same, as if they freed them, and idled; `None` if the recording leaves nothing unknown. No bound: some may free and some
     /// not, and counts need not lie in between then.
     pub counts_if_freed: Option<Counts>,
 }
@@ -128,16 +129,16 @@ pub fn price_trace_seen<R: Read>(
         see(&step);
         batch.extend(Replayable::of(&step, reader.summary()));
         if batch.len() == BATCH {
-            pass.apply(&batch, reader.summary().made_from)?;
+            pass.apply(&batch, Known::so_far(reader.summary()))?;
             batch.clear();
             pass.report(reader, &mut progress);
         }
     };
     // What was read before an error comes before it.
-    pass.apply(&batch, reader.summary().made_from)?;
+    pass.apply(&batch, Known::so_far(reader.summary()))?;
     ended?;
     pass.report_now(reader, &mut progress);
-    Ok(pass.finish())
+    Ok(pass.finish(reader.summary()))
 }
 
 /// As [`price_trace_seen`], and shows with each step the replays after it. Takes longer: no replay can go ahead of the others.
@@ -155,13 +156,13 @@ pub fn price_trace_watched<R: Read>(
     let mut pass = Pass::new(policies, pcids, quirks);
     while let Some(step) = reader.next_step()? {
         if let Some(one) = Replayable::of(&step, reader.summary()) {
-            pass.apply(&[one], reader.summary().made_from)?;
+            pass.apply(&[one], Known::so_far(reader.summary()))?;
             pass.report(reader, &mut progress);
         }
         watch(&step, &pass.shown());
     }
     pass.report_now(reader, &mut progress);
-    Ok(pass.finish())
+    Ok(pass.finish(reader.summary()))
 }
 
 /// What a replay is told of a step.
@@ -180,6 +181,23 @@ impl Replayable {
                 let sleep = sleep_after(event, summary)?;
                 Some(Replayable::Sleep(event.cpu, sleep))
             }
+        }
+    }
+}
+
+/// Whether operations may leave something unknown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Everything,
+    /// Tables without kprobes; with them, whether a lazy CPU idles, without `sched_switch`.
+    NotEverything,
+}
+
+impl Known {
+    fn so_far(summary: &Summary) -> Known {
+        match summary.made_from {
+            MadeFrom::Kprobes if summary.events_named("sched_switch") > 0 => Known::Everything,
+            MadeFrom::Kprobes | MadeFrom::Tracepoints => Known::NotEverything,
         }
     }
 }
@@ -212,10 +230,10 @@ impl Pass {
     }
 
     /// Replays some steps, each replay all of them before the next: its state stays in the processor's caches.
-    fn apply(&mut self, steps: &[Replayable], made_from: MadeFrom) -> Result<(), PriceError> {
+    fn apply(&mut self, steps: &[Replayable], known: Known) -> Result<(), PriceError> {
         let is_operation = |step: &&Replayable| matches!(step, Replayable::Operation(_));
         let operations = steps.iter().filter(is_operation).count() as u64;
-        if self.operations == 0 && operations > 0 && made_from != MadeFrom::Tracepoints {
+        if self.operations == 0 && operations > 0 && known == Known::Everything {
             self.freed = None;
         }
         for replay in self.kept.iter_mut().chain(self.freed.iter_mut().flatten()) {
@@ -263,8 +281,10 @@ impl Pass {
         });
     }
 
-    fn finish(self) -> Vec<Replayed> {
-        let freed = self.freed.filter(|_| self.operations > 0);
+    fn finish(self, summary: &Summary) -> Vec<Replayed> {
+        // With kprobes, tables are known; and of each lazy CPU, some event may have told whether it idles.
+        let known = summary.made_from == MadeFrom::Kprobes && summary.unknown_onto == 0;
+        let freed = self.freed.filter(|_| self.operations > 0 && !known);
         let mut freed = freed.into_iter().flatten();
         let replayed = self.kept.into_iter().map(|replay| Replayed {
             policy: replay.policy(),

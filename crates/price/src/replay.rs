@@ -77,7 +77,8 @@ impl Replay {
         }
     }
 
-    /// Takes flushes of which it is unknown whether they free page tables to do this; else, to keep them.
+    /// Takes flushes of which it is unknown whether they free page tables to do this; else, to keep them. The other end of
+    /// what is unknown goes with `Freed`: lazy CPUs of which it is unknown what they run idle; else, they run kernel threads.
     pub fn with_unknown_tables(self, unknown_tables: Tables) -> Self {
         Replay {
             unknown_tables,
@@ -176,6 +177,9 @@ impl Replay {
         self.machine.set_activity(match onto {
             Onto::Idle => Activity::Idle,
             Onto::KernelThread => Activity::KernelThread,
+            // Unknown: the end that is asked for, as with tables.
+            Onto::Unknown if self.unknown_tables == Tables::Freed => Activity::Idle,
+            Onto::Unknown => Activity::KernelThread,
         });
     }
 

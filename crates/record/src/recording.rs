@@ -127,7 +127,7 @@ impl Recording {
         limit: Option<Duration>,
         mut progress: impl FnMut(Progress),
     ) -> Result<Finished, RecordError> {
-        self.snapshot = [idle_states(), snapshot::interrupts("start")].concat();
+        self.snapshot = idle_states();
         match snapshot::numbers_are_the_kernels() {
             true => self.snapshot.extend(snapshot::tasks()),
             false => self.notes.push(
@@ -136,6 +136,8 @@ impl Recording {
                     .to_owned(),
             ),
         }
+        // Last: to list the tasks takes its time, and whatever is counted in it is not recorded.
+        self.snapshot.extend(snapshot::interrupts("start"));
         self.set("tracing_on", "1")?;
         self.begin = Instant::now();
         let mut child = start(command)?;

@@ -19,6 +19,17 @@ pub enum TraceDatProblem {
     /// Something cannot be right.
     #[error("damaged: {0}; copy the file again, or record again")]
     Damaged(&'static str),
+    /// A line of what `lazytlb record` noted beside the events cannot be right.
+    #[error(
+        "damaged: line {line} of the snapshot is no counter of interrupts, `interrupts start|end NAME COUNT...`: {text:?}; \
+         copy the file again, or record again"
+    )]
+    Interrupts {
+        /// The line, counted from 1.
+        line: usize,
+        /// Its beginning.
+        text: String,
+    },
     /// A version that this reader does not know.
     #[error(
         "version {0:?} of the format; versions 6 and 7 are read: record again with trace-cmd 2.6 or later"

@@ -6,6 +6,8 @@ use crate::mm_pointers::{Learned, MmPointers};
 use crate::operation::{
     InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables,
 };
+use crate::step::Step;
+use crate::steps::Steps;
 use crate::summary::Summary;
 use crate::task_chain::{Link, TaskChain};
 
@@ -16,6 +18,7 @@ const TLB_FLUSH_ALL: u64 = u64::MAX;
 pub(crate) struct Kprobes {
     cpus: Vec<Cpu>,
     pointers: MmPointers,
+    task_switches: TaskSwitches,
 }
 
 #[derive(Clone, Default)]
@@ -23,7 +26,27 @@ struct Cpu {
     tasks: TaskChain,
     initial: Initial,
     shootdown: Shootdown,
+    went_lazy: Option<WentLazy>,
 }
+
+/// An operation that waits for the CPU's next event, which tells what it runs.
+#[derive(Clone, Copy)]
+struct WentLazy {
+    /// Its number among the steps.
+    step: u64,
+    /// The task that its event was recorded in.
+    from: u32,
+}
+
+/// Whether the recording has `sched_switch`, as far as it was read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TaskSwitches {
+    NoneSoFar,
+    Recorded,
+}
+
+/// The idle task, of every CPU.
+const IDLE_TASK: u32 = 0;
 
 /// Whether an operation has carried the CPU's initial state.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -41,16 +64,30 @@ enum Shootdown {
     JustArrived,
 }
 
+impl WentLazy {
+    /// Tells by the CPU's next event what it went on to.
+    ///
+    /// It goes lazy with interrupts off until it has switched, so the event is of the next task, or interrupts that: an
+    /// interrupt's event has the number of the task that it interrupts. The same task goes on only if it exits.
+    fn onto(self, next: &Event) -> Onto {
+        match next.pid {
+            IDLE_TASK if self.from != IDLE_TASK => Onto::Idle,
+            _ => Onto::KernelThread,
+        }
+    }
+}
+
 impl Kprobes {
     /// Knows nothing yet.
     pub(crate) fn new() -> Self {
         Kprobes {
             cpus: Vec::new(),
             pointers: MmPointers::new(),
+            task_switches: TaskSwitches::NoneSoFar,
         }
     }
 
-    /// Takes in one event, and returns the operation that it is, if it is one.
+    /// Takes in one event; it and the operation that it is, if it is one, go to `steps`.
     ///
     /// # Errors
     /// If a field that is needed is missing or cannot be right.
@@ -59,7 +96,9 @@ impl Kprobes {
         &mut self,
         event: &Event,
         summary: &mut Summary,
-    ) -> Result<Option<Operation>, LineProblem> {
+        steps: &mut Steps,
+    ) -> Result<(), LineProblem> {
+        steps.push(Step::Event(*event));
         let index = usize::from(event.cpu);
         if index >= self.cpus.len() {
             self.cpus.resize(index + 1, Cpu::default());
@@ -68,10 +107,14 @@ impl Kprobes {
         if cpu.tasks.observe(event.pid) == Link::Repaired {
             summary.chain_repairs += 1;
         }
+        if let Some(went) = cpu.went_lazy.take() {
+            steps.complete_onto(went.step, went.onto(event));
+        }
         let shootdown = std::mem::take(&mut cpu.shootdown);
         let found = match event.kind {
             Kind::SchedSwitch { next } => {
                 cpu.tasks.switch(event.pid, next);
+                self.task_switches = TaskSwitches::Recorded;
                 None
             }
             Kind::SwitchMm(switch) => self.switch_mm(event, &switch, shootdown, summary)?,
@@ -84,12 +127,26 @@ impl Kprobes {
             Kind::MmDrop { pointer, mm } => Some(self.mmdrop(pointer, mm, summary)),
             _ => None,
         };
-        Ok(found.map(|(kind, initial)| Operation {
+        let Some((kind, initial)) = found else {
+            return Ok(());
+        };
+        let operation = Operation {
             cpu: event.cpu,
             time_ns: event.time_ns,
             kind,
             initial,
-        }))
+        };
+        if let OperationKind::GoLazy {
+            onto: Onto::Unknown,
+        } = kind
+        {
+            let step = steps.push_open(operation);
+            let from = event.pid;
+            self.cpus[index].went_lazy = Some(WentLazy { step, from });
+        } else {
+            steps.push(Step::Operation(operation));
+        }
+        Ok(())
     }
 
     /// `switch_mm(prev, next, tsk)`: a request, but for `switch_mm(NULL, &init_mm, NULL)`, which
@@ -134,9 +191,12 @@ impl Kprobes {
     ) -> (OperationKind, Option<InitialState>) {
         summary.operations.go_lazy += 1;
         let cpu = &mut self.cpus[usize::from(event.cpu)];
-        let onto = match cpu.tasks.current() {
-            Some(0) => Onto::Idle,
-            _ => Onto::KernelThread,
+        let onto = match (self.task_switches, cpu.tasks.current()) {
+            (TaskSwitches::Recorded, Some(IDLE_TASK)) => Onto::Idle,
+            (TaskSwitches::Recorded, _) => Onto::KernelThread,
+            // The idle task does not switch to itself.
+            (TaskSwitches::NoneSoFar, Some(IDLE_TASK)) => Onto::KernelThread,
+            (TaskSwitches::NoneSoFar, _) => Onto::Unknown,
         };
         let mut initial = None;
         if let (Initial::Unknown, Some(loaded)) = (cpu.initial, loaded) {

@@ -51,6 +51,7 @@
 //! | `kprobes` | how a kprobe event becomes an operation |
 //! | `tracepoints` | how operations are made without kprobes |
 //! | `snapshot` | the tasks that ran before |
+//! | `interrupts` | the shootdowns that the kernel counted meanwhile |
 //! | `idle_states`, `idle_evidence` | [`IdleStates`]: names, latencies, and whether the kernel leaves the user space before; what a recording shows of that |
 //! | `task_chain`, `task_names`, `mm_pointers` | who runs on a CPU; what tasks are called; which space a pointer means now |
 //! | `format` | which format a recording has |
@@ -77,6 +78,7 @@ mod event;
 mod format;
 mod idle_evidence;
 mod idle_states;
+mod interrupts;
 mod known_events;
 mod kprobes;
 mod limits;
@@ -108,6 +110,7 @@ pub use event::{Context, Event, FlushFunc, FlushMmRange, FlushMulti, Interrupt, 
 pub use idle_states::{
     IdleState, IdleStateIndex, IdleStates, IdleStatesError, MAX_IDLE_STATES, TlbInIdle,
 };
+pub use interrupts::{CountedShootdowns, WhyUnknown};
 pub use limits::{
     MAX_CPUS, MAX_LINE_BYTES, MAX_LIVE_MMS, XZ_MEMORY_LIMIT_MIB, ZSTD_MEMORY_LIMIT_MIB,
 };

@@ -32,6 +32,9 @@ pub enum Onto {
     Idle,
     /// A kernel thread, or a dying task that has given up its address space.
     KernelThread,
+    /// The recording does not tell: it has no `sched_switch`, and no later event of the CPU. What depends on it lies
+    /// between the two.
+    Unknown,
 }
 
 /// Says whether a flush precedes the freeing of page tables.

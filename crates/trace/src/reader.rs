@@ -10,7 +10,7 @@ use crate::event::{Context, Event, Kind};
 use crate::format::Format;
 use crate::idle_evidence::IdleEvidence;
 use crate::idle_states::IdleStates;
-use crate::operation::Operation;
+use crate::operation::{Onto, Operation, OperationKind};
 use crate::reconstruct::Reconstruct;
 use crate::snapshot::Snapshot;
 use crate::step::Step;
@@ -145,6 +145,13 @@ impl<R: Read> TraceReader<R> {
     pub fn next_step(&mut self) -> Result<Option<Step>, TraceError> {
         loop {
             if let Some(step) = self.steps.pop() {
+                if let Step::Operation(operation) = &step
+                    && let OperationKind::GoLazy {
+                        onto: Onto::Unknown,
+                    } = operation.kind
+                {
+                    self.summary.unknown_onto += 1;
+                }
                 return Ok(Some(step));
             }
             match self.progress {

@@ -4,7 +4,6 @@ use crate::error::LineProblem;
 use crate::event::{Event, Kind};
 use crate::kprobes::Kprobes;
 use crate::snapshot::Snapshot;
-use crate::step::Step;
 use crate::steps::Steps;
 use crate::summary::{MadeFrom, Summary};
 use crate::tracepoints::Tracepoints;
@@ -40,13 +39,7 @@ impl Reconstruct {
         steps: &mut Steps,
     ) -> Result<(), LineProblem> {
         match self {
-            Reconstruct::Kprobes(kprobes) => {
-                steps.push(Step::Event(*event));
-                if let Some(operation) = kprobes.apply(event, summary)? {
-                    steps.push(Step::Operation(operation));
-                }
-                Ok(())
-            }
+            Reconstruct::Kprobes(kprobes) => kprobes.apply(event, summary, steps),
             Reconstruct::Tracepoints(tracepoints) => tracepoints.apply(event, summary, steps),
             Reconstruct::Unclear(first, _) => {
                 let kprobes = is_kprobe(event);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::operation::{Operation, OperationKind, Range, Tables};
+use crate::operation::{Onto, Operation, OperationKind, Range, Tables};
 use crate::step::Step;
 
 /// Steps that may wait before the oldest of them goes, whatever is not known then.
@@ -10,8 +10,8 @@ const MOST: usize = 1 << 14;
 
 /// Steps in the order of the recording.
 ///
-/// Whether a flush frees tables shows itself, if at all, while it is under way. Until then its operation waits, and
-/// all that follows with it.
+/// Whether a flush frees tables shows itself, if at all, while it is under way; what a CPU that went lazy runs, without
+/// `sched_switch`, by its next event. Until then the operation waits, and all that follows with it.
 #[derive(Default)]
 pub(crate) struct Steps {
     waiting: VecDeque<Option<Step>>,
@@ -69,6 +69,16 @@ impl Steps {
             && let OperationKind::Flush { tables: known, .. } = &mut operation.kind
         {
             *known = tables;
+        }
+    }
+
+    /// Completes an operation: tells what a CPU that went lazy runs.
+    pub(crate) fn complete_onto(&mut self, number: u64, known: Onto) {
+        self.open.retain(|open| *open != number);
+        if let Some(Step::Operation(operation)) = self.at(number)
+            && let OperationKind::GoLazy { onto } = &mut operation.kind
+        {
+            *onto = known;
         }
     }
 

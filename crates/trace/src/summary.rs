@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 
 use crate::event::Event;
 use crate::idle_states::IdleStates;
+use crate::interrupts::CountedShootdowns;
 use crate::snapshot::Snapshot;
 use crate::task_names::TaskNames;
 
@@ -36,6 +37,8 @@ pub struct Summary {
     pub missing_retires: u64,
     /// Flushes of which the recording did not tell at once whether they free page tables.
     pub unknown_tables: u64,
+    /// CPUs that went lazy, and of which the recording does not tell whether they idled or ran a kernel thread.
+    pub unknown_onto: u64,
     /// Flushes by tasks without a space: of whose space is unknown, and they are left out.
     pub flushes_of_unknown_spaces: u64,
     /// Switches to tasks of which nothing tells whether they have a space; taken for kernel threads.
@@ -54,6 +57,8 @@ pub struct Summary {
     pub tasks: Option<Snapshot>,
     /// The idle states of the machine, if the recording tells them, with what it has shown of them so far.
     pub idle_states: Option<IdleStates>,
+    /// The shootdowns that the kernel counted meanwhile, each target, if the recording tells its counters of interrupts.
+    pub counted_shootdowns: Option<CountedShootdowns>,
     /// The recorded kernel's release, as `uname -r` prints it.
     pub kernel: Option<String>,
     /// The clock that the events' times are of (`trace_clock`).
@@ -190,10 +195,11 @@ impl Summary {
             ));
         }
         if self.events_named("sched_switch") == 0 {
-            warnings.push(
-                "no sched_switch event: idle or kernel thread is guessed from the task that left"
-                    .to_owned(),
-            );
+            warnings.push(format!(
+                "no sched_switch event: whether a lazy CPU idles is told by its next event; {} of {} times there is none soon, \
+                 and IPIs to such a CPU are counted as to a kernel thread at one end, to an idle CPU at the other",
+                self.unknown_onto, self.operations.go_lazy
+            ));
         } else if self.chain_repairs > 0 {
             warnings.push(format!(
                 "{} events contradict the latest sched_switch of their CPU: switches are missing",
@@ -223,6 +229,12 @@ impl Summary {
                 "the file holds several instances; read: {}; not read: {}",
                 name(self.buffer.as_deref().unwrap_or_default()),
                 others.join(", ")
+            ));
+        }
+        if let Some(CountedShootdowns::Unknown(why)) = self.counted_shootdowns {
+            warnings.push(format!(
+                "the recording's counters of interrupts are compared with nothing: {}",
+                why.words()
             ));
         }
         let unknown = self.events_named("(no format)");

@@ -5,7 +5,7 @@ mod fixture;
 
 use lazytlb_trace::{
     Header, InitialState, Laziness, MmId, Onto, Operation, OperationCounts, OperationKind, Range,
-    RemoteShootdowns, Tables, TraceReader,
+    RemoteShootdowns, Summary, Tables, TraceReader,
 };
 
 /// Makes an operation at 5 s and `micros` microseconds, without an initial state.
@@ -173,6 +173,66 @@ fn a_lazy_cpu_starts_lazy() {
     assert_eq!(
         initial,
         [(1, None), (2, known), (3, known), (4, lazy(None))]
+    );
+}
+
+/// Returns what each CPU went on to that went lazy.
+fn went_onto(text: &str) -> (Vec<Onto>, Summary) {
+    let mut reader = TraceReader::new(text.as_bytes(), "text").unwrap();
+    let mut all = Vec::new();
+    while let Some(operation) = reader.next_operation().unwrap() {
+        if let OperationKind::GoLazy { onto } = operation.kind {
+            all.push(onto);
+        }
+    }
+    (all, reader.summary().clone())
+}
+
+/// A task whose CPU goes lazy, without `sched_switch`.
+const GOES_LAZY: &str = "\
+ sh-9 [001] d.Z1. 1.000001: switch_mm: next=0xf0 tsk=0xe0 nctx=7
+ sh-9 [001] d.Z.. 1.000002: flush_mm_range: mm=0xf0 start=0x0 end=0x1000 stride=12 freed=0 ctx=7
+ sh-9 [001] d.Z1. 1.000003: enter_lazy: mm=0xf0 tsk=0xe8 loaded=0xf0
+ ab-5 [000] d.Z1. 1.000004: mmdrop: mm=0xf8 ctx=8
+";
+
+#[test]
+fn without_sched_switch_the_next_event_tells_what_a_lazy_cpu_runs() {
+    for (next, onto) in [
+        (
+            "<idle>-0 [001] d..1. 1.000009: cpu_idle: state=1 cpu_id=1",
+            Onto::Idle,
+        ),
+        (
+            "<idle>-0 [001] d.h1. 1.000009: tlb_flush: pages:-1 reason:flush on task switch (0)",
+            Onto::Idle,
+        ),
+        (
+            "kworker/1:1-70 [001] d.h1. 1.000009: tlb_flush: pages:-1 reason:flush on task switch (0)",
+            Onto::KernelThread,
+        ),
+        // It exits.
+        (
+            "sh-9 [001] d.h1. 1.000009: tlb_flush: pages:-1 reason:local mm shootdown (3)",
+            Onto::KernelThread,
+        ),
+    ] {
+        let (all, summary) = went_onto(&format!("{GOES_LAZY} {next}\n"));
+        assert_eq!((all, summary.unknown_onto), (vec![onto], 0), "{next}");
+    }
+    // Whom the idle task leaves for is no idle task.
+    let leaves_idle = GOES_LAZY.replace("sh-9", "<idle>-0");
+    assert_eq!(went_onto(&leaves_idle).0, [Onto::KernelThread]);
+}
+
+#[test]
+fn a_lazy_cpu_without_another_event_is_unknown_and_counted() {
+    let (all, summary) = went_onto(GOES_LAZY);
+    assert_eq!((all, summary.unknown_onto), (vec![Onto::Unknown], 1));
+    let warnings = summary.warnings();
+    assert!(
+        warnings.iter().any(|it| it.contains("1 of 1 times")),
+        "{warnings:?}"
     );
 }
 

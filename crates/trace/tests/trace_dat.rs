@@ -8,7 +8,8 @@ use std::io::{Read, Write};
 
 use dat_writer::{File, Pack, Pages, Spec, cpus_of, record_of, specs};
 use lazytlb_trace::{
-    Compression, Event, IdleStateIndex, Kind, SnapshotTask, Step, Summary, TraceError, TraceReader,
+    Compression, CountedShootdowns, Event, IdleStateIndex, Kind, SnapshotTask, Step, Summary,
+    TraceError, TraceReader,
 };
 
 /// Reads all events; a recording without kprobes is whole, too.
@@ -423,7 +424,8 @@ fn a_file_of_trace_cmd_is_read() {
 fn a_recording_may_bring_the_tasks_that_ran_before() {
     let mut file = file();
     let snapshot =
-        b"idle-state 1 C1 2\ninterrupts start TLB 17 4\ntask 1 1 init 1\ntask 2 2 kthreadd 0\0";
+        b"idle-state 1 C1 2\ntask 1 1 init 1\ntask 2 2 kthreadd 0\ninterrupts start TLB 17 4\n\
+          interrupts start RES 8 9\ninterrupts end TLB 19 9\ninterrupts end RES 9 9\0";
     file.options.push((0x4c54, snapshot.to_vec()));
     for bytes in all_versions(&file) {
         let (found, summary) = read(&bytes);
@@ -435,6 +437,10 @@ fn a_recording_may_bring_the_tasks_that_ran_before() {
         };
         let tasks = summary.tasks.unwrap();
         assert_eq!(tasks.tasks(), [task(1, true), task(2, false)]);
+        assert_eq!(
+            summary.counted_shootdowns,
+            Some(CountedShootdowns::Known(7))
+        );
         let states = summary.idle_states.unwrap();
         let state = states.state(0, IdleStateIndex::new(1).unwrap()).unwrap();
         assert_eq!(
@@ -448,4 +454,19 @@ fn a_recording_may_bring_the_tasks_that_ran_before() {
     assert!(error(&file.version6()).contains("the snapshot of idle states"));
     file.options.last_mut().unwrap().1 = b"task one\0".to_vec();
     assert!(error(&file.version6()).contains("the snapshot of tasks"));
+    file.options.last_mut().unwrap().1 = b"idle-state 1 C1 2\ninterrupts end TLB 1 x\0".to_vec();
+    let error = error(&file.version6());
+    assert!(error.contains("line 2 of the snapshot"), "{error}");
+    assert!(error.contains("\"interrupts end TLB 1 x\""), "{error}");
+}
+
+#[test]
+fn counters_of_interrupts_that_were_read_once_are_a_warning() {
+    let mut file = file();
+    let snapshot = b"interrupts start TLB 17 4\0";
+    file.options.push((0x4c54, snapshot.to_vec()));
+    let warnings = read(&file.version6()).1.warnings();
+    let expected = "the recording's counters of interrupts are compared with nothing: they were not read both at its start \
+                    and at its end";
+    assert!(warnings.iter().any(|it| it == expected), "{warnings:?}");
 }

@@ -92,7 +92,7 @@ pub struct Shootdowns {
     pub lowest: u64,
     /// The most.
     pub highest: u64,
-    /// What the counters of `/proc/interrupts` say, if they were given.
+    /// What the counters of `/proc/interrupts` say, if they were given or the recording has them.
     pub counted: Option<u64>,
 }
 
@@ -169,7 +169,8 @@ const OFF_COUNT: u64 = 20;
 const UNEXPLAINED_PART: f64 = 0.01;
 
 impl Agreement {
-    /// Gives what the counters of `/proc/interrupts` say: their increase over the recording.
+    /// Gives what the counters of `/proc/interrupts` say: their increase over the recording. They count targets, as the
+    /// handlers do, each where it begins.
     pub fn count(&mut self, shootdowns: u64) {
         self.shootdowns.counted = Some(shootdowns);
     }
@@ -219,6 +220,40 @@ impl Agreement {
         found
     }
 
+    /// Returns what is out of line, and no contradiction: where the recording does not show each handler, the counters
+    /// tell how many there were, but not of what. A hypervisor may have flushed in place of interrupts; reclaim and
+    /// migration of pages interrupt, and are no operations.
+    pub fn doubts(&self) -> Vec<String> {
+        let Shootdowns {
+            recorded_all,
+            lowest,
+            highest,
+            counted,
+            ..
+        } = self.shootdowns;
+        let Some(counted) = counted.filter(|_| !recorded_all) else {
+            return Vec::new();
+        };
+        let (nearest, why) = match counted < lowest {
+            true => (
+                lowest,
+                "at least; a hypervisor that flushes in place of interrupts makes such a difference",
+            ),
+            false => (
+                highest.min(counted),
+                "at most; reclaim and migration of pages make such a difference",
+            ),
+        };
+        match is_off(counted.abs_diff(nearest), counted.max(nearest)) {
+            true => vec![format!(
+                "the interrupt counters say {} shootdowns; replayed as the recorded kernel: {} {why}",
+                grouped(counted),
+                grouped(nearest)
+            )],
+            false => Vec::new(),
+        }
+    }
+
     /// Says in a line how far they agree.
     pub fn summary(&self) -> String {
         let Shootdowns {
@@ -227,8 +262,13 @@ impl Agreement {
             replayed,
             lowest,
             highest,
+            counted,
             ..
         } = self.shootdowns;
+        let by_counters = match counted {
+            Some(counted) => format!(" ({} by the interrupt counters)", grouped(counted)),
+            None => String::new(),
+        };
         let at_least = if recorded_all { "" } else { "at least " };
         let range = match lowest == highest {
             true => String::new(),
@@ -239,7 +279,7 @@ impl Agreement {
             .first()
             .map_or(100.0, |kind| 100.0 * kind.share());
         format!(
-            "the recorded kernel ({}): {at_least}{} shootdowns; replayed as it: {}{range}; {switches:.1} % of its switches",
+            "the recorded kernel ({}): {at_least}{} shootdowns{by_counters}; replayed as it: {}{range}; {switches:.1} % of its switches",
             self.rule,
             grouped(recorded),
             grouped(replayed),
@@ -309,4 +349,74 @@ fn grouped(number: u64) -> String {
         grouped.push(digit);
     }
     grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An agreement about 1,000 shootdowns, replayed exactly.
+    fn counted(recorded_all: RecordedAll, counted: u64) -> Agreement {
+        let mut agreement = Agreement {
+            rule: KernelRule::LinuxTo613,
+            chosen_by: String::new(),
+            pcids: false,
+            kinds: Vec::new(),
+            shootdowns: Shootdowns {
+                recorded: 1000,
+                recorded_all: recorded_all == RecordedAll::Yes,
+                replayed: 1000,
+                told: 0,
+                lowest: 1000,
+                highest: 1000,
+                counted: None,
+            },
+            silent_cpus: Vec::new(),
+            impossible: Vec::new(),
+        };
+        agreement.count(counted);
+        agreement
+    }
+
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    enum RecordedAll {
+        Yes,
+        No,
+    }
+
+    #[test]
+    fn counters_contradict_handlers_beyond_a_twentieth_either_way() {
+        let found = |count| counted(RecordedAll::Yes, count).contradictions().len();
+        assert_eq!([952, 953, 1000, 1052, 1053].map(found), [1, 0, 0, 0, 1]);
+        for count in [0, 1000, 9000] {
+            assert!(counted(RecordedAll::Yes, count).doubts().is_empty());
+        }
+    }
+
+    #[test]
+    fn where_not_each_handler_shows_itself_counters_contradict_only_from_below() {
+        let of = |count| {
+            let agreement = counted(RecordedAll::No, count);
+            (agreement.contradictions().len(), agreement.doubts().len())
+        };
+        assert_eq!(
+            [900, 1000, 1052, 1053].map(of),
+            [(1, 1), (0, 0), (0, 0), (0, 1)]
+        );
+        let doubts = counted(RecordedAll::No, 2000).doubts();
+        assert!(
+            doubts[0].starts_with("the interrupt counters say 2,000 shootdowns"),
+            "{doubts:?}"
+        );
+        assert!(doubts[0].contains("1,000 at most"), "{doubts:?}");
+    }
+
+    #[test]
+    fn the_summary_names_what_was_counted() {
+        let text = counted(RecordedAll::Yes, 1010).summary();
+        assert!(
+            text.contains("1,000 shootdowns (1,010 by the interrupt counters);"),
+            "{text}"
+        );
+    }
 }

@@ -25,7 +25,8 @@ impl LaneCollector {
             OperationKind::GoLazy { onto } => {
                 let activity = match onto {
                     Onto::Idle => Activity::Idle,
-                    Onto::KernelThread => Activity::KernelThread,
+                    // Unknown is drawn as the counts of the lower end have it; a warning says how often.
+                    Onto::KernelThread | Onto::Unknown => Activity::KernelThread,
                 };
                 self.recorder.becomes(cpu, time_ns, activity);
             }

@@ -60,7 +60,7 @@ pub(super) fn section(workload: &Workload, yardstick: String) -> Section {
 }
 
 fn unknown(workload: &Workload, yardstick: String) -> impl Iterator<Item = Block> {
-    let warnings = workload.summary.warnings().into_iter();
+    let warnings = workload.warnings().into_iter();
     let warnings = warnings.map(|text| Block::Warning { text });
     let limits = [
         workload.agreement.summary(),

@@ -67,6 +67,7 @@ impl TraceDatEvents {
         summary.kernel = layout.options.release();
         summary.tasks = layout.options.tasks.clone();
         summary.idle_states = layout.options.idle_states.clone();
+        summary.counted_shootdowns = layout.options.shootdowns;
         summary.clock = clock.name.clone();
         summary.resolution_ns = Some(1);
         summary.temporary_file = supply.bytes().temporary_file().map(Into::into);

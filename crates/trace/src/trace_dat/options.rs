@@ -3,6 +3,7 @@
 use crate::cursor::Slice;
 use crate::dat_problem::TraceDatProblem;
 use crate::idle_states::{IdleStates, IdleStatesError};
+use crate::interrupts::{CountedShootdowns, DamagedLine};
 use crate::snapshot::{Snapshot, SnapshotError};
 
 /// An option's meaning; both versions number them alike.
@@ -64,6 +65,7 @@ pub(crate) struct Options {
     pub(crate) tasks: Option<Snapshot>,
     /// The machine's idle states.
     pub(crate) idle_states: Option<IdleStates>,
+    pub(crate) shootdowns: Option<CountedShootdowns>,
     /// What is to be added to each time, in nanoseconds.
     pub(crate) offset_ns: i64,
     /// Factor and shift that make nanoseconds of the time-stamp counter.
@@ -118,6 +120,10 @@ impl Options {
             Err(IdleStatesError::Empty { .. }) => None,
             Err(_) => return Err(TraceDatProblem::Damaged("the snapshot of idle states")),
         };
+        self.shootdowns = CountedShootdowns::parse(text).map_err(|damaged| {
+            let DamagedLine { line, text } = damaged;
+            TraceDatProblem::Interrupts { line, text }
+        })?;
         Ok(())
     }
 
