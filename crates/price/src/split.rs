@@ -92,7 +92,8 @@ impl<K: Ord> Split<K> {
             let mut kept = both.kept.into_iter();
             let rows = whole.iter().map(|one| Replayed {
                 counts: kept.next().unwrap_or_default(),
-                counts_if_freed: freed.next(),
+                // What is known of the whole is known of its parts.
+                counts_if_freed: freed.next().filter(|_| one.counts_if_freed.is_some()),
                 ..*one
             });
             rows.collect()
