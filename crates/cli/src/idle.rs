@@ -76,7 +76,7 @@ pub(crate) struct IdleRecord {
     /// Its name and exit latency.
     name: String,
     ipis: u64,
-    /// If all flushes free page tables of which it is unknown.
+    /// At the other end of what is unknown, as `counts_if_freed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     ipis_if_freed: Option<u64>,
 }

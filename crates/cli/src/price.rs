@@ -255,7 +255,8 @@ pub(crate) struct PriceRecord {
     events: u64,
     #[serde(flatten)]
     counts: Counts,
-    /// The counts if all flushes free page tables of which it is unknown; `counts` are as if they keep them.
+    /// The counts at the other end of what is unknown: flushes free page tables, and lazy CPUs idle; `counts` are as if they keep
+    /// them, and run kernel threads.
     #[serde(skip_serializing_if = "Option::is_none")]
     counts_if_freed: Option<Counts>,
     /// Of the IPIs to idle CPUs, those priced by the idle state that each was in; of one recording.

@@ -24,6 +24,10 @@ pub(crate) fn run(options: &Validate) -> anyhow::Result<Ending> {
     let traces = &options.traces;
     require_distinct(traces, &options.recording)?;
     ensure!(
+        options.recording.idle_states.is_none(),
+        "--idle-states changes prices, and nothing that is compared here: leave it out, or give it to `price` or `decide`"
+    );
+    ensure!(
         options.counters.is_none() || traces.len() == 1,
         "--counters tells the interrupts of one recording, and {} are named: take that one in a call of its own",
         traces.len()

@@ -48,6 +48,26 @@ fn parts_add_up_to_what_price_tells_without_them() {
     }
 }
 
+/// A CPU that falls asleep may leave its space first, and no operation asks for that.
+#[test]
+fn what_cpus_do_before_they_sleep_is_in_some_part() {
+    let states = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        states.path(),
+        "idle-driver intel_idle\nidle-state 1 C6 133\n",
+    )
+    .unwrap();
+    let (trace, states) = (mixed(), states.path().to_str().unwrap());
+    let command = ["price", &trace, "--idle-states", states];
+    let whole = sums(&json(&command));
+    let left = |sums: &BTreeMap<String, u64>| sums["left_before_sleep"];
+    assert!(whole.values().any(|sums| left(sums) > 1000), "{whole:?}");
+    for by in ["process", "time"] {
+        let rows = json(&[&command[..], &["--by", by]].concat());
+        assert_eq!(sums(&rows), whole, "{by}");
+    }
+}
+
 #[test]
 fn fewer_processes_leave_more_in_the_row_of_the_others() {
     let trace = mixed();

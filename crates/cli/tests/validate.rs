@@ -80,3 +80,18 @@ fn counters_need_two_rows() {
     let output = lazytlb(&["validate", trace, "--counters", counters]);
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn what_would_change_nothing_here_is_refused() {
+    let path = shipped("mixed");
+    let command = [
+        "validate",
+        path.to_str().unwrap(),
+        "--idle-states",
+        "/dev/null",
+    ];
+    let output = lazytlb(&command);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("--idle-states changes prices"), "{said}");
+}

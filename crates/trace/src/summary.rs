@@ -195,10 +195,16 @@ impl Summary {
             ));
         }
         if self.events_named("sched_switch") == 0 {
+            let untold = match self.unknown_onto {
+                0 => String::new(),
+                times => format!(
+                    "; {times} of {} times there is none soon, and IPIs to such a CPU are counted as to a kernel thread at \
+                     one end, to an idle CPU at the other",
+                    self.operations.go_lazy
+                ),
+            };
             warnings.push(format!(
-                "no sched_switch event: whether a lazy CPU idles is told by its next event; {} of {} times there is none soon, \
-                 and IPIs to such a CPU are counted as to a kernel thread at one end, to an idle CPU at the other",
-                self.unknown_onto, self.operations.go_lazy
+                "no sched_switch event: whether a lazy CPU idles is told by its next event{untold}"
             ));
         } else if self.chain_repairs > 0 {
             warnings.push(format!(

@@ -5,7 +5,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use cargo_metadata::Metadata;
 
 use super::process::{self, Output};
@@ -110,22 +110,14 @@ impl Recorded {
 }
 
 /// Runs the load, under a recorder or not; returns the seconds that it measured.
-fn seconds_of_load(mut command: Command) -> Result<f64> {
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {command:?}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}\n{said}",
-        output.status
-    );
+fn seconds_of_load(command: Command) -> Result<f64> {
+    let shown = format!("{command:?}");
     // A recorder may print lines of its own around it.
-    let printed = String::from_utf8_lossy(&output.stdout);
+    let printed = process::quietly(command)?;
     let seconds = printed
         .lines()
         .find_map(|line| line.strip_suffix(" s")?.parse().ok());
-    seconds.with_context(|| format!("{command:?} printed no seconds of the load:\n{printed}"))
+    seconds.with_context(|| format!("{shown} printed no seconds of the load:\n{printed}"))
 }
 
 /// The last line that says something.
