@@ -1,28 +1,17 @@
 //! Events by hand: each class of disagreements has its evidence, and is not told without it.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use lazytlb_trace::TraceReader;
-use lazytlb_validate::{Agreement, Class, Decision, Validation};
+mod compared;
+
+use compared::{compared, percent};
+use lazytlb_validate::{Agreement, Class, Decision};
 
 fn compare_as(release: &str, text: &str) -> Agreement {
-    let mut reader = TraceReader::new(text.as_bytes(), "test").unwrap();
-    let mut validation = Validation::new().of_kernel(Some(release));
-    while let Some(step) = reader.next_step().unwrap() {
-        validation.step(&step);
-    }
-    validation.finish()
+    compared(text.as_bytes(), Some(release))
 }
 
 fn compare(text: &str) -> Agreement {
     compare_as("6.1.0", text)
-}
-
-fn percent(agreement: &Agreement, decision: Decision) -> f64 {
-    let kind = agreement
-        .kinds
-        .iter()
-        .find(|kind| kind.decision == decision);
-    100.0 * kind.unwrap().share()
 }
 
 /// CPU 0 runs space 7 and flushes; CPU 1 runs it, or is lazy on it.

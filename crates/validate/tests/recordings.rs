@@ -1,23 +1,16 @@
 //! The project's own recordings, whole, without their kprobes, and broken.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod compared;
+mod kprobes;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
-use lazytlb_trace::TraceReader;
-use lazytlb_validate::{Agreement, Decision, KernelRule, Validation};
-
-const KPROBES: [&str; 8] = [
-    ": switch_mm: ",
-    ": enter_lazy: ",
-    ": flush_mm_range: ",
-    ": flush_multi: ",
-    ": flush_func: ",
-    ": exit_mmap: ",
-    ": mmdrop: ",
-    ": leave_mm: ",
-];
+use compared::{compared, percent};
+use kprobes::is_kprobe;
+use lazytlb_validate::{Agreement, Decision, KernelRule};
 
 fn text(workload: &str) -> String {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -38,25 +31,11 @@ fn changed(text: &str, keep: impl Fn(&str) -> Option<String>) -> String {
 }
 
 fn without_kprobes(text: &str) -> String {
-    let is_kprobe = |line: &str| KPROBES.iter().any(|name| line.contains(name));
     changed(text, |line| (!is_kprobe(line)).then(|| line.to_owned()))
 }
 
 fn compare(text: &str) -> Agreement {
-    let mut reader = TraceReader::new(text.as_bytes(), "test").unwrap();
-    let mut validation = Validation::new();
-    while let Some(step) = reader.next_step().unwrap() {
-        validation.step(&step);
-    }
-    validation.finish()
-}
-
-fn percent(agreement: &Agreement, decision: Decision) -> f64 {
-    let kind = agreement
-        .kinds
-        .iter()
-        .find(|kind| kind.decision == decision);
-    100.0 * kind.unwrap().share()
+    compared(text.as_bytes(), None)
 }
 
 #[test]

@@ -1,22 +1,16 @@
 //! The recordings beside the checkout, if they are there: text and trace.dat, with kprobes and with tracepoints alone.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod compared;
+mod kprobes;
+
 use std::io::Read;
 use std::path::PathBuf;
 
-use lazytlb_trace::TraceReader;
-use lazytlb_validate::{Agreement, Decision, Validation};
+use compared::{compared, percent};
+use kprobes::{KPROBES, is_kprobe};
+use lazytlb_validate::Decision;
 
-const KPROBES: [&str; 8] = [
-    "switch_mm",
-    "enter_lazy",
-    "flush_mm_range",
-    "flush_multi",
-    "flush_func",
-    "exit_mmap",
-    "mmdrop",
-    "leave_mm",
-];
 /// By the interrupt counters, which the recorded handlers equal.
 const TRUTH: [(&str, u64); 3] = [("threads", 9545), ("mixed", 2159), ("forkexec", 72)];
 
@@ -34,10 +28,7 @@ fn recording(workload: &str, kind: &str) -> Option<Vec<u8>> {
 /// Leaves the lines of the kprobes out.
 fn without_lines(text: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(text);
-    let names: Vec<String> = KPROBES.iter().map(|name| format!(": {name}: ")).collect();
-    let is_left = |line: &&str| {
-        !line.contains("entries-in-buffer") && !names.iter().any(|name| line.contains(name))
-    };
+    let is_left = |line: &&str| !line.contains("entries-in-buffer") && !is_kprobe(line);
     let left = text.lines().filter(is_left);
     left.flat_map(|line| [line, "\n"])
         .collect::<String>()
@@ -57,22 +48,6 @@ fn renamed(dat: &[u8]) -> Vec<u8> {
     dat
 }
 
-fn compare(bytes: &[u8]) -> Agreement {
-    let mut reader = TraceReader::new(bytes, "test").unwrap();
-    let mut validation = Validation::new();
-    while let Some(step) = reader.next_step().unwrap() {
-        validation.step(&step);
-    }
-    validation.finish()
-}
-
-fn share(agreement: &Agreement, decision: Decision) -> f64 {
-    let mut kinds = agreement.kinds.iter();
-    let kind = kinds.find(|kind| kind.decision == decision).unwrap();
-    assert!(kind.compared > 0, "{decision:?}");
-    kind.share()
-}
-
 #[test]
 fn with_kprobes_the_rule_does_what_the_kernel_did() {
     for (workload, truth) in TRUTH {
@@ -80,12 +55,12 @@ fn with_kprobes_the_rule_does_what_the_kernel_did() {
             let Some(bytes) = recording(workload, kind) else {
                 continue;
             };
-            let agreement = compare(&bytes);
+            let agreement = compared(&bytes, None);
             let found = agreement.contradictions();
             assert_eq!(found, Vec::<String>::new(), "{workload}.{kind}");
-            assert!(share(&agreement, Decision::Switch) >= 0.995, "{workload}");
-            assert!(share(&agreement, Decision::Targets) >= 0.96, "{workload}");
-            assert!(share(&agreement, Decision::Path) >= 0.998, "{workload}");
+            assert!(percent(&agreement, Decision::Switch) >= 99.5, "{workload}");
+            assert!(percent(&agreement, Decision::Targets) >= 96.0, "{workload}");
+            assert!(percent(&agreement, Decision::Path) >= 99.8, "{workload}");
             assert_eq!(agreement.shootdowns.recorded, truth);
             for kind in &agreement.kinds {
                 let part = kind.unexplained() as f64 / kind.compared as f64;
@@ -103,12 +78,12 @@ fn tracepoints_alone_tell_the_shootdowns_within_two_percent_or_five() {
                 continue;
             };
             let agreement = match kind {
-                "txt" => compare(&without_lines(&bytes)),
-                _ => compare(&renamed(&bytes)),
+                "txt" => compared(&without_lines(&bytes), None),
+                _ => compared(&renamed(&bytes), None),
             };
             let found = agreement.contradictions();
             assert_eq!(found, Vec::<String>::new(), "{workload}.{kind}");
-            assert!(share(&agreement, Decision::Switch) >= 0.99, "{workload}");
+            assert!(percent(&agreement, Decision::Switch) >= 99.0, "{workload}");
             let shootdowns = agreement.shootdowns;
             let off = shootdowns.replayed.abs_diff(truth);
             assert!(off <= (truth / 50).max(5), "{workload}: {shootdowns:?}");
