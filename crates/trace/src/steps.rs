@@ -72,6 +72,11 @@ impl Steps {
         }
     }
 
+    /// An operation stays as it is: nothing more will be known of it.
+    pub(crate) fn leave(&mut self, number: u64) {
+        self.open.retain(|open| *open != number);
+    }
+
     /// Completes an operation: tells what a CPU that went lazy runs.
     pub(crate) fn complete_onto(&mut self, number: u64, known: Onto) {
         self.open.retain(|open| *open != number);

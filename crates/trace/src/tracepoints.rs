@@ -148,9 +148,12 @@ impl Tracepoints {
                 told.go_back(places);
                 told.come_back();
             }
-            // What the missing switch did cannot be seen.
+            // What the missing switch did cannot be seen, so no event will answer for it.
             self.tasks.trust(pid);
-            self.run(pid, told);
+            match self.tasks.owner(pid) {
+                Owner::Space(mm) => self.switch(mm, told),
+                _ => self.run(pid, told),
+            }
         }
     }
 

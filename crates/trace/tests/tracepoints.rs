@@ -65,6 +65,29 @@ fn one_flush_makes_one_operation_of_two_events() {
     assert_eq!(summary.unknown_tables, 2);
 }
 
+/// Some tasks never appear as who leaves: what the missing switch loaded, no event shows.
+#[test]
+fn a_task_whose_switch_is_missing_runs_in_its_space() {
+    let text = format!(
+        "{BEGIN}\
+  a-8 [000] ..... 1.000004: task_newtask: pid=20 comm=a clone_flags=1200000
+  a-20 [001] d..2. 1.000011: tlb_flush: pages:1 reason:local mm shootdown (3)
+  a-20 [001] d..2. 1.000012: sched_switch: prev_pid=20 ==> next_comm=swapper/1 next_pid=0
+"
+    );
+    let (operations, summary) = read(&text, "");
+    assert_eq!(summary.chain_repairs, 1);
+    let spaces = switches(&operations);
+    let [(1, first), (1, second)] = spaces[..] else {
+        panic!("{operations:?}");
+    };
+    assert_ne!(first, second);
+    assert_eq!(flushes(&operations)[0].0, second);
+    let onto = OperationKind::GoLazy { onto: Onto::Idle };
+    assert_eq!(operations.last(), Some(&(1, onto)));
+    assert_eq!(summary.operations.go_lazy, 1, "{operations:?}");
+}
+
 #[test]
 fn lazy_cpus_tell_whether_tables_are_freed() {
     let flush = |answer: &str| {

@@ -148,8 +148,12 @@ impl Flushes {
         }
     }
 
-    /// The flush of a CPU turned out to be another one.
-    pub(crate) fn forget(&mut self, cpu: u16) {
-        self.open.retain(|sent| sent.cpu != cpu);
+    /// The flush of a CPU turned out to be another one: nothing more will be known of it.
+    pub(crate) fn forget(&mut self, cpu: u16, steps: &mut Steps) {
+        for sent in self.open.extract_if(.., |sent| sent.cpu == cpu) {
+            if let Some(number) = sent.step {
+                steps.leave(number);
+            }
+        }
     }
 }

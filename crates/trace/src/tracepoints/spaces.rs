@@ -71,6 +71,12 @@ impl Tracepoints {
                 told.go_back(places);
                 Some(sent)
             }
+            // Another task's, which is not answered any more.
+            Some(Question::Why { places, .. }) => {
+                told.go_back(places);
+                told.come_back();
+                None
+            }
             _ => None,
         };
         self.gives_up(pid, gave_up, why, told);
@@ -103,7 +109,7 @@ impl Tracepoints {
             None => return,
         }
         self.tasks.settle(pid);
-        self.flushes.forget(told.event.cpu);
+        self.flushes.forget(told.event.cpu, told.steps);
         self.retire_if_freed(mm, told);
     }
 
