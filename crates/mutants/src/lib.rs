@@ -92,6 +92,29 @@ pub struct Mutant {
 /// Makes a program under a policy, by its name.
 type Build = fn(&str, Policy) -> Option<Program>;
 
+/// A protocol that differs from the real one at one place, and of which nothing is claimed: see `cargo xtask mutate-protocol`.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// Its name: a file, a line and a number.
+    pub name: &'static str,
+    /// Without PCIDs, with one slot, with two.
+    builds: [Build; 3],
+}
+
+impl Change {
+    /// Checks the changed protocol. It ends when it has met so many states.
+    ///
+    /// # Errors
+    /// If the checker cannot give a verdict.
+    ///
+    /// # Panics
+    /// If there is no such program, or there are more than two slots.
+    pub fn try_check(&self, scenario: Scenario<'_>) -> Result<Verdict, CheckError> {
+        let build = self.builds[usize::from(scenario.slots)];
+        try_check(build, scenario, Reduction::CollapseLocal)
+    }
+}
+
 /// Sets of operations, one for each CPU: together, every program over them.
 #[derive(Clone, Copy, Debug)]
 pub struct Menus {
