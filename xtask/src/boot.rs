@@ -400,9 +400,17 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
 
 /// Compares what booted with what is checked.
 fn compare_sources(workspace: &Metadata, kernel_lines: &[String]) -> Result<()> {
-    let check = ["run", "--release", "--quiet", "--", "check", "--json"];
-    let what = ["--program", "smoke", "--policy", "ipi"];
-    let checked = cargo::output(workspace, &[&check[..], &what].concat())?;
+    let check = [
+        "--",
+        "check",
+        "--json",
+        "--program",
+        "smoke",
+        "--policy",
+        "ipi",
+    ];
+    let run = [&["run", "--quiet"][..], &cargo::PROFILE, &check].concat();
+    let checked = cargo::output(workspace, &run)?;
     let files = sources::compare(&checked, kernel_lines)?;
     println!("    {files} source files: what boots is what is checked");
     Ok(())

@@ -21,7 +21,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cargo;
 use argued::Argued;
-use changes::Change;
+use changes::{Change, SOURCES};
 use rounds::{Answer, Variant};
 
 /// Holds the arguments of `cargo xtask mutate-protocol`.
@@ -37,8 +37,6 @@ pub(crate) struct Args {
     one_of: u16,
 }
 
-/// The folder of the protocol's sources.
-const SOURCES: &str = "crates/lazytlb/src";
 /// The part of the changes that are no proved or argued equivalents that must be found, in percent.
 const FOUND: usize = 97;
 /// The part of all changes that may be left without an explanation, in percent.

@@ -213,7 +213,7 @@ fn check_arrows(workspace: &Metadata) -> Result<()> {
 fn clippy(workspace: &Metadata) -> Result<()> {
     let deny = ["--", "-D", "warnings"];
     let all = ["clippy", "--workspace", "--all-targets"];
-    cargo::run(workspace, &[&all[..], &PROFILE, &deny].concat())?;
+    cargo::run(workspace, &[&all[..], &cargo::PROFILE, &deny].concat())?;
     let target = boot::target(workspace);
     let arguments = [
         "clippy",
@@ -226,10 +226,8 @@ fn clippy(workspace: &Metadata) -> Result<()> {
     cargo::run(workspace, &[&arguments, &deny[..]].concat())
 }
 
-/// The profile of all that these steps build and no user does: with one, what two steps need is built once.
-const PROFILE: [&str; 2] = ["--profile", "checks"];
 /// The call of cargo that runs all tests.
-const TESTS: [&str; 4] = ["test", "--workspace", PROFILE[0], PROFILE[1]];
+const TESTS: [&str; 4] = ["test", "--workspace", cargo::PROFILE[0], cargo::PROFILE[1]];
 
 /// Builds the tests, optimised: the exhaustive checks among them are heavy.
 fn build(workspace: &Metadata) -> Result<()> {
@@ -249,7 +247,7 @@ fn doc(workspace: &Metadata) -> Result<()> {
     let env = [("RUSTDOCFLAGS", "-D warnings")];
     for which in ["--bins", "--lib"] {
         let doc = ["doc", "--workspace", "--no-deps", which];
-        cargo::run_with_env(workspace, &[&doc[..], &PROFILE].concat(), &env)?;
+        cargo::run_with_env(workspace, &[&doc[..], &cargo::PROFILE].concat(), &env)?;
     }
     Ok(())
 }
@@ -303,10 +301,11 @@ fn format_and_lint(workspace: &Metadata, manifest: &str, target: &str) -> Result
     )
 }
 
-/// Runs the command that the README begins with; `lazytlb-cli` is the default member.
+/// Runs what the README begins with, but for the profile: with the release's, all that it stands on would be built once more.
+/// `lazytlb-cli` is the default member.
 fn demo(workspace: &Metadata) -> Result<()> {
     // Time for slow machines: on two cores it takes half of what it gives itself by default.
-    let decide = ["decide", "--proof-seconds", "300"];
-    let arguments = [&["run", "--release", "--"][..], &decide].concat();
+    let decide = ["--", "decide", "--proof-seconds", "300"];
+    let arguments = [&["run"][..], &cargo::PROFILE, &decide].concat();
     cargo::run_quietly(workspace, &arguments)
 }

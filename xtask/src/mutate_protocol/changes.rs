@@ -8,6 +8,9 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{BinOp, Block, Expr, ImplItemFn, ItemFn, Pat, Stmt, UnOp};
 
+/// The folder of the protocol's sources.
+pub(super) const SOURCES: &str = "crates/lazytlb/src";
+
 /// A change of one place in one file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Change {

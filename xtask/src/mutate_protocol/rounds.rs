@@ -9,8 +9,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use cargo_metadata::{Message, Metadata};
 
-use super::SOURCES;
-use super::changes::Change;
+use super::changes::{Change, SOURCES};
 use crate::cargo;
 
 /// Where the changed files lie, a folder for each change.
