@@ -61,7 +61,7 @@ fn series(menus_alone: bool) -> Vec<Scenario<'static>> {
     if !menus_alone {
         for program in ShippedProgram::<LazyTlb>::all() {
             if !LONG.contains(&program.name) {
-                [0, 1, 2].map(|slots| ask(program.name, slots));
+                [0, 1, 2].iter().for_each(|&slots| ask(program.name, slots));
             }
         }
     }
