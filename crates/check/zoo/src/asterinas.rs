@@ -14,7 +14,9 @@
 //! Left out: the page-table locks and cursors (CPUs change different entries), the ranges (a flush is of everything, or of one
 //! page), RCU readers in software, more than one table, preemption: a task switch is an operation.
 
-use lazytlb::{CompareExchange, CpuSet, Cr3Load, Entry, FlushRange, Memory, PhysAddr, Poll, Until};
+use lazytlb::{
+    CompareExchange, CpuSet, Cr3Load, Entry, FlushRange, Memory, PhysAddr, Poll, Until, VirtAddr,
+};
 use lazytlb_check::Program;
 use lazytlb_model::{AtomicCell, Property};
 
@@ -30,16 +32,21 @@ pub(crate) const EXHIBIT: Exhibit = Exhibit {
     story: "A flush goes to the CPUs of the space's set, each of which works off its queue. A CPU that switches leaves the set \
             before it loads CR3, and until then nobody tells it of tables that go. But tables are freed only when every CPU has \
             switched tasks since they were unhooked, and the one that is on its way has preemption off.",
-    fix: "none needed: the grace period covers who is between set and CR3, the locked load of the set covers who is coming",
+    fix: "the grace period covers who is between set and CR3, the locked load of the set covers who is coming",
     left_out: "page-table locks, ranges, software's RCU readers, preemption other than by a task switch",
     bug: None,
     proofs: &[Case::safe("as it stands", || program(Rules::AS_IT_STANDS))],
-    also: &[Case::safe("dispatched, and never waited for", || {
-        program(Rules {
-            sync: Sync::NotAskedFor,
-            ..Rules::AS_IT_STANDS
-        })
-    })],
+    also: &[
+        Case::safe("three CPUs, two of which unmap", || {
+            two_initiators(Rules::AS_IT_STANDS)
+        }),
+        Case::safe("dispatched, and never waited for", || {
+            program(Rules {
+                sync: Sync::NotAskedFor,
+                ..Rules::AS_IT_STANDS
+            })
+        }),
+    ],
     broken: &[
         Case::unsafe_by("no grace period", (Property::TableUseAfterFree, 24), || {
             program(Rules {
@@ -49,7 +56,7 @@ pub(crate) const EXHIBIT: Exhibit = Exhibit {
         }),
         Case::unsafe_by(
             "never waited for, and queues hold no tables",
-            (Property::TableUseAfterFree, 65),
+            (Property::TableUseAfterFree, 59),
             || {
                 program(Rules {
                     drop: Drops::ByTheInitiatorAlone,
@@ -70,10 +77,20 @@ pub(crate) const EXHIBIT: Exhibit = Exhibit {
         ),
         Case::unsafe_by(
             "the interrupts are not waited for",
-            (Property::StaleUse, 41),
+            (Property::StaleUse, 35),
             || {
                 program(Rules {
                     sync: Sync::Forgotten,
+                    ..Rules::AS_IT_STANDS
+                })
+            },
+        ),
+        Case::unsafe_by(
+            "two unmap, and the mark is cleared when the queue is unlocked",
+            (Property::StaleUse, 86),
+            || {
+                two_initiators(Rules {
+                    mark: Mark::ClearedUnlocked,
                     ..Rules::AS_IT_STANDS
                 })
             },
@@ -107,11 +124,21 @@ enum Sync {
     NotAskedFor,
 }
 
+/// When a target clears its mark.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// With its queue locked.
+    ClearedLocked,
+    /// When it has unlocked it: somebody may have queued and marked in between.
+    ClearedUnlocked,
+}
+
 #[derive(Clone, Copy)]
 struct Rules {
     drop: Drops,
     set: Set,
     sync: Sync,
+    mark: Mark,
 }
 
 impl Rules {
@@ -119,24 +146,47 @@ impl Rules {
         drop: Drops::AfterAGracePeriod,
         set: Set::LockedLoad,
         sync: Sync::Waits,
+        mark: Mark::ClearedLocked,
     };
 }
 
-/// Every CPU, a bit each.
-const ALL: u64 = 0b11;
+/// What is unmapped; a queue has a bit of each.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    /// The first page of the table, or the second.
+    Page(u16),
+    /// The table.
+    Table,
+}
+
+impl Gone {
+    const ALL: [Gone; 3] = [Gone::Page(0), Gone::Page(1), Gone::Table];
+
+    const fn bit(self) -> u64 {
+        match self {
+            Gone::Page(page) => 1 << page,
+            Gone::Table => 1 << 2,
+        }
+    }
+}
+
+/// The address of a page of the table.
+const fn address(page: u16) -> VirtAddr {
+    VirtAddr(PAGE.0 + ((page as u64) << 12))
+}
 
 #[derive(Clone, Copy)]
-struct Kernel<A> {
+struct Kernel<A, const CPUS: usize> {
     frames: Mapped,
     kernel_root: PhysAddr,
     /// The space's CPUs.
     cpus: A,
-    /// For each CPU: the lock of its queues.
-    lock: [A; 2],
-    /// For each CPU: whether something is to be flushed, whether that holds the table, how many calls wait.
-    ops: [A; 2],
-    calls: [A; 2],
-    has_pending_ipis: [A; 2],
+    /// For each CPU: what is to be flushed, a bit each. Its lock is left out: the bits are set, and taken, in one step.
+    ops: [A; CPUS],
+    /// For each CPU: the lock of its queue of calls, how many there are, and the mark.
+    lock: [A; CPUS],
+    calls: [A; CPUS],
+    has_pending_ipis: [A; CPUS],
     /// References to the table.
     references: A,
     rcu_lock: A,
@@ -145,11 +195,14 @@ struct Kernel<A> {
     current: A,
     next: A,
     /// For each CPU, whether the space's root is in CR3: 1, or 0 for the kernel's.
-    loaded: [A; 2],
+    loaded: [A; CPUS],
     rules: Rules,
 }
 
-impl<A> Kernel<A> {
+impl<A, const CPUS: usize> Kernel<A, CPUS> {
+    /// Every CPU, a bit each.
+    const EVERY_CPU: u64 = (1 << CPUS) - 1;
+
     fn locked<H, R>(&self, hw: &H, lock: &A, code: impl FnOnce() -> R) -> R
     where
         H: CompareExchange<Atomic = A> + Poll,
@@ -162,57 +215,82 @@ impl<A> Kernel<A> {
         })
     }
 
-    /// Unhooks the table, flushes, and gives its reference to RCU.
-    fn unmap<H>(&self, hw: &H)
+    /// Clears an entry, flushes, and gives a table's reference to RCU.
+    fn unmap<H>(&self, hw: &H, gone: Gone)
     where
         H: CompareExchange<Atomic = A> + Poll + Memory,
     {
-        let Mapped { root, .. } = self.frames;
-        let other = 1 - index(hw.cpu());
+        let Mapped { root, table, .. } = self.frames;
         let is_relied_on = self.rules.sync != Sync::NotAskedFor;
-        hw.write_entry(root, 0, Entry::ABSENT);
+        let range = match gone {
+            Gone::Page(page) => {
+                hw.write_entry(table, page, Entry::ABSENT);
+                FlushRange::page(address(page))
+            }
+            Gone::Table => {
+                hw.write_entry(root, 0, Entry::ABSENT);
+                FlushRange::All
+            }
+        };
         if is_relied_on {
-            hw.flush_begins(root, FlushRange::All);
+            hw.flush_begins(root, range);
         }
-        let targets = without_interrupts(hw, || {
-            let cpus = match self.rules.set {
-                Set::LockedLoad => hw.fetch_or(&self.cpus, 0),
-                Set::PlainLoad => hw.load(&self.cpus),
-            };
-            let targets = cpus & !bit(hw.cpu());
-            if targets != 0 {
-                self.call(hw, other);
+        let targets = without_interrupts(hw, || self.dispatch(hw, gone));
+        if self.rules.sync == Sync::Waits {
+            for cpu in (0..CPUS).filter(|cpu| targets & 1 << cpu != 0) {
+                hw.pause_until(&self.has_pending_ipis[cpu], Until::Zero);
             }
-            if cpus & bit(hw.cpu()) != 0 {
-                self.flush_all(hw);
-            }
-            self.drop_table(hw);
-            targets
-        });
-        if targets != 0 && self.rules.sync == Sync::Waits {
-            hw.pause_until(&self.has_pending_ipis[other], Until::Zero);
         }
         if is_relied_on {
             hw.flush_returned(root);
         }
     }
 
-    /// Queues a flush and a call for another CPU, and interrupts it.
-    fn call<H>(&self, hw: &H, other: usize)
+    /// Queues a flush for the space's other CPUs, interrupts them, and flushes here. Returns whom it has interrupted.
+    fn dispatch<H>(&self, hw: &H, gone: Gone) -> u64
     where
-        H: CompareExchange<Atomic = A> + Poll,
+        H: CompareExchange<Atomic = A> + Poll + Memory,
     {
-        if self.rules.drop != Drops::ByTheInitiatorAlone {
-            hw.fetch_add(&self.references, 1);
+        let me = bit(hw.cpu());
+        let cpus = match self.rules.set {
+            Set::LockedLoad => hw.fetch_or(&self.cpus, 0),
+            Set::PlainLoad => hw.load(&self.cpus),
+        };
+        let targets = cpus & !me;
+        let each = || (0..CPUS).filter(|cpu| targets & 1 << cpu != 0);
+        for cpu in each() {
+            if gone == Gone::Table && self.rules.drop != Drops::ByTheInitiatorAlone {
+                hw.fetch_add(&self.references, 1);
+            }
+            hw.fetch_or(&self.ops[cpu], gone.bit());
         }
-        self.locked(hw, &self.lock[other], || {
-            hw.store(&self.ops[other], 1);
-        });
-        self.locked(hw, &self.lock[other], || {
-            hw.store(&self.calls[other], 1);
-            hw.store(&self.has_pending_ipis[other], 1);
-        });
-        hw.send_ipi(&CpuSet::<1>::from_words([1 << other]));
+        for cpu in each() {
+            self.locked(hw, &self.lock[cpu], || {
+                hw.store(&self.calls[cpu], 1);
+                hw.store(&self.has_pending_ipis[cpu], 1);
+            });
+        }
+        if targets != 0 {
+            hw.send_ipi(&CpuSet::<1>::from_words([targets]));
+        }
+        if cpus & me != 0 {
+            self.flush(hw, gone.bit());
+        }
+        if gone == Gone::Table {
+            self.drop_table(hw);
+        }
+        targets
+    }
+
+    /// Flushes what these bits say.
+    fn flush<H: Memory<Atomic = A>>(&self, hw: &H, ops: u64) {
+        for gone in Gone::ALL {
+            match gone {
+                _ if ops & gone.bit() == 0 => {}
+                Gone::Page(page) => hw.invlpg(address(page)),
+                Gone::Table => self.flush_all(hw),
+            }
+        }
     }
 
     /// The interrupt's handler: works off the calls, of which each is a flush of what is queued.
@@ -222,18 +300,22 @@ impl<A> Kernel<A> {
     {
         let me = index(hw.cpu());
         let flushed = self.locked(hw, &self.lock[me], || {
-            let mut flushed = false;
+            let mut flushed = 0;
             if hw.load(&self.calls[me]) != 0 {
                 hw.store(&self.calls[me], 0);
-                flushed = hw.swap(&self.ops[me], 0) != 0;
-                if flushed {
-                    self.flush_all(hw);
-                }
+                flushed = hw.swap(&self.ops[me], 0);
+                self.flush(hw, flushed);
             }
-            hw.store(&self.has_pending_ipis[me], 0);
+            if self.rules.mark == Mark::ClearedLocked {
+                hw.store(&self.has_pending_ipis[me], 0);
+            }
             flushed
         });
-        if flushed && self.rules.drop != Drops::ByTheInitiatorAlone {
+        if self.rules.mark == Mark::ClearedUnlocked {
+            hw.store(&self.has_pending_ipis[me], 0);
+        }
+        let holds_the_table = flushed & Gone::Table.bit() != 0;
+        if holds_the_table && self.rules.drop != Drops::ByTheInitiatorAlone {
             self.drop_table(hw);
         }
     }
@@ -254,7 +336,7 @@ impl<A> Kernel<A> {
             let waiting = hw.load(list);
             hw.store(list, waiting + 1);
             if starts {
-                hw.store(&self.waits_for, ALL);
+                hw.store(&self.waits_for, Self::EVERY_CPU);
             }
         });
     }
@@ -281,7 +363,7 @@ impl<A> Kernel<A> {
             let next = hw.load(&self.next);
             hw.store(&self.current, next);
             hw.store(&self.next, 0);
-            hw.store(&self.waits_for, if next == 0 { 0 } else { ALL });
+            hw.store(&self.waits_for, if next == 0 { 0 } else { Self::EVERY_CPU });
             over
         });
         self.drop_references(hw, over);
@@ -326,23 +408,22 @@ impl<A> Kernel<A> {
     }
 }
 
-/// CPU 1 switches to another space and back, and uses a page; CPU 0 unhooks the page's table, and switches tasks.
-fn program(rules: Rules) -> Program {
-    let mut program = Program::new("asterinas", 2);
-    let kernel_root = root_of_no_user(&mut program, "the kernel");
-    let frames = mapped(&mut program, "the space");
+/// Makes the kernel, with every CPU in one space.
+fn kernel<const CPUS: usize>(program: &mut Program, rules: Rules) -> Kernel<AtomicCell, CPUS> {
+    let kernel_root = root_of_no_user(program, "the kernel");
+    let frames = mapped(program, "the space");
     program.start_with_root(frames.root);
-    let mut each = |name: &str| -> [AtomicCell; 2] {
-        [0, 1].map(|cpu| program.atomic(format!("{name} of CPU {cpu}"), 0))
+    let mut each = |name: &str, value: u64| -> [AtomicCell; CPUS] {
+        std::array::from_fn(|cpu| program.atomic(format!("{name} of CPU {cpu}"), value))
     };
-    let (lock, ops, calls) = (each("lock"), each("ops"), each("calls"));
-    let has_pending_ipis = each("has_pending_ipis");
-    let kernel = Kernel {
+    let (ops, lock, calls) = (each("ops", 0), each("lock", 0), each("calls", 0));
+    let (has_pending_ipis, loaded) = (each("has_pending_ipis", 0), each("loaded", 1));
+    Kernel {
         frames,
         kernel_root,
-        cpus: program.atomic("cpus", ALL),
-        lock,
+        cpus: program.atomic("cpus", Kernel::<AtomicCell, CPUS>::EVERY_CPU),
         ops,
+        lock,
         calls,
         has_pending_ipis,
         references: program.atomic("the table's references", 1),
@@ -350,10 +431,16 @@ fn program(rules: Rules) -> Program {
         waits_for: program.atomic("the grace period waits for", 0),
         current: program.atomic("dropped after it", 0),
         next: program.atomic("dropped after the next", 0),
-        loaded: [0, 1].map(|cpu| program.atomic(format!("loaded of CPU {cpu}"), 1)),
+        loaded,
         rules,
-    };
-    program.operation(0, "unmap", move |hw| kernel.unmap(hw));
+    }
+}
+
+/// CPU 1 switches to another space and back, and uses a page; CPU 0 unhooks the page's table, and switches tasks.
+fn program(rules: Rules) -> Program {
+    let mut program = Program::new("asterinas", 2);
+    let kernel = kernel::<2>(&mut program, rules);
+    program.operation(0, "unmap", move |hw| kernel.unmap(hw, Gone::Table));
     for _ in 0..2 {
         program.operation(0, "switch tasks", move |hw| kernel.switches_tasks(hw));
     }
@@ -365,5 +452,23 @@ fn program(rules: Rules) -> Program {
     if rules.sync == Sync::NotAskedFor {
         program.proves("no CPU walks through a table that was freed");
     }
+    program
+}
+
+/// CPUs 0 and 1 unmap a page each; CPU 2 uses both.
+fn two_initiators(rules: Rules) -> Program {
+    let mut program = Program::new("asterinas, two initiators", 3);
+    let kernel = kernel::<3>(&mut program, rules);
+    let second = program.page();
+    program.first_entry(kernel.frames.table, 1, Entry::to(second));
+    for (cpu, page) in [(0, 0), (1, 1)] {
+        program.operation(cpu, "unmap a page", move |hw| {
+            kernel.unmap(hw, Gone::Page(page))
+        });
+    }
+    for page in [0, 1] {
+        uses(&mut program, 2, address(page));
+    }
+    program.on_flush_interrupt(move |hw| kernel.serve(hw));
     program
 }

@@ -15,9 +15,9 @@
 //! Left out: that the clock wraps (32 bits, with a flush of all CPUs), `FLUSH_FORCE_IPI`, PCIDs and XPTI, INVLPG of single
 //! pages (it does not tick), guests' tagged TLBs, and all other flushes of Xen's. The page is a leaf: tables are not shown.
 
-use lazytlb::{Cr3Load, Entry, FlushRange, Memory, PhysAddr};
+use lazytlb::{Cr3Load, Entry, FlushRange, Memory, PhysAddr, VirtAddr};
 use lazytlb_check::Program;
-use lazytlb_model::Property;
+use lazytlb_model::{AtomicCell, Property};
 
 use crate::calls::Calls;
 use crate::exhibit::{Case, Exhibit};
@@ -32,17 +32,22 @@ pub(crate) const EXHIBIT: Exhibit = Exhibit {
     story: "A page is unmapped and freed, and nobody is interrupted: it is stamped with a clock that ticks at every flush of \
             every CPU. When somebody takes the page, only CPUs whose last flush is not later than the stamp are \
             interrupted. Promised is that no CPU uses the old translation from then on.",
-    fix: "none needed: the clock ticks before a flush, so a time that is later than the stamp is that of a flush which began \
+    fix: "the clock ticks before a flush, so a time that is later than the stamp is that of a flush which began \
           after the page was unmapped",
     left_out: "the clock's wrap, PCIDs and XPTI, INVLPG of single pages, guests' tagged TLBs, page tables",
     bug: None,
     proofs: &[Case::safe("as it stands", || program(Rules::AS_IT_STANDS))],
-    also: &[Case::safe("the time is noted before the flush", || {
-        program(Rules {
-            flush: Flush::NotedFirst,
-            ..Rules::AS_IT_STANDS
-        })
-    })],
+    also: &[
+        Case::safe("each CPU frees a page, and uses the other's", || {
+            two_initiators(Rules::AS_IT_STANDS)
+        }),
+        Case::safe("the time is noted before the flush", || {
+            program(Rules {
+                flush: Flush::NotedFirst,
+                ..Rules::AS_IT_STANDS
+            })
+        }),
+    ],
     broken: &[
         Case::unsafe_by(
             "the clock ticks after the flush",
@@ -128,18 +133,30 @@ impl Rules {
 }
 
 #[derive(Clone, Copy)]
-struct Xen<A> {
+struct Xen<A, const CPUS: usize> {
     frames: Mapped,
     clock: A,
     /// For each CPU, the time of its last flush.
-    time: [A; 2],
-    references: A,
-    stamp: A,
-    calls: Calls<A, 2>,
+    time: [A; CPUS],
+    calls: Calls<A, CPUS>,
     rules: Rules,
 }
 
-impl<A> Xen<A> {
+/// A page that one entry of the table maps.
+#[derive(Clone, Copy)]
+struct Page<A> {
+    index: u16,
+    references: A,
+    stamp: A,
+}
+
+impl<A> Page<A> {
+    fn address(&self) -> VirtAddr {
+        VirtAddr(PAGE.0 + (u64::from(self.index) << 12))
+    }
+}
+
+impl<A, const CPUS: usize> Xen<A, CPUS> {
     /// Flushes this CPU's TLB, by loading CR3 with the same root or with another one's.
     fn flush<H: Memory<Atomic = A>>(&self, hw: &H, root: PhysAddr) {
         let time = &self.time[index(hw.cpu())];
@@ -161,24 +178,24 @@ impl<A> Xen<A> {
     }
 
     /// Unmaps the page and drops the last reference to it.
-    fn unmap<H: Memory<Atomic = A>>(&self, hw: &H) {
+    fn unmap<H: Memory<Atomic = A>>(&self, hw: &H, page: &Page<A>) {
         let Mapped { root, table, .. } = self.frames;
         let early = (self.rules.stamp == Stamp::TooEarly).then(|| hw.load(&self.clock));
-        hw.write_entry(table, 0, Entry::ABSENT);
-        hw.flush_begins(root, FlushRange::page(PAGE));
+        hw.write_entry(table, page.index, Entry::ABSENT);
+        hw.flush_begins(root, FlushRange::page(page.address()));
         match self.rules.stamp {
-            Stamp::Unfenced => hw.store(&self.references, 0),
+            Stamp::Unfenced => hw.store(&page.references, 0),
             Stamp::AfterTheLastReference | Stamp::TooEarly => {
-                hw.fetch_add(&self.references, 1u64.wrapping_neg());
+                hw.fetch_add(&page.references, 1u64.wrapping_neg());
             }
         }
         let now = early.unwrap_or_else(|| hw.load(&self.clock));
-        hw.store(&self.stamp, now);
+        hw.store(&page.stamp, now);
     }
 
     /// Takes the page for something else: whoever may have it cached flushes.
-    fn reuse<H: Memory<Atomic = A>>(&self, hw: &H) {
-        let stamp = hw.load(&self.stamp);
+    fn reuse<H: Memory<Atomic = A>>(&self, hw: &H, page: &Page<A>) {
+        let stamp = hw.load(&page.stamp);
         let needs = |time: u64| match self.rules.needs {
             Needs::NotAfter => time <= stamp,
             Needs::Before => time < stamp,
@@ -197,27 +214,74 @@ impl<A> Xen<A> {
     }
 }
 
+fn xen<const CPUS: usize>(program: &mut Program, rules: Rules) -> Xen<AtomicCell, CPUS> {
+    let frames = mapped(program, "the guest");
+    program.start_with_root(frames.root);
+    let time = |cpu| program.atomic(format!("tlbflush_time of CPU {cpu}"), 0);
+    Xen {
+        frames,
+        time: std::array::from_fn(time),
+        clock: program.atomic("tlbflush_clock", 1),
+        calls: Calls::new(program),
+        rules,
+    }
+}
+
+fn page(program: &mut Program, index: u16) -> Page<AtomicCell> {
+    Page {
+        index,
+        references: program.atomic(format!("references of page {index}"), 1),
+        stamp: program.atomic(format!("stamp of page {index}"), 0),
+    }
+}
+
+/// Lets a CPU unmap a page, and take it for something else.
+fn frees_and_takes<const CPUS: usize>(
+    program: &mut Program,
+    cpu: u8,
+    xen: Xen<AtomicCell, CPUS>,
+    page: Page<AtomicCell>,
+) {
+    program.operation(cpu, "unmap and free the page", move |hw| {
+        xen.unmap(hw, &page);
+    });
+    program.operation(cpu, "take the page", move |hw| xen.reuse(hw, &page));
+}
+
+fn switches<const CPUS: usize>(program: &mut Program, cpu: u8, xen: Xen<AtomicCell, CPUS>) {
+    program.operation(cpu, "switch", move |hw| xen.flush(hw, xen.frames.root));
+}
+
+fn serves<const CPUS: usize>(program: &mut Program, xen: Xen<AtomicCell, CPUS>) {
+    program.on_flush_interrupt(move |hw| xen.calls.serve(hw, || xen.flush(hw, xen.frames.root)));
+}
+
 /// CPU 0 unmaps a page and takes it for something else; CPU 1 uses it, flushes because it switches, and uses it again.
 fn program(rules: Rules) -> Program {
     let mut program = Program::new("xen", 2);
-    let frames = mapped(&mut program, "the guest");
-    program.start_with_root(frames.root);
-    let xen = Xen {
-        frames,
-        clock: program.atomic("tlbflush_clock", 1),
-        time: [0, 1].map(|cpu| program.atomic(format!("tlbflush_time of CPU {cpu}"), 0)),
-        references: program.atomic("the page's references", 1),
-        stamp: program.atomic("the page's stamp", 0),
-        calls: Calls::new(&mut program),
-        rules,
-    };
-    program.operation(0, "unmap and free the page", move |hw| xen.unmap(hw));
-    program.operation(0, "take the page", move |hw| xen.reuse(hw));
+    let xen = xen::<2>(&mut program, rules);
+    let page = page(&mut program, 0);
+    frees_and_takes(&mut program, 0, xen, page);
+    for _ in 0..2 {
+        uses(&mut program, 1, PAGE);
+        switches(&mut program, 1, xen);
+    }
     uses(&mut program, 1, PAGE);
-    program.operation(1, "switch", move |hw| xen.flush(hw, frames.root));
-    uses(&mut program, 1, PAGE);
-    program.operation(1, "switch again", move |hw| xen.flush(hw, frames.root));
-    uses(&mut program, 1, PAGE);
-    program.on_flush_interrupt(move |hw| xen.calls.serve(hw, || xen.flush(hw, frames.root)));
+    serves(&mut program, xen);
+    program
+}
+
+/// Each CPU unmaps a page and takes it for something else, and uses the other's.
+fn two_initiators(rules: Rules) -> Program {
+    let mut program = Program::new("xen, two initiators", 2);
+    let xen = xen::<2>(&mut program, rules);
+    let second = program.page();
+    program.first_entry(xen.frames.table, 1, Entry::to(second));
+    let pages = [0, 1].map(|index| page(&mut program, index));
+    for (cpu, own, other) in [(0, pages[0], pages[1]), (1, pages[1], pages[0])] {
+        frees_and_takes(&mut program, cpu, xen, own);
+        uses(&mut program, cpu, other.address());
+    }
+    serves(&mut program, xen);
     program
 }

@@ -10,12 +10,15 @@
 //! moved the local invalidation behind the interrupt, and the clearing with it.
 //!
 //! Left out: the choice of PCIDs (one for the pmap, one for the kernel's), page-table isolation, the scoreboard by which
-//! initiators wait for CPUs, superpages, EPT. Not shown: page tables that are freed. A CPU that has left with a load that keeps is
-//! not interrupted, and its walks in flight go on, by the weak reading of H12a, which no manual denies.
+//! initiators wait for CPUs, superpages, EPT.
+//!
+//! The bug is about pages. Where a page table is freed, it hangs on a reading: a CPU that has left by a load that keeps is not
+//! interrupted, and by the weak reading of H12a, which no manual denies, its walks in flight go on into the freed
+//! table. If such a load ends walks, the protocol is safe. `also` has both.
 
 use lazytlb::{Cr3Load, Entry, FlushRange, Memory, Pcid, Pcids, PhysAddr};
 use lazytlb_check::Program;
-use lazytlb_model::{Cr4, Property};
+use lazytlb_model::{CpuModel, Cr4, KeepLoad, Property};
 
 use crate::calls::Calls;
 use crate::exhibit::{Case, Exhibit};
@@ -31,33 +34,51 @@ pub(crate) const EXHIBIT: Exhibit = Exhibit {
             interrupts nobody. Before it clears CPU 1's generation, CPU 1 comes back: it enters pm_active, finds its \
             generation valid, and loads CR3 without a flush. What CPU 0 has unmapped is still there.",
     fix: "clear the generations, fence, then read pm_active and interrupt",
-    left_out: "the choice of PCIDs, page-table isolation, the scoreboard, superpages, freed page tables (H12a)",
+    left_out: "the choice of PCIDs, page-table isolation, the scoreboard, superpages",
     bug: Some(Case::unsafe_by(
         "cleared after the interrupt",
         (Property::StaleUse, 18),
-        || program(Clear::AfterTheInterrupt),
+        || program(Clear::AfterTheInterrupt, Frees::Nothing),
     )),
     proofs: &[Case::safe("cleared, fenced, then the interrupt", || {
-        program(Clear::Fenced)
+        program(Clear::Fenced, Frees::Nothing)
     })],
-    also: &[],
+    also: &[
+        Case::unsafe_by(
+            "a table is freed, and loads that keep let walks go on (H12a, ASSUMED)",
+            (Property::TableUseAfterFree, 17),
+            || program(Clear::Fenced, Frees::Table),
+        ),
+        Case::safe(
+            "a table is freed, and loads that keep end walks (H12a, ASSUMED)",
+            || program(Clear::Fenced, Frees::Table),
+        )
+        .on(CpuModel::WEAKEST.with_keep_load(KeepLoad::EndsWalks)),
+    ],
     broken: &[
         Case::unsafe_by("no fence between the two", (Property::StaleUse, 18), || {
-            program(Clear::Unfenced)
+            program(Clear::Unfenced, Frees::Nothing)
         }),
         Case::unsafe_by(
             "the generation is read before pm_active is entered",
             (Property::StaleUse, 19),
-            || program(Clear::ReadTooEarly),
+            || program(Clear::ReadTooEarly, Frees::Nothing),
         ),
         Case::unsafe_by("never cleared", (Property::StaleUse, 16), || {
-            program(Clear::Never)
+            program(Clear::Never, Frees::Nothing)
         }),
     ],
 };
 
 /// The kernel's PCID; the space has the one that CPUs start with.
 const KERNEL_PCID: Pcid = Pcid::new(1);
+
+/// Whether the page's table goes, too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Frees {
+    Nothing,
+    Table,
+}
 
 /// When the other CPUs' generations are cleared.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,6 +100,7 @@ struct Pmap<A> {
     pm_gen: [A; 2],
     calls: Calls<A, 2>,
     clear: Clear,
+    frees: Frees,
 }
 
 impl<A> Pmap<A> {
@@ -107,6 +129,9 @@ impl<A> Pmap<A> {
 
     fn unmap<H: Pcids<Atomic = A> + Memory>(&self, hw: &H, table: PhysAddr) {
         hw.write_entry(table, 0, Entry::ABSENT);
+        if self.frees == Frees::Table {
+            hw.write_entry(self.root, 0, Entry::ABSENT);
+        }
         hw.flush_begins(self.root, FlushRange::page(PAGE));
         match self.clear {
             Clear::Fenced | Clear::ReadTooEarly => {
@@ -125,6 +150,9 @@ impl<A> Pmap<A> {
             hw.invlpg(PAGE);
         });
         hw.flush_returned(self.root);
+        if self.frees == Frees::Table {
+            hw.free_frame(table);
+        }
     }
 
     fn clear_others<H: Pcids<Atomic = A>>(&self, hw: &H) {
@@ -137,7 +165,7 @@ impl<A> Pmap<A> {
 }
 
 /// CPU 1 leaves the space, comes back, and uses a page; CPU 0 unmaps it.
-fn program(clear: Clear) -> Program {
+fn program(clear: Clear, frees: Frees) -> Program {
     let mut program = Program::new("z6", 2);
     program.start_with_cr4(Cr4::PCIDE);
     let kernel_root = root_of_no_user(&mut program, "the kernel's pmap");
@@ -151,6 +179,7 @@ fn program(clear: Clear) -> Program {
         pm_gen,
         calls: Calls::new(&mut program),
         clear,
+        frees,
     };
     program.operation(0, "unmap the page", move |hw| pmap.unmap(hw, space.table));
     program.operation(1, "switch to the kernel's pmap", move |hw| pmap.leave(hw));
