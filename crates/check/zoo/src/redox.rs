@@ -21,6 +21,9 @@
 //! A space has a lock: who flushes holds it, and who switches to the space does until CR3 is loaded. Who waits for it serves its
 //! own flag meanwhile. So nobody comes to a space that is being flushed; but people leave.
 //!
+//! The checker: `table-use-after-free`, `stale-use`, `stale-use`, `table-use-after-free`, in the order of the table. With the fix all four
+//! programs are safe.
+//!
 //! Left out: that the lock has readers and writers, that the scheduler passes over a task whose space is locked (here it waits),
 //! page queues, and pages' reference counts. A space is two levels deep.
 

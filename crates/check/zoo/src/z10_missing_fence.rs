@@ -16,6 +16,9 @@
 //! Setting the mask's bit was the fence, as long as each switch set it. Under sequential consistency the bug does not exist,
 //! and it takes PCIDs: without them the load itself flushes.
 //!
+//! The checker: `stale-use` under x86-TSO on two CPUs, one that unmaps a page and one that leaves and comes back; safe under SC. With the
+//! fence it is safe.
+//!
 //! Left out: lazy mode, slots (one PCID for the space, one for init_mm), LAM, trimming, INVLPGB and its global ASIDs.
 
 use lazytlb::{Cr3Load, Entry, FlushRange, Memory, Pcid, Pcids, PhysAddr};

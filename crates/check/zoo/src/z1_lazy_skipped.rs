@@ -7,6 +7,9 @@
 //! generation, and flushes if it is behind: so no stale translation is ever *used*. But its paging-structure caches, and
 //! walks in flight, still lead to tables that others free meanwhile (H10, H12a).
 //!
+//! The checker: `table-use-after-free` on two CPUs, one that goes lazy and one that frees the table. Both fixes, the interrupt and
+//! init_mm's tables at once, are safe there.
+//!
 //! Left out: PCIDs and slots (each CPU has one space and init_mm), ranges (a flush is of everything), software walkers.
 
 use lazytlb::{Cr3Load, Entry, FlushRange, Memory, PhysAddr};

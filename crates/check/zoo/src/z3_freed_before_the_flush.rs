@@ -9,6 +9,8 @@
 //!
 //! Read: the merge's message, and `tlb_remove_table_smp_sync` ("simply deliver the interrupt").
 //!
+//! The checker: `table-use-after-free`, already by the CPU that frees. Unhook, flush, free is safe.
+//!
 //! Left out: the batches themselves and RCU. A flush is one interrupt to whoever is in the mask.
 
 use lazytlb::{Cr3Load, Entry, FlushRange, Memory, PhysAddr};

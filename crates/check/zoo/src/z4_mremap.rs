@@ -9,6 +9,9 @@
 //! The promise that the second CPU makes, and that is broken, is about the *page*: no address of the space leads to it any more.
 //! That is what it relies on when it frees it, by the rule that the lock stands for: tables and TLBs agree when it is free.
 //!
+//! The checker: `stale-use` on two CPUs, one that moves the page and one that unmaps it and stores to where it was. With the flush
+//! before the release it is safe.
+//!
 //! Left out: moves of whole tables, dirty bits, the reverse map by which truncation finds the page.
 
 use lazytlb::{

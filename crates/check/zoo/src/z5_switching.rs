@@ -4,6 +4,9 @@
 //! trimmed, and the target's `loaded_mm` decides), `should_flush_tlb` and `switch_mm_irqs_off` in `arch/x86/mm/tlb.c`;
 //! fixed by fea4e317f9e7 (2025). Read: the postings, and the fix's message.
 //!
+//! The checker: `stale-use` on two CPUs, one that unmaps a page and one that switches to the space. With "switching" counted as
+//! the space it is safe.
+//!
 //! Left out: PCIDs (every CR3 load flushes; Z10 has them), lazy mode, trimming, ranges.
 
 use lazytlb::{Cr3Load, Entry, FlushRange, Memory, PhysAddr};
@@ -104,6 +107,10 @@ struct Mm<A> {
 }
 
 impl<A> Mm<A> {
+    fn load<H: Memory<Atomic = A>>(&self, hw: &H) {
+        hw.load_cr3(self.root, Cr3Load::Flush);
+    }
+
     fn switch_to<H: Memory<Atomic = A>>(&self, hw: &H) {
         let me = index(hw.cpu());
         without_interrupts(hw, || {
@@ -166,14 +173,10 @@ fn program(rule: Rule) -> Program {
         calls: Calls::new(&mut program),
         rule,
     };
-    program.operation(0, "run in the space", move |hw| hw_load(hw, space.root));
+    program.operation(0, "run in the space", move |hw| mm.load(hw));
     program.operation(0, "unmap the page", move |hw| mm.unmap(hw, space.table));
     program.operation(1, "switch to the space", move |hw| mm.switch_to(hw));
     uses(&mut program, 1, PAGE);
     program.on_flush_interrupt(move |hw| mm.calls.serve(hw, || mm.catch_up(hw)));
     program
-}
-
-fn hw_load<H: Memory>(hw: &H, root: PhysAddr) {
-    hw.load_cr3(root, Cr3Load::Flush);
 }

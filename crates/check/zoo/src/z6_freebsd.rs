@@ -9,6 +9,8 @@
 //! invalidates sets every other CPU's `pm_gen` to 0, then fences, then reads `pm_active`, and interrupts those. r362031
 //! moved the local invalidation behind the interrupt, and the clearing with it.
 //!
+//! The checker: `stale-use` on two CPUs, one that unmaps a page and one that leaves and comes back. Cleared first, and fenced, it is safe.
+//!
 //! Left out: the choice of PCIDs (one for the pmap, one for the kernel's), page-table isolation, the scoreboard by which
 //! initiators wait for CPUs, superpages, EPT.
 //!

@@ -6,6 +6,8 @@
 //! Between load and INVPCID the new space runs on the old one's translations. With interrupts off nothing of the kernel's
 //! touches user memory there, but an NMI's handler may, which unwinds a user's stack, say.
 //!
+//! The checker: `foreign-translation` on a CPU that switches and takes an NMI. With the flush in the load it is safe.
+//!
 //! Left out: several slots and their choice. That an NMI's handler may ask first (Linux `nmi_uaccess_okay`) is left out on
 //! purpose: it is why the class is seldom seen.
 

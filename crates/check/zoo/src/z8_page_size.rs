@@ -3,6 +3,8 @@
 //! Source: AMD's revision guide for family 10h (41322), erratum 383 (H31); the SDM, "Recommended Invalidation" (H7, H20).
 //! Linux 4.14's debate has it as a side question: what a Phenom does when two entries match is a machine check.
 //!
+//! The checker: `multiple-match` on `amd-k10`, at the first store. Break, flush, make is safe, there and on every other model.
+//!
 //! Left out: the way back (a large page that is split), the work-around in DC_CFG, how software detects the erratum.
 //! That two sizes are cached at one time counts as the machine check, whether or not an access meets both: an
 //! over-approximation of the erratum.

@@ -5,6 +5,9 @@
 //!
 //! A lazy CPU runs no thread of the space, so whoever counts threads does not count it. But it walks.
 //!
+//! The checker: `table-use-after-free` on two CPUs, one that exits and one that is lazy. The interrupt at exit is safe, and so is the
+//! reference.
+//!
 //! Left out: the rest of exit, NMIs, and that a real root also holds the kernel's half: a CPU whose root is gone fails at the
 //! next instruction, which the model does not fetch.
 

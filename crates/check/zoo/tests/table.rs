@@ -97,7 +97,7 @@ fn each_exhibit_has_a_proof_and_two_ways_to_break_it() {
 
 /// A proof in which nothing happened would be worth nothing.
 #[test]
-fn in_each_proof_a_promise_was_kept_or_a_table_was_freed_or_the_bug_is_neither() {
+fn in_each_proof_something_was_promised_or_freed_and_somebody_was_interrupted() {
     for (exhibit, role, case) in all_cases() {
         if role != Role::Proof {
             continue;
