@@ -10,6 +10,7 @@ use lazytlb_check::{LazyTlb, Menus, PageTableLock, ShippedProgram};
 use lazytlb_litmus::Options;
 use lazytlb_model::{CpuModel, MemoryModel};
 use lazytlb_price::PcidsOn;
+use lazytlb_zoo::Exhibit;
 
 use crate::by::{By, ByParser};
 use crate::hardware::{Hardware, cpu_model};
@@ -134,6 +135,19 @@ pub(crate) enum Command {
                             hypervisor flushes for it, interrupts are measured, shootdowns are not. Exit codes: 0 written; 2 not."
     )]
     Calibrate(Calibrate),
+    /// Finds the bugs of history, in protocols of their own, and proves their fixes; and what was found in the shootdowns of real
+    /// kernels
+    #[command(
+        after_help = "Examples:\n  lazytlb zoo\n  lazytlb zoo z10\n  lazytlb zoo redox-count --json\n\nEach exhibit is a small protocol, \
+                            written anew from public sources, on the smallest program that shows its bug. Without a name: a table, a \
+                            row each: the bug, the property that it violates, the events of the shortest counterexample, the \
+                            states of the proof of each fix, and the seconds of all. With a name: what happened, the counterexample, what \
+                            the fix changes; and the same protocol broken on purpose in more ways, to see that the proof can \
+                            fail. docs/zoo.md has the stories, and says what a port cannot show.\n\nExit codes: 0 each bug was found, \
+                            by the property that it is listed with, and each fix proved; 1 not so; 2 bad usage; 3 a search \
+                            ended early."
+    )]
+    Zoo(Zoo),
     /// Prints the shipped file of costs: every figure with its range and origin, to edit for --costs
     Costs,
     /// Prints a completion script for a shell
@@ -351,6 +365,17 @@ pub(crate) struct Recording {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Zoo {
+    /// The exhibit to show; without one, all of them in a table
+    #[arg(value_name = "NAME", value_parser = exhibit())]
+    pub(crate) name: Option<&'static Exhibit>,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Cpus {
     /// Tell what this machine's CPUID says, the quirks found, and which model comes closest
     #[arg(long)]
@@ -487,6 +512,14 @@ fn policies() -> impl TypedValueParser<Value = Policies> {
         let named = |policy: &Policy| name == "all" || policy.name() == name;
         Policies(Policy::ALL.iter().copied().filter(named).collect())
     })
+}
+
+fn exhibit() -> impl TypedValueParser<Value = &'static Exhibit> {
+    let names = lazytlb_zoo::ALL
+        .iter()
+        .map(|exhibit| PossibleValue::new(exhibit.name).help(exhibit.about));
+    PossibleValuesParser::new(names)
+        .map(|name| lazytlb_zoo::by_name(&name).expect("only names of exhibits are accepted"))
 }
 
 fn program() -> PossibleValuesParser {

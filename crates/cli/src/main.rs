@@ -19,6 +19,7 @@
 //! | `workload`, `workload_words`, `workloads` | the recorded workload: a file, or the one that ships inside the program; how it is told; several, and their sum |
 //! | `by`, `parts`, `processes` | `price --by`: by what; the parts, told; whose an operation is |
 //! | `by_recording` | the choice on each of several recordings, beside that of the sum |
+//! | `zoo`, `zoo_words`, `zoo_records` | `zoo`: bugs of history and real kernels, each found and its fix proved; told; as JSON |
 //! | `signals` | what is removed before a signal ends the program |
 //! | `report`, `numbers`, `progress` | what is printed, where, and how the program ends; how numbers are told; progress on a terminal |
 #![forbid(unsafe_code)]
@@ -67,6 +68,9 @@ mod verdict_words;
 mod workload;
 mod workload_words;
 mod workloads;
+mod zoo;
+mod zoo_records;
+mod zoo_words;
 
 use std::process::ExitCode;
 
@@ -93,6 +97,7 @@ fn main() -> ExitCode {
         Command::Record(options) => record::run(&options),
         Command::Cpus(options) => cpus::run(&options),
         Command::Calibrate(options) => calibrate::run(&options),
+        Command::Zoo(options) => zoo::run(&options),
         Command::Costs => report::print(lazytlb_price::Costs::shipped_text()),
         Command::Completions { shell } => {
             let (mut command, mut script) = (Arguments::command(), Vec::new());
