@@ -123,7 +123,7 @@ impl Flights {
             let Some(flush) = self.cpus[usize::from(initiator)].flush.as_ref() else {
                 continue;
             };
-            let lands = flush.sent < before && flush.sent_ns + flight_ns <= before_ns;
+            let lands = flush.sent_by < before && flush.sent_ns + flight_ns <= before_ns;
             if lands && flush.pending.contains(cpu) {
                 self.serve(initiator, cpu, now_ns);
             }
@@ -193,6 +193,7 @@ impl Flights {
 
     /// The initiator has sent its interrupts, and flushes its own CPU: what lies between is the recording's pace.
     pub(crate) fn flushes_itself(&mut self, event: &Event) {
+        self.sends_at_last(event.cpu, event.time_ns);
         let events = self.events;
         let index = usize::from(event.cpu);
         let Some(flush) = self.cpus.get_mut(index).and_then(|cpu| cpu.flush.as_mut()) else {
@@ -202,7 +203,15 @@ impl Flights {
             flush.flushed_ns = Some(event.time_ns);
             self.pace.note(event.time_ns.saturating_sub(flush.sent_ns));
         }
-        flush.sent = events;
+        flush.sent_by = events;
+    }
+
+    /// The initiator has sent by now, if it told others, and nothing showed when it began to.
+    pub(crate) fn sends_at_last(&mut self, cpu: u16, now_ns: u64) {
+        let flush = self.watch(cpu).flush.as_ref();
+        if flush.is_some_and(|flush| flush.recorded.path == Some(Path::Remote) && !flush.has_sent) {
+            self.sends(cpu, now_ns);
+        }
     }
 
     /// The initiator reads who is where as it sends, a little later than the request.
@@ -228,6 +237,7 @@ impl Flights {
             flush.unsure.extend(&unsure);
             flush.replayed.reach = reach;
             (flush.sent, flush.sent_ns) = (events, now_ns);
+            (flush.sent_by, flush.has_sent) = (events, true);
         }
     }
 
@@ -244,6 +254,14 @@ impl Flights {
                 awaiting.replayed = Switched::FLUSHES;
             }
         }
+    }
+
+    /// A flush of a space begins: switches to it that are under way read its generation before, or after.
+    pub(crate) fn races(&mut self, mm: MmId) {
+        let awaiting = self.cpus.iter_mut().filter_map(|cpu| cpu.awaiting.as_mut());
+        awaiting
+            .filter(|awaiting| awaiting.mm == Some(mm))
+            .for_each(|awaiting| awaiting.raced = true);
     }
 
     pub(crate) fn has_flush_of(&self, mm: MmId) -> bool {

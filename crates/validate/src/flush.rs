@@ -75,6 +75,10 @@ pub(crate) struct Open {
     /// When they were sent, and when the CPU then flushed for itself.
     pub(crate) sent_ns: u64,
     pub(crate) flushed_ns: Option<u64>,
+    /// The initiator has come to choose whom to interrupt, and to send.
+    pub(crate) has_sent: bool,
+    /// The number of the event by which it has sent for sure.
+    pub(crate) sent_by: u64,
     /// Targets that leave for `init_mm` in the replay.
     pub(crate) leaves: CpuSet,
     /// Whom the replay interrupts.

@@ -139,7 +139,6 @@ impl Validation {
                     flush.recorded.trims = multi.trims == Some(true);
                 }
                 self.flights.raise(event.cpu, multi.generation);
-                self.flights.sends(event.cpu, event.time_ns);
                 Latest::Other
             }
             Kind::FlushFunc(func) => self.flush_func(event, &func),
@@ -214,12 +213,15 @@ impl Validation {
             }
         }
         let unsettled = self.flights.unsettled(cpu, now);
-        if !self.evidence.has_kprobes() {
+        if self.evidence.has_kprobes() {
+            self.flights.races(mm);
+        } else {
             self.flights.hasten(mm, now);
         }
         let paths = EACH_RULE.map(|rule| replayed.path(rule));
         let recorded = self.evidence.request(tables);
         // Nothing is in flight before the initiator shows that it sends.
+        let has_sent = recorded.path == Some(Path::Remote);
         let pending = match recorded.path {
             Some(Path::Remote) => targets.clone(),
             _ => CpuSet::default(),
@@ -246,6 +248,8 @@ impl Validation {
             sent: self.flights.events,
             sent_ns: now,
             flushed_ns: None,
+            has_sent,
+            sent_by: self.flights.events,
             leaves: CpuSet::default(),
             pending,
         };
@@ -264,6 +268,7 @@ impl Validation {
         self.flights.open.retain(|other| *other != cpu);
         self.flights.raise(cpu, None);
         self.flights.sends_nothing(cpu, Path::None, now_ns);
+        self.flights.sends_at_last(cpu, now_ns);
         self.flights.land_all(cpu, now_ns);
         let Some(flush) = self.flights.watch(cpu).flush.take() else {
             return;
