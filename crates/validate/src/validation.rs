@@ -1,15 +1,20 @@
 //! The comparison: a recording's steps in, agreement out.
 
-use lazytlb_trace::{Event, Kind, MmId, Onto, Operation, OperationKind, Step, Tables};
+use lazytlb_trace::{
+    Context, Event, Interrupt, Kind, MmId, Onto, Operation, OperationKind, Step, Tables,
+};
 
 use crate::agreement::Agreement;
 use crate::cpu_set::CpuSet;
 use crate::evidence::Evidence;
-use crate::flights::{Flights, Latest, STORES};
-use crate::flush::{Open, Path};
-use crate::machine::Switched;
+use crate::flights::{Flights, Latest};
+use crate::flush::{Next, Open, Path};
+use crate::machine::{Outcome, Switched};
 use crate::rule::{EACH_RULE, MaskRule};
 use crate::tally::{Tallies, Tally, Totals};
+
+/// Flushes that wait for a CPU's next event at most: more are a recording that disagrees throughout.
+const UNDECIDED: usize = 256;
 
 /// Replays the recorded kernel's rule, and compares.
 #[derive(Default)]
@@ -20,6 +25,8 @@ pub struct Validation {
     pub(crate) switches: [Tally; 2],
     pub(crate) evidence: Evidence,
     pub(crate) totals: [Totals; EACH_RULE.len()],
+    /// Flushes that are over, and disagree; whether a switch explains that, a CPU's next event tells.
+    undecided: Vec<Open>,
 }
 
 impl Validation {
@@ -47,18 +54,25 @@ impl Validation {
         for cpu in std::mem::take(&mut self.flights.open) {
             self.close(cpu, u64::MAX);
         }
+        for flush in std::mem::take(&mut self.undecided) {
+            self.decide(&flush);
+        }
         Agreement::of(&self.flushes, &self.switches, &self.totals, &self.evidence)
     }
 
     fn event(&mut self, event: &Event) {
         self.flights.events += 1;
         self.evidence.note(event);
+        self.flights.shows_spaces = self.evidence.has_kprobes();
         self.follow(event);
         if event.kind == Kind::Other {
             // It may stand between a task switch and what that did.
             return;
         }
-        self.settle_switch(event);
+        let shown = self.settle_switch(event);
+        if self.flights.watch(event.cpu).is_in_switch {
+            self.next_shows(event, shown);
+        }
         if self.ends_flush(event) {
             self.close(event.cpu, event.time_ns);
         }
@@ -74,6 +88,40 @@ impl Validation {
         }
         let latest = self.take_in(event, before);
         self.flights.watch(event.cpu).latest = latest;
+    }
+
+    /// A CPU's first event since a switch: what it tells of flushes that came meanwhile.
+    fn next_shows(&mut self, event: &Event, shown: Outcome) {
+        let next = match event.kind {
+            _ if shown != Outcome::None => Next::EndOfSwitch,
+            Kind::FlushFunc(func) if func.initiator != u64::from(event.cpu) => Next::Handler,
+            Kind::TlbFlush { .. } if event.context == Context::Hardirq => Next::Handler,
+            Kind::Interrupt(Interrupt::CallFunction | Interrupt::CallFunctionSingle) => {
+                Next::Handler
+            }
+            _ => Next::Other,
+        };
+        self.flights.next_shows(event.cpu, next);
+        let mut undecided = std::mem::take(&mut self.undecided);
+        for flush in &mut undecided {
+            flush.next_shows(event.cpu, next);
+        }
+        undecided.retain(|flush| self.is_undecided(flush) || self.decide(flush));
+        self.undecided = undecided;
+    }
+
+    /// Whether the next event of some CPU may yet explain a disagreement.
+    fn is_undecided(&self, flush: &Open) -> bool {
+        let hangs = |rule: &MaskRule| !flush.hangs_on(*rule).is_empty();
+        EACH_RULE.iter().any(hangs)
+    }
+
+    /// Compares a flush; returns that it is not kept.
+    fn decide(&mut self, flush: &Open) -> bool {
+        for rule in EACH_RULE {
+            flush.compare(rule, &mut self.flushes[rule as usize]);
+        }
+        false
     }
 
     /// Whether the CPU's flush is over with this event: what it does next.
@@ -239,10 +287,12 @@ impl Validation {
             recorded,
             raced,
             known: self.flights.machine.known_cpus(),
-            switched: self.flights.just_switched(STORES, now),
-            unsure: self.flights.just_switched(1, now),
+            switched: self.flights.just_switched(self.flights.stores_ns(), now),
+            unsure: self.flights.just_switched(self.flights.pace.ns(), now),
             crossed: CpuSet::default(),
             unsettled,
+            maybe_in_switch: self.flights.maybe_in_switch(cpu),
+            handled_next: CpuSet::default(),
             paths,
             targets,
             sent: self.flights.events,
@@ -274,10 +324,14 @@ impl Validation {
             return;
         };
         for rule in EACH_RULE {
-            flush.compare(rule, &mut self.flushes[rule as usize]);
             self.count(&flush, rule);
         }
         self.evidence.arrived += flush.recorded.arrived.len();
+        if self.undecided.len() < UNDECIDED && self.is_undecided(&flush) {
+            self.undecided.push(*flush);
+        } else {
+            self.decide(&flush);
+        }
     }
 
     fn count(&mut self, flush: &Open, rule: MaskRule) {

@@ -234,6 +234,63 @@ fn a_switch_between_the_send_and_the_initiators_own_flush_leaves_open_what_the_i
     assert_eq!(classes(&closed, interrupted), [(Class::Unexplained, 1)]);
 }
 
+/// CPU 0 has flushed, and sleeps; so its flush is over.
+const IS_OVER: &str = "  a-8 [000] d.Z1. 1.550000: enter_lazy: () mm=0xf0 tsk=0xd0 loaded=0xf0\n";
+
+/// CPU 1 comes back to space 7 at 1.45 s, and shows nothing of how that ends.
+const COMES_BACK: &str = "\
+  <idle>-0 [001] d..2. 1.450000: sched_switch: prev_pid=0 prev_state=R ==> next_comm=b next_pid=9
+  <idle>-0 [001] d.Z1. 1.450001: switch_mm: () next=0xf0 tsk=0xe8 loaded=0xf0 lazy=1 nctx=7 ngen=1
+";
+
+#[test]
+fn a_switch_that_catches_up_after_the_interrupts_was_in_the_window() {
+    let begun = format!(
+        "{GOES_LAZY}{COMES_BACK}{}{IS_OVER}",
+        flush("0x3", "0x3", "trim=0")
+    );
+    let (interrupted, switch) = (Decision::Interrupted, Decision::Switch);
+    // It was still lazy as CPU 0 looked: it found the raised generation 50 ms later.
+    let stopped = two_cpus(&format!("{begun}{FLUSHES}"));
+    assert_eq!(classes(&stopped, interrupted), [(Class::SwitchInWindow, 1)]);
+    assert_eq!(classes(&stopped, switch), [(Class::GenerationRace, 1)]);
+    // Nothing to catch up with: then it had read the generation before, and was seen running.
+    let ran = two_cpus(&format!("{begun}{GOES_ON}"));
+    assert_eq!(classes(&ran, interrupted), [(Class::Unexplained, 1)]);
+    // The recording ends before the CPU shows anything.
+    let silent = two_cpus(&begun);
+    assert_eq!(classes(&silent, interrupted), [(Class::Unexplained, 1)]);
+    // What catches up is a later switch; the one before the flush was over.
+    let later = two_cpus(&format!(
+        "{GOES_LAZY}{COMES_BACK}  b-9 [001] ..... 1.460000: sched_process_fork: child_pid=12\n{}{IS_OVER}{FLUSHES}",
+        flush("0x3", "0x3", "trim=0")
+    ));
+    assert_eq!(classes(&later, interrupted), [(Class::Unexplained, 1)]);
+}
+
+#[test]
+fn a_cpu_that_an_interrupt_finds_lazy_went_lazy_in_the_window_if_it_showed_nothing_since() {
+    // To a kernel thread: no event shows that the switch is over.
+    let goes_lazy = "\
+  b-9 [001] d..2. 1.400000: sched_switch: prev_pid=9 prev_state=R ==> next_comm=kthread next_pid=15
+  b-9 [001] d.Z1. 1.400001: enter_lazy: () mm=0xf0 tsk=0xd8 loaded=0xf0
+";
+    let asked = flush("0x3", "0x3", "trim=0");
+    let served = leaves("1.50301").replace("<idle>-0", "kthread-15");
+    let arrives = "  kthread-15 [001] d.h1. 1.503000: call_function_single_entry: vector=251\n";
+    let of_skipped = |between: &str, served: &str| {
+        let agreement = two_cpus(&format!("{goes_lazy}{between}{asked}{arrives}{served}"));
+        classes(&agreement, Decision::Skipped)
+    };
+    assert_eq!(of_skipped("", &served), [(Class::SwitchInWindow, 1)]);
+    let runs = "  kthread-15 [001] ..... 1.450000: sched_process_fork: child_pid=12\n";
+    assert_eq!(of_skipped(runs, &served), [(Class::Unexplained, 1)]);
+    let not_lazy = ARRIVES
+        .replace("b-9", "kthread-15")
+        .replace("1.500009", "1.503010");
+    assert_eq!(of_skipped("", &not_lazy), [(Class::Unexplained, 1)]);
+}
+
 /// So many CPUs run space 7; then CPU 0 sends interrupts, and all arrive.
 fn several_cpus(cpus: u32) -> String {
     let mut text = String::new();
