@@ -7,6 +7,7 @@ use crate::flush::{Next, Open, Path};
 use crate::machine::{Machine, Served, Switched};
 use crate::pace::Pace;
 use crate::rule::MaskRule;
+use crate::shown::{Found, Shown};
 
 /// Paces from an interrupt's send to its arrival: a switch that begins before then goes first.
 const FLIGHT: u64 = 3;
@@ -50,6 +51,9 @@ pub(crate) struct Watch {
     pub(crate) changed: (u64, u64),
     /// It has shown no event since its latest switch.
     pub(crate) is_in_switch: bool,
+    /// What the recording shows that it has loaded, and had before that.
+    pub(crate) shown: Option<Shown>,
+    pub(crate) shown_before: Option<Shown>,
     /// The latest switch was to the idle task.
     pub(crate) goes_idle: bool,
     /// The number of the event with which it left for `init_mm` on request, and whose.
@@ -229,6 +233,7 @@ impl Flights {
         let reach = self.machine.reaches(cpu, mm, trims, seen_ns);
         let unsettled = self.unsettled(cpu, now_ns);
         let maybe_in_switch = self.maybe_in_switch(cpu);
+        let found = self.found(mm, &unsettled);
         let switched = self.just_switched(self.stores_ns(), now_ns);
         let unsure = self.just_switched(self.pace.ns(), now_ns);
         self.machine
@@ -238,6 +243,7 @@ impl Flights {
             flush.targets = flush.pending.clone();
             flush.unsettled.extend(&unsettled);
             flush.maybe_in_switch = maybe_in_switch;
+            flush.found = found;
             flush.switched.extend(&switched);
             flush.unsure.extend(&unsure);
             flush.replayed.reach = reach;
@@ -267,6 +273,20 @@ impl Flights {
         awaiting
             .filter(|awaiting| awaiting.mm == Some(mm))
             .for_each(|awaiting| awaiting.raced = true);
+    }
+
+    /// A flush of a space begins: whom do others interrupt that are under way, which race with whom it does?
+    pub(crate) fn raced_with(&mut self, mm: MmId, targets: &CpuSet) -> CpuSet {
+        let mut raced = CpuSet::default();
+        for other in &self.open {
+            if let Some(flush) = self.cpus[usize::from(*other)].flush.as_mut()
+                && flush.mm == mm
+            {
+                flush.raced.extend(targets);
+                raced.extend(&flush.targets);
+            }
+        }
+        raced
     }
 
     pub(crate) fn has_flush_of(&self, mm: MmId) -> bool {
@@ -330,12 +350,42 @@ impl Flights {
 
     /// A CPU's first event since a switch: was it in that switch as interrupts were sent?
     pub(crate) fn next_shows(&mut self, cpu: u16, next: Next) {
+        let before = self.watch(cpu).shown_before;
         for index in 0..self.open.len() {
             let initiator = self.open[index];
             if let Some(flush) = self.watch(initiator).flush.as_mut() {
-                flush.next_shows(cpu, next);
+                flush.next_shows(cpu, next, before);
             }
         }
+    }
+
+    /// The recording shows what a CPU has loaded from now on.
+    pub(crate) fn shows(&mut self, cpu: u16, shown: Shown, now_ns: u64) {
+        let window_ns = STORES * self.pace.ns();
+        let watch = self.watch(cpu);
+        watch.shown_before = watch.shown.replace(shown);
+        for index in 0..self.open.len() {
+            let initiator = self.open[index];
+            if let Some(flush) = self.watch(initiator).flush.as_mut()
+                && (flush.is_reading() || now_ns <= flush.sent_ns + window_ns)
+            {
+                flush.finds(cpu, Some(shown));
+            }
+        }
+    }
+
+    /// The states in which an initiator that looks now finds the CPUs.
+    fn found(&self, mm: MmId, unsettled: &CpuSet) -> Option<Found> {
+        let mut found = Found::default();
+        for (watch, cpu) in self.cpus.iter().zip(0_u16..) {
+            let before = watch
+                .shown_before
+                .filter(|_| watch.is_in_switch && unsettled.contains(cpu));
+            for shown in watch.shown.into_iter().chain(before) {
+                found.note(cpu, mm, shown);
+            }
+        }
+        self.shows_spaces.then_some(found)
     }
 
     /// Whether a CPU's state as interrupts were sent lies within a race.

@@ -5,6 +5,7 @@ use lazytlb_trace::{MmId, Tables};
 use crate::cpu_set::CpuSet;
 use crate::machine::{Flushed, Local, Reach};
 use crate::rule::{EACH_RULE, MaskRule};
+use crate::shown::{Found, Shown, Too};
 use crate::tally::{Class, Decision, Disagreement, Tallies};
 
 /// How far a flush went.
@@ -92,6 +93,8 @@ pub(crate) struct Open {
     pub(crate) maybe_in_switch: CpuSet,
     /// Those of them whose next event is an interrupt's handler: nothing shows that the switch was over before.
     pub(crate) handled_next: CpuSet,
+    /// In which states the recording shows the CPUs while the initiator looked; `None` if it does not show them.
+    pub(crate) found: Option<Found>,
     /// The path that the rule says, by rule, as the flush was asked for.
     pub(crate) paths: [Path; EACH_RULE.len()],
     /// The number of the event with which interrupts are sent.
@@ -174,7 +177,7 @@ impl Open {
         self.compare_path(rule, reach, tallies);
         let in_company = self.recorded.path == Some(Path::Remote) || !reach.is_empty();
         if in_company {
-            self.compare_targets(reach, tallies);
+            self.compare_targets(rule, tallies);
         }
     }
 
@@ -188,7 +191,7 @@ impl Open {
         let among = self.among(reach);
         let way = self.path_verdict(rule, &among) == Verdict::Disagrees(Class::Unexplained);
         let is_unexplained =
-            |cpu: &u16| way || self.verdict(reach, *cpu) == Verdict::Disagrees(Class::Unexplained);
+            |cpu: &u16| way || self.verdict(rule, *cpu) == Verdict::Disagrees(Class::Unexplained);
         among
             .iter()
             .filter(|cpu| self.maybe_in_switch.contains(*cpu))
@@ -198,15 +201,25 @@ impl Open {
     }
 
     /// A CPU's first event since a switch.
-    pub(crate) fn next_shows(&mut self, cpu: u16, next: Next) {
+    pub(crate) fn next_shows(&mut self, cpu: u16, next: Next, before: Option<Shown>) {
         if !self.maybe_in_switch.contains(cpu) {
             return;
+        }
+        if next != Next::Other {
+            self.finds(cpu, before);
         }
         self.maybe_in_switch.remove(cpu);
         match next {
             Next::EndOfSwitch => self.unsettled.insert(cpu),
             Next::Handler => self.handled_next.insert(cpu),
             Next::Other => {}
+        }
+    }
+
+    /// The initiator may have found a CPU in this state.
+    pub(crate) fn finds(&mut self, cpu: u16, shown: Option<Shown>) {
+        if let (Some(found), Some(shown)) = (self.found.as_mut(), shown) {
+            found.note(cpu, self.mm, shown);
         }
     }
 
@@ -257,7 +270,8 @@ impl Open {
         (should, self.recorded.arrived.contains(cpu))
     }
 
-    fn verdict(&self, reach: &Reach, cpu: u16) -> Verdict {
+    fn verdict(&self, rule: MaskRule, cpu: u16) -> Verdict {
+        let reach = &self.replayed.reach[rule as usize];
         let (should, did) = self.interrupts(reach, cpu);
         if self.is_told(reach, cpu) || !self.known.contains(cpu) {
             return Verdict::Apart;
@@ -270,10 +284,11 @@ impl Open {
             // It may have caught up by another flush, or as it came to the space: then its handler is silent.
             return Verdict::Apart;
         }
-        Verdict::Disagrees(self.class(reach, cpu, should))
+        Verdict::Disagrees(self.class(rule, cpu, should))
     }
 
-    fn compare_targets(&self, reach: &Reach, tallies: &mut Tallies) {
+    fn compare_targets(&self, rule: MaskRule, tallies: &mut Tallies) {
+        let reach = &self.replayed.reach[rule as usize];
         let mut cpus = reach.all();
         cpus.extend(&self.recorded.arrived);
         let mut worst = None;
@@ -285,7 +300,7 @@ impl Open {
             } else {
                 Decision::Interrupted
             };
-            let class = match self.verdict(reach, cpu) {
+            let class = match self.verdict(rule, cpu) {
                 Verdict::Apart => {
                     tallies.apart(decision);
                     continue;
@@ -329,11 +344,26 @@ impl Open {
         depends && (self.tables_told || self.tables == Tables::Unknown)
     }
 
-    fn class(&self, reach: &Reach, cpu: u16, should: bool) -> Class {
+    /// Whether some state in which the recording shows a CPU while the initiator looked gives what was recorded.
+    fn is_found_so(&self, rule: MaskRule, cpu: u16) -> bool {
+        let lazy = self.tables == Tables::Freed;
+        let away = rule == MaskRule::Lasting && (lazy || self.replayed.trims);
+        let too = Too { lazy, away };
+        match (&self.found, self.recorded.arrived.contains(cpu)) {
+            (None, _) => true,
+            (Some(found), true) => found.explains_interrupt(cpu, too),
+            (Some(found), false) => found.explains_silence(cpu, too),
+        }
+    }
+
+    fn class(&self, rule: MaskRule, cpu: u16, should: bool) -> Class {
+        let reach = &self.replayed.reach[rule as usize];
+        let found = self.is_found_so(rule, cpu);
         let in_mask = |mask: Option<u64>| mask.map(|mask| cpu < 64 && mask >> cpu & 1 == 1);
-        if self.switched(cpu) || !should && self.went_lazy_before_it_arrived(cpu) {
+        let went_lazy = !should && self.went_lazy_before_it_arrived(cpu);
+        if found && (self.switched(cpu) || went_lazy) {
             Class::SwitchInWindow
-        } else if self.raced.contains(cpu) {
+        } else if found && self.raced.contains(cpu) {
             Class::GenerationRace
         } else if !should && (self.recorded.trims || reach.elsewhere.contains(cpu))
             || reach.trimmed.contains(cpu)

@@ -22,6 +22,7 @@
 //! | `tally`, `agreement` | decisions, classes of disagreements; the result |
 //! | `evidence`, `ids` | what the recording shows about its kernel, and whether its ids can be right |
 //! | `pace` | how fast the recorded machine is |
+//! | `shown` | what the recording shows of each CPU |
 //! | `cpu_set` | a set of CPUs |
 //!
 //! What it cannot show: the order of events of two CPUs within the time that their stores take. Such disagreements have
@@ -38,6 +39,7 @@ mod ids;
 mod machine;
 mod pace;
 mod rule;
+mod shown;
 mod slots;
 mod switches;
 mod tally;

@@ -1,7 +1,7 @@
 //! The comparison: a recording's steps in, agreement out.
 
 use lazytlb_trace::{
-    Context, Event, Interrupt, Kind, MmId, Onto, Operation, OperationKind, Step, Tables,
+    Context, Event, Interrupt, Kind, Laziness, MmId, Onto, Operation, OperationKind, Step, Tables,
 };
 
 use crate::agreement::Agreement;
@@ -11,6 +11,7 @@ use crate::flights::{Flights, Latest};
 use crate::flush::{Next, Open, Path};
 use crate::machine::{Outcome, Switched};
 use crate::rule::{EACH_RULE, MaskRule};
+use crate::shown::Shown;
 use crate::tally::{Tallies, Tally, Totals};
 
 /// Flushes that wait for a CPU's next event at most: more are a recording that disagrees throughout.
@@ -103,8 +104,9 @@ impl Validation {
         };
         self.flights.next_shows(event.cpu, next);
         let mut undecided = std::mem::take(&mut self.undecided);
+        let before = self.flights.watch(event.cpu).shown_before;
         for flush in &mut undecided {
-            flush.next_shows(event.cpu, next);
+            flush.next_shows(event.cpu, next, before);
         }
         undecided.retain(|flush| self.is_undecided(flush) || self.decide(flush));
         self.undecided = undecided;
@@ -153,6 +155,8 @@ impl Validation {
     fn take_in(&mut self, event: &Event, before: Latest) -> Latest {
         match event.kind {
             Kind::SwitchMm(switch) if switch.task == 0 && switch.mm == MmId::INIT => {
+                self.flights
+                    .shows(event.cpu, Shown::RUNS_INIT, event.time_ns);
                 match before {
                     Latest::Serves { initiator } => {
                         self.mark_left(event.cpu, initiator);
@@ -212,10 +216,15 @@ impl Validation {
         if let Some(state) = operation.initial {
             let seen = self.evidence.seen_generation();
             self.flights.machine.begin(cpu, state, seen, now);
+            if let (Some(mm), None) = (state.mm, self.flights.watch(cpu).shown) {
+                let lazy = state.laziness == Laziness::Lazy;
+                self.flights.shows(cpu, Shown { mm, lazy }, now);
+            }
         }
         let latest = self.flights.watch(cpu).latest;
         match operation.kind {
             OperationKind::Switch { mm } => {
+                self.flights.shows(cpu, Shown { mm, lazy: false }, now);
                 self.flights.deliver(cpu, now);
                 if !self.flights.machine.knows(mm) && self.evidence.is_new(mm) {
                     self.flights.machine.is_born(mm, now);
@@ -227,6 +236,10 @@ impl Validation {
                 self.await_switch(operation, latest, replayed, same);
             }
             OperationKind::GoLazy { onto } => {
+                if let Some(Shown { mm, .. }) = self.flights.watch(cpu).shown {
+                    let lazy = mm != MmId::INIT;
+                    self.flights.shows(cpu, Shown { mm, lazy }, now);
+                }
                 self.flights.deliver(cpu, now);
                 self.flights.machine.go_lazy(cpu);
                 if onto == Onto::Idle {
@@ -251,15 +264,7 @@ impl Validation {
         let seen = self.evidence.seen_generation();
         let replayed = self.flights.machine.flush(cpu, mm, tables, seen, now);
         let targets = replayed.reach[MaskRule::Lasting as usize].targets(tables);
-        let mut raced = CpuSet::default();
-        for other in &self.flights.open {
-            if let Some(flush) = self.flights.cpus[usize::from(*other)].flush.as_mut()
-                && flush.mm == mm
-            {
-                flush.raced.extend(&targets);
-                raced.extend(&flush.targets);
-            }
-        }
+        let raced = self.flights.raced_with(mm, &targets);
         let unsettled = self.flights.unsettled(cpu, now);
         if self.evidence.has_kprobes() {
             self.flights.races(mm);
@@ -293,6 +298,7 @@ impl Validation {
             unsettled,
             maybe_in_switch: self.flights.maybe_in_switch(cpu),
             handled_next: CpuSet::default(),
+            found: None,
             paths,
             targets,
             sent: self.flights.events,

@@ -166,6 +166,23 @@ fn what_an_interrupt_in_flight_left_open_is_told_until_the_next_switch() {
     );
 }
 
+#[test]
+fn a_switch_in_the_window_explains_only_what_its_states_give() {
+    let asked = flush("0x3", "0x3", "trim=0");
+    let (before, itself) = asked.split_at(asked.find("  a-8 [000] d.Z.. 1.500003").unwrap());
+    let of = |switch: &str| {
+        let agreement = two_cpus(&format!("{before}{switch}{itself}"));
+        classes(&agreement, Decision::Interrupted)
+    };
+    // From one thread of the space to another one: it runs in it all along, and must be interrupted.
+    let to_a_sibling = "  b-9 [001] d.Z1. 1.500002: switch_mm: () next=0xf0 tsk=0xe9 loaded=0xf0 lazy=0 nctx=7 ngen=1\n";
+    assert_eq!(of(to_a_sibling), [(Class::Unexplained, 1)]);
+    let to_lazy = "  b-9 [001] d.Z1. 1.500002: enter_lazy: () mm=0xf0 tsk=0xd8 loaded=0xf0\n";
+    assert_eq!(of(to_lazy), [(Class::SwitchInWindow, 1)]);
+    let away = "  b-9 [001] d.Z1. 1.500002: switch_mm: () next=0xf8 tsk=0xe9 loaded=0xf0 lazy=0 nctx=8 ngen=1\n";
+    assert_eq!(of(away), [(Class::SwitchInWindow, 1)]);
+}
+
 /// CPU 0 asks for a flush of space 7 that frees tables or not, at 1.5 s, and is about to send.
 fn about_to_send(freed: u32) -> String {
     format!(
