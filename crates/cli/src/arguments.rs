@@ -94,7 +94,8 @@ pub(crate) enum Command {
                             time=0.5 --json\n\n--by: what an operation causes is whose operation it is, the handlers that it \
                             interrupts on other CPUs, too. A switch is the process's that comes, going lazy that of the one \
                             that goes, a flush that of the task that asks, the end of a space its owner's; what lazy CPUs do \
-                            is the kernel's. IPIs are those that it sends. A process older than the recording is told by \
+                            is the kernel's. IPIs are those that it sends; received, those that interrupt it: what ran on the \
+                            CPU that was sent one, a process, a kernel thread (kernel) or the idle task (idle). A process older than the recording is told by \
                             its first task that was seen. Names are those that tasks had when they last left a CPU.\n\n{SEVERAL}\n\n{}", policies::lines())
     )]
     Price(Price),

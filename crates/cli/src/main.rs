@@ -17,7 +17,7 @@
 //! | `hanging` | rules that are ASSUMED and that a verdict hangs on |
 //! | `litmus_files`, `litmus_records`, `litmus_summary` | which tests; their answers as JSON; all of them counted |
 //! | `workload`, `workload_words`, `workloads` | the recorded workload: a file, or the one that ships inside the program; how it is told; several, and their sum |
-//! | `by`, `parts`, `processes` | `price --by`: by what; the parts, told; whose an operation is |
+//! | `by`, `parts`, `owners`, `processes` | `price --by`: by what; the parts, told; what is whose; whose an operation is |
 //! | `by_recording` | the choice on each of several recordings, beside that of the sum |
 //! | `zoo`, `zoo_words`, `zoo_records` | `zoo`: bugs of history and real kernels, each found and its fix proved; told; as JSON |
 //! | `signals` | what is removed before a signal ends the program |
@@ -49,6 +49,7 @@ mod litmus_summary;
 mod measure;
 mod menus;
 mod numbers;
+mod owners;
 mod parts;
 mod pcids;
 mod policies;

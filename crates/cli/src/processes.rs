@@ -2,10 +2,11 @@
 //!
 //! A switch to a space is that of the process which comes; going lazy, that of the process which goes; a flush, that of the
 //! task which asks for it; the end of a space, that of its last owner. What a CPU does while it is lazy is the kernel's.
+//! And whom an interrupt meets: the process whose space the CPU runs in, a kernel thread, or the idle task.
 
 use std::collections::HashMap;
 
-use lazytlb_trace::{Event, Kind, MmId, Operation, OperationKind, Step};
+use lazytlb_trace::{Event, Kind, MmId, Onto, Operation, OperationKind, Step};
 
 /// `CLONE_THREAD`: the new task is one of the same process.
 const CLONE_THREAD: u64 = 0x1_0000;
@@ -16,8 +17,10 @@ const IDLE: u32 = 0;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Whose {
     Process(Process),
-    /// Kernel threads, and lazy CPUs.
+    /// Kernel threads, and what lazy CPUs do.
     Kernel,
+    /// The idle tasks, as far as they are interrupted; what they do is [`Whose::Kernel`].
+    Idle,
     /// The recording does not tell.
     Unknown,
     /// Those of which there are too many to be told one by one.
@@ -51,7 +54,7 @@ pub(crate) struct Processes {
     owners: HashMap<MmId, Whose>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Cpu {
     /// The task that runs or is being switched to, once a task switch told.
     current: Option<u32>,
@@ -60,6 +63,20 @@ struct Cpu {
     /// Whose space it switched to last.
     process: Option<Whose>,
     laziness: Laziness,
+    /// Who runs, as far as operations tell: who an interrupt meets.
+    runs: Whose,
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Cpu {
+            current: None,
+            event: None,
+            process: None,
+            laziness: Laziness::Unknown,
+            runs: Whose::Unknown,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -81,6 +98,12 @@ impl Processes {
             }
             Step::Operation(operation) => Some(self.operation(operation)),
         }
+    }
+
+    /// Says whose time an interrupt takes that is sent to a CPU now.
+    pub(crate) fn interrupted_on(&self, cpu: u16) -> Whose {
+        let cpu = self.cpus.get(usize::from(cpu));
+        cpu.map_or(Whose::Unknown, |cpu| cpu.runs)
     }
 
     /// Says whether a process is the last one of its number so far: what the recording knows by the number is of that one.
@@ -137,10 +160,20 @@ impl Processes {
                 let whose = self.who_comes(cpu, mm);
                 let cpu = self.cpu(operation.cpu);
                 (cpu.process, cpu.laziness) = (Some(whose), Laziness::NotLazy);
+                cpu.runs = match cpu.current {
+                    Some(IDLE) => Whose::Idle,
+                    _ => whose,
+                };
                 whose
             }
-            OperationKind::GoLazy { .. } => {
-                self.cpu(operation.cpu).laziness = Laziness::Lazy;
+            OperationKind::GoLazy { onto } => {
+                let own = self.cpu(operation.cpu);
+                own.laziness = Laziness::Lazy;
+                own.runs = match onto {
+                    Onto::Idle => Whose::Idle,
+                    Onto::KernelThread => Whose::Kernel,
+                    Onto::Unknown => Whose::Unknown,
+                };
                 match (cpu.laziness, cpu.process) {
                     (Laziness::Lazy, _) => Whose::Kernel,
                     (Laziness::NotLazy, Some(whose)) => whose,
@@ -184,7 +217,7 @@ impl Processes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lazytlb_trace::{Context, Onto, Range, Tables};
+    use lazytlb_trace::{Context, Range, Tables};
 
     fn event(cpu: u16, pid: u32, kind: Kind) -> Step {
         Step::Event(Event {
@@ -262,6 +295,24 @@ mod tests {
         assert_eq!(told, [Whose::Unknown, task, task, task, Whose::Kernel]);
         let unlike = whose(&mut processes, &[flush(0)]);
         assert_eq!(unlike, [Whose::Kernel]);
+    }
+
+    #[test]
+    fn an_interrupt_meets_what_runs_on_its_cpu() {
+        let mut processes = Processes::default();
+        assert_eq!(processes.interrupted_on(0), Whose::Unknown);
+        let comes = event(0, IDLE, Kind::SchedSwitch { next: 9 });
+        let onto = |onto| operation(0, OperationKind::GoLazy { onto });
+        for (steps, runs) in [
+            (&[comes, switch()][..], process(Number::Task(9), 0)),
+            (&[onto(Onto::KernelThread)], Whose::Kernel),
+            (&[onto(Onto::Idle)], Whose::Idle),
+            (&[onto(Onto::Unknown)], Whose::Unknown),
+        ] {
+            whose(&mut processes, steps);
+            assert_eq!(processes.interrupted_on(0), runs);
+        }
+        assert_eq!(processes.interrupted_on(1), Whose::Unknown);
     }
 
     #[test]

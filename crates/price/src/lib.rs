@@ -47,6 +47,7 @@
 //! | `sums` | counts added up, over recordings and over operations |
 //! | `price_trace` | one pass over a recording, for every policy |
 //! | `split` | [`Split`]: what replays count, by whose operations caused it |
+//! | `received` | [`SplitReceived`]: the IPIs that CPUs were sent, by whose CPU time they take |
 //! | `costs`, `costs_file`, `cost_argument` | [`Costs`]: figures with ranges and origins; read from a file like `costs/default.toml`; set by themselves |
 //! | `price` | [`price()`], [`Difference`] and [`cheapest`] |
 //! | `regret`, `measure_first` | [`Decision`]: the policy that can lose least; the figure whose knowledge helps most |
@@ -67,6 +68,7 @@ mod machine;
 mod measure_first;
 mod price;
 mod price_trace;
+mod received;
 mod regret;
 mod replay;
 mod sleep;
@@ -85,6 +87,7 @@ pub use price_trace::{
     PriceError, Progress, Replayed, Replays, price_trace, price_trace_on, price_trace_seen,
     price_trace_watched,
 };
+pub use received::{Received, SplitReceived};
 pub use regret::{Decision, Standing};
 pub use replay::{Replay, ReplayError};
 pub use sleep::Sleep;

@@ -81,6 +81,8 @@ struct Cpu {
     interrupts: Cell<Interrupts>,
     activity: Cell<Activity>,
     sleep: Cell<Sleep>,
+    /// IPIs that it was sent.
+    received: Cell<u64>,
 }
 
 /// The protocol's view of the storage.
@@ -144,6 +146,7 @@ impl CountingMachine {
             interrupts: Cell::new(Interrupts::Enabled),
             activity: Cell::new(Activity::KernelThread),
             sleep: Cell::new(Sleep::Unknown),
+            received: Cell::new(0),
         });
     }
 
@@ -175,6 +178,11 @@ impl CountingMachine {
     #[inline]
     pub(crate) fn spaces_mut(&mut self) -> &mut Spaces<CountingMachine> {
         &mut self.spaces
+    }
+
+    /// Returns the IPIs that each CPU was sent, from CPU 0 on.
+    pub(crate) fn received(&self) -> impl Iterator<Item = u64> + '_ {
+        self.cpus.iter().map(|cpu| cpu.received.get())
     }
 
     /// Returns the counters.

@@ -139,6 +139,11 @@ impl Replay {
         self.machine.tally().counts()
     }
 
+    /// Returns the IPIs that each CPU was sent so far, from CPU 0 on. They add up to [`Counts::ipis`].
+    pub fn ipis_received(&self) -> impl Iterator<Item = u64> + '_ {
+        self.machine.received()
+    }
+
     /// Ends the replay and returns its counts.
     pub fn finish(self) -> Counts {
         self.counts()

@@ -151,6 +151,7 @@ impl Hw for CountingMachine {
         for cpu in targets.iter() {
             pending.insert(cpu);
             let target = &self.cpus[usize::from(cpu.0)];
+            target.received.set(target.received.get() + 1);
             match target.activity.get() {
                 Activity::Running => self.tally.count(Effect::IpiToRunning),
                 Activity::KernelThread => self.tally.count(Effect::IpiToLazy),
