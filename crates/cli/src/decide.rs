@@ -178,7 +178,7 @@ fn replayed(
     let Some(lanes) = lanes else {
         return Workloads::replay(&options.traces, &asked, None);
     };
-    let mut watch = |step: &Step, replays: &Replays<'_>| {
+    let mut watch = |step: Step<'_>, replays: &Replays<'_>| {
         if let Step::Operation(operation) = step {
             lanes.sees(operation, replays.kept);
         }

@@ -45,7 +45,7 @@ pub(crate) struct Asked<'a> {
 }
 
 /// Sees each step of a recording, and all replays after it.
-pub(crate) type Watch<'w> = dyn FnMut(&Step, &Replays<'_>) + 'w;
+pub(crate) type Watch<'w> = dyn FnMut(Step<'_>, &Replays<'_>) + 'w;
 
 impl Workload {
     /// Replays a recording, or the shipped one; `which` says for the display which one of several it is.
@@ -135,14 +135,14 @@ fn read<R: Read>(
     } = *asked;
     let replayed = match watch {
         Some(watch) => {
-            let see = |step: &Step, replays: &Replays<'_>| {
+            let see = |step: Step<'_>, replays: &Replays<'_>| {
                 validation.step(step);
                 watch(step, replays);
             };
             price_trace_watched(&mut reader, policies, pcids, quirks, progress, see)?
         }
         None => {
-            let see = |step: &Step| validation.step(step);
+            let see = |step: Step<'_>| validation.step(step);
             price_trace_seen(&mut reader, policies, pcids, quirks, progress, see)?
         }
     };

@@ -116,18 +116,19 @@ pub fn price_trace_seen<R: Read>(
     pcids: &[PcidsOn],
     quirks: Quirks,
     mut progress: impl FnMut(Progress),
-    mut see: impl FnMut(&Step),
+    mut see: impl FnMut(Step<'_>),
 ) -> Result<Vec<Replayed>, PriceError> {
     let mut pass = Pass::new(policies, pcids, quirks);
     let mut batch = Vec::with_capacity(BATCH);
     let ended = loop {
-        let step = match reader.next_step() {
-            Ok(Some(step)) => step,
-            Ok(None) => break Ok(()),
+        match reader.advance() {
+            Ok(true) => {}
+            Ok(false) => break Ok(()),
             Err(error) => break Err(error),
-        };
-        see(&step);
-        batch.extend(Replayable::of(&step, reader.summary()));
+        }
+        let step = reader.step();
+        see(step);
+        batch.extend(Replayable::of(step, reader.summary()));
         if batch.len() == BATCH {
             pass.apply(&batch, Known::so_far(reader.summary()))?;
             batch.clear();
@@ -151,15 +152,16 @@ pub fn price_trace_watched<R: Read>(
     pcids: &[PcidsOn],
     quirks: Quirks,
     mut progress: impl FnMut(Progress),
-    mut watch: impl FnMut(&Step, &Replays<'_>),
+    mut watch: impl FnMut(Step<'_>, &Replays<'_>),
 ) -> Result<Vec<Replayed>, PriceError> {
     let mut pass = Pass::new(policies, pcids, quirks);
-    while let Some(step) = reader.next_step()? {
-        if let Some(one) = Replayable::of(&step, reader.summary()) {
+    while reader.advance()? {
+        let step = reader.step();
+        if let Some(one) = Replayable::of(step, reader.summary()) {
             pass.apply(&[one], Known::so_far(reader.summary()))?;
             pass.report(reader, &mut progress);
         }
-        watch(&step, &pass.shown());
+        watch(step, &pass.shown());
     }
     pass.report_now(reader, &mut progress);
     Ok(pass.finish(reader.summary()))
@@ -174,7 +176,7 @@ enum Replayable {
 
 impl Replayable {
     #[inline]
-    fn of(step: &Step, summary: &Summary) -> Option<Replayable> {
+    fn of(step: Step<'_>, summary: &Summary) -> Option<Replayable> {
         match step {
             Step::Operation(operation) => Some(Replayable::Operation(*operation)),
             Step::Event(event) => {

@@ -23,7 +23,6 @@ use crate::error::LineProblem;
 use crate::event::{Context, Event, Kind};
 use crate::operation::{InitialState, Laziness, MmId, Onto, OperationKind, Range, Tables};
 use crate::snapshot::Snapshot;
-use crate::step::Step;
 use crate::steps::Steps;
 use crate::summary::Summary;
 use crate::task_chain::Link;
@@ -69,7 +68,7 @@ impl Tracepoints {
         if index >= self.cpus.len() {
             self.cpus.resize(index + 1, Cpu::default());
         }
-        steps.push(Step::Event(*event));
+        steps.push_event(event);
         let mut told = Told {
             event,
             summary,
@@ -341,7 +340,7 @@ impl Tracepoints {
             self.flushes
                 .begin(told.event, mm, lazy, operation, told.steps);
         } else {
-            told.steps.push(Step::Operation(operation));
+            told.steps.push(operation);
         }
     }
 

@@ -35,7 +35,7 @@ impl Validation {
     }
 
     /// Takes in the next step of a recording.
-    pub fn step(&mut self, step: &Step) {
+    pub fn step(&mut self, step: Step<'_>) {
         match step {
             Step::Event(event) => self.event(event),
             Step::Operation(operation) => self.operation(operation),
