@@ -16,6 +16,7 @@ use crate::snapshot::Snapshot;
 use crate::step::Step;
 use crate::steps::{Next, Steps};
 use crate::summary::{MadeFrom, Summary};
+use crate::task_names::TaskNames;
 
 /// Events without which a replay is wrong.
 const ESSENTIAL: [&str; 3] = ["switch_mm", "enter_lazy", "flush_mm_range"];
@@ -118,6 +119,13 @@ impl<R: Read> TraceReader<R> {
     /// called before the first step.
     pub fn with_tasks(mut self, snapshot: Snapshot) -> Self {
         self.reconstruct = Reconstruct::new(Some(snapshot));
+        self
+    }
+
+    /// Keeps what tasks are called, for [`Summary::task_name`]: at each task switch one name is noted. To be called before
+    /// the first step.
+    pub fn with_task_names(mut self) -> Self {
+        self.summary.task_names = Some(TaskNames::default());
         self
     }
 
