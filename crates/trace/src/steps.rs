@@ -173,18 +173,19 @@ impl Steps {
             }
             self.open.remove(0);
         }
-        let step = self.waiting.pop_front()?;
-        self.first += 1;
-        match step {
+        let next = match self.waiting.front()? {
             Some(Waiting::Event(waited)) => {
-                *event = waited;
+                *event = *waited;
                 Some(Next::Event)
             }
             Some(Waiting::Operation(waited)) => {
-                *operation = waited;
+                *operation = *waited;
                 Some(Next::Operation)
             }
-            None => self.pop_waiting(event, operation),
-        }
+            None => None,
+        };
+        self.waiting.pop_front();
+        self.first += 1;
+        next.or_else(|| self.pop_waiting(event, operation))
     }
 }

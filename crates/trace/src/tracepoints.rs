@@ -332,11 +332,11 @@ impl Tracepoints {
         told.summary.operations.flush += 1;
         told.summary.unknown_tables += 1;
         let initial = self.initial(usize::from(told.event.cpu));
-        let lazy = self.cpus.iter().zip(0_u16..);
-        let lazy = lazy.filter(|(cpu, _)| cpu.lazy && !cpu.has_left && cpu.active == Some(mm));
-        let lazy: Vec<u16> = lazy.map(|(_, number)| number).collect();
         let operation = told.of(initial, kind);
         if is_sent(told.event) {
+            let lazy = self.cpus.iter().zip(0_u16..);
+            let lazy = lazy.filter(|(cpu, _)| cpu.lazy && !cpu.has_left && cpu.active == Some(mm));
+            let lazy: Vec<u16> = lazy.map(|(_, number)| number).collect();
             self.flushes
                 .begin(told.event, mm, lazy, operation, told.steps);
         } else {
