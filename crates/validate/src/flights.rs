@@ -216,8 +216,7 @@ impl Flights {
         let seen_ns = now_ns.saturating_sub(self.pace.ns() / INTO_THE_MASK);
         let reach = self.machine.reaches(cpu, mm, trims, seen_ns);
         let unsettled = self.unsettled(cpu, now_ns);
-        let switched = self.just_switched(STORES, now_ns);
-        let unsure = self.just_switched(1, now_ns);
+        let [switched, unsure] = self.just_switched([STORES, 1], now_ns);
         self.machine
             .sends(mm, reach[MaskRule::Lasting as usize].running.len());
         if let Some(flush) = self.watch(cpu).flush.as_mut() {
@@ -326,12 +325,19 @@ impl Flights {
         }
     }
 
-    /// The CPUs whose state changed so few paces before.
-    pub(crate) fn just_switched(&self, paces: u64, now_ns: u64) -> CpuSet {
-        let mut switched = CpuSet::default();
+    /// The CPUs whose state changed so few paces before, for each of some numbers of them.
+    pub(crate) fn just_switched<const N: usize>(
+        &self,
+        paces: [u64; N],
+        now_ns: u64,
+    ) -> [CpuSet; N] {
+        let about_ns = paces.map(|paces| paces * self.pace.ns());
+        let mut switched = [const { CpuSet::EMPTY }; N];
         for (watch, cpu) in self.cpus.iter().zip(0_u16..) {
-            if watch.changed.1 + paces * self.pace.ns() > now_ns {
-                switched.insert(cpu);
+            for (switched, about_ns) in switched.iter_mut().zip(about_ns) {
+                if watch.changed.1 + about_ns > now_ns {
+                    switched.insert(cpu);
+                }
             }
         }
         switched

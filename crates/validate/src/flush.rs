@@ -106,11 +106,8 @@ pub(crate) struct Recorded {
 impl Recorded {
     /// The other CPUs that the cpumask names as interrupts are sent.
     fn company(&self, initiator: u16) -> CpuSet {
-        let mut company = CpuSet::default();
-        let mask = self.sent_mask.unwrap_or(0);
-        (0..64_u16)
-            .filter(|cpu| mask >> cpu & 1 == 1 && *cpu != initiator)
-            .for_each(|cpu| company.insert(cpu));
+        let mut company = CpuSet::of_first_word(self.sent_mask.unwrap_or(0));
+        company.remove(initiator);
         company
     }
 }
@@ -153,14 +150,20 @@ impl Open {
     fn compare_path(&self, rule: MaskRule, reach: &Reach, tallies: &mut Tallies) {
         let replayed = self.paths[rule as usize];
         let recorded = self.recorded.path.unwrap_or(Path::None);
+        if self.recorded.path_told {
+            tallies.apart(Decision::Path);
+            return;
+        }
+        if replayed == recorded {
+            tallies.agree(Decision::Path);
+            return;
+        }
         let mut among = reach.all();
         among.extend(&self.recorded.arrived);
         among.extend(&self.recorded.company(self.cpu));
         let of_unknown_past = |cpu: u16| !self.known.contains(cpu);
-        if self.recorded.path_told || replayed != recorded && among.iter().any(of_unknown_past) {
+        if among.iter().any(of_unknown_past) {
             tallies.apart(Decision::Path);
-        } else if replayed == recorded {
-            tallies.agree(Decision::Path);
         } else {
             let switched = among.iter().any(|cpu| self.switched(cpu));
             let class = match (replayed, recorded) {

@@ -54,7 +54,7 @@ impl Validation {
         self.flights.events += 1;
         self.evidence.note(event);
         self.follow(event);
-        if event.kind == Kind::Other {
+        if matches!(event.kind, Kind::Other) {
             // It may stand between a task switch and what that did.
             return;
         }
@@ -214,6 +214,7 @@ impl Validation {
             }
         }
         let unsettled = self.flights.unsettled(cpu, now);
+        let [switched, unsure] = self.flights.just_switched([STORES, 1], now);
         if !self.evidence.has_kprobes() {
             self.flights.hasten(mm, now);
         }
@@ -236,9 +237,9 @@ impl Validation {
             replayed,
             recorded,
             raced,
-            known: self.flights.machine.known_cpus(),
-            switched: self.flights.just_switched(STORES, now),
-            unsure: self.flights.just_switched(1, now),
+            known: self.flights.machine.known_cpus().clone(),
+            switched,
+            unsure,
             crossed: CpuSet::default(),
             unsettled,
             paths,
@@ -287,20 +288,19 @@ impl Validation {
                 .filter(|cpu| self.flights.is_unsure(*cpu, flush));
             unsure.count() as u64
         };
-        let (fewer, all) = (unsure(&targets), unsure(&reach.all()));
-        let mut if_freed = reach.lazy.clone();
-        if_freed.extend(&reach.elsewhere);
-        let told = match flush.tables {
+        let fewer = unsure(&targets);
+        let (told, unknown) = match flush.tables {
             Tables::Unknown => {
                 let shown =
                     |cpu: &u16| flush.recorded.arrived.contains(*cpu) && !targets.contains(*cpu);
-                if_freed.iter().filter(shown).count() as u64
+                let if_freed = reach.lazy.iter().chain(reach.elsewhere.iter());
+                let told = if_freed.filter(shown).count() as u64;
+                (
+                    told,
+                    reach.targets(Tables::Freed).len() - targets.len() - told,
+                )
             }
-            _ => 0,
-        };
-        let unknown = match flush.tables {
-            Tables::Unknown => reach.targets(Tables::Freed).len() - targets.len() - told,
-            _ => all - fewer,
+            Tables::Kept | Tables::Freed => (0, unsure(&reach.all()) - fewer),
         };
         let totals = &mut self.totals[rule as usize];
         totals.shootdowns += targets.len() + told;
