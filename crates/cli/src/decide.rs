@@ -181,7 +181,7 @@ fn replayed(
     };
     let mut watch = |step: Step<'_>, replays: &Replays<'_>| {
         if let Step::Operation(operation) = step {
-            lanes.sees(operation, replays.kept);
+            lanes.sees(operation, replays.kept());
         }
     };
     Workloads::replay(&options.traces, &asked, Some(&mut watch))
