@@ -21,7 +21,7 @@ use crate::proof_words::{came_to, proof, repeat, under};
 use crate::proofs::{MEMORY, Proof, Question, search_all};
 use crate::report::{Ending, Report, table};
 use crate::verdict_words::{ending_of, memory, unproved};
-use crate::workload::{Asked, Workload};
+use crate::workload::{Asked, Names, Workload};
 use crate::workload_words::{describe, idle_lines};
 use crate::workloads::Workloads;
 
@@ -174,13 +174,14 @@ fn replayed(
         pcids,
         quirks,
         recording: &options.recording,
+        names: Names::NotKept,
     };
     let Some(lanes) = lanes else {
         return Workloads::replay(&options.traces, &asked, None);
     };
-    let mut watch = |step: &Step, replays: &Replays<'_>| {
+    let mut watch = |step: Step<'_>, replays: &Replays<'_>| {
         if let Step::Operation(operation) = step {
-            lanes.sees(operation, replays.kept);
+            lanes.sees(operation, replays.kept());
         }
     };
     Workloads::replay(&options.traces, &asked, Some(&mut watch))

@@ -76,7 +76,7 @@ pub(crate) fn tell_parts(
         );
         return Ok(());
     };
-    let replay = |watch: &mut dyn FnMut(&Step, &Replays<'_>)| {
+    let replay = |watch: &mut dyn FnMut(Step<'_>, &Replays<'_>)| {
         Workload::replay(Some(trace), asked, "", Some(watch))
     };
     let (workload, parts) = match by {
@@ -127,7 +127,7 @@ impl Intervals {
         }
     }
 
-    fn step(&mut self, step: &Step, replays: &Replays<'_>) {
+    fn step(&mut self, step: Step<'_>, replays: &Replays<'_>) {
         match step {
             Step::Event(event) => {
                 self.start_ns.get_or_insert(event.time_ns);

@@ -6,6 +6,7 @@ use lazytlb_trace::IdleStates;
 use serde::Serialize;
 
 use crate::arguments::Price;
+use crate::by::By;
 use crate::by_recording::{Choices, choices_by_recording};
 use crate::choice::Choice;
 use crate::idle::IdleRecord;
@@ -15,7 +16,7 @@ use crate::pcids::what_pcids_bring;
 use crate::policies::named_here;
 use crate::pricing::Yardstick;
 use crate::report::{Ending, Report, table};
-use crate::workload::{Asked, Workload};
+use crate::workload::{Asked, Names, Workload};
 use crate::workload_words::{describe, idle_lines};
 use crate::workloads::Workloads;
 
@@ -28,6 +29,10 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
         pcids: options.pcids.settings(options.cpu)?,
         quirks: options.cpu.quirks,
         recording: &options.recording,
+        names: match options.by {
+            Some(By::Process) => Names::Kept,
+            Some(By::Time { .. }) | None => Names::NotKept,
+        },
     };
     if let Some(by) = options.by {
         tell_parts(&mut report, options, &asked, (by, &costs))?;

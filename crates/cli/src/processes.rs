@@ -89,7 +89,7 @@ enum Laziness {
 
 impl Processes {
     /// Takes in a step, and says of an operation whose it is.
-    pub(crate) fn step(&mut self, step: &Step) -> Option<Whose> {
+    pub(crate) fn step(&mut self, step: Step<'_>) -> Option<Whose> {
         match step {
             Step::Event(event) => {
                 self.event(event);
@@ -219,8 +219,15 @@ mod tests {
     use super::*;
     use lazytlb_trace::{Context, Range, Tables};
 
-    fn event(cpu: u16, pid: u32, kind: Kind) -> Step {
-        Step::Event(Event {
+    /// A step, by itself.
+    #[derive(Clone, Copy)]
+    enum Own {
+        Event(Event),
+        Operation(Operation),
+    }
+
+    fn event(cpu: u16, pid: u32, kind: Kind) -> Own {
+        Own::Event(Event {
             cpu,
             time_ns: 0,
             pid,
@@ -229,8 +236,8 @@ mod tests {
         })
     }
 
-    fn operation(cpu: u16, kind: OperationKind) -> Step {
-        Step::Operation(Operation {
+    fn operation(cpu: u16, kind: OperationKind) -> Own {
+        Own::Operation(Operation {
             cpu,
             time_ns: 0,
             kind,
@@ -238,11 +245,12 @@ mod tests {
         })
     }
 
-    fn whose(processes: &mut Processes, steps: &[Step]) -> Vec<Whose> {
-        steps
-            .iter()
-            .filter_map(|step| processes.step(step))
-            .collect()
+    fn whose(processes: &mut Processes, steps: &[Own]) -> Vec<Whose> {
+        let steps = steps.iter().map(|step| match step {
+            Own::Event(event) => Step::Event(event),
+            Own::Operation(operation) => Step::Operation(operation),
+        });
+        steps.filter_map(|step| processes.step(step)).collect()
     }
 
     fn process(number: Number, before: u32) -> Whose {
@@ -251,15 +259,15 @@ mod tests {
 
     const SPACE: MmId = MmId(7);
 
-    fn switch() -> Step {
+    fn switch() -> Own {
         operation(0, OperationKind::Switch { mm: SPACE })
     }
 
-    fn lazy() -> Step {
+    fn lazy() -> Own {
         operation(0, OperationKind::GoLazy { onto: Onto::Idle })
     }
 
-    fn flush(cpu: u16) -> Step {
+    fn flush(cpu: u16) -> Own {
         let (range, tables) = (Range::All, Tables::Kept);
         operation(
             cpu,

@@ -40,12 +40,14 @@
 //! | file, in reading order | what |
 //! | --- | --- |
 //! | `replay` | [`Replay`]: open loop, and what that means |
+//! | `requests`, `replayer` | what an operation asks of every machine; one policy's machine, which does it |
 //! | `machine`, `cells` | what is counted, and how a CPU takes an IPI; the words that it counts at |
 //! | `sleep` | [`Sleep`]: how deep an idle CPU sleeps |
 //! | `spaces` | which space is which |
 //! | `counts` | [`Counts`] |
 //! | `sums` | counts added up, over recordings and over operations |
-//! | `price_trace` | one pass over a recording, for every policy |
+//! | `price_trace`, `replayed` | one pass over a recording, for every policy; what that returns |
+//! | `pass`, `alike` | the replays of a pass; those that cannot come out differently, which are one |
 //! | `split` | [`Split`]: what replays count, by whose operations caused it |
 //! | `received` | [`SplitReceived`]: the IPIs that CPUs were sent, by whose CPU time they take |
 //! | `costs`, `costs_file`, `cost_argument` | [`Costs`]: figures with ranges and origins; read from a file like `costs/default.toml`; set by themselves |
@@ -59,6 +61,7 @@
 //! have displaced it meanwhile is not modelled, nor that an idle state which flushes TLBs flushes that, too.
 #![forbid(unsafe_code)]
 
+mod alike;
 mod cells;
 mod cost_argument;
 mod costs;
@@ -66,11 +69,15 @@ mod costs_file;
 mod counts;
 mod machine;
 mod measure_first;
+mod pass;
 mod price;
 mod price_trace;
 mod received;
 mod regret;
 mod replay;
+mod replayed;
+mod replayer;
+mod requests;
 mod sleep;
 mod spaces;
 mod split;
@@ -82,13 +89,13 @@ pub use costs_file::{CostsError, CostsProblem};
 pub use counts::Counts;
 pub use machine::{MAX_CPUS, PcidsOn};
 pub use measure_first::MeasureFirst;
+pub use pass::Replays;
 pub use price::{Cheapest, Cost, Difference, cheapest, price, price_replayed};
-pub use price_trace::{
-    PriceError, Progress, Replayed, Replays, price_trace, price_trace_on, price_trace_seen,
-    price_trace_watched,
-};
+pub use price_trace::{price_trace, price_trace_on, price_trace_seen, price_trace_watched};
 pub use received::{Received, SplitReceived};
 pub use regret::{Decision, Standing};
-pub use replay::{Replay, ReplayError};
+pub use replay::Replay;
+pub use replayed::{PriceError, Progress, Replayed};
+pub use requests::ReplayError;
 pub use sleep::Sleep;
 pub use split::Split;

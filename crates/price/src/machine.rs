@@ -12,9 +12,7 @@ mod seam;
 
 use std::cell::Cell;
 
-use lazytlb::{
-    CpuId, CpuSet, Hw, Interrupts, Kernel, Mm, MmHandle, PerCpu, PhysAddr, Policy, Quirks, Tlb,
-};
+use lazytlb::{CpuId, Interrupts, Kernel, Mm, MmHandle, PerCpu, PhysAddr, Policy, Quirks, Tlb};
 
 use crate::cells::{CountedCells, Owner, SLOTS, WORDS};
 use crate::counts::{Effect, Tally};
@@ -42,10 +40,14 @@ pub(crate) struct CountingMachine {
     quirks: Quirks,
     pcids: PcidsOn,
     cpus: Vec<Cpu>,
+    /// Words of CPU sets that these CPUs need.
+    words: usize,
     spaces: Spaces<CountingMachine>,
     current: Cell<CpuId>,
+    /// Those of the current CPU. Between two operations no CPU has them off, and in an operation none that is interrupted.
+    interrupts: Cell<Interrupts>,
     /// CPUs that were sent the flush interrupt and have not taken it.
-    pending: Cell<CpuSet<WORDS>>,
+    pending: [Cell<u64>; WORDS],
     tally: Tally,
 }
 
@@ -78,7 +80,6 @@ struct Cpu {
     root: Cell<PhysAddr>,
     /// The root that was loaded last under each PCID.
     roots: [Cell<PhysAddr>; 1 + SLOTS],
-    interrupts: Cell<Interrupts>,
     activity: Cell<Activity>,
     sleep: Cell<Sleep>,
     /// IPIs that it was sent.
@@ -104,6 +105,13 @@ impl Kernel<WORDS, SLOTS> for Storage<'_> {
     fn init_mm(&self) -> MmHandle {
         INIT_MM
     }
+
+    /// As many as the CPUs so far need. It grows between two operations only, when no CPU is in the protocol, and the words
+    /// that come are empty: their CPUs have not run.
+    #[inline]
+    fn cpu_words(&self) -> usize {
+        self.0.words
+    }
 }
 
 impl CountingMachine {
@@ -114,9 +122,11 @@ impl CountingMachine {
             quirks,
             pcids,
             cpus: Vec::new(),
+            words: 0,
             spaces: Spaces::new(),
             current: Cell::new(CpuId(0)),
-            pending: Cell::new(CpuSet::EMPTY),
+            interrupts: Cell::new(Interrupts::Enabled),
+            pending: Default::default(),
             tally: Tally::default(),
         }
     }
@@ -143,11 +153,19 @@ impl CountingMachine {
             protocol: PerCpu::new(INIT_MM, &mut CountedCells(Owner::Cpu(cpu))),
             root: Cell::new(self.spaces.get(INIT_MM).root()),
             roots: std::array::from_fn(|_| Cell::new(self.spaces.get(INIT_MM).root())),
-            interrupts: Cell::new(Interrupts::Enabled),
             activity: Cell::new(Activity::KernelThread),
             sleep: Cell::new(Sleep::Unknown),
             received: Cell::new(0),
         });
+        self.words = self.cpus.len().div_ceil(64);
+    }
+
+    /// Checks, between two operations, that the one before has restored what it disabled.
+    pub(crate) fn assert_interrupts_enabled(&self) {
+        assert!(
+            self.interrupts.get() == Interrupts::Enabled,
+            "an operation left a CPU's interrupts disabled"
+        );
     }
 
     /// Says what the current CPU does from here on.
@@ -168,13 +186,7 @@ impl CountingMachine {
         }
     }
 
-    /// Returns the spaces.
-    #[inline]
-    pub(crate) fn spaces(&self) -> &Spaces<CountingMachine> {
-        &self.spaces
-    }
-
-    /// Returns the spaces, to make and forget some.
+    /// Returns the spaces, to make some.
     #[inline]
     pub(crate) fn spaces_mut(&mut self) -> &mut Spaces<CountingMachine> {
         &mut self.spaces
@@ -224,29 +236,37 @@ impl CountingMachine {
     /// Lets every pending CPU take its interrupt, then comes back to the CPU that waits. That one keeps its
     /// own while its interrupts are off. Says whether there was anyone.
     pub(crate) fn deliver_interrupts(&self) -> bool {
-        let waiting = self.current.get();
-        let is_kept = |cpu| cpu == waiting && self.interrupts() == Interrupts::Disabled;
-        let (mut delivered, mut kept) = (CpuSet::<WORDS>::EMPTY, CpuSet::EMPTY);
-        for cpu in self.pending.get().iter() {
-            let side = if is_kept(cpu) {
-                &mut kept
-            } else {
-                &mut delivered
-            };
-            side.insert(cpu);
-        }
-        self.pending.set(kept);
-        for cpu in delivered.iter() {
-            self.current.set(cpu);
-            let former = self.disable_interrupts();
-            assert!(
-                former == Interrupts::Enabled,
-                "an operation left a CPU's interrupts disabled"
-            );
-            self.tlb().handle_flush_ipi(self);
-            self.restore_interrupts(former);
+        let (waiting, interrupts) = (self.current.get(), self.interrupts.get());
+        let kept = match interrupts {
+            Interrupts::Disabled => Some(waiting.word_and_bit()),
+            Interrupts::Enabled => None,
+        };
+        self.interrupts.set(Interrupts::Disabled);
+        let mut delivered = false;
+        for (index, pending) in self.pending[..self.words].iter().enumerate() {
+            let word = pending.get();
+            let kept = kept.map_or(0, |(word, bit)| if word == index { bit } else { 0 });
+            if word & !kept == 0 {
+                continue;
+            }
+            pending.set(word & kept);
+            delivered = true;
+            for cpu in members_of(index, word & !kept) {
+                self.current.set(cpu);
+                self.tlb().handle_flush_ipi(self);
+            }
         }
         self.current.set(waiting);
-        !delivered.is_empty()
+        self.interrupts.set(interrupts);
+        delivered
     }
+}
+
+/// Returns the CPUs whose bits are set in a word of a CPU set.
+fn members_of(index: usize, mut word: u64) -> impl Iterator<Item = CpuId> {
+    std::iter::from_fn(move || {
+        let bit = (word != 0).then(|| word.trailing_zeros())?;
+        word &= word - 1;
+        Some(CpuId(index as u16 * 64 + bit as u16))
+    })
 }

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
-use crate::price_trace::{Replayed, Replays};
-use crate::replay::Replay;
+use crate::pass::Replays;
+use crate::replayed::Replayed;
 
 /// The IPIs of every replay, split by a key of the CPUs that they were sent to.
 #[derive(Clone, Debug)]
@@ -40,11 +40,16 @@ struct Side<K> {
 }
 
 impl<K: Ord> Side<K> {
-    fn add(&mut self, replays: &[Replay], whose: &impl Fn(u16) -> K) {
+    /// Adds what the CPUs of each replay, from CPU 0 on, have received since the last call.
+    fn add(
+        &mut self,
+        replays: impl ExactSizeIterator<Item: Iterator<Item = u64>>,
+        whose: &impl Fn(u16) -> K,
+    ) {
         self.replays
             .resize_with(replays.len(), || (Vec::new(), BTreeMap::new()));
-        for (replay, (before, sums)) in replays.iter().zip(&mut self.replays) {
-            for (cpu, now) in (0_u16..).zip(replay.ipis_received()) {
+        for (received, (before, sums)) in replays.zip(&mut self.replays) {
+            for (cpu, now) in (0_u16..).zip(received) {
                 let index = usize::from(cpu);
                 if index == before.len() {
                     before.push(0);
@@ -73,8 +78,8 @@ impl<K> Default for SplitReceived<K> {
 impl<K: Ord> SplitReceived<K> {
     /// Adds what each CPU was sent since the last call to the part that `whose` names for it. Called after each operation.
     pub fn add(&mut self, replays: &Replays<'_>, whose: impl Fn(u16) -> K) {
-        self.kept.add(replays.kept, &whose);
-        self.freed.add(replays.freed, &whose);
+        self.kept.add(replays.kept_received(), &whose);
+        self.freed.add(replays.freed_received(), &whose);
     }
 
     /// Returns the parts: of each key that received anything, one for each row of `whole`, in its order. They add up to
@@ -109,6 +114,7 @@ impl<K: Ord> SplitReceived<K> {
 mod tests {
     use super::*;
     use crate::machine::PcidsOn;
+    use crate::replay::Replay;
     use lazytlb::Policy;
     use lazytlb_trace::{MmId, Onto, Operation, OperationKind, Range, Tables};
 
@@ -143,8 +149,13 @@ mod tests {
             for replay in kept.iter_mut().chain(freed.iter_mut()) {
                 replay.apply(&operation).unwrap();
             }
-            let replays = Replays { kept, freed };
-            split.add(&replays, |cpu| ["flusher", ran_on_1][usize::from(cpu)]);
+            let whose = |cpu| ["flusher", ran_on_1][usize::from(cpu)];
+            split
+                .kept
+                .add(kept.iter().map(Replay::ipis_received), &whose);
+            split
+                .freed
+                .add(freed.iter().map(Replay::ipis_received), &whose);
         }
         let [kept, freed] = both.map(|[replay]| replay.finish());
         let whole = Replayed {

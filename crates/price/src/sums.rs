@@ -4,7 +4,7 @@
 use std::ops::{Add, AddAssign, Sub};
 
 use crate::counts::Counts;
-use crate::price_trace::Replayed;
+use crate::replayed::Replayed;
 
 impl Counts {
     /// Joins two counts, one by one. All fields are named: one that is new has to be here as well.

@@ -234,8 +234,7 @@ impl Flights {
         let unsettled = self.unsettled(cpu, now_ns);
         let maybe_in_switch = self.maybe_in_switch(cpu);
         let found = self.found(mm, &unsettled);
-        let switched = self.just_switched(self.stores_ns(), now_ns);
-        let unsure = self.just_switched(self.pace.ns(), now_ns);
+        let [switched, unsure] = self.just_switched([self.stores_ns(), self.pace.ns()], now_ns);
         self.machine
             .sends(mm, reach[MaskRule::Lasting as usize].running.len());
         if let Some(flush) = self.watch(cpu).flush.as_mut() {
@@ -437,12 +436,18 @@ impl Flights {
         }
     }
 
-    /// The CPUs whose state changed so shortly before.
-    pub(crate) fn just_switched(&self, within_ns: u64, now_ns: u64) -> CpuSet {
-        let mut switched = CpuSet::default();
+    /// The CPUs whose state changed so shortly before, for each of some times.
+    pub(crate) fn just_switched<const N: usize>(
+        &self,
+        within_ns: [u64; N],
+        now_ns: u64,
+    ) -> [CpuSet; N] {
+        let mut switched = [const { CpuSet::EMPTY }; N];
         for (watch, cpu) in self.cpus.iter().zip(0_u16..) {
-            if watch.changed.1 + within_ns > now_ns {
-                switched.insert(cpu);
+            for (switched, within_ns) in switched.iter_mut().zip(within_ns) {
+                if watch.changed.1 + within_ns > now_ns {
+                    switched.insert(cpu);
+                }
             }
         }
         switched

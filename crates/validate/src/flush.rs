@@ -137,11 +137,8 @@ pub(crate) struct Recorded {
 impl Recorded {
     /// The other CPUs that the cpumask names as interrupts are sent.
     fn company(&self, initiator: u16) -> CpuSet {
-        let mut company = CpuSet::default();
-        let mask = self.sent_mask.unwrap_or(0);
-        (0..64_u16)
-            .filter(|cpu| mask >> cpu & 1 == 1 && *cpu != initiator)
-            .for_each(|cpu| company.insert(cpu));
+        let mut company = CpuSet::of_first_word(self.sent_mask.unwrap_or(0));
+        company.remove(initiator);
         company
     }
 }
@@ -174,7 +171,7 @@ impl Open {
             return;
         }
         let reach = &self.replayed.reach[rule as usize];
-        self.compare_path(rule, reach, tallies);
+        self.compare_path(rule, tallies);
         let in_company = self.recorded.path == Some(Path::Remote) || !reach.is_empty();
         if in_company {
             self.compare_targets(rule, tallies);
@@ -189,7 +186,7 @@ impl Open {
         }
         let reach = &self.replayed.reach[rule as usize];
         let among = self.among(reach);
-        let way = self.path_verdict(rule, &among) == Verdict::Disagrees(Class::Unexplained);
+        let way = self.path_verdict(rule) == Verdict::Disagrees(Class::Unexplained);
         let is_unexplained =
             |cpu: &u16| way || self.verdict(rule, *cpu) == Verdict::Disagrees(Class::Unexplained);
         among
@@ -231,15 +228,18 @@ impl Open {
         among
     }
 
-    fn path_verdict(&self, rule: MaskRule, among: &CpuSet) -> Verdict {
+    fn path_verdict(&self, rule: MaskRule) -> Verdict {
         let replayed = self.paths[rule as usize];
         let recorded = self.recorded.path.unwrap_or(Path::None);
-        let of_unknown_past = |cpu: u16| !self.known.contains(cpu);
-        if self.recorded.path_told || replayed != recorded && among.iter().any(of_unknown_past) {
+        if self.recorded.path_told {
             return Verdict::Apart;
         }
         if replayed == recorded {
             return Verdict::Agrees;
+        }
+        let among = self.among(&self.replayed.reach[rule as usize]);
+        if among.iter().any(|cpu| !self.known.contains(cpu)) {
+            return Verdict::Apart;
         }
         let switched = among.iter().any(|cpu| self.switched(cpu));
         Verdict::Disagrees(match (replayed, recorded) {
@@ -249,8 +249,8 @@ impl Open {
         })
     }
 
-    fn compare_path(&self, rule: MaskRule, reach: &Reach, tallies: &mut Tallies) {
-        match self.path_verdict(rule, &self.among(reach)) {
+    fn compare_path(&self, rule: MaskRule, tallies: &mut Tallies) {
+        match self.path_verdict(rule) {
             Verdict::Apart => tallies.apart(Decision::Path),
             Verdict::Agrees => tallies.agree(Decision::Path),
             Verdict::Disagrees(class) => tallies.disagree(Disagreement {

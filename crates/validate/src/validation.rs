@@ -43,7 +43,7 @@ impl Validation {
     }
 
     /// Takes in the next step of a recording.
-    pub fn step(&mut self, step: &Step) {
+    pub fn step(&mut self, step: Step<'_>) {
         match step {
             Step::Event(event) => self.event(event),
             Step::Operation(operation) => self.operation(operation),
@@ -66,7 +66,7 @@ impl Validation {
         self.evidence.note(event);
         self.flights.shows_spaces = self.evidence.has_kprobes();
         self.follow(event);
-        if event.kind == Kind::Other {
+        if matches!(event.kind, Kind::Other) {
             // It may stand between a task switch and what that did.
             return;
         }
@@ -266,6 +266,8 @@ impl Validation {
         let targets = replayed.reach[MaskRule::Lasting as usize].targets(tables);
         let raced = self.flights.raced_with(mm, &targets);
         let unsettled = self.flights.unsettled(cpu, now);
+        let within_ns = [self.flights.stores_ns(), self.flights.pace.ns()];
+        let [switched, unsure] = self.flights.just_switched(within_ns, now);
         if self.evidence.has_kprobes() {
             self.flights.races(mm);
         } else {
@@ -291,9 +293,9 @@ impl Validation {
             replayed,
             recorded,
             raced,
-            known: self.flights.machine.known_cpus(),
-            switched: self.flights.just_switched(self.flights.stores_ns(), now),
-            unsure: self.flights.just_switched(self.flights.pace.ns(), now),
+            known: self.flights.machine.known_cpus().clone(),
+            switched,
+            unsure,
             crossed: CpuSet::default(),
             unsettled,
             maybe_in_switch: self.flights.maybe_in_switch(cpu),
@@ -352,20 +354,19 @@ impl Validation {
                 .filter(|cpu| self.flights.is_unsure(*cpu, flush));
             unsure.count() as u64
         };
-        let (fewer, all) = (unsure(&targets), unsure(&reach.all()));
-        let mut if_freed = reach.lazy.clone();
-        if_freed.extend(&reach.elsewhere);
-        let told = match flush.tables {
+        let fewer = unsure(&targets);
+        let (told, unknown) = match flush.tables {
             Tables::Unknown => {
                 let shown =
                     |cpu: &u16| flush.recorded.arrived.contains(*cpu) && !targets.contains(*cpu);
-                if_freed.iter().filter(shown).count() as u64
+                let if_freed = reach.lazy.iter().chain(reach.elsewhere.iter());
+                let told = if_freed.filter(shown).count() as u64;
+                (
+                    told,
+                    reach.targets(Tables::Freed).len() - targets.len() - told,
+                )
             }
-            _ => 0,
-        };
-        let unknown = match flush.tables {
-            Tables::Unknown => reach.targets(Tables::Freed).len() - targets.len() - told,
-            _ => all - fewer,
+            Tables::Kept | Tables::Freed => (0, unsure(&reach.all()) - fewer),
         };
         let totals = &mut self.totals[rule as usize];
         totals.shootdowns += targets.len() + told;
