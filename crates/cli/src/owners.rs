@@ -70,7 +70,7 @@ pub(crate) struct Owners {
 
 impl Owners {
     /// Takes in a step, and the replays after it.
-    pub(crate) fn step(&mut self, step: &Step, replays: &Replays<'_>) {
+    pub(crate) fn step(&mut self, step: Step<'_>, replays: &Replays<'_>) {
         let Some(whose) = self.processes.step(step) else {
             return;
         };
