@@ -212,8 +212,8 @@ pub(crate) struct Record {
 
 #[derive(Args, Debug)]
 pub(crate) struct Check {
-    /// The policy, or all of them
-    #[arg(long, value_name = "P|all", default_value = "all", value_parser = policies())]
+    /// The policy, or all that `decide` chooses among
+    #[arg(long, value_name = "P|all", default_value = "all", value_parser = policies_to_check())]
     pub(crate) policy: Policies,
     /// The program: what the CPUs do
     #[arg(long, value_name = "NAME", default_value = "reference-3", value_parser = program())]
@@ -486,6 +486,19 @@ fn policies() -> impl TypedValueParser<Value = Policies> {
     PossibleValuesParser::new(names.chain([all])).map(|name| {
         let named = |policy: &Policy| name == "all" || policy.name() == name;
         Policies(Policy::ALL.iter().copied().filter(named).collect())
+    })
+}
+
+/// Those, and what is proved and not priced yet.
+fn policies_to_check() -> impl TypedValueParser<Value = Policies> {
+    let names = Policy::ALL.iter().chain(&[Policy::Quarantine]);
+    let names = names.map(|policy| PossibleValue::new(policy.name()));
+    let all = PossibleValue::new("all").help("every policy but quarantine");
+    PossibleValuesParser::new(names.chain([all])).map(|name| {
+        Policies(match Policy::by_name(&name) {
+            Some(policy) => vec![policy],
+            None => Policy::ALL.to_vec(),
+        })
     })
 }
 

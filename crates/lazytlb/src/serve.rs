@@ -222,6 +222,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             return Served::LeftForInitMm;
         }
         if self.invalidate_pages(hw, me, mm, slot, current, find) {
+            self.walks_nothing_removed(hw, mm);
             return Served::InvalidatedPages;
         }
         self.load_root(hw, me, mm, slot, Cr3Load::Flush);
@@ -280,7 +281,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             }),
             // INVPCID of an address drops only the upper levels that lead to it, on every CPU. Here others may lead to a table
             // that is freed.
-            Tables::Freed => me.slots.set_due(hw, slot, Halves::USER),
+            Tables::Freed | Tables::Held => me.slots.set_due(hw, slot, Halves::USER),
         }
     }
 }

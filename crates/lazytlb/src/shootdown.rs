@@ -257,7 +257,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             shootdown.untold = chosen.targets;
             shootdown.report.lazy_skipped += chosen.lazy_skipped;
             shootdown.report.elsewhere += chosen.elsewhere;
-            if tables == Tables::Freed {
+            if tables.are_unhooked() {
                 shootdown.tables = Tables::Freed;
             }
         }
@@ -353,7 +353,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
 
     /// Waits for the answers of targets, and tells those once more whose answer may have been for something else.
     #[inline(never)]
-    fn wait_for(
+    pub(crate) fn wait_for(
         &self,
         hw: &K::Hw,
         initiator: CpuId,
@@ -395,7 +395,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         let _off = InterruptsOff::new(hw);
         let me = self.kernel.this_cpu(hw);
         if me.loaded_mm(hw) != handle {
-            if tables == Tables::Freed {
+            if tables.are_unhooked() {
                 self.leave_behind(hw, me);
             }
             return Served::OtherSpace;

@@ -65,7 +65,12 @@ impl CountedCells {
                 | ProtocolWord::OpenGathers
                 | ProtocolWord::IsRetired
                 | ProtocolWord::RetiredBefore
-                | ProtocolWord::Retired,
+                | ProtocolWord::Retired
+                | ProtocolWord::HeldTables
+                | ProtocolWord::Spared
+                | ProtocolWord::BatchMm
+                | ProtocolWord::BatchAwaits
+                | ProtocolWord::BatchPins,
                 _,
             ) => Role::Plain,
         }

@@ -10,13 +10,14 @@ use std::fmt;
 use lazytlb as protocol;
 
 use lazytlb::{
-    CpuId, Entry, FlushRange, Memory, PageRange, PhysAddr, Policy, Poll, Promise, Promises, Spaces,
-    Tables,
+    CpuId, Entry, FlushRange, Hw, Memory, PageRange, PhysAddr, Policy, Poll, Promise, Promises,
+    Spaces, Tables,
 };
 use lazytlb_check::{
     Ended, Frees, KernelRemoval, ModelHw, Part, Program, Protocol, Removal, Space,
 };
-use lazytlb_model::Cr4;
+use lazytlb_model::{Cr4, LocalCell};
+use protocol::batches::HeldBatch;
 use protocol::gather::{Batch, FrameSink};
 use protocol::kernel::Kernel;
 use protocol::mm::{Mm, MmHandle, MmId};
@@ -78,7 +79,15 @@ pub struct Embedded<const SLOTS: usize, const PCIDS: bool, const WORDS: usize = 
     roots: Vec<PhysAddr>,
     /// With page-table isolation, the second roots of the user spaces.
     user_halves: Vec<PhysAddr>,
+    /// Under `quarantine`, where each CPU keeps the tables of each batch that it holds back: a frame's address, or
+    /// [`NO_FRAME`].
+    held: Vec<[[LocalCell; HELD_TABLES]; SLOTS]>,
 }
+
+/// How many page tables of a space are held back: as few as show everything.
+const HELD_TABLES: usize = 1;
+/// No frame, in a word that may hold one's address.
+const NO_FRAME: u64 = u64::MAX;
 
 /// The storage of a checked kernel: arrays.
 struct Storage<const SLOTS: usize, const WORDS: usize> {
@@ -98,6 +107,9 @@ impl<const SLOTS: usize, const WORDS: usize> Kernel<WORDS, SLOTS> for Storage<SL
     fn init_mm(&self) -> MmHandle {
         MmHandle(0)
     }
+    fn held_tables_of_a_space(&self) -> u64 {
+        HELD_TABLES as u64
+    }
 }
 
 /// Code of a checked program stays on its CPU.
@@ -111,6 +123,14 @@ struct Sink<'a> {
     spaces: Spaces,
     driver: &'a dyn Fn(&ModelHw),
     promises: Vec<Promise>,
+    /// Where this CPU keeps what it holds back, for each batch.
+    held: &'a [[LocalCell; HELD_TABLES]],
+}
+
+impl Sink<'_> {
+    fn cells(&self, batch: HeldBatch) -> &[LocalCell; HELD_TABLES] {
+        &self.held[batch.number()]
+    }
 }
 
 impl FrameSink for Sink<'_> {
@@ -128,6 +148,26 @@ impl FrameSink for Sink<'_> {
     fn release(&mut self, frame: PhysAddr) {
         self.hw.free_frame(frame);
     }
+    fn room(&self) -> u64 {
+        // The bound for a space keeps a batch's words from being too few.
+        HELD_TABLES as u64
+    }
+    fn hold(&mut self, batch: HeldBatch, frame: PhysAddr) {
+        let mut cells = self.cells(batch).iter();
+        let free = cells.find(|cell| self.hw.load_local(cell) == NO_FRAME);
+        let free = free.expect("no more are held than there is room for");
+        self.hw.store_local(free, frame.0);
+    }
+    fn take_held(&mut self, batch: HeldBatch) -> Option<PhysAddr> {
+        let mut cells = self.cells(batch).iter();
+        cells.find_map(|cell| {
+            let frame = self.hw.load_local(cell);
+            (frame != NO_FRAME).then(|| {
+                self.hw.store_local(cell, NO_FRAME);
+                PhysAddr(frame)
+            })
+        })
+    }
 }
 
 fn handle_of(space: Space) -> MmHandle {
@@ -138,6 +178,7 @@ fn tables_of(tables: Tables) -> protocol::shootdown::Tables {
     match tables {
         Tables::Kept => protocol::shootdown::Tables::Kept,
         Tables::Freed => protocol::shootdown::Tables::Freed,
+        Tables::Held => protocol::shootdown::Tables::Held,
     }
 }
 
@@ -170,11 +211,8 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
         if PCIDS {
             program.start_with_cr4(Cr4::default().with(Cr4::PCIDE, true));
         }
-        let policy = protocol::policy::Policy::ALL
-            .iter()
-            .copied()
-            .find(|known| known.name() == policy.name())
-            .expect("a mutation keeps the policies");
+        let policy = protocol::policy::Policy::by_name(policy.name());
+        let policy = policy.expect("a mutation keeps the policies");
         let first_root = std::iter::once(program.first_root());
         let roots: Vec<PhysAddr> = first_root.chain(user_roots.iter().copied()).collect();
         let mms = roots.iter().enumerate().map(|(index, &root)| {
@@ -202,10 +240,23 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
         });
         let cpus = cpus.collect();
         let tlb = Tlb::new(Storage { cpus, mms }, policy);
+        let held = match policy.name() {
+            "quarantine" => (0..program.cpus())
+                .map(|cpu| {
+                    std::array::from_fn(|_| {
+                        std::array::from_fn(|_| {
+                            program.local(cpu, format!("cpu{cpu}.held"), NO_FRAME)
+                        })
+                    })
+                })
+                .collect(),
+            _ => Vec::new(),
+        };
         Embedded {
             tlb,
             roots,
             user_halves: user_halves.to_vec(),
+            held,
         }
     }
 
@@ -240,10 +291,8 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
 
     fn remove(&self, hw: &ModelHw, space: Space, removals: &[Removal], driver: &dyn Fn(&ModelHw)) {
         let sink = Sink {
-            hw,
-            spaces: self.spaces(space),
             driver,
-            promises: Vec::new(),
+            ..self.sink(hw, self.spaces(space))
         };
         let storage = Batch::<PhysAddr, 32>::new();
         let mut gather = self.tlb.gather(hw, handle_of(space), storage, sink);
@@ -254,8 +303,10 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
                 Frees::Nothing | Frees::Page(_) => gather.unmapped(page),
                 Frees::Table(_) => gather.unhooked(page),
             }
-            if let Frees::Page(frame) | Frees::Table(frame) = removal.frees {
-                gather.free(hw, frame);
+            match removal.frees {
+                Frees::Nothing => {}
+                Frees::Page(frame) => gather.free_page(hw, frame),
+                Frees::Table(frame) => gather.free(hw, frame),
             }
         }
         gather.finish(hw);
@@ -278,6 +329,14 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
             .for_each(|promise| hw.promise_kept(promise));
     }
 
+    fn release_held(&self, hw: &ModelHw) {
+        self.tlb.release_held(hw, &mut self.sink(hw, Spaces::All));
+    }
+
+    fn reclaim_now(&self, hw: &ModelHw) {
+        self.tlb.reclaim_now(hw, &mut self.sink(hw, Spaces::All));
+    }
+
     fn serve_inbox(&self, hw: &ModelHw) {
         self.tlb.serve_inbox(hw);
     }
@@ -288,6 +347,8 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
     }
 
     fn reap(&self, hw: &ModelHw) -> Option<Space> {
+        // While this CPU holds tables of a space back, that stays.
+        self.release_held(hw);
         let reaped = self.tlb.reap(hw)?;
         let space = Space(usize::try_from(reaped.mm.0).expect("handles are small"));
         assert!(reaped.root == self.roots[space.0]);
@@ -297,8 +358,8 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
     fn retire(&self, hw: &ModelHw, space: Space) {
         self.tlb.retire(hw, handle_of(space));
         // Until it comes back, its root is not to be freed.
-        let reaped = hw.poll(|hw| self.tlb.reap(hw));
-        assert!(reaped.mm == handle_of(space) && reaped.root == self.roots[space.0]);
+        let reaped = hw.poll(|hw| self.reap(hw));
+        assert!(reaped == space);
     }
 
     fn flush_kernel(&self, hw: &ModelHw, removed: KernelRemoval) {
@@ -348,6 +409,21 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
 }
 
 impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Embedded<SLOTS, PCIDS, WORDS> {
+    /// Makes the sink of this CPU.
+    fn sink<'a>(&'a self, hw: &'a ModelHw, spaces: Spaces) -> Sink<'a> {
+        let number = hw.cpu();
+        let mut cpus = self.tlb.kernel().cpus.iter();
+        let cpu = cpus.position(|(its, _)| *its == number);
+        let held = cpu.and_then(|cpu| self.held.get(cpu));
+        Sink {
+            hw,
+            spaces,
+            driver: &|_| {},
+            promises: Vec::new(),
+            held: held.map_or(&[][..], |held| held),
+        }
+    }
+
     /// Names a space by its roots.
     fn spaces(&self, space: Space) -> Spaces {
         let user_half = space

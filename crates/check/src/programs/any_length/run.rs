@@ -52,6 +52,8 @@ pub(super) fn run<P: Protocol>(
         MenuOperation::FlushAll => flush(FlushRange::All),
         MenuOperation::FlushPage => flush(FlushRange::page(PAGE)),
         MenuOperation::FlushNext => flush(FlushRange::page(NEXT_PAGE)),
+        MenuOperation::Release => protocol.release_held(hw),
+        MenuOperation::Reclaim => protocol.reclaim_now(hw),
     }
 }
 
