@@ -52,7 +52,8 @@ pub(crate) enum Command {
                             lazytlb decide host-a.dat host-b.dat --json\n\nSafe is what is safe in every \
                             program, of any length, over each of three \
                             menus: three CPUs, two that flush at one time, two spaces; with PCIDs, over each of two: \
-                            two spaces with a slot each, and with one slot; the answer names them. Searches run \
+                            two spaces with a slot each, and with one slot; of quarantine, without PCIDs, over each of four \
+                            smaller ones of its own; the answer names them. Searches run \
                             side by side, one a core, and share --proof-seconds. A policy of which one does not end is not \
                             called safe. Unsafe policies are part of the answer: decide exits 0 when every row has a \
                             verdict, 3 when a search ended early, 4 when one proves nothing.\n\nThe choice is the safe \
@@ -213,7 +214,7 @@ pub(crate) struct Record {
 #[derive(Args, Debug)]
 pub(crate) struct Check {
     /// The policy, or all that `decide` chooses among
-    #[arg(long, value_name = "P|all", default_value = "all", value_parser = policies_to_check())]
+    #[arg(long, value_name = "P|all", default_value = "all", value_parser = policies())]
     pub(crate) policy: Policies,
     /// The program: what the CPUs do
     #[arg(long, value_name = "NAME", default_value = "reference-3", value_parser = program())]
@@ -486,19 +487,6 @@ fn policies() -> impl TypedValueParser<Value = Policies> {
     PossibleValuesParser::new(names.chain([all])).map(|name| {
         let named = |policy: &Policy| name == "all" || policy.name() == name;
         Policies(Policy::ALL.iter().copied().filter(named).collect())
-    })
-}
-
-/// Those, and what is proved and not priced yet.
-fn policies_to_check() -> impl TypedValueParser<Value = Policies> {
-    let names = Policy::ALL.iter().chain(&[Policy::Quarantine]);
-    let names = names.map(|policy| PossibleValue::new(policy.name()));
-    let all = PossibleValue::new("all").help("every policy but quarantine");
-    PossibleValuesParser::new(names.chain([all])).map(|name| {
-        Policies(match Policy::by_name(&name) {
-            Some(policy) => vec![policy],
-            None => Policy::ALL.to_vec(),
-        })
     })
 }
 

@@ -41,6 +41,7 @@
 //! | --- | --- |
 //! | `replay` | [`Replay`]: open loop, and what that means |
 //! | `machine`, `cells` | what is counted, and how a CPU takes an IPI; the words that it counts at |
+//! | `holding` | under `quarantine`: what a flush holds back, how much that is, and when it comes back |
 //! | `sleep` | [`Sleep`]: how deep an idle CPU sleeps |
 //! | `spaces` | which space is which |
 //! | `counts` | [`Counts`] |
@@ -54,7 +55,8 @@
 //! What a replay cannot show: races and waiting times (one operation runs at a time), the
 //! workload's own reaction to a cheaper policy, and what a flush costs the code that runs next, beyond
 //! the range that `refill` has. From tracepoints alone, operations are reconstructed, and counts are off by up to a tenth on the
-//! recordings that have kprobes, too. With PCIDs, a translation that is kept counts as cached still: that others
+//! recordings that have kprobes, too. How many page tables a flush frees no recording tells: under `quarantine` both ends are replayed.
+//! With PCIDs, a translation that is kept counts as cached still: that others
 //! have displaced it meanwhile is not modelled, nor that an idle state which flushes TLBs flushes that, too.
 #![forbid(unsafe_code)]
 
@@ -63,6 +65,7 @@ mod cost_argument;
 mod costs;
 mod costs_file;
 mod counts;
+mod holding;
 mod machine;
 mod measure_first;
 mod price;

@@ -13,7 +13,8 @@ mod seam;
 use std::cell::Cell;
 
 use lazytlb::{
-    CpuId, CpuSet, Hw, Interrupts, Kernel, Mm, MmHandle, PerCpu, PhysAddr, Policy, Quirks, Tlb,
+    CpuId, CpuSet, HeldBatch, Hw, Interrupts, Kernel, Mm, MmHandle, PerCpu, PhysAddr, Policy,
+    Quirks, Tlb,
 };
 
 use crate::cells::{CountedCells, Owner, SLOTS, WORDS};
@@ -46,6 +47,8 @@ pub(crate) struct CountingMachine {
     current: Cell<CpuId>,
     /// CPUs that were sent the flush interrupt and have not taken it.
     pending: Cell<CpuSet<WORDS>>,
+    /// Whether the current CPU looks for held tables that can be given up.
+    gives_up: Cell<bool>,
     tally: Tally,
 }
 
@@ -81,6 +84,8 @@ struct Cpu {
     interrupts: Cell<Interrupts>,
     activity: Cell<Activity>,
     sleep: Cell<Sleep>,
+    /// How many page tables it holds back in each batch.
+    held: [Cell<u64>; SLOTS],
 }
 
 /// The protocol's view of the storage.
@@ -102,6 +107,12 @@ impl Kernel<WORDS, SLOTS> for Storage<'_> {
     fn init_mm(&self) -> MmHandle {
         INIT_MM
     }
+
+    /// It grows as CPUs are seen: one operation runs at a time, so no flush misses a CPU that has just come.
+    #[inline]
+    fn cpu_words(&self) -> usize {
+        self.0.cpus.len().div_ceil(64)
+    }
 }
 
 impl CountingMachine {
@@ -115,6 +126,7 @@ impl CountingMachine {
             spaces: Spaces::new(),
             current: Cell::new(CpuId(0)),
             pending: Cell::new(CpuSet::EMPTY),
+            gives_up: Cell::new(false),
             tally: Tally::default(),
         }
     }
@@ -144,6 +156,7 @@ impl CountingMachine {
             interrupts: Cell::new(Interrupts::Enabled),
             activity: Cell::new(Activity::KernelThread),
             sleep: Cell::new(Sleep::Unknown),
+            held: Default::default(),
         });
     }
 
@@ -181,6 +194,19 @@ impl CountingMachine {
     #[inline]
     pub(crate) fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// Returns how many page tables the current CPU holds back in a batch.
+    pub(crate) fn held(&self, batch: HeldBatch) -> &Cell<u64> {
+        &self.me().held[batch.number()]
+    }
+
+    /// Runs something in which the current CPU looks for held tables that can be given up.
+    pub(crate) fn giving_up<R>(&self, run: impl FnOnce() -> R) -> R {
+        let before = self.gives_up.replace(true);
+        let done = run();
+        self.gives_up.set(before);
+        done
     }
 
     /// Makes every CPU that runs in a space (not lazily) leave for init_mm, and counts the CPUs

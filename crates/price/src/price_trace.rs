@@ -27,7 +27,8 @@ pub struct Replayed {
     /// lazy CPUs whether they idle, as if they ran kernel threads.
     pub counts: Counts,
     /// The same, as if they freed them, and idled; `None` if the recording leaves nothing unknown. No bound: some may free and some
-    /// not, and counts need not lie in between then.
+    /// not, and counts need not lie in between then. Under `quarantine` it is always there: each flush that frees page tables frees as
+    /// many as its range may have, and one in `counts`.
     pub counts_if_freed: Option<Counts>,
 }
 
@@ -44,8 +45,8 @@ impl Replayed {
 pub struct Replays<'a> {
     /// In the order of the answer; where it is unknown of flushes whether they free page tables, as if they kept them.
     pub kept: &'a [Replay],
-    /// The same, as if they freed them; none where nothing is unknown.
-    pub freed: &'a [Replay],
+    /// The same, as if they freed them; `None` where nothing is unknown.
+    pub freed: &'a [Option<Replay>],
 }
 
 /// Says how far a pass has come.
@@ -206,7 +207,7 @@ impl Known {
 struct Pass {
     kept: Vec<Replay>,
     /// `None` once it is known that nothing is unknown: nobody replays twice what is known.
-    freed: Option<Vec<Replay>>,
+    freed: Vec<Option<Replay>>,
     operations: u64,
     reported: u64,
 }
@@ -217,13 +218,13 @@ impl Pass {
             let settings = policies
                 .iter()
                 .flat_map(|&policy| pcids.iter().map(move |&on| (policy, on)));
-            let replay =
-                |(policy, on)| Replay::on(policy, quirks, on).with_unknown_tables(unknown_tables);
-            settings.map(replay).collect()
+            settings.map(move |(policy, on)| {
+                Replay::on(policy, quirks, on).with_unknown_tables(unknown_tables)
+            })
         };
         Pass {
-            kept: replays(Tables::Kept),
-            freed: Some(replays(Tables::Freed)),
+            kept: replays(Tables::Kept).collect(),
+            freed: replays(Tables::Freed).map(Some).collect(),
             operations: 0,
             reported: 0,
         }
@@ -234,7 +235,7 @@ impl Pass {
         let is_operation = |step: &&Replayable| matches!(step, Replayable::Operation(_));
         let operations = steps.iter().filter(is_operation).count() as u64;
         if self.operations == 0 && operations > 0 && known == Known::Everything {
-            self.freed = None;
+            self.nothing_else_is_unknown();
         }
         for replay in self.kept.iter_mut().chain(self.freed.iter_mut().flatten()) {
             let mut number = self.operations;
@@ -259,7 +260,14 @@ impl Pass {
     fn shown(&self) -> Replays<'_> {
         Replays {
             kept: &self.kept,
-            freed: self.freed.as_deref().unwrap_or_default(),
+            freed: &self.freed,
+        }
+    }
+
+    /// Ends the replays at the other end of what is unknown, but for those of a policy that asks for what no recording tells.
+    fn nothing_else_is_unknown(&mut self) {
+        for replay in &mut self.freed {
+            replay.take_if(|replay| replay.policy() != Policy::Quarantine);
         }
     }
 
@@ -281,16 +289,18 @@ impl Pass {
         });
     }
 
-    fn finish(self, summary: &Summary) -> Vec<Replayed> {
+    fn finish(mut self, summary: &Summary) -> Vec<Replayed> {
         // With kprobes, tables are known; and of each lazy CPU, some event may have told whether it idles.
         let known = summary.made_from == MadeFrom::Kprobes && summary.unknown_onto == 0;
-        let freed = self.freed.filter(|_| self.operations > 0 && !known);
-        let mut freed = freed.into_iter().flatten();
-        let replayed = self.kept.into_iter().map(|replay| Replayed {
+        if known || self.operations == 0 {
+            self.nothing_else_is_unknown();
+        }
+        let replays = self.kept.into_iter().zip(self.freed);
+        let replayed = replays.map(|(replay, freed)| Replayed {
             policy: replay.policy(),
             pcids: replay.pcids(),
             counts: replay.finish(),
-            counts_if_freed: freed.next().map(Replay::finish),
+            counts_if_freed: freed.map(Replay::finish),
         });
         replayed.collect()
     }

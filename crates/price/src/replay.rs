@@ -8,6 +8,7 @@ use lazytlb::{CpuId, FlushRange, MmHandle, PageRange, PageSize, Policy, Quirks, 
 use lazytlb_trace::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range};
 
 use crate::counts::{Counts, Effect};
+use crate::holding::Freed;
 use crate::machine::{Activity, CountingMachine, MAX_CPUS, PcidsOn};
 use crate::sleep::Sleep;
 use crate::spaces::INIT_MM;
@@ -78,7 +79,8 @@ impl Replay {
     }
 
     /// Takes flushes of which it is unknown whether they free page tables to do this; else, to keep them. The other end of
-    /// what is unknown goes with `Freed`: lazy CPUs of which it is unknown what they run idle; else, they run kernel threads.
+    /// what is unknown goes with `Freed`: lazy CPUs of which it is unknown what they run idle, and under `quarantine` a flush that
+    /// frees page tables frees as many as its range may have; else, they run kernel threads, and it frees one.
     pub fn with_unknown_tables(self, unknown_tables: Tables) -> Self {
         Replay {
             unknown_tables,
@@ -181,6 +183,7 @@ impl Replay {
             Onto::Unknown if self.unknown_tables == Tables::Freed => Activity::Idle,
             Onto::Unknown => Activity::KernelThread,
         });
+        self.give_up();
     }
 
     fn flush(&mut self, mm: MmId, range: Range, tables: lazytlb_trace::Tables) {
@@ -195,8 +198,15 @@ impl Replay {
             lazytlb_trace::Tables::Unknown => self.unknown_tables,
             lazytlb_trace::Tables::Freed => Tables::Freed,
         };
+        let range = flush_range(range);
+        let report = match (self.policy, tables) {
+            (Policy::Quarantine, Tables::Freed) => {
+                self.give_up();
+                self.machine.flush_and_hold(mm, range, self.freed())
+            }
+            _ => self.machine.tlb().flush(&self.machine, mm, range, tables),
+        };
         let machine = &self.machine;
-        let report = machine.tlb().flush(machine, mm, flush_range(range), tables);
         let skipped = u64::from(report.lazy_skipped);
         machine.tally().add(Effect::LazySkipped, skipped);
         let elsewhere = u64::from(report.elsewhere);
@@ -217,12 +227,29 @@ impl Replay {
         let elsewhere = u64::from(report.elsewhere);
         self.machine.tally().add(Effect::IpiElsewhere, elsewhere);
         self.machine.deliver_interrupts();
-        let reaped = self.machine.tlb().reap(&self.machine);
+        self.machine.spaces_mut().forget(id.0);
+        self.give_up();
+        // Other CPUs may hold tables of it, and give them up later.
         assert!(
-            reaped.is_some_and(|reaped| reaped.mm == mm),
+            self.policy == Policy::Quarantine || !self.machine.tlb().has_retired(&self.machine),
             "every CPU has left"
         );
-        self.machine.spaces_mut().forget(id.0);
+    }
+
+    /// Says how many page tables a flush frees that frees some.
+    fn freed(&self) -> Freed {
+        match self.unknown_tables {
+            Tables::Kept => Freed::Fewest,
+            Tables::Freed | Tables::Held => Freed::Most,
+        }
+    }
+
+    /// Frees what the current CPU holds back or has retired, as far as nobody can reach it any more.
+    fn give_up(&mut self) {
+        self.machine.release_held();
+        while let Some(reaped) = self.machine.tlb().reap(&self.machine) {
+            self.machine.spaces_mut().free(reaped.mm);
+        }
     }
 }
 

@@ -85,10 +85,15 @@ where
         *vacant.insert(MmHandle(slot as u64))
     }
 
-    /// Forgets a space that no CPU has loaded, and frees its slot.
+    /// Forgets the recorded id of a space; its slot stays.
     pub(crate) fn forget(&mut self, id: u64) {
         self.latest = None;
-        self.free.extend(self.by_id.remove(&id));
+        self.by_id.remove(&id);
+    }
+
+    /// Frees the slot of a space that was forgotten, and that no CPU has loaded, nor holds page tables of.
+    pub(crate) fn free(&mut self, handle: MmHandle) {
+        self.free.push(handle);
     }
 }
 
@@ -126,10 +131,13 @@ mod tests {
         assert_eq!(spaces.find_or_make(7), first);
         spaces.forget(7);
         assert_eq!(spaces.find(7), None);
+        assert_ne!(spaces.find_or_make(9), first, "the slot is not free yet");
+        spaces.free(first);
         let second = spaces.find_or_make(8);
         assert_eq!(second, first, "the free slot is taken");
         let identity = spaces.get(second).id();
         spaces.forget(8);
+        spaces.free(second);
         let again = spaces.find_or_make(8);
         assert_eq!(again, second);
         assert_ne!(spaces.get(again).id(), identity, "it is another space");
@@ -140,7 +148,10 @@ mod tests {
         let mut spaces = Spaces::new();
         for id in 10..10_000 {
             spaces.find_or_make(id);
-            spaces.forget(id - 3);
+            if let Some(former) = spaces.find(id - 3) {
+                spaces.forget(id - 3);
+                spaces.free(former);
+            }
         }
         assert_eq!((spaces.slots.len(), spaces.by_id.len()), (5, 4));
     }

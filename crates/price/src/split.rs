@@ -15,8 +15,8 @@ pub struct Split<K> {
     parts: BTreeMap<K, Both>,
 }
 
-/// The counts of each replay, as if flushes kept tables of which it is unknown, and as if they freed them; the latter has
-/// none where nothing is unknown.
+/// The counts of each replay, as if flushes kept tables of which it is unknown, and as if they freed them; the latter are
+/// nothing where nothing is unknown.
 #[derive(Clone, Debug, Default)]
 struct Both {
     kept: Vec<Counts>,
@@ -28,7 +28,11 @@ impl Both {
         let counts = |one: &crate::replay::Replay| one.counts();
         Both {
             kept: replays.kept.iter().map(counts).collect(),
-            freed: replays.freed.iter().map(counts).collect(),
+            freed: replays
+                .freed
+                .iter()
+                .map(|one| one.as_ref().map(counts).unwrap_or_default())
+                .collect(),
         }
     }
 
