@@ -103,7 +103,7 @@ pub mod tlb;
 pub mod words;
 
 pub use addr::{FlushRange, PageRange, PageSize, PhysAddr, VirtAddr};
-pub use batches::HeldBatch;
+pub use batches::{HeldBatch, NotHeld};
 pub use broadcast::{Broadcast, Globals, Invlpgb, Stride, Strides, UpperLevels};
 pub use compare_exchange::CompareExchange;
 pub use cpu_set::{CpuId, CpuSet};
