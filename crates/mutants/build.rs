@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The modules that are copied, and may be mutated: the protocol.
-const COPIED: [&str; 19] = [
+const COPIED: [&str; 21] = [
     "generation",
     "kernel",
     "mm",
@@ -17,6 +17,8 @@ const COPIED: [&str; 19] = [
     "requests",
     "per_cpu",
     "policy",
+    "batches",
+    "quarantine",
     "interrupts",
     "pinned",
     "tlb",

@@ -57,6 +57,8 @@
 //! | [`verdict`], `error` | safe, violation, or incomplete; or why there is no verdict |
 //! | [`what_safe_means`] | what a proof is, in words and numbers |
 //! | [`protocol`], [`programs`] | the shipped programs, for `lazytlb` and its peers |
+//! | `sparing` | which word says that a CPU is lazy; what code has promised of lazy CPUs, and seen of them |
+//! | `ledger` | what code was given to be freed |
 //! | `cpu_numbers` | which number the code of each CPU is told |
 //! | `protocol/adapter` | `lazytlb` as such a protocol; compiled for its mutations too |
 //!
@@ -84,6 +86,7 @@ mod generations;
 mod hardware;
 mod interrupted;
 mod iterations;
+mod ledger;
 mod livelock;
 pub mod menu;
 mod misuse;
@@ -106,6 +109,7 @@ mod same_program;
 pub mod search;
 mod second_run;
 mod snapshot;
+mod sparing;
 mod standstill;
 mod starts;
 mod statement;
@@ -121,6 +125,7 @@ pub mod what_safe_means;
 
 pub use checker::{Checker, Progress};
 pub use error::CheckError;
+pub use ledger::Ledger;
 pub use menu::{MenuItem, Mode};
 pub use model_hw::ModelHw;
 pub use outcomes::{End, Executions, Outcome, Outcomes, ReachedOutcome};
@@ -133,6 +138,7 @@ pub use protocol::{
 pub use reduction::Reduction;
 pub use rests_on::{RestsOn, Stretched};
 pub use snapshot::{CpuSnapshot, EntrySnapshot, FrameSnapshot, HeldEntry, Snapshot};
+pub use sparing::SparingLazy;
 pub use store::Storage;
 #[allow(deprecated)] // For programs written before it had its name.
 pub use timeline::Event;

@@ -21,6 +21,7 @@ use crate::place_names::PlaceNames;
 pub(crate) use crate::program::words::DeclaredCell;
 pub use crate::program::words::ProgramCells;
 use crate::routine::{Operation, OperationFn, OperationIndex, Routine};
+use crate::sparing::LazyWords;
 
 /// What the CPUs do, and the memory and frames they do it with.
 ///
@@ -41,6 +42,7 @@ pub struct Program {
     pub(crate) name: String,
     pub(crate) operations: Vec<Vec<Operation>>,
     pub(crate) cpu_numbers: CpuNumbers,
+    pub(crate) lazy_words: LazyWords,
     pub(crate) handler: Option<OperationFn>,
     pub(crate) atomics: Vec<DeclaredCell>,
     pub(crate) own_cells: Vec<Vec<DeclaredCell>>,
@@ -90,6 +92,7 @@ impl Program {
             name: name.into(),
             operations: vec![Vec::new(); cpus],
             cpu_numbers: CpuNumbers::default(),
+            lazy_words: LazyWords::default(),
             handler: None,
             atomics: Vec::new(),
             own_cells: vec![Vec::new(); cpus],

@@ -101,6 +101,14 @@ pub trait Protocol: Send + Sync + 'static {
         }
         before_wait(hw);
     }
+    /// Gives up what this CPU holds back and nobody can walk any more. A protocol that holds nothing back does nothing.
+    fn release_held(&self, hw: &ModelHw) {
+        let _ = hw;
+    }
+    /// Gives up all that this CPU holds back, and interrupts who could walk it.
+    fn reclaim_now(&self, hw: &ModelHw) {
+        let _ = hw;
+    }
     /// Does what other CPUs wait for, in a loop with interrupts off. A protocol that has no such thing does nothing.
     fn serve_inbox(&self, hw: &ModelHw) {
         let _ = hw;

@@ -53,7 +53,8 @@ pub(crate) enum Command {
                             lazytlb decide host-a.dat host-b.dat --json\n\nSafe is what is safe in every \
                             program, of any length, over each of three \
                             menus: three CPUs, two that flush at one time, two spaces; with PCIDs, over each of two: \
-                            two spaces with a slot each, and with one slot; the answer names them. Searches run \
+                            two spaces with a slot each, and with one slot; of quarantine, without PCIDs, over each of four \
+                            smaller ones of its own; the answer names them. Searches run \
                             side by side, one a core, and share --proof-seconds. A policy of which one does not end is not \
                             called safe. Unsafe policies are part of the answer: decide exits 0 when every row has a \
                             verdict, 3 when a search ended early, 4 when one proves nothing.\n\nThe choice is the safe \
@@ -227,7 +228,7 @@ pub(crate) struct Record {
 
 #[derive(Args, Debug)]
 pub(crate) struct Check {
-    /// The policy, or all of them
+    /// The policy, or all that `decide` chooses among
     #[arg(long, value_name = "P|all", default_value = "all", value_parser = policies())]
     pub(crate) policy: Policies,
     /// The program: what the CPUs do

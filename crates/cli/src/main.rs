@@ -8,6 +8,7 @@
 //! | `decision`, `proofs` | proofs beside prices, and the choice among the safe ones; the searches that it rests on, side by side |
 //! | `choice`, `pricing`, `measure` | a choice by regret, told; what prices are made with, and losses measured by; how to measure a cost |
 //! | `policies` | what each policy does |
+//! | `holding` | what was held back under `quarantine` |
 //! | `idle` | by which idle states IPIs were priced |
 //! | `pcids` | what PCIDs bring: the question of the mail |
 //! | `check_records`, `decide_records` | verdicts and decisions as JSON |
@@ -39,6 +40,7 @@ mod decision;
 mod every_cpu;
 mod hanging;
 mod hardware;
+mod holding;
 mod html;
 mod idle;
 mod litmus;

@@ -1,6 +1,6 @@
 //! `lazytlb price`: what each policy would have cost on a recorded workload.
 
-use lazytlb::Quirks;
+use lazytlb::{Policy, Quirks};
 use lazytlb_price::{Costs, Counts, PcidsOn, Replayed, Standing, price_replayed};
 use lazytlb_trace::IdleStates;
 use serde::Serialize;
@@ -9,6 +9,7 @@ use crate::arguments::Price;
 use crate::by::By;
 use crate::by_recording::{Choices, choices_by_recording};
 use crate::choice::Choice;
+use crate::holding::{HELD, held_table};
 use crate::idle::IdleRecord;
 use crate::numbers::{counted, megacycles, millions};
 use crate::parts::tell_parts;
@@ -182,6 +183,13 @@ fn tell(
          another space loaded. CR3 loads that flush\nand change the space, and those that keep what is cached; full flushes \
          reload the same space.",
     )?;
+    if pricer.options.policy.0.contains(&Policy::Quarantine) {
+        let named = named
+            .iter()
+            .map(|(name, priced)| (*name, priced.replayed.iter()));
+        report.line(held_table(named))?;
+        report.line(HELD)?;
+    }
     for lines in idle_lines(workloads) {
         report.line(lines)?;
     }

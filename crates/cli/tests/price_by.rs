@@ -41,10 +41,10 @@ fn sums(rows: &[Value]) -> BTreeMap<(String, String), BTreeMap<String, u64>> {
 fn parts_add_up_to_what_price_tells_without_them() {
     let trace = mixed();
     let whole = sums(&json(&["price", &trace]));
-    assert_eq!(whole.len(), 10);
+    assert_eq!(whole.len(), 12);
     for by in ["process", "time", "time=0.37"] {
         let rows = json(&["price", &trace, "--by", by]);
-        assert!(rows.len() > 10 * 10, "{by}: {}", rows.len());
+        assert!(rows.len() > 12 * 10, "{by}: {}", rows.len());
         assert_eq!(sums(&rows), whole, "{by}");
     }
 }

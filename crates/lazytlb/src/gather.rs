@@ -3,6 +3,7 @@
 use core::mem::ManuallyDrop;
 
 use crate::addr::{FlushRange, PageRange};
+use crate::batches::{HeldBatch, NotHeld};
 use crate::kernel::Kernel;
 use crate::mm::MmHandle;
 use crate::pinned::PreemptionIsOff;
@@ -26,7 +27,23 @@ use crate::tlb::Tlb;
 /// ```
 #[derive(Debug)]
 #[must_use = "dropped, it leaks"]
-pub struct Unflushed<T>(ManuallyDrop<T>);
+pub struct Unflushed<T> {
+    item: ManuallyDrop<T>,
+    walked: Walked,
+}
+
+/// Whether a CPU may read an item as a page table, or by way of one that goes with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Walked {
+    Perhaps,
+    Never,
+}
+
+impl<T> Unflushed<T> {
+    fn into_inner(self) -> T {
+        ManuallyDrop::into_inner(self.item)
+    }
+}
 
 /// Where a [`Gather`] keeps what is to be freed: the kernel's memory, of any size.
 ///
@@ -109,6 +126,29 @@ pub trait FrameSink {
     }
     /// Takes an item: no CPU can reach it through this space any more, neither as memory nor as a page table.
     fn release(&mut self, item: Self::Item);
+
+    /// Returns how many items more it could [hold](FrameSink::hold) on this CPU. With none, which is what it says if it is not asked to say otherwise, a flush after
+    /// page tables were unhooked interrupts lazy CPUs under every policy.
+    fn room(&self) -> u64 {
+        0
+    }
+    /// Keeps an item that is not free yet, until [`FrameSink::take_held`] asks for it: under [`crate::Policy::Quarantine`], where a lazy CPU
+    /// was spared that may walk it. Called as often as there was room, at most. Nothing may be written into it meanwhile, no link
+    /// of a list either: that would be the garbage which is to be avoided.
+    ///
+    /// Other than what a [`Storage`] is given, it comes as it is: it may wait in words of any kind, longer than a gather lives.
+    fn hold(&mut self, batch: HeldBatch, item: Self::Item) {
+        let _ = (batch, item);
+    }
+    /// Says that the flush that comes next interrupts lazy CPUs, because what they may walk cannot be held back: for counters.
+    fn cannot_hold(&mut self, why: NotHeld) {
+        let _ = why;
+    }
+    /// Gives an item of a batch back, which is [released](FrameSink::release) next, or `None` if there is none.
+    fn take_held(&mut self, batch: HeldBatch) -> Option<Self::Item> {
+        let _ = batch;
+        None
+    }
 }
 
 /// Unmaps a part of one space: see [`Tlb::gather`].
@@ -129,6 +169,22 @@ pub struct Gather<
     storage: B,
     ranges: Ranges,
     tables: Tables,
+    /// How many items are in the storage, and how many of them a CPU may walk, if tables were unhooked.
+    items: u64,
+    walked: u64,
+    /// Whether a subtree was detached at once, with whatever its tables lead to.
+    detached: Detached,
+    /// Whether the last flush spared lazy CPUs: what comes into the storage later may have been unhooked before it.
+    has_spared: bool,
+}
+
+/// What was unhooked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Detached {
+    /// Empty tables.
+    Tables,
+    /// Tables with entries in them.
+    Subtrees,
 }
 
 impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WORDS, SLOTS> {
@@ -183,6 +239,10 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             storage,
             ranges: Ranges::default(),
             tables: Tables::Kept,
+            items: 0,
+            walked: 0,
+            detached: Detached::Tables,
+            has_spared: false,
         }
     }
 }
@@ -253,21 +313,46 @@ where
     pub fn everything(&mut self) {
         self.ranges.insert(FlushRange::All);
         self.tables = Tables::Freed;
+        self.detached = Detached::Subtrees;
     }
 
-    /// Hands over what is to be freed after the flush. What leads there is removed, and said to be.
+    /// Hands over what is to be freed after the flush: a page, or a page table. What leads there is removed, and said to be.
     ///
-    /// If the storage is full, all that it holds is flushed and released first.
+    /// If the storage is full, all that it holds is flushed and released first. Under [`crate::Policy::Quarantine`], where page tables
+    /// were unhooked, it may be held back: of what is no page table, say [`Gather::free_page`].
     pub fn free(&mut self, hw: &K::Hw, item: S::Item) {
-        let item = Unflushed(ManuallyDrop::new(item));
-        let Err(item) = self.storage.put(item) else {
+        self.put(hw, item, Walked::Perhaps);
+    }
+
+    /// As [`Gather::free`], of what no CPU reads as a page table: it is never held back, unless a subtree was detached at once
+    /// ([`Gather::everything`]), whose tables may still lead to it.
+    pub fn free_page(&mut self, hw: &K::Hw, page: S::Item) {
+        self.put(hw, page, Walked::Never);
+    }
+
+    fn put(&mut self, hw: &K::Hw, item: S::Item, walked: Walked) {
+        let item = Unflushed {
+            item: ManuallyDrop::new(item),
+            walked,
+        };
+        let refused = match self.storage.put(item) {
+            Ok(()) => None,
+            Err(item) => {
+                self.flush_and_release(hw);
+                self.storage.put(item).err()
+            }
+        };
+        let Some(item) = refused else {
+            self.items += 1;
+            self.walked += u64::from(walked == Walked::Perhaps);
             return;
         };
-        self.flush_and_release(hw);
-        if let Err(Unflushed(item)) = self.storage.put(item) {
-            // A storage without room for one item. It is flushed already.
-            self.sink.release(ManuallyDrop::into_inner(item));
+        // A storage without room for one item. It is flushed already, but by a flush that may have spared lazy CPUs.
+        if core::mem::take(&mut self.has_spared) {
+            self.ranges.insert(FlushRange::All);
+            self.flush(hw, Tables::Freed);
         }
+        self.sink.release(item.into_inner());
     }
 
     /// Flushes what was removed, and releases all to the sink. Gives back sink and storage.
@@ -282,20 +367,96 @@ where
         (self.sink, self.storage)
     }
 
-    /// Flushes what was removed so far and releases it: the one path to [`FrameSink`] (I7).
+    /// Flushes what was removed so far, and releases it or holds it back: the one path to [`FrameSink`] (I7).
     fn flush_and_release(&mut self, hw: &K::Hw) {
-        self.flush(hw);
-        while let Some(Unflushed(item)) = self.storage.take() {
-            self.sink.release(ManuallyDrop::into_inner(item));
+        let tables = core::mem::replace(&mut self.tables, Tables::Kept);
+        let (items, walked) = (
+            core::mem::take(&mut self.items),
+            core::mem::take(&mut self.walked),
+        );
+        let may_be_walked = tables.are_unhooked() || self.has_spared;
+        if may_be_walked && self.tlb.holds_back(self.mm) {
+            let to_hold = match self.detached {
+                Detached::Tables => walked,
+                Detached::Subtrees => items,
+            };
+            self.flush_and_hold(hw, to_hold);
+        } else {
+            self.flush(hw, tables);
+        }
+        while let Some(item) = self.storage.take() {
+            self.sink.release(item.into_inner());
         }
     }
+}
 
-    fn flush(&mut self, hw: &K::Hw) {
-        let tables = core::mem::replace(&mut self.tables, Tables::Kept);
+/// Under [`crate::Policy::Quarantine`].
+impl<K, S, B, const WORDS: usize, const SLOTS: usize> Gather<'_, K, S, B, WORDS, SLOTS>
+where
+    K: Kernel<WORDS, SLOTS>,
+    S: FrameSink,
+    B: Storage<S::Item>,
+{
+    /// Flushes what was removed so far, and spares lazy CPUs, if what they may walk can be held back; else interrupts them.
+    fn flush_and_hold(&mut self, hw: &K::Hw, to_hold: u64) {
+        let batch = match self.reserve(hw, to_hold) {
+            Ok(batch) => batch,
+            Err(why) => return self.flush_and_hold_nothing(hw, why),
+        };
+        if let Some(report) = self.flush(hw, Tables::Held) {
+            self.has_spared = report.lazy_skipped > 0;
+        }
+        let mut held = 0;
+        if self.has_spared {
+            self.tlb.await_spared(hw, self.mm, batch);
+            while let Some(item) = self.storage.take() {
+                if item.walked == Walked::Perhaps || self.detached == Detached::Subtrees {
+                    self.sink.hold(batch, item.into_inner());
+                    held += 1;
+                } else {
+                    self.sink.release(item.into_inner());
+                }
+            }
+        }
+        self.tlb.end_reservation(hw, self.mm, batch, to_hold - held);
+    }
+
+    /// Flushes what was removed so far, and interrupts lazy CPUs: one IPI for all that is held of the space.
+    fn flush_and_hold_nothing(&mut self, hw: &K::Hw, why: NotHeld) {
+        if core::mem::take(&mut self.has_spared) {
+            // What an earlier flush of this gather unhooked is among it.
+            self.ranges.insert(FlushRange::All);
+        }
+        self.sink.cannot_hold(why);
+        self.flush(hw, Tables::Freed);
+        // Everybody has left who could walk what is held of this space.
+        self.tlb.release_held(hw, &mut self.sink);
+    }
+
+    /// Reserves room to hold back so many items; if there is none, gives up what nobody can walk any more, and tries again.
+    fn reserve(&mut self, hw: &K::Hw, items: u64) -> Result<HeldBatch, NotHeld> {
+        let reserve = |sink: &S| match sink.room() >= items {
+            true => self.tlb.reserve(hw, self.mm, items),
+            false => Err(NotHeld::NoRoom),
+        };
+        reserve(&self.sink).or_else(|_| {
+            self.tlb.release_held(hw, &mut self.sink);
+            reserve(&self.sink)
+        })
+    }
+}
+
+impl<K, S, B, const WORDS: usize, const SLOTS: usize> Gather<'_, K, S, B, WORDS, SLOTS>
+where
+    K: Kernel<WORDS, SLOTS>,
+    S: FrameSink,
+    B: Storage<S::Item>,
+{
+    fn flush(&mut self, hw: &K::Hw, tables: Tables) -> Option<Flushed> {
         let ranges = core::mem::take(&mut self.ranges);
         let ranges = ranges.within(self.tlb.single_page_ceiling());
         let report = match ranges.as_slice() {
-            [] => return,
+            [] => return None,
             &[range] => {
                 self.sink.flushing(range);
                 self.tlb.flush(hw, self.mm, range, tables)
@@ -311,5 +472,6 @@ where
             }
         };
         self.sink.flushed(report);
+        Some(report)
     }
 }

@@ -57,4 +57,17 @@ pub trait Kernel<const WORDS: usize = 8, const SLOTS: usize = 6> {
     fn kernel_pages_are_global(&self) -> bool {
         false
     }
+
+    /// Returns how many page tables of one space may be held back under [`crate::Policy::Quarantine`], on all CPUs together. May
+    /// change at any time; what is held already stays.
+    #[inline]
+    fn held_tables_of_a_space(&self) -> u64 {
+        64
+    }
+
+    /// Returns how many page tables may be held back in all: 4 MiB, unless a kernel says otherwise.
+    #[inline]
+    fn held_tables_in_all(&self) -> u64 {
+        1024
+    }
 }

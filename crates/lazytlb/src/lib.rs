@@ -47,6 +47,7 @@
 //! | `targets` | whom it interrupts |
 //! | [`serve`] | flushing, on the target's side: the interrupt handler |
 //! | [`gather`] | remove, then flush, then free |
+//! | [`batches`], [`quarantine`] | what a CPU holds back; tables that wait until no CPU can walk them |
 //! | `ranges` | a few ranges that are flushed together |
 //! | [`retire`] | the end of a space |
 //! | [`kernel_ranges`] | flushing what the kernel maps for itself; CPUs that come and go |
@@ -71,6 +72,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod batches;
 pub mod broadcast;
 pub mod compare_exchange;
 pub mod cpu_set;
@@ -87,6 +89,7 @@ pub mod pcids;
 pub mod per_cpu;
 pub mod pinned;
 pub mod policy;
+pub mod quarantine;
 mod ranges;
 mod requests;
 pub mod retire;
@@ -100,6 +103,7 @@ pub mod tlb;
 pub mod words;
 
 pub use addr::{FlushRange, PageRange, PageSize, PhysAddr, VirtAddr};
+pub use batches::{HeldBatch, NotHeld};
 pub use broadcast::{Broadcast, Globals, Invlpgb, Stride, Strides, UpperLevels};
 pub use compare_exchange::CompareExchange;
 pub use cpu_set::{CpuId, CpuSet};
@@ -114,6 +118,7 @@ pub use pcids::{Invpcid, Pcid, Pcids};
 pub use per_cpu::PerCpu;
 pub use pinned::Pinned;
 pub use policy::{GarbageWalksAccepted, Policy, Tables};
+pub use quarantine::Released;
 pub use retire::{Reaped, Retired};
 pub use serve::{Interrupted, Served};
 pub use shootdown::{Flushed, Shootdown};

@@ -52,6 +52,12 @@ pub struct Mm<H: Hw, const WORDS: usize = 8> {
     is_retired: H::Atomic,
     /// Once it is retired, the space that the same CPU had retired before.
     retired_before: H::Atomic,
+    /// Tables that are held back, or are about to be. I13: raised before they are unhooked for good, lowered after they
+    /// were given up; in `init_mm`, those of all spaces.
+    held_tables: H::Atomic,
+    /// CPUs that were spared, lazy, by a flush after tables were unhooked. I11: a CPU's bit is set before those tables are held,
+    /// and cleared by that CPU alone, after an invalidation that covers them.
+    spared: [H::Atomic; WORDS],
 }
 
 impl<H: Hw<Atomic = AtomicU64>, const WORDS: usize> Mm<H, WORDS> {
@@ -67,6 +73,8 @@ impl<H: Hw<Atomic = AtomicU64>, const WORDS: usize> Mm<H, WORDS> {
             open_gathers: AtomicU64::new(0),
             is_retired: AtomicU64::new(0),
             retired_before: AtomicU64::new(NO_SPACE),
+            held_tables: AtomicU64::new(0),
+            spared: [const { AtomicU64::new(0) }; WORDS],
         }
     }
 }
@@ -86,6 +94,8 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
             open_gathers: cells.protocol_atomic(ProtocolWord::OpenGathers, 0),
             is_retired: cells.protocol_atomic(ProtocolWord::IsRetired, 0),
             retired_before: cells.protocol_atomic(ProtocolWord::RetiredBefore, word_of(None)),
+            held_tables: cells.protocol_atomic(ProtocolWord::HeldTables, 0),
+            spared: core::array::from_fn(|_| cells.protocol_atomic(ProtocolWord::Spared, 0)),
         }
     }
 
@@ -165,6 +175,53 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
     /// Returns how many gathers are begun and not finished.
     pub(crate) fn open_gathers(&self, hw: &H) -> u64 {
         hw.load(&self.open_gathers)
+    }
+
+    /// Says that a CPU was spared which may still walk what was unhooked.
+    pub(crate) fn spare(&self, hw: &H, cpu: CpuId) {
+        let (word, bit) = cpu.word_and_bit();
+        hw.fetch_or(&self.spared[word], bit);
+    }
+
+    /// Says whether this CPU was spared, and has not said since that it walks nothing of that.
+    pub(crate) fn is_spared(&self, hw: &H, cpu: CpuId) -> bool {
+        let (word, bit) = cpu.word_and_bit();
+        hw.load(&self.spared[word]) & bit != 0
+    }
+
+    /// Says, on this CPU, that it walks nothing any more of what was unhooked.
+    pub(crate) fn clear_spared(&self, hw: &H, cpu: CpuId) {
+        let (word, bit) = cpu.word_and_bit();
+        hw.fetch_and(&self.spared[word], !bit);
+    }
+
+    /// Reads one word of the set of CPUs that may still walk what was unhooked: those that were spared and are in the
+    /// cpumask. As long as a CPU may, both bits are set, so in either order.
+    pub(crate) fn spared_word(&self, hw: &H, word: usize) -> u64 {
+        match hw.load(&self.spared[word]) {
+            0 => 0,
+            spared => spared & hw.load(&self.cpumask[word]),
+        }
+    }
+
+    /// Counts tables that are to be held back, if there are not more than `most` then; else says how many there are without.
+    pub(crate) fn hold(&self, hw: &H, tables: u64, most: u64) -> Result<(), u64> {
+        let before = hw.fetch_add(&self.held_tables, tables);
+        if before.saturating_add(tables) <= most {
+            return Ok(());
+        }
+        self.give_up(hw, tables);
+        Err(before)
+    }
+
+    /// Counts some less.
+    pub(crate) fn give_up(&self, hw: &H, tables: u64) {
+        hw.fetch_add(&self.held_tables, tables.wrapping_neg());
+    }
+
+    /// Returns how many tables of the space are held back.
+    pub fn held_tables(&self, hw: &H) -> u64 {
+        hw.load(&self.held_tables)
     }
 
     /// Says whether the space is retired.

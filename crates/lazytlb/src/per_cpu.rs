@@ -2,6 +2,7 @@
 
 use core::sync::atomic::AtomicU64;
 
+use crate::batches::Batches;
 use crate::cpu_set::CpuId;
 use crate::generation::OwnGen;
 use crate::hw::{Cells, Hw};
@@ -24,6 +25,8 @@ pub struct PerCpu<H: Hw, const WORDS: usize = 8, const SLOTS: usize = 6> {
     pub(crate) slots: Slots<H, SLOTS>,
     /// This CPU has flushed the kernel ranges that generations of init_mm up to this one removed (as I3).
     pub(crate) kernel_flushed_to: OwnGen<H>,
+    /// The tables that this CPU holds back.
+    pub(crate) batches: Batches<H, WORDS, SLOTS>,
 
     _written_here_read_by_initiators: CacheLine,
     /// 1 in lazy mode. I4: seen cleared by everyone before this CPU reads a generation to come back, or
@@ -77,6 +80,7 @@ impl<H: Hw<Atomic = AtomicU64, Local = AtomicU64>, const WORDS: usize, const SLO
             whereabouts: AtomicU64::new(init_mm.0),
             slots: Slots::in_static(),
             kernel_flushed_to: OwnGen::of(AtomicU64::new(1)),
+            batches: Batches::in_static(),
             is_lazy: AtomicU64::new(0),
             inbox: [const { AtomicU64::new(0) }; WORDS],
             requests: Requests::in_static(),
@@ -97,6 +101,7 @@ impl<H: Pcids, const WORDS: usize, const SLOTS: usize> PerCpu<H, WORDS, SLOTS> {
             whereabouts: cells.protocol_atomic(ProtocolWord::Whereabouts, init_mm.0),
             slots: Slots::new(cells),
             kernel_flushed_to: OwnGen::of(cells.protocol_local(ProtocolWord::KernelFlushedTo, 1)),
+            batches: Batches::new(cells),
             is_lazy: cells.protocol_atomic(ProtocolWord::IsLazy, 0),
             inbox: core::array::from_fn(|_| cells.protocol_atomic(ProtocolWord::Inbox, 0)),
             requests: Requests::new(cells),
@@ -302,8 +307,9 @@ mod tests {
             assert!(bounds.is_sorted_by(|left, right| left < right));
             assert!(bounds.iter().all(|bound| bound % 64 == 0));
         }
-        // Four lines of its own words, one each for the next two, and four for its requests.
-        assert_eq!(bounds::<8, 6>(), [0, 256, 320, 384, 640]);
+        // Twelve lines of its own words, eight of them for what it holds back, one each for the next two, and four for its
+        // requests.
+        assert_eq!(bounds::<8, 6>(), [0, 768, 832, 896, 1152]);
     }
 
     #[test]

@@ -36,6 +36,9 @@ pub enum Policy {
     Ipi,
     /// Interrupts lazy CPUs only if page tables are freed. Source: Linux since 4.20, 145f573b89a6.
     IpiOnTableFree,
+    /// Interrupts no lazy CPU: what a [`crate::Gather`] frees after tables were unhooked is held back until no CPU can walk
+    /// it any more, within a bound ([`crate::quarantine`]). Beyond the bound, as `IpiOnTableFree`.
+    Quarantine,
 }
 
 /// Whether page tables will be freed after a flush.
@@ -45,6 +48,16 @@ pub enum Tables {
     Kept,
     /// Page tables were unhooked and will be freed when the flush returns.
     Freed,
+    /// Page tables were unhooked and will be held back until [`crate::Tlb::release_held`] gives them up. Under every policy but
+    /// [`Policy::Quarantine`] it is the same as `Freed`.
+    Held,
+}
+
+impl Tables {
+    /// Says whether page tables were unhooked.
+    pub const fn are_unhooked(self) -> bool {
+        !matches!(self, Tables::Kept)
+    }
 }
 
 /// What a flush does about a target that is lazy.
@@ -62,6 +75,7 @@ impl Policy {
         Policy::InitMm,
         Policy::Ipi,
         Policy::IpiOnTableFree,
+        Policy::Quarantine,
     ];
 
     /// Returns its place in [`Policy::ALL`].
@@ -72,10 +86,11 @@ impl Policy {
             Policy::InitMm => 2,
             Policy::Ipi => 3,
             Policy::IpiOnTableFree => 4,
+            Policy::Quarantine => 5,
         }
     }
 
-    /// Returns the policy at a place in [`Policy::ALL`].
+    /// Returns the policy at such a place.
     #[inline]
     pub(crate) const fn of_index(index: u8) -> Policy {
         match index {
@@ -83,8 +98,15 @@ impl Policy {
             1 => Policy::DeferUnlessQuirk,
             2 => Policy::InitMm,
             3 => Policy::Ipi,
-            _ => Policy::IpiOnTableFree,
+            4 => Policy::IpiOnTableFree,
+            _ => Policy::Quarantine,
         }
+    }
+
+    /// Finds the policy of a name.
+    pub fn by_name(name: &str) -> Option<Policy> {
+        let mut all = Self::ALL.iter().copied();
+        all.find(|policy| policy.name() == name)
     }
 
     /// Returns the name that people type.
@@ -95,6 +117,7 @@ impl Policy {
             Policy::InitMm => "init-mm",
             Policy::Ipi => "ipi",
             Policy::IpiOnTableFree => "ipi-on-table-free",
+            Policy::Quarantine => "quarantine",
         }
     }
 
@@ -105,7 +128,8 @@ impl Policy {
             Policy::DeferUnlessQuirk => quirks.garbage_walk_is_fatal(),
             // Nobody is lazy in a user space under `InitMm`.
             Policy::InitMm | Policy::Ipi => true,
-            Policy::IpiOnTableFree => tables == Tables::Freed,
+            Policy::IpiOnTableFree => tables.are_unhooked(),
+            Policy::Quarantine => tables == Tables::Freed,
         };
         if interrupt {
             LazyTargets::Interrupt

@@ -50,7 +50,7 @@ pub(crate) struct Removed {
 impl Removed {
     /// Packs it into a word. The range's own word has a sign bit more than it needs.
     fn pack(self) -> u64 {
-        self.range.pack() << 1 | u64::from(self.tables == Tables::Freed)
+        self.range.pack() << 1 | u64::from(self.tables.are_unhooked())
     }
 
     fn unpack(word: u64) -> Removed {

@@ -103,7 +103,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         while let Some(handle) = next {
             let mm = self.kernel.mm(handle);
             next = mm.retired_before(hw);
-            if self.is_deserted(hw, mm) {
+            if self.is_deserted(hw, mm) && mm.held_tables(hw) == 0 {
                 match after {
                     Some(after) => after.set_retired_before(hw, next),
                     None => me.set_last_retired(hw, next),

@@ -31,7 +31,7 @@ use crate::per_cpu::PerCpu;
 use crate::pinned::{OnItsCpu, Pinned};
 pub use crate::policy::Tables;
 use crate::requests::Removed;
-use crate::serve::Served;
+use crate::serve::{Known, Served};
 use crate::targets::{Chosen, Occasion};
 use crate::tlb::Tlb;
 
@@ -257,7 +257,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             shootdown.untold = chosen.targets;
             shootdown.report.lazy_skipped += chosen.lazy_skipped;
             shootdown.report.elsewhere += chosen.elsewhere;
-            if tables == Tables::Freed {
+            if tables.are_unhooked() {
                 shootdown.tables = Tables::Freed;
             }
         }
@@ -287,7 +287,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         let me = self.kernel.this_cpu(hw);
         let find = |mm, new_gen| me.requests.find(hw, mm, new_gen);
         let kernel = self.catch_up_kernel(hw, me, find);
-        let served = self.catch_up(hw, me, find);
+        let served = self.catch_up(hw, me, Known::of_any(find));
         if shootdown.tables == Tables::Freed {
             self.leave_behind(hw, me);
         }
@@ -353,7 +353,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
 
     /// Waits for the answers of targets, and tells those once more whose answer may have been for something else.
     #[inline(never)]
-    fn wait_for(
+    pub(crate) fn wait_for(
         &self,
         hw: &K::Hw,
         initiator: CpuId,
@@ -383,6 +383,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     }
 
     /// Flushes on this CPU what one generation of a space removed.
+    #[inline(always)]
     fn flush_here(
         &self,
         hw: &K::Hw,
@@ -395,13 +396,14 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         let _off = InterruptsOff::new(hw);
         let me = self.kernel.this_cpu(hw);
         if me.loaded_mm(hw) != handle {
-            if tables == Tables::Freed {
+            if tables.are_unhooked() {
                 self.leave_behind(hw, me);
             }
             return Served::OtherSpace;
         }
         let removed = Removed { range, tables };
-        self.catch_up(hw, me, |_, wanted| (wanted == new_gen).then_some(removed))
+        let known = Known::of_one(|_, wanted| (wanted == new_gen).then_some(removed));
+        self.catch_up(hw, me, known)
     }
 
     /// Ends what walks may be under way on this CPU of spaces that it is elsewhere from and behind in, and leaves their

@@ -62,8 +62,9 @@ impl SourceFile {
 pub const EDITION: &str = "2024";
 
 /// Every source file of this crate.
-pub const SOURCES: [SourceFile; 29] = [
+pub const SOURCES: [SourceFile; 31] = [
     SourceFile::new("addr.rs", include_bytes!("addr.rs")),
+    SourceFile::new("batches.rs", include_bytes!("batches.rs")),
     SourceFile::new("broadcast.rs", include_bytes!("broadcast.rs")),
     SourceFile::new("compare_exchange.rs", include_bytes!("compare_exchange.rs")),
     SourceFile::new("cpu_set.rs", include_bytes!("cpu_set.rs")),
@@ -81,6 +82,7 @@ pub const SOURCES: [SourceFile; 29] = [
     SourceFile::new("per_cpu.rs", include_bytes!("per_cpu.rs")),
     SourceFile::new("pinned.rs", include_bytes!("pinned.rs")),
     SourceFile::new("policy.rs", include_bytes!("policy.rs")),
+    SourceFile::new("quarantine.rs", include_bytes!("quarantine.rs")),
     SourceFile::new("ranges.rs", include_bytes!("ranges.rs")),
     SourceFile::new("requests.rs", include_bytes!("requests.rs")),
     SourceFile::new("retire.rs", include_bytes!("retire.rs")),

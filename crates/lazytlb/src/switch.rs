@@ -436,7 +436,9 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     }
 
     /// Loads CR3 with a user space's root, under the PCID of its slot if there are PCIDs. With page-table isolation it is
-    /// that of the kernel half; if this one is flushed, the user half is when this CPU returns to it.
+    /// that of the kernel half; if this one is flushed, the user half is when this CPU returns to it. After a flush, it walks nothing that
+    /// was removed (I11).
+    #[inline(always)]
     pub(crate) fn load_root(
         &self,
         hw: &K::Hw,
@@ -447,10 +449,12 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     ) {
         if !hw.pcids_are_on() {
             hw.load_cr3(mm.root(), Cr3Load::Flush);
+            self.walks_nothing_removed(hw, mm);
             return;
         }
         hw.load_cr3_pcid(mm.root(), slot.pcid(), load);
         if load == Cr3Load::Flush {
+            self.walks_nothing_removed(hw, mm);
             let due = match mm.user_root() {
                 Some(_) => Halves::USER,
                 None => Halves::NONE,

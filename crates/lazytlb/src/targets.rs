@@ -5,7 +5,7 @@ use crate::hw::Hw;
 use crate::kernel::Kernel;
 use crate::mm::{Mm, MmHandle};
 use crate::per_cpu::Whereabouts;
-use crate::policy::{LazyTargets, Tables};
+use crate::policy::{LazyTargets, Policy, Tables};
 use crate::tlb::Tlb;
 
 /// What a shootdown is for.
@@ -94,11 +94,16 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         match other.whereabouts(hw, mm) {
             // It catches up when it comes back. But a walk that began before it left may still be under way.
             Whereabouts::Elsewhere if tables == Tables::Kept => {}
-            Whereabouts::Inside
-                if self.lazy_targets(hw, tables, occasion) == LazyTargets::Skip
+            whereabouts
+                if self.lazy_targets(hw, whereabouts, tables, occasion) == LazyTargets::Skip
                     && other.is_lazy(hw) =>
             {
                 chosen.lazy_skipped += 1;
+                if tables == Tables::Held {
+                    // I11: before anything is held. It is lazy since before it was looked at, so what it reads on its way
+                    // out of that is the raised generation: it says so only after it has flushed past it.
+                    self.kernel.mm(mm).spare(hw, cpu);
+                }
             }
             whereabouts => {
                 chosen.targets.insert(cpu);
@@ -109,10 +114,23 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     }
 
     /// Says what a flush does about lazy targets. Asked for each: most flushes have none.
-    fn lazy_targets(&self, hw: &K::Hw, tables: Tables, occasion: Occasion) -> LazyTargets {
-        match occasion {
-            Occasion::Flush => self.policy().lazy_targets(hw.quirks(), tables),
-            Occasion::EndOfSpace => LazyTargets::Interrupt,
+    fn lazy_targets(
+        &self,
+        hw: &K::Hw,
+        whereabouts: Whereabouts,
+        tables: Tables,
+        occasion: Occasion,
+    ) -> LazyTargets {
+        match (occasion, whereabouts) {
+            (Occasion::EndOfSpace, _) => LazyTargets::Interrupt,
+            (Occasion::Flush, Whereabouts::Inside) => {
+                self.policy().lazy_targets(hw.quirks(), tables)
+            }
+            // Lazy in another space. Nothing brings it back to this one, so it is spared only where what it may walk is held.
+            (Occasion::Flush, Whereabouts::Elsewhere) => match self.policy() {
+                Policy::Quarantine => self.policy().lazy_targets(hw.quirks(), tables),
+                _ => LazyTargets::Interrupt,
+            },
         }
     }
 }

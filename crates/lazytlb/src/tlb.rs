@@ -17,6 +17,8 @@ use crate::policy::Policy;
 /// | [`Tlb::gather`], [`Tlb::gather_kernel`] | any | no | yes |
 /// | [`Gather::free`](crate::Gather::free), if the storage is full; [`Gather::finish`](crate::Gather::finish) | any | yes | yes |
 /// | [`Tlb::retire`], [`Tlb::reap`], [`Tlb::has_retired`] | any; off inside | no | yes |
+/// | [`Tlb::release_held`], [`Tlb::holds_tables`] | any; off inside | no | yes |
+/// | [`Tlb::reclaim_now`] | any | yes | yes |
 /// | [`Tlb::handle_flush_ipi`] | off, asserted | no | it is one |
 /// | [`Tlb::serve_inbox`] | off, asserted | no | yes |
 /// | [`Tlb::cpu_online`], [`Tlb::cpu_offline`] | any; off inside | no | no |

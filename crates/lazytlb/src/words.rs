@@ -54,11 +54,21 @@ pub enum ProtocolWord {
     RetiredBefore,
     /// The space that a CPU retired last.
     Retired,
+    /// How many tables of a space are held back.
+    HeldTables,
+    /// A part of the set of CPUs that were spared by a flush after tables of a space were unhooked.
+    Spared,
+    /// The space of a batch of tables that a CPU holds back.
+    BatchMm,
+    /// A part of the set of CPUs that may walk such a batch.
+    BatchAwaits,
+    /// How many gathers of this CPU put something into such a batch.
+    BatchPins,
 }
 
 impl ProtocolWord {
     /// Every word: those of a space, then those of a CPU.
-    pub const ALL: [ProtocolWord; 23] = [
+    pub const ALL: [ProtocolWord; 28] = [
         ProtocolWord::TlbGen,
         ProtocolWord::Cpumask,
         ProtocolWord::LoadedMm,
@@ -82,6 +92,11 @@ impl ProtocolWord {
         ProtocolWord::IsRetired,
         ProtocolWord::RetiredBefore,
         ProtocolWord::Retired,
+        ProtocolWord::HeldTables,
+        ProtocolWord::Spared,
+        ProtocolWord::BatchMm,
+        ProtocolWord::BatchAwaits,
+        ProtocolWord::BatchPins,
     ];
 
     /// Returns the name that people who debug see.
@@ -110,6 +125,11 @@ impl ProtocolWord {
             ProtocolWord::IsRetired => "is_retired",
             ProtocolWord::RetiredBefore => "retired_before",
             ProtocolWord::Retired => "retired",
+            ProtocolWord::HeldTables => "held_tables",
+            ProtocolWord::BatchMm => "batch.mm",
+            ProtocolWord::Spared => "spared",
+            ProtocolWord::BatchAwaits => "batch.awaits",
+            ProtocolWord::BatchPins => "batch.pins",
         }
     }
 
@@ -121,7 +141,10 @@ impl ProtocolWord {
             | ProtocolWord::KernelFlushedTo
             | ProtocolWord::RequestsBegun
             | ProtocolWord::RequestsDone => ValueKind::Generation,
-            ProtocolWord::Cpumask | ProtocolWord::Inbox => ValueKind::CpuSet,
+            ProtocolWord::Cpumask
+            | ProtocolWord::Inbox
+            | ProtocolWord::Spared
+            | ProtocolWord::BatchAwaits => ValueKind::CpuSet,
             ProtocolWord::IsLazy | ProtocolWord::IsRetired | ProtocolWord::KernelDue => {
                 ValueKind::Flag
             }
@@ -139,7 +162,10 @@ impl ProtocolWord {
             | ProtocolWord::NextVictim
             | ProtocolWord::OpenGathers
             | ProtocolWord::RetiredBefore
-            | ProtocolWord::Retired => ValueKind::Other,
+            | ProtocolWord::Retired
+            | ProtocolWord::HeldTables
+            | ProtocolWord::BatchMm
+            | ProtocolWord::BatchPins => ValueKind::Other,
         }
     }
 }

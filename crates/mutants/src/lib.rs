@@ -180,10 +180,7 @@ impl Mutant {
     /// # Panics
     /// If the table names a policy or a CPU model that does not exist.
     pub fn scenario(&self, memory: MemoryModel) -> Scenario<'static> {
-        let policy = Policy::ALL
-            .iter()
-            .copied()
-            .find(|policy| policy.name() == self.policy);
+        let policy = Policy::by_name(self.policy);
         Scenario {
             program: self.program,
             policy: policy.expect("the table names policies by their names"),

@@ -46,7 +46,8 @@ pub(crate) fn ends_are_alike(policy: Policy, pcids: PcidsOn, unknown: Unknown) -
         _ => true,
     };
     match unknown {
-        Unknown::Nothing => true,
+        // How many page tables a flush frees, no recording tells.
+        Unknown::Nothing => policy != Policy::Quarantine,
         Unknown::Tables => !looks_at_tables,
         Unknown::Onto => false,
     }

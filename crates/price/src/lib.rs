@@ -42,8 +42,9 @@
 //! | `replay` | [`Replay`]: open loop, and what that means |
 //! | `requests`, `replayer` | what an operation asks of every machine; one policy's machine, which does it |
 //! | `machine`, `cells` | what is counted, and how a CPU takes an IPI; the words that it counts at |
+//! | `holding` | under `quarantine`: what a flush holds back, how much that is, and when it comes back |
 //! | `sleep` | [`Sleep`]: how deep an idle CPU sleeps |
-//! | `spaces` | which space is which |
+//! | `spaces`, `slots` | which space is which; where a machine keeps it |
 //! | `counts` | [`Counts`] |
 //! | `sums` | counts added up, over recordings and over operations |
 //! | `price_trace`, `replayed` | one pass over a recording, for every policy; what that returns |
@@ -57,7 +58,8 @@
 //! What a replay cannot show: races and waiting times (one operation runs at a time), the
 //! workload's own reaction to a cheaper policy, and what a flush costs the code that runs next, beyond
 //! the range that `refill` has. From tracepoints alone, operations are reconstructed, and counts are off by up to a tenth on the
-//! recordings that have kprobes, too. With PCIDs, a translation that is kept counts as cached still: that others
+//! recordings that have kprobes, too. How many page tables a flush frees no recording tells: under `quarantine` both ends are replayed.
+//! With PCIDs, a translation that is kept counts as cached still: that others
 //! have displaced it meanwhile is not modelled, nor that an idle state which flushes TLBs flushes that, too.
 #![forbid(unsafe_code)]
 
@@ -67,6 +69,7 @@ mod cost_argument;
 mod costs;
 mod costs_file;
 mod counts;
+mod holding;
 mod machine;
 mod measure_first;
 mod pass;
@@ -79,6 +82,7 @@ mod replayed;
 mod replayer;
 mod requests;
 mod sleep;
+mod slots;
 mod spaces;
 mod split;
 mod sums;

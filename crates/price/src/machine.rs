@@ -12,7 +12,9 @@ mod seam;
 
 use std::cell::Cell;
 
-use lazytlb::{CpuId, Interrupts, Kernel, Mm, MmHandle, PerCpu, PhysAddr, Policy, Quirks, Tlb};
+use lazytlb::{
+    CpuId, HeldBatch, Interrupts, Kernel, Mm, MmHandle, PerCpu, PhysAddr, Policy, Quirks, Tlb,
+};
 
 use crate::cells::{CountedCells, Owner, SLOTS, WORDS};
 use crate::counts::{Effect, Tally};
@@ -48,6 +50,8 @@ pub(crate) struct CountingMachine {
     interrupts: Cell<Interrupts>,
     /// CPUs that were sent the flush interrupt and have not taken it.
     pending: [Cell<u64>; WORDS],
+    /// Whether the current CPU looks for held tables that can be given up.
+    gives_up: Cell<bool>,
     tally: Tally,
 }
 
@@ -84,6 +88,8 @@ struct Cpu {
     sleep: Cell<Sleep>,
     /// IPIs that it was sent.
     received: Cell<u64>,
+    /// How many page tables it holds back in each batch.
+    held: [Cell<u64>; SLOTS],
 }
 
 /// The protocol's view of the storage.
@@ -127,6 +133,7 @@ impl CountingMachine {
             current: Cell::new(CpuId(0)),
             interrupts: Cell::new(Interrupts::Enabled),
             pending: Default::default(),
+            gives_up: Cell::new(false),
             tally: Tally::default(),
         }
     }
@@ -156,6 +163,7 @@ impl CountingMachine {
             activity: Cell::new(Activity::KernelThread),
             sleep: Cell::new(Sleep::Unknown),
             received: Cell::new(0),
+            held: Default::default(),
         });
         self.words = self.cpus.len().div_ceil(64);
     }
@@ -186,6 +194,12 @@ impl CountingMachine {
         }
     }
 
+    /// Returns the spaces.
+    #[inline]
+    pub(crate) fn spaces(&self) -> &Spaces<CountingMachine> {
+        &self.spaces
+    }
+
     /// Returns the spaces, to make some.
     #[inline]
     pub(crate) fn spaces_mut(&mut self) -> &mut Spaces<CountingMachine> {
@@ -201,6 +215,19 @@ impl CountingMachine {
     #[inline]
     pub(crate) fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// Returns how many page tables the current CPU holds back in a batch.
+    pub(crate) fn held(&self, batch: HeldBatch) -> &Cell<u64> {
+        &self.me().held[batch.number()]
+    }
+
+    /// Runs something in which the current CPU looks for held tables that can be given up.
+    pub(crate) fn giving_up<R>(&self, run: impl FnOnce() -> R) -> R {
+        let before = self.gives_up.replace(true);
+        let done = run();
+        self.gives_up.set(before);
+        done
     }
 
     /// Makes every CPU that runs in a space (not lazily) leave for init_mm, and counts the CPUs

@@ -56,9 +56,11 @@ impl Replays<'_> {
         self.0.rows.iter().map(|row| self.0.counts(row.kept))
     }
 
-    /// The same, as if they freed them; none where nothing is unknown.
-    pub fn freed(&self) -> impl ExactSizeIterator<Item = Counts> {
-        self.freed_rows().map(|row| self.0.counts(row.freed))
+    /// The same, as if they freed them; `None` where nothing is unknown.
+    pub fn freed(&self) -> impl ExactSizeIterator<Item = Option<Counts>> {
+        let is_known = self.0.unknown == Some(Unknown::Nothing);
+        let rows = self.0.rows.iter();
+        rows.map(move |row| row.has_ends(is_known).then(|| self.0.counts(row.freed)))
     }
 
     /// Returns the IPIs that each CPU was sent in each replay of [`Replays::kept`], from CPU 0 on.
@@ -66,17 +68,16 @@ impl Replays<'_> {
         self.0.rows.iter().map(|row| self.0.received(row.kept))
     }
 
-    /// The same of each replay of [`Replays::freed`].
+    /// The same of each replay of [`Replays::freed`]; where nothing is unknown, of that of [`Replays::kept`].
     pub(crate) fn freed_received(&self) -> impl ExactSizeIterator<Item: Iterator<Item = u64>> {
-        self.freed_rows().map(|row| self.0.received(row.freed))
+        self.0.rows.iter().map(|row| self.0.received(row.freed))
     }
+}
 
-    fn freed_rows(&self) -> std::slice::Iter<'_, Row> {
-        let rows = match self.0.unknown {
-            Some(Unknown::Nothing) => &[],
-            Some(Unknown::Tables | Unknown::Onto) | None => &self.0.rows[..],
-        };
-        rows.iter()
+impl Row {
+    /// Says whether its replay has two ends: how many page tables a flush frees, which matters if they are held back, is never known.
+    fn has_ends(&self, is_known: bool) -> bool {
+        !is_known || self.policy == Policy::Quarantine
     }
 }
 
@@ -240,15 +241,15 @@ impl Pass {
     pub(crate) fn finish(self, summary: &Summary) -> Vec<Replayed> {
         // With kprobes, tables are known; and of each lazy CPU, some event may have told whether it idles.
         let known = summary.made_from == MadeFrom::Kprobes && summary.unknown_onto == 0;
-        let has_ends = self
-            .unknown
-            .is_some_and(|unknown| unknown != Unknown::Nothing)
-            && !known;
+        let known = known
+            || self
+                .unknown
+                .is_none_or(|unknown| unknown == Unknown::Nothing);
         let replayed = self.rows.iter().map(|row| Replayed {
             policy: row.policy,
             pcids: row.pcids,
             counts: self.counts(row.kept),
-            counts_if_freed: has_ends.then(|| self.counts(row.freed)),
+            counts_if_freed: row.has_ends(known).then(|| self.counts(row.freed)),
         });
         replayed.collect()
     }

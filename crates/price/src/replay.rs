@@ -60,7 +60,8 @@ impl Replay {
     }
 
     /// Takes flushes of which it is unknown whether they free page tables to do this; else, to keep them. The other end of
-    /// what is unknown goes with `Freed`: lazy CPUs of which it is unknown what they run idle; else, they run kernel threads.
+    /// what is unknown goes with `Freed`: lazy CPUs of which it is unknown what they run idle, and under `quarantine` a flush that
+    /// frees page tables frees as many as its range may have; else, they run kernel threads, and it frees one.
     pub fn with_unknown_tables(self, unknown_tables: Tables) -> Self {
         Replay {
             replayer: self.replayer.with_unknown_tables(unknown_tables),

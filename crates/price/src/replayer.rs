@@ -4,8 +4,10 @@ use lazytlb::{CpuId, FlushRange, MmHandle, Policy, Quirks, Tables};
 use lazytlb_trace::{Laziness, Onto};
 
 use crate::counts::{Counts, Effect};
+use crate::holding::Freed;
 use crate::machine::{Activity, CountingMachine, PcidsOn};
 use crate::requests::{Request, What};
+use crate::slots::Slots;
 
 /// Does under one policy what requests ask.
 pub(crate) struct Replayer {
@@ -14,6 +16,8 @@ pub(crate) struct Replayer {
     pcids: PcidsOn,
     /// What a flush is taken to do of which it is unknown whether it frees page tables.
     unknown_tables: Tables,
+    /// Where each space is on this machine.
+    slots: Slots,
 }
 
 impl Replayer {
@@ -29,6 +33,10 @@ impl Replayer {
             policy,
             pcids,
             unknown_tables,
+            slots: match policy {
+                Policy::Quarantine => Slots::kept(),
+                _ => Slots::Shared,
+            },
         }
     }
 
@@ -63,13 +71,16 @@ impl Replayer {
         for request in requests {
             self.machine.become_cpu(CpuId(request.cpu));
             match request.what {
-                What::Make { mm, identity } => self.machine.spaces_mut().make(mm, identity),
-                What::Begin { mm, laziness } => self.begin(mm, laziness),
+                What::Make { mm, identity } => {
+                    let mm = self.slots.take(mm);
+                    self.machine.spaces_mut().make(mm, identity);
+                }
+                What::Begin { mm, laziness } => self.begin(self.slots.of(mm), laziness),
                 What::Sleep(sleep) => self.machine.set_sleep(sleep),
-                What::Switch { mm } => self.switch(mm),
+                What::Switch { mm } => self.switch(self.slots.of(mm)),
                 What::GoLazy { onto } => self.go_lazy(onto),
-                What::Flush { mm, range, tables } => self.flush(mm, range, tables),
-                What::Retire { mm } => self.retire(mm),
+                What::Flush { mm, range, tables } => self.flush(self.slots.of(mm), range, tables),
+                What::Retire { mm } => self.retire(self.slots.of(mm)),
                 What::Nothing => self.machine.tally().count(Effect::Operation),
             }
         }
@@ -100,7 +111,7 @@ impl Replayer {
     }
 
     #[inline]
-    fn go_lazy(&self, onto: Onto) {
+    fn go_lazy(&mut self, onto: Onto) {
         self.machine.tally().count(Effect::Operation);
         self.machine.tlb().enter_lazy(&self.machine);
         self.machine.set_activity(match onto {
@@ -110,19 +121,27 @@ impl Replayer {
             Onto::Unknown if self.unknown_tables == Tables::Freed => Activity::Idle,
             Onto::Unknown => Activity::KernelThread,
         });
+        if self.policy == Policy::Quarantine {
+            self.give_up();
+        }
     }
 
     #[inline]
-    fn flush(&self, mm: MmHandle, range: FlushRange, tables: lazytlb_trace::Tables) {
+    fn flush(&mut self, mm: MmHandle, range: FlushRange, tables: lazytlb_trace::Tables) {
         let tables = match tables {
             // Unknown: the lowest count, until both ends are asked for.
             lazytlb_trace::Tables::Kept => Tables::Kept,
             lazytlb_trace::Tables::Unknown => self.unknown_tables,
             lazytlb_trace::Tables::Freed => Tables::Freed,
         };
-        let machine = &self.machine;
-        machine.tally().count(Effect::Operation);
-        let report = machine.tlb().flush(machine, mm, range, tables);
+        self.machine.tally().count(Effect::Operation);
+        let report = match (self.policy, tables) {
+            (Policy::Quarantine, Tables::Freed) => {
+                self.give_up();
+                self.machine.flush_and_hold(mm, range, self.freed())
+            }
+            _ => self.machine.tlb().flush(&self.machine, mm, range, tables),
+        };
         self.add(Effect::LazySkipped, report.lazy_skipped);
         self.add(Effect::IpiElsewhere, report.elsewhere);
     }
@@ -142,10 +161,30 @@ impl Replayer {
         self.add(Effect::IpiAtRetire, report.interrupted);
         self.add(Effect::IpiElsewhere, report.elsewhere);
         self.machine.deliver_interrupts();
+        if self.policy == Policy::Quarantine {
+            // Other CPUs may hold tables of it, and give them up later.
+            return self.give_up();
+        }
         let reaped = self.machine.tlb().reap(&self.machine);
         assert!(
             reaped.is_some_and(|reaped| reaped.mm == mm),
             "every CPU has left"
         );
+    }
+
+    /// Says how many page tables a flush frees that frees some.
+    fn freed(&self) -> Freed {
+        match self.unknown_tables {
+            Tables::Kept => Freed::Fewest,
+            Tables::Freed | Tables::Held => Freed::Most,
+        }
+    }
+
+    /// Frees what the current CPU holds back or has retired, as far as nobody can reach it any more.
+    fn give_up(&mut self) {
+        self.machine.release_held();
+        while let Some(reaped) = self.machine.tlb().reap(&self.machine) {
+            self.slots.free(reaped.mm);
+        }
     }
 }

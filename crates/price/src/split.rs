@@ -16,8 +16,8 @@ pub struct Split<K> {
     parts: BTreeMap<K, Both>,
 }
 
-/// The counts of each replay, as if flushes kept tables of which it is unknown, and as if they freed them; the latter has
-/// none where nothing is unknown.
+/// The counts of each replay, as if flushes kept tables of which it is unknown, and as if they freed them; the latter are
+/// nothing where nothing is unknown.
 #[derive(Clone, Debug, Default)]
 struct Both {
     kept: Vec<Counts>,
@@ -28,7 +28,7 @@ impl Both {
     fn of(replays: &Replays<'_>) -> Both {
         Both {
             kept: replays.kept().collect(),
-            freed: replays.freed().collect(),
+            freed: replays.freed().map(Option::unwrap_or_default).collect(),
         }
     }
 

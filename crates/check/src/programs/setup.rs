@@ -13,6 +13,8 @@ use crate::model_hw::ModelHw;
 use crate::program::Program;
 use crate::protocol::{Frees, Protocol, Removal, Space};
 
+/// The kernel's own space, which every CPU starts in.
+pub(super) const KERNELS_OWN: Space = Space(0);
 /// The space that most programs work in.
 pub(super) const USER: Space = Space(1);
 /// A second one.
@@ -33,6 +35,13 @@ pub(super) const THIRD_PAGE: VirtAddr = VirtAddr(2 << 12);
 /// A page under a second table.
 pub(super) const FAR_PAGE: VirtAddr = VirtAddr(1 << 21);
 
+/// Gives a program the frames of tables that a protocol may hold back: one of each space, while another one is mapped.
+fn let_tables_be_held(program: &mut Program, policy: Policy, user_spaces: usize) {
+    if policy == Policy::Quarantine {
+        program.free_frames(user_spaces);
+    }
+}
+
 /// A program under construction: user spaces, and a protocol over them.
 pub(super) struct Setup<P> {
     pub(super) program: Program,
@@ -48,6 +57,7 @@ impl<P: Protocol> Setup<P> {
         let mut program = Program::new(name, cpus);
         let roots: Vec<PhysAddr> = (0..user_spaces).map(|_| program.table()).collect();
         let protocol = Arc::new(P::new(&mut program, policy, &roots));
+        let_tables_be_held(&mut program, policy, user_spaces);
         program.expect_notes(P::OUTCOMES.iter().copied());
         let handler = Arc::clone(&protocol);
         program.on_flush_interrupt(move |hw| handler.handle_flush_ipi(hw));
@@ -71,6 +81,7 @@ impl<P: Protocol> Setup<P> {
             program.has_user_half(root, user_half);
         }
         let protocol = Arc::new(P::isolated(&mut program, policy, &roots, &user_halves));
+        let_tables_be_held(&mut program, policy, user_spaces);
         program.expect_notes(P::OUTCOMES.iter().copied());
         let modes =
             (0..cpus).map(|cpu| program.local_of_kind(cpu, ValueKind::Flag, "in user mode", 0));

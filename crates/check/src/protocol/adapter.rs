@@ -10,13 +10,15 @@ use std::fmt;
 use lazytlb as protocol;
 
 use lazytlb::{
-    CpuId, Entry, FlushRange, Memory, PageRange, PhysAddr, Policy, Poll, Promise, Promises, Spaces,
-    Tables,
+    CpuId, Entry, FlushRange, Hw, Memory, PageRange, PhysAddr, Policy, Poll, Promise, Promises,
+    Spaces, Tables,
 };
 use lazytlb_check::{
-    Ended, Frees, KernelRemoval, ModelHw, Part, Program, Protocol, Removal, Space,
+    Ended, Frees, KernelRemoval, Ledger, ModelHw, Part, Program, Protocol, Removal, Space,
+    SparingLazy,
 };
-use lazytlb_model::Cr4;
+use lazytlb_model::{Cr4, LocalCell};
+use protocol::batches::{HeldBatch, NotHeld};
 use protocol::gather::{Batch, FrameSink};
 use protocol::kernel::Kernel;
 use protocol::mm::{Mm, MmHandle, MmId};
@@ -78,7 +80,15 @@ pub struct Embedded<const SLOTS: usize, const PCIDS: bool, const WORDS: usize = 
     roots: Vec<PhysAddr>,
     /// With page-table isolation, the second roots of the user spaces.
     user_halves: Vec<PhysAddr>,
+    /// Under `quarantine`, where each CPU keeps the tables of each batch that it holds back: a frame's address, or
+    /// [`NO_FRAME`].
+    held: Vec<[[LocalCell; HELD_TABLES]; SLOTS]>,
 }
+
+/// How many page tables of a space are held back: as few as show everything.
+const HELD_TABLES: usize = 1;
+/// No frame, in a word that may hold one's address.
+const NO_FRAME: u64 = u64::MAX;
 
 /// The storage of a checked kernel: arrays.
 struct Storage<const SLOTS: usize, const WORDS: usize> {
@@ -98,6 +108,9 @@ impl<const SLOTS: usize, const WORDS: usize> Kernel<WORDS, SLOTS> for Storage<SL
     fn init_mm(&self) -> MmHandle {
         MmHandle(0)
     }
+    fn held_tables_of_a_space(&self) -> u64 {
+        HELD_TABLES as u64
+    }
 }
 
 /// Code of a checked program stays on its CPU.
@@ -108,9 +121,36 @@ impl Pinned for NeverPreempted {}
 /// Gives frames back to the modelled machine, and says when a flush begins and returns.
 struct Sink<'a> {
     hw: &'a ModelHw,
+    ledger: &'a Ledger,
+    /// While a flush reaches lazy CPUs because nothing more can be held.
+    reaching: Option<SparingLazy<'a>>,
     spaces: Spaces,
     driver: &'a dyn Fn(&ModelHw),
     promises: Vec<Promise>,
+    /// Where this CPU keeps what it holds back, for each batch.
+    held: &'a [[LocalCell; HELD_TABLES]],
+}
+
+impl Sink<'_> {
+    fn cells(&self, batch: HeldBatch) -> &[LocalCell; HELD_TABLES] {
+        &self.held[batch.number()]
+    }
+
+    /// Says whether it is so that no more can be held: that may not be had cheaper than it is.
+    fn is_full(&self, why: NotHeld) -> bool {
+        let walked = self.ledger.tables();
+        let is_held = |cells: &[LocalCell; HELD_TABLES]| {
+            let mut cells = cells.iter();
+            cells.any(|cell| self.hw.load_local(cell) != NO_FRAME)
+        };
+        match why {
+            NotHeld::NoRoom => walked > HELD_TABLES as u64,
+            NotHeld::NoBatch => self.held.iter().all(is_held),
+            NotHeld::OfSpace(held) => held + walked > HELD_TABLES as u64,
+            // No checked program holds so many.
+            _ => false,
+        }
+    }
 }
 
 impl FrameSink for Sink<'_> {
@@ -120,13 +160,42 @@ impl FrameSink for Sink<'_> {
         self.promises.push(promise);
     }
     fn flushed(&mut self, _report: Flushed) {
+        self.reaching = None;
         (self.driver)(self.hw);
         for promise in self.promises.drain(..) {
             self.hw.promise_kept(promise);
         }
     }
     fn release(&mut self, frame: PhysAddr) {
+        self.ledger.settle(frame);
         self.hw.free_frame(frame);
+    }
+    fn cannot_hold(&mut self, why: NotHeld) {
+        if self.is_full(why) {
+            self.reaching = Some(self.hw.reaches_lazy_cpus());
+        }
+    }
+    fn room(&self) -> u64 {
+        // The bound for a space keeps a batch's words from being too few.
+        HELD_TABLES as u64
+    }
+    fn hold(&mut self, batch: HeldBatch, frame: PhysAddr) {
+        let mut cells = self.cells(batch).iter();
+        let free = cells.find(|cell| self.hw.load_local(cell) == NO_FRAME);
+        let free = free.expect("no more are held than there is room for");
+        self.hw.store_local(free, frame.0);
+        self.ledger.settle(frame);
+    }
+    fn take_held(&mut self, batch: HeldBatch) -> Option<PhysAddr> {
+        let mut cells = self.cells(batch).iter();
+        cells.find_map(|cell| {
+            let frame = self.hw.load_local(cell);
+            (frame != NO_FRAME).then(|| {
+                self.hw.store_local(cell, NO_FRAME);
+                self.ledger.give(PhysAddr(frame));
+                PhysAddr(frame)
+            })
+        })
     }
 }
 
@@ -138,6 +207,7 @@ fn tables_of(tables: Tables) -> protocol::shootdown::Tables {
     match tables {
         Tables::Kept => protocol::shootdown::Tables::Kept,
         Tables::Freed => protocol::shootdown::Tables::Freed,
+        Tables::Held => protocol::shootdown::Tables::Held,
     }
 }
 
@@ -170,11 +240,8 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
         if PCIDS {
             program.start_with_cr4(Cr4::default().with(Cr4::PCIDE, true));
         }
-        let policy = protocol::policy::Policy::ALL
-            .iter()
-            .copied()
-            .find(|known| known.name() == policy.name())
-            .expect("a mutation keeps the policies");
+        let policy = protocol::policy::Policy::by_name(policy.name());
+        let policy = policy.expect("a mutation keeps the policies");
         let first_root = std::iter::once(program.first_root());
         let roots: Vec<PhysAddr> = first_root.chain(user_roots.iter().copied()).collect();
         let mms = roots.iter().enumerate().map(|(index, &root)| {
@@ -202,10 +269,18 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
         });
         let cpus = cpus.collect();
         let tlb = Tlb::new(Storage { cpus, mms }, policy);
+        let holding = match policy.name() {
+            "quarantine" => program.cpus(),
+            _ => 0,
+        };
+        let mut place = |cpu| program.local(cpu, format!("cpu{cpu}.held"), NO_FRAME);
+        let mut batches = |cpu| [[(); HELD_TABLES]; SLOTS].map(|batch| batch.map(|()| place(cpu)));
+        let held = (0..holding).map(&mut batches).collect();
         Embedded {
             tlb,
             roots,
             user_halves: user_halves.to_vec(),
+            held,
         }
     }
 
@@ -232,6 +307,7 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
     }
 
     fn flush(&self, hw: &ModelHw, space: Space, range: FlushRange, tables: Tables) {
+        let _lazy = self.lazy_cpus(hw, tables);
         let promise = hw.promise_begins(self.spaces(space), range);
         self.tlb
             .flush(hw, handle_of(space), range, tables_of(tables));
@@ -239,11 +315,12 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
     }
 
     fn remove(&self, hw: &ModelHw, space: Space, removals: &[Removal], driver: &dyn Fn(&ModelHw)) {
+        // The protocol holds the tables among it back.
+        let _lazy = self.lazy_cpus(hw, Tables::Held);
+        let ledger = Ledger::default();
         let sink = Sink {
-            hw,
-            spaces: self.spaces(space),
             driver,
-            promises: Vec::new(),
+            ..self.sink(hw, &ledger, self.spaces(space))
         };
         let storage = Batch::<PhysAddr, 32>::new();
         let mut gather = self.tlb.gather(hw, handle_of(space), storage, sink);
@@ -254,14 +331,26 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
                 Frees::Nothing | Frees::Page(_) => gather.unmapped(page),
                 Frees::Table(_) => gather.unhooked(page),
             }
-            if let Frees::Page(frame) | Frees::Table(frame) = removal.frees {
-                gather.free(hw, frame);
+            match removal.frees {
+                Frees::Nothing => {}
+                Frees::Page(frame) => {
+                    ledger.give(frame);
+                    gather.free_page(hw, frame);
+                }
+                Frees::Table(frame) => {
+                    ledger.give_table(frame);
+                    gather.free(hw, frame);
+                }
             }
         }
         gather.finish(hw);
+        ledger.close(hw);
     }
 
     fn flush_together(&self, hw: &ModelHw, parts: &[Part], before_wait: &dyn Fn(&ModelHw)) {
+        let mut tables = parts.iter().map(|part| part.tables);
+        let freed = tables.find(|tables| *tables == Tables::Freed);
+        let _lazy = self.lazy_cpus(hw, freed.unwrap_or(Tables::Kept));
         let begin = |part: &Part| hw.promise_begins(self.spaces(part.space), part.range);
         let promises: Vec<Promise> = parts.iter().map(begin).collect();
         let guard = NeverPreempted;
@@ -278,30 +367,58 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
             .for_each(|promise| hw.promise_kept(promise));
     }
 
+    fn release_held(&self, hw: &ModelHw) {
+        if self.holds_back() {
+            // What a handler holds back in between would be taken for what was left.
+            let former = hw.disable_interrupts();
+            self.give_up(hw, |sink| self.tlb.release_held(hw, sink).batches_left == 0);
+            hw.restore_interrupts(former);
+        }
+    }
+
+    fn reclaim_now(&self, hw: &ModelHw) {
+        if self.holds_back() {
+            let _lazy = hw.reaches_lazy_cpus();
+            // Whoever was interrupted may have been spared again meanwhile, by a flush of another CPU.
+            self.give_up(hw, |sink| self.tlb.reclaim_now(hw, sink).interrupted == 0);
+        }
+    }
+
     fn serve_inbox(&self, hw: &ModelHw) {
         self.tlb.serve_inbox(hw);
     }
 
     fn start_retiring(&self, hw: &ModelHw, space: Space) -> Ended {
+        let _lazy = hw.reaches_lazy_cpus();
         self.tlb.retire(hw, handle_of(space));
         Ended::Later
     }
 
     fn reap(&self, hw: &ModelHw) -> Option<Space> {
+        // While this CPU holds tables of a space back, that stays.
+        self.release_held(hw);
         let reaped = self.tlb.reap(hw)?;
         let space = Space(usize::try_from(reaped.mm.0).expect("handles are small"));
         assert!(reaped.root == self.roots[space.0]);
+        if self.holds_back() {
+            let held = self.tlb.kernel().mm(reaped.mm).held_tables(hw);
+            assert!(
+                held == 0,
+                "a batch still asks for a space that was given back"
+            );
+        }
         Some(space)
     }
 
     fn retire(&self, hw: &ModelHw, space: Space) {
-        self.tlb.retire(hw, handle_of(space));
+        self.start_retiring(hw, space);
         // Until it comes back, its root is not to be freed.
-        let reaped = hw.poll(|hw| self.tlb.reap(hw));
-        assert!(reaped.mm == handle_of(space) && reaped.root == self.roots[space.0]);
+        let reaped = hw.poll(|hw| self.reap(hw));
+        assert!(reaped == space);
     }
 
     fn flush_kernel(&self, hw: &ModelHw, removed: KernelRemoval) {
+        let _lazy = hw.reaches_lazy_cpus();
         let promise = hw.promise_begins(Spaces::All, removed.range);
         self.tlb
             .flush_kernel(hw, removed.range, tables_of(removed.tables));
@@ -348,6 +465,48 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
 }
 
 impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Embedded<SLOTS, PCIDS, WORDS> {
+    /// Says whether page tables are held back.
+    fn holds_back(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Promises that a flush spares lazy CPUs, where page tables are held back; or says that it does not, because it is for tables that
+    /// its caller frees by itself when it returns.
+    fn lazy_cpus<'a>(&self, hw: &'a ModelHw, tables: Tables) -> SparingLazy<'a> {
+        match (self.holds_back(), tables) {
+            (true, Tables::Kept | Tables::Held) => hw.spares_lazy_cpus(),
+            (false, _) | (true, Tables::Freed) => hw.reaches_lazy_cpus(),
+        }
+    }
+
+    /// Gives up what this CPU holds back, by code that says whether nothing may be left of that then: what is, is lost.
+    fn give_up(&self, hw: &ModelHw, give_up: impl FnOnce(&mut Sink<'_>) -> bool) {
+        let ledger = Ledger::default();
+        let mut sink = self.sink(hw, &ledger, Spaces::All);
+        if give_up(&mut sink) {
+            let left = sink.held.iter().flatten().map(|cell| hw.load_local(cell));
+            let left = left.filter(|frame| *frame != NO_FRAME).map(PhysAddr);
+            left.for_each(|frame| ledger.give(frame));
+        }
+        ledger.close(hw);
+    }
+
+    /// Makes the sink of this CPU.
+    fn sink<'a>(&'a self, hw: &'a ModelHw, ledger: &'a Ledger, spaces: Spaces) -> Sink<'a> {
+        let mut cpus = self.tlb.kernel().cpus.iter();
+        let cpu = cpus.position(|(its, _)| *its == hw.cpu());
+        let held = cpu.and_then(|cpu| self.held.get(cpu));
+        Sink {
+            hw,
+            ledger,
+            reaching: None,
+            spaces,
+            driver: &|_| {},
+            promises: Vec::new(),
+            held: held.map_or(&[][..], |held| held),
+        }
+    }
+
     /// Names a space by its roots.
     fn spaces(&self, space: Space) -> Spaces {
         let user_half = space

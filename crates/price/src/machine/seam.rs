@@ -82,7 +82,9 @@ impl Hw for CountingMachine {
     fn load(&self, atomic: &CountedAtomic) -> u64 {
         match atomic.role {
             Role::WhereaboutsOf(cpu) if cpu != self.cpu() => self.tally.count(Effect::RemoteRead),
-            Role::WhereaboutsOf(_) | Role::Plain => {}
+            Role::Spared => self.tally.count(Effect::RemoteRead),
+            Role::Cpumask if self.gives_up.get() => self.tally.count(Effect::RemoteRead),
+            Role::WhereaboutsOf(_) | Role::Cpumask | Role::Plain => {}
         }
         atomic.value.get()
     }
