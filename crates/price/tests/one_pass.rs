@@ -47,12 +47,14 @@ fn check(text: &str, leaves: Leaves) {
     for quirks in [Quirks::default(), Quirks::NONE.with_erratum_383()] {
         let mut reader = TraceReader::new(text.as_bytes(), "t").unwrap();
         let all = price_trace_on(&mut reader, Policy::ALL, &PcidsOn::ALL, quirks, |_| {}).unwrap();
-        assert_eq!(all.len(), 10);
+        assert_eq!(all.len(), 2 * Policy::ALL.len());
         for one in all {
             let replay = |end| Replay::on(one.policy, quirks, one.pcids).with_unknown_tables(end);
             assert_eq!(one.counts, alone(text, replay(Tables::Kept)), "{one:?}");
             let freed = alone(text, replay(Tables::Freed));
-            let expected = (leaves == Leaves::Something).then_some(freed);
+            // How many page tables a flush frees that may be held back, no recording tells.
+            let is_known = leaves == Leaves::Nothing && one.policy != Policy::Quarantine;
+            let expected = (!is_known).then_some(freed);
             assert_eq!(one.counts_if_freed, expected, "{one:?}");
         }
     }
