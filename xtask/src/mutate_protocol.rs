@@ -69,10 +69,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .into_iter()
         .step_by(usize::from(args.one_of))
         .collect();
-    ensure!(!changes.is_empty(), "no change has that in its name");
+    ensure!(
+        !changes.is_empty(),
+        "no change has that in its name: `cargo xtask mutate-protocol --list` lists them"
+    );
     if args.list {
         for change in &changes {
-            println!("{}", line(change));
+            println!("{:<24} {}", change.name, line(change));
         }
         println!("{} changes", changes.len());
         return Ok(());
