@@ -69,10 +69,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .into_iter()
         .step_by(usize::from(args.one_of))
         .collect();
-    ensure!(!changes.is_empty(), "no change has that in its name");
+    ensure!(
+        !changes.is_empty(),
+        "no change has that in its name: `cargo xtask mutate-protocol --list` lists them"
+    );
     if args.list {
         for change in &changes {
-            println!("{}", line(change));
+            println!("{:<24} {}", change.name, line(change));
         }
         println!("{} changes", changes.len());
         return Ok(());
@@ -99,7 +102,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
                 );
                 End::Harmless
             }
-            (Some(Answer::Safe), _) => not_reached(change, &argued),
+            // A search that has no end proves nothing, wherever the place is reached.
+            (Some(Answer::Safe | Answer::Incomplete), _) => not_shown(change, &argued),
         };
         ends.push(end);
     }
@@ -118,8 +122,8 @@ fn all(root: &Path) -> Result<Vec<Change>> {
     Ok(changes)
 }
 
-/// Says what is to be said of a change that nothing found, and nothing reached.
-fn not_reached(change: &Change, argued: &[Argued]) -> End {
+/// Says what is to be said of a change that nothing found, and that is not proved where it is reached.
+fn not_shown(change: &Change, argued: &[Argued]) -> End {
     match argued.iter().find(|argued| argued.is_about(change)) {
         Some(argued) => {
             println!(

@@ -2,16 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::ensure;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use lazytlb::Policy;
-use lazytlb_check::{LazyTlb, Menus, PageTableLock, ShippedProgram};
+use clap::{Args, Parser, Subcommand};
+use lazytlb_check::{Menus, PageTableLock};
 use lazytlb_litmus::Options;
-use lazytlb_model::{CpuModel, MemoryModel};
-use lazytlb_price::PcidsOn;
+use lazytlb_model::CpuModel;
 use lazytlb_zoo::Exhibit;
 
+use crate::argument_values::{Memory, Pcids, Policies, exhibit, policies, program};
 use crate::by::{By, ByParser};
 use crate::hardware::{Hardware, cpu_model};
 use crate::menus::{MenusParser, page_table_lock};
@@ -422,57 +419,6 @@ pub(crate) struct Output {
     pub(crate) output: Option<PathBuf>,
 }
 
-#[derive(ValueEnum, Clone, Copy, Debug)]
-pub(crate) enum Memory {
-    /// x86-TSO: stores wait in a buffer on each CPU
-    Tso,
-    /// Sequential consistency: stronger than any x86
-    Sc,
-}
-
-/// Refuses a CPU model without PCIDs.
-///
-/// # Errors
-/// If it has none.
-pub(crate) fn require_pcids(cpu: CpuModel) -> anyhow::Result<()> {
-    ensure!(
-        cpu.pcids,
-        "CPU model {} has no PCIDs: leave `--pcids` out, or take one that has (`lazytlb cpus` lists them)",
-        cpu.name
-    );
-    Ok(())
-}
-
-/// Whether the CPUs have PCIDs.
-#[derive(ValueEnum, Clone, Copy, Debug)]
-pub(crate) enum Pcids {
-    /// Six slots on each CPU
-    On,
-    /// Every CR3 load flushes
-    Off,
-    /// As the recorded kernel had them; both where the recording does not tell
-    AsRecorded,
-}
-
-impl Pcids {
-    /// Returns what is asked of a CPU model.
-    ///
-    /// # Errors
-    /// If it shall have PCIDs, and has none.
-    pub(crate) fn settings(self, cpu: CpuModel) -> anyhow::Result<&'static [PcidsOn]> {
-        match self {
-            Pcids::On => {
-                require_pcids(cpu)?;
-                Ok(&[PcidsOn::Yes])
-            }
-            Pcids::Off => Ok(&[PcidsOn::No]),
-            Pcids::AsRecorded if !cpu.pcids => Ok(&[PcidsOn::No]),
-            // The events that are read do not tell.
-            Pcids::AsRecorded => Ok(&PcidsOn::ALL),
-        }
-    }
-}
-
 impl Decide {
     /// Returns the seconds that all searches share, if they do.
     pub(crate) fn seconds_for_all(&self) -> Option<u64> {
@@ -490,43 +436,4 @@ impl Litmus {
             max_states: self.max_states.unwrap_or(usual.max_states),
         })
     }
-}
-
-impl Memory {
-    pub(crate) fn model(self) -> MemoryModel {
-        match self {
-            Memory::Tso => MemoryModel::TSO,
-            Memory::Sc => MemoryModel::Sc,
-        }
-    }
-}
-
-/// The policies that an argument names.
-#[derive(Clone, Debug)]
-pub(crate) struct Policies(pub(crate) Vec<Policy>);
-
-fn policies() -> impl TypedValueParser<Value = Policies> {
-    let names = Policy::ALL
-        .iter()
-        .map(|policy| PossibleValue::new(policy.name()));
-    let all = PossibleValue::new("all").help("every policy");
-    PossibleValuesParser::new(names.chain([all])).map(|name| {
-        let named = |policy: &Policy| name == "all" || policy.name() == name;
-        Policies(Policy::ALL.iter().copied().filter(named).collect())
-    })
-}
-
-fn exhibit() -> impl TypedValueParser<Value = &'static Exhibit> {
-    let names = lazytlb_zoo::ALL
-        .iter()
-        .map(|exhibit| PossibleValue::new(exhibit.name).help(exhibit.about));
-    PossibleValuesParser::new(names)
-        .map(|name| lazytlb_zoo::by_name(&name).expect("only names of exhibits are accepted"))
-}
-
-fn program() -> PossibleValuesParser {
-    let programs = ShippedProgram::<LazyTlb>::all().into_iter();
-    PossibleValuesParser::new(
-        programs.map(|program| PossibleValue::new(program.name).help(program.about)),
-    )
 }

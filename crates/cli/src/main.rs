@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `arguments`, `hardware` | the command line; the CPU that a question is about |
+//! | `arguments`, `argument_values`, `hardware` | the command line; values by their names; the CPU that a question is about |
 //! | `subject`, `menus`, `slots` | what is checked: a program, or every program over menus; with slots for PCIDs |
 //! | `decide`, `check`, `litmus`, `cpus`, `price`, `validate`, `record`, `calibrate` | the commands of these names |
 //! | `decision`, `proofs` | proofs beside prices, and the choice among the safe ones; the searches that it rests on, side by side |
@@ -25,6 +25,7 @@
 //! | `report`, `numbers`, `progress` | what is printed, where, and how the program ends; how numbers are told; progress on a terminal |
 #![forbid(unsafe_code)]
 
+mod argument_values;
 mod arguments;
 mod by;
 mod by_recording;

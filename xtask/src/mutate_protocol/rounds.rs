@@ -23,6 +23,9 @@ const AT_ONCE: usize = 120;
 /// Where the modules are listed that a protocol of its own has.
 const BUILD: &str = "crates/mutants/build.rs";
 
+/// What a panic of the protocol is called.
+const PANIC: &str = "panic";
+
 /// What is compiled of a change.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Variant {
@@ -38,6 +41,8 @@ pub(super) enum Answer {
     Found(String),
     /// Whatever was asked is safe.
     Safe,
+    /// Nothing was found, but a search did not come to its end: that is no proof.
+    Incomplete,
 }
 
 /// A line of what the program prints that asks.
@@ -50,6 +55,7 @@ struct Line {
     slots: Option<u8>,
     memory: Option<String>,
     proofs: u64,
+    incomplete: u64,
     seconds: f64,
 }
 
@@ -188,7 +194,7 @@ fn run(
         let line: Line =
             serde_json::from_str(&line).with_context(|| format!("no line of ours: {line}"))?;
         println!("{}", line.text());
-        answers.insert(line.change.clone(), line.answer());
+        answers.insert(line.change.clone(), line.answer(variant));
     }
     let status = child.wait().context("cannot wait for cargo")?;
     if !status.success() {
@@ -202,6 +208,7 @@ impl Line {
         let Line {
             change,
             proofs,
+            incomplete,
             seconds,
             ..
         } = self;
@@ -209,7 +216,9 @@ impl Line {
             Some((found, by)) => format!("{found} by {by}"),
             None => "NOTHING".to_owned(),
         };
-        format!("{change:<32} {found} after {proofs} proofs, {seconds:.1} s")
+        format!(
+            "{change:<32} {found} after {proofs} proofs, {incomplete} incomplete, {seconds:.1} s"
+        )
     }
 
     /// What was found, and where.
@@ -225,10 +234,12 @@ impl Line {
         Some((found, by))
     }
 
-    fn answer(&self) -> Answer {
+    fn answer(&self, variant: Variant) -> Answer {
         match self.by() {
-            Some((found, by)) => Answer::Found(format!("{by}: {found}")),
-            None => Answer::Safe,
+            // In place of a change, nothing else than its panic says that it was reached.
+            Some((found, by)) if variant == Variant::Changed || found == PANIC => Answer::Found(by),
+            None if self.incomplete == 0 => Answer::Safe,
+            Some(_) | None => Answer::Incomplete,
         }
     }
 }

@@ -5,6 +5,9 @@
 //! that the checker finds, and the fix, proved on the same program. A protocol in which nothing was found is proved as it
 //! stands. And because a proof that could not fail is none, each is broken in two more ways, which the checker must find.
 //!
+//! Exhibits share what is nobody's subject (`setting`, `calls`), and nothing else: each file is a whole protocol, read alone, though two kernels of
+//! one family look alike.
+//!
 //! `lazytlb zoo` runs it; `docs/zoo.md` has the table and the stories. What a port leaves out, its header says.
 //!
 //! ```
