@@ -46,7 +46,7 @@ pub(crate) enum Command {
     /// workload
     #[command(
         after_help = format!("Examples:\n  lazytlb decide\n  lazytlb decide my.trace.xz --cpu amd-k10 --cost \
-                            idle_wait=3000\n  lazytlb decide --proof-seconds 120\n  \
+                            idle_wait=3000\n  lazytlb decide --proof-seconds 300\n  \
                             lazytlb decide host-a.dat host-b.dat --json\n\nSafe is what is safe in every \
                             program, of any length, over each of three \
                             menus: three CPUs, two that flush at one time, two spaces; with PCIDs, over each of two: \
@@ -171,7 +171,7 @@ pub(crate) struct Decide {
     #[arg(long, value_name = "NAME", value_parser = program())]
     pub(crate) program: Option<String>,
     /// The seconds that all searches of the menus may take together, on each CPU model; what does not end is incomplete
-    #[arg(long, value_name = "N", default_value_t = 60, conflicts_with = "program", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 120, conflicts_with = "program", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) proof_seconds: u64,
     #[command(flatten)]
     pub(crate) pricing: Pricing,

@@ -59,7 +59,7 @@ impl Asked {
 const MENUS: [Menu; 9] = [
     Menu {
         name: "held-three-cpus",
-        sets: "map,free/switch,lazy/switch,lazy",
+        sets: "map,free/switch,lazy/switch,touch",
         slots: None,
         asked: Asked::Quarantine,
     },
@@ -83,7 +83,7 @@ const MENUS: [Menu; 9] = [
     },
     Menu {
         name: "held-two-initiators",
-        sets: "map,unmap,free,release/switch,touch,lazy,flush-page",
+        sets: "map,free,release/switch,touch,lazy,flush-page",
         slots: None,
         asked: Asked::Quarantine,
     },

@@ -407,7 +407,8 @@ where
             self.has_spared = report.lazy_skipped > 0;
         }
         let mut held = 0;
-        if self.has_spared {
+        // A batch without tables awaits nobody: what is not counted keeps no space alive (I13).
+        if self.has_spared && to_hold > 0 {
             self.tlb.await_spared(hw, self.mm, batch);
             while let Some(item) = self.storage.take() {
                 if item.walked == Walked::Perhaps || self.detached == Detached::Subtrees {
