@@ -332,9 +332,8 @@ fn decide_joins_proof_and_price() {
         assert!(search["states"].as_u64() > Some(0) && search["seconds"].as_f64() > Some(0.0));
         let changes = match search["menu"].as_str().unwrap() {
             "three-cpus" => "each of CPUs 1 and 2 starts",
-            "held-three-cpus" => "each of CPUs 1 and 2 starts",
             "two-initiators" | "held-two-initiators" => "flush-page",
-            "held-two-cpus" => "lazy",
+            "held-three-cpus" | "held-two-cpus" => "lazy",
             "two-spaces" | "held-two-spaces" | "slot-each" | "slot-shared" => "switch:2",
             other => panic!("{other}"),
         };
