@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The modules that are copied, and may be mutated: the protocol.
-const COPIED: [&str; 21] = [
+const COPIED: [&str; 22] = [
     "generation",
     "kernel",
     "mm",
@@ -19,6 +19,7 @@ const COPIED: [&str; 21] = [
     "policy",
     "batches",
     "quarantine",
+    "software_walks",
     "interrupts",
     "pinned",
     "tlb",

@@ -11,7 +11,7 @@ mod words;
 use std::fmt;
 use std::sync::Arc;
 
-use lazytlb::{CpuId, Entry, PhysAddr, VirtAddr};
+use lazytlb::{CpuId, Entry, PhysAddr, SoftwareWalks, VirtAddr};
 use lazytlb_model::{AtomicCell, Cr4, Features, FrameUse, GarbageWalks, Property, Ticks};
 
 use crate::cpu_numbers::CpuNumbers;
@@ -68,6 +68,8 @@ pub struct Program {
     pub(crate) expected_notes: Vec<&'static str>,
     /// What the program proves without a promise about a flush, in a sentence.
     pub(crate) proves: Option<String>,
+    /// Whether some operation walks page tables by software.
+    pub(crate) software_walks: SoftwareWalks,
     /// What was declared that makes no sense: the first such thing.
     pub(crate) mistake: Option<String>,
     pub(crate) place_names: PlaceNames,
@@ -113,9 +115,22 @@ impl Program {
             ignored: Vec::new(),
             expected_notes: Vec::new(),
             proves: None,
+            software_walks: SoftwareWalks::Never,
             mistake: None,
             place_names: PlaceNames::default(),
         }
+    }
+
+    /// Says that some operation walks page tables by software, without a lock ([`crate::Protocol::walk`]): before the protocol's state is made.
+    pub fn walks_by_software(&mut self) {
+        self.software_walks = SoftwareWalks::Guarded;
+        // CPUs come online before they walk, and flush everything as they do.
+        self.features.tags = true;
+    }
+
+    /// Says whether some operation walks page tables by software.
+    pub fn software_walks(&self) -> SoftwareWalks {
+        self.software_walks
     }
 
     /// Returns the name.

@@ -15,6 +15,7 @@
 //! | `page_sizes` | a mapping that becomes a large page |
 //! | `kernel_ranges` | what the kernel maps for itself, in every space |
 //! | `isolation` | two roots for a space |
+//! | `software_walks` | software that walks page tables without a lock |
 //! | [`any_length`] | menus of operations, of which each CPU starts whatever it likes, for ever |
 //! | `setup` | what they are made of |
 //! | `garbage` | walks of freed tables, followed to their ends |
@@ -34,6 +35,7 @@ mod page_sizes;
 mod parts;
 mod reference;
 mod setup;
+mod software_walks;
 mod spaces;
 
 use std::fmt;
@@ -67,7 +69,7 @@ impl<P> fmt::Debug for ShippedProgram<P> {
 impl<P: Protocol> ShippedProgram<P> {
     /// Every shipped program.
     pub fn all() -> Vec<ShippedProgram<P>> {
-        let programs: [(&str, &str, Build); 46] = [
+        let programs: [(&str, &str, Build); 52] = [
             (
                 "smoke",
                 "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -88,6 +90,38 @@ impl<P: Protocol> ShippedProgram<P> {
                 "no-table-free",
                 "reference-3 without freeing tables: only pages come and go",
                 reference::no_table_free::<P>,
+            ),
+            (
+                "walked-from-outside",
+                "2 CPUs: one maps and frees a table twice; the other, in the kernel's own space, walks the tables by \
+                 software, without a lock",
+                software_walks::walked_from_outside::<P>,
+            ),
+            (
+                "walked-inside",
+                "walked-from-outside, by a CPU that has switched to the space",
+                software_walks::walked_inside::<P>,
+            ),
+            (
+                "walked-by-a-lazy-cpu",
+                "walked-from-outside, by a CPU that is lazy in the space",
+                software_walks::walked_by_a_lazy_cpu::<P>,
+            ),
+            (
+                "walked-while-parts-are-waited-for",
+                "2 CPUs: one unhooks a table, flushes in two parts, waits once, and frees it; the other, in the kernel's own \
+                 space, walks the tables by software",
+                software_walks::walked_while_parts_are_waited_for::<P>,
+            ),
+            (
+                "walked-beside-a-target",
+                "walked-from-outside, and a third CPU that runs in the space",
+                software_walks::walked_beside_a_target::<P>,
+            ),
+            (
+                "walked-beside-a-lazy-cpu",
+                "walked-from-outside, and a third CPU that goes lazy in the space, then leaves it",
+                software_walks::walked_beside_a_lazy_cpu::<P>,
             ),
             (
                 "two-initiators",

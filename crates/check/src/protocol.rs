@@ -2,7 +2,7 @@
 //!
 //! [`Protocol`] is those entry points; `protocol/adapter.rs` implements it for `lazytlb`.
 
-use lazytlb::{FlushRange, PhysAddr, Policy, Promises, Spaces, Tables, VirtAddr};
+use lazytlb::{FlushRange, Hw, PhysAddr, Policy, Promises, Spaces, Tables, VirtAddr};
 
 use crate::model_hw::ModelHw;
 use crate::program::Program;
@@ -122,6 +122,14 @@ pub trait Protocol: Send + Sync + 'static {
     fn reap(&self, hw: &ModelHw) -> Option<Space> {
         let _ = hw;
         None
+    }
+    /// Runs a walk of page tables by software, under whatever keeps tables from being freed meanwhile: in a program that
+    /// [walks](Program::walks_by_software). A protocol that has no such thing turns interrupts off, which is enough where every flush that frees
+    /// tables interrupts all who may walk them.
+    fn walk(&self, hw: &ModelHw, walk: &dyn Fn(&ModelHw)) {
+        let former = hw.disable_interrupts();
+        walk(hw);
+        hw.restore_interrupts(former);
     }
     /// Flushes kernel addresses in every space, on every CPU that is online; begins the promise before and keeps it after. A protocol that has no such thing
     /// does nothing, and is found out.

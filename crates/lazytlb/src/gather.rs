@@ -418,6 +418,9 @@ where
                     self.sink.release(item.into_inner());
                 }
             }
+        } else {
+            // Nothing is held, so what was unhooked is released next.
+            self.tlb.wait_for_walks(hw);
         }
         self.tlb.end_reservation(hw, self.mm, batch, to_hold - held);
     }

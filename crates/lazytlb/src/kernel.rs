@@ -5,6 +5,7 @@ use crate::hw::{Hw, Poll};
 use crate::mm::{Mm, MmHandle};
 use crate::pcids::Pcids;
 use crate::per_cpu::PerCpu;
+use crate::software_walks::SoftwareWalks;
 
 /// The kernel that embeds the protocol. It owns all storage.
 ///
@@ -56,6 +57,13 @@ pub trait Kernel<const WORDS: usize = 8, const SLOTS: usize = 6> {
     #[inline]
     fn kernel_pages_are_global(&self) -> bool {
         false
+    }
+
+    /// Says whether the kernel has code that walks page tables without a lock: it must walk under a [`crate::WalkGuard`] then. The same on
+    /// every CPU, and as long as the kernel runs.
+    #[inline]
+    fn software_walks(&self) -> SoftwareWalks {
+        SoftwareWalks::Never
     }
 
     /// Returns how many page tables of one space may be held back under [`crate::Policy::Quarantine`], on all CPUs together. May

@@ -48,6 +48,7 @@
 //! | [`serve`] | flushing, on the target's side: the interrupt handler |
 //! | [`gather`] | remove, then flush, then free |
 //! | [`batches`], [`quarantine`] | what a CPU holds back; tables that wait until no CPU can walk them |
+//! | [`software_walks`] | walks of page tables by software, which those who free tables wait for |
 //! | `ranges` | a few ranges that are flushed together |
 //! | [`retire`] | the end of a space |
 //! | [`kernel_ranges`] | flushing what the kernel maps for itself; CPUs that come and go |
@@ -96,6 +97,7 @@ pub mod retire;
 pub mod serve;
 pub mod shootdown;
 mod slots;
+pub mod software_walks;
 pub mod sources;
 pub mod switch;
 mod targets;
@@ -122,6 +124,7 @@ pub use quarantine::Released;
 pub use retire::{Reaped, Retired};
 pub use serve::{Interrupted, Served};
 pub use shootdown::{Flushed, Shootdown};
+pub use software_walks::{SoftwareWalks, WalkGuard};
 pub use switch::{EnteredLazy, Switched};
 pub use tlb::Tlb;
 pub use words::{Payload, ProtocolWord, ValueKind};

@@ -36,6 +36,8 @@ pub struct PerCpu<H: Hw, const WORDS: usize = 8, const SLOTS: usize = 6> {
     /// [`SWITCHING`], for everyone to see, before this CPU reads the generation of the space that it comes to, and the
     /// space only when that is loaded.
     whereabouts: H::Atomic,
+    /// 1 while software walks page tables on this CPU (I16).
+    is_walking: H::Atomic,
 
     _written_by_initiators: CacheLine,
     /// The initiators that wait for this CPU: a bit each. I5: cleared only after this CPU has caught up with generations
@@ -82,6 +84,7 @@ impl<H: Hw<Atomic = AtomicU64, Local = AtomicU64>, const WORDS: usize, const SLO
             kernel_flushed_to: OwnGen::of(AtomicU64::new(1)),
             batches: Batches::in_static(),
             is_lazy: AtomicU64::new(0),
+            is_walking: AtomicU64::new(0),
             inbox: [const { AtomicU64::new(0) }; WORDS],
             requests: Requests::in_static(),
         }
@@ -103,9 +106,15 @@ impl<H: Pcids, const WORDS: usize, const SLOTS: usize> PerCpu<H, WORDS, SLOTS> {
             kernel_flushed_to: OwnGen::of(cells.protocol_local(ProtocolWord::KernelFlushedTo, 1)),
             batches: Batches::new(cells),
             is_lazy: cells.protocol_atomic(ProtocolWord::IsLazy, 0),
+            is_walking: cells.protocol_atomic(ProtocolWord::IsWalking, 0),
             inbox: core::array::from_fn(|_| cells.protocol_atomic(ProtocolWord::Inbox, 0)),
             requests: Requests::new(cells),
         }
+    }
+
+    /// Returns where this CPU says whether software walks page tables on it.
+    pub(crate) fn is_walking(&self) -> &H::Atomic {
+        &self.is_walking
     }
 
     /// Reads the loaded space. On this CPU only, with interrupts off, and not from an NMI.

@@ -136,6 +136,16 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     ///
     /// What this CPU holds it alone can give up: before it goes offline, call [`Tlb::reclaim_now`].
     pub fn release_held<S: FrameSink>(&self, hw: &K::Hw, sink: &mut S) -> Released {
+        self.release_batches(hw, sink, || self.somebody_walks(hw))
+    }
+
+    /// Releases those batches that nobody can walk any more, neither hardware nor software.
+    fn release_batches<S: FrameSink>(
+        &self,
+        hw: &K::Hw,
+        sink: &mut S,
+        somebody_walks: impl Fn() -> bool,
+    ) -> Released {
         let mut released = Released::default();
         if self.policy() != Policy::Quarantine {
             return released;
@@ -143,7 +153,8 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         let _off = InterruptsOff::new(hw);
         let me = self.kernel.this_cpu(hw);
         for (batch, mm) in me.batches.iter(hw) {
-            if me.batches.is_pinned(hw, batch) || !self.still_awaited(hw, mm, batch).is_empty() {
+            let may_be_walked = || !self.still_awaited(hw, mm, batch).is_empty();
+            if me.batches.is_pinned(hw, batch) || may_be_walked() || somebody_walks() {
                 released.batches_left += 1;
                 continue;
             }
@@ -174,7 +185,9 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             let again = self.tell(hw, cpu, &targets);
             self.wait_for(hw, cpu, &targets, again);
         }
-        let released = self.release_held(hw, sink);
+        self.wait_for_walks(hw);
+        // A walk that has begun since finds none of what is held.
+        let released = self.release_batches(hw, sink, || false);
         Released {
             interrupted: targets.len(),
             ..released

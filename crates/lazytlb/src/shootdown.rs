@@ -130,11 +130,15 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         let mut chosen = Chosen::nobody();
         self.choose_targets(hw, handle, mm, tables, Occasion::Flush, &mut chosen);
         if chosen.count == 0 {
+            let local = self.flush_here(hw, handle, new_gen, range, tables);
+            if tables == Tables::Freed {
+                self.wait_for_walks(hw);
+            }
             return Flushed {
                 interrupted: 0,
                 elsewhere: 0,
                 lazy_skipped: chosen.lazy_skipped,
-                local: self.flush_here(hw, handle, new_gen, range, tables),
+                local,
             };
         }
         self.flush_others(hw, handle, new_gen, range, tables, &chosen)
@@ -159,6 +163,9 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         let local = self.flush_here(hw, handle, new_gen, range, tables);
         drop(off);
         self.wait_for(hw, cpu, &chosen.targets, again);
+        if tables == Tables::Freed {
+            self.wait_for_walks(hw);
+        }
         Flushed {
             interrupted: chosen.count,
             elsewhere: chosen.elsewhere,
@@ -317,10 +324,14 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             cpu,
             told,
             to_tell_again,
+            tables,
             report,
             ..
         } = shootdown;
         self.wait_for(hw, cpu, &told, to_tell_again);
+        if tables == Tables::Freed {
+            self.wait_for_walks(hw);
+        }
         (ManuallyDrop::into_inner(value), report)
     }
 

@@ -62,7 +62,7 @@ impl SourceFile {
 pub const EDITION: &str = "2024";
 
 /// Every source file of this crate.
-pub const SOURCES: [SourceFile; 31] = [
+pub const SOURCES: [SourceFile; 32] = [
     SourceFile::new("addr.rs", include_bytes!("addr.rs")),
     SourceFile::new("batches.rs", include_bytes!("batches.rs")),
     SourceFile::new("broadcast.rs", include_bytes!("broadcast.rs")),
@@ -89,6 +89,7 @@ pub const SOURCES: [SourceFile; 31] = [
     SourceFile::new("serve.rs", include_bytes!("serve.rs")),
     SourceFile::new("shootdown.rs", include_bytes!("shootdown.rs")),
     SourceFile::new("slots.rs", include_bytes!("slots.rs")),
+    SourceFile::new("software_walks.rs", include_bytes!("software_walks.rs")),
     SourceFile::new("sources.rs", include_bytes!("sources.rs")),
     SourceFile::new("switch.rs", include_bytes!("switch.rs")),
     SourceFile::new("targets.rs", include_bytes!("targets.rs")),

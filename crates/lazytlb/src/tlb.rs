@@ -19,6 +19,7 @@ use crate::policy::Policy;
 /// | [`Tlb::retire`], [`Tlb::reap`], [`Tlb::has_retired`] | any; off inside | no | yes |
 /// | [`Tlb::release_held`], [`Tlb::holds_tables`] | any; off inside | no | yes |
 /// | [`Tlb::reclaim_now`] | any | yes | yes |
+/// | [`Tlb::walk`] | any; off until the guard is dropped | no | yes |
 /// | [`Tlb::handle_flush_ipi`] | off, asserted | no | it is one |
 /// | [`Tlb::serve_inbox`] | off, asserted | no | yes |
 /// | [`Tlb::cpu_online`], [`Tlb::cpu_offline`] | any; off inside | no | no |

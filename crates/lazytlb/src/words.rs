@@ -34,6 +34,8 @@ pub enum ProtocolWord {
     NextVictim,
     /// Whether a CPU is lazy.
     IsLazy,
+    /// Whether software walks page tables on a CPU.
+    IsWalking,
     /// A part of a CPU's inbox.
     Inbox,
     /// How many writes of requests a CPU has begun.
@@ -68,7 +70,7 @@ pub enum ProtocolWord {
 
 impl ProtocolWord {
     /// Every word: those of a space, then those of a CPU.
-    pub const ALL: [ProtocolWord; 28] = [
+    pub const ALL: [ProtocolWord; 29] = [
         ProtocolWord::TlbGen,
         ProtocolWord::Cpumask,
         ProtocolWord::LoadedMm,
@@ -82,6 +84,7 @@ impl ProtocolWord {
         ProtocolWord::CurrentSlot,
         ProtocolWord::NextVictim,
         ProtocolWord::IsLazy,
+        ProtocolWord::IsWalking,
         ProtocolWord::Inbox,
         ProtocolWord::RequestsBegun,
         ProtocolWord::RequestsDone,
@@ -115,6 +118,7 @@ impl ProtocolWord {
             ProtocolWord::CurrentSlot => "current_slot",
             ProtocolWord::NextVictim => "next_victim",
             ProtocolWord::IsLazy => "is_lazy",
+            ProtocolWord::IsWalking => "is_walking",
             ProtocolWord::Inbox => "inbox",
             ProtocolWord::RequestsBegun => "requests.begun",
             ProtocolWord::RequestsDone => "requests.done",
@@ -145,9 +149,10 @@ impl ProtocolWord {
             | ProtocolWord::Inbox
             | ProtocolWord::Spared
             | ProtocolWord::BatchAwaits => ValueKind::CpuSet,
-            ProtocolWord::IsLazy | ProtocolWord::IsRetired | ProtocolWord::KernelDue => {
-                ValueKind::Flag
-            }
+            ProtocolWord::IsLazy
+            | ProtocolWord::IsWalking
+            | ProtocolWord::IsRetired
+            | ProtocolWord::KernelDue => ValueKind::Flag,
             ProtocolWord::RequestMm | ProtocolWord::RequestRemoved => {
                 ValueKind::Message(Payload::Other)
             }

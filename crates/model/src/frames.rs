@@ -11,6 +11,7 @@ use crate::state::{FrameUse, State};
 use crate::values::ValueCode;
 use crate::version::Version;
 use crate::view::CpuMut;
+use crate::violation::{Property, Violation};
 
 impl Machine {
     /// Says whether a call, about to be made, frees a page table.
@@ -38,6 +39,28 @@ impl CpuMut<'_> {
             self.refuse_walks_of(frame)?;
         }
         Ok(Progress::answer(frame.addr()))
+    }
+
+    /// Fails if software is about to read or change an entry of a table that was freed: what it holds may be anything by then.
+    pub(crate) fn refuse_freed_table(&self, call: &Call) -> Result<(), Stop> {
+        let (Call::ReadEntry(table, _)
+        | Call::WriteEntry(table, ..)
+        | Call::RmwEntry(table, ..)
+        | Call::WriteEntryBytes { table, .. }
+        | Call::RmwEntryBytes { table, .. }) = *call
+        else {
+            return Ok(());
+        };
+        let (frame, property) = (self.machine.frame(table)?, Property::SoftwareWalkAfterFree);
+        if self.frame_use(frame) != FrameUse::Free || !self.machine.checks(property) {
+            return Ok(());
+        }
+        let what =
+            format!("reads or changes an entry of frame {frame}, a page table that was freed");
+        Err(Stop::Violation(Violation {
+            frame: Some(frame.number()),
+            ..Violation::on_cpu(property, self.cpu, what)
+        }))
     }
 
     pub(crate) fn free_frame(&mut self, frame: Frame) -> Result<Progress<()>, Stop> {

@@ -117,6 +117,7 @@ impl CpuMut<'_> {
     #[inline]
     fn call(&mut self, call: &Call, way: Way) -> Result<Progress, Stop> {
         let machine = self.machine;
+        self.refuse_freed_table(call)?;
         let done = match *call {
             Call::Load(cell) => return self.load_cell(cell),
             Call::Store(cell, value) => self.store(cell, ByteMask::ALL, value)?,

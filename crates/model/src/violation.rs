@@ -13,6 +13,8 @@ pub enum Property {
     StaleUse,
     /// A walk can start at, or reach, a page table that was freed (H10, H11, H12a, H22).
     TableUseAfterFree,
+    /// Software read or changed an entry of a page table that was freed.
+    SoftwareWalkAfterFree,
     /// A walk of garbage wrote an Accessed bit into memory that is in use for something else (H33).
     CorruptedFrame,
     /// Entries of different page sizes for one address, on a CPU that cannot stand it (H7, H20, H31).
@@ -39,9 +41,10 @@ pub enum Property {
 
 impl Property {
     /// Every property.
-    pub const ALL: [Property; 13] = [
+    pub const ALL: [Property; 14] = [
         Property::StaleUse,
         Property::TableUseAfterFree,
+        Property::SoftwareWalkAfterFree,
         Property::CorruptedFrame,
         Property::MultipleMatch,
         Property::ForeignTranslation,
@@ -60,6 +63,7 @@ impl Property {
         match self {
             Property::StaleUse => "stale-use",
             Property::TableUseAfterFree => "table-use-after-free",
+            Property::SoftwareWalkAfterFree => "software-walk-after-free",
             Property::CorruptedFrame => "corrupted-frame",
             Property::MultipleMatch => "multiple-match",
             Property::ForeignTranslation => "foreign-translation",
@@ -82,6 +86,9 @@ impl Property {
             }
             Property::TableUseAfterFree => {
                 "a walk can start at, or reach, a page table that was freed"
+            }
+            Property::SoftwareWalkAfterFree => {
+                "software reads or changes an entry of a page table that was freed"
             }
             Property::CorruptedFrame => {
                 "a walk of garbage sets an Accessed bit in memory that is used for something else"

@@ -62,6 +62,7 @@ impl CountedCells {
                 | ProtocolWord::KernelFlushedTo
                 | ProtocolWord::CurrentSlot
                 | ProtocolWord::NextVictim
+                | ProtocolWord::IsWalking
                 | ProtocolWord::Inbox
                 | ProtocolWord::RequestsBegun
                 | ProtocolWord::RequestsDone

@@ -157,6 +157,9 @@ impl std::fmt::Display for Menus {
     }
 }
 
+/// What menus with walks by software prove, whoever is interrupted.
+const NO_TABLE_IS_FREED_UNDER_A_WALK: &str = "no page table is freed under a walk by software";
+
 impl Menus {
     /// CPUs that these programs can have.
     pub const MOST_CPUS: usize = 4;
@@ -243,11 +246,16 @@ impl Menus {
             name += " --isolation";
         }
         let spaces = self.spaces();
-        let make = match self.isolated {
-            false => Setup::<P>::new,
-            true => Setup::<P>::isolated,
+        let make = match (self.isolated, self.walks()) {
+            (false, false) => Setup::<P>::new,
+            (false, true) => Setup::<P>::walked,
+            (true, false) => Setup::<P>::isolated,
+            (true, true) => Setup::<P>::isolated_and_walked,
         };
         let mut setup = make(&name, self.sets.len() as u8, spaces.len(), policy);
+        if self.walks() {
+            setup.program.proves(NO_TABLE_IS_FREED_UNDER_A_WALK);
+        }
         let pages = |space| self.pages(space);
         let frames = spaces.iter().map(|&space| self.frames(space));
         setup.program.free_frames(frames.sum());
@@ -285,6 +293,12 @@ impl Menus {
             }
         }
         setup.program
+    }
+
+    /// Says whether some CPU walks page tables by software.
+    fn walks(&self) -> bool {
+        let mut all = self.sets.iter().flatten();
+        all.any(|offered| offered.operation == MenuOperation::Walk)
     }
 
     /// Lists the pages that may be mapped in a space.

@@ -54,7 +54,18 @@ pub(super) struct Setup<P> {
 
 impl<P: Protocol> Setup<P> {
     pub(super) fn new(name: &str, cpus: u8, user_spaces: usize, policy: Policy) -> Setup<P> {
+        Self::of(Program::new(name, cpus), user_spaces, policy)
+    }
+
+    /// As [`Setup::new`], where some operation walks page tables by software.
+    pub(super) fn walked(name: &str, cpus: u8, user_spaces: usize, policy: Policy) -> Setup<P> {
         let mut program = Program::new(name, cpus);
+        program.walks_by_software();
+        Self::of(program, user_spaces, policy)
+    }
+
+    fn of(program: Program, user_spaces: usize, policy: Policy) -> Setup<P> {
+        let mut program = program;
         let roots: Vec<PhysAddr> = (0..user_spaces).map(|_| program.table()).collect();
         let protocol = Arc::new(P::new(&mut program, policy, &roots));
         let_tables_be_held(&mut program, policy, user_spaces);
@@ -73,7 +84,24 @@ impl<P: Protocol> Setup<P> {
     /// As [`Setup::new`], with page-table isolation: each user space has two roots, and a CPU changes its CR3 on the way
     /// to user mode and back, also where it is interrupted there.
     pub(super) fn isolated(name: &str, cpus: u8, user_spaces: usize, policy: Policy) -> Setup<P> {
+        Self::isolated_of(Program::new(name, cpus), user_spaces, policy)
+    }
+
+    /// As [`Setup::isolated`], where some operation walks page tables by software.
+    pub(super) fn isolated_and_walked(
+        name: &str,
+        cpus: u8,
+        user_spaces: usize,
+        policy: Policy,
+    ) -> Setup<P> {
         let mut program = Program::new(name, cpus);
+        program.walks_by_software();
+        Self::isolated_of(program, user_spaces, policy)
+    }
+
+    fn isolated_of(program: Program, user_spaces: usize, policy: Policy) -> Setup<P> {
+        let cpus = program.cpus();
+        let mut program = program;
         let mut tables =
             || -> Vec<PhysAddr> { (0..user_spaces).map(|_| program.table()).collect() };
         let (roots, user_halves) = (tables(), tables());
@@ -260,6 +288,14 @@ impl<P: Protocol> Setup<P> {
         self.operation(cpu, name, move |hw, protocol| {
             protocol.flush(hw, space, FlushRange::All, Tables::Kept);
         });
+    }
+}
+
+/// Follows entries from a root to the page of an address, as far as they go.
+pub(super) fn walk(hw: &ModelHw, root: PhysAddr, addr: VirtAddr) {
+    let hooked = hw.read_entry(root, root_index(addr));
+    if hooked.is_present() {
+        hw.read_entry(hooked.frame(), table_index(addr));
     }
 }
 

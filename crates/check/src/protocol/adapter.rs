@@ -26,6 +26,7 @@ use protocol::per_cpu::PerCpu;
 use protocol::pinned::Pinned;
 use protocol::serve::Served;
 use protocol::shootdown::Flushed;
+use protocol::software_walks::SoftwareWalks;
 use protocol::switch::{EnteredLazy, Switched};
 use protocol::tlb::Tlb;
 
@@ -94,6 +95,7 @@ const NO_FRAME: u64 = u64::MAX;
 struct Storage<const SLOTS: usize, const WORDS: usize> {
     cpus: Vec<(CpuId, PerCpu<ModelHw, WORDS, SLOTS>)>,
     mms: Vec<Mm<ModelHw, WORDS>>,
+    software_walks: SoftwareWalks,
 }
 
 impl<const SLOTS: usize, const WORDS: usize> Kernel<WORDS, SLOTS> for Storage<SLOTS, WORDS> {
@@ -107,6 +109,9 @@ impl<const SLOTS: usize, const WORDS: usize> Kernel<WORDS, SLOTS> for Storage<SL
     }
     fn init_mm(&self) -> MmHandle {
         MmHandle(0)
+    }
+    fn software_walks(&self) -> SoftwareWalks {
+        self.software_walks
     }
     fn held_tables_of_a_space(&self) -> u64 {
         HELD_TABLES as u64
@@ -268,7 +273,16 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
             (number, PerCpu::new(MmHandle(0), &mut cells))
         });
         let cpus = cpus.collect();
-        let tlb = Tlb::new(Storage { cpus, mms }, policy);
+        let software_walks = match program.software_walks() {
+            lazytlb::SoftwareWalks::Never => SoftwareWalks::Never,
+            lazytlb::SoftwareWalks::Guarded => SoftwareWalks::Guarded,
+        };
+        let storage = Storage {
+            cpus,
+            mms,
+            software_walks,
+        };
+        let tlb = Tlb::new(storage, policy);
         let holding = match policy.name() {
             "quarantine" => program.cpus(),
             _ => 0,
@@ -423,6 +437,16 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
         self.tlb
             .flush_kernel(hw, removed.range, tables_of(removed.tables));
         hw.promise_kept(promise);
+    }
+
+    fn walk(&self, hw: &ModelHw, walk: &dyn Fn(&ModelHw)) {
+        // A kernel's CPUs are online long before. Here, those that never walk need not be.
+        let online = self.tlb.kernel().mm(MmHandle(0)).cpumask(hw);
+        if !online.contains(hw.cpu()) {
+            self.tlb.cpu_online(hw);
+        }
+        let _walking = self.tlb.walk(hw);
+        walk(hw);
     }
 
     fn cpu_online(&self, hw: &ModelHw) {

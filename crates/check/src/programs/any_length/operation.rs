@@ -35,6 +35,8 @@ pub enum MenuOperation {
     FlushNext,
     /// Leaves for the kernel's own space, as before a deep idle state.
     Leave,
+    /// Walks the space's page tables by software, without a lock.
+    Walk,
     /// Gives up the page tables that the CPU holds back and nobody can walk any more.
     Release,
     /// Gives up all page tables that the CPU holds back, and interrupts who could walk them.
@@ -43,7 +45,7 @@ pub enum MenuOperation {
 
 impl MenuOperation {
     /// Every operation.
-    pub const ALL: [MenuOperation; 18] = [
+    pub const ALL: [MenuOperation; 19] = [
         MenuOperation::Map,
         MenuOperation::MapNext,
         MenuOperation::Unmap,
@@ -60,6 +62,7 @@ impl MenuOperation {
         MenuOperation::FlushPage,
         MenuOperation::FlushNext,
         MenuOperation::Leave,
+        MenuOperation::Walk,
         MenuOperation::Release,
         MenuOperation::Reclaim,
     ];
@@ -83,6 +86,7 @@ impl MenuOperation {
             MenuOperation::FlushPage => "flush-page",
             MenuOperation::FlushNext => "flush-next",
             MenuOperation::Leave => "leave",
+            MenuOperation::Walk => "walk",
             MenuOperation::Release => "release",
             MenuOperation::Reclaim => "reclaim",
         }
@@ -111,6 +115,7 @@ impl MenuOperation {
             MenuOperation::FlushPage => "flush the page in the space",
             MenuOperation::FlushNext => "flush the page after it in the space",
             MenuOperation::Leave => "leave for the kernel's own space, as before a deep idle state",
+            MenuOperation::Walk => "walk the page tables of the space by software, without a lock",
             MenuOperation::Release => {
                 "give up the page tables that the CPU holds back and nobody can walk any more"
             }

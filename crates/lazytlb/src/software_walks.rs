@@ -1,0 +1,146 @@
+//! Walks of page tables by software: code that follows entries without a lock, as get_user_pages_fast does.
+//!
+//! Such code used to be safe with nothing but interrupts off: a flush that freed tables interrupted every CPU that had the space
+//! loaded, and waited. That holds no longer once flushes spare CPUs by hints, hold tables back, or go by broadcast, and it never held
+//! for whoever walks the tables of a space that it has not loaded. So a walk is said to be under way ([`Tlb::walk`]), and whoever frees
+//! tables waits until it has ended.
+//!
+//! ```text
+//! walker                                     initiator
+//! is_walking = 1                             entries cleared
+//! fence                                      tlb_gen += 1 (locked)
+//! reads entries                              flush; then, for each CPU online:
+//! is_walking = 0                             waits until is_walking = 0, and frees
+//! ```
+//!
+//! I16: either the walker finds the entry cleared, or the initiator finds the walk. A table that is held back is not waited for, but kept
+//! while anybody walks.
+//!
+//! Rejected: a set of walkers in each space (two locked instructions on a line that all its walkers share); waiting for walks of this space
+//! alone (a second word, or a wider one, and walks are short).
+
+use crate::cpu_set::members_of_word;
+use crate::hw::{Hw, Poll};
+use crate::interrupts::InterruptsOff;
+use crate::kernel::Kernel;
+use crate::tlb::Tlb;
+
+/// Whether a kernel has code that walks page tables without a lock.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SoftwareWalks {
+    /// None: flushes that free tables look for nobody.
+    Never,
+    /// All of it walks under a [`WalkGuard`].
+    Guarded,
+}
+
+/// A walk of page tables by software, under way on this CPU: no table is freed that it can reach, until it is dropped. Interrupts are
+/// off as long.
+#[derive(Debug)]
+#[must_use = "tables may be freed under the walk once it is dropped"]
+pub struct WalkGuard<'a, H: Hw> {
+    hw: &'a H,
+    is_walking: &'a H::Atomic,
+    _off: InterruptsOff<'a, H>,
+}
+
+impl<H: Hw> Drop for WalkGuard<'_, H> {
+    fn drop(&mut self) {
+        // A plain store: no load of the walk comes after it.
+        self.hw.store(self.is_walking, 0);
+    }
+}
+
+impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WORDS, SLOTS> {
+    /// Begins a walk of page tables by software, of any user space: from a root that stays, downwards, each entry read once.
+    ///
+    /// While the guard lives, no table that an entry leads to is freed. *Pages* may be: before one is used, take a reference to it, and read the
+    /// entry that led to it once more. The space itself must stay, as one does that this CPU has loaded, or that the caller holds a reference to.
+    ///
+    /// Keep it short: who frees tables waits for it. Under it nothing may be flushed, nor waited for. Cost: a store, a fence, and a store at the end; a
+    /// flush after tables were unhooked loads one word for each CPU that is online.
+    ///
+    /// Interrupts may be in either state, and are off until the guard is dropped. Not from an NMI: that could come in the midst of another walk.
+    ///
+    /// # Panics
+    /// If the kernel says that it has no such code ([`Kernel::software_walks`]), if this CPU is not [online](Tlb::cpu_online), or if a walk is
+    /// under way on it.
+    ///
+    /// Checked by: programs `walked-from-outside`, `walked-inside`, and the menus' operation `walk`.
+    ///
+    /// ```
+    /// # mod machine { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/machine/mod.rs")); } use machine::*;
+    /// use lazytlb::Policy;
+    /// let (machine, tlb) = (Machine::default(), boot(Policy::Ipi));
+    /// tlb.cpu_online(&machine);
+    /// let walk = tlb.walk(&machine);
+    /// // The kernel follows entries here, from the root down.
+    /// drop(walk);
+    /// ```
+    pub fn walk<'a>(&'a self, hw: &'a K::Hw) -> WalkGuard<'a, K::Hw> {
+        assert!(
+            self.kernel.software_walks() == SoftwareWalks::Guarded,
+            "nobody waits for walks by software: see `Kernel::software_walks`"
+        );
+        let off = InterruptsOff::new(hw);
+        let is_walking = self.kernel.this_cpu(hw).is_walking();
+        assert!(
+            self.is_online(hw),
+            "a walk by software on a CPU that nobody asks: see `Tlb::cpu_online`"
+        );
+        assert!(
+            hw.load(is_walking) == 0,
+            "a walk by software within another one"
+        );
+        hw.store(is_walking, 1);
+        // I16: whoever clears an entry from now on sees the walk.
+        hw.fence();
+        WalkGuard {
+            hw,
+            is_walking,
+            _off: off,
+        }
+    }
+
+    /// Waits until each walk by software has ended that began before an entry was cleared.
+    #[inline(always)]
+    pub(crate) fn wait_for_walks(&self, hw: &K::Hw) {
+        if self.kernel.software_walks() == SoftwareWalks::Guarded {
+            self.wait_for_each_walk(hw);
+        }
+    }
+
+    /// Not inlined: a kernel without such walks shall not pay for it.
+    #[inline(never)]
+    fn wait_for_each_walk(&self, hw: &K::Hw) {
+        self.for_each_walker(hw, |is_walking| {
+            // Who walks waits for nobody, so this CPU need not serve anybody meanwhile.
+            hw.poll(|hw| (hw.load(is_walking) == 0).then_some(()));
+        });
+    }
+
+    /// Says whether a walk by software is under way that may have begun before an entry was cleared.
+    pub(crate) fn somebody_walks(&self, hw: &K::Hw) -> bool {
+        let mut walks = 0;
+        if self.kernel.software_walks() == SoftwareWalks::Guarded {
+            self.for_each_walker(hw, |is_walking| walks |= hw.load(is_walking));
+        }
+        walks != 0
+    }
+
+    /// Says whether those who free tables ask this CPU.
+    fn is_online(&self, hw: &K::Hw) -> bool {
+        let (word, bit) = hw.cpu().word_and_bit();
+        let init_mm = self.kernel.mm(self.kernel.init_mm());
+        init_mm.cpumask_word(hw, word) & bit != 0
+    }
+
+    /// Goes through the CPUs that may walk, and where each says so.
+    fn for_each_walker(&self, hw: &K::Hw, mut each: impl FnMut(&<K::Hw as Hw>::Atomic)) {
+        let init_mm = self.kernel.mm(self.kernel.init_mm());
+        for word in 0..self.cpu_words() {
+            let online = members_of_word(word, init_mm.cpumask_word(hw, word));
+            online.for_each(|cpu| each(self.kernel.per_cpu(cpu).is_walking()));
+        }
+    }
+}
