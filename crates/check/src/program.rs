@@ -124,8 +124,6 @@ impl Program {
     /// Says that some operation walks page tables by software, without a lock ([`crate::Protocol::walk`]): before the protocol's state is made.
     pub fn walks_by_software(&mut self) {
         self.software_walks = SoftwareWalks::Guarded;
-        // CPUs come online before they walk, and flush everything as they do.
-        self.features.tags = true;
     }
 
     /// Says whether some operation walks page tables by software.

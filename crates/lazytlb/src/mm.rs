@@ -204,6 +204,22 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
         }
     }
 
+    /// Of the kernel's own space: says whether a CPU has ever walked page tables by software. Its tables are never held back, so
+    /// that nobody is spared in it, and the same words tell this.
+    pub(crate) fn has_walker(&self, hw: &H, cpu: CpuId) -> bool {
+        self.is_spared(hw, cpu)
+    }
+
+    /// Says so. A full fence.
+    pub(crate) fn add_walker(&self, hw: &H, cpu: CpuId) {
+        self.spare(hw, cpu);
+    }
+
+    /// Reads one word of the set of CPUs that have.
+    pub(crate) fn walkers_word(&self, hw: &H, word: usize) -> u64 {
+        hw.load(&self.spared[word])
+    }
+
     /// Counts tables that are to be held back, if there are not more than `most` then; else says how many there are without.
     pub(crate) fn hold(&self, hw: &H, tables: u64, most: u64) -> Result<(), u64> {
         let before = hw.fetch_add(&self.held_tables, tables);

@@ -130,16 +130,16 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         let mut chosen = Chosen::nobody();
         self.choose_targets(hw, handle, mm, tables, Occasion::Flush, &mut chosen);
         if chosen.count == 0 {
-            let local = self.flush_here(hw, handle, new_gen, range, tables);
-            if tables == Tables::Freed {
-                self.wait_for_walks(hw);
-            }
-            return Flushed {
+            let flushed = Flushed {
                 interrupted: 0,
                 elsewhere: 0,
                 lazy_skipped: chosen.lazy_skipped,
-                local,
+                local: self.flush_here(hw, handle, new_gen, range, tables),
             };
+            if tables == Tables::Freed {
+                self.wait_for_walks(hw);
+            }
+            return flushed;
         }
         self.flush_others(hw, handle, new_gen, range, tables, &chosen)
     }

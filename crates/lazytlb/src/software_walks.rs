@@ -7,10 +7,11 @@
 //!
 //! ```text
 //! walker                                     initiator
-//! is_walking = 1                             entries cleared
-//! fence                                      tlb_gen += 1 (locked)
-//! reads entries                              flush; then, for each CPU online:
-//! is_walking = 0                             waits until is_walking = 0, and frees
+//! walkers |= itself, the first time (locked) entries cleared
+//! is_walking = 1                             tlb_gen += 1 (locked)
+//! fence                                      flush
+//! reads entries                              for each of the walkers:
+//! is_walking = 0                             waits until is_walking = 0; frees
 //! ```
 //!
 //! I16: either the walker finds the entry cleared, or the initiator finds the walk. A table that is held back is not waited for, but kept
@@ -23,6 +24,7 @@ use crate::cpu_set::members_of_word;
 use crate::hw::{Hw, Poll};
 use crate::interrupts::InterruptsOff;
 use crate::kernel::Kernel;
+use crate::pinned::{OnItsCpu, PreemptionIsOff};
 use crate::tlb::Tlb;
 
 /// Whether a kernel has code that walks page tables without a lock.
@@ -42,6 +44,7 @@ pub struct WalkGuard<'a, H: Hw> {
     hw: &'a H,
     is_walking: &'a H::Atomic,
     _off: InterruptsOff<'a, H>,
+    _on_its_cpu: OnItsCpu<'a>,
 }
 
 impl<H: Hw> Drop for WalkGuard<'_, H> {
@@ -57,14 +60,14 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     /// While the guard lives, no table that an entry leads to is freed. *Pages* may be: before one is used, take a reference to it, and read the
     /// entry that led to it once more. The space itself must stay, as one does that this CPU has loaded, or that the caller holds a reference to.
     ///
-    /// Keep it short: who frees tables waits for it. Under it nothing may be flushed, nor waited for. Cost: a store, a fence, and a store at the end; a
-    /// flush after tables were unhooked loads one word for each CPU that is online.
+    /// Keep it short: who frees tables waits for it. Under it nothing may be flushed, nor waited for; a flush that frees tables panics there. Cost: a store, a fence, and a store at the end; a
+    /// flush after tables were unhooked loads one word for each CPU that has ever walked.
     ///
     /// Interrupts may be in either state, and are off until the guard is dropped. Not from an NMI: that could come in the midst of another walk.
     ///
     /// # Panics
-    /// If the kernel says that it has no such code ([`Kernel::software_walks`]), if this CPU is not [online](Tlb::cpu_online), or if a walk is
-    /// under way on it.
+    /// If the kernel says that it has no such code ([`Kernel::software_walks`]), if a walk is under way on this CPU, or if its number is past
+    /// [`Kernel::cpu_words`].
     ///
     /// Checked by: programs `walked-from-outside`, `walked-inside`, and the menus' operation `walk`.
     ///
@@ -72,7 +75,6 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     /// # mod machine { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/machine/mod.rs")); } use machine::*;
     /// use lazytlb::Policy;
     /// let (machine, tlb) = (Machine::default(), boot(Policy::Ipi));
-    /// tlb.cpu_online(&machine);
     /// let walk = tlb.walk(&machine);
     /// // The kernel follows entries here, from the root down.
     /// drop(walk);
@@ -83,15 +85,16 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             "nobody waits for walks by software: see `Kernel::software_walks`"
         );
         let off = InterruptsOff::new(hw);
+        self.assert_in_use(hw.cpu());
         let is_walking = self.kernel.this_cpu(hw).is_walking();
-        assert!(
-            self.is_online(hw),
-            "a walk by software on a CPU that nobody asks: see `Tlb::cpu_online`"
-        );
         assert!(
             hw.load(is_walking) == 0,
             "a walk by software within another one"
         );
+        let walkers = self.kernel.mm(self.kernel.init_mm());
+        if !walkers.has_walker(hw, hw.cpu()) {
+            walkers.add_walker(hw, hw.cpu());
+        }
         hw.store(is_walking, 1);
         // I16: whoever clears an entry from now on sees the walk.
         hw.fence();
@@ -99,6 +102,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             hw,
             is_walking,
             _off: off,
+            _on_its_cpu: OnItsCpu::by(&PreemptionIsOff),
         }
     }
 
@@ -113,6 +117,11 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     /// Not inlined: a kernel without such walks shall not pay for it.
     #[inline(never)]
     fn wait_for_each_walk(&self, hw: &K::Hw) {
+        let own = self.kernel.this_cpu(hw).is_walking();
+        assert!(
+            hw.load(own) == 0,
+            "a flush that frees page tables under a walk of the same CPU"
+        );
         self.for_each_walker(hw, |is_walking| {
             // Who walks waits for nobody, so this CPU need not serve anybody meanwhile.
             hw.poll(|hw| (hw.load(is_walking) == 0).then_some(()));
@@ -128,19 +137,12 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         walks != 0
     }
 
-    /// Says whether those who free tables ask this CPU.
-    fn is_online(&self, hw: &K::Hw) -> bool {
-        let (word, bit) = hw.cpu().word_and_bit();
-        let init_mm = self.kernel.mm(self.kernel.init_mm());
-        init_mm.cpumask_word(hw, word) & bit != 0
-    }
-
-    /// Goes through the CPUs that may walk, and where each says so.
+    /// Goes through the CPUs that have ever walked, and where each says that it does.
     fn for_each_walker(&self, hw: &K::Hw, mut each: impl FnMut(&<K::Hw as Hw>::Atomic)) {
-        let init_mm = self.kernel.mm(self.kernel.init_mm());
+        let walkers = self.kernel.mm(self.kernel.init_mm());
         for word in 0..self.cpu_words() {
-            let online = members_of_word(word, init_mm.cpumask_word(hw, word));
-            online.for_each(|cpu| each(self.kernel.per_cpu(cpu).is_walking()));
+            let walkers = members_of_word(word, walkers.walkers_word(hw, word));
+            walkers.for_each(|cpu| each(self.kernel.per_cpu(cpu).is_walking()));
         }
     }
 }

@@ -60,3 +60,26 @@ fn kernel_ranges_need_a_flush_of_everything() {
     });
     assert!(table.ends_with(missing), "{table}");
 }
+
+#[test]
+fn walks_by_software_do_not_nest_and_free_nothing() {
+    let within = panic_of(|tlb, machine| {
+        let _walk = tlb.walk(machine);
+        let _another = tlb.walk(machine);
+    });
+    assert_eq!(within, "a walk by software within another one");
+    let under = panic_of(|tlb, machine| {
+        let _walk = tlb.walk(machine);
+        tlb.flush(machine, machine::USER, FlushRange::All, Tables::Freed);
+    });
+    assert_eq!(
+        under,
+        "a flush that frees page tables under a walk of the same CPU"
+    );
+    let (machine, tlb) = (Machine::default(), boot(Policy::Ipi));
+    let walk = tlb.walk(&machine);
+    assert_eq!(machine.interrupts(), lazytlb::Interrupts::Disabled);
+    drop(walk);
+    assert_eq!(machine.interrupts(), lazytlb::Interrupts::Enabled);
+    tlb.flush(&machine, machine::USER, FlushRange::All, Tables::Freed);
+}

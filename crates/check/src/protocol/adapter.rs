@@ -440,11 +440,6 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
     }
 
     fn walk(&self, hw: &ModelHw, walk: &dyn Fn(&ModelHw)) {
-        // A kernel's CPUs are online long before. Here, those that never walk need not be.
-        let online = self.tlb.kernel().mm(MmHandle(0)).cpumask(hw);
-        if !online.contains(hw.cpu()) {
-            self.tlb.cpu_online(hw);
-        }
         let _walking = self.tlb.walk(hw);
         walk(hw);
     }

@@ -1,6 +1,6 @@
 use lazytlb::{
     Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Kernel, Mm, MmHandle, MmId, Pcids, PerCpu,
-    PhysAddr, Poll, Quirks, Tlb, Until, VirtAddr,
+    PhysAddr, Poll, Quirks, SoftwareWalks, Tlb, Until, VirtAddr,
 };
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -122,6 +122,9 @@ impl Kernel for ToyKernel {
     }
     fn init_mm(&self) -> MmHandle {
         MmHandle(0)
+    }
+    fn software_walks(&self) -> SoftwareWalks {
+        SoftwareWalks::Guarded
     }
 }
 
