@@ -5,7 +5,15 @@ use crate::hw::{Hw, Poll};
 use crate::mm::{Mm, MmHandle};
 use crate::pcids::Pcids;
 use crate::per_cpu::PerCpu;
-use crate::software_walks::SoftwareWalks;
+
+/// Whether a kernel has code that walks page tables without a lock.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum SoftwareWalks {
+    /// None: flushes that free tables look for nobody.
+    Never,
+    /// All of it walks under a [`crate::WalkGuard`].
+    Guarded,
+}
 
 /// The kernel that embeds the protocol. It owns all storage.
 ///

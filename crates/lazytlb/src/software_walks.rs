@@ -23,18 +23,9 @@
 use crate::cpu_set::members_of_word;
 use crate::hw::{Hw, Poll};
 use crate::interrupts::InterruptsOff;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, SoftwareWalks};
 use crate::pinned::{OnItsCpu, PreemptionIsOff};
 use crate::tlb::Tlb;
-
-/// Whether a kernel has code that walks page tables without a lock.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum SoftwareWalks {
-    /// None: flushes that free tables look for nobody.
-    Never,
-    /// All of it walks under a [`WalkGuard`].
-    Guarded,
-}
 
 /// A walk of page tables by software, under way on this CPU: no table is freed that it can reach, until it is dropped. Interrupts are
 /// off as long.

@@ -20,13 +20,12 @@ use lazytlb_check::{
 use lazytlb_model::{Cr4, LocalCell};
 use protocol::batches::{HeldBatch, NotHeld};
 use protocol::gather::{Batch, FrameSink};
-use protocol::kernel::Kernel;
+use protocol::kernel::{Kernel, SoftwareWalks};
 use protocol::mm::{Mm, MmHandle, MmId};
 use protocol::per_cpu::PerCpu;
 use protocol::pinned::Pinned;
 use protocol::serve::Served;
 use protocol::shootdown::Flushed;
-use protocol::software_walks::SoftwareWalks;
 use protocol::switch::{EnteredLazy, Switched};
 use protocol::tlb::Tlb;
 
