@@ -67,7 +67,7 @@ impl<P> fmt::Debug for ShippedProgram<P> {
 impl<P: Protocol> ShippedProgram<P> {
     /// Every shipped program.
     pub fn all() -> Vec<ShippedProgram<P>> {
-        let programs: [(&str, &str, Build); 46] = [
+        let programs: [(&str, &str, Build); 47] = [
             (
                 "smoke",
                 "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -246,6 +246,12 @@ impl<P: Protocol> ShippedProgram<P> {
                 "device-unmap-read-back",
                 "device-unmap, and the driver reads back from the device before the flush counts as done",
                 memory_types::device_with_read_back::<P>,
+            ),
+            (
+                "device-unmap-read-back-each",
+                "device-unmap, and each CPU that wrote reads back by itself: in the interrupt's handler, or as it leaves the \
+                 space",
+                memory_types::device_with_read_back_on_each::<P>,
             ),
             (
                 "type-change",

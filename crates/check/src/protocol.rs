@@ -87,6 +87,17 @@ pub trait Protocol: Send + Sync + 'static {
     /// [`lazytlb::Memory::flush_returned`] after it, and [`lazytlb::Memory::free_frame`] for each frame.
     /// `driver` runs when the flush is done, and before anybody relies on it.
     fn remove(&self, hw: &ModelHw, space: Space, removals: &[Removal], driver: &dyn Fn(&ModelHw));
+    /// Removes an entry that maps a device's frame, flushes, and lets the driver read back before anybody relies on it. A protocol
+    /// that has no such thing treats it as any other page.
+    fn unmap_device(
+        &self,
+        hw: &ModelHw,
+        space: Space,
+        removal: &Removal,
+        read_back: &dyn Fn(&ModelHw),
+    ) {
+        self.remove(hw, space, std::slice::from_ref(removal), read_back);
+    }
     /// Ends a space that nobody runs in any more.
     fn retire(&self, hw: &ModelHw, space: Space);
     /// Handles the flush interrupt.

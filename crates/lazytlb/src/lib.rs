@@ -47,6 +47,7 @@
 //! | `targets` | whom it interrupts |
 //! | [`serve`] | flushing, on the target's side: the interrupt handler |
 //! | [`gather`] | remove, then flush, then free |
+//! | [`device`] | memory of a device, to which writes may still be on their way |
 //! | [`batches`], [`quarantine`] | what a CPU holds back; tables that wait until no CPU can walk them |
 //! | `ranges` | a few ranges that are flushed together |
 //! | [`retire`] | the end of a space |
@@ -76,6 +77,7 @@ pub mod batches;
 pub mod broadcast;
 pub mod compare_exchange;
 pub mod cpu_set;
+pub mod device;
 pub mod gather;
 pub mod generation;
 pub mod hw;
@@ -107,6 +109,7 @@ pub use batches::HeldBatch;
 pub use broadcast::{Broadcast, Globals, Invlpgb, Stride, Strides, UpperLevels};
 pub use compare_exchange::CompareExchange;
 pub use cpu_set::{CpuId, CpuSet};
+pub use device::Undrained;
 pub use gather::{Batch, FrameSink, Gather, Storage, Unflushed};
 pub use generation::{Generation, NextGen, TlbGen};
 pub use hw::{Cells, Cr3Load, Hw, Interrupts, Poll, Quirks, Until};

@@ -7,7 +7,7 @@
 use std::ops::Deref;
 
 use crate::byte_mask::ByteMask;
-use crate::cpu_model::{Reading, WcReadings};
+use crate::cpu_model::{ReadBack, Reading, WcReadings};
 use crate::entry::MemoryType;
 use crate::index::{Cpu, Frame, Location, Way};
 use crate::limit::Limit;
@@ -143,16 +143,20 @@ impl CpuMut<'_> {
         true
     }
 
-    /// A driver reads back from its device: blocked until everything that has started towards it, from any
-    /// CPU, and all that this CPU has for it, has arrived (H27).
+    /// A driver reads back from its device: blocked until all that this CPU has for it has arrived and, as is ASSUMED, what any
+    /// other CPU has started towards it (H27).
     pub(crate) fn read_back(&mut self, device: Frame) -> Progress<()> {
         if !self.empties(|readings| readings.uncached) {
             return Progress::Blocked;
         }
         let is_on_its_way =
             |store: &Combining| store.frame == device && store.stage == Stage::Started;
-        let mut cpus = self.every_cpu();
-        Progress::once(!cpus.any(|cpu| cpu.combining().iter().any(is_on_its_way)))
+        let has_any = |cpu: CpuIn<'_, &State>| cpu.combining().iter().any(is_on_its_way);
+        let is_held_up = match self.machine.cpu_model.read_back {
+            ReadBack::PushesEveryCpus => self.every_cpu().any(has_any),
+            ReadBack::PushesItsOwn => self.combining().iter().any(is_on_its_way),
+        };
+        Progress::once(!is_held_up)
     }
 }
 

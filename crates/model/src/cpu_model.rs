@@ -144,6 +144,16 @@ pub enum Reading {
     Retired,
 }
 
+/// Which writes that have started a driver's read back from its device pushes ahead of its answer (H27).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ReadBack {
+    /// Those of every CPU. ASSUMED: it holds from where the CPUs' paths to the device meet; no manual of a CPU says that a write
+    /// which has started is there.
+    PushesEveryCpus,
+    /// Those of the CPU that reads.
+    PushesItsOwn,
+}
+
 /// The reading of each kind of event that empties write-combining buffers (H26, H27).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct WcReadings {
@@ -290,6 +300,8 @@ pub struct CpuModel {
     pub walk_outside_dram: WalkOutsideDram,
     /// What empties write-combining buffers, and how far.
     pub write_combining: WcReadings,
+    /// Whose writes a read back from a device pushes.
+    pub read_back: ReadBack,
     /// What software can detect: the weakest CPU owns up to nothing.
     pub quirks: Quirks,
 }
@@ -324,6 +336,7 @@ impl CpuModel {
         size_conflict: SizeConflict::EitherIsUsed,
         walk_outside_dram: WalkOutsideDram::MachineCheck,
         write_combining: WcReadings::all(Reading::Started),
+        read_back: ReadBack::PushesEveryCpus,
         quirks: Quirks::NONE,
     };
 

@@ -1,6 +1,6 @@
 //! Write-combining stores, devices, and memory that changes its type: the thread's first two dangers.
 
-use lazytlb::{Entry, FlushRange, FrameKind, Memory, PhysAddr, Policy, Tables};
+use lazytlb::{Access, Entry, FlushRange, FrameKind, Memory, PhysAddr, Policy, Tables};
 use lazytlb_model::MemoryType;
 
 use super::setup::{CPU_0, CPU_1, PAGE, Setup, USER, table_index};
@@ -23,11 +23,15 @@ fn setup<P: Protocol>(name: &str, policy: Policy) -> (Setup<P>, PhysAddr) {
 /// CPU 1 writes, and goes lazy: with policies that skip lazy CPUs, nobody interrupts it.
 fn write_and_go_lazy<P: Protocol>(
     setup: &mut Setup<P>,
-    write: impl Fn(&ModelHw) + Send + Sync + 'static,
+    store: impl Fn(&ModelHw) + Send + Sync + 'static,
 ) {
-    setup.switch(CPU_1, "switch to the space", USER);
-    setup.operation(CPU_1, "write", move |hw, _| write(hw));
+    write(setup, store);
     setup.go_lazy(CPU_1);
+}
+
+fn write<P: Protocol>(setup: &mut Setup<P>, store: impl Fn(&ModelHw) + Send + Sync + 'static) {
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.operation(CPU_1, "write", move |hw, _| store(hw));
 }
 
 pub(super) fn ordinary<P: Protocol>(name: &str, policy: Policy) -> Program {
@@ -39,18 +43,46 @@ pub(super) fn ordinary<P: Protocol>(name: &str, policy: Policy) -> Program {
 }
 
 pub(super) fn device<P: Protocol>(name: &str, policy: Policy) -> Program {
-    unmap_device::<P>(name, policy, |_, _| {})
+    let (mut setup, _) = unmap_device::<P>(name, policy, |_, _| {});
+    write_and_go_lazy(&mut setup, store);
+    setup.program
 }
 
 pub(super) fn device_with_read_back<P: Protocol>(name: &str, policy: Policy) -> Program {
-    unmap_device::<P>(name, policy, |hw, device| hw.read_device(device))
+    let read_back = |hw: &ModelHw, device| hw.read_device(device);
+    let (mut setup, _) = unmap_device::<P>(name, policy, read_back);
+    write_and_go_lazy(&mut setup, store);
+    setup.program
+}
+
+/// A CPU reads back by itself where it leaves what it wrote to, so nobody must be relied on to push another's writes: in the
+/// interrupt's handler, before it answers, and under `init-mm` as it goes lazy.
+pub(super) fn device_with_read_back_on_each<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let (mut setup, device) = unmap_device::<P>(name, policy, |_, _| {});
+    let protocol = setup.protocol();
+    setup.program.on_flush_interrupt(move |hw| {
+        hw.read_device(device);
+        protocol.handle_flush_ipi(hw);
+    });
+    write(&mut setup, store);
+    setup.operation(CPU_1, "go lazy", move |hw, protocol| {
+        if policy == Policy::InitMm {
+            hw.read_device(device);
+        }
+        protocol.enter_lazy(hw);
+    });
+    setup.program
+}
+
+fn store(hw: &ModelHw) {
+    hw.touch(PAGE, Access::Store);
 }
 
 fn unmap_device<P: Protocol>(
     name: &str,
     policy: Policy,
     driver: impl Fn(&ModelHw, PhysAddr) + Send + Sync + 'static,
-) -> Program {
+) -> (Setup<P>, PhysAddr) {
     let (mut setup, table) = setup::<P>(name, policy);
     let (device, index) = (setup.program.device(), table_index(PAGE));
     setup.operation(CPU_0, "map and unmap the device", move |hw, protocol| {
@@ -62,10 +94,9 @@ fn unmap_device<P: Protocol>(
             index,
             frees,
         };
-        protocol.remove(hw, USER, &[removal], &|hw| driver(hw, device));
+        protocol.unmap_device(hw, USER, &removal, &|hw| driver(hw, device));
     });
-    write_and_go_lazy(&mut setup, |hw| hw.touch(PAGE, lazytlb::Access::Store));
-    setup.program
+    (setup, device)
 }
 
 pub(super) fn break_flush_make<P: Protocol>(name: &str, policy: Policy) -> Program {
@@ -90,7 +121,7 @@ fn change_type<P: Protocol>(name: &str, policy: Policy, breaks: bool) -> Program
             hw.write_entry(table, index, made);
         }
     });
-    write_and_go_lazy(&mut setup, |hw| hw.touch(PAGE, lazytlb::Access::Store));
+    write_and_go_lazy(&mut setup, store);
     setup.program
 }
 

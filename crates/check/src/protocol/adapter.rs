@@ -18,6 +18,7 @@ use lazytlb_check::{
 };
 use lazytlb_model::{Cr4, LocalCell};
 use protocol::batches::HeldBatch;
+use protocol::device::Undrained;
 use protocol::gather::{Batch, FrameSink};
 use protocol::kernel::Kernel;
 use protocol::mm::{Mm, MmHandle, MmId};
@@ -170,6 +171,30 @@ impl FrameSink for Sink<'_> {
     }
 }
 
+/// Keeps the promises of a flush when the driver has read back.
+struct DeviceSink<'a> {
+    hw: &'a ModelHw,
+    spaces: Spaces,
+    promises: Vec<Promise>,
+    windows: Vec<Undrained<Window>>,
+}
+
+/// What a checked program unmaps of a device: it frees nothing.
+struct Window;
+
+impl FrameSink for DeviceSink<'_> {
+    type Item = Window;
+    fn flushing(&mut self, range: FlushRange) {
+        let promise = self.hw.promise_begins(self.spaces, range);
+        self.promises.push(promise);
+    }
+    /// What is released needs no read back.
+    fn release(&mut self, _: Window) {}
+    fn release_device(&mut self, window: Undrained<Window>) {
+        self.windows.push(window);
+    }
+}
+
 fn handle_of(space: Space) -> MmHandle {
     MmHandle(space.0 as u64)
 }
@@ -310,6 +335,32 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
             }
         }
         gather.finish(hw);
+    }
+
+    fn unmap_device(
+        &self,
+        hw: &ModelHw,
+        space: Space,
+        removal: &Removal,
+        read_back: &dyn Fn(&ModelHw),
+    ) {
+        let sink = DeviceSink {
+            hw,
+            spaces: self.spaces(space),
+            promises: Vec::new(),
+            windows: Vec::new(),
+        };
+        let storage = Batch::<Window, 1>::new();
+        let mut gather = self.tlb.gather(hw, handle_of(space), storage, sink);
+        hw.write_entry(removal.table, removal.index, Entry::ABSENT);
+        gather.unmapped_device(hw, PageRange::page(removal.addr), Window);
+        let (sink, _) = gather.finish(hw);
+        for window in sink.windows {
+            window.read_back(|_| read_back(hw));
+        }
+        for promise in sink.promises {
+            hw.promise_kept(promise);
+        }
     }
 
     fn flush_together(&self, hw: &ModelHw, parts: &[Part], before_wait: &dyn Fn(&ModelHw)) {
