@@ -9,7 +9,7 @@ use std::path::Path;
 use std::{env, fs};
 
 /// The modules that are copied, and may be mutated: the protocol.
-const COPIED: [&str; 21] = [
+const COPIED: [&str; 23] = [
     "generation",
     "kernel",
     "mm",
@@ -30,7 +30,9 @@ const COPIED: [&str; 21] = [
     "kernel_ranges",
     "isolation",
     "ranges",
+    "device",
     "gather",
+    "changes",
 ];
 /// The modules that every copy shares with the real crate, so that their types are the same: the
 /// seam.

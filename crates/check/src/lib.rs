@@ -59,6 +59,7 @@
 //! | [`protocol`], [`programs`] | the shipped programs, for `lazytlb` and its peers |
 //! | `cpu_numbers` | which number the code of each CPU is told |
 //! | `protocol/adapter` | `lazytlb` as such a protocol; compiled for its mutations too |
+//! | `protocol/promise_of_change` | a promise about a flush, for changes in steps |
 //!
 //! # What a proof covers
 //! [`what_safe_means`] says it: promises, bounds, assumptions, the second run of the code, and the limits with their
@@ -128,7 +129,8 @@ pub use program::{Program, ProgramCells};
 pub use programs::ShippedProgram;
 pub use programs::any_length::{MenuOperation, Menus, NoMenus, PageTableLock};
 pub use protocol::{
-    Ended, Frees, KernelRemoval, LazyTlb, Part, Protocol, Removal, Space, TwoWords, WithPcids,
+    Ended, Frees, KernelRemoval, LazyTlb, PageChange, Part, PromiseOfChange, Protocol, Removal,
+    Space, TwoWords, WithPcids,
 };
 pub use reduction::Reduction;
 pub use rests_on::{RestsOn, Stretched};

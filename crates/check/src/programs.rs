@@ -67,7 +67,7 @@ impl<P> fmt::Debug for ShippedProgram<P> {
 impl<P: Protocol> ShippedProgram<P> {
     /// Every shipped program.
     pub fn all() -> Vec<ShippedProgram<P>> {
-        let programs: [(&str, &str, Build); 47] = [
+        let programs: [(&str, &str, Build); 51] = [
             (
                 "smoke",
                 "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -257,7 +257,12 @@ impl<P: Protocol> ShippedProgram<P> {
                 "type-change",
                 "2 CPUs: one writes to write-combining memory; the other makes it write-back: break, flush, \
                  make",
-                memory_types::break_flush_make::<P>,
+                memory_types::change_type::<P>,
+            ),
+            (
+                "type-change-from-write-back",
+                "type-change the other way: write-back memory becomes write-combining",
+                memory_types::change_type_from_write_back::<P>,
             ),
             (
                 "type-change-in-place",
@@ -266,13 +271,24 @@ impl<P: Protocol> ShippedProgram<P> {
             ),
             (
                 "promote",
-                "2 CPUs: one uses a 4 KiB page; the other makes a 2 MiB page of it: break, flush, make",
-                page_sizes::break_flush_make::<P>,
+                "2 CPUs: one uses a 4 KiB page; the other makes a 2 MiB page of it: break, flush, make where two sizes may \
+                 not coexist",
+                page_sizes::promote::<P>,
+            ),
+            (
+                "promote-data",
+                "promote, of pages that no instruction is fetched from",
+                page_sizes::promote_data::<P>,
             ),
             (
                 "promote-in-place",
                 "promote without the break: make, flush",
-                page_sizes::make_flush::<P>,
+                page_sizes::promote_in_place::<P>,
+            ),
+            (
+                "split",
+                "2 CPUs: one uses a 2 MiB page; the other makes 4 KiB pages of it",
+                page_sizes::split::<P>,
             ),
             (
                 "kernel-page",
@@ -298,6 +314,12 @@ impl<P: Protocol> ShippedProgram<P> {
                 "comes-online",
                 "2 CPUs: one comes online, goes, and comes back, while the other unmaps and frees a page of the kernel's",
                 kernel_ranges::comes_online::<P>,
+            ),
+            (
+                "late-quirk",
+                "2 CPUs: one unmaps a page and frees its table; the other comes later, with errata that the kernel was not \
+                 told of",
+                kernel_ranges::late_quirk::<P>,
             ),
             (
                 "isolated",

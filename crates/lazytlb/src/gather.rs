@@ -379,6 +379,12 @@ where
         self.put(hw, device, Walked::NeverOfADevice);
     }
 
+    /// Flushes what was removed so far, before it is finished.
+    pub(crate) fn flush_now(&mut self, hw: &K::Hw, occasion: Occasion) {
+        self.occasion = occasion;
+        self.flush_and_release(hw);
+    }
+
     fn put(&mut self, hw: &K::Hw, item: S::Item, walked: Walked) {
         let item = Unflushed {
             item: ManuallyDrop::new(item),

@@ -136,7 +136,10 @@ impl CpuMut<'_> {
         self.set_cr3_low(low);
         let pcid = self.pcid();
         match load {
-            Cr3Load::Keep => self.invalidate(InFlight::Stay, |_| false),
+            Cr3Load::Keep => {
+                self.invalidate(InFlight::Stay, |_| false)?;
+                self.refuse_kept_size_conflict()
+            }
             Cr3Load::Flush => self.invalidate(InFlight::End, |entry| {
                 let of_pcid = entry.pcid == pcid;
                 of_pcid && !entry.global

@@ -1,12 +1,14 @@
 //! Write-combining stores, devices, and memory that changes its type: the thread's first two dangers.
 
-use lazytlb::{Access, Entry, FlushRange, FrameKind, Memory, PhysAddr, Policy, Tables};
+use lazytlb::{
+    Access, Entry, Fetched, FlushRange, FrameKind, Memory, PageRange, PhysAddr, Policy, Tables,
+};
 use lazytlb_model::MemoryType;
 
 use super::setup::{CPU_0, CPU_1, PAGE, Setup, USER, table_index};
 use crate::model_hw::ModelHw;
 use crate::program::Program;
-use crate::protocol::{Frees, Protocol, Removal};
+use crate::protocol::{Frees, PageChange, Protocol, Removal};
 
 /// Stores that wait in a CPU's write-combining buffers: one is enough to come late.
 const WC_BUFFERS: u8 = 1;
@@ -99,27 +101,50 @@ fn unmap_device<P: Protocol>(
     (setup, device)
 }
 
-pub(super) fn break_flush_make<P: Protocol>(name: &str, policy: Policy) -> Program {
-    change_type::<P>(name, policy, true)
+pub(super) fn change_type<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let types = (MemoryType::WriteCombining, MemoryType::WriteBack);
+    retype::<P>(name, policy, types, |hw, protocol, change| {
+        protocol.change_type(hw, USER, change);
+    })
+}
+
+/// The other way: whoever keeps the write-back entry, lazily, speculates through it.
+pub(super) fn change_type_from_write_back<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let types = (MemoryType::WriteBack, MemoryType::WriteCombining);
+    retype::<P>(name, policy, types, |hw, protocol, change| {
+        protocol.change_type(hw, USER, change);
+    })
 }
 
 pub(super) fn make_flush<P: Protocol>(name: &str, policy: Policy) -> Program {
-    change_type::<P>(name, policy, false)
+    let types = (MemoryType::WriteCombining, MemoryType::WriteBack);
+    retype::<P>(name, policy, types, |hw, protocol, change| {
+        (change.make)(hw);
+        let range = FlushRange::Pages(change.pages);
+        protocol.flush(hw, USER, range, Tables::Freed);
+    })
 }
 
-fn change_type<P: Protocol>(name: &str, policy: Policy, breaks: bool) -> Program {
+fn retype<P: Protocol>(
+    name: &str,
+    policy: Policy,
+    (from, to): (MemoryType, MemoryType),
+    change: impl Fn(&ModelHw, &P, &PageChange<'_>) + Send + Sync + 'static,
+) -> Program {
     let (mut setup, table) = setup::<P>(name, policy);
     setup.program.free_frames(1);
     let index = table_index(PAGE);
     setup.operation(CPU_0, "map, change the type", move |hw, protocol| {
         let page = hw.alloc_frame(FrameKind::Page);
-        hw.write_entry(table, index, mapping(page, MemoryType::WriteCombining));
-        let made = mapping(page, MemoryType::WriteBack);
-        hw.write_entry(table, index, if breaks { Entry::ABSENT } else { made });
-        protocol.flush(hw, USER, FlushRange::page(PAGE), Tables::Kept);
-        if breaks {
-            hw.write_entry(table, index, made);
-        }
+        hw.write_entry(table, index, mapping(page, from));
+        let made = mapping(page, to);
+        let pages = PageChange {
+            pages: PageRange::page(PAGE),
+            fetched: Fetched::Never,
+            clear: &|hw| hw.write_entry(table, index, Entry::ABSENT),
+            make: &|hw| hw.write_entry(table, index, made),
+        };
+        change(hw, protocol, &pages);
     });
     write_and_go_lazy(&mut setup, store);
     setup.program

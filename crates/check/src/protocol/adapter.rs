@@ -11,13 +11,15 @@ use lazytlb as protocol;
 
 use lazytlb::{
     CpuId, Entry, FlushRange, Hw, Memory, PageRange, PhysAddr, Policy, Poll, Promise, Promises,
-    Spaces, Tables,
+    Quirks, Spaces, Tables,
 };
 use lazytlb_check::{
-    Ended, Frees, KernelRemoval, ModelHw, Part, Program, Protocol, Removal, Space,
+    Ended, Frees, KernelRemoval, ModelHw, PageChange, Part, Program, PromiseOfChange, Protocol,
+    Removal, Space,
 };
 use lazytlb_model::{Cr4, LocalCell};
 use protocol::batches::HeldBatch;
+use protocol::changes::SizeChange;
 use protocol::device::Undrained;
 use protocol::gather::{Batch, FrameSink};
 use protocol::kernel::Kernel;
@@ -171,27 +173,19 @@ impl FrameSink for Sink<'_> {
     }
 }
 
-/// Keeps the promises of a flush when the driver has read back.
-struct DeviceSink<'a> {
-    hw: &'a ModelHw,
-    spaces: Spaces,
-    promises: Vec<Promise>,
-    windows: Vec<Undrained<Window>>,
-}
+/// Keeps what is the driver's to read back from.
+#[derive(Default)]
+struct DeviceSink(Vec<Undrained<Window>>);
 
 /// What a checked program unmaps of a device: it frees nothing.
 struct Window;
 
-impl FrameSink for DeviceSink<'_> {
+impl FrameSink for DeviceSink {
     type Item = Window;
-    fn flushing(&mut self, range: FlushRange) {
-        let promise = self.hw.promise_begins(self.spaces, range);
-        self.promises.push(promise);
-    }
     /// What is released needs no read back.
     fn release(&mut self, _: Window) {}
     fn release_device(&mut self, window: Undrained<Window>) {
-        self.windows.push(window);
+        self.0.push(window);
     }
 }
 
@@ -344,23 +338,51 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
         removal: &Removal,
         read_back: &dyn Fn(&ModelHw),
     ) {
-        let sink = DeviceSink {
-            hw,
-            spaces: self.spaces(space),
-            promises: Vec::new(),
-            windows: Vec::new(),
-        };
-        let storage = Batch::<Window, 1>::new();
+        let page = PageRange::page(removal.addr);
+        let promise = PromiseOfChange::new(hw, self.spaces(space), page);
+        let (storage, sink) = (Batch::<Window, 1>::new(), DeviceSink::default());
         let mut gather = self.tlb.gather(hw, handle_of(space), storage, sink);
         hw.write_entry(removal.table, removal.index, Entry::ABSENT);
-        gather.unmapped_device(hw, PageRange::page(removal.addr), Window);
-        let (sink, _) = gather.finish(hw);
-        for window in sink.windows {
+        promise.begin();
+        gather.unmapped_device(hw, page, Window);
+        let (DeviceSink(windows), _) = gather.finish(hw);
+        for window in windows {
             window.read_back(|_| read_back(hw));
         }
-        for promise in sink.promises {
-            hw.promise_kept(promise);
-        }
+        promise.keep();
+    }
+
+    fn change_type(&self, hw: &ModelHw, space: Space, change: &PageChange<'_>) {
+        let promise = PromiseOfChange::new(hw, self.spaces(space), change.pages);
+        let mappings = [(handle_of(space), change.pages)];
+        let clear = || {
+            (change.clear)(hw);
+            promise.begin();
+        };
+        self.tlb.change_type(hw, &mappings, clear, |_| {
+            promise.keep();
+            (change.make)(hw);
+        });
+    }
+
+    fn change_size(&self, hw: &ModelHw, space: Space, change: &PageChange<'_>) {
+        let promise = PromiseOfChange::new(hw, self.spaces(space), change.pages);
+        let sink = self.sink(hw, self.spaces(space));
+        let storage = Batch::<PhysAddr, 1>::new();
+        let mut gather = self.tlb.gather(hw, handle_of(space), storage, sink);
+        let size_change = SizeChange {
+            pages: change.pages,
+            fetched: change.fetched,
+            tables: tables_of(Tables::Kept),
+        };
+        let step = |write: &dyn Fn(&ModelHw)| {
+            write(hw);
+            promise.begin();
+        };
+        let (clear, make) = (|| step(change.clear), || step(change.make));
+        gather.change_size(hw, size_change, clear, make);
+        gather.finish(hw);
+        promise.keep();
     }
 
     fn flush_together(&self, hw: &ModelHw, parts: &[Part], before_wait: &dyn Fn(&ModelHw)) {
@@ -418,6 +440,10 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
         self.tlb
             .flush_kernel(hw, removed.range, tables_of(removed.tables));
         hw.promise_kept(promise);
+    }
+
+    fn admits(&self, hw: &ModelHw, quirks: Quirks) -> bool {
+        self.tlb.admits(hw, quirks).is_ok()
     }
 
     fn cpu_online(&self, hw: &ModelHw) {

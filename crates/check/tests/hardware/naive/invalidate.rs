@@ -127,7 +127,10 @@ impl Naive<'_> {
             true => of.flying = 0,
             false => self.invalidate(next, cpu, |entry| entry.pcid == pcid && !entry.global),
         }
-        Ok(())
+        match self.keeps_size_conflict(&next.cpus[cpu]) {
+            true => Err(Property::MultipleMatch),
+            false => Ok(()),
+        }
     }
 
     /// H1, H16.
