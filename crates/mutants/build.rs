@@ -5,7 +5,7 @@
 //! build fails, and says which mutant, file and lines. So the table cannot rot.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The modules that are copied, and may be mutated: the protocol.
@@ -38,12 +38,16 @@ const COPIED: [&str; 23] = [
 /// seam.
 const SHARED: &str = "addr, broadcast, compare_exchange, cpu_set, hw, memory, pcids, words";
 const SOURCES: &str = "../lazytlb/src";
-/// What makes a protocol of `lazytlb`, and of each copy: the line that names the protocol is replaced.
-const ADAPTER: &str = "../check/src/protocol/adapter.rs";
+/// What makes a protocol of `lazytlb`, and of each copy, in this folder: the line of each that names the protocol is replaced.
+const ADAPTERS: [&str; 2] = ["sinks", "adapter"];
+const ADAPTERS_IN: &str = "../check/src/protocol";
 const NAMES_PROTOCOL: &str = "use lazytlb as protocol;";
 const TABLE: &str = "mutants.toml";
 /// The copy without a change.
 const UNMUTATED: &str = "unmutated";
+/// Names a folder with changes to compile in place of the table's: in it a folder for each, by its name, with the one file of the
+/// protocol that it changes. `cargo xtask mutate-protocol` makes it.
+const CHANGES: &str = "LAZYTLB_CHANGES";
 const SAFE: &str = "safe";
 
 #[derive(serde::Deserialize)]
@@ -96,16 +100,19 @@ struct Source {
     lines: Vec<String>,
 }
 
-/// The protocol and its adapter, as they are without a change.
+/// The protocol and what adapts it, as they are without a change.
 struct Sources {
     protocol: Vec<Source>,
-    adapter: String,
+    adapters: Vec<Source>,
 }
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={TABLE}");
-    println!("cargo::rerun-if-changed={ADAPTER}");
+    for module in ADAPTERS {
+        println!("cargo::rerun-if-changed={ADAPTERS_IN}/{module}.rs");
+    }
+    println!("cargo::rerun-if-env-changed={CHANGES}");
     for module in COPIED {
         println!("cargo::rerun-if-changed={SOURCES}/{module}.rs");
     }
@@ -118,20 +125,26 @@ fn main() {
 
 fn generate() -> Result<(), String> {
     let table = read(TABLE)?;
-    let table: Table = toml::from_str(&table).map_err(|error| format!("{TABLE}: {error}"))?;
+    let mut table: Table = toml::from_str(&table).map_err(|error| format!("{TABLE}: {error}"))?;
     let sources = Sources {
         protocol: COPIED
             .into_iter()
             .map(|module| read_source(module, &format!("{SOURCES}/{module}.rs")))
             .collect::<Result<_, _>>()?,
-        adapter: read_adapter()?,
+        adapters: ADAPTERS
+            .into_iter()
+            .map(read_adapter)
+            .collect::<Result<_, _>>()?,
+    };
+    let changes = match env::var_os(CHANGES) {
+        Some(folder) => {
+            println!("cargo::rerun-if-changed={}", folder.display());
+            table.mutant.clear();
+            changes(Path::new(&folder))?
+        }
+        None => Vec::new(),
     };
 
-    let out = env::var("OUT_DIR").map_err(|error| error.to_string())?;
-    let write = |file: &str, text: String| {
-        let path = Path::new(&out).join(file);
-        fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
-    };
     write("unmutated.rs", protocol(UNMUTATED, &sources, None))?;
     let mut protocols = module(UNMUTATED);
     let (mut registry, mut claims) = (String::new(), String::new());
@@ -149,16 +162,76 @@ fn generate() -> Result<(), String> {
         registry += &mutant.row();
         claims += &mutant.test();
     }
+    let mut changed = String::new();
+    for (name, source) in changes {
+        write(
+            &format!("{name}.rs"),
+            protocol(&name, &sources, Some(source)),
+        )?;
+        protocols += &module(&name);
+        changed += &change(&name);
+    }
     let menus: String = table.menus.iter().map(Menus::row).collect();
     let registry = format!(
         "/// Every mutant of the table, in its order.\n\
          pub static MUTANTS: &[Mutant] = &[\n{registry}];\n\
          /// The menus of the table, in its order.\n\
-         pub static MENUS: &[Menus] = &[\n{menus}];\n"
+         pub static MENUS: &[Menus] = &[\n{menus}];\n\
+         /// Every change that was asked for in place of the table's mutants.\n\
+         pub static CHANGES: &[Change] = &[\n{changed}];\n"
     );
     write("protocols.rs", protocols)?;
     write("registry.rs", registry)?;
     write("claims.rs", claims)
+}
+
+/// Writes a file among what this build makes.
+fn write(file: &str, text: String) -> Result<(), String> {
+    let out = env::var("OUT_DIR").map_err(|error| error.to_string())?;
+    let path = Path::new(&out).join(file);
+    fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Reads a folder of changes: the name of each, and the file that it changes.
+fn changes(folder: &Path) -> Result<Vec<(String, Source)>, String> {
+    let list = |folder: &Path| -> Result<Vec<PathBuf>, String> {
+        let problem = |error: std::io::Error| format!("{}: {error}", folder.display());
+        let entries = fs::read_dir(folder).map_err(problem)?;
+        let mut paths = entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(problem)?;
+        paths.sort();
+        Ok(paths)
+    };
+    let stem = |path: &Path| {
+        path.file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+    };
+    let mut changes = Vec::new();
+    for change in list(folder)? {
+        let [file] = &list(&change)?[..] else {
+            return Err(format!("{} has not one file", change.display()));
+        };
+        let module = COPIED
+            .into_iter()
+            .find(|it| stem(file).as_deref() == Some(it));
+        let module =
+            module.ok_or_else(|| format!("{} is no file of the protocol", file.display()))?;
+        let name = stem(&change).unwrap_or_default();
+        changes.push((name, read_source(module, &file.to_string_lossy())?));
+    }
+    Ok(changes)
+}
+
+/// Returns a change as an expression of the registry.
+fn change(name: &str) -> String {
+    let build =
+        |adapter: &str| format!("crate::build::<crate::protocols::{name}::adapter::{adapter}>");
+    let builds = ["LazyTlb", "WithPcids::<1>", "WithPcids::<2>"]
+        .map(build)
+        .join(", ");
+    format!("Change {{ name: {name:?}, builds: [{builds}] }},\n")
 }
 
 impl Menus {
@@ -344,8 +417,8 @@ impl Mutant {
     }
 }
 
-/// Returns a whole protocol: the sources, one of them changed, as modules of a module `name`, and the
-/// adapter over them.
+/// Returns a whole protocol: the sources, one of them changed, as modules of a module `name`, and what
+/// adapts them.
 fn protocol(name: &str, sources: &Sources, changed: Option<Source>) -> String {
     let mut text = format!("pub use lazytlb::{{{SHARED}}};\n");
     for source in &sources.protocol {
@@ -358,8 +431,11 @@ fn protocol(name: &str, sources: &Sources, changed: Option<Source>) -> String {
         let _ = writeln!(text, "pub mod {} {{\n{lines}\n}}", source.module);
     }
     let names_this = format!("use crate::protocols::{name} as protocol;");
-    let adapter = sources.adapter.replace(NAMES_PROTOCOL, &names_this);
-    let _ = writeln!(text, "pub mod adapter {{\n{adapter}\n}}");
+    for adapter in &sources.adapters {
+        let lines = adapter.lines.join("\n");
+        let lines = lines.replace(NAMES_PROTOCOL, &names_this);
+        let _ = writeln!(text, "pub mod {} {{\n{lines}\n}}", adapter.module);
+    }
     text
 }
 
@@ -383,13 +459,15 @@ fn read_source(module: &'static str, file: &str) -> Result<Source, String> {
     Ok(Source { module, lines })
 }
 
-/// Reads the adapter, and refuses one that names the protocol in no line, or in two.
-fn read_adapter() -> Result<String, String> {
-    let lines = read_source("adapter", ADAPTER)?.lines;
-    match lines.iter().filter(|line| *line == NAMES_PROTOCOL).count() {
-        1 => Ok(lines.join("\n")),
+/// Reads a file that adapts the protocol, and refuses one that names it in no line, or in two.
+fn read_adapter(module: &'static str) -> Result<Source, String> {
+    let file = format!("{ADAPTERS_IN}/{module}.rs");
+    let source = read_source(module, &file)?;
+    let lines = source.lines.iter();
+    match lines.filter(|line| *line == NAMES_PROTOCOL).count() {
+        1 => Ok(source),
         found => Err(format!(
-            "{ADAPTER} has {found} lines, not one, with: {NAMES_PROTOCOL}"
+            "{file} has {found} lines, not one, with: {NAMES_PROTOCOL}"
         )),
     }
 }

@@ -4,6 +4,7 @@ use core::arch::global_asm;
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use lazytlb::Policy;
 use lazytlb_x86::detect::KnownQuirk;
 use lazytlb_x86::{ApicId, CpuMsrs, Detected, LocalApic, Timer};
 use x86_64::instructions::interrupts;
@@ -145,6 +146,10 @@ fn choose_pcids(detected: &Detected) -> PcidsUsed {
     }
     if broken.is_some_and(Break::needs_isolation) && !options::get().isolation {
         println!("without page-table isolation there is nothing of this to break");
+        ending::end(Ending::Refused);
+    }
+    if broken.is_some_and(Break::is_of_holding) && options::get().policy != Policy::Quarantine {
+        println!("where nothing is held back there is nothing of this to break");
         ending::end(Ending::Refused);
     }
     used

@@ -40,10 +40,18 @@ pub enum Break {
     AskUserHalfEarly,
     /// A space's root, tables and pages are freed when it is retired, not when it is reaped. [`crate::tags`] sees it.
     FreeOnRetire,
+    /// Under `quarantine`, page tables that are to be held back are freed as soon as the flush has returned. [`crate::walkers`] sees it:
+    /// no emulator walks a freed table.
+    FreeHeldAtOnce,
+    /// Under `quarantine`, the kernel says that any number of page tables may be held back. [`crate::holding`] counts them.
+    ForgetHoldBound,
+    /// Under `quarantine`, the kernel says that it has no room to hold anything back, so lazy CPUs are interrupted. [`crate::holding`] sees
+    /// that there was.
+    DenyHoldRoom,
 }
 
 impl Break {
-    const NAMES: [(&'static str, Break); 15] = [
+    const NAMES: [(&'static str, Break); 18] = [
         ("skip-ipis", Break::SkipIpis),
         ("forget-invlpg", Break::ForgetInvlpg),
         ("forget-cr3-reload", Break::ForgetCr3Reload),
@@ -59,6 +67,9 @@ impl Break {
         ("forget-user-half", Break::ForgetUserHalf),
         ("forget-invpcid", Break::ForgetInvpcid),
         ("ask-user-half-early", Break::AskUserHalfEarly),
+        ("free-held-at-once", Break::FreeHeldAtOnce),
+        ("forget-hold-bound", Break::ForgetHoldBound),
+        ("deny-hold-room", Break::DenyHoldRoom),
     ];
 
     /// Finds a break by the name that people type.
@@ -76,6 +87,14 @@ impl Break {
         matches!(
             self,
             Break::ForgetUserHalf | Break::ForgetInvpcid | Break::AskUserHalfEarly
+        )
+    }
+
+    /// Says whether there is nothing to break unless page tables are held back.
+    pub fn is_of_holding(self) -> bool {
+        matches!(
+            self,
+            Break::FreeHeldAtOnce | Break::ForgetHoldBound | Break::DenyHoldRoom
         )
     }
 

@@ -5,17 +5,19 @@
 use core::sync::atomic::Ordering;
 
 use lazytlb::{
-    Batch, FlushRange, Flushed, FrameSink, MmHandle, PageRange, Pcids, Policy, Switched, Tables,
-    VirtAddr,
+    Batch, FlushRange, Flushed, FrameSink, Kernel, MmHandle, PageRange, Pcids, Policy, Switched,
+    Tables, VirtAddr,
 };
 use spin::Mutex;
 
 use crate::console::println;
+use crate::freeing::Frame;
+use crate::limits::HELD_OF_A_SPACE;
 use crate::machine::{EFFECTS, hw, tlb};
 use crate::page_id::PAGES;
 use crate::shared::{Few, Shared};
 use crate::space::{SPACES, Space};
-use crate::{ending, ends, freeing, options};
+use crate::{ending, ends, frames, freeing, options};
 
 /// What CPU 1 is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,7 +138,8 @@ fn expect() {
         Policy::DeferUnlessQuirk => (Lot::Skipped, Lot::Skipped),
         Policy::InitMm => (Lot::NotThere, Lot::NotThere),
         Policy::Ipi => (Lot::Interrupted, Lot::Interrupted),
-        Policy::IpiOnTableFree => (Lot::Skipped, Lot::Interrupted),
+        // Under `quarantine`, a flush that is not a gather's cannot hold anything back.
+        Policy::IpiOnTableFree | Policy::Quarantine => (Lot::Skipped, Lot::Interrupted),
         unknown => panic!("nobody has said what a flush does to lazy CPUs under {unknown}"),
     };
     SPACES[0].create();
@@ -168,6 +171,9 @@ fn expect() {
     }
     if hw().pcids_are_on() {
         expect_elsewhere();
+    }
+    if policy == Policy::Quarantine {
+        expect_held();
     }
     tell(Order::Run);
     expect_one_shootdown_of_many_pages();
@@ -217,6 +223,45 @@ fn expect_one_shootdown_of_many_pages() {
             "a gather of {MANY} pages, with storage for all: {} came back after {flushes} flushes with {interrupted} IPIs; \
              promised one each",
             released.items
+        ));
+    }
+}
+
+/// Page tables that are freed beside a lazy CPU: none interrupts it until one more would be too many, then all come back; and those
+/// that it has flushed past come back, too.
+fn expect_held() {
+    tell(Order::Run);
+    tell(Order::GoLazy);
+    for held in 1..=HELD_OF_A_SPACE {
+        expect_of_a_table("a lazy CPU", 0, held);
+    }
+    expect_of_a_table("a lazy CPU, beyond the bound", 1, 0);
+    tell(Order::Run);
+    check_found(with_pcids(Found::KeptBehind));
+    tell(Order::GoLazy);
+    expect_of_a_table("a lazy CPU that came back", 0, 1);
+    tell(Order::Run);
+    check_found(Found::Behind);
+    freeing::release_held();
+    expect_of_a_table("a running CPU", 1, 0);
+}
+
+/// Frees a table of the space beside CPU 1, and compares the IPIs, and what is held then, with what was promised.
+fn expect_of_a_table(whom: &str, interrupted: u64, held: u64) {
+    let (mm, addr) = (SPACES[0].handle(), VirtAddr(PAGES));
+    let before = EFFECTS.ipis.load(Ordering::SeqCst);
+    freeing::gather(mm, |gather| {
+        // Nothing leads to it: what is counted is what the flush does.
+        let table = frames::alloc();
+        frames::hold(1);
+        gather.unhooked(PageRange::page(addr));
+        gather.free(hw(), Frame::Table(table));
+    });
+    let ipis = EFFECTS.ipis.load(Ordering::SeqCst) - before;
+    let found = tlb().kernel().mm(mm).held_tables(hw());
+    if (ipis, found) != (interrupted, held) {
+        ending::violation(format_args!(
+            "a page table is freed beside {whom}: {ipis} IPIs, and {found} are held; promised {interrupted} and {held}"
         ));
     }
 }

@@ -8,11 +8,11 @@ use core::sync::atomic::Ordering;
 use lazytlb::Reaped;
 use x86_64::instructions::interrupts::without_interrupts;
 
-use crate::breaking;
 use crate::breaks::Break;
 use crate::machine::{hw, tlb};
 use crate::retirement::{self, Sets};
 use crate::space::{SPACES, Space};
+use crate::{breaking, freeing};
 
 /// References that a handler of this CPU is to drop: one of each space at most.
 static LEFT_FOR_TICK: Sets = Sets::empty();
@@ -65,6 +65,8 @@ fn drop_all(handler: &Sets) {
 
 /// Reaps what can be reaped of what this CPU has retired. No lock of a space is held.
 pub fn reap() {
+    // While tables of a space are held, it stays.
+    freeing::release_held();
     let retired = retirement::waiting();
     while let Some(Reaped {
         mm,

@@ -12,7 +12,8 @@ use x86_64::instructions::interrupts::without_interrupts;
 use crate::ending;
 
 const FIRST: u64 = 16 << 20;
-const COUNT: usize = 1024;
+/// How many there are.
+pub const COUNT: usize = 1024;
 const WORDS: usize = 512;
 /// The frame that the poison, read as an entry, maps: present, writable, for ring 3, not accessed.
 const DECOY: u64 = FIRST + ((COUNT as u64) << 12);
@@ -54,6 +55,12 @@ pub fn word(frame: PhysAddr, index: usize) -> &'static AtomicU64 {
 /// Says whether an address is that of a frame.
 pub fn is_one(frame: PhysAddr) -> bool {
     (FIRST..DECOY).contains(&frame.0)
+}
+
+/// Returns a frame's number, below [`COUNT`].
+pub fn index(frame: PhysAddr) -> usize {
+    assert!(is_one(frame), "{:#x} is no frame", frame.0);
+    ((frame.0 - FIRST) >> 12) as usize
 }
 
 fn fill(frame: PhysAddr, value: u64) {

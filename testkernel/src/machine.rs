@@ -16,9 +16,9 @@ use spin::Once;
 use crate::breaking;
 use crate::breaks::Break;
 use crate::cpu::{self, FLUSH_VECTOR, MAX_CPUS, with_apic};
-use crate::limits::{MAX_SPACES, SLOTS, WORDS};
+use crate::limits::{HELD_IN_ALL, HELD_OF_A_SPACE, MAX_SPACES, SLOTS, WORDS};
 use crate::tags::{self, Tagged};
-use crate::{clock, inbox, options, patience, user_tags};
+use crate::{clock, inbox, options, patience, user_tags, walkers};
 
 /// Counts what the protocol asks of the machine.
 #[derive(Debug)]
@@ -93,6 +93,9 @@ impl Board for Pc {
             .ipis
             .fetch_add(targets.len().into(), Ordering::Relaxed);
         // CPUs are numbered by their APIC ids.
+        targets
+            .iter()
+            .for_each(|cpu| walkers::interrupts(cpu.0.into()));
         let apic_id = |cpu: CpuId| ApicId(cpu.0.into());
         with_apic!(cpu::apic(), send_to_set(targets, apic_id, FLUSH_VECTOR));
     }
@@ -141,6 +144,7 @@ impl Board for Pc {
     }
     unsafe fn load_cr3(&self, root: PhysAddr) {
         EFFECTS.cr3_loads.fetch_add(1, Ordering::Relaxed);
+        walkers::leaves();
         if !swallows(root) {
             // SAFETY: the caller's promise.
             unsafe { instructions::load_cr3(root) }
@@ -149,6 +153,7 @@ impl Board for Pc {
     }
     unsafe fn load_cr3_pcid(&self, root: PhysAddr, pcid: Pcid, load: Cr3Load) {
         EFFECTS.cr3_loads.fetch_add(1, Ordering::Relaxed);
+        walkers::leaves();
         if swallows(root) {
             return;
         }
@@ -243,6 +248,20 @@ impl Kernel<WORDS, SLOTS> for Store {
     }
     fn init_mm(&self) -> MmHandle {
         MmHandle(0)
+    }
+    fn held_tables_of_a_space(&self) -> u64 {
+        bound(HELD_OF_A_SPACE)
+    }
+    fn held_tables_in_all(&self) -> u64 {
+        bound(HELD_IN_ALL)
+    }
+}
+
+/// How many page tables may be held back, unless that is forgotten.
+fn bound(tables: u64) -> u64 {
+    match breaking::is(Break::ForgetHoldBound) {
+        true => u64::MAX,
+        false => tables,
     }
 }
 

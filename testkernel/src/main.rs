@@ -11,6 +11,7 @@
 //! | [`retirement`] | when the last reference to a space is dropped, wherever that is | calls `retire` |
 //! | [`ends`] | references that are dropped anywhere; the idle loop's part | calls `reap` |
 //! | [`changes`], [`freeing`] | map, unmap, protect, remap, tear down; where frames go | calls `flush`, `gather` |
+//! | [`holding`] | where page tables wait that are held back | calls `release_held`, from a tick |
 //! | [`split`] | pages of two spaces in one shootdown; a lock that is taken with interrupts off | calls `add`, `send`, `wait`, `serve_inbox` |
 //! | [`isolation`] | a root for ring 3: what it maps of the kernel, and what the assembly loads | calls `kernel_half`, `user_half` |
 //! | [`paging`], [`frames`] | four-level tables; frames, poisoned while free | has its own |
@@ -18,6 +19,7 @@
 //! | [`storm`], [`figures`], [`counters`], [`instructions`], [`visible`] | the tests | |
 //! | [`page_id`], [`evidence`] | which page; what its first word says, and reports of a wrong one | |
 //! | [`breaks`], [`breaking`], [`inbox`] | the promises that `break=` breaks, and how; which words are inboxes | |
+//! | [`walkers`] | which lazy CPUs may walk an unhooked table: books that no emulator keeps | |
 //! | [`tags`], [`user_tags`] | whether a CR3 load may keep what it keeps: books that no emulator keeps; with isolation, for user halves | |
 //! | [`shared`], [`progress`], [`patience`], [`ending`] | shared enums; the sign of life; waits that last too long; how a run ends | |
 //!
@@ -40,6 +42,7 @@ mod evidence;
 mod figures;
 mod frames;
 mod freeing;
+mod holding;
 mod inbox;
 mod instructions;
 mod isolation;
@@ -63,6 +66,9 @@ mod trap;
 mod user;
 mod user_tags;
 mod visible;
+mod walkers;
+
+use lazytlb::Policy;
 
 use crate::console::println;
 use crate::ending::Ending;
@@ -97,7 +103,9 @@ fn run(cpu: usize) -> ! {
         storm::barrier();
     }
     for &storm in Storm::ALL {
-        if chosen(storm.test()) {
+        // Elsewhere nothing is held, unless it is asked for.
+        let shows = storm != Storm::Held || options.policy == Policy::Quarantine;
+        if options.test == storm.test() || (shows && chosen(storm.test())) {
             storm::run(cpu, storm);
         }
     }

@@ -10,7 +10,7 @@ use crate::breaks::Break;
 /// What to run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Test {
-    /// The checks of instructions, counters and isolation, and the five storms.
+    /// The checks of instructions, counters and isolation, and the storms.
     All,
     /// What each flush promises of IPIs and skips, one by one.
     Counters,
@@ -28,6 +28,8 @@ pub enum Test {
     Split,
     /// Spaces whose last reference is dropped anywhere.
     Drop,
+    /// Page tables that are held back for lazy CPUs, one change at a time.
+    Held,
     /// The hashes of the protocol's sources.
     Sources,
     /// A panic.
@@ -39,7 +41,7 @@ pub enum Test {
 }
 
 impl Test {
-    const NAMES: [(&'static str, Test); 13] = [
+    const NAMES: [(&'static str, Test); 14] = [
         ("all", Test::All),
         ("counters", Test::Counters),
         ("instructions", Test::Instructions),
@@ -49,6 +51,7 @@ impl Test {
         ("exit", Test::Exit),
         ("split", Test::Split),
         ("drop", Test::Drop),
+        ("held", Test::Held),
         ("sources", Test::Sources),
         ("panic", Test::Panic),
         ("triple-fault", Test::TripleFault),
@@ -150,7 +153,7 @@ fn set(options: &mut Options, word: &str) -> Option<()> {
                 return None;
             }
         }
-        "policy" => options.policy = Policy::ALL.iter().copied().find(|p| p.name() == value)?,
+        "policy" => options.policy = Policy::by_name(value)?,
         "test" => options.test = Test::NAMES.iter().find(|(name, _)| *name == value)?.1,
         "seed" => options.seed = value.parse().ok()?,
         "seconds" => options.seconds = value.parse().ok()?,

@@ -5,14 +5,14 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use lazytlb::{EnteredLazy, MmHandle, Switched};
+use lazytlb::{EnteredLazy, Kernel, MmHandle, Switched};
 use x86_64::instructions::interrupts;
 
 use crate::machine::{hw, tlb};
 use crate::page_id::SpaceIndex;
 use crate::space::{SPACES, Space};
 use crate::user::{self, UserContext};
-use crate::{ends, progress, slice, tags};
+use crate::{ends, progress, slice, tags, walkers};
 
 /// A source of chance with a seed: splitmix64.
 #[derive(Clone, Copy)]
@@ -98,6 +98,7 @@ impl Scheduler {
         if self.current != Some(next) && !SPACES[next].pin() {
             return;
         }
+        walkers::leaves();
         let counter = match tlb().switch_mm(hw(), SPACES[next].handle()) {
             Switched::AlreadyRunning => None,
             Switched::ResumedUpToDate => Some(&SWITCHES.resumed_up_to_date),
@@ -129,6 +130,7 @@ impl Scheduler {
             EnteredLazy::InInitMm => {}
             EnteredLazy::StaysLoaded => {
                 tags::became_lazy();
+                walkers::became_lazy(|| tlb().kernel().this_cpu(hw()).loaded_mm(hw()));
                 SWITCHES.stayed_lazy.fetch_add(1, Ordering::Relaxed);
             }
             EnteredLazy::LeftForInitMm => _ = SWITCHES.left.fetch_add(1, Ordering::Relaxed),

@@ -194,8 +194,8 @@ impl Space {
         }
         // From below: a table goes after all that it maps.
         let addr = VirtAddr(region.address());
-        freeing::unhook_table(gather, root, addr, Level::Tables);
-        freeing::unhook_table(gather, root, addr, Level::Directories);
+        freeing::unhook_table(gather, self.handle(), root, addr, Level::Tables);
+        freeing::unhook_table(gather, self.handle(), root, addr, Level::Directories);
     }
 
     /// Takes note that a region's pages are gone.
@@ -239,9 +239,9 @@ impl Space {
             entry.expect("it is mapped").store(0, Ordering::Release);
             frames::hold(1);
             gather.unmapped(PageRange::page(VirtAddr(BOARD)));
-            gather.free(hw(), Frame::Page(board));
+            gather.free_page(hw(), Frame::Page(board));
             for level in [Level::Tables, Level::Directories] {
-                freeing::unhook_table(gather, root, VirtAddr(PROGRAM), level);
+                freeing::unhook_table(gather, self.handle(), root, VirtAddr(PROGRAM), level);
             }
             self.unhook_from_roots(gather, VirtAddr(PROGRAM));
         });
@@ -257,7 +257,7 @@ impl Space {
                 .expect("a root has every entry")
                 .store(0, Ordering::Release);
         }
-        freeing::unhook_table(gather, self.root(), addr, Level::Root);
+        freeing::unhook_table(gather, self.handle(), self.root(), addr, Level::Root);
     }
 
     /// Frees what is left of it: nobody can reach it any more.

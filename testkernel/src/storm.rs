@@ -3,16 +3,19 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use lazytlb::{Hw, Pcids, Policy};
+use spin::Mutex;
 
 use crate::console::println;
 use crate::figures::Figures;
+use crate::holding::Held;
+use crate::limits::{HELD_IN_ALL, HELD_OF_A_SPACE};
 use crate::machine::hw;
 use crate::options::{self, Test};
 use crate::page_id::Region;
 use crate::sched::{Random, Scheduler};
 use crate::shared::{Few, Shared};
 use crate::space::{SPACES, Space};
-use crate::{clock, ending, ends, frames, split};
+use crate::{clock, ending, ends, frames, holding, split};
 
 /// Waits until every CPU has come here. Interrupts stay enabled: others may still flush.
 pub fn barrier() {
@@ -38,6 +41,8 @@ pub enum Storm {
     Split,
     /// Pages, and spaces that end wherever the last reference to them is dropped, with all that they map.
     Drop,
+    /// Page tables that come and go, one change at a time: so it is exact whom a flush interrupts, and what is held.
+    Held,
 }
 
 impl Few for Storm {
@@ -47,6 +52,7 @@ impl Few for Storm {
         Storm::Exit,
         Storm::Split,
         Storm::Drop,
+        Storm::Held,
     ];
 }
 
@@ -64,6 +70,7 @@ impl Storm {
             Storm::Exit => Test::Exit,
             Storm::Split => Test::Split,
             Storm::Drop => Test::Drop,
+            Storm::Held => Test::Held,
         }
     }
 }
@@ -78,6 +85,9 @@ static READS: AtomicU64 = AtomicU64::new(0);
 /// A storm lasts so much longer at most if something has not occurred yet: the host may have been busy elsewhere.
 const MORE_MICROSECONDS: u64 = 10_000_000;
 
+/// Who changes a space in the storm in which changes come one at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// Changes a space by chance, as the storm allows.
 fn change(space: &Space, random: &mut Random) {
     let chance = random.next();
@@ -85,6 +95,14 @@ fn change(space: &Space, random: &mut Random) {
         Storm::Pages | Storm::Drop => false,
         Storm::Tables | Storm::Exit => true,
         Storm::Split => return split::change(space, random),
+        Storm::Held => {
+            let _alone = ONE_AT_A_TIME.lock();
+            match chance >> 32 & 1 {
+                0 => space.tear_down(Region::by_chance(chance >> 40)),
+                _ => space.change_page(chance),
+            }
+            return;
+        }
     };
     if tables && chance >> 32 & 15 == 0 {
         space.tear_down(Region::by_chance(chance >> 40));
@@ -101,7 +119,7 @@ fn work(random: &mut Random) {
     let space = &SPACES[chance as usize % SPACES.len()];
     let storm = STORM.load();
     let ends = match storm {
-        Storm::Pages | Storm::Tables | Storm::Split => false,
+        Storm::Pages | Storm::Tables | Storm::Split | Storm::Held => false,
         Storm::Exit => chance >> 32 & 15 == 0,
         Storm::Drop => chance >> 32 & 3 == 0,
     };
@@ -129,6 +147,7 @@ pub fn run(cpu: usize, storm: Storm) {
     if cpu == 0 {
         STORM.store(storm);
         READS.store(0, Ordering::Relaxed);
+        holding::begin(storm == Storm::Held);
         SPACES.iter().for_each(Space::create);
         let end = clock::microseconds() + options.seconds * 1_000_000;
         END.store(end, Ordering::Relaxed);
@@ -187,6 +206,11 @@ fn report(storm: Storm, figures: Figures) {
     }
     let reads = READS.load(Ordering::Relaxed);
     let most_held = frames::MOST_HELD.load(Ordering::Relaxed);
+    if options.policy == Policy::Quarantine {
+        for (figure, value) in Held::now().rows() {
+            println!("figure {name}.{figure}={value}");
+        }
+    }
     println!("figure {name}.reads={reads}");
     println!("figure {name}.most_held_frames={most_held}");
     println!(
@@ -209,6 +233,7 @@ fn missing(storm: Storm, figures: Figures) -> Option<&'static str> {
     };
     let isolated_with_pcids = options.isolation && hw().pcids_are_on();
     let in_handlers = figures.retired_in_handlers;
+    let (held, holds) = (Held::now(), options.policy == Policy::Quarantine && !alone);
     let occurred = [
         (
             "PCIDs are kept, behind and recycled",
@@ -240,6 +265,16 @@ fn missing(storm: Storm, figures: Figures) -> Option<&'static str> {
             "spaces are retired in handlers, and elsewhere with interrupts off",
             storm != Storm::Drop
                 || (in_handlers > 0 && figures.retired_with_interrupts_off > in_handlers),
+        ),
+        (
+            "page tables are held back, and come back",
+            !holds
+                || !matches!(storm, Storm::Tables | Storm::Held)
+                || (held.held > 0 && held.came_back > 0),
+        ),
+        (
+            "lazy CPUs are spared by flushes that free page tables, until too many are held",
+            !holds || storm != Storm::Held || (held.spared > 0 && held.fallbacks > 0),
         ),
         (
             // Under init-mm whoever runs no task of a space has left it.
@@ -330,6 +365,18 @@ fn check_policy(policy: Policy, figures: Figures, promise: impl Fn(bool, &str)) 
             );
         }
         Policy::Defer(_) | Policy::DeferUnlessQuirk | Policy::IpiOnTableFree => {}
+        // Whom a flush interrupts, and each table that is held, was compared with the bounds at once.
+        Policy::Quarantine => {
+            let held = Held::now();
+            promise(
+                held.most_of_a_space <= HELD_OF_A_SPACE && held.most_in_all <= HELD_IN_ALL,
+                "no more page tables are held than the bounds allow",
+            );
+            promise(
+                held.held == held.came_back,
+                "every page table that was held comes back",
+            );
+        }
         unknown => panic!("nobody has said what a storm shows under {unknown}"),
     }
 }

@@ -11,7 +11,7 @@ use crate::console::println;
 use crate::cpu::{FLUSH_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR, with_apic};
 use crate::ending::{self, Ending};
 use crate::machine::{hw, tlb};
-use crate::{breaking, clock, cpu, ends, machine, progress, slice};
+use crate::{breaking, clock, cpu, ends, freeing, machine, progress, slice};
 
 global_asm!(include_str!("trap.s"));
 
@@ -95,6 +95,7 @@ pub fn tick() {
     machine::pay_debt();
     slice::end();
     ends::drop_in_tick();
+    freeing::release_held();
     if cpu::current() == 0 {
         watch();
     }

@@ -51,6 +51,11 @@ const ALLOWED: &[Row] = &[
         external: External::Allowed,
     },
     Row {
+        package: "lazytlb-zoo",
+        internal: &["lazytlb", "lazytlb-model", "lazytlb-check"],
+        external: External::Allowed,
+    },
+    Row {
         package: "lazytlb-litmus-syntax",
         internal: &[],
         external: External::Allowed,
@@ -121,6 +126,7 @@ const ALLOWED: &[Row] = &[
             "lazytlb-validate",
             "lazytlb-calibrate",
             "lazytlb-report",
+            "lazytlb-zoo",
         ],
         external: External::Allowed,
     },

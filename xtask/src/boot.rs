@@ -57,7 +57,7 @@ pub(crate) struct Args {
     /// CPUs to start, 1 to 16
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
     cpus: u8,
-    /// How lazy CPUs are treated; `all` boots once for each
+    /// How lazy CPUs are treated; `all` boots once for each. A break of held tables is booted under quarantine
     #[arg(long, default_value = "ipi-on-table-free", value_parser = policies())]
     policy: String,
     /// What to run
@@ -203,7 +203,7 @@ fn planned_boots(args: &Args) -> Vec<Boot> {
                         pcids: args.pcids.for_break(broken, args.emulator),
                         isolation: plan::isolation_for_break(args.isolation, broken),
                         cpus,
-                        policy: policy.to_owned(),
+                        policy: plan::policy_for_break(policy, broken).to_owned(),
                         test: test_of(args, broken),
                         seed: first_seed.wrapping_add(n),
                         seconds: args.seconds,
@@ -366,7 +366,8 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
         for (broken, _) in BREAKS {
             if plan::end_of(broken) == wanted {
                 let storm = plan::storm_for(broken);
-                kernel.expect_break(&boot("ipi-on-table-free", storm, Some(broken)), broken)?;
+                let policy = plan::policy_for_break("ipi-on-table-free", Some(broken));
+                kernel.expect_break(&boot(policy, storm, Some(broken)), broken)?;
             }
         }
         Ok(())
@@ -400,9 +401,17 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
 
 /// Compares what booted with what is checked.
 fn compare_sources(workspace: &Metadata, kernel_lines: &[String]) -> Result<()> {
-    let check = ["run", "--release", "--quiet", "--", "check", "--json"];
-    let what = ["--program", "smoke", "--policy", "ipi"];
-    let checked = cargo::output(workspace, &[&check[..], &what].concat())?;
+    let check = [
+        "--",
+        "check",
+        "--json",
+        "--program",
+        "smoke",
+        "--policy",
+        "ipi",
+    ];
+    let run = [&["run", "--quiet"][..], &cargo::PROFILE, &check].concat();
+    let checked = cargo::output(workspace, &run)?;
     let files = sources::compare(&checked, kernel_lines)?;
     println!("    {files} source files: what boots is what is checked");
     Ok(())
@@ -415,6 +424,9 @@ fn says_what_and_where(broken: &str, message: &str) -> bool {
         _ if BREAKS_OF_PCIDS.contains(&broken) => &["PCID "],
         _ if plan::end_of(broken) == End::Hang => &["has waited"],
         "free-on-retire" => &["has root 0x"],
+        "free-held-at-once" => &["may walk"],
+        "forget-hold-bound" => &["are held, more than"],
+        "deny-hold-room" => &["lazy CPUs for"],
         _ => &["version", "free frame"],
     };
     let has = |word: &&str| message.contains(*word);
@@ -440,6 +452,11 @@ mod tests {
         let root =
             "VIOLATION: CPU 0 has root 0x1000000 loaded, which CPU 2 is about to free; seed 1";
         assert!(says_what_and_where("free-on-retire", root));
+        let walked = "VIOLATION: CPU 0 is about to free the page table 0x1008000, which CPU 3 may walk: it is lazy; seed 1";
+        assert!(says_what_and_where("free-held-at-once", walked));
+        let many = "VIOLATION: CPU 1 holds the page table 0x1008000 back: 5 of its space are held, more than 4; seed 1";
+        assert!(says_what_and_where("forget-hold-bound", many));
+        assert!(!says_what_and_where("forget-hold-bound", walked));
         let hang = "HANG: CPU 3 has waited 5 s for another one; seed 1";
         assert!(says_what_and_where("lock-without-serving", hang));
         assert!(!says_what_and_where("lose-add", hang));

@@ -6,6 +6,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Metadata, MetadataCommand};
 
+/// The profile of all that these steps build and no user does: with one, what two steps need is built once.
+pub(crate) const PROFILE: [&str; 2] = ["--profile", "checks"];
+
 /// Reads the workspace's members and directories, without resolving external dependencies.
 ///
 /// # Errors

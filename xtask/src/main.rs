@@ -7,7 +7,7 @@
 //! - [`structure`]: how long functions and files are, circles of files, integers for indices;
 //! - [`mod@bench`]: the checker beside its peers, readers and recorders beside others'; [`instructions`]: the protocol's own;
 //! - [`boot`]: the test kernel under an emulator; [`record`]: recordings here, and in guests;
-//! - [`rules`]: the hardware rules, their code and their tests; [`mutate_model`]: the rules, broken;
+//! - [`rules`]: the hardware rules, their code and their tests; [`mutate_model`]: the rules, broken; [`mutate_protocol`]: the protocol, changed;
 //! - [`report`]: the pages of `--html` in a browser;
 //! - [`verdicts`]: every verdict in one table, to compare two versions;
 //! - [`cargo`]: how a step calls cargo; [`packages`]: programs that a benchmark installs; [`slowest`]: which test programs take longest.
@@ -19,6 +19,7 @@ mod boot;
 mod cargo;
 mod instructions;
 mod mutate_model;
+mod mutate_protocol;
 mod packages;
 mod protocol_source;
 mod record;
@@ -57,6 +58,8 @@ enum Command {
     Rules(rules::Args),
     /// Break the model's rules one at a time: does a test notice?
     MutateModel(mutate_model::Args),
+    /// Change the protocol one place at a time: does the checker find it?
+    MutateProtocol(mutate_protocol::Args),
     /// Print every verdict of a version in one table, to compare two versions
     Verdicts(verdicts::Args),
     /// Boot the test kernel under QEMU or Bochs
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args).map(|()| 0),
         Command::Rules(args) => rules::run(&args).map(|()| 0),
         Command::MutateModel(args) => mutate_model::run(&args).map(|()| 0),
+        Command::MutateProtocol(args) => mutate_protocol::run(&args).map(|()| 0),
         Command::Verdicts(args) => verdicts::run(&args).map(|()| 0),
         Command::Boot(args) => boot::run(&args),
     };

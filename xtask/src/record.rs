@@ -28,13 +28,13 @@ const WORKLOAD: &str = "for n in 1 2 3 4 5 6 7 8 9; do ls / > /dev/null; (true) 
 /// Records by itself, by its own script, and until a signal.
 pub(crate) fn test(workspace: &Metadata) -> Result<()> {
     packages::need(&["trace-cmd"], &["trace-cmd"])?;
-    let build = ["build", "--release", "--package", "lazytlb-cli"];
+    let build = [&["build", "--package", "lazytlb-cli"][..], &cargo::PROFILE].concat();
     cargo::run(workspace, &build)?;
     let directory = workspace.target_directory.as_std_path();
     let files = directory.join("record");
     std::fs::create_dir_all(&files)?;
     let on = On {
-        lazytlb: directory.join("release/lazytlb"),
+        lazytlb: directory.join("checks/lazytlb"),
         files,
     };
     match tracefs()? {

@@ -48,15 +48,8 @@ pub(crate) fn test(workspace: &Metadata) -> Result<()> {
         root.join("crates/model/litmus/tso/SB+sfences.litmus"),
         folder.path().join("test.litmus"),
     )?;
-    // As the tests are built: no further build of everything.
-    let build = [
-        "build",
-        "--quiet",
-        "--profile",
-        "checks",
-        "--package",
-        "lazytlb-cli",
-    ];
+    let build = ["build", "--quiet", "--package", "lazytlb-cli"];
+    let build = [&build[..], &cargo::PROFILE].concat();
     cargo::run(workspace, &build)?;
     let program = workspace.target_directory.join("checks/lazytlb");
     let mut pages = Vec::new();

@@ -212,10 +212,8 @@ fn check_arrows(workspace: &Metadata) -> Result<()> {
 /// Lints every target of both workspaces.
 fn clippy(workspace: &Metadata) -> Result<()> {
     let deny = ["--", "-D", "warnings"];
-    cargo::run(
-        workspace,
-        &[&["clippy", "--workspace", "--all-targets"], &deny[..]].concat(),
-    )?;
+    let all = ["clippy", "--workspace", "--all-targets"];
+    cargo::run(workspace, &[&all[..], &cargo::PROFILE, &deny].concat())?;
     let target = boot::target(workspace);
     let arguments = [
         "clippy",
@@ -228,8 +226,8 @@ fn clippy(workspace: &Metadata) -> Result<()> {
     cargo::run(workspace, &[&arguments, &deny[..]].concat())
 }
 
-/// The call of cargo that runs all tests, in a profile of their own.
-const TESTS: [&str; 4] = ["test", "--workspace", "--profile", "checks"];
+/// The call of cargo that runs all tests.
+const TESTS: [&str; 4] = ["test", "--workspace", cargo::PROFILE[0], cargo::PROFILE[1]];
 
 /// Builds the tests, optimised: the exhaustive checks among them are heavy.
 fn build(workspace: &Metadata) -> Result<()> {
@@ -247,16 +245,11 @@ fn test(workspace: &Metadata) -> Result<()> {
 /// for both would warn of that and mix the pages; with two, the library's are the ones that stay.
 fn doc(workspace: &Metadata) -> Result<()> {
     let env = [("RUSTDOCFLAGS", "-D warnings")];
-    cargo::run_with_env(
-        workspace,
-        &["doc", "--workspace", "--no-deps", "--bins"],
-        &env,
-    )?;
-    cargo::run_with_env(
-        workspace,
-        &["doc", "--workspace", "--no-deps", "--lib"],
-        &env,
-    )
+    for which in ["--bins", "--lib"] {
+        let doc = ["doc", "--workspace", "--no-deps", which];
+        cargo::run_with_env(workspace, &[&doc[..], &cargo::PROFILE].concat(), &env)?;
+    }
+    Ok(())
 }
 
 /// Checks the peer that needs nothing but cargo: SPIN's is checked by `cargo xtask bench`.
@@ -308,10 +301,11 @@ fn format_and_lint(workspace: &Metadata, manifest: &str, target: &str) -> Result
     )
 }
 
-/// Runs the command that the README begins with; `lazytlb-cli` is the default member.
+/// Runs what the README begins with, but for the profile: with the release's, all that it stands on would be built once more.
+/// `lazytlb-cli` is the default member.
 fn demo(workspace: &Metadata) -> Result<()> {
     // Time for slow machines: on two cores it takes half of what it gives itself by default.
-    let decide = ["decide", "--proof-seconds", "300"];
-    let arguments = [&["run", "--release", "--"][..], &decide].concat();
+    let decide = ["--", "decide", "--proof-seconds", "300"];
+    let arguments = [&["run"][..], &cargo::PROFILE, &decide].concat();
     cargo::run_quietly(workspace, &arguments)
 }

@@ -249,6 +249,7 @@ impl Checker {
             pcids_are_on: program.cr4.has(Cr4::PCIDE),
             has_broadcasts: self.cpu_model.broadcast,
             cpu_numbers: program.cpu_numbers,
+            lazy_words: program.lazy_words,
         }
     }
 

@@ -181,7 +181,8 @@ fn use_of(call: &Call) -> Option<(AnyCell, Use)> {
         | Call::TouchNonTemporal(_)
         | Call::ReadDevice(_)
         | Call::SendNmi(_)
-        | Call::Halt => return None,
+        | Call::Halt
+        | Call::Breaks(_) => return None,
     };
     Some((cell, what))
 }

@@ -1,7 +1,7 @@
 //! One thing that happened in a counterexample: what it was, and how that reads.
 
 use lazytlb::{CpuId, Cr3Load, Entry, Interrupts, PhysAddr, Until, VirtAddr};
-use lazytlb_model::{AtomicCell, Call, Cr4, FAULT, Rmw, WaitingStore};
+use lazytlb_model::{AtomicCell, Breach, Call, Cr4, FAULT, Rmw, WaitingStore};
 
 use crate::automaton::Routine;
 use crate::hardware::number_for_people;
@@ -283,6 +283,8 @@ impl Wording<'_> {
             Call::ReadDevice(device) => format!("read back from the device, frame {}", frame_number(device)),
             Call::SendNmi(targets) => format!("NMI to CPUs {targets:#b}"),
             Call::Halt => "STI; HLT".to_owned(),
+            Call::Breaks(Breach::InterruptsLazy(cpu)) => format!("(interrupts CPU {cpu}, which was lazy)"),
+            Call::Breaks(Breach::Loses(frame)) => format!("(has lost frame {})", frame_number(frame)),
         }
     }
 

@@ -57,8 +57,11 @@
 //! | [`verdict`], `error` | safe, violation, or incomplete; or why there is no verdict |
 //! | [`what_safe_means`] | what a proof is, in words and numbers |
 //! | [`protocol`], [`programs`] | the shipped programs, for `lazytlb` and its peers |
+//! | `sparing` | which word says that a CPU is lazy; what code has promised of lazy CPUs, and seen of them |
+//! | `ledger` | what code was given to be freed |
 //! | `cpu_numbers` | which number the code of each CPU is told |
 //! | `protocol/adapter` | `lazytlb` as such a protocol; compiled for its mutations too |
+//! | `protocol/sinks` | what its gathers free into |
 //! | `protocol/promise_of_change` | a promise about a flush, for changes in steps |
 //!
 //! # What a proof covers
@@ -66,7 +69,7 @@
 //! numbers.
 #![forbid(unsafe_code)]
 
-// `protocol/adapter.rs` is compiled in another crate too, and so names this one as others do.
+// `protocol/adapter.rs` and `protocol/sinks.rs` are compiled in another crate too, and so name this one as others do.
 extern crate self as lazytlb_check;
 
 mod automaton;
@@ -85,6 +88,7 @@ mod generations;
 mod hardware;
 mod interrupted;
 mod iterations;
+mod ledger;
 mod livelock;
 pub mod menu;
 mod misuse;
@@ -107,6 +111,7 @@ mod same_program;
 pub mod search;
 mod second_run;
 mod snapshot;
+mod sparing;
 mod standstill;
 mod starts;
 mod statement;
@@ -122,6 +127,7 @@ pub mod what_safe_means;
 
 pub use checker::{Checker, Progress};
 pub use error::CheckError;
+pub use ledger::Ledger;
 pub use menu::{MenuItem, Mode};
 pub use model_hw::ModelHw;
 pub use outcomes::{End, Executions, Outcome, Outcomes, ReachedOutcome};
@@ -135,6 +141,7 @@ pub use protocol::{
 pub use reduction::Reduction;
 pub use rests_on::{RestsOn, Stretched};
 pub use snapshot::{CpuSnapshot, EntrySnapshot, FrameSnapshot, HeldEntry, Snapshot};
+pub use sparing::SparingLazy;
 pub use store::Storage;
 #[allow(deprecated)] // For programs written before it had its name.
 pub use timeline::Event;

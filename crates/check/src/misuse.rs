@@ -7,7 +7,7 @@
 
 use lazytlb::{FlushRange, PhysAddr, Spaces, VirtAddr};
 use lazytlb_model::{
-    AtomicCell, Broadcast, Call, Cr4, FrameUse, Invpcid, LocalCell, Property, TableIndex,
+    AtomicCell, Breach, Broadcast, Call, Cr4, FrameUse, Invpcid, LocalCell, Property, TableIndex,
 };
 
 use crate::program::Program;
@@ -121,6 +121,7 @@ impl Program {
                 self.test_frame_at("the root", page_of(root))
             }
             Call::FreeFrame(frame) => self.test_frame("the frame to free", frame),
+            Call::Breaks(Breach::Loses(frame)) => self.test_frame("the lost frame", frame),
             Call::ReadDevice(frame) => self.test_frame("the device", frame),
             Call::WriteCr4(cr4) => self.test_cr4(cr4),
             Call::ChangeCr4 { set, clear } => self.test_cr4(set.with(clear, true)),

@@ -7,11 +7,13 @@
 //! | --- | --- |
 //! | `memory` | what lies beside the seam: page tables, frames, user memory, promises |
 //! | `beside` | the traits beside the seam: PCIDs, compare-exchange, broadcasts |
+//! | `sparing` | whether an IPI goes to a lazy CPU that was to be spared |
 //! | `instructions` | what both leave out: instructions and accesses that only some programs use |
 
 mod beside;
 mod instructions;
 mod memory;
+mod sparing;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -24,6 +26,7 @@ use lazytlb_model::{AtomicCell, Call, LocalCell, Rmw};
 use crate::cpu_numbers::CpuNumbers;
 use crate::rehearsal::{Log, Rehearsal};
 use crate::run::{Awaits, Ran, Run};
+use crate::sparing::{LazyWords, Sparing};
 use crate::unwinding;
 
 /// The machine that a checked operation runs on: it implements [`Hw`], every trait that stands beside it ([`lazytlb::Pcids`],
@@ -36,6 +39,7 @@ pub struct ModelHw {
     cpu: CpuId,
     constants: Constants,
     run: RefCell<Run>,
+    sparing: Cell<Sparing>,
     at_calls: AtCalls,
 }
 
@@ -46,6 +50,7 @@ pub(crate) struct Constants {
     pub(crate) pcids_are_on: bool,
     pub(crate) has_broadcasts: bool,
     pub(crate) cpu_numbers: CpuNumbers,
+    pub(crate) lazy_words: LazyWords,
 }
 
 /// What is done at each seam call, before it is answered, or ends the run: it is told how many came before.
@@ -120,6 +125,7 @@ impl ModelHw {
             cpu,
             constants,
             run: RefCell::new(run),
+            sparing: Cell::default(),
             at_calls: AtCalls::default(),
         }
         .run_code(interrupts, operation)
@@ -139,6 +145,7 @@ impl ModelHw {
             cpu,
             constants,
             run: RefCell::new(run),
+            sparing: Cell::default(),
             at_calls,
         }
         .run_code(interrupts, operation)
@@ -220,7 +227,9 @@ impl Hw for ModelHw {
         self.constants.cpu_numbers.number_of(self.cpu)
     }
     fn load(&self, atomic: &AtomicCell) -> u64 {
-        self.ask(Call::Load(*atomic))
+        let value = self.ask(Call::Load(*atomic));
+        self.note_lazy(*atomic, value);
+        value
     }
     fn store(&self, atomic: &AtomicCell, value: u64) {
         self.ask(Call::Store(*atomic, value));
@@ -267,6 +276,7 @@ impl Hw for ModelHw {
             bit.expect("an IPI to a CPU that no checked program has")
         };
         let bits = targets.iter().fold(0, |bits, cpu| bits | bit(cpu));
+        self.test_spared(targets);
         self.ask(Call::SendIpi(bits));
     }
     fn pause_until(&self, atomic: &AtomicCell, until: Until) {

@@ -21,6 +21,7 @@ use crate::place_names::PlaceNames;
 pub(crate) use crate::program::words::DeclaredCell;
 pub use crate::program::words::ProgramCells;
 use crate::routine::{Operation, OperationFn, OperationIndex, Routine};
+use crate::sparing::LazyWords;
 
 /// What the CPUs do, and the memory and frames they do it with.
 ///
@@ -41,6 +42,7 @@ pub struct Program {
     pub(crate) name: String,
     pub(crate) operations: Vec<Vec<Operation>>,
     pub(crate) cpu_numbers: CpuNumbers,
+    pub(crate) lazy_words: LazyWords,
     pub(crate) handler: Option<OperationFn>,
     /// What the kernel was told at boot of the CPUs' errata, if that is not what they have.
     pub(crate) quirks_told: Option<Quirks>,
@@ -92,6 +94,7 @@ impl Program {
             name: name.into(),
             operations: vec![Vec::new(); cpus],
             cpu_numbers: CpuNumbers::default(),
+            lazy_words: LazyWords::default(),
             handler: None,
             quirks_told: None,
             atomics: Vec::new(),

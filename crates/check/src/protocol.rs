@@ -1,7 +1,7 @@
 //! The protocol that the shipped programs exercise: `lazytlb`, or any other with the same entry points.
 //!
-//! [`Protocol`] is those entry points; `protocol/adapter.rs` implements it for `lazytlb`, and
-//! `protocol/promise_of_change.rs` has what an implementation says of a change in steps.
+//! [`Protocol`] is those entry points; `protocol/adapter.rs` implements it for `lazytlb`, with what it frees into in
+//! `protocol/sinks.rs`, and `protocol/promise_of_change.rs` has what an implementation says of a change in steps.
 
 use lazytlb::{
     Fetched, FlushRange, PageRange, PhysAddr, Policy, Promises, Quirks, Spaces, Tables, VirtAddr,
@@ -12,6 +12,7 @@ use crate::program::Program;
 
 mod adapter;
 mod promise_of_change;
+mod sinks;
 
 pub use adapter::{LazyTlb, TwoWords, WithPcids};
 pub use promise_of_change::PromiseOfChange;

@@ -22,6 +22,10 @@ impl Program {
             (self.name == other.name, "its name"),
             (names(self) == names(other), "its operations"),
             (
+                self.lazy_words == other.lazy_words,
+                "the words that say who is lazy",
+            ),
+            (
                 self.cpu_numbers == other.cpu_numbers,
                 "the numbers of its CPUs",
             ),

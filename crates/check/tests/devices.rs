@@ -10,8 +10,7 @@ use lazytlb_model::{CpuModel, Property, Reading, WcReadings};
 const WRITE: Option<Property> = Some(Property::DeviceWriteAfterFlush);
 
 fn every_policy() -> impl Iterator<Item = Policy> {
-    let all = Policy::ALL.iter().chain(&[Policy::Quarantine]);
-    all.copied()
+    Policy::ALL.iter().copied()
 }
 
 fn found_with<P: Protocol>(model: CpuModel, name: &str, policy: Policy) -> Option<Property> {

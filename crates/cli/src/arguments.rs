@@ -2,15 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::ensure;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use lazytlb::Policy;
-use lazytlb_check::{LazyTlb, Menus, PageTableLock, ShippedProgram};
+use clap::{Args, Parser, Subcommand};
+use lazytlb_check::{Menus, PageTableLock};
 use lazytlb_litmus::Options;
-use lazytlb_model::{CpuModel, MemoryModel};
-use lazytlb_price::PcidsOn;
+use lazytlb_model::CpuModel;
+use lazytlb_zoo::Exhibit;
 
+use crate::argument_values::{Memory, Pcids, Policies, exhibit, policies, program};
 use crate::by::{By, ByParser};
 use crate::hardware::{Hardware, cpu_model};
 use crate::menus::{MenusParser, page_table_lock};
@@ -52,7 +50,8 @@ pub(crate) enum Command {
                             lazytlb decide host-a.dat host-b.dat --json\n\nSafe is what is safe in every \
                             program, of any length, over each of three \
                             menus: three CPUs, two that flush at one time, two spaces; with PCIDs, over each of two: \
-                            two spaces with a slot each, and with one slot; the answer names them. Searches run \
+                            two spaces with a slot each, and with one slot; of quarantine, without PCIDs, over each of four \
+                            smaller ones of its own; the answer names them. Searches run \
                             side by side, one a core, and share --proof-seconds. A policy of which one does not end is not \
                             called safe. Unsafe policies are part of the answer: decide exits 0 when every row has a \
                             verdict, 3 when a search ended early, 4 when one proves nothing.\n\nThe choice is the safe \
@@ -93,7 +92,8 @@ pub(crate) enum Command {
                             time=0.5 --json\n\n--by: what an operation causes is whose operation it is, the handlers that it \
                             interrupts on other CPUs, too. A switch is the process's that comes, going lazy that of the one \
                             that goes, a flush that of the task that asks, the end of a space its owner's; what lazy CPUs do \
-                            is the kernel's. IPIs are those that it sends. A process older than the recording is told by \
+                            is the kernel's. IPIs are those that it sends; received, those that interrupt it: what ran on the \
+                            CPU that was sent one, a process, a kernel thread (kernel) or the idle task (idle). A process older than the recording is told by \
                             its first task that was seen. Names are those that tasks had when they last left a CPU.\n\n{SEVERAL}\n\n{}", policies::lines())
     )]
     Price(Price),
@@ -134,6 +134,19 @@ pub(crate) enum Command {
                             hypervisor flushes for it, interrupts are measured, shootdowns are not. Exit codes: 0 written; 2 not."
     )]
     Calibrate(Calibrate),
+    /// Finds the bugs of history, in protocols of their own, and proves their fixes; and what was found in the shootdowns of real
+    /// kernels
+    #[command(
+        after_help = "Examples:\n  lazytlb zoo\n  lazytlb zoo z10\n  lazytlb zoo redox-count --json\n\nEach exhibit is a small protocol, \
+                            written anew from public sources, on the smallest program that shows its bug. Without a name: a table, a \
+                            row each: the bug, the property that it violates, the events of the shortest counterexample, the \
+                            states of the proof of each fix, and the seconds of all. With a name: what happened, the counterexample, what \
+                            the fix changes; and the same protocol broken on purpose in more ways, to see that the proof can \
+                            fail. docs/zoo.md has the stories, and says what a port cannot show.\n\nExit codes: 0 each bug was found, \
+                            by the property that it is listed with, and each fix proved; 1 not so; 2 bad usage; 3 a search \
+                            ended early."
+    )]
+    Zoo(Zoo),
     /// Prints the shipped file of costs: every figure with its range and origin, to edit for --costs
     Costs,
     /// Prints a completion script for a shell
@@ -213,7 +226,7 @@ pub(crate) struct Record {
 #[derive(Args, Debug)]
 pub(crate) struct Check {
     /// The policy, or all that `decide` chooses among
-    #[arg(long, value_name = "P|all", default_value = "all", value_parser = policies_to_check())]
+    #[arg(long, value_name = "P|all", default_value = "all", value_parser = policies())]
     pub(crate) policy: Policies,
     /// The program: what the CPUs do
     #[arg(long, value_name = "NAME", default_value = "reference-3", value_parser = program())]
@@ -351,6 +364,17 @@ pub(crate) struct Recording {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Zoo {
+    /// The exhibit to show; without one, all of them in a table
+    #[arg(value_name = "NAME", value_parser = exhibit())]
+    pub(crate) name: Option<&'static Exhibit>,
+    #[command(flatten)]
+    pub(crate) bounds: Bounds,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Cpus {
     /// Tell what this machine's CPUID says, the quirks found, and which model comes closest
     #[arg(long)]
@@ -395,57 +419,6 @@ pub(crate) struct Output {
     pub(crate) output: Option<PathBuf>,
 }
 
-#[derive(ValueEnum, Clone, Copy, Debug)]
-pub(crate) enum Memory {
-    /// x86-TSO: stores wait in a buffer on each CPU
-    Tso,
-    /// Sequential consistency: stronger than any x86
-    Sc,
-}
-
-/// Refuses a CPU model without PCIDs.
-///
-/// # Errors
-/// If it has none.
-pub(crate) fn require_pcids(cpu: CpuModel) -> anyhow::Result<()> {
-    ensure!(
-        cpu.pcids,
-        "CPU model {} has no PCIDs: leave `--pcids` out, or take one that has (`lazytlb cpus` lists them)",
-        cpu.name
-    );
-    Ok(())
-}
-
-/// Whether the CPUs have PCIDs.
-#[derive(ValueEnum, Clone, Copy, Debug)]
-pub(crate) enum Pcids {
-    /// Six slots on each CPU
-    On,
-    /// Every CR3 load flushes
-    Off,
-    /// As the recorded kernel had them; both where the recording does not tell
-    AsRecorded,
-}
-
-impl Pcids {
-    /// Returns what is asked of a CPU model.
-    ///
-    /// # Errors
-    /// If it shall have PCIDs, and has none.
-    pub(crate) fn settings(self, cpu: CpuModel) -> anyhow::Result<&'static [PcidsOn]> {
-        match self {
-            Pcids::On => {
-                require_pcids(cpu)?;
-                Ok(&[PcidsOn::Yes])
-            }
-            Pcids::Off => Ok(&[PcidsOn::No]),
-            Pcids::AsRecorded if !cpu.pcids => Ok(&[PcidsOn::No]),
-            // The events that are read do not tell.
-            Pcids::AsRecorded => Ok(&PcidsOn::ALL),
-        }
-    }
-}
-
 impl Decide {
     /// Returns the seconds that all searches share, if they do.
     pub(crate) fn seconds_for_all(&self) -> Option<u64> {
@@ -463,48 +436,4 @@ impl Litmus {
             max_states: self.max_states.unwrap_or(usual.max_states),
         })
     }
-}
-
-impl Memory {
-    pub(crate) fn model(self) -> MemoryModel {
-        match self {
-            Memory::Tso => MemoryModel::TSO,
-            Memory::Sc => MemoryModel::Sc,
-        }
-    }
-}
-
-/// The policies that an argument names.
-#[derive(Clone, Debug)]
-pub(crate) struct Policies(pub(crate) Vec<Policy>);
-
-fn policies() -> impl TypedValueParser<Value = Policies> {
-    let names = Policy::ALL
-        .iter()
-        .map(|policy| PossibleValue::new(policy.name()));
-    let all = PossibleValue::new("all").help("every policy");
-    PossibleValuesParser::new(names.chain([all])).map(|name| {
-        let named = |policy: &Policy| name == "all" || policy.name() == name;
-        Policies(Policy::ALL.iter().copied().filter(named).collect())
-    })
-}
-
-/// Those, and what is proved and not priced yet.
-fn policies_to_check() -> impl TypedValueParser<Value = Policies> {
-    let names = Policy::ALL.iter().chain(&[Policy::Quarantine]);
-    let names = names.map(|policy| PossibleValue::new(policy.name()));
-    let all = PossibleValue::new("all").help("every policy but quarantine");
-    PossibleValuesParser::new(names.chain([all])).map(|name| {
-        Policies(match Policy::by_name(&name) {
-            Some(policy) => vec![policy],
-            None => Policy::ALL.to_vec(),
-        })
-    })
-}
-
-fn program() -> PossibleValuesParser {
-    let programs = ShippedProgram::<LazyTlb>::all().into_iter();
-    PossibleValuesParser::new(
-        programs.map(|program| PossibleValue::new(program.name).help(program.about)),
-    )
 }

@@ -6,7 +6,8 @@ use lazytlb_check::{Checker, Finding, Reduction, RestsOn, Storage, Verdict};
 use lazytlb_model::CpuModel;
 use serde::Serialize;
 
-use crate::arguments::{Check, require_pcids};
+use crate::argument_values::require_pcids;
+use crate::arguments::Check;
 use crate::check_records::VerdictRecord;
 use crate::checking::{check, checker};
 use crate::hanging;

@@ -12,16 +12,17 @@ use crate::decide_records::{ChoiceRecord, DecisionRecord, ProofRecord, WarningRe
 use crate::decision::{Answer, Outcome, Row, standing};
 use crate::every_cpu::holds_for;
 use crate::hardware::told;
+use crate::holding::{HELD, held_table};
 use crate::html::{Decided, HtmlFile, LaneCollector, decide_page};
 use crate::numbers::{counted, grouped, megacycles, millions};
 use crate::pcids::what_pcids_bring;
 use crate::policies::{self, named_here};
 use crate::price::PriceRecord;
 use crate::proof_words::{came_to, proof, repeat, under};
-use crate::proofs::{MEMORY, Proof, Question, search_all};
+use crate::proofs::{MEMORY, Proof, Question, SMALLER_MENUS, search_all};
 use crate::report::{Ending, Report, table};
 use crate::verdict_words::{ending_of, memory, unproved};
-use crate::workload::{Asked, Workload};
+use crate::workload::{Asked, Names, Workload};
 use crate::workload_words::{describe, idle_lines};
 use crate::workloads::Workloads;
 
@@ -143,6 +144,8 @@ fn tell(report: &mut Report, decided: &Decided<'_>) -> anyhow::Result<()> {
     }
     print_questions(report, options, questions, &main.rows)?;
     report.line(lines(decided))?;
+    report.line(held_table([("", main.replayed())]))?;
+    report.line(HELD)?;
     for lines in idle_lines(workloads) {
         report.line(lines)?;
     }
@@ -174,13 +177,14 @@ fn replayed(
         pcids,
         quirks,
         recording: &options.recording,
+        names: Names::NotKept,
     };
     let Some(lanes) = lanes else {
         return Workloads::replay(&options.traces, &asked, None);
     };
-    let mut watch = |step: &Step, replays: &Replays<'_>| {
+    let mut watch = |step: Step<'_>, replays: &Replays<'_>| {
         if let Step::Operation(operation) = step {
-            lanes.sees(operation, replays.kept);
+            lanes.sees(operation, replays.kept());
         }
     };
     Workloads::replay(&options.traces, &asked, Some(&mut watch))
@@ -247,24 +251,23 @@ fn print_questions(
         number,
         name,
         subject,
+        ..
     } in questions
     {
         report.line(format_args!("  {number} {name}: {}", subject.arguments()))?;
     }
-    for pcids in PcidsOn::ALL {
-        let asked = questions
-            .iter()
-            .filter(|question| question.pcids() == pcids);
-        let asked: Vec<&Question> = asked.collect();
-        if !asked.is_empty() {
-            report.line(states_of(asked, pcids, rows))?;
-        }
+    if questions.iter().any(Question::is_of_one) {
+        report.line(format_args!("  {SMALLER_MENUS}"))?;
+    }
+    for table in Question::tables(questions) {
+        report.line(states_of(&table, rows))?;
     }
     Ok(())
 }
 
-/// Makes the table of what each search came to, of those without PCIDs, or with them.
-fn states_of(questions: Vec<&Question>, pcids: PcidsOn, rows: &[Row<'_>]) -> comfy_table::Table {
+/// Makes the table of what each search came to, of questions that stand in one.
+fn states_of(questions: &[&Question], rows: &[Row<'_>]) -> comfy_table::Table {
+    let pcids = questions[0].pcids();
     let corner = format!("states, PCIDs {}", pcids.name());
     let names = questions
         .iter()
@@ -272,7 +275,7 @@ fn states_of(questions: Vec<&Question>, pcids: PcidsOn, rows: &[Row<'_>]) -> com
     let header: Vec<String> = [corner].into_iter().chain(names).collect();
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
     let mut table = table(&header, 1..header.len());
-    for row in rows.iter().filter(|row| row.replayed.pcids == pcids) {
+    for row in rows.iter().filter(|row| row.is_asked(questions)) {
         let cells = questions
             .iter()
             .map(|question| came_to(&row.verdicts_on(question)));

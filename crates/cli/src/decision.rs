@@ -94,6 +94,13 @@ impl<'a> Row<'a> {
         on.map(|proof| &proof.verdict).collect()
     }
 
+    /// Says whether some of these questions, which are about CPUs of one kind, are asked of the policy on such CPUs.
+    pub(crate) fn is_asked(&self, questions: &[&Question]) -> bool {
+        let (policy, pcids) = (self.replayed.policy, self.replayed.pcids);
+        let mut questions = questions.iter();
+        questions.any(|question| question.is_asked_of(policy) && question.pcids() == pcids)
+    }
+
     /// The slots for PCIDs of what [`Row::verdict`] is on.
     pub(crate) fn slots(&self) -> Option<Slots> {
         match &self.story {
@@ -180,6 +187,11 @@ pub(crate) struct Outcome<'a> {
 }
 
 impl<'a> Outcome<'a> {
+    /// What each policy did.
+    pub(crate) fn replayed(&self) -> impl Iterator<Item = &Replayed> {
+        self.rows.iter().map(|row| row.replayed)
+    }
+
     /// The choices that there are: none where no policy is proved safe.
     pub(crate) fn choices(&self) -> Choices<'_, 'a> {
         let answers = self.answers.iter();

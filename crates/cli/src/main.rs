@@ -2,12 +2,13 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `arguments`, `hardware` | the command line; the CPU that a question is about |
+//! | `arguments`, `argument_values`, `hardware` | the command line; values by their names; the CPU that a question is about |
 //! | `subject`, `menus`, `slots` | what is checked: a program, or every program over menus; with slots for PCIDs |
 //! | `decide`, `check`, `litmus`, `cpus`, `price`, `validate`, `record`, `calibrate` | the commands of these names |
 //! | `decision`, `proofs` | proofs beside prices, and the choice among the safe ones; the searches that it rests on, side by side |
 //! | `choice`, `pricing`, `measure` | a choice by regret, told; what prices are made with, and losses measured by; how to measure a cost |
 //! | `policies` | what each policy does |
+//! | `holding` | what was held back under `quarantine` |
 //! | `idle` | by which idle states IPIs were priced |
 //! | `pcids` | what PCIDs bring: the question of the mail |
 //! | `check_records`, `decide_records` | verdicts and decisions as JSON |
@@ -17,12 +18,14 @@
 //! | `hanging` | rules that are ASSUMED and that a verdict hangs on |
 //! | `litmus_files`, `litmus_records`, `litmus_summary` | which tests; their answers as JSON; all of them counted |
 //! | `workload`, `workload_words`, `workloads` | the recorded workload: a file, or the one that ships inside the program; how it is told; several, and their sum |
-//! | `by`, `parts`, `processes` | `price --by`: by what; the parts, told; whose an operation is |
+//! | `by`, `parts`, `owners`, `processes` | `price --by`: by what; the parts, told; what is whose; whose an operation is |
 //! | `by_recording` | the choice on each of several recordings, beside that of the sum |
+//! | `zoo`, `zoo_words`, `zoo_records` | `zoo`: bugs of history and real kernels, each found and its fix proved; told; as JSON |
 //! | `signals` | what is removed before a signal ends the program |
 //! | `report`, `numbers`, `progress` | what is printed, where, and how the program ends; how numbers are told; progress on a terminal |
 #![forbid(unsafe_code)]
 
+mod argument_values;
 mod arguments;
 mod by;
 mod by_recording;
@@ -38,6 +41,7 @@ mod decision;
 mod every_cpu;
 mod hanging;
 mod hardware;
+mod holding;
 mod html;
 mod idle;
 mod litmus;
@@ -48,6 +52,7 @@ mod litmus_summary;
 mod measure;
 mod menus;
 mod numbers;
+mod owners;
 mod parts;
 mod pcids;
 mod policies;
@@ -67,6 +72,9 @@ mod verdict_words;
 mod workload;
 mod workload_words;
 mod workloads;
+mod zoo;
+mod zoo_records;
+mod zoo_words;
 
 use std::process::ExitCode;
 
@@ -93,6 +101,7 @@ fn main() -> ExitCode {
         Command::Record(options) => record::run(&options),
         Command::Cpus(options) => cpus::run(&options),
         Command::Calibrate(options) => calibrate::run(&options),
+        Command::Zoo(options) => zoo::run(&options),
         Command::Costs => report::print(lazytlb_price::Costs::shipped_text()),
         Command::Completions { shell } => {
             let (mut command, mut script) = (Arguments::command(), Vec::new());

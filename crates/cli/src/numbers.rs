@@ -47,14 +47,14 @@ pub(crate) fn cycles(cycles: f64) -> String {
 
 /// Tells a count, or between what it lies where the recording leaves something unknown.
 pub(crate) fn counted(replayed: &Replayed, of: impl Fn(&Counts) -> u64) -> String {
-    let (kept, freed) = (of(&replayed.counts), of(&replayed.if_freed().counts));
-    match kept == freed {
-        true => grouped(kept),
-        false => format!(
-            "{} to {}",
-            grouped(kept.min(freed)),
-            grouped(kept.max(freed))
-        ),
+    between(of(&replayed.counts), of(&replayed.if_freed().counts))
+}
+
+/// Tells a number, or the two that it lies between.
+pub(crate) fn between(one: u64, other: u64) -> String {
+    match one == other {
+        true => grouped(one),
+        false => format!("{} to {}", grouped(one.min(other)), grouped(one.max(other))),
     }
 }
 

@@ -1,29 +1,48 @@
 //! `price --by`: what of a price is whose, or when it was paid. The parts add up to what `price` tells without it.
 
 use anyhow::ensure;
-use lazytlb_price::{Costs, Counts, Replayed, Replays, Split, price_replayed};
-use lazytlb_trace::{Kind, Snapshot, Step, Summary};
+use lazytlb_price::{Costs, Counts, Received, Replayed, Replays, Split, price_replayed};
+use lazytlb_trace::{Kind, Snapshot, Step};
 use serde::Serialize;
 
 use crate::arguments::Price;
 use crate::by::By;
-use crate::numbers::{counted, grouped, millions};
+use crate::numbers::{between, counted, grouped, millions};
+use crate::owners::{Known, Owned, Owners, does_nothing};
 use crate::policies::named_here;
-use crate::processes::{Number, Process, Processes, Whose};
+use crate::processes::{Number, Process, Whose};
 use crate::report::{Report, table};
 use crate::workload::{Asked, Workload};
 use crate::workload_words::describe;
 
 /// Intervals of a recording at most: more would be no plot, and take memory without bound.
 const MOST_INTERVALS: u64 = 10_000;
-/// Processes that are counted one by one at most, for the same reason.
-const MOST_PROCESSES: usize = 20_000;
 
 /// A part of a price.
 struct Part {
     what: What,
     /// One for each policy, without PCIDs and with, in the order of the whole.
     replayed: Vec<Replayed>,
+    /// The same of what it received; none of intervals.
+    received: Vec<Received>,
+}
+
+impl Part {
+    fn of(owned: Owned) -> Part {
+        Part {
+            what: What::Whose(owned.whose, owned.known),
+            replayed: owned.replayed,
+            received: owned.received,
+        }
+    }
+}
+
+/// What is told of a part under one policy.
+struct Row {
+    what: What,
+    replayed: Replayed,
+    /// The IPIs that interrupted it; those that it sent are in the counts.
+    received: Option<Received>,
 }
 
 /// What a part is of.
@@ -57,7 +76,7 @@ pub(crate) fn tell_parts(
         );
         return Ok(());
     };
-    let replay = |watch: &mut dyn FnMut(&Step, &Replays<'_>)| {
+    let replay = |watch: &mut dyn FnMut(Step<'_>, &Replays<'_>)| {
         Workload::replay(Some(trace), asked, "", Some(watch))
     };
     let (workload, parts) = match by {
@@ -68,27 +87,13 @@ pub(crate) fn tell_parts(
             (workload, parts)
         }
         By::Process => {
-            let (mut processes, mut split) = (Processes::default(), Split::default());
-            let workload = replay(&mut |step, replays| {
-                if let Some(whose) = processes.step(step) {
-                    let is_one_too_many = split.len() >= MOST_PROCESSES && !split.has(&whose);
-                    let key = if is_one_too_many { Whose::Rest } else { whose };
-                    split.add(key, replays);
-                }
-            })?;
+            let mut owners = Owners::default();
+            let workload = replay(&mut |step, replays| owners.step(step, replays))?;
             let given = asked.recording.tasks.as_ref().map(Snapshot::open);
             let given = given.transpose()?;
             let tasks = given.as_ref().or(workload.summary.tasks.as_ref());
-            let parts = split.into_parts(&workload.replayed).into_iter();
-            let known = |whose| match whose {
-                Whose::Process(process) => Known::of(process, &processes, tasks, &workload.summary),
-                Whose::Kernel | Whose::Unknown | Whose::Rest => Known::default(),
-            };
-            let parts = parts.map(|(whose, replayed)| Part {
-                what: What::Whose(whose, known(whose)),
-                replayed,
-            });
-            let parts = parts.collect();
+            let owned = owners.finish(&workload, tasks).into_iter();
+            let parts = owned.map(Part::of).collect();
             (workload, parts)
         }
     };
@@ -101,47 +106,6 @@ pub(crate) fn tell_parts(
     match options.output.json {
         true => teller.json(report, by, parts),
         false => teller.tell(report, by, parts),
-    }
-}
-
-/// What else is known of a process.
-#[derive(Clone, Default)]
-struct Known {
-    tgid: Option<u32>,
-    name: Option<String>,
-}
-
-impl Known {
-    /// Asks the list of the tasks that ran before the recording, and what tasks were called when they left their CPUs.
-    fn of(
-        process: Process,
-        processes: &Processes,
-        tasks: Option<&Snapshot>,
-        summary: &Summary,
-    ) -> Known {
-        let listed = |task: u32| {
-            let mut all = tasks?.tasks().iter();
-            all.find(|one| one.tid == task)
-        };
-        let (tgid, task) = match process.number {
-            Number::Tgid(tgid) => (Some(tgid), tgid),
-            Number::Task(task) => (listed(task).map(|own| own.tgid), task),
-        };
-        let seen = |task| {
-            summary
-                .task_name(task)
-                .filter(|_| processes.is_last(process))
-        };
-        // The name of a process is that of its first thread.
-        let name = tgid.and_then(seen).or_else(|| seen(task));
-        let in_list = || match process.number {
-            Number::Task(task) => tasks?.name(task).map(str::to_owned),
-            Number::Tgid(_) => None,
-        };
-        Known {
-            tgid,
-            name: name.or_else(in_list),
-        }
     }
 }
 
@@ -163,7 +127,7 @@ impl Intervals {
         }
     }
 
-    fn step(&mut self, step: &Step, replays: &Replays<'_>) {
+    fn step(&mut self, step: Step<'_>, replays: &Replays<'_>) {
         match step {
             Step::Event(event) => {
                 self.start_ns.get_or_insert(event.time_ns);
@@ -199,11 +163,6 @@ impl Intervals {
             grouped(MOST_INTERVALS)
         );
         let mut found = self.split.into_parts(whole).into_iter().peekable();
-        let nothing = |one: &Replayed| Replayed {
-            counts: Counts::default(),
-            counts_if_freed: one.counts_if_freed.map(|_| Counts::default()),
-            ..*one
-        };
         let at = |interval: u64| {
             let ns = start.saturating_add(interval.saturating_mul(self.length_ns));
             ns as f64 / 1e9
@@ -215,8 +174,9 @@ impl Intervals {
             },
             replayed: match found.next_if(|(key, _)| *key == interval) {
                 Some((_, replayed)) => replayed,
-                None => whole.iter().map(nothing).collect(),
+                None => whole.iter().map(does_nothing).collect(),
             },
+            received: Vec::new(),
         });
         Ok(parts.collect())
     }
@@ -242,8 +202,9 @@ impl Teller<'_> {
         }
         report.line(match by {
             By::Process => {
-                "IPIs and cost are of what each process asked for, with the handlers on the CPUs that it interrupts. Cost: low / \
-                 typical /\nhigh, in Mcycles. kernel: what lazy CPUs and kernel threads did; unknown: the recording does not tell."
+                "IPIs and cost are of what each process asked for, with the handlers on the CPUs that it interrupts; received are the \
+                 IPIs\nthat interrupted it. Cost: low / typical / high, in Mcycles. kernel: what lazy CPUs and kernel threads did, and \
+                 received;\nidle: the idle tasks; unknown: the recording does not tell."
             }
             By::Time { .. } => {
                 "Seconds are of the recording's clock. Cost: low / typical / high, in Mcycles."
@@ -253,34 +214,53 @@ impl Teller<'_> {
 
     fn json(&self, report: &mut Report, by: By, mut parts: Vec<Part>) -> anyhow::Result<()> {
         for place in 0..self.workload.replayed.len() {
-            for (what, replayed) in self.of_policy(by, &mut parts, place) {
+            for row in self.of_policy(by, &mut parts, place) {
                 let recording = &self.workload.recording;
-                report.json(&PartRecord::new(recording, &what, &replayed, self.costs))?;
+                report.json(&PartRecord::new(recording, &row, self.costs))?;
             }
         }
         Ok(())
     }
 
-    /// The parts of one policy: all intervals, or the dearest processes and the rest.
-    fn of_policy(&self, by: By, parts: &mut [Part], place: usize) -> Vec<(What, Replayed)> {
+    /// The parts of one policy: all intervals, or the dearest processes, the kernel's and the idle tasks, and the rest.
+    fn of_policy(&self, by: By, parts: &mut [Part], place: usize) -> Vec<Row> {
+        // What they receive is told all the same: they may ask for nothing.
+        let is_no_process =
+            |part: &Part| matches!(part.what, What::Whose(Whose::Kernel | Whose::Idle, _));
         let most = match by {
             By::Process => {
                 let cost = |part: &Part| price_replayed(&part.replayed[place], self.costs).typical;
                 parts.sort_by(|a, b| cost(b).total_cmp(&cost(a)));
+                parts.sort_by_key(is_no_process);
                 usize::try_from(self.options.top).unwrap_or(usize::MAX)
             }
             By::Time { .. } => usize::MAX,
         };
+        let processes = parts.partition_point(|part| !is_no_process(part));
+        let (parts, no_processes) = parts.split_at(processes);
         let (told, rest) = parts.split_at(most.min(parts.len()));
-        let row = |part: &Part| (part.what.clone(), part.replayed[place]);
-        let mut rows: Vec<_> = told.iter().map(row).collect();
+        let row = |part: &Part| Row {
+            what: part.what.clone(),
+            replayed: part.replayed[place],
+            received: part.received.get(place).copied(),
+        };
+        let mut rows: Vec<_> = told.iter().chain(no_processes).map(row).collect();
         let tables = rest.iter().map(|part| &part.replayed[place..=place]);
         let sum = Replayed::sum(&tables.collect::<Vec<_>>()).into_iter();
-        rows.extend(sum.map(|sum| (What::Rest(rest.len()), sum)));
+        let received = rest.iter().filter_map(|part| part.received.get(place));
+        let received = received.copied().reduce(|mut sum, one| {
+            sum += one;
+            sum
+        });
+        rows.extend(sum.map(|replayed| Row {
+            what: What::Rest(rest.len()),
+            replayed,
+            received,
+        }));
         rows
     }
 
-    fn rows(&self, by: By, told: &[(What, Replayed)], whole: &Replayed) -> comfy_table::Table {
+    fn rows(&self, by: By, told: &[Row], whole: &Replayed) -> comfy_table::Table {
         let counts: [(&str, Count); 6] = [
             ("operations", |counts| counts.operations),
             ("IPIs", |counts| counts.ipis),
@@ -289,29 +269,36 @@ impl Teller<'_> {
             ("full flushes", |counts| counts.full_flushes),
             ("INVLPG", |counts| counts.invlpg),
         ];
-        let what: &[&str] = match by {
-            By::Process => &["process", "name"],
-            By::Time { .. } => &["from s", "to s"],
+        let (what, received): (&[&str], &[&str]) = match by {
+            By::Process => (&["process", "name"], &["received"]),
+            By::Time { .. } => (&["from s", "to s"], &[]),
         };
         let names: Vec<&str> = counts.iter().map(|(name, _)| *name).collect();
-        let columns = [what, &names, &["cost"]].concat();
+        let columns = [what, &names, received, &["cost"]].concat();
         let left = match by {
             By::Process => 2,
             By::Time { .. } => 0,
         };
         let mut rows = table(&columns, left..columns.len());
-        let whole = [("all".to_owned(), String::new(), whole)];
-        let told = told.iter().map(|(what, replayed)| {
-            let [first, second] = what.cells();
-            (first, second, replayed)
+        let all = Received {
+            kept: whole.counts.ipis,
+            freed: whole.counts_if_freed.map(|counts| counts.ipis),
+        };
+        let all = Some(all).filter(|_| !received.is_empty());
+        let whole = [("all".to_owned(), String::new(), whole, all)];
+        let told = told.iter().map(|row| {
+            let [first, second] = row.what.cells();
+            (first, second, &row.replayed, row.received)
         });
-        for (first, second, replayed) in told.chain(whole) {
+        for (first, second, replayed, received) in told.chain(whole) {
             let cost = price_replayed(replayed, self.costs);
             let cost = [cost.low, cost.typical, cost.high]
                 .map(millions)
                 .join(" / ");
             let counts = counts.iter().map(|(_, of)| counted(replayed, of));
-            rows.add_row([first, second].into_iter().chain(counts).chain([cost]));
+            let received = received.map(|one| between(one.kept, one.freed.unwrap_or(one.kept)));
+            let cells = [first, second].into_iter().chain(counts);
+            rows.add_row(cells.chain(received).chain([cost]));
         }
         rows
     }
@@ -336,6 +323,7 @@ impl What {
                 [number, known.name.clone().unwrap_or_default()]
             }
             What::Whose(Whose::Kernel, _) => ["kernel".to_owned(), String::new()],
+            What::Whose(Whose::Idle, _) => ["idle".to_owned(), String::new()],
             What::Whose(Whose::Unknown, _) => ["unknown".to_owned(), String::new()],
             What::Whose(Whose::Rest, _) => ["others".to_owned(), String::new()],
             What::Rest(number) => [format!("{} others", grouped(*number as u64)), String::new()],
@@ -353,6 +341,7 @@ impl What {
             }
             What::Whose(Whose::Process(process), known) => ("process", Some(process), Some(known)),
             What::Whose(Whose::Kernel, _) => ("kernel", None, None),
+            What::Whose(Whose::Idle, _) => ("idle", None, None),
             What::Whose(Whose::Unknown, _) => ("unknown", None, None),
             What::Whose(Whose::Rest, _) | What::Rest(_) => ("others", None, None),
         };
@@ -365,7 +354,7 @@ impl What {
 #[serde(untagged)]
 enum WhatRecord<'a> {
     Whose {
-        /// `process`, `kernel`, `unknown` or `others`.
+        /// `process`, `kernel`, `idle`, `unknown` or `others`.
         whose: &'static str,
         /// The process's number; null if only one of its tasks is known.
         tgid: Option<u32>,
@@ -417,26 +406,30 @@ struct PartRecord<'a> {
     /// As in the rows without `--by`.
     #[serde(skip_serializing_if = "Option::is_none")]
     counts_if_freed: Option<Counts>,
+    /// The IPIs that interrupted it; not of intervals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ipis_received: Option<u64>,
+    /// The same, as if flushes freed page tables of which it is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ipis_received_if_freed: Option<u64>,
     cost_cycles: f64,
     cost_cycles_low: f64,
     cost_cycles_high: f64,
 }
 
 impl<'a> PartRecord<'a> {
-    fn new(
-        recording: &'a str,
-        what: &'a What,
-        replayed: &Replayed,
-        costs: &Costs,
-    ) -> PartRecord<'a> {
+    fn new(recording: &'a str, row: &'a Row, costs: &Costs) -> PartRecord<'a> {
+        let replayed = &row.replayed;
         let cost = price_replayed(replayed, costs);
         PartRecord {
             policy: replayed.policy.name(),
             pcids: replayed.pcids.name(),
             recording,
-            what: what.record(),
+            what: row.what.record(),
             counts: replayed.counts,
             counts_if_freed: replayed.counts_if_freed,
+            ipis_received: row.received.map(|received| received.kept),
+            ipis_received_if_freed: row.received.and_then(|received| received.freed),
             cost_cycles: cost.typical,
             cost_cycles_low: cost.low,
             cost_cycles_high: cost.high,

@@ -3,7 +3,7 @@
 use lazytlb::{GarbageWalksAccepted, Policy, Quirks};
 
 /// What each policy does: in the order of [`Policy::ALL`].
-const ABOUT: [(Policy, &str); 5] = [
+const ABOUT: [(Policy, &str); 6] = [
     (
         Policy::Defer(GarbageWalksAccepted),
         "a CPU that goes lazy keeps the space loaded; flushes skip it, and it catches up when it comes back. Unsafe where \
@@ -26,6 +26,11 @@ const ABOUT: [(Policy, &str); 5] = [
         Policy::IpiOnTableFree,
         "a CPU that goes lazy keeps the space loaded; flushes skip it, and it catches up when it comes back, but for those \
          that free page tables: they interrupt it, and it leaves for init_mm. As Linux does since 4.20",
+    ),
+    (
+        Policy::Quarantine,
+        "a CPU that goes lazy keeps the space loaded; flushes skip it. Page tables that it may still walk are held back until it \
+         has flushed or left; where too many would be held, a flush interrupts it as under `ipi-on-table-free`",
     ),
 ];
 

@@ -1,13 +1,15 @@
 //! `lazytlb price`: what each policy would have cost on a recorded workload.
 
-use lazytlb::Quirks;
+use lazytlb::{Policy, Quirks};
 use lazytlb_price::{Costs, Counts, PcidsOn, Replayed, Standing, price_replayed};
 use lazytlb_trace::IdleStates;
 use serde::Serialize;
 
 use crate::arguments::Price;
+use crate::by::By;
 use crate::by_recording::{Choices, choices_by_recording};
 use crate::choice::Choice;
+use crate::holding::{HELD, held_table};
 use crate::idle::IdleRecord;
 use crate::numbers::{counted, megacycles, millions};
 use crate::parts::tell_parts;
@@ -15,7 +17,7 @@ use crate::pcids::what_pcids_bring;
 use crate::policies::named_here;
 use crate::pricing::Yardstick;
 use crate::report::{Ending, Report, table};
-use crate::workload::{Asked, Workload};
+use crate::workload::{Asked, Names, Workload};
 use crate::workload_words::{describe, idle_lines};
 use crate::workloads::Workloads;
 
@@ -28,6 +30,10 @@ pub(crate) fn run(options: &Price) -> anyhow::Result<Ending> {
         pcids: options.pcids.settings(options.cpu)?,
         quirks: options.cpu.quirks,
         recording: &options.recording,
+        names: match options.by {
+            Some(By::Process) => Names::Kept,
+            Some(By::Time { .. }) | None => Names::NotKept,
+        },
     };
     if let Some(by) = options.by {
         tell_parts(&mut report, options, &asked, (by, &costs))?;
@@ -177,6 +183,13 @@ fn tell(
          another space loaded. CR3 loads that flush\nand change the space, and those that keep what is cached; full flushes \
          reload the same space.",
     )?;
+    if pricer.options.policy.0.contains(&Policy::Quarantine) {
+        let named = named
+            .iter()
+            .map(|(name, priced)| (*name, priced.replayed.iter()));
+        report.line(held_table(named))?;
+        report.line(HELD)?;
+    }
     for lines in idle_lines(workloads) {
         report.line(lines)?;
     }

@@ -2,10 +2,11 @@
 //!
 //! A switch to a space is that of the process which comes; going lazy, that of the process which goes; a flush, that of the
 //! task which asks for it; the end of a space, that of its last owner. What a CPU does while it is lazy is the kernel's.
+//! And whom an interrupt meets: the process whose space the CPU runs in, a kernel thread, or the idle task.
 
 use std::collections::HashMap;
 
-use lazytlb_trace::{Event, Kind, MmId, Operation, OperationKind, Step};
+use lazytlb_trace::{Event, Kind, MmId, Onto, Operation, OperationKind, Step};
 
 /// `CLONE_THREAD`: the new task is one of the same process.
 const CLONE_THREAD: u64 = 0x1_0000;
@@ -16,8 +17,10 @@ const IDLE: u32 = 0;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Whose {
     Process(Process),
-    /// Kernel threads, and lazy CPUs.
+    /// Kernel threads, and what lazy CPUs do.
     Kernel,
+    /// The idle tasks, as far as they are interrupted; what they do is [`Whose::Kernel`].
+    Idle,
     /// The recording does not tell.
     Unknown,
     /// Those of which there are too many to be told one by one.
@@ -51,7 +54,7 @@ pub(crate) struct Processes {
     owners: HashMap<MmId, Whose>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Cpu {
     /// The task that runs or is being switched to, once a task switch told.
     current: Option<u32>,
@@ -60,6 +63,20 @@ struct Cpu {
     /// Whose space it switched to last.
     process: Option<Whose>,
     laziness: Laziness,
+    /// Who runs, as far as operations tell: who an interrupt meets.
+    runs: Whose,
+}
+
+impl Default for Cpu {
+    fn default() -> Self {
+        Cpu {
+            current: None,
+            event: None,
+            process: None,
+            laziness: Laziness::Unknown,
+            runs: Whose::Unknown,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -72,7 +89,7 @@ enum Laziness {
 
 impl Processes {
     /// Takes in a step, and says of an operation whose it is.
-    pub(crate) fn step(&mut self, step: &Step) -> Option<Whose> {
+    pub(crate) fn step(&mut self, step: Step<'_>) -> Option<Whose> {
         match step {
             Step::Event(event) => {
                 self.event(event);
@@ -81,6 +98,12 @@ impl Processes {
             }
             Step::Operation(operation) => Some(self.operation(operation)),
         }
+    }
+
+    /// Says whose time an interrupt takes that is sent to a CPU now.
+    pub(crate) fn interrupted_on(&self, cpu: u16) -> Whose {
+        let cpu = self.cpus.get(usize::from(cpu));
+        cpu.map_or(Whose::Unknown, |cpu| cpu.runs)
     }
 
     /// Says whether a process is the last one of its number so far: what the recording knows by the number is of that one.
@@ -137,10 +160,20 @@ impl Processes {
                 let whose = self.who_comes(cpu, mm);
                 let cpu = self.cpu(operation.cpu);
                 (cpu.process, cpu.laziness) = (Some(whose), Laziness::NotLazy);
+                cpu.runs = match cpu.current {
+                    Some(IDLE) => Whose::Idle,
+                    _ => whose,
+                };
                 whose
             }
-            OperationKind::GoLazy { .. } => {
-                self.cpu(operation.cpu).laziness = Laziness::Lazy;
+            OperationKind::GoLazy { onto } => {
+                let own = self.cpu(operation.cpu);
+                own.laziness = Laziness::Lazy;
+                own.runs = match onto {
+                    Onto::Idle => Whose::Idle,
+                    Onto::KernelThread => Whose::Kernel,
+                    Onto::Unknown => Whose::Unknown,
+                };
                 match (cpu.laziness, cpu.process) {
                     (Laziness::Lazy, _) => Whose::Kernel,
                     (Laziness::NotLazy, Some(whose)) => whose,
@@ -184,10 +217,17 @@ impl Processes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lazytlb_trace::{Context, Onto, Range, Tables};
+    use lazytlb_trace::{Context, Range, Tables};
 
-    fn event(cpu: u16, pid: u32, kind: Kind) -> Step {
-        Step::Event(Event {
+    /// A step, by itself.
+    #[derive(Clone, Copy)]
+    enum Own {
+        Event(Event),
+        Operation(Operation),
+    }
+
+    fn event(cpu: u16, pid: u32, kind: Kind) -> Own {
+        Own::Event(Event {
             cpu,
             time_ns: 0,
             pid,
@@ -196,8 +236,8 @@ mod tests {
         })
     }
 
-    fn operation(cpu: u16, kind: OperationKind) -> Step {
-        Step::Operation(Operation {
+    fn operation(cpu: u16, kind: OperationKind) -> Own {
+        Own::Operation(Operation {
             cpu,
             time_ns: 0,
             kind,
@@ -205,11 +245,12 @@ mod tests {
         })
     }
 
-    fn whose(processes: &mut Processes, steps: &[Step]) -> Vec<Whose> {
-        steps
-            .iter()
-            .filter_map(|step| processes.step(step))
-            .collect()
+    fn whose(processes: &mut Processes, steps: &[Own]) -> Vec<Whose> {
+        let steps = steps.iter().map(|step| match step {
+            Own::Event(event) => Step::Event(event),
+            Own::Operation(operation) => Step::Operation(operation),
+        });
+        steps.filter_map(|step| processes.step(step)).collect()
     }
 
     fn process(number: Number, before: u32) -> Whose {
@@ -218,15 +259,15 @@ mod tests {
 
     const SPACE: MmId = MmId(7);
 
-    fn switch() -> Step {
+    fn switch() -> Own {
         operation(0, OperationKind::Switch { mm: SPACE })
     }
 
-    fn lazy() -> Step {
+    fn lazy() -> Own {
         operation(0, OperationKind::GoLazy { onto: Onto::Idle })
     }
 
-    fn flush(cpu: u16) -> Step {
+    fn flush(cpu: u16) -> Own {
         let (range, tables) = (Range::All, Tables::Kept);
         operation(
             cpu,
@@ -262,6 +303,24 @@ mod tests {
         assert_eq!(told, [Whose::Unknown, task, task, task, Whose::Kernel]);
         let unlike = whose(&mut processes, &[flush(0)]);
         assert_eq!(unlike, [Whose::Kernel]);
+    }
+
+    #[test]
+    fn an_interrupt_meets_what_runs_on_its_cpu() {
+        let mut processes = Processes::default();
+        assert_eq!(processes.interrupted_on(0), Whose::Unknown);
+        let comes = event(0, IDLE, Kind::SchedSwitch { next: 9 });
+        let onto = |onto| operation(0, OperationKind::GoLazy { onto });
+        for (steps, runs) in [
+            (&[comes, switch()][..], process(Number::Task(9), 0)),
+            (&[onto(Onto::KernelThread)], Whose::Kernel),
+            (&[onto(Onto::Idle)], Whose::Idle),
+            (&[onto(Onto::Unknown)], Whose::Unknown),
+        ] {
+            whose(&mut processes, steps);
+            assert_eq!(processes.interrupted_on(0), runs);
+        }
+        assert_eq!(processes.interrupted_on(1), Whose::Unknown);
     }
 
     #[test]

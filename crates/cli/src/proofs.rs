@@ -28,35 +28,88 @@ struct Menu {
     sets: &'static str,
     /// The slots for PCIDs of each CPU, where PCIDs are on.
     slots: Option<Slots>,
+    asked: Asked,
+}
+
+/// Whom a question is asked of. What is held back multiplies the states: without PCIDs, `quarantine` is asked smaller menus than the
+/// others, whose searches of it would not end within the time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Asked {
+    EveryPolicy,
+    Quarantine,
+    TheOthers,
+}
+
+/// Why not every question is asked of every policy.
+pub(crate) const SMALLER_MENUS: &str = "What is held back multiplies the states: quarantine is asked menus of its own without PCIDs, \
+     with fewer operations, and one page table of each space at a time may be held.";
+
+impl Asked {
+    fn of(self, policy: Policy) -> bool {
+        match self {
+            Asked::EveryPolicy => true,
+            Asked::Quarantine => policy == Policy::Quarantine,
+            Asked::TheOthers => policy != Policy::Quarantine,
+        }
+    }
 }
 
 /// The menus that a decision rests on: the one that takes longest first. With PCIDs, one in which every space has a
 /// slot, so that it is kept, and behind; and one in which two spaces share a slot, so that it is recycled.
-const MENUS: [Menu; 5] = [
+const MENUS: [Menu; 9] = [
+    Menu {
+        name: "held-three-cpus",
+        sets: "map,free/switch,lazy/switch,lazy",
+        slots: None,
+        asked: Asked::Quarantine,
+    },
     Menu {
         name: "three-cpus",
         sets: "map,unmap,free,switch,touch/switch,touch,lazy/switch,touch,lazy",
         slots: None,
+        asked: Asked::TheOthers,
     },
     Menu {
         name: "slot-each",
         sets: "map,unmap,free/switch,touch,switch:2",
         slots: Some(Slots::Two),
+        asked: Asked::EveryPolicy,
     },
     Menu {
         name: "two-initiators",
         sets: "map,unmap,free,switch,touch/switch,touch,lazy,flush-page",
         slots: None,
+        asked: Asked::TheOthers,
+    },
+    Menu {
+        name: "held-two-initiators",
+        sets: "map,unmap,free,release/switch,touch,lazy,flush-page",
+        slots: None,
+        asked: Asked::Quarantine,
     },
     Menu {
         name: "two-spaces",
         sets: "map,unmap,map:2,free:2,switch:2,lazy/switch,touch,lazy,switch:2,touch:2",
         slots: None,
+        asked: Asked::TheOthers,
+    },
+    Menu {
+        name: "held-two-spaces",
+        sets: "map,map:2,free:2/switch,touch,lazy,switch:2",
+        slots: None,
+        asked: Asked::Quarantine,
+    },
+    Menu {
+        name: "held-two-cpus",
+        sets: "map,unmap,free,switch,touch,lazy/switch,touch,lazy",
+        slots: None,
+        asked: Asked::Quarantine,
     },
     Menu {
         name: "slot-shared",
         sets: "map,unmap,free,switch,touch/switch,touch,lazy,switch:2,touch:2",
         slots: Some(Slots::One),
+        asked: Asked::EveryPolicy,
     },
 ];
 
@@ -92,32 +145,61 @@ pub(crate) struct Question {
     pub(crate) number: usize,
     pub(crate) name: String,
     pub(crate) subject: Subject,
+    asked: Asked,
 }
 
 impl Question {
-    /// Lists what the command line asks: the menus, or the program that it names in their place; without PCIDs first.
+    /// Lists what the command line asks: the menus, or the program that it names in their place; without PCIDs first, and what
+    /// is asked of `quarantine` alone last.
     pub(crate) fn all(options: &Decide, pcids: &[PcidsOn]) -> Vec<Question> {
-        let asked = pcids.iter().flat_map(|&pcids| {
-            let program = options.program.iter().map(move |name| {
-                let slots = match pcids {
+        let question = |name: &str, programs, slots, asked| Question {
+            number: 0,
+            name: name.to_owned(),
+            subject: Subject { programs, slots },
+            asked,
+        };
+        let mut questions: Vec<Question> = match &options.program {
+            Some(name) => {
+                let slots = pcids.iter().map(|pcids| match pcids {
                     PcidsOn::No => None,
                     PcidsOn::Yes => Some(SLOTS_OF_PROGRAMS),
-                };
-                (name.clone(), Programs::Shipped(name.clone()), slots)
-            });
-            let menus = MENUS.iter().filter(move |menu| menu.pcids() == pcids);
-            let menus = menus.filter(|_| options.program.is_none());
-            let menus = menus.map(|menu| (menu.name.to_owned(), menu.programs(), menu.slots));
-            program.chain(menus)
-        });
-        let questions = asked
-            .zip(1..)
-            .map(|((name, programs, slots), number)| Question {
-                number,
-                name,
-                subject: Subject { programs, slots },
-            });
-        questions.collect()
+                });
+                let programs = || Programs::Shipped(name.clone());
+                let asked = Asked::EveryPolicy;
+                slots
+                    .map(|slots| question(name, programs(), slots, asked))
+                    .collect()
+            }
+            None => {
+                let menus = MENUS.iter().filter(|menu| pcids.contains(&menu.pcids()));
+                menus
+                    .map(|menu| question(menu.name, menu.programs(), menu.slots, menu.asked))
+                    .collect()
+            }
+        };
+        questions.sort_by_key(|question| (question.is_of_one(), question.pcids() == PcidsOn::Yes));
+        for (question, number) in questions.iter_mut().zip(1..) {
+            question.number = number;
+        }
+        questions
+    }
+
+    /// Says whether it is asked of a policy.
+    pub(crate) fn is_asked_of(&self, policy: Policy) -> bool {
+        self.asked.of(policy)
+    }
+
+    /// Says whether it is asked of one policy alone.
+    pub(crate) fn is_of_one(&self) -> bool {
+        self.asked == Asked::Quarantine
+    }
+
+    /// Groups questions that stand in one table: about CPUs of one kind, and of one policy alone or not.
+    pub(crate) fn tables(questions: &[Question]) -> Vec<Vec<&Question>> {
+        let same =
+            |a: &Question, b: &Question| (a.pcids(), a.is_of_one()) == (b.pcids(), b.is_of_one());
+        let tables = questions.chunk_by(same);
+        tables.map(|table| table.iter().collect()).collect()
     }
 
     /// Says whether it is about CPUs with PCIDs.
@@ -179,7 +261,10 @@ pub(crate) fn search_all<'q>(
         by_effort.sort_by_key(|question| std::cmp::Reverse(question.place_by_effort()));
         let searches = policies.iter().flat_map(|&policy| {
             let search = move |&question| (question, policy);
-            by_effort.iter().map(search)
+            let asked = by_effort
+                .iter()
+                .filter(move |question| question.is_asked_of(policy));
+            asked.map(search)
         });
         proofs.extend(Searches::new(options, cpu, searches.collect()).run()?);
     }

@@ -126,7 +126,7 @@ fn compare<R: Read>(
     let mut validation = Validation::new().of_kernel(reader.summary().kernel.as_deref());
     let mut operations: u64 = 0;
     while let Some(step) = reader.next_step()? {
-        validation.step(&step);
+        validation.step(step);
         if let Step::Operation(_) = step {
             operations += 1;
             if operations.is_multiple_of(PROGRESS_INTERVAL) {

@@ -42,10 +42,19 @@ pub(crate) struct Asked<'a> {
     pub(crate) pcids: &'a [PcidsOn],
     pub(crate) quirks: Quirks,
     pub(crate) recording: &'a Recording,
+    pub(crate) names: Names,
+}
+
+/// Whether it is kept what tasks are called.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    Kept,
+    /// Nobody asks, and reading is faster.
+    NotKept,
 }
 
 /// Sees each step of a recording, and all replays after it.
-pub(crate) type Watch<'w> = dyn FnMut(&Step, &Replays<'_>) + 'w;
+pub(crate) type Watch<'w> = dyn FnMut(Step<'_>, &Replays<'_>) + 'w;
 
 impl Workload {
     /// Replays a recording, or the shipped one; `which` says for the display which one of several it is.
@@ -83,10 +92,7 @@ fn replay_any(
     watch: Option<&mut Watch<'_>>,
 ) -> anyhow::Result<Workload> {
     let Some(path) = trace else {
-        let reader = opened(
-            TraceReader::new(Cursor::new(SHIPPED), SHIPPED_NAME)?,
-            asked.recording,
-        )?;
+        let reader = TraceReader::new(Cursor::new(SHIPPED), SHIPPED_NAME)?;
         let workload = read(reader, SHIPPED_NAME.to_owned(), asked, which, watch)?;
         let name = format!("{SHIPPED_NAME}, {SHIPPED_ORIGIN}");
         return Ok(Workload { name, ..workload });
@@ -95,11 +101,11 @@ fn replay_any(
     match is_standard_input(path) {
         true => {
             let reader = TraceReader::new(std::io::stdin().lock(), name.clone())?;
-            read(opened(reader, asked.recording)?, name, asked, which, watch)
+            read(reader, name, asked, which, watch)
         }
         false => {
             let reader = TraceReader::open(path)?;
-            read(opened(reader, asked.recording)?, name, asked, which, watch)
+            read(reader, name, asked, which, watch)
         }
     }
 }
@@ -118,12 +124,17 @@ pub(crate) fn named(path: &Path) -> String {
 }
 
 fn read<R: Read>(
-    mut reader: TraceReader<R>,
+    reader: TraceReader<R>,
     name: String,
     asked: &Asked<'_>,
     which: &str,
     watch: Option<&mut Watch<'_>>,
 ) -> anyhow::Result<Workload> {
+    let reader = opened(reader, asked.recording)?;
+    let mut reader = match asked.names {
+        Names::Kept => reader.with_task_names(),
+        Names::NotKept => reader,
+    };
     let display = Display::new(format!("replaying{which}"));
     let mut validation = Validation::new().of_kernel(reader.summary().kernel.as_deref());
     let progress = |progress| display.replay(progress);
@@ -135,14 +146,14 @@ fn read<R: Read>(
     } = *asked;
     let replayed = match watch {
         Some(watch) => {
-            let see = |step: &Step, replays: &Replays<'_>| {
+            let see = |step: Step<'_>, replays: &Replays<'_>| {
                 validation.step(step);
                 watch(step, replays);
             };
             price_trace_watched(&mut reader, policies, pcids, quirks, progress, see)?
         }
         None => {
-            let see = |step: &Step| validation.step(step);
+            let see = |step: Step<'_>| validation.step(step);
             price_trace_seen(&mut reader, policies, pcids, quirks, progress, see)?
         }
     };

@@ -21,7 +21,7 @@ fn recording(rose: u64) -> tempfile::NamedTempFile {
     let mut events: Vec<Event> = Vec::new();
     while let Some(step) = reader.next_step().unwrap() {
         if let Step::Event(event) = step {
-            events.push(event);
+            events.push(*event);
         }
     }
     let mut file = File::of(4096, specs(), &events);

@@ -46,7 +46,7 @@ fn price_and_decide_answer_the_question_of_the_mail_in_a_line() {
         assert_eq!(decided.exit_code, 0, "{}", decided.stdout);
         let records = complete(lazytlb(&[&arguments[..], &["--json"]].concat()).json());
         let expected = "a search and a row for each policy, and a choice";
-        assert_eq!(records.len(), 11, "{expected}");
+        assert_eq!(records.len(), 13, "{expected}");
         assert!(records.iter().all(|record| record["pcids"] == pcids));
         let answers = decided
             .stdout

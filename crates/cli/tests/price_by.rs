@@ -27,7 +27,8 @@ fn sums(rows: &[Value]) -> BTreeMap<(String, String), BTreeMap<String, u64>> {
         let of = |name: &str| row[name].as_str().unwrap().to_owned();
         let sum: &mut BTreeMap<_, _> = sums.entry((of("policy"), of("pcids"))).or_default();
         for (name, value) in row.as_object().unwrap() {
-            let is_count = !["tgid", "task", "given_before", "events"].contains(&name.as_str());
+            let is_count = !["tgid", "task", "given_before", "events", "ipis_received"]
+                .contains(&name.as_str());
             if let (true, Some(number)) = (is_count, value.as_u64()) {
                 *sum.entry(name.clone()).or_default() += number;
             }
@@ -40,10 +41,10 @@ fn sums(rows: &[Value]) -> BTreeMap<(String, String), BTreeMap<String, u64>> {
 fn parts_add_up_to_what_price_tells_without_them() {
     let trace = mixed();
     let whole = sums(&json(&["price", &trace]));
-    assert_eq!(whole.len(), 10);
+    assert_eq!(whole.len(), 12);
     for by in ["process", "time", "time=0.37"] {
         let rows = json(&["price", &trace, "--by", by]);
-        assert!(rows.len() > 10 * 10, "{by}: {}", rows.len());
+        assert!(rows.len() > 12 * 10, "{by}: {}", rows.len());
         assert_eq!(sums(&rows), whole, "{by}");
     }
 }
@@ -78,8 +79,13 @@ fn fewer_processes_leave_more_in_the_row_of_the_others() {
         assert_eq!(sums(&rows), whole, "{top}");
         let others = rows.iter().filter(|row| row["whose"] == "others").count();
         assert_eq!(others, usize::from(top != "100000"), "{top}");
-        let told = rows.len() - others;
+        // The kernel's own row and that of the idle tasks follow.
+        let is_process = |row: &&Value| row["whose"] == "process" || row["whose"] == "unknown";
+        let told = rows.iter().take_while(is_process).count();
         assert!(told <= top.parse().unwrap());
+        let after: Vec<_> = rows[told..].iter().map(|row| &row["whose"]).collect();
+        assert_eq!(after[..2], ["kernel", "idle"], "{top}");
+        assert_eq!(after.len(), 2 + others);
         let costs = rows[..told]
             .iter()
             .map(|row| row["cost_cycles"].as_f64().unwrap());
@@ -169,6 +175,77 @@ fn an_operation_is_of_the_process_that_asked_for_it() {
     let told = lazytlb(&command).stdout;
     assert!(told.contains(" of task 55 "), "without a list: {told}");
     assert!(told.contains(" kernel "), "{told}");
+}
+
+#[test]
+fn each_ipi_takes_the_time_of_what_ran_on_its_cpu() {
+    let flush = "      sh-20 [000] d.Z.. 1.000011: flush_mm_range: (f+0x5/0x170) mm=0xf0 start=0x1000 end=0x3000 stride=12 freed=1 ctx=7\n";
+    let directory = tempfile::tempdir().unwrap();
+    // CPU 0 has interrupted the other thread; it asks once more, later.
+    let received = |before: &str, policy: &str| {
+        let at = SMALL.find(before).unwrap();
+        let trace = directory.path().join("small.txt");
+        let flush = flush.replace("1.000011", &before[before.len() - 8..]);
+        std::fs::write(&trace, [&SMALL[..at], &flush, &SMALL[at..]].concat()).unwrap();
+        let trace = trace.to_str().unwrap();
+        let command = ["price", trace, "--pcids", "off", "--by", "process"];
+        let command = [&command[..], &["--policy", policy]].concat();
+        let rows = json(&command);
+        let of = |whose: &str| {
+            let own = rows.iter().filter(|row| row["whose"] == whose);
+            let received = own.map(|row| row["ipis_received"].as_u64().unwrap());
+            received.sum::<u64>()
+        };
+        let told = lazytlb(&command).stdout;
+        assert!(told.contains(" received "), "{told}");
+        assert_eq!(told.contains("\n idle "), of("idle") > 0, "{told}");
+        ["process", "kernel", "idle"].map(of)
+    };
+    let (in_thread, in_idle) = (
+        "kworker/1:1-70 [001] d.... 1.000010",
+        "<idle>-0 [001] d.... 1.000012",
+    );
+    assert_eq!(received(in_thread, "ipi"), [1, 1, 0]);
+    assert_eq!(received(in_idle, "ipi"), [1, 0, 1]);
+    // Lazy CPUs have left the space.
+    assert_eq!(received(in_thread, "init-mm"), [1, 0, 0]);
+    assert_eq!(received(in_idle, "init-mm"), [1, 0, 0]);
+}
+
+#[test]
+fn what_is_received_adds_up_to_what_is_sent_policy_by_policy() {
+    let trace = mixed();
+    let rows = json(&["price", &trace, "--by", "process", "--top", "3"]);
+    let mut sums: BTreeMap<_, [u64; 6]> = BTreeMap::new();
+    for row in &rows {
+        let of = |name: &str| row[name].as_u64().unwrap();
+        let settings = (row["policy"].to_string(), row["pcids"].to_string());
+        let received = of("ipis_received");
+        let of_whose = |whose| if row["whose"] == whose { received } else { 0 };
+        let numbers = [
+            of("ipis"),
+            received,
+            of("ipis_to_idle"),
+            of_whose("idle"),
+            of("ipis_to_lazy"),
+            of_whose("kernel"),
+        ];
+        let sum = sums.entry(settings).or_default();
+        sum.iter_mut()
+            .zip(numbers)
+            .for_each(|(sum, one)| *sum += one);
+    }
+    assert_eq!(sums.len(), 10);
+    for (settings, [sent, received, to_idle, by_idle, to_lazy, by_kernel]) in sums {
+        assert_eq!(
+            (sent, to_idle, to_lazy),
+            (received, by_idle, by_kernel),
+            "{settings:?}"
+        );
+        assert!(sent > 0);
+    }
+    let by_time = json(&["price", &trace, "--by", "time", "--policy", "ipi"]);
+    assert!(by_time.iter().all(|row| row.get("ipis_received").is_none()));
 }
 
 #[test]

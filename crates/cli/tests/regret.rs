@@ -34,18 +34,17 @@ fn choices(further: &[&str]) -> Vec<Value> {
 fn decide_names_one_policy_on_the_shipped_recordings_with_its_regret() {
     let mixed = shipped_trace("linux61-smp8-mixed.trace.txt.xz");
     let mixed = mixed.to_str().unwrap();
-    for (trace, expected) in [(None, [202.1e6, 13.7e6]), (Some(mixed), [32.8e6, 5.2e6])] {
+    for (trace, expected) in [(None, [162.3e6, 23.3e6]), (Some(mixed), [29.4e6, 7.05e6])] {
         let trace: Vec<&str> = trace.into_iter().collect();
         let choices = choices(&trace);
-        let named = ["ipi-on-table-free", "init-mm"];
+        let named = ["quarantine", "init-mm"];
         for ((choice, named), expected) in choices.iter().zip(named).zip(expected) {
             assert_eq!(choice["choice"], named);
             let regret = choice["regret_cycles"].as_f64().unwrap();
             assert!((regret - expected).abs() < 0.05e6, "{choice}");
-            assert_eq!(
-                (&choice["loss_typical"], &choice["undecided"]),
-                (&0.0.into(), &false.into())
-            );
+            // Where a flush frees as many tables as it may, `ipi-on-table-free` is cheaper on `mixed` by a hair.
+            assert!(choice["loss_typical"].as_f64().unwrap() < 0.3e6, "{choice}");
+            assert_eq!(choice["undecided"], false);
             assert!(choice["measure_first"].is_string() && choice["measure_how"].is_string());
             // Emulated, however it is packed and named: no share of any time.
             assert!(choice["regret_per_1000_operations"].is_f64(), "{choice}");
@@ -64,16 +63,16 @@ fn a_share_of_real_time_decides_whether_it_is_undecided() {
         "{choice}"
     );
     assert_eq!(choice["undecided"], false);
-    let finer = ["--times", "real", "--undecided-above", "0.04"];
+    let finer = ["--times", "real", "--undecided-above", "0.03"];
     assert_eq!(choices(&finer)[0]["undecided"], true);
     let told = decided(&finer);
-    let words = "Without PCIDs, of the safe policies: undecided: even ipi-on-table-free, which can lose least, may lose \
-                 0.048 % of the CPU time, more than 0.040 %: it loses at most 202 Mcycles";
+    let words = "Without PCIDs, of the safe policies: undecided: even quarantine, which can lose least, may lose \
+                 0.038 % of the CPU time, more than 0.030 %: it loses at most 162 Mcycles";
     assert!(told[0].starts_with(words), "{told:?}");
     let marks = told
         .iter()
         .filter(|line| line.trim_end().ends_with("   undecided"));
-    assert_eq!(marks.count(), 2, "neither of the two is beaten: {told:?}");
+    assert_eq!(marks.count(), 3, "none of the three is beaten: {told:?}");
     // A clock that is ten times slower has a tenth of the cycles to lose them in.
     let slower = choices(&["--times", "real", "--cost", "reference_ghz=0.3"]);
     assert!((slower[0]["regret_share"].as_f64().unwrap() - 10.0 * share).abs() < 1e-9);
@@ -83,9 +82,9 @@ fn a_share_of_real_time_decides_whether_it_is_undecided() {
 fn the_first_line_says_that_typical_costs_choose_otherwise() {
     let told = decided(&["--pcids", "off", "--cost", "idle_wake=0,6000,870000"]);
     for words in [
-        "Without PCIDs, of the safe policies: init-mm, which can lose least; with typical costs it is ipi-on-table-free: ",
-        "init-mm loses at most 799 Mcycles",
-        "; ipi-on-table-free loses at most 4,4",
+        "Without PCIDs, of the safe policies: init-mm, which can lose least; with typical costs it is quarantine: ",
+        "init-mm loses at most 810 Mcycles",
+        "; quarantine loses at most 3,4",
         "and nothing with typical costs.",
     ] {
         assert!(told[0].contains(words), "{words}: {}", told[0]);
@@ -118,7 +117,7 @@ fn price_chooses_too_safe_or_not_and_has_regrets_and_warnings_in_its_lines() {
     let words = "  defer-unless-quirk (here: defer) costs the same";
     assert!(told[1].starts_with(words), "{}", run.stdout);
     let rows = lazytlb(&["price", trace, "--pcids", "off", "--json"]).json();
-    assert_eq!(rows.len(), 5);
+    assert_eq!(rows.len(), 6);
     for row in &rows {
         let is_best = row["policy"].as_str().unwrap().starts_with("defer");
         assert_eq!(

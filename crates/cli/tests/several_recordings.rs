@@ -119,7 +119,7 @@ fn the_sum_of_the_shipped_recordings_is_chosen_for_and_each_has_its_choice() {
         assert!(choices[4 + kind]["regret_per_1000_operations"].is_f64());
     }
     let proofs = records.iter().filter(|record| record.get("menu").is_some());
-    assert_eq!(proofs.count(), 10, "proofs are made once");
+    assert_eq!(proofs.count(), 12, "proofs are made once");
     let last = records.last().unwrap();
     assert_eq!(last["verdicts"], records.len() - 1);
     let told = lazytlb(&decide).stdout;

@@ -17,6 +17,23 @@ impl HeldBatch {
     }
 }
 
+/// Why page tables are not held back, so that a flush interrupts lazy CPUs after all.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum NotHeld {
+    /// The sink has no [room](crate::FrameSink::room) for them.
+    NoRoom,
+    /// Each batch of this CPU holds tables of another space.
+    NoBatch,
+    /// With them, more of the space would be held than may be
+    /// ([`Kernel::held_tables_of_a_space`](crate::Kernel::held_tables_of_a_space)): so many are.
+    OfSpace(u64),
+    /// With them, more would be held than may be in all ([`Kernel::held_tables_in_all`](crate::Kernel::held_tables_in_all)): so many are.
+    InAll(u64),
+    /// The flush is one that must reach lazy CPUs: a device's memory is among what was unmapped, or pages change their size.
+    Change,
+}
+
 /// The batches of one CPU. Accessed by this CPU with interrupts off only.
 #[derive(Debug)]
 pub(crate) struct Batches<H: Hw, const WORDS: usize, const SLOTS: usize> {

@@ -3,7 +3,7 @@
 use core::mem::ManuallyDrop;
 
 use crate::addr::{FlushRange, PageRange};
-use crate::batches::HeldBatch;
+use crate::batches::{HeldBatch, NotHeld};
 use crate::device::Undrained;
 use crate::kernel::Kernel;
 use crate::mm::MmHandle;
@@ -148,6 +148,10 @@ pub trait FrameSink {
     /// Other than what a [`Storage`] is given, it comes as it is: it may wait in words of any kind, longer than a gather lives.
     fn hold(&mut self, batch: HeldBatch, item: Self::Item) {
         let _ = (batch, item);
+    }
+    /// Says that the flush that comes next interrupts lazy CPUs, because what they may walk cannot be held back: for counters.
+    fn cannot_hold(&mut self, why: NotHeld) {
+        let _ = why;
     }
     /// Gives an item of a batch back, which is [released](FrameSink::release) next, or `None` if there is none.
     fn take_held(&mut self, batch: HeldBatch) -> Option<Self::Item> {
@@ -461,20 +465,14 @@ where
 {
     /// Flushes what was removed so far, and spares lazy CPUs, if what they may walk can be held back; else interrupts them.
     fn flush_and_hold(&mut self, hw: &K::Hw, to_hold: u64) {
-        let batch = match self.occasion {
+        let reserved = match self.occasion {
             Occasion::Flush => self.reserve(hw, to_hold),
             // Lazy CPUs are interrupted anyhow.
-            Occasion::Change | Occasion::EndOfSpace => None,
+            Occasion::Change | Occasion::EndOfSpace => Err(NotHeld::Change),
         };
-        let Some(batch) = batch else {
-            if core::mem::take(&mut self.has_spared) {
-                // What an earlier flush of this gather unhooked is among it.
-                self.ranges.insert(FlushRange::All);
-            }
-            self.flush(hw, Tables::Freed);
-            // Everybody has left who could walk what is held of this space.
-            self.tlb.release_held(hw, &mut self.sink);
-            return;
+        let batch = match reserved {
+            Ok(batch) => batch,
+            Err(why) => return self.flush_and_hold_nothing(hw, why),
         };
         if let Some(report) = self.flush(hw, Tables::Held) {
             self.has_spared = report.lazy_skipped > 0;
@@ -498,13 +496,25 @@ where
         self.tlb.end_reservation(hw, self.mm, batch, to_hold - held);
     }
 
+    /// Flushes what was removed so far, and interrupts lazy CPUs: one IPI for all that is held of the space.
+    fn flush_and_hold_nothing(&mut self, hw: &K::Hw, why: NotHeld) {
+        if core::mem::take(&mut self.has_spared) {
+            // What an earlier flush of this gather unhooked is among it.
+            self.ranges.insert(FlushRange::All);
+        }
+        self.sink.cannot_hold(why);
+        self.flush(hw, Tables::Freed);
+        // Everybody has left who could walk what is held of this space.
+        self.tlb.release_held(hw, &mut self.sink);
+    }
+
     /// Reserves room to hold back so many items; if there is none, gives up what nobody can walk any more, and tries again.
-    fn reserve(&mut self, hw: &K::Hw, items: u64) -> Option<HeldBatch> {
-        let reserve = |sink: &S| {
-            let has_room = sink.room() >= items;
-            has_room.then(|| self.tlb.reserve(hw, self.mm, items))?
+    fn reserve(&mut self, hw: &K::Hw, items: u64) -> Result<HeldBatch, NotHeld> {
+        let reserve = |sink: &S| match sink.room() >= items {
+            true => self.tlb.reserve(hw, self.mm, items),
+            false => Err(NotHeld::NoRoom),
         };
-        reserve(&self.sink).or_else(|| {
+        reserve(&self.sink).or_else(|_| {
             self.tlb.release_held(hw, &mut self.sink);
             reserve(&self.sink)
         })

@@ -107,7 +107,7 @@ pub mod tlb;
 pub mod words;
 
 pub use addr::{FlushRange, PageRange, PageSize, PhysAddr, VirtAddr};
-pub use batches::HeldBatch;
+pub use batches::{HeldBatch, NotHeld};
 pub use broadcast::{Broadcast, Globals, Invlpgb, Stride, Strides, UpperLevels};
 pub use changes::{OutOfUse, SizeChange};
 pub use compare_exchange::CompareExchange;

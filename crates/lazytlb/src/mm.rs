@@ -204,14 +204,14 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
         }
     }
 
-    /// Counts tables that are to be held back, if there are not more than `most` then; says whether that is so.
-    pub(crate) fn hold(&self, hw: &H, tables: u64, most: u64) -> bool {
+    /// Counts tables that are to be held back, if there are not more than `most` then; else says how many there are without.
+    pub(crate) fn hold(&self, hw: &H, tables: u64, most: u64) -> Result<(), u64> {
         let before = hw.fetch_add(&self.held_tables, tables);
-        let fits = before.saturating_add(tables) <= most;
-        if !fits {
-            self.give_up(hw, tables);
+        if before.saturating_add(tables) <= most {
+            return Ok(());
         }
-        fits
+        self.give_up(hw, tables);
+        Err(before)
     }
 
     /// Counts some less.

@@ -30,7 +30,7 @@
 //! Rejected: a generation on each batch, and each CPU's progress published for others to compare with it. It costs every switch a store
 //! and who gives up two remote loads a CPU, and a reader must not mix one space's progress with another's.
 
-use crate::batches::HeldBatch;
+use crate::batches::{HeldBatch, NotHeld};
 use crate::cpu_set::{CpuSet, members_of_word};
 use crate::gather::FrameSink;
 use crate::hw::Hw;
@@ -66,21 +66,30 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         self.policy() == Policy::Quarantine && mm != self.kernel.init_mm()
     }
 
-    /// Reserves room to hold back so many tables of a space, in a batch of this CPU; `None` if they must be freed at once.
+    /// Reserves room to hold back so many tables of a space, in a batch of this CPU; or says why they must be freed at once.
     /// I12: counted before they are held, so the count is never below what is held, and a bound that it keeps is kept.
-    pub(crate) fn reserve(&self, hw: &K::Hw, mm: MmHandle, tables: u64) -> Option<HeldBatch> {
+    pub(crate) fn reserve(
+        &self,
+        hw: &K::Hw,
+        mm: MmHandle,
+        tables: u64,
+    ) -> Result<HeldBatch, NotHeld> {
         let _off = InterruptsOff::new(hw);
         let me = self.kernel.this_cpu(hw);
-        let batch = me.batches.pin(hw, mm)?;
+        let batch = me.batches.pin(hw, mm).ok_or(NotHeld::NoBatch)?;
         let (space, all) = (self.kernel.mm(mm), self.kernel.mm(self.kernel.init_mm()));
-        if space.hold(hw, tables, self.kernel.held_tables_of_a_space()) {
-            if all.hold(hw, tables, self.kernel.held_tables_in_all()) {
-                return Some(batch);
-            }
-            space.give_up(hw, tables);
+        let of_space = space.hold(hw, tables, self.kernel.held_tables_of_a_space());
+        let counted = of_space.map_err(NotHeld::OfSpace).and_then(|()| {
+            let in_all = all.hold(hw, tables, self.kernel.held_tables_in_all());
+            in_all.map_err(|held| {
+                space.give_up(hw, tables);
+                NotHeld::InAll(held)
+            })
+        });
+        if counted.is_err() {
+            me.batches.unpin(hw, batch);
         }
-        me.batches.unpin(hw, batch);
-        None
+        counted.map(|()| batch)
     }
 
     /// Lets a batch wait for all CPUs that were spared in its space.

@@ -61,6 +61,36 @@ impl Interrupted {
     }
 }
 
+/// What is known of what generations removed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known<F> {
+    of: Generations,
+    find: F,
+}
+
+/// Of how many generations something is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Generations {
+    One,
+    Any,
+}
+
+impl<F: Fn(MmId, NextGen) -> Option<Removed>> Known<F> {
+    /// Of one generation, which this CPU has raised itself: told apart, so that the compiler makes no loop of it.
+    #[inline(always)]
+    pub(crate) fn of_one(find: F) -> Self {
+        let of = Generations::One;
+        Known { of, find }
+    }
+
+    /// Of any number of them.
+    #[inline(always)]
+    pub(crate) fn of_any(find: F) -> Self {
+        let of = Generations::Any;
+        Known { of, find }
+    }
+}
+
 impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WORDS, SLOTS> {
     /// Does what other CPUs wait for, and catches up if nobody waits: the body of the flush interrupt's handler.
     ///
@@ -185,7 +215,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             })
         };
         let kernel = self.catch_up_kernel(hw, me, find);
-        let served = self.catch_up(hw, me, find);
+        let served = self.catch_up(hw, me, Known::of_any(find));
         let left_behind = self.leave_behind(hw, me);
         Interrupted {
             answered: count_of_word(initiators),
@@ -197,13 +227,13 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
 
     /// Catches up with the newest generation of the loaded user space. Interrupts are off.
     ///
-    /// `find` knows what some generations removed. Where it does not, everything is flushed.
+    /// Where it is not known what a generation removed, everything is flushed.
     #[inline(always)]
     pub(crate) fn catch_up(
         &self,
         hw: &K::Hw,
         me: &PerCpu<K::Hw, WORDS, SLOTS>,
-        find: impl Fn(MmId, NextGen) -> Option<Removed>,
+        known: Known<impl Fn(MmId, NextGen) -> Option<Removed>>,
     ) -> Served {
         let loaded = me.loaded_mm(hw);
         if loaded == self.kernel.init_mm() {
@@ -221,10 +251,22 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             self.leave_for_init_mm(hw, me, loaded);
             return Served::LeftForInitMm;
         }
-        if self.invalidate_pages(hw, me, mm, slot, current, find) {
-            self.walks_nothing_removed(hw, mm);
+        if self.invalidate_pages(hw, me, mm, slot, current, known) {
             return Served::InvalidatedPages;
         }
+        self.flush_all(hw, me, mm, slot, current)
+    }
+
+    /// Flushes everything of the loaded space. Not inlined: who invalidates pages shall not pay for its registers.
+    #[inline(never)]
+    fn flush_all(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        mm: &Mm<K::Hw, WORDS>,
+        slot: SlotIndex,
+        current: TlbGen,
+    ) -> Served {
         self.load_root(hw, me, mm, slot, Cr3Load::Flush);
         me.slots.set_flushed_to(hw, slot, current);
         Served::FlushedAll
@@ -239,13 +281,13 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         mm: &Mm<K::Hw, WORDS>,
         slot: SlotIndex,
         current: TlbGen,
-        find: impl Fn(MmId, NextGen) -> Option<Removed>,
+        known: Known<impl Fn(MmId, NextGen) -> Option<Removed>>,
     ) -> bool {
         let mut pages_left = u64::from(self.single_page_ceiling());
         loop {
             // Exactly the next generation: a skipped one would be lost.
             let next = me.slots.flushed_to(hw, slot).next();
-            let Some(Removed { range, tables }) = find(mm.id(), next) else {
+            let Some(Removed { range, tables }) = (known.find)(mm.id(), next) else {
                 return false;
             };
             let Some(range) = short(range, pages_left) else {
@@ -255,10 +297,18 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             if mm.user_root().is_some() {
                 self.invalidate_user_half(hw, me, slot, range, tables);
             }
+            // A CPU that comes back from lazy mode after it was spared flushes everything. But its bit may be set after that: by an initiator
+            // that saw it lazy before. The next flush of the kind clears it, or it would stay for as long as this CPU does.
+            if tables.are_unhooked() {
+                self.walks_nothing_removed(hw, mm);
+            }
             pages_left -= range.len_pages;
             me.slots.set_flushed_to(hw, slot, next);
             if current == next {
                 return true;
+            }
+            if known.of == Generations::One {
+                return false;
             }
         }
     }

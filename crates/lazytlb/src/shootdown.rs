@@ -31,7 +31,7 @@ use crate::per_cpu::PerCpu;
 use crate::pinned::{OnItsCpu, Pinned};
 pub use crate::policy::Tables;
 use crate::requests::Removed;
-use crate::serve::Served;
+use crate::serve::{Known, Served};
 use crate::targets::{Chosen, Occasion};
 use crate::tlb::Tlb;
 
@@ -300,7 +300,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         let me = self.kernel.this_cpu(hw);
         let find = |mm, new_gen| me.requests.find(hw, mm, new_gen);
         let kernel = self.catch_up_kernel(hw, me, find);
-        let served = self.catch_up(hw, me, find);
+        let served = self.catch_up(hw, me, Known::of_any(find));
         if shootdown.tables == Tables::Freed {
             self.leave_behind(hw, me);
         }
@@ -396,6 +396,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     }
 
     /// Flushes on this CPU what one generation of a space removed.
+    #[inline(always)]
     fn flush_here(
         &self,
         hw: &K::Hw,
@@ -414,7 +415,8 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             return Served::OtherSpace;
         }
         let removed = Removed { range, tables };
-        self.catch_up(hw, me, |_, wanted| (wanted == new_gen).then_some(removed))
+        let known = Known::of_one(|_, wanted| (wanted == new_gen).then_some(removed));
+        self.catch_up(hw, me, known)
     }
 
     /// Ends what walks may be under way on this CPU of spaces that it is elsewhere from and behind in, and leaves their

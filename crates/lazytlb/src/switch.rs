@@ -438,6 +438,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     /// Loads CR3 with a user space's root, under the PCID of its slot if there are PCIDs. With page-table isolation it is
     /// that of the kernel half; if this one is flushed, the user half is when this CPU returns to it. After a flush, it walks nothing that
     /// was removed (I11).
+    #[inline(always)]
     pub(crate) fn load_root(
         &self,
         hw: &K::Hw,

@@ -107,6 +107,15 @@ pub enum Invpcid {
     AllNonGlobal,
 }
 
+/// What code has done that no memory shows, and that it says of itself: it breaks a property.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Breach {
+    /// It interrupts this CPU, which was lazy, with a flush that is to spare such CPUs.
+    InterruptsLazy(u8),
+    /// It has lost this frame, which it was given to be freed.
+    Loses(PhysAddr),
+}
+
 /// What INVLPGB invalidates on every CPU (H29).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Broadcast {
@@ -221,6 +230,8 @@ pub enum Call {
     ReadDevice(PhysAddr),
     SendNmi(u64),
     Halt,
+    /// No instruction: see [`Breach`].
+    Breaks(Breach),
 }
 
 /// What the machine must know of a call before it does it: whether it is local, whether it waits for what its
@@ -313,7 +324,8 @@ impl Call {
             | Call::ChangeCr4 { .. }
             | Call::Invlpgb(_)
             | Call::Tlbsync
-            | Call::Halt => Family::Other,
+            | Call::Halt
+            | Call::Breaks(_) => Family::Other,
         }
     }
 }

@@ -43,6 +43,7 @@
 //! | `promises`, `granted` | what a flush covers, and keeps when it has returned; what the page tables grant |
 //! | `open_promises`, `taint` | promises that nobody has kept yet; entries that must not be used any more |
 //! | `weight` | what a proof of a flush can rest on |
+//! | `breach` | what only code knows: that it interrupts whom it means to spare, that it has lost a frame |
 //! | `touch`, `access` | user code that touches memory, without its data and with it |
 //! | `through` | the cached entries that an access goes through |
 //! | `virtual_access`, `faults` | what an access by virtual address does, and how it comes to fault |
@@ -80,6 +81,7 @@
 mod access;
 mod accessed;
 pub mod assumption;
+mod breach;
 mod broadcast;
 mod buffers;
 mod byte_mask;
@@ -141,7 +143,9 @@ mod words;
 mod writers;
 
 pub use assumption::Assumption;
-pub use call::{AtomicCell, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Privilege, Rmw};
+pub use call::{
+    AtomicCell, Breach, Broadcast, Call, Cr4, FAULT, Invpcid, LocalCell, Privilege, Rmw,
+};
 pub use cpu_model::{CpuModel, KeepLoad, Reading, UpperLevels, WalkOutsideDram, WcReadings};
 pub use entry::MemoryType;
 pub use features::{Features, Tick, Ticks};

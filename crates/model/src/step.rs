@@ -156,6 +156,7 @@ impl CpuMut<'_> {
             Call::SendNmi(targets) => self.send(targets.into(), Interrupt::NonMaskable)?,
             Call::PauseUntil(cell, until) => self.pause_until(cell, until)?,
             Call::Halt => Progress::Blocked, // The delivery of an interrupt ends it.
+            Call::Breaks(breach) => self.breaks(breach)?,
             Call::Serialize => self.serializing(|_| Ok(()))?,
             Call::LoadCr3(value, load) => self.serializing(|cpu| cpu.load_cr3(value, load))?,
             Call::Invlpg(addr) => self.serializing(|cpu| cpu.invlpg(addr))?,

@@ -23,6 +23,10 @@ pub enum Property {
     DeviceWriteAfterFlush,
     /// Memory changed its type while an access of the old type may still come (H28).
     StaleSpeculation,
+    /// A flush that holds page tables back interrupted a CPU that was lazy: that is what they are held back for.
+    LazyInterrupted,
+    /// A frame that was handed over to be freed is neither freed nor held back to be freed.
+    LeakedFrame,
     /// Software broke a rule of the instructions, and the CPU refuses (H1, H15).
     GeneralProtection,
     /// A CPU sleeps for ever: the interrupt that should have woken it came before it slept.
@@ -35,7 +39,7 @@ pub enum Property {
 
 impl Property {
     /// Every property.
-    pub const ALL: [Property; 11] = [
+    pub const ALL: [Property; 13] = [
         Property::StaleUse,
         Property::TableUseAfterFree,
         Property::CorruptedFrame,
@@ -43,6 +47,8 @@ impl Property {
         Property::ForeignTranslation,
         Property::DeviceWriteAfterFlush,
         Property::StaleSpeculation,
+        Property::LazyInterrupted,
+        Property::LeakedFrame,
         Property::GeneralProtection,
         Property::LostWakeup,
         Property::Deadlock,
@@ -59,6 +65,8 @@ impl Property {
             Property::ForeignTranslation => "foreign-translation",
             Property::DeviceWriteAfterFlush => "device-write-after-flush",
             Property::StaleSpeculation => "stale-speculation",
+            Property::LazyInterrupted => "lazy-interrupted",
+            Property::LeakedFrame => "leaked-frame",
             Property::GeneralProtection => "general-protection",
             Property::LostWakeup => "lost-wakeup",
             Property::Deadlock => "deadlock",
@@ -90,6 +98,12 @@ impl Property {
             }
             Property::StaleSpeculation => {
                 "memory changes its type while an access of the former type may still come"
+            }
+            Property::LazyInterrupted => {
+                "a flush that holds page tables back interrupts a CPU that was seen to be lazy"
+            }
+            Property::LeakedFrame => {
+                "a frame that was handed over to be freed is neither freed nor held back"
             }
             Property::GeneralProtection => {
                 "software breaks a rule of the instructions, and gets #GP"

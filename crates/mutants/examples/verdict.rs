@@ -56,11 +56,7 @@ fn one(name: &str, program: &str, policy: &str, memory: &str, cpu: &str) -> Resu
             .chain(sets_in(program).is_some().then_some(program))
             .find(|known| *known == program)
             .ok_or_else(|| format!("no program is called {program}"))?,
-        policy: Policy::ALL
-            .iter()
-            .copied()
-            .find(|known| known.name() == policy)
-            .ok_or_else(|| format!("no policy is called {policy}"))?,
+        policy: Policy::by_name(policy).ok_or_else(|| format!("no policy is called {policy}"))?,
         memory: MEMORIES
             .into_iter()
             .find(|known| known.name() == memory)

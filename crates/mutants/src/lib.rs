@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   lazytlb/src/{switch,shootdown,…}.rs ──┐
-//!   check/src/protocol/adapter.rs ────────┼─ build.rs ─► the whole protocol as a module, one for each
+//!   check/src/protocol/{sinks,adapter}.rs ┼─ build.rs ─► the whole protocol as a module, one for each
 //!   mutants.toml: one-line diffs ─────────┘              mutant, over the seam of the real crate
 //!                        │                                              │
 //!                        └───► tests/claims.rs: one test for each ◄── lazytlb-check
@@ -91,6 +91,33 @@ pub struct Mutant {
 
 /// Makes a program under a policy, by its name.
 type Build = fn(&str, Policy) -> Option<Program>;
+
+/// A protocol that differs from the real one at one place, and of which nothing is claimed: see `cargo xtask mutate-protocol`.
+#[derive(Clone, Copy, Debug)]
+pub struct Change {
+    /// Its name: a file, a line and a number.
+    pub name: &'static str,
+    /// Without PCIDs, with one slot, with two.
+    builds: [Build; 3],
+}
+
+impl Change {
+    /// Checks the changed protocol. It ends when it has met so many states.
+    ///
+    /// # Errors
+    /// If the checker cannot give a verdict.
+    ///
+    /// # Panics
+    /// If there is no such program, or there are more than two slots.
+    pub fn try_check(&self, scenario: Scenario<'_>) -> Result<Verdict, CheckError> {
+        let build = self.builds[usize::from(scenario.slots)];
+        let checker = checker(scenario, Reduction::CollapseLocal).max_states(MOST_STATES);
+        checker.try_check_built(|| build_program(build, scenario), |_| {})
+    }
+}
+
+/// The states after which a search ends that is about a [`Change`]: some of them have no end.
+const MOST_STATES: u64 = 5_000_000;
 
 /// Sets of operations, one for each CPU: together, every program over them.
 #[derive(Clone, Copy, Debug)]
@@ -312,20 +339,19 @@ fn try_check(
     scenario: Scenario<'_>,
     reduction: Reduction,
 ) -> Result<Verdict, CheckError> {
-    let Scenario {
-        program,
-        policy,
-        cpu_model,
-        memory,
-        slots: _,
-    } = scenario;
-    let build =
-        || build(program, policy).unwrap_or_else(|| panic!("no program is called {program}"));
+    checker(scenario, reduction).try_check_built(|| build_program(build, scenario), |_| {})
+}
+
+fn build_program(build: Build, scenario: Scenario<'_>) -> Program {
+    let program = scenario.program;
+    build(program, scenario.policy).unwrap_or_else(|| panic!("no program is called {program}"))
+}
+
+fn checker(scenario: Scenario<'_>, reduction: Reduction) -> Checker {
     Checker::new()
-        .memory(memory)
-        .cpu_model(cpu_model)
+        .memory(scenario.memory)
+        .cpu_model(scenario.cpu_model)
         .reduction(reduction)
-        .try_check_built(build, |_| {})
 }
 
 fn property(wanted: &str) -> Property {

@@ -21,6 +21,11 @@ pub(crate) struct CountedAtomic {
 pub(crate) enum Role {
     /// It tells which space this CPU has loaded, or whether it is lazy: others' reads of it are counted.
     WhereaboutsOf(CpuId),
+    /// It tells which CPUs were spared in a space: every read is counted.
+    Spared,
+    /// It tells which CPUs are in a space's cpumask: reads are counted where held tables are given up, and not where a flush,
+    /// as under every policy, looks for its targets.
+    Cpumask,
     /// Nothing.
     Plain,
 }
@@ -44,9 +49,10 @@ impl CountedCells {
             (ProtocolWord::IsLazy | ProtocolWord::Whereabouts, Owner::Space) => {
                 unreachable!("a space has loaded none, and is not lazy")
             }
+            (ProtocolWord::Spared, _) => Role::Spared,
+            (ProtocolWord::Cpumask, _) => Role::Cpumask,
             (
                 ProtocolWord::TlbGen
-                | ProtocolWord::Cpumask
                 | ProtocolWord::LoadedMm
                 | ProtocolWord::SlotMm
                 | ProtocolWord::SlotJoined
@@ -67,7 +73,6 @@ impl CountedCells {
                 | ProtocolWord::RetiredBefore
                 | ProtocolWord::Retired
                 | ProtocolWord::HeldTables
-                | ProtocolWord::Spared
                 | ProtocolWord::BatchMm
                 | ProtocolWord::BatchAwaits
                 | ProtocolWord::BatchPins,

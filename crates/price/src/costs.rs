@@ -40,7 +40,7 @@ pub enum Parameter {
     Locked,
     /// A fence.
     Fence,
-    /// A read of another CPU's lazy flag.
+    /// A read of another CPU's lazy flag; under `quarantine` also of who was spared in a space.
     RemoteRead,
 }
 

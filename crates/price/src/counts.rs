@@ -80,8 +80,24 @@ pub struct Counts {
     pub locked: u64,
     /// Fences.
     pub fences: u64,
-    /// Reads of which space another CPU has loaded, and whether it is lazy.
+    /// Reads of which space another CPU has loaded, and whether it is lazy. Under `quarantine`, also those of which CPUs were
+    /// spared in a space, and as held tables are given up, those of its cpumask.
     pub remote_reads: u64,
+    /// Under `quarantine`, page tables that were held back because lazy CPUs were spared that might walk them.
+    #[serde(default)]
+    pub tables_held: u64,
+    /// The most of them that were held at one time, of all spaces together; of several recordings, the sum of each one's.
+    #[serde(default)]
+    pub tables_held_peak: u64,
+    /// The most of them that were held at one time of one space; of several recordings, the sum of each one's.
+    #[serde(default)]
+    pub tables_held_peak_of_a_space: u64,
+    /// Batches of held tables that came back, each at one time.
+    #[serde(default)]
+    pub batches_released: u64,
+    /// Flushes that interrupted lazy CPUs because no more tables may be held.
+    #[serde(default)]
+    pub hold_fallbacks: u64,
     /// CPUs that were made to leave a space which the recording retires while they run in it.
     pub repairs: u64,
 }
@@ -114,6 +130,11 @@ pub(crate) enum Effect {
     Locked,
     Fence,
     RemoteRead,
+    TableHeld,
+    TablesHeldPeak,
+    TablesHeldPeakOfASpace,
+    BatchReleased,
+    HoldFallback,
     Repair,
 }
 
@@ -136,6 +157,25 @@ impl Tally {
     pub(crate) fn add(&self, effect: Effect, number: u64) {
         let counter = &self.counters[effect as usize];
         counter.set(counter.get() + number);
+    }
+
+    /// Leaves out some that were counted.
+    pub(crate) fn leave_out(&self, effect: Effect, number: u64) {
+        let counter = &self.counters[effect as usize];
+        let rest = counter.get().checked_sub(number);
+        counter.set(rest.expect("they were counted before"));
+    }
+
+    /// Takes note of a number of which the greatest counts.
+    pub(crate) fn raise(&self, effect: Effect, to: u64) {
+        let counter = &self.counters[effect as usize];
+        counter.set(counter.get().max(to));
+    }
+
+    /// Returns how many IPIs were sent to lazy CPUs so far, idle ones included.
+    pub(crate) fn ipis_to_lazy_cpus(&self) -> u64 {
+        let get = |effect: Effect| self.counters[effect as usize].get();
+        get(Effect::IpiToLazy) + get(Effect::IpiToIdle)
     }
 
     /// Counts an IPI to a CPU in this idle state.
@@ -178,6 +218,11 @@ impl Tally {
             locked: get(Effect::Locked),
             fences: get(Effect::Fence),
             remote_reads: get(Effect::RemoteRead),
+            tables_held: get(Effect::TableHeld),
+            tables_held_peak: get(Effect::TablesHeldPeak),
+            tables_held_peak_of_a_space: get(Effect::TablesHeldPeakOfASpace),
+            batches_released: get(Effect::BatchReleased),
+            hold_fallbacks: get(Effect::HoldFallback),
             repairs: get(Effect::Repair),
         }
     }

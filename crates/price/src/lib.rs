@@ -40,13 +40,17 @@
 //! | file, in reading order | what |
 //! | --- | --- |
 //! | `replay` | [`Replay`]: open loop, and what that means |
+//! | `requests`, `replayer` | what an operation asks of every machine; one policy's machine, which does it |
 //! | `machine`, `cells` | what is counted, and how a CPU takes an IPI; the words that it counts at |
+//! | `holding` | under `quarantine`: what a flush holds back, how much that is, and when it comes back |
 //! | `sleep` | [`Sleep`]: how deep an idle CPU sleeps |
-//! | `spaces` | which space is which |
+//! | `spaces`, `slots` | which space is which; where a machine keeps it |
 //! | `counts` | [`Counts`] |
 //! | `sums` | counts added up, over recordings and over operations |
-//! | `price_trace` | one pass over a recording, for every policy |
+//! | `price_trace`, `replayed` | one pass over a recording, for every policy; what that returns |
+//! | `pass`, `alike` | the replays of a pass; those that cannot come out differently, which are one |
 //! | `split` | [`Split`]: what replays count, by whose operations caused it |
+//! | `received` | [`SplitReceived`]: the IPIs that CPUs were sent, by whose CPU time they take |
 //! | `costs`, `costs_file`, `cost_argument` | [`Costs`]: figures with ranges and origins; read from a file like `costs/default.toml`; set by themselves |
 //! | `price` | [`price()`], [`Difference`] and [`cheapest`] |
 //! | `regret`, `measure_first` | [`Decision`]: the policy that can lose least; the figure whose knowledge helps most |
@@ -54,22 +58,31 @@
 //! What a replay cannot show: races and waiting times (one operation runs at a time), the
 //! workload's own reaction to a cheaper policy, and what a flush costs the code that runs next, beyond
 //! the range that `refill` has. From tracepoints alone, operations are reconstructed, and counts are off by up to a tenth on the
-//! recordings that have kprobes, too. With PCIDs, a translation that is kept counts as cached still: that others
+//! recordings that have kprobes, too. How many page tables a flush frees no recording tells: under `quarantine` both ends are replayed.
+//! With PCIDs, a translation that is kept counts as cached still: that others
 //! have displaced it meanwhile is not modelled, nor that an idle state which flushes TLBs flushes that, too.
 #![forbid(unsafe_code)]
 
+mod alike;
 mod cells;
 mod cost_argument;
 mod costs;
 mod costs_file;
 mod counts;
+mod holding;
 mod machine;
 mod measure_first;
+mod pass;
 mod price;
 mod price_trace;
+mod received;
 mod regret;
 mod replay;
+mod replayed;
+mod replayer;
+mod requests;
 mod sleep;
+mod slots;
 mod spaces;
 mod split;
 mod sums;
@@ -80,12 +93,13 @@ pub use costs_file::{CostsError, CostsProblem};
 pub use counts::Counts;
 pub use machine::{MAX_CPUS, PcidsOn};
 pub use measure_first::MeasureFirst;
+pub use pass::Replays;
 pub use price::{Cheapest, Cost, Difference, cheapest, price, price_replayed};
-pub use price_trace::{
-    PriceError, Progress, Replayed, Replays, price_trace, price_trace_on, price_trace_seen,
-    price_trace_watched,
-};
+pub use price_trace::{price_trace, price_trace_on, price_trace_seen, price_trace_watched};
+pub use received::{Received, SplitReceived};
 pub use regret::{Decision, Standing};
-pub use replay::{Replay, ReplayError};
+pub use replay::Replay;
+pub use replayed::{PriceError, Progress, Replayed};
+pub use requests::ReplayError;
 pub use sleep::Sleep;
 pub use split::Split;

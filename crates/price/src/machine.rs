@@ -13,7 +13,7 @@ mod seam;
 use std::cell::Cell;
 
 use lazytlb::{
-    CpuId, CpuSet, Hw, Interrupts, Kernel, Mm, MmHandle, PerCpu, PhysAddr, Policy, Quirks, Tlb,
+    CpuId, HeldBatch, Interrupts, Kernel, Mm, MmHandle, PerCpu, PhysAddr, Policy, Quirks, Tlb,
 };
 
 use crate::cells::{CountedCells, Owner, SLOTS, WORDS};
@@ -42,10 +42,16 @@ pub(crate) struct CountingMachine {
     quirks: Quirks,
     pcids: PcidsOn,
     cpus: Vec<Cpu>,
+    /// Words of CPU sets that these CPUs need.
+    words: usize,
     spaces: Spaces<CountingMachine>,
     current: Cell<CpuId>,
+    /// Those of the current CPU. Between two operations no CPU has them off, and in an operation none that is interrupted.
+    interrupts: Cell<Interrupts>,
     /// CPUs that were sent the flush interrupt and have not taken it.
-    pending: Cell<CpuSet<WORDS>>,
+    pending: [Cell<u64>; WORDS],
+    /// Whether the current CPU looks for held tables that can be given up.
+    gives_up: Cell<bool>,
     tally: Tally,
 }
 
@@ -78,9 +84,12 @@ struct Cpu {
     root: Cell<PhysAddr>,
     /// The root that was loaded last under each PCID.
     roots: [Cell<PhysAddr>; 1 + SLOTS],
-    interrupts: Cell<Interrupts>,
     activity: Cell<Activity>,
     sleep: Cell<Sleep>,
+    /// IPIs that it was sent.
+    received: Cell<u64>,
+    /// How many page tables it holds back in each batch.
+    held: [Cell<u64>; SLOTS],
 }
 
 /// The protocol's view of the storage.
@@ -102,6 +111,13 @@ impl Kernel<WORDS, SLOTS> for Storage<'_> {
     fn init_mm(&self) -> MmHandle {
         INIT_MM
     }
+
+    /// As many as the CPUs so far need. It grows between two operations only, when no CPU is in the protocol, and the words
+    /// that come are empty: their CPUs have not run.
+    #[inline]
+    fn cpu_words(&self) -> usize {
+        self.0.words
+    }
 }
 
 impl CountingMachine {
@@ -112,9 +128,12 @@ impl CountingMachine {
             quirks,
             pcids,
             cpus: Vec::new(),
+            words: 0,
             spaces: Spaces::new(),
             current: Cell::new(CpuId(0)),
-            pending: Cell::new(CpuSet::EMPTY),
+            interrupts: Cell::new(Interrupts::Enabled),
+            pending: Default::default(),
+            gives_up: Cell::new(false),
             tally: Tally::default(),
         }
     }
@@ -141,10 +160,20 @@ impl CountingMachine {
             protocol: PerCpu::new(INIT_MM, &mut CountedCells(Owner::Cpu(cpu))),
             root: Cell::new(self.spaces.get(INIT_MM).root()),
             roots: std::array::from_fn(|_| Cell::new(self.spaces.get(INIT_MM).root())),
-            interrupts: Cell::new(Interrupts::Enabled),
             activity: Cell::new(Activity::KernelThread),
             sleep: Cell::new(Sleep::Unknown),
+            received: Cell::new(0),
+            held: Default::default(),
         });
+        self.words = self.cpus.len().div_ceil(64);
+    }
+
+    /// Checks, between two operations, that the one before has restored what it disabled.
+    pub(crate) fn assert_interrupts_enabled(&self) {
+        assert!(
+            self.interrupts.get() == Interrupts::Enabled,
+            "an operation left a CPU's interrupts disabled"
+        );
     }
 
     /// Says what the current CPU does from here on.
@@ -171,16 +200,34 @@ impl CountingMachine {
         &self.spaces
     }
 
-    /// Returns the spaces, to make and forget some.
+    /// Returns the spaces, to make some.
     #[inline]
     pub(crate) fn spaces_mut(&mut self) -> &mut Spaces<CountingMachine> {
         &mut self.spaces
+    }
+
+    /// Returns the IPIs that each CPU was sent, from CPU 0 on.
+    pub(crate) fn received(&self) -> impl Iterator<Item = u64> + '_ {
+        self.cpus.iter().map(|cpu| cpu.received.get())
     }
 
     /// Returns the counters.
     #[inline]
     pub(crate) fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// Returns how many page tables the current CPU holds back in a batch.
+    pub(crate) fn held(&self, batch: HeldBatch) -> &Cell<u64> {
+        &self.me().held[batch.number()]
+    }
+
+    /// Runs something in which the current CPU looks for held tables that can be given up.
+    pub(crate) fn giving_up<R>(&self, run: impl FnOnce() -> R) -> R {
+        let before = self.gives_up.replace(true);
+        let done = run();
+        self.gives_up.set(before);
+        done
     }
 
     /// Makes every CPU that runs in a space (not lazily) leave for init_mm, and counts the CPUs
@@ -216,29 +263,37 @@ impl CountingMachine {
     /// Lets every pending CPU take its interrupt, then comes back to the CPU that waits. That one keeps its
     /// own while its interrupts are off. Says whether there was anyone.
     pub(crate) fn deliver_interrupts(&self) -> bool {
-        let waiting = self.current.get();
-        let is_kept = |cpu| cpu == waiting && self.interrupts() == Interrupts::Disabled;
-        let (mut delivered, mut kept) = (CpuSet::<WORDS>::EMPTY, CpuSet::EMPTY);
-        for cpu in self.pending.get().iter() {
-            let side = if is_kept(cpu) {
-                &mut kept
-            } else {
-                &mut delivered
-            };
-            side.insert(cpu);
-        }
-        self.pending.set(kept);
-        for cpu in delivered.iter() {
-            self.current.set(cpu);
-            let former = self.disable_interrupts();
-            assert!(
-                former == Interrupts::Enabled,
-                "an operation left a CPU's interrupts disabled"
-            );
-            self.tlb().handle_flush_ipi(self);
-            self.restore_interrupts(former);
+        let (waiting, interrupts) = (self.current.get(), self.interrupts.get());
+        let kept = match interrupts {
+            Interrupts::Disabled => Some(waiting.word_and_bit()),
+            Interrupts::Enabled => None,
+        };
+        self.interrupts.set(Interrupts::Disabled);
+        let mut delivered = false;
+        for (index, pending) in self.pending[..self.words].iter().enumerate() {
+            let word = pending.get();
+            let kept = kept.map_or(0, |(word, bit)| if word == index { bit } else { 0 });
+            if word & !kept == 0 {
+                continue;
+            }
+            pending.set(word & kept);
+            delivered = true;
+            for cpu in members_of(index, word & !kept) {
+                self.current.set(cpu);
+                self.tlb().handle_flush_ipi(self);
+            }
         }
         self.current.set(waiting);
-        !delivered.is_empty()
+        self.interrupts.set(interrupts);
+        delivered
     }
+}
+
+/// Returns the CPUs whose bits are set in a word of a CPU set.
+fn members_of(index: usize, mut word: u64) -> impl Iterator<Item = CpuId> {
+    std::iter::from_fn(move || {
+        let bit = (word != 0).then(|| word.trailing_zeros())?;
+        word &= word - 1;
+        Some(CpuId(index as u16 * 64 + bit as u16))
+    })
 }

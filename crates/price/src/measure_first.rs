@@ -7,7 +7,7 @@
 
 use crate::costs::{Costs, Parameter};
 use crate::counts::Counts;
-use crate::price_trace::Replayed;
+use crate::replayed::Replayed;
 
 /// Two regrets that differ by less than this share are one: sums of floats are not closer.
 const ROUNDING: f64 = 1e-9;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::costs::{Costs, Parameter};
 use crate::counts::Counts;
-use crate::price_trace::Replayed;
+use crate::replayed::Replayed;
 
 /// Holds a cost in cycles of the reference clock.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use lazytlb::Policy;
 use crate::costs::Costs;
 use crate::measure_first::{MeasureFirst, measure_first};
 use crate::price::Difference;
-use crate::price_trace::Replayed;
+use crate::replayed::Replayed;
 
 /// Says how a policy stands among those that it is compared with.
 #[derive(Clone, PartialEq, Debug)]

@@ -4,13 +4,14 @@
 //! does here changes nothing of what the workload asks next. Operations run one at a time in the
 //! order of the recording, so races are not replayed.
 
-use lazytlb::{CpuId, FlushRange, MmHandle, PageRange, PageSize, Policy, Quirks, Tables, VirtAddr};
-use lazytlb_trace::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range};
+use lazytlb::{Policy, Quirks, Tables};
+use lazytlb_trace::Operation;
 
-use crate::counts::{Counts, Effect};
-use crate::machine::{Activity, CountingMachine, MAX_CPUS, PcidsOn};
+use crate::counts::Counts;
+use crate::machine::PcidsOn;
+use crate::replayer::Replayer;
+use crate::requests::{ReplayError, Requests};
 use crate::sleep::Sleep;
-use crate::spaces::INIT_MM;
 
 /// Replays a recording under one policy.
 ///
@@ -34,26 +35,8 @@ use crate::spaces::INIT_MM;
 /// # Ok::<(), lazytlb_price::ReplayError>(())
 /// ```
 pub struct Replay {
-    machine: CountingMachine,
-    policy: Policy,
-    pcids: PcidsOn,
-    /// What a flush is taken to do of which it is unknown whether it frees page tables.
-    unknown_tables: Tables,
-}
-
-/// Says why an operation cannot be replayed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReplayError {
-    /// The CPU's number is past the capacity of CPU sets.
-    #[error(
-        "CPU {cpu} is past the {MAX_CPUS} CPUs that a replay has: record fewer CPUs \
-         (`tracing_cpumask`)"
-    )]
-    CpuOutOfRange {
-        /// The CPU's number.
-        cpu: u16,
-    },
+    requests: Requests,
+    replayer: Replayer,
 }
 
 impl Replay {
@@ -70,30 +53,30 @@ impl Replay {
     /// Starts a replay on CPUs with these errata, with or without PCIDs.
     pub fn on(policy: Policy, quirks: Quirks, pcids: PcidsOn) -> Self {
         Replay {
-            machine: CountingMachine::new(policy, quirks, pcids),
-            policy,
-            pcids,
-            unknown_tables: Tables::Kept,
+            // An operation asks a few things at most: that a space is made, what was loaded before, and what it says itself.
+            requests: Requests::with_capacity(4),
+            replayer: Replayer::new(policy, quirks, pcids, Tables::Kept),
         }
     }
 
     /// Takes flushes of which it is unknown whether they free page tables to do this; else, to keep them. The other end of
-    /// what is unknown goes with `Freed`: lazy CPUs of which it is unknown what they run idle; else, they run kernel threads.
+    /// what is unknown goes with `Freed`: lazy CPUs of which it is unknown what they run idle, and under `quarantine` a flush that
+    /// frees page tables frees as many as its range may have; else, they run kernel threads, and it frees one.
     pub fn with_unknown_tables(self, unknown_tables: Tables) -> Self {
         Replay {
-            unknown_tables,
+            replayer: self.replayer.with_unknown_tables(unknown_tables),
             ..self
         }
     }
 
     /// Returns the policy.
     pub fn policy(&self) -> Policy {
-        self.policy
+        self.replayer.policy()
     }
 
     /// Says whether the CPUs have PCIDs.
     pub fn pcids(&self) -> PcidsOn {
-        self.pcids
+        self.replayer.pcids()
     }
 
     /// Replays one operation.
@@ -103,161 +86,46 @@ impl Replay {
     /// Allocates only for CPUs and for spaces beyond the greatest number of them that lived so far.
     ///
     /// # Errors
-    /// If the CPU's number is [`MAX_CPUS`] or more; the replay is as before.
+    /// If the CPU's number is [`MAX_CPUS`](crate::MAX_CPUS) or more; the replay is as before.
     pub fn apply(&mut self, operation: &Operation) -> Result<(), ReplayError> {
-        let cpu = CpuId(operation.cpu);
-        if cpu.0 >= MAX_CPUS {
-            return Err(ReplayError::CpuOutOfRange { cpu: cpu.0 });
-        }
-        self.machine.become_cpu(cpu);
-        if let Some(initial) = operation.initial {
-            self.warm_up(initial);
-        }
-        self.machine.tally().count(Effect::Operation);
-        match operation.kind {
-            OperationKind::Switch { mm } => self.switch(mm),
-            OperationKind::GoLazy { onto } => self.go_lazy(onto),
-            OperationKind::Flush { mm, range, tables } => self.flush(mm, range, tables),
-            OperationKind::Retire { mm } => self.retire(mm),
-        }
+        self.requests.push(operation)?;
+        self.replayer.replay(self.requests.as_slice());
+        self.requests.clear();
         Ok(())
     }
 
     /// Says how deep a CPU sleeps from here on, if it is idle; a CPU that goes idle is as it was told last.
     ///
-    /// Before [`Sleep::Flushed`] an idle CPU leaves its space. A CPU past [`MAX_CPUS`] is ignored: no operation of it can be
-    /// replayed either.
+    /// Before [`Sleep::Flushed`] an idle CPU leaves its space. A CPU past [`MAX_CPUS`](crate::MAX_CPUS) is ignored: no
+    /// operation of it can be replayed either.
     pub fn sleep(&mut self, cpu: u16, sleep: Sleep) {
-        if cpu < MAX_CPUS {
-            self.machine.become_cpu(CpuId(cpu));
-            self.machine.set_sleep(sleep);
-        }
+        self.requests.push_sleep(cpu, sleep);
+        self.replayer.replay(self.requests.as_slice());
+        self.requests.clear();
     }
 
     /// Returns the counts so far.
     pub fn counts(&self) -> Counts {
-        self.machine.tally().counts()
+        self.replayer.counts()
+    }
+
+    /// Returns the IPIs that each CPU was sent so far, from CPU 0 on. They add up to [`Counts::ipis`].
+    pub fn ipis_received(&self) -> impl Iterator<Item = u64> + '_ {
+        self.replayer.ipis_received()
     }
 
     /// Ends the replay and returns its counts.
     pub fn finish(self) -> Counts {
         self.counts()
     }
-
-    fn space(&mut self, mm: MmId) -> MmHandle {
-        self.machine.spaces_mut().find_or_make(mm.0)
-    }
-
-    #[cold]
-    fn warm_up(&mut self, initial: InitialState) {
-        // Without an id nobody else can name the space either.
-        let Some(mm) = initial.mm else { return };
-        let mm = self.space(mm);
-        self.machine.uncounted(|machine| {
-            machine.tlb().switch_mm(machine, mm);
-            if initial.laziness == Laziness::Lazy {
-                machine.tlb().enter_lazy(machine);
-            }
-        });
-        self.machine.set_activity(match initial.laziness {
-            // Which of the two is told by the operation that follows.
-            Laziness::Lazy => Activity::KernelThread,
-            Laziness::NotLazy => Activity::Running,
-        });
-    }
-
-    fn switch(&mut self, mm: MmId) {
-        let mm = self.space(mm);
-        self.machine.tlb().switch_mm(&self.machine, mm);
-        self.machine.set_activity(Activity::Running);
-    }
-
-    fn go_lazy(&mut self, onto: Onto) {
-        self.machine.tlb().enter_lazy(&self.machine);
-        self.machine.set_activity(match onto {
-            Onto::Idle => Activity::Idle,
-            Onto::KernelThread => Activity::KernelThread,
-            // Unknown: the end that is asked for, as with tables.
-            Onto::Unknown if self.unknown_tables == Tables::Freed => Activity::Idle,
-            Onto::Unknown => Activity::KernelThread,
-        });
-    }
-
-    fn flush(&mut self, mm: MmId, range: Range, tables: lazytlb_trace::Tables) {
-        let mm = self.space(mm);
-        // The protocol never flushes the kernel's own space.
-        if mm == INIT_MM {
-            return;
-        }
-        let tables = match tables {
-            // Unknown: the lowest count, until both ends are asked for.
-            lazytlb_trace::Tables::Kept => Tables::Kept,
-            lazytlb_trace::Tables::Unknown => self.unknown_tables,
-            lazytlb_trace::Tables::Freed => Tables::Freed,
-        };
-        let machine = &self.machine;
-        let report = machine.tlb().flush(machine, mm, flush_range(range), tables);
-        let skipped = u64::from(report.lazy_skipped);
-        machine.tally().add(Effect::LazySkipped, skipped);
-        let elsewhere = u64::from(report.elsewhere);
-        machine.tally().add(Effect::IpiElsewhere, elsewhere);
-    }
-
-    fn retire(&mut self, id: MmId) {
-        let Some(mm) = self.machine.spaces().find(id.0) else {
-            return;
-        };
-        if mm == INIT_MM {
-            return;
-        }
-        self.machine.evict_running(mm);
-        let report = self.machine.tlb().retire(&self.machine, mm);
-        let interrupted = u64::from(report.interrupted);
-        self.machine.tally().add(Effect::IpiAtRetire, interrupted);
-        let elsewhere = u64::from(report.elsewhere);
-        self.machine.tally().add(Effect::IpiElsewhere, elsewhere);
-        self.machine.deliver_interrupts();
-        let reaped = self.machine.tlb().reap(&self.machine);
-        assert!(
-            reaped.is_some_and(|reaped| reaped.mm == mm),
-            "every CPU has left"
-        );
-        self.machine.spaces_mut().forget(id.0);
-    }
-}
-
-/// Translates a recorded range.
-///
-/// A stride that is no page size widens to everything (Linux gives one only together with "all").
-/// A range without a page still interrupts CPUs, which then invalidate nothing: one page comes
-/// nearest, because to a request "no pages" means "all".
-fn flush_range(range: Range) -> FlushRange {
-    let Range::Pages {
-        start,
-        pages,
-        stride_shift,
-    } = range
-    else {
-        return FlushRange::All;
-    };
-    let sizes = [PageSize::Size4K, PageSize::Size2M, PageSize::Size1G];
-    let size = sizes
-        .into_iter()
-        .find(|size| size.shift() == u32::from(stride_shift));
-    match size {
-        Some(size) => FlushRange::Pages(PageRange {
-            start: VirtAddr(start),
-            len_pages: pages.max(1),
-            size,
-        }),
-        None => FlushRange::All,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::MAX_CPUS;
     use lazytlb::GarbageWalksAccepted;
+    use lazytlb_trace::{InitialState, Laziness, MmId, Onto, OperationKind, Range};
 
     const SHELL: MmId = MmId(7);
     const OTHER: MmId = MmId(8);
@@ -392,29 +260,5 @@ mod tests {
         assert_eq!(error, ReplayError::CpuOutOfRange { cpu: 512 });
         run(&mut replay, &[(MAX_CPUS - 1, switch(SHELL))]);
         assert_eq!(replay.finish().operations, 1);
-    }
-
-    #[test]
-    fn strides_become_page_sizes_or_everything() {
-        let range = |stride_shift, pages| {
-            flush_range(Range::Pages {
-                start: 0x4000_0000,
-                pages,
-                stride_shift,
-            })
-        };
-        let pages = |len_pages, size| {
-            FlushRange::Pages(PageRange {
-                start: VirtAddr(0x4000_0000),
-                len_pages,
-                size,
-            })
-        };
-        assert_eq!(range(12, 3), pages(3, PageSize::Size4K));
-        assert_eq!(range(21, 3), pages(3, PageSize::Size2M));
-        assert_eq!(range(30, 3), pages(3, PageSize::Size1G));
-        assert_eq!(range(12, 0), pages(1, PageSize::Size4K));
-        assert_eq!(range(0, 4096), FlushRange::All);
-        assert_eq!(flush_range(Range::All), FlushRange::All);
     }
 }

@@ -16,38 +16,38 @@ pub(crate) const INIT_MM: MmHandle = MmHandle(INIT_SLOT as u64);
 /// The id of the kernel's own space: Linux gives `init_mm` the `ctx_id` 1.
 const INIT_ID: u64 = 1;
 
-/// Holds the live spaces of a machine. A handle is a slot's index; memory is bounded by the spaces that
-/// live at the same time.
-pub(crate) struct Spaces<H: Hw> {
-    slots: Vec<Mm<H, WORDS>>,
-    free: Vec<MmHandle>,
+/// The handles of a recording's spaces. They follow from its operations alone, so that all replays of it share them.
+pub(crate) struct Handles {
     by_id: HashMap<u64, MmHandle, FixedState>,
+    free: Vec<MmHandle>,
     /// The one that was asked for last, if it lives: most operations are in the space of the one before.
     latest: Option<(u64, MmHandle)>,
+    /// How many there are, free ones too.
+    len: usize,
     /// The identity of the space that is made next. Not the recorded id: a recording may go on to name a space that it has
     /// retired, and what a CPU has cached of the dead one is not the new one's.
     next_identity: u64,
 }
 
-impl<H: Hw> Spaces<H>
-where
-    CountedCells: Cells<H>,
-{
-    /// Holds init_mm only.
+/// The handle of a space that lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Found {
+    /// It lived before.
+    Known(MmHandle),
+    /// It lives from here on, and machines have to make it.
+    New(MmHandle, MmId),
+}
+
+impl Handles {
+    /// Knows init_mm only.
     pub(crate) fn new() -> Self {
-        Spaces {
-            slots: vec![new_mm(INIT_ID, INIT_SLOT)],
-            free: Vec::new(),
+        Handles {
             by_id: HashMap::from_iter([(INIT_ID, INIT_MM)]),
+            free: Vec::new(),
             latest: None,
+            len: 1,
             next_identity: INIT_ID + 1,
         }
-    }
-
-    /// Returns the space behind a handle.
-    #[inline]
-    pub(crate) fn get(&self, handle: MmHandle) -> &Mm<H, WORDS> {
-        &self.slots[index_of(handle)]
     }
 
     /// Returns the handle of a live space.
@@ -56,39 +56,67 @@ where
         self.by_id.get(&id).copied()
     }
 
-    /// Returns the handle of a space, which is made if it does not live.
+    /// Returns the handle of a space, which comes to life if it does not live.
     #[inline]
-    pub(crate) fn find_or_make(&mut self, id: u64) -> MmHandle {
+    pub(crate) fn find_or_make(&mut self, id: u64) -> Found {
         if let Some((latest, handle)) = self.latest
             && latest == id
         {
-            return handle;
+            return Found::Known(handle);
         }
-        let handle = self.look_up_or_make(id);
+        let found = self.look_up_or_make(id);
+        let (Found::Known(handle) | Found::New(handle, _)) = found;
         self.latest = Some((id, handle));
-        handle
+        found
     }
 
-    fn look_up_or_make(&mut self, id: u64) -> MmHandle {
+    fn look_up_or_make(&mut self, id: u64) -> Found {
         let vacant = match self.by_id.entry(id) {
-            Entry::Occupied(known) => return *known.get(),
+            Entry::Occupied(known) => return Found::Known(*known.get()),
             Entry::Vacant(vacant) => vacant,
         };
-        let slot = self.free.pop().map_or(self.slots.len(), index_of);
-        let mm = new_mm(self.next_identity, slot);
+        let handle = self.free.pop().unwrap_or_else(|| {
+            self.len += 1;
+            MmHandle(self.len as u64 - 1)
+        });
+        let identity = MmId(self.next_identity);
         self.next_identity += 1;
-        if slot == self.slots.len() {
-            self.slots.push(mm);
-        } else {
-            self.slots[slot] = mm;
-        }
-        *vacant.insert(MmHandle(slot as u64))
+        vacant.insert(handle);
+        Found::New(handle, identity)
     }
 
-    /// Forgets a space that no CPU has loaded, and frees its slot.
+    /// Forgets a space that no CPU will have loaded, and frees its handle.
     pub(crate) fn forget(&mut self, id: u64) {
         self.latest = None;
         self.free.extend(self.by_id.remove(&id));
+    }
+}
+
+/// Holds the spaces of a machine. A handle is an index; memory is bounded by the spaces that live at the same time.
+pub(crate) struct Spaces<H: Hw>(Vec<Mm<H, WORDS>>);
+
+impl<H: Hw> Spaces<H>
+where
+    CountedCells: Cells<H>,
+{
+    /// Holds init_mm only.
+    pub(crate) fn new() -> Self {
+        Spaces(vec![new_mm(MmId(INIT_ID), INIT_SLOT)])
+    }
+
+    /// Returns the space behind a handle.
+    #[inline]
+    pub(crate) fn get(&self, handle: MmHandle) -> &Mm<H, WORDS> {
+        &self.0[index_of(handle)]
+    }
+
+    /// Makes a space in place of the one that had its handle before, or behind all others.
+    pub(crate) fn make(&mut self, handle: MmHandle, identity: MmId) {
+        let mm = new_mm(identity, index_of(handle));
+        match self.0.get_mut(index_of(handle)) {
+            Some(dead) => *dead = mm,
+            None => self.0.push(mm),
+        }
     }
 }
 
@@ -96,15 +124,11 @@ fn index_of(handle: MmHandle) -> usize {
     handle.0 as usize
 }
 
-fn new_mm<H: Hw>(identity: u64, slot: usize) -> Mm<H, WORDS>
+fn new_mm<H: Hw>(identity: MmId, slot: usize) -> Mm<H, WORDS>
 where
     CountedCells: Cells<H>,
 {
-    Mm::new(
-        MmId(identity),
-        root_of(slot),
-        &mut CountedCells(Owner::Space),
-    )
+    Mm::new(identity, root_of(slot), &mut CountedCells(Owner::Space))
 }
 
 /// Invents the frame of a slot's root table. A slot is reused only when every CPU has left its
@@ -119,34 +143,45 @@ mod tests {
 
     type Spaces = super::Spaces<crate::machine::CountingMachine>;
 
+    fn new(found: Found) -> (MmHandle, MmId) {
+        match found {
+            Found::New(handle, identity) => (handle, identity),
+            Found::Known(_) => panic!("it is new"),
+        }
+    }
+
     #[test]
-    fn a_slot_is_reused_and_an_identity_is_not() {
-        let mut spaces = Spaces::new();
-        let first = spaces.find_or_make(7);
-        assert_eq!(spaces.find_or_make(7), first);
-        spaces.forget(7);
-        assert_eq!(spaces.find(7), None);
-        let second = spaces.find_or_make(8);
-        assert_eq!(second, first, "the free slot is taken");
-        let identity = spaces.get(second).id();
-        spaces.forget(8);
-        let again = spaces.find_or_make(8);
+    fn a_handle_is_reused_and_an_identity_is_not() {
+        let (mut handles, mut spaces) = (Handles::new(), Spaces::new());
+        let (first, identity) = new(handles.find_or_make(7));
+        spaces.make(first, identity);
+        assert_eq!(handles.find_or_make(7), Found::Known(first));
+        handles.forget(7);
+        assert_eq!(handles.find(7), None);
+        let (second, other) = new(handles.find_or_make(8));
+        spaces.make(second, other);
+        assert_eq!(second, first, "the free handle is taken");
+        assert_ne!(other, identity);
+        assert_eq!(spaces.get(second).id(), other);
+        handles.forget(8);
+        let (again, third) = new(handles.find_or_make(8));
         assert_eq!(again, second);
-        assert_ne!(spaces.get(again).id(), identity, "it is another space");
+        assert_ne!(third, other, "it is another space");
     }
 
     #[test]
     fn memory_is_bounded_by_the_spaces_that_live_at_a_time() {
-        let mut spaces = Spaces::new();
+        let (mut handles, mut spaces) = (Handles::new(), Spaces::new());
         for id in 10..10_000 {
-            spaces.find_or_make(id);
-            spaces.forget(id - 3);
+            let (handle, identity) = new(handles.find_or_make(id));
+            spaces.make(handle, identity);
+            handles.forget(id - 3);
         }
-        assert_eq!((spaces.slots.len(), spaces.by_id.len()), (5, 4));
+        assert_eq!((spaces.0.len(), handles.by_id.len()), (5, 4));
     }
 
     #[test]
     fn the_kernels_own_space_is_there_from_the_start() {
-        assert_eq!(Spaces::new().find_or_make(1), INIT_MM);
+        assert_eq!(Handles::new().find_or_make(1), Found::Known(INIT_MM));
     }
 }

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use crate::counts::Counts;
-use crate::price_trace::{Replayed, Replays};
+use crate::pass::Replays;
+use crate::replayed::Replayed;
 
 /// The counts of every replay, split by a key.
 #[derive(Clone, Debug)]
@@ -15,8 +16,8 @@ pub struct Split<K> {
     parts: BTreeMap<K, Both>,
 }
 
-/// The counts of each replay, as if flushes kept tables of which it is unknown, and as if they freed them; the latter has
-/// none where nothing is unknown.
+/// The counts of each replay, as if flushes kept tables of which it is unknown, and as if they freed them; the latter are
+/// nothing where nothing is unknown.
 #[derive(Clone, Debug, Default)]
 struct Both {
     kept: Vec<Counts>,
@@ -25,10 +26,9 @@ struct Both {
 
 impl Both {
     fn of(replays: &Replays<'_>) -> Both {
-        let counts = |one: &crate::replay::Replay| one.counts();
         Both {
-            kept: replays.kept.iter().map(counts).collect(),
-            freed: replays.freed.iter().map(counts).collect(),
+            kept: replays.kept().collect(),
+            freed: replays.freed().map(Option::unwrap_or_default).collect(),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::ops::{Add, AddAssign, Sub};
 
 use crate::counts::Counts;
-use crate::price_trace::Replayed;
+use crate::replayed::Replayed;
 
 impl Counts {
     /// Joins two counts, one by one. All fields are named: one that is new has to be here as well.
@@ -43,6 +43,14 @@ impl Counts {
             locked: join(a.locked, b.locked),
             fences: join(a.fences, b.fences),
             remote_reads: join(a.remote_reads, b.remote_reads),
+            tables_held: join(a.tables_held, b.tables_held),
+            tables_held_peak: join(a.tables_held_peak, b.tables_held_peak),
+            tables_held_peak_of_a_space: join(
+                a.tables_held_peak_of_a_space,
+                b.tables_held_peak_of_a_space,
+            ),
+            batches_released: join(a.batches_released, b.batches_released),
+            hold_fallbacks: join(a.hold_fallbacks, b.hold_fallbacks),
             repairs: join(a.repairs, b.repairs),
         }
     }

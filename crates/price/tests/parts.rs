@@ -15,7 +15,7 @@ fn parts<K: Ord>(
 ) -> (Vec<Replayed>, Vec<(K, Vec<Replayed>)>) {
     let mut reader = TraceReader::new(text, "test").unwrap();
     let mut split = Split::default();
-    let watch = |step: &Step, replays: &lazytlb_price::Replays<'_>| {
+    let watch = |step: Step<'_>, replays: &lazytlb_price::Replays<'_>| {
         if let Step::Operation(operation) = step {
             split.add(key(operation.cpu, operation.time_ns), replays);
         }

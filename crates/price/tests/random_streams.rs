@@ -154,7 +154,9 @@ proptest! {
             let [off, on] = PcidsOn::ALL.map(|pcids| replay(policy, pcids, &operations));
             prop_assert_eq!((off.cr3_keep, off.ipis_elsewhere), (0, 0));
             prop_assert_eq!(on.repairs, off.repairs);
-            if policy == Policy::InitMm || on.ipis_elsewhere == 0 {
+            // Under `quarantine` a CPU that is lazy elsewhere is spared, too, and catches up when it has to.
+            let spared_elsewhere = policy == Policy::Quarantine && on.lazy_skipped != off.lazy_skipped;
+            if policy == Policy::InitMm || (on.ipis_elsewhere == 0 && !spared_elsewhere) {
                 prop_assert_eq!(on.cr3_flush + on.cr3_keep, off.cr3_flush, "{}", policy);
                 prop_assert!(on.refills_after_load <= off.refills_after_load);
                 prop_assert_eq!(on.full_flushes, off.full_flushes);

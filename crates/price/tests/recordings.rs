@@ -128,7 +128,10 @@ fn on_threads_the_replay_comes_near_the_recorded_kernel() {
         linux.ipis_to_idle,
     );
     assert_eq!(classes, (4457, 1, 5047));
-    assert_eq!(locked(&replayed), [44607, 44607, 66083, 93045, 60881]);
+    assert_eq!(
+        locked(&replayed),
+        [44607, 44607, 66083, 93045, 60881, 59088]
+    );
     assert_eq!(cheapest_safe_one(&replayed), all_but_ipi());
     let expected = (Policy::IpiOnTableFree, vec![799, 571, 202]);
     assert_eq!(choice(&replayed), expected);
@@ -146,7 +149,10 @@ fn on_mixed_the_replay_comes_near_the_recorded_kernel() {
         linux.ipis_to_idle,
     );
     assert_eq!(classes, (1477, 17, 661));
-    assert_eq!(locked(&replayed), [58591, 58591, 57947, 64278, 60393]);
+    assert_eq!(
+        locked(&replayed),
+        [58591, 58591, 57947, 64278, 60393, 74350]
+    );
     assert_eq!(cheapest_safe_one(&replayed), all_but_ipi());
     let expected = (Policy::IpiOnTableFree, vec![295, 101, 33]);
     assert_eq!(choice(&replayed), expected);

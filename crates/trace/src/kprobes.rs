@@ -6,7 +6,6 @@ use crate::mm_pointers::{Learned, MmPointers};
 use crate::operation::{
     InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range, Tables,
 };
-use crate::step::Step;
 use crate::steps::Steps;
 use crate::summary::Summary;
 use crate::task_chain::{Link, TaskChain};
@@ -98,7 +97,7 @@ impl Kprobes {
         summary: &mut Summary,
         steps: &mut Steps,
     ) -> Result<(), LineProblem> {
-        steps.push(Step::Event(*event));
+        steps.push_event(event);
         let index = usize::from(event.cpu);
         if index >= self.cpus.len() {
             self.cpus.resize(index + 1, Cpu::default());
@@ -144,7 +143,7 @@ impl Kprobes {
             let from = event.pid;
             self.cpus[index].went_lazy = Some(WentLazy { step, from });
         } else {
-            steps.push(Step::Operation(operation));
+            steps.push(operation);
         }
         Ok(())
     }

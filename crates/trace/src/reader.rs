@@ -10,12 +10,13 @@ use crate::event::{Context, Event, Kind};
 use crate::format::Format;
 use crate::idle_evidence::IdleEvidence;
 use crate::idle_states::IdleStates;
-use crate::operation::{Onto, Operation, OperationKind};
+use crate::operation::{MmId, Onto, Operation, OperationKind};
 use crate::reconstruct::Reconstruct;
 use crate::snapshot::Snapshot;
 use crate::step::Step;
-use crate::steps::Steps;
+use crate::steps::{Next, Steps};
 use crate::summary::{MadeFrom, Summary};
+use crate::task_names::TaskNames;
 
 /// Events without which a replay is wrong.
 const ESSENTIAL: [&str; 3] = ["switch_mm", "enter_lazy", "flush_mm_range"];
@@ -32,6 +33,10 @@ pub struct TraceReader<R> {
     summary: Summary,
     /// The last event, in one place: copies of it would cost as much as reading it.
     event: Event,
+    /// The last operation.
+    operation: Operation,
+    /// Which of the two is the latest step.
+    latest: Next,
     steps: Steps,
     idle: IdleEvidence,
     partial: bool,
@@ -95,6 +100,13 @@ impl<R: Read> TraceReader<R> {
                 context: Context::Unknown,
                 kind: Kind::Other,
             },
+            operation: Operation {
+                cpu: 0,
+                time_ns: 0,
+                kind: OperationKind::Retire { mm: MmId::INIT },
+                initial: None,
+            },
+            latest: Next::Event,
             steps: Steps::default(),
             idle: IdleEvidence::default(),
             partial: false,
@@ -107,6 +119,13 @@ impl<R: Read> TraceReader<R> {
     /// called before the first step.
     pub fn with_tasks(mut self, snapshot: Snapshot) -> Self {
         self.reconstruct = Reconstruct::new(Some(snapshot));
+        self
+    }
+
+    /// Keeps what tasks are called, for [`Summary::task_name`]: at each task switch one name is noted. To be called before
+    /// the first step.
+    pub fn with_task_names(mut self) -> Self {
+        self.summary.task_names = Some(TaskNames::default());
         self
     }
 
@@ -128,13 +147,12 @@ impl<R: Read> TraceReader<R> {
     /// [`TraceError`], at the first line that cannot be right, or at the end if events are
     /// missing. After an error the reader is of no more use: it returns [`TraceError::Ended`].
     pub fn next_operation(&mut self) -> Result<Option<Operation>, TraceError> {
-        loop {
-            match self.next_step()? {
-                Some(Step::Event(_)) => {}
-                Some(Step::Operation(operation)) => return Ok(Some(operation)),
-                None => return Ok(None),
+        while self.advance()? {
+            if let Step::Operation(operation) = self.step() {
+                return Ok(Some(*operation));
             }
         }
+        Ok(None)
     }
 
     /// Returns the next event, or what the event before asks for; `None` at the end of a complete recording.
@@ -142,21 +160,42 @@ impl<R: Read> TraceReader<R> {
     /// # Errors
     /// As [`TraceReader::next_operation`].
     #[inline]
-    pub fn next_step(&mut self) -> Result<Option<Step>, TraceError> {
+    pub fn next_step(&mut self) -> Result<Option<Step<'_>>, TraceError> {
+        Ok(self.advance()?.then(|| self.step()))
+    }
+
+    /// Returns the step that the reader has gone on to last; of no meaning before that.
+    ///
+    /// With [`TraceReader::advance`] it is [`TraceReader::next_step`], where the summary is looked at beside it.
+    #[inline]
+    pub fn step(&self) -> Step<'_> {
+        match self.latest {
+            Next::Event => Step::Event(&self.event),
+            Next::Operation => Step::Operation(&self.operation),
+        }
+    }
+
+    /// Goes on to the next step; `false` at the end of a complete recording.
+    ///
+    /// # Errors
+    /// As [`TraceReader::next_operation`].
+    #[inline]
+    pub fn advance(&mut self) -> Result<bool, TraceError> {
         loop {
-            if let Some(step) = self.steps.pop() {
-                if let Step::Operation(operation) = &step
+            if let Some(next) = self.steps.pop(&mut self.event, &mut self.operation) {
+                self.latest = next;
+                if next == Next::Operation
                     && let OperationKind::GoLazy {
                         onto: Onto::Unknown,
-                    } = operation.kind
+                    } = self.operation.kind
                 {
                     self.summary.unknown_onto += 1;
                 }
-                return Ok(Some(step));
+                return Ok(true);
             }
             match self.progress {
                 Progress::Reading => {}
-                Progress::Finished => return Ok(None),
+                Progress::Finished => return Ok(false),
                 Progress::Failed => {
                     let ended = TraceError::Ended {
                         file: self.file.clone(),

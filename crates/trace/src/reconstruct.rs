@@ -87,10 +87,10 @@ impl Reconstruct {
             summary.made_from = MadeFrom::Tracepoints;
             Reconstruct::Tracepoints(Box::new(Tracepoints::new(snapshot.as_ref())))
         };
-        for event in &first {
-            self.apply(event, summary, steps)?;
-        }
-        Ok(())
+        steps.with_earlier_events(|steps| {
+            let mut first = first.iter();
+            first.try_for_each(|event| self.apply(event, summary, steps))
+        })
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::event::Event;
 use crate::operation::{Onto, Operation, OperationKind, Range, Tables};
-use crate::step::Step;
 
 /// Steps that may wait before the oldest of them goes, whatever is not known then.
 const MOST: usize = 1 << 14;
@@ -14,24 +14,69 @@ const MOST: usize = 1 << 14;
 /// `sched_switch`, by its next event. Until then the operation waits, and all that follows with it.
 #[derive(Default)]
 pub(crate) struct Steps {
-    waiting: VecDeque<Option<Step>>,
+    /// The event that was read last comes next, before all that waits: it was read as nothing did, and stays where it is.
+    comes_latest_event: bool,
+    /// Where the events are that are added.
+    source: Source,
+    waiting: VecDeque<Option<Waiting>>,
     /// The number of the first one.
     first: u64,
     /// The numbers of operations that are not complete, in ascending order.
     open: Vec<u64>,
 }
 
+/// Where an event is that is added.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Source {
+    /// Where the reader has the event that it read last.
+    #[default]
+    Latest,
+    /// Somewhere else: it was read before.
+    Earlier,
+}
+
+/// A step that waits.
+enum Waiting {
+    Event(Event),
+    Operation(Operation),
+}
+
+/// What the first step is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Next {
+    Event,
+    Operation,
+}
+
 impl Steps {
-    /// Adds a step, and returns its number.
+    /// Adds an event. It is copied only if others wait before it, or it is not the one that was read last.
     #[inline]
-    pub(crate) fn push(&mut self, step: Step) -> u64 {
-        self.waiting.push_back(Some(step));
-        self.first + self.waiting.len() as u64 - 1
+    pub(crate) fn push_event(&mut self, event: &Event) {
+        if self.waiting.is_empty() && self.source == Source::Latest {
+            self.comes_latest_event = true;
+        } else {
+            self.waiting.push_back(Some(Waiting::Event(*event)));
+        }
+    }
+
+    /// Runs something that adds events which were read before.
+    pub(crate) fn with_earlier_events<T>(&mut self, run: impl FnOnce(&mut Steps) -> T) -> T {
+        self.source = Source::Earlier;
+        let done = run(self);
+        self.source = Source::Latest;
+        done
+    }
+
+    /// Adds an operation that is complete.
+    #[inline]
+    pub(crate) fn push(&mut self, operation: Operation) {
+        self.waiting.push_back(Some(Waiting::Operation(operation)));
     }
 
     /// Adds an operation that is not complete yet, and returns its number.
     pub(crate) fn push_open(&mut self, operation: Operation) -> u64 {
-        let number = self.push(Step::Operation(operation));
+        let number = self.first + self.waiting.len() as u64;
+        self.push(operation);
         self.open.push(number);
         number
     }
@@ -54,10 +99,8 @@ impl Steps {
             .and_then(|index| usize::try_from(index).ok());
         let place = index.and_then(|index| self.waiting.get_mut(index));
         match (place, operation) {
-            (Some(place), operation) => *place = operation.map(Step::Operation),
-            (None, Some(operation)) => {
-                self.push(Step::Operation(operation));
-            }
+            (Some(place), operation) => *place = operation.map(Waiting::Operation),
+            (None, Some(operation)) => self.push(operation),
             (None, None) => {}
         }
     }
@@ -65,7 +108,7 @@ impl Steps {
     /// Completes an operation: tells whether its flush frees tables.
     pub(crate) fn complete(&mut self, number: u64, tables: Tables) {
         self.open.retain(|open| *open != number);
-        if let Some(Step::Operation(operation)) = self.at(number)
+        if let Some(operation) = self.at(number)
             && let OperationKind::Flush { tables: known, .. } = &mut operation.kind
         {
             *known = tables;
@@ -80,23 +123,26 @@ impl Steps {
     /// Completes an operation: tells what a CPU that went lazy runs.
     pub(crate) fn complete_onto(&mut self, number: u64, known: Onto) {
         self.open.retain(|open| *open != number);
-        if let Some(Step::Operation(operation)) = self.at(number)
+        if let Some(operation) = self.at(number)
             && let OperationKind::GoLazy { onto } = &mut operation.kind
         {
             *onto = known;
         }
     }
 
-    /// Returns a step that still waits.
-    pub(crate) fn at(&mut self, number: u64) -> Option<&mut Step> {
+    /// Returns an operation that still waits.
+    fn at(&mut self, number: u64) -> Option<&mut Operation> {
         let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.waiting.get_mut(index)?.as_mut()
+        match self.waiting.get_mut(index)? {
+            Some(Waiting::Operation(operation)) => Some(operation),
+            Some(Waiting::Event(_)) | None => None,
+        }
     }
 
     /// A flush turns out to be the last one of its space.
     pub(crate) fn was_last(&mut self, number: u64) {
         self.complete(number, Tables::Freed);
-        if let Some(Step::Operation(operation)) = self.at(number)
+        if let Some(operation) = self.at(number)
             && let OperationKind::Flush { range, .. } = &mut operation.kind
         {
             *range = Range::All;
@@ -108,20 +154,38 @@ impl Steps {
         self.open.clear();
     }
 
-    /// Returns the first step, if it is complete.
+    /// Goes on to the first step, if it is complete: writes what it is to its place. An event that was read last is there.
     #[inline]
-    pub(crate) fn pop(&mut self) -> Option<Step> {
+    pub(crate) fn pop(&mut self, event: &mut Event, operation: &mut Operation) -> Option<Next> {
+        if std::mem::take(&mut self.comes_latest_event) {
+            return Some(Next::Event);
+        }
+        if self.waiting.is_empty() {
+            return None;
+        }
+        self.pop_waiting(event, operation)
+    }
+
+    fn pop_waiting(&mut self, event: &mut Event, operation: &mut Operation) -> Option<Next> {
         if self.open.first() == Some(&self.first) {
             if self.waiting.len() < MOST {
                 return None;
             }
             self.open.remove(0);
         }
-        let step = self.waiting.pop_front()?;
+        let next = match self.waiting.front()? {
+            Some(Waiting::Event(waited)) => {
+                *event = *waited;
+                Some(Next::Event)
+            }
+            Some(Waiting::Operation(waited)) => {
+                *operation = *waited;
+                Some(Next::Operation)
+            }
+            None => None,
+        };
+        self.waiting.pop_front();
         self.first += 1;
-        match step {
-            Some(step) => Some(step),
-            None => self.pop(),
-        }
+        next.or_else(|| self.pop_waiting(event, operation))
     }
 }

@@ -74,7 +74,8 @@ pub struct Summary {
     /// The temporary file that holds the decompressed recording; it is gone with the reader.
     pub temporary_file: Option<PathBuf>,
     pub(crate) cpu_events: Vec<u64>,
-    pub(crate) task_names: TaskNames,
+    /// If they were asked for.
+    pub(crate) task_names: Option<TaskNames>,
     names: EventNames,
 }
 
@@ -132,9 +133,9 @@ pub struct Header {
 
 impl Summary {
     /// Returns what a task was called when it last left a CPU, as `sched_switch` tells; `None` if that was never seen, or
-    /// there are too many.
+    /// there are too many, or the reader was not asked for names ([`TraceReader::with_task_names`](crate::TraceReader::with_task_names)).
     pub fn task_name(&self, tid: u32) -> Option<String> {
-        self.task_names.of(tid)
+        self.task_names.as_ref()?.of(tid)
     }
 
     /// Returns the CPUs that have events, in ascending order, with the number of their events.

@@ -23,7 +23,6 @@ use crate::error::LineProblem;
 use crate::event::{Context, Event, Kind};
 use crate::operation::{InitialState, Laziness, MmId, Onto, OperationKind, Range, Tables};
 use crate::snapshot::Snapshot;
-use crate::step::Step;
 use crate::steps::Steps;
 use crate::summary::Summary;
 use crate::task_chain::Link;
@@ -69,7 +68,7 @@ impl Tracepoints {
         if index >= self.cpus.len() {
             self.cpus.resize(index + 1, Cpu::default());
         }
-        steps.push(Step::Event(*event));
+        steps.push_event(event);
         let mut told = Told {
             event,
             summary,
@@ -333,15 +332,15 @@ impl Tracepoints {
         told.summary.operations.flush += 1;
         told.summary.unknown_tables += 1;
         let initial = self.initial(usize::from(told.event.cpu));
-        let lazy = self.cpus.iter().zip(0_u16..);
-        let lazy = lazy.filter(|(cpu, _)| cpu.lazy && !cpu.has_left && cpu.active == Some(mm));
-        let lazy: Vec<u16> = lazy.map(|(_, number)| number).collect();
         let operation = told.of(initial, kind);
         if is_sent(told.event) {
+            let lazy = self.cpus.iter().zip(0_u16..);
+            let lazy = lazy.filter(|(cpu, _)| cpu.lazy && !cpu.has_left && cpu.active == Some(mm));
+            let lazy: Vec<u16> = lazy.map(|(_, number)| number).collect();
             self.flushes
                 .begin(told.event, mm, lazy, operation, told.steps);
         } else {
-            told.steps.push(Step::Operation(operation));
+            told.steps.push(operation);
         }
     }
 

@@ -17,7 +17,7 @@ fn events<R: Read>(mut reader: TraceReader<R>) -> Result<(Vec<Event>, Summary), 
     let mut events = Vec::new();
     loop {
         match reader.next_step() {
-            Ok(Some(Step::Event(event))) => events.push(event),
+            Ok(Some(Step::Event(event))) => events.push(*event),
             Ok(Some(Step::Operation(_))) => {}
             Ok(None) | Err(TraceError::NoEvents { .. } | TraceError::MissingEvents { .. }) => break,
             Err(error) => return Err(error),

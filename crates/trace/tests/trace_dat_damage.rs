@@ -15,7 +15,7 @@ fn file() -> File {
     let mut events = Vec::new();
     while let Some(step) = reader.next_step().unwrap() {
         events.extend(match step {
-            Step::Event(event) => Some(event),
+            Step::Event(event) => Some(*event),
             Step::Operation(_) => None,
         });
     }

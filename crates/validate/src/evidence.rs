@@ -39,18 +39,37 @@ pub(crate) struct Evidence {
     pub(crate) handlers_of_tasks: u64,
     newest: u64,
     fresh: bool,
-    latest: Option<Kind>,
+    latest: Shown,
+}
+
+/// What the latest event shows of the request that is made from it. Not the event itself, which is as large as some
+/// cache lines.
+#[derive(Clone, Copy, Debug, Default)]
+enum Shown {
+    #[default]
+    Other,
+    Switch {
+        generation: Option<u64>,
+    },
+    Flush {
+        generation: Option<u64>,
+        mask: Option<u64>,
+    },
+    Sends,
+    FlushesItself,
 }
 
 impl Evidence {
     pub(crate) fn note(&mut self, event: &Event) {
         self.pid = event.pid;
-        self.latest = Some(event.kind);
+        self.latest = Shown::Other;
         if event.cpu < 64 {
             self.seen |= 1 << event.cpu;
         }
         match event.kind {
             Kind::SwitchMm(switch) => {
+                let generation = switch.generation;
+                self.latest = Shown::Switch { generation };
                 self.kprobes = true;
                 self.fresh =
                     switch.mm.0 > self.newest && switch.generation.is_some_and(|at| at <= 1);
@@ -59,6 +78,10 @@ impl Evidence {
                 self.named |= switch.mask.unwrap_or(0);
             }
             Kind::FlushMmRange(flush) => {
+                self.latest = Shown::Flush {
+                    generation: flush.generation,
+                    mask: flush.mask,
+                };
                 self.kprobes = true;
                 self.ids.note(flush.mm, flush.pointer);
                 self.named |= flush.mask.unwrap_or(0);
@@ -82,6 +105,8 @@ impl Evidence {
                 self.handlers += 1;
                 self.handlers_of_tasks += u64::from(event.context == Context::Task);
             }
+            Kind::TlbFlush { reason: 3, .. } => self.latest = Shown::FlushesItself,
+            Kind::TlbFlush { reason: 4, .. } => self.latest = Shown::Sends,
             Kind::TlbFlush { reason: 5, .. } => self.wrong_cpu += 1,
             _ => {}
         }
@@ -119,9 +144,8 @@ impl Evidence {
     /// by nothing else: a virtual CPU may stop for long between the event of a flush and its raise.
     pub(crate) fn seen_generation(&self) -> Seen {
         let generation = match self.latest {
-            Some(Kind::SwitchMm(switch)) => switch.generation,
-            Some(Kind::FlushMmRange(flush)) => flush.generation,
-            _ => None,
+            Shown::Switch { generation } | Shown::Flush { generation, .. } => generation,
+            Shown::Sends | Shown::FlushesItself | Shown::Other => None,
         };
         match generation {
             Some(generation) => Seen::Generation { generation },
@@ -133,16 +157,18 @@ impl Evidence {
     pub(crate) fn request(&self, tables: Tables) -> Recorded {
         let mut recorded = Recorded::default();
         match self.latest {
-            Some(Kind::FlushMmRange(flush)) => {
-                recorded.mask = flush.mask;
+            Shown::Flush { mask, .. } => {
+                recorded.mask = mask;
                 recorded.shows_every_arrival = self.flush_func;
             }
-            Some(Kind::TlbFlush { reason: 4, .. }) => recorded.path = Some(Path::Remote),
+            Shown::Sends => recorded.path = Some(Path::Remote),
             // What a task flushes for itself may free tables or not; the end of a space is told otherwise.
-            Some(Kind::TlbFlush { reason: 3, .. }) if tables != Tables::Freed => {
+            Shown::FlushesItself if tables != Tables::Freed => {
                 recorded.path = Some(Path::Local);
             }
-            _ => recorded.path_told = true,
+            Shown::FlushesItself | Shown::Switch { .. } | Shown::Other => {
+                recorded.path_told = true;
+            }
         }
         recorded
     }

@@ -3,10 +3,11 @@
 use lazytlb_trace::{Event, MmId};
 
 use crate::cpu_set::CpuSet;
-use crate::flush::{Open, Path};
+use crate::flush::{Next, Open, Path};
 use crate::machine::{Machine, Served, Switched};
 use crate::pace::Pace;
 use crate::rule::MaskRule;
+use crate::shown::{Found, Shown};
 
 /// Paces from an interrupt's send to its arrival: a switch that begins before then goes first.
 const FLIGHT: u64 = 3;
@@ -14,9 +15,10 @@ const FLIGHT: u64 = 3;
 const INTO_THE_MASK: u64 = 2;
 /// Paces after which an interrupt has arrived for sure.
 const ARRIVED: u64 = 64;
-/// Paces from the event of a switch to where its stores are visible to others.
-pub(crate) const STORES: u64 = 4;
-/// Paces within which a CPU that shows no event since is taken to be in its switch still.
+/// Paces that an initiator may take to have looked at every CPU; and a CPU from the event of a task switch to where its
+/// stores are visible, if no kprobe shows the switch of spaces, which comes between.
+const STORES: u64 = 4;
+/// Paces within which a CPU that shows no event since is taken to be in its switch still, where no kprobe shows.
 const IN_SWITCH: u64 = 40;
 
 /// Interrupts in flight, and the machine that they reach.
@@ -31,6 +33,8 @@ pub(crate) struct Flights {
     pub(crate) pace: Pace,
     /// The recording tells when CPUs go idle.
     pub(crate) shows_idle: bool,
+    /// The recording shows the switches of spaces (kprobes), and not only those of tasks.
+    pub(crate) shows_spaces: bool,
 }
 
 /// What is watched on a CPU.
@@ -47,6 +51,9 @@ pub(crate) struct Watch {
     pub(crate) changed: (u64, u64),
     /// It has shown no event since its latest switch.
     pub(crate) is_in_switch: bool,
+    /// What the recording shows that it has loaded, and had before that.
+    pub(crate) shown: Option<Shown>,
+    pub(crate) shown_before: Option<Shown>,
     /// The latest switch was to the idle task.
     pub(crate) goes_idle: bool,
     /// The number of the event with which it left for `init_mm` on request, and whose.
@@ -123,7 +130,7 @@ impl Flights {
             let Some(flush) = self.cpus[usize::from(initiator)].flush.as_ref() else {
                 continue;
             };
-            let lands = flush.sent < before && flush.sent_ns + flight_ns <= before_ns;
+            let lands = flush.sent_by < before && flush.sent_ns + flight_ns <= before_ns;
             if lands && flush.pending.contains(cpu) {
                 self.serve(initiator, cpu, now_ns);
             }
@@ -167,7 +174,7 @@ impl Flights {
 
     /// Replays the arrival of an initiator's interrupt.
     fn serve(&mut self, initiator: u16, cpu: u16, now_ns: u64) {
-        let about_ns = STORES * self.pace.ns();
+        let about_ns = self.stores_ns();
         let Some(mut flush) = self.watch(initiator).flush.take() else {
             return;
         };
@@ -193,6 +200,7 @@ impl Flights {
 
     /// The initiator has sent its interrupts, and flushes its own CPU: what lies between is the recording's pace.
     pub(crate) fn flushes_itself(&mut self, event: &Event) {
+        self.sends_at_last(event.cpu, event.time_ns);
         let events = self.events;
         let index = usize::from(event.cpu);
         let Some(flush) = self.cpus.get_mut(index).and_then(|cpu| cpu.flush.as_mut()) else {
@@ -202,7 +210,15 @@ impl Flights {
             flush.flushed_ns = Some(event.time_ns);
             self.pace.note(event.time_ns.saturating_sub(flush.sent_ns));
         }
-        flush.sent = events;
+        flush.sent_by = events;
+    }
+
+    /// The initiator has sent by now, if it told others, and nothing showed when it began to.
+    pub(crate) fn sends_at_last(&mut self, cpu: u16, now_ns: u64) {
+        let flush = self.watch(cpu).flush.as_ref();
+        if flush.is_some_and(|flush| flush.recorded.path == Some(Path::Remote) && !flush.has_sent) {
+            self.sends(cpu, now_ns);
+        }
     }
 
     /// The initiator reads who is where as it sends, a little later than the request.
@@ -216,18 +232,22 @@ impl Flights {
         let seen_ns = now_ns.saturating_sub(self.pace.ns() / INTO_THE_MASK);
         let reach = self.machine.reaches(cpu, mm, trims, seen_ns);
         let unsettled = self.unsettled(cpu, now_ns);
-        let switched = self.just_switched(STORES, now_ns);
-        let unsure = self.just_switched(1, now_ns);
+        let maybe_in_switch = self.maybe_in_switch(cpu);
+        let found = self.found(mm, &unsettled);
+        let [switched, unsure] = self.just_switched([self.stores_ns(), self.pace.ns()], now_ns);
         self.machine
             .sends(mm, reach[MaskRule::Lasting as usize].running.len());
         if let Some(flush) = self.watch(cpu).flush.as_mut() {
             flush.pending = reach[MaskRule::Lasting as usize].targets(flush.tables);
             flush.targets = flush.pending.clone();
             flush.unsettled.extend(&unsettled);
+            flush.maybe_in_switch = maybe_in_switch;
+            flush.found = found;
             flush.switched.extend(&switched);
             flush.unsure.extend(&unsure);
             flush.replayed.reach = reach;
             (flush.sent, flush.sent_ns) = (events, now_ns);
+            (flush.sent_by, flush.has_sent) = (events, true);
         }
     }
 
@@ -244,6 +264,28 @@ impl Flights {
                 awaiting.replayed = Switched::FLUSHES;
             }
         }
+    }
+
+    /// A flush of a space begins: switches to it that are under way read its generation before, or after.
+    pub(crate) fn races(&mut self, mm: MmId) {
+        let awaiting = self.cpus.iter_mut().filter_map(|cpu| cpu.awaiting.as_mut());
+        awaiting
+            .filter(|awaiting| awaiting.mm == Some(mm))
+            .for_each(|awaiting| awaiting.raced = true);
+    }
+
+    /// A flush of a space begins: whom do others interrupt that are under way, which race with whom it does?
+    pub(crate) fn raced_with(&mut self, mm: MmId, targets: &CpuSet) -> CpuSet {
+        let mut raced = CpuSet::default();
+        for other in &self.open {
+            if let Some(flush) = self.cpus[usize::from(*other)].flush.as_mut()
+                && flush.mm == mm
+            {
+                flush.raced.extend(targets);
+                raced.extend(&flush.targets);
+            }
+        }
+        raced
     }
 
     pub(crate) fn has_flush_of(&self, mm: MmId) -> bool {
@@ -284,17 +326,65 @@ impl Flights {
     pub(crate) fn unsettled(&self, initiator: u16, now_ns: u64) -> CpuSet {
         let mut unsettled = CpuSet::default();
         for (watch, cpu) in self.cpus.iter().zip(0_u16..) {
-            let in_switch = match watch.shows_its_end() || (watch.goes_idle && self.shows_idle) {
-                true => watch.is_in_switch,
-                false => {
-                    watch.is_in_switch && watch.changed.1 + IN_SWITCH * self.pace.ns() > now_ns
-                }
-            };
+            let shows_its_end = watch.shows_its_end() || (watch.goes_idle && self.shows_idle);
+            let just_began = watch.changed.1 + self.in_switch_ns() > now_ns;
+            let in_switch = watch.is_in_switch && (shows_its_end || just_began);
             if cpu != initiator && (in_switch || self.is_crossed(cpu)) {
                 unsettled.insert(cpu);
             }
         }
         unsettled
+    }
+
+    /// The other CPUs that have shown nothing since their switch.
+    pub(crate) fn maybe_in_switch(&self, initiator: u16) -> CpuSet {
+        let mut silent = CpuSet::default();
+        for (watch, cpu) in self.cpus.iter().zip(0_u16..) {
+            if cpu != initiator && watch.is_in_switch {
+                silent.insert(cpu);
+            }
+        }
+        silent
+    }
+
+    /// A CPU's first event since a switch: was it in that switch as interrupts were sent?
+    pub(crate) fn next_shows(&mut self, cpu: u16, next: Next) {
+        let before = self.watch(cpu).shown_before;
+        for index in 0..self.open.len() {
+            let initiator = self.open[index];
+            if let Some(flush) = self.watch(initiator).flush.as_mut() {
+                flush.next_shows(cpu, next, before);
+            }
+        }
+    }
+
+    /// The recording shows what a CPU has loaded from now on.
+    pub(crate) fn shows(&mut self, cpu: u16, shown: Shown, now_ns: u64) {
+        let window_ns = STORES * self.pace.ns();
+        let watch = self.watch(cpu);
+        watch.shown_before = watch.shown.replace(shown);
+        for index in 0..self.open.len() {
+            let initiator = self.open[index];
+            if let Some(flush) = self.watch(initiator).flush.as_mut()
+                && (flush.is_reading() || now_ns <= flush.sent_ns + window_ns)
+            {
+                flush.finds(cpu, Some(shown));
+            }
+        }
+    }
+
+    /// The states in which an initiator that looks now finds the CPUs.
+    fn found(&self, mm: MmId, unsettled: &CpuSet) -> Option<Found> {
+        let mut found = Found::default();
+        for (watch, cpu) in self.cpus.iter().zip(0_u16..) {
+            let before = watch
+                .shown_before
+                .filter(|_| watch.is_in_switch && unsettled.contains(cpu));
+            for shown in watch.shown.into_iter().chain(before) {
+                found.note(cpu, mm, shown);
+            }
+        }
+        self.shows_spaces.then_some(found)
     }
 
     /// Whether a CPU's state as interrupts were sent lies within a race.
@@ -309,7 +399,7 @@ impl Flights {
 
     /// A CPU's state changes: which flushes may have read it before, or after?
     pub(crate) fn changes(&mut self, cpu: u16, now_ns: u64) {
-        let (pace_ns, about_ns) = (self.pace.ns(), STORES * self.pace.ns());
+        let (pace_ns, window_ns) = (self.pace.ns(), STORES * self.pace.ns());
         for initiator in &self.open {
             let Some(flush) = self.cpus[usize::from(*initiator)].flush.as_mut() else {
                 continue;
@@ -317,7 +407,7 @@ impl Flights {
             if flush.is_reading() || now_ns <= flush.sent_ns + pace_ns {
                 flush.unsure.insert(cpu);
             }
-            if flush.is_reading() || now_ns <= flush.sent_ns + about_ns {
+            if flush.is_reading() || now_ns <= flush.sent_ns + window_ns {
                 flush.switched.insert(cpu);
             }
             if flush.targets.contains(cpu) && !flush.recorded.arrived.contains(cpu) {
@@ -326,12 +416,38 @@ impl Flights {
         }
     }
 
-    /// The CPUs whose state changed so few paces before.
-    pub(crate) fn just_switched(&self, paces: u64, now_ns: u64) -> CpuSet {
-        let mut switched = CpuSet::default();
+    /// From the event of a switch to where its stores are visible, as long as the CPU shows nothing else.
+    ///
+    /// Where kprobes show the switch of spaces, its stores lie between that and the CPU's next event.
+    pub(crate) fn stores_ns(&self) -> u64 {
+        match self.shows_spaces {
+            true => 0,
+            false => STORES * self.pace.ns(),
+        }
+    }
+
+    /// How long a CPU that shows nothing since may be in its switch, unless its next event tells.
+    ///
+    /// With kprobes that event does tell: a switch that others have overtaken catches up, or a handler finds it lazy.
+    fn in_switch_ns(&self) -> u64 {
+        match self.shows_spaces {
+            true => 0,
+            false => IN_SWITCH * self.pace.ns(),
+        }
+    }
+
+    /// The CPUs whose state changed so shortly before, for each of some times.
+    pub(crate) fn just_switched<const N: usize>(
+        &self,
+        within_ns: [u64; N],
+        now_ns: u64,
+    ) -> [CpuSet; N] {
+        let mut switched = [const { CpuSet::EMPTY }; N];
         for (watch, cpu) in self.cpus.iter().zip(0_u16..) {
-            if watch.changed.1 + paces * self.pace.ns() > now_ns {
-                switched.insert(cpu);
+            for (switched, within_ns) in switched.iter_mut().zip(within_ns) {
+                if watch.changed.1 + within_ns > now_ns {
+                    switched.insert(cpu);
+                }
             }
         }
         switched

@@ -5,6 +5,7 @@ use lazytlb_trace::{MmId, Tables};
 use crate::cpu_set::CpuSet;
 use crate::machine::{Flushed, Local, Reach};
 use crate::rule::{EACH_RULE, MaskRule};
+use crate::shown::{Found, Shown, Too};
 use crate::tally::{Class, Decision, Disagreement, Tallies};
 
 /// How far a flush went.
@@ -39,6 +40,26 @@ impl Flushed {
     }
 }
 
+/// A CPU's first event since a switch, as far as it tells when that was over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// The switch itself shows that it has written CR3.
+    EndOfSwitch,
+    /// An interrupt's handler.
+    Handler,
+    /// Anything else.
+    Other,
+}
+
+/// What comes of comparing one decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Agrees,
+    Disagrees(Class),
+    /// It is told by what it would be compared with, or hangs on what is not known.
+    Apart,
+}
+
 /// A flush that is under way.
 #[derive(Debug)]
 pub(crate) struct Open {
@@ -68,6 +89,12 @@ pub(crate) struct Open {
     pub(crate) crossed: CpuSet,
     /// CPUs that were in a switch as interrupts were sent, or whose state hangs on a switch in an earlier window.
     pub(crate) unsettled: CpuSet,
+    /// CPUs that have shown nothing since a switch that began before: their next event tells whether it was over.
+    pub(crate) maybe_in_switch: CpuSet,
+    /// Those of them whose next event is an interrupt's handler: nothing shows that the switch was over before.
+    pub(crate) handled_next: CpuSet,
+    /// In which states the recording shows the CPUs while the initiator looked; `None` if it does not show them.
+    pub(crate) found: Option<Found>,
     /// The path that the rule says, by rule, as the flush was asked for.
     pub(crate) paths: [Path; EACH_RULE.len()],
     /// The number of the event with which interrupts are sent.
@@ -75,6 +102,10 @@ pub(crate) struct Open {
     /// When they were sent, and when the CPU then flushed for itself.
     pub(crate) sent_ns: u64,
     pub(crate) flushed_ns: Option<u64>,
+    /// The initiator has come to choose whom to interrupt, and to send.
+    pub(crate) has_sent: bool,
+    /// The number of the event by which it has sent for sure.
+    pub(crate) sent_by: u64,
     /// Targets that leave for `init_mm` in the replay.
     pub(crate) leaves: CpuSet,
     /// Whom the replay interrupts.
@@ -106,11 +137,8 @@ pub(crate) struct Recorded {
 impl Recorded {
     /// The other CPUs that the cpumask names as interrupts are sent.
     fn company(&self, initiator: u16) -> CpuSet {
-        let mut company = CpuSet::default();
-        let mask = self.sent_mask.unwrap_or(0);
-        (0..64_u16)
-            .filter(|cpu| mask >> cpu & 1 == 1 && *cpu != initiator)
-            .for_each(|cpu| company.insert(cpu));
+        let mut company = CpuSet::of_first_word(self.sent_mask.unwrap_or(0));
+        company.remove(initiator);
         company
     }
 }
@@ -143,74 +171,149 @@ impl Open {
             return;
         }
         let reach = &self.replayed.reach[rule as usize];
-        self.compare_path(rule, reach, tallies);
+        self.compare_path(rule, tallies);
         let in_company = self.recorded.path == Some(Path::Remote) || !reach.is_empty();
         if in_company {
-            self.compare_targets(reach, tallies);
+            self.compare_targets(rule, tallies);
         }
     }
 
-    fn compare_path(&self, rule: MaskRule, reach: &Reach, tallies: &mut Tallies) {
-        let replayed = self.paths[rule as usize];
-        let recorded = self.recorded.path.unwrap_or(Path::None);
+    /// The CPUs whose next event may yet explain a disagreement.
+    pub(crate) fn hangs_on(&self, rule: MaskRule) -> CpuSet {
+        let mut hangs = CpuSet::default();
+        if self.maybe_in_switch.is_empty() || !self.replayed.known {
+            return hangs;
+        }
+        let reach = &self.replayed.reach[rule as usize];
+        let among = self.among(reach);
+        let way = self.path_verdict(rule) == Verdict::Disagrees(Class::Unexplained);
+        let is_unexplained =
+            |cpu: &u16| way || self.verdict(rule, *cpu) == Verdict::Disagrees(Class::Unexplained);
+        among
+            .iter()
+            .filter(|cpu| self.maybe_in_switch.contains(*cpu))
+            .filter(is_unexplained)
+            .for_each(|cpu| hangs.insert(cpu));
+        hangs
+    }
+
+    /// A CPU's first event since a switch.
+    pub(crate) fn next_shows(&mut self, cpu: u16, next: Next, before: Option<Shown>) {
+        if !self.maybe_in_switch.contains(cpu) {
+            return;
+        }
+        if next != Next::Other {
+            self.finds(cpu, before);
+        }
+        self.maybe_in_switch.remove(cpu);
+        match next {
+            Next::EndOfSwitch => self.unsettled.insert(cpu),
+            Next::Handler => self.handled_next.insert(cpu),
+            Next::Other => {}
+        }
+    }
+
+    /// The initiator may have found a CPU in this state.
+    pub(crate) fn finds(&mut self, cpu: u16, shown: Option<Shown>) {
+        if let (Some(found), Some(shown)) = (self.found.as_mut(), shown) {
+            found.note(cpu, self.mm, shown);
+        }
+    }
+
+    /// The CPUs that the replay or the recording names.
+    fn among(&self, reach: &Reach) -> CpuSet {
         let mut among = reach.all();
         among.extend(&self.recorded.arrived);
         among.extend(&self.recorded.company(self.cpu));
-        let of_unknown_past = |cpu: u16| !self.known.contains(cpu);
-        if self.recorded.path_told || replayed != recorded && among.iter().any(of_unknown_past) {
-            tallies.apart(Decision::Path);
-        } else if replayed == recorded {
-            tallies.agree(Decision::Path);
-        } else {
-            let switched = among.iter().any(|cpu| self.switched(cpu));
-            let class = match (replayed, recorded) {
-                _ if switched => Class::SwitchInWindow,
-                (Path::Remote, Path::None) if self.is_broadcast_under(rule) => Class::Broadcast,
-                _ => Class::Unexplained,
-            };
-            tallies.disagree(Disagreement {
+        among
+    }
+
+    fn path_verdict(&self, rule: MaskRule) -> Verdict {
+        let replayed = self.paths[rule as usize];
+        let recorded = self.recorded.path.unwrap_or(Path::None);
+        if self.recorded.path_told {
+            return Verdict::Apart;
+        }
+        if replayed == recorded {
+            return Verdict::Agrees;
+        }
+        let among = self.among(&self.replayed.reach[rule as usize]);
+        if among.iter().any(|cpu| !self.known.contains(cpu)) {
+            return Verdict::Apart;
+        }
+        let switched = among.iter().any(|cpu| self.switched(cpu));
+        Verdict::Disagrees(match (replayed, recorded) {
+            _ if switched => Class::SwitchInWindow,
+            (Path::Remote, Path::None) if self.is_broadcast_under(rule) => Class::Broadcast,
+            _ => Class::Unexplained,
+        })
+    }
+
+    fn compare_path(&self, rule: MaskRule, tallies: &mut Tallies) {
+        match self.path_verdict(rule) {
+            Verdict::Apart => tallies.apart(Decision::Path),
+            Verdict::Agrees => tallies.agree(Decision::Path),
+            Verdict::Disagrees(class) => tallies.disagree(Disagreement {
                 decision: Decision::Path,
                 time_ns: self.time_ns,
                 cpu: self.cpu,
-                replayed: replayed.name(),
-                recorded: recorded.name(),
+                replayed: self.paths[rule as usize].name(),
+                recorded: self.recorded.path.unwrap_or(Path::None).name(),
                 class,
-            });
+            }),
         }
     }
 
-    fn compare_targets(&self, reach: &Reach, tallies: &mut Tallies) {
+    /// Whether a CPU is interrupted by the rule, and was.
+    fn interrupts(&self, reach: &Reach, cpu: u16) -> (bool, bool) {
+        let should = reach.targets(self.tables).contains(cpu);
+        (should, self.recorded.arrived.contains(cpu))
+    }
+
+    fn verdict(&self, rule: MaskRule, cpu: u16) -> Verdict {
+        let reach = &self.replayed.reach[rule as usize];
+        let (should, did) = self.interrupts(reach, cpu);
+        if self.is_told(reach, cpu) || !self.known.contains(cpu) {
+            return Verdict::Apart;
+        }
+        if should == did {
+            return Verdict::Agrees;
+        }
+        let caught_up = self.raced.contains(cpu) || self.switched(cpu);
+        if should && !self.recorded.shows_every_arrival && caught_up {
+            // It may have caught up by another flush, or as it came to the space: then its handler is silent.
+            return Verdict::Apart;
+        }
+        Verdict::Disagrees(self.class(rule, cpu, should))
+    }
+
+    fn compare_targets(&self, rule: MaskRule, tallies: &mut Tallies) {
+        let reach = &self.replayed.reach[rule as usize];
         let mut cpus = reach.all();
         cpus.extend(&self.recorded.arrived);
-        let targets = reach.targets(self.tables);
-        let (mut exact, mut worst) = (true, None);
+        let mut worst = None;
         for cpu in cpus.iter() {
-            let (should, did) = (targets.contains(cpu), self.recorded.arrived.contains(cpu));
+            let (should, did) = self.interrupts(reach, cpu);
             let lazy = reach.lazy.contains(cpu) && !should;
             let decision = if lazy {
                 Decision::Skipped
             } else {
                 Decision::Interrupted
             };
-            if self.is_told(reach, cpu) || !self.known.contains(cpu) {
-                tallies.apart(decision);
-                continue;
-            }
-            if should == did {
-                tallies.agree(decision);
-                if did {
-                    self.compare_left(cpu, tallies);
+            let class = match self.verdict(rule, cpu) {
+                Verdict::Apart => {
+                    tallies.apart(decision);
+                    continue;
                 }
-                continue;
-            }
-            let caught_up = self.raced.contains(cpu) || self.switched(cpu);
-            if should && !self.recorded.shows_every_arrival && caught_up {
-                // It may have caught up by another flush, or as it came to the space: then its handler is silent.
-                tallies.apart(decision);
-                continue;
-            }
-            exact = false;
-            let class = self.class(reach, cpu, should);
+                Verdict::Agrees => {
+                    tallies.agree(decision);
+                    if did {
+                        self.compare_left(cpu, tallies);
+                    }
+                    continue;
+                }
+                Verdict::Disagrees(class) => class,
+            };
             worst = worst.max(Some(class));
             let names = ["not interrupted", "interrupted"];
             tallies.disagree(Disagreement {
@@ -223,14 +326,14 @@ impl Open {
             });
         }
         match worst {
-            _ if exact => tallies.agree(Decision::Targets),
-            worst => tallies.disagree(Disagreement {
+            None => tallies.agree(Decision::Targets),
+            Some(class) => tallies.disagree(Disagreement {
                 decision: Decision::Targets,
                 time_ns: self.time_ns,
                 cpu: self.cpu,
                 replayed: "another set",
                 recorded: "this set",
-                class: worst.unwrap_or(Class::Unexplained),
+                class,
             }),
         }
     }
@@ -241,11 +344,26 @@ impl Open {
         depends && (self.tables_told || self.tables == Tables::Unknown)
     }
 
-    fn class(&self, reach: &Reach, cpu: u16, should: bool) -> Class {
+    /// Whether some state in which the recording shows a CPU while the initiator looked gives what was recorded.
+    fn is_found_so(&self, rule: MaskRule, cpu: u16) -> bool {
+        let lazy = self.tables == Tables::Freed;
+        let away = rule == MaskRule::Lasting && (lazy || self.replayed.trims);
+        let too = Too { lazy, away };
+        match (&self.found, self.recorded.arrived.contains(cpu)) {
+            (None, _) => true,
+            (Some(found), true) => found.explains_interrupt(cpu, too),
+            (Some(found), false) => found.explains_silence(cpu, too),
+        }
+    }
+
+    fn class(&self, rule: MaskRule, cpu: u16, should: bool) -> Class {
+        let reach = &self.replayed.reach[rule as usize];
+        let found = self.is_found_so(rule, cpu);
         let in_mask = |mask: Option<u64>| mask.map(|mask| cpu < 64 && mask >> cpu & 1 == 1);
-        if self.switched(cpu) {
+        let went_lazy = !should && self.went_lazy_before_it_arrived(cpu);
+        if found && (self.switched(cpu) || went_lazy) {
             Class::SwitchInWindow
-        } else if self.raced.contains(cpu) {
+        } else if found && self.raced.contains(cpu) {
             Class::GenerationRace
         } else if !should && (self.recorded.trims || reach.elsewhere.contains(cpu))
             || reach.trimmed.contains(cpu)
@@ -259,6 +377,15 @@ impl Open {
         } else {
             Class::Unexplained
         }
+    }
+
+    /// Whether a CPU that the rule leaves alone as lazy was in the switch to lazy mode until the interrupt arrived.
+    ///
+    /// The switch ends with its stores, which no event shows; it does so before interrupts are served. That it was not
+    /// over as interrupts were sent, the recording shows by two things: nothing of this CPU comes between, and it was
+    /// lazy as its handler ran, which left for `init_mm`.
+    fn went_lazy_before_it_arrived(&self, cpu: u16) -> bool {
+        self.handled_next.contains(cpu) && self.recorded.left.contains(cpu)
     }
 
     fn compare_left(&self, cpu: u16, tallies: &mut Tallies) {

@@ -22,10 +22,13 @@
 //! | `tally`, `agreement` | decisions, classes of disagreements; the result |
 //! | `evidence`, `ids` | what the recording shows about its kernel, and whether its ids can be right |
 //! | `pace` | how fast the recorded machine is |
+//! | `shown` | what the recording shows of each CPU |
 //! | `cpu_set` | a set of CPUs |
 //!
 //! What it cannot show: the order of events of two CPUs within the time that their stores take. Such disagreements have
-//! a class of their own.
+//! a class of their own, which is told by evidence that might not be there: with kprobes, an event of that CPU that shows
+//! where its switch ended, and a recorded state from which the rule gives what the kernel did. Interrupts that are left
+//! out of a recording stay unexplained, all but those of CPUs that were in such a race by chance.
 #![forbid(unsafe_code)]
 
 mod agreement;
@@ -38,6 +41,7 @@ mod ids;
 mod machine;
 mod pace;
 mod rule;
+mod shown;
 mod slots;
 mod switches;
 mod tally;

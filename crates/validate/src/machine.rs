@@ -18,6 +18,8 @@ const GLOBAL_FROM_CPUS: u64 = 4;
 #[derive(Default)]
 pub(crate) struct Machine {
     cpus: Vec<Cpu>,
+    /// Those whose state is known.
+    known: CpuSet,
     spaces: HashMap<MmId, Space, FixedState>,
 }
 
@@ -192,12 +194,8 @@ impl Machine {
     }
 
     /// Returns the CPUs whose state is known.
-    pub(crate) fn known_cpus(&self) -> CpuSet {
-        let mut known = CpuSet::default();
-        let cpus = self.cpus.iter().zip(0_u16..);
-        cpus.filter(|(cpu, _)| cpu.loaded.is_some())
-            .for_each(|(_, number)| known.insert(number));
-        known
+    pub(crate) fn known_cpus(&self) -> &CpuSet {
+        &self.known
     }
 
     /// Takes in what a CPU had loaded before its first operation.
@@ -220,6 +218,7 @@ impl Machine {
             Seen::Generation { .. } => None,
         };
         let generation = generation.filter(|_| !lazy);
+        self.known.insert(cpu);
         let cpu = self.cpu(cpu);
         cpu.loaded = Some(mm);
         cpu.lazy = lazy;
@@ -283,6 +282,7 @@ impl Machine {
             CaughtUp::Now => Outcome::Flush,
         });
         cpu.loaded = Some(mm);
+        self.known.insert(number);
         if let Some(before) = before.and_then(|before| self.spaces.get_mut(&before)) {
             before.masks[MaskRule::Eager as usize].remove(number);
         }
@@ -407,34 +407,29 @@ impl Machine {
             return Default::default();
         };
         EACH_RULE.map(|rule| {
-            let mut mask = space.masks[rule as usize].clone();
-            for (cpu, number) in self.cpus.iter().zip(0_u16..) {
-                let enters =
-                    |entered: Entered| entered.newly[rule as usize] && entered.time_ns > seen_ns;
-                if cpu.loaded == Some(mm) && cpu.entered.is_some_and(enters) {
-                    mask.remove(number);
-                }
+            let mask = &space.masks[rule as usize];
+            if mask.is_empty_without(initiator) {
+                return Reach::default();
             }
-            self.reach(initiator, mm, &mask, trims)
-        })
-    }
-
-    fn reach(&self, initiator: u16, mm: MmId, mask: &CpuSet, trims: bool) -> Reach {
-        let mut reach = Reach::default();
-        for number in mask.iter().filter(|cpu| *cpu != initiator) {
-            let cpu = &self.cpus[usize::from(number)];
-            match (cpu.loaded == Some(mm), cpu.lazy) {
-                (true, false) => reach.running.insert(number),
-                (true, true) => reach.lazy.insert(number),
-                (false, lazy) => {
-                    reach.elsewhere.insert(number);
-                    if trims && !lazy {
-                        reach.trimmed.insert(number);
+            let enters =
+                |entered: Entered| entered.newly[rule as usize] && entered.time_ns > seen_ns;
+            let mut reach = Reach::default();
+            for number in mask.iter().filter(|cpu| *cpu != initiator) {
+                let cpu = &self.cpus[usize::from(number)];
+                match (cpu.loaded == Some(mm), cpu.lazy) {
+                    (true, _) if cpu.entered.is_some_and(enters) => {}
+                    (true, false) => reach.running.insert(number),
+                    (true, true) => reach.lazy.insert(number),
+                    (false, lazy) => {
+                        reach.elsewhere.insert(number);
+                        if trims && !lazy {
+                            reach.trimmed.insert(number);
+                        }
                     }
                 }
             }
-        }
-        reach
+            reach
+        })
     }
 
     /// Linux `flush_tlb_func`, on a CPU that is interrupted, or that flushes for itself.

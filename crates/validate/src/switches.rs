@@ -29,10 +29,10 @@ impl Validation {
         watch.runs = Some((next, event.pid));
     }
 
-    /// Compares a switch with the CPU's next event.
-    pub(crate) fn settle_switch(&mut self, event: &Event) {
+    /// Compares a switch with the CPU's next event, and returns what that shows of it.
+    pub(crate) fn settle_switch(&mut self, event: &Event) -> Outcome {
         let Some(awaiting) = self.flights.watch(event.cpu).awaiting.take() else {
-            return;
+            return Outcome::None;
         };
         let recorded = match event.kind {
             Kind::TlbFlush { reason: 0, pages }
@@ -65,6 +65,7 @@ impl Validation {
                 }),
             }
         }
+        recorded
     }
 
     /// Why a switch came out otherwise, if it did.

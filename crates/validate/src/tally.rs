@@ -51,11 +51,12 @@ impl Decision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
-    /// The CPU switched between the request and the interrupt, or at the same time as the request.
+    /// The CPU was in a switch as interrupts were sent, or switched until they arrived; or what it has loaded hangs on such
+    /// a switch before. With kprobes, one of the states that it was in there gives what was recorded.
     SwitchInWindow,
     /// The cpumask was trimmed.
     Trim,
-    /// Another flush of the same space was under way.
+    /// Another flush of the same space was under way, which made the CPU leave or catch up. With kprobes, as above.
     GenerationRace,
     /// The hypervisor flushes for a virtual CPU that does not run.
     ParavirtualSkip,

@@ -1,15 +1,21 @@
 //! The comparison: a recording's steps in, agreement out.
 
-use lazytlb_trace::{Event, Kind, MmId, Onto, Operation, OperationKind, Step, Tables};
+use lazytlb_trace::{
+    Context, Event, Interrupt, Kind, Laziness, MmId, Onto, Operation, OperationKind, Step, Tables,
+};
 
 use crate::agreement::Agreement;
 use crate::cpu_set::CpuSet;
 use crate::evidence::Evidence;
-use crate::flights::{Flights, Latest, STORES};
-use crate::flush::{Open, Path};
-use crate::machine::Switched;
+use crate::flights::{Flights, Latest};
+use crate::flush::{Next, Open, Path};
+use crate::machine::{Outcome, Switched};
 use crate::rule::{EACH_RULE, MaskRule};
+use crate::shown::Shown;
 use crate::tally::{Tallies, Tally, Totals};
+
+/// Flushes that wait for a CPU's next event at most: more are a recording that disagrees throughout.
+const UNDECIDED: usize = 256;
 
 /// Replays the recorded kernel's rule, and compares.
 #[derive(Default)]
@@ -20,6 +26,8 @@ pub struct Validation {
     pub(crate) switches: [Tally; 2],
     pub(crate) evidence: Evidence,
     pub(crate) totals: [Totals; EACH_RULE.len()],
+    /// Flushes that are over, and disagree; whether a switch explains that, a CPU's next event tells.
+    undecided: Vec<Open>,
 }
 
 impl Validation {
@@ -35,7 +43,7 @@ impl Validation {
     }
 
     /// Takes in the next step of a recording.
-    pub fn step(&mut self, step: &Step) {
+    pub fn step(&mut self, step: Step<'_>) {
         match step {
             Step::Event(event) => self.event(event),
             Step::Operation(operation) => self.operation(operation),
@@ -47,18 +55,25 @@ impl Validation {
         for cpu in std::mem::take(&mut self.flights.open) {
             self.close(cpu, u64::MAX);
         }
+        for flush in std::mem::take(&mut self.undecided) {
+            self.decide(&flush);
+        }
         Agreement::of(&self.flushes, &self.switches, &self.totals, &self.evidence)
     }
 
     fn event(&mut self, event: &Event) {
         self.flights.events += 1;
         self.evidence.note(event);
+        self.flights.shows_spaces = self.evidence.has_kprobes();
         self.follow(event);
-        if event.kind == Kind::Other {
+        if matches!(event.kind, Kind::Other) {
             // It may stand between a task switch and what that did.
             return;
         }
-        self.settle_switch(event);
+        let shown = self.settle_switch(event);
+        if self.flights.watch(event.cpu).is_in_switch {
+            self.next_shows(event, shown);
+        }
         if self.ends_flush(event) {
             self.close(event.cpu, event.time_ns);
         }
@@ -74,6 +89,41 @@ impl Validation {
         }
         let latest = self.take_in(event, before);
         self.flights.watch(event.cpu).latest = latest;
+    }
+
+    /// A CPU's first event since a switch: what it tells of flushes that came meanwhile.
+    fn next_shows(&mut self, event: &Event, shown: Outcome) {
+        let next = match event.kind {
+            _ if shown != Outcome::None => Next::EndOfSwitch,
+            Kind::FlushFunc(func) if func.initiator != u64::from(event.cpu) => Next::Handler,
+            Kind::TlbFlush { .. } if event.context == Context::Hardirq => Next::Handler,
+            Kind::Interrupt(Interrupt::CallFunction | Interrupt::CallFunctionSingle) => {
+                Next::Handler
+            }
+            _ => Next::Other,
+        };
+        self.flights.next_shows(event.cpu, next);
+        let mut undecided = std::mem::take(&mut self.undecided);
+        let before = self.flights.watch(event.cpu).shown_before;
+        for flush in &mut undecided {
+            flush.next_shows(event.cpu, next, before);
+        }
+        undecided.retain(|flush| self.is_undecided(flush) || self.decide(flush));
+        self.undecided = undecided;
+    }
+
+    /// Whether the next event of some CPU may yet explain a disagreement.
+    fn is_undecided(&self, flush: &Open) -> bool {
+        let hangs = |rule: &MaskRule| !flush.hangs_on(*rule).is_empty();
+        EACH_RULE.iter().any(hangs)
+    }
+
+    /// Compares a flush; returns that it is not kept.
+    fn decide(&mut self, flush: &Open) -> bool {
+        for rule in EACH_RULE {
+            flush.compare(rule, &mut self.flushes[rule as usize]);
+        }
+        false
     }
 
     /// Whether the CPU's flush is over with this event: what it does next.
@@ -105,6 +155,8 @@ impl Validation {
     fn take_in(&mut self, event: &Event, before: Latest) -> Latest {
         match event.kind {
             Kind::SwitchMm(switch) if switch.task == 0 && switch.mm == MmId::INIT => {
+                self.flights
+                    .shows(event.cpu, Shown::RUNS_INIT, event.time_ns);
                 match before {
                     Latest::Serves { initiator } => {
                         self.mark_left(event.cpu, initiator);
@@ -139,7 +191,6 @@ impl Validation {
                     flush.recorded.trims = multi.trims == Some(true);
                 }
                 self.flights.raise(event.cpu, multi.generation);
-                self.flights.sends(event.cpu, event.time_ns);
                 Latest::Other
             }
             Kind::FlushFunc(func) => self.flush_func(event, &func),
@@ -165,10 +216,15 @@ impl Validation {
         if let Some(state) = operation.initial {
             let seen = self.evidence.seen_generation();
             self.flights.machine.begin(cpu, state, seen, now);
+            if let (Some(mm), None) = (state.mm, self.flights.watch(cpu).shown) {
+                let lazy = state.laziness == Laziness::Lazy;
+                self.flights.shows(cpu, Shown { mm, lazy }, now);
+            }
         }
         let latest = self.flights.watch(cpu).latest;
         match operation.kind {
             OperationKind::Switch { mm } => {
+                self.flights.shows(cpu, Shown { mm, lazy: false }, now);
                 self.flights.deliver(cpu, now);
                 if !self.flights.machine.knows(mm) && self.evidence.is_new(mm) {
                     self.flights.machine.is_born(mm, now);
@@ -180,6 +236,10 @@ impl Validation {
                 self.await_switch(operation, latest, replayed, same);
             }
             OperationKind::GoLazy { onto } => {
+                if let Some(Shown { mm, .. }) = self.flights.watch(cpu).shown {
+                    let lazy = mm != MmId::INIT;
+                    self.flights.shows(cpu, Shown { mm, lazy }, now);
+                }
                 self.flights.deliver(cpu, now);
                 self.flights.machine.go_lazy(cpu);
                 if onto == Onto::Idle {
@@ -204,22 +264,19 @@ impl Validation {
         let seen = self.evidence.seen_generation();
         let replayed = self.flights.machine.flush(cpu, mm, tables, seen, now);
         let targets = replayed.reach[MaskRule::Lasting as usize].targets(tables);
-        let mut raced = CpuSet::default();
-        for other in &self.flights.open {
-            if let Some(flush) = self.flights.cpus[usize::from(*other)].flush.as_mut()
-                && flush.mm == mm
-            {
-                flush.raced.extend(&targets);
-                raced.extend(&flush.targets);
-            }
-        }
+        let raced = self.flights.raced_with(mm, &targets);
         let unsettled = self.flights.unsettled(cpu, now);
-        if !self.evidence.has_kprobes() {
+        let within_ns = [self.flights.stores_ns(), self.flights.pace.ns()];
+        let [switched, unsure] = self.flights.just_switched(within_ns, now);
+        if self.evidence.has_kprobes() {
+            self.flights.races(mm);
+        } else {
             self.flights.hasten(mm, now);
         }
         let paths = EACH_RULE.map(|rule| replayed.path(rule));
         let recorded = self.evidence.request(tables);
         // Nothing is in flight before the initiator shows that it sends.
+        let has_sent = recorded.path == Some(Path::Remote);
         let pending = match recorded.path {
             Some(Path::Remote) => targets.clone(),
             _ => CpuSet::default(),
@@ -236,16 +293,21 @@ impl Validation {
             replayed,
             recorded,
             raced,
-            known: self.flights.machine.known_cpus(),
-            switched: self.flights.just_switched(STORES, now),
-            unsure: self.flights.just_switched(1, now),
+            known: self.flights.machine.known_cpus().clone(),
+            switched,
+            unsure,
             crossed: CpuSet::default(),
             unsettled,
+            maybe_in_switch: self.flights.maybe_in_switch(cpu),
+            handled_next: CpuSet::default(),
+            found: None,
             paths,
             targets,
             sent: self.flights.events,
             sent_ns: now,
             flushed_ns: None,
+            has_sent,
+            sent_by: self.flights.events,
             leaves: CpuSet::default(),
             pending,
         };
@@ -264,15 +326,20 @@ impl Validation {
         self.flights.open.retain(|other| *other != cpu);
         self.flights.raise(cpu, None);
         self.flights.sends_nothing(cpu, Path::None, now_ns);
+        self.flights.sends_at_last(cpu, now_ns);
         self.flights.land_all(cpu, now_ns);
         let Some(flush) = self.flights.watch(cpu).flush.take() else {
             return;
         };
         for rule in EACH_RULE {
-            flush.compare(rule, &mut self.flushes[rule as usize]);
             self.count(&flush, rule);
         }
         self.evidence.arrived += flush.recorded.arrived.len();
+        if self.undecided.len() < UNDECIDED && self.is_undecided(&flush) {
+            self.undecided.push(*flush);
+        } else {
+            self.decide(&flush);
+        }
     }
 
     fn count(&mut self, flush: &Open, rule: MaskRule) {
@@ -287,20 +354,19 @@ impl Validation {
                 .filter(|cpu| self.flights.is_unsure(*cpu, flush));
             unsure.count() as u64
         };
-        let (fewer, all) = (unsure(&targets), unsure(&reach.all()));
-        let mut if_freed = reach.lazy.clone();
-        if_freed.extend(&reach.elsewhere);
-        let told = match flush.tables {
+        let fewer = unsure(&targets);
+        let (told, unknown) = match flush.tables {
             Tables::Unknown => {
                 let shown =
                     |cpu: &u16| flush.recorded.arrived.contains(*cpu) && !targets.contains(*cpu);
-                if_freed.iter().filter(shown).count() as u64
+                let if_freed = reach.lazy.iter().chain(reach.elsewhere.iter());
+                let told = if_freed.filter(shown).count() as u64;
+                (
+                    told,
+                    reach.targets(Tables::Freed).len() - targets.len() - told,
+                )
             }
-            _ => 0,
-        };
-        let unknown = match flush.tables {
-            Tables::Unknown => reach.targets(Tables::Freed).len() - targets.len() - told,
-            _ => all - fewer,
+            Tables::Kept | Tables::Freed => (0, unsure(&reach.all()) - fewer),
         };
         let totals = &mut self.totals[rule as usize];
         totals.shootdowns += targets.len() + told;

@@ -166,6 +166,148 @@ fn what_an_interrupt_in_flight_left_open_is_told_until_the_next_switch() {
     );
 }
 
+#[test]
+fn a_switch_in_the_window_explains_only_what_its_states_give() {
+    let asked = flush("0x3", "0x3", "trim=0");
+    let (before, itself) = asked.split_at(asked.find("  a-8 [000] d.Z.. 1.500003").unwrap());
+    let of = |switch: &str| {
+        let agreement = two_cpus(&format!("{before}{switch}{itself}"));
+        classes(&agreement, Decision::Interrupted)
+    };
+    // From one thread of the space to another one: it runs in it all along, and must be interrupted.
+    let to_a_sibling = "  b-9 [001] d.Z1. 1.500002: switch_mm: () next=0xf0 tsk=0xe9 loaded=0xf0 lazy=0 nctx=7 ngen=1\n";
+    assert_eq!(of(to_a_sibling), [(Class::Unexplained, 1)]);
+    let to_lazy = "  b-9 [001] d.Z1. 1.500002: enter_lazy: () mm=0xf0 tsk=0xd8 loaded=0xf0\n";
+    assert_eq!(of(to_lazy), [(Class::SwitchInWindow, 1)]);
+    let away = "  b-9 [001] d.Z1. 1.500002: switch_mm: () next=0xf8 tsk=0xe9 loaded=0xf0 lazy=0 nctx=8 ngen=1\n";
+    assert_eq!(of(away), [(Class::SwitchInWindow, 1)]);
+}
+
+/// CPU 0 asks for a flush of space 7 that frees tables or not, at 1.5 s, and is about to send.
+fn about_to_send(freed: u32) -> String {
+    format!(
+        "  a-8 [000] d.Z.. 1.500000: flush_mm_range: () mm=0xf0 start=0x1000 end=0x2000 stride=12 freed={freed} ctx=7 \
+         gen=1 mask=0x3\n  a-8 [000] d.Z.. 1.500001: flush_multi: () cpumask0=0x3 mm=0xf0 newgen=2 initcpu=0 \
+         freed={freed} trim=0\n"
+    )
+}
+
+const SENDS: &str = "  a-8 [000] d..1. 1.502000: tlb_flush: pages:1 reason:remote ipi send (4)\n";
+const FLUSHES_ITSELF: &str = "  a-8 [000] d.Z.. 1.503000: flush_func: () mm=0xf0 newgen=2 initcpu=0 loaded=0xf0 localgen=1 mmgen=2\n";
+
+/// CPU 1 serves CPU 0's interrupt at so many seconds, and leaves for `init_mm`.
+fn leaves(at: &str) -> String {
+    format!(
+        "  <idle>-0 [001] d.Z.. {at}0: flush_func: () mm=0xf0 newgen=2 initcpu=0 loaded=0xf0 localgen=1 mmgen=2
+  <idle>-0 [001] d.Z.. {at}1: switch_mm: () next=0xc0 tsk=0x0 loaded=0xf0 lazy=1 nctx=1 ngen=0
+  <idle>-0 [001] d.h1. {at}2: tlb_flush: pages:-1 reason:flush on task switch (0)
+"
+    )
+}
+
+#[test]
+fn a_cpu_that_wakes_before_the_interrupts_are_sent_has_not_served_them() {
+    let wakes = "\
+  <idle>-0 [001] d..1. 1.501000: cpu_idle: state=4294967295 cpu_id=1
+  <idle>-0 [001] d..1. 1.501001: cpu_idle: state=1 cpu_id=1
+";
+    let asked = about_to_send(1);
+    let served = leaves("1.50301");
+    let agreement = two_cpus(&format!(
+        "{GOES_LAZY}{asked}{wakes}{SENDS}{FLUSHES_ITSELF}{served}"
+    ));
+    for decision in [Decision::Targets, Decision::Interrupted, Decision::Left] {
+        assert_eq!(classes(&agreement, decision), [], "{decision:?}");
+        assert_eq!(percent(&agreement, decision), 100.0);
+    }
+}
+
+#[test]
+fn a_switch_between_the_send_and_the_initiators_own_flush_leaves_open_what_the_interrupt_found() {
+    let goes_lazy = "\
+  b-9 [001] d..2. 1.502500: sched_switch: prev_pid=9 prev_state=S ==> next_comm=swapper/1 next_pid=0
+  b-9 [001] d.Z1. 1.502501: enter_lazy: () mm=0xf0 tsk=0xd8 loaded=0xf0
+  <idle>-0 [001] d..1. 1.502502: cpu_idle: state=1 cpu_id=1
+";
+    let asked = about_to_send(0);
+    // Tables are freed, and CPU 1 is not interrupted: it left for `init_mm` before, or the kernel is wrong.
+    let frees = flush("0x1", "0x1", "trim=0")
+        .replace("1.500", "1.600")
+        .replace("freed=0", "freed=1")
+        .replace("gen=1", "gen=2")
+        .replace("gen=2 init", "gen=3 init");
+    let (interrupted, left) = (Decision::Interrupted, Decision::Left);
+    let served = leaves("1.50301");
+    let open = two_cpus(&format!(
+        "{asked}{SENDS}{goes_lazy}{FLUSHES_ITSELF}{served}{frees}"
+    ));
+    assert_eq!(classes(&open, left), [(Class::SwitchInWindow, 1)]);
+    assert_eq!(classes(&open, interrupted), [(Class::SwitchInWindow, 1)]);
+    let served = ARRIVES.replace("1.500009", "1.502100");
+    let closed = two_cpus(&format!(
+        "{asked}{SENDS}{served}{goes_lazy}{FLUSHES_ITSELF}{frees}"
+    ));
+    assert_eq!(classes(&closed, left), []);
+    assert_eq!(classes(&closed, interrupted), [(Class::Unexplained, 1)]);
+}
+
+/// CPU 0 has flushed, and sleeps; so its flush is over.
+const IS_OVER: &str = "  a-8 [000] d.Z1. 1.550000: enter_lazy: () mm=0xf0 tsk=0xd0 loaded=0xf0\n";
+
+/// CPU 1 comes back to space 7 at 1.45 s, and shows nothing of how that ends.
+const COMES_BACK: &str = "\
+  <idle>-0 [001] d..2. 1.450000: sched_switch: prev_pid=0 prev_state=R ==> next_comm=b next_pid=9
+  <idle>-0 [001] d.Z1. 1.450001: switch_mm: () next=0xf0 tsk=0xe8 loaded=0xf0 lazy=1 nctx=7 ngen=1
+";
+
+#[test]
+fn a_switch_that_catches_up_after_the_interrupts_was_in_the_window() {
+    let begun = format!(
+        "{GOES_LAZY}{COMES_BACK}{}{IS_OVER}",
+        flush("0x3", "0x3", "trim=0")
+    );
+    let (interrupted, switch) = (Decision::Interrupted, Decision::Switch);
+    // It was still lazy as CPU 0 looked: it found the raised generation 50 ms later.
+    let stopped = two_cpus(&format!("{begun}{FLUSHES}"));
+    assert_eq!(classes(&stopped, interrupted), [(Class::SwitchInWindow, 1)]);
+    assert_eq!(classes(&stopped, switch), [(Class::GenerationRace, 1)]);
+    // Nothing to catch up with: then it had read the generation before, and was seen running.
+    let ran = two_cpus(&format!("{begun}{GOES_ON}"));
+    assert_eq!(classes(&ran, interrupted), [(Class::Unexplained, 1)]);
+    // The recording ends before the CPU shows anything.
+    let silent = two_cpus(&begun);
+    assert_eq!(classes(&silent, interrupted), [(Class::Unexplained, 1)]);
+    // What catches up is a later switch; the one before the flush was over.
+    let later = two_cpus(&format!(
+        "{GOES_LAZY}{COMES_BACK}  b-9 [001] ..... 1.460000: sched_process_fork: child_pid=12\n{}{IS_OVER}{FLUSHES}",
+        flush("0x3", "0x3", "trim=0")
+    ));
+    assert_eq!(classes(&later, interrupted), [(Class::Unexplained, 1)]);
+}
+
+#[test]
+fn a_cpu_that_an_interrupt_finds_lazy_went_lazy_in_the_window_if_it_showed_nothing_since() {
+    // To a kernel thread: no event shows that the switch is over.
+    let goes_lazy = "\
+  b-9 [001] d..2. 1.400000: sched_switch: prev_pid=9 prev_state=R ==> next_comm=kthread next_pid=15
+  b-9 [001] d.Z1. 1.400001: enter_lazy: () mm=0xf0 tsk=0xd8 loaded=0xf0
+";
+    let asked = flush("0x3", "0x3", "trim=0");
+    let served = leaves("1.50301").replace("<idle>-0", "kthread-15");
+    let arrives = "  kthread-15 [001] d.h1. 1.503000: call_function_single_entry: vector=251\n";
+    let of_skipped = |between: &str, served: &str| {
+        let agreement = two_cpus(&format!("{goes_lazy}{between}{asked}{arrives}{served}"));
+        classes(&agreement, Decision::Skipped)
+    };
+    assert_eq!(of_skipped("", &served), [(Class::SwitchInWindow, 1)]);
+    let runs = "  kthread-15 [001] ..... 1.450000: sched_process_fork: child_pid=12\n";
+    assert_eq!(of_skipped(runs, &served), [(Class::Unexplained, 1)]);
+    let not_lazy = ARRIVES
+        .replace("b-9", "kthread-15")
+        .replace("1.500009", "1.503010");
+    assert_eq!(of_skipped("", &not_lazy), [(Class::Unexplained, 1)]);
+}
+
 /// So many CPUs run space 7; then CPU 0 sends interrupts, and all arrive.
 fn several_cpus(cpus: u32) -> String {
     let mut text = String::new();

@@ -52,17 +52,51 @@ fn the_shipped_recordings_do_what_their_kernel_does() {
         );
         assert!(percent(&agreement, Decision::Switch) > 99.5);
         assert!(percent(&agreement, Decision::Path) > 99.8);
-        assert!(percent(&agreement, Decision::Targets) >= 96.4);
+        assert!(percent(&agreement, Decision::Targets) >= 96.5);
         let shootdowns = agreement.shootdowns;
         assert_eq!(shootdowns.recorded, recorded);
         assert!(shootdowns.replayed.abs_diff(recorded) < within);
         assert!((shootdowns.lowest..=shootdowns.highest).contains(&recorded));
         for kind in &agreement.kinds {
-            assert!(
-                kind.unexplained() as f64 <= 0.002 * kind.compared as f64,
-                "{kind:?}"
-            );
+            assert_eq!(kind.unexplained(), 0, "{kind:?}");
         }
+    }
+}
+
+/// Leaves out each hundredth handler that serves another CPU.
+fn without_some_arrivals(text: &str) -> String {
+    let of_itself = |line: &str| {
+        let (_, cpu) = line.split_once('[').unwrap();
+        let cpu = cpu.split(']').next().unwrap().parse::<u32>().unwrap();
+        line.contains(&format!("initcpu={cpu} "))
+    };
+    let arrivals = std::cell::Cell::new(0_u32);
+    changed(text, |line| {
+        if line.contains(": flush_func: ") && !of_itself(line) {
+            arrivals.set(arrivals.get() + 1);
+            if arrivals.get().is_multiple_of(100) {
+                return None;
+            }
+        }
+        Some(line.to_owned())
+    })
+}
+
+#[test]
+fn no_class_explains_interrupts_that_did_not_arrive() {
+    for (workload, lost) in [("threads", 95), ("mixed", 21)] {
+        let whole = text(workload);
+        let of = |agreement: Agreement| {
+            let mut kinds = agreement.kinds.into_iter();
+            let kind = kinds.find(|kind| kind.decision == Decision::Interrupted);
+            let kind = kind.unwrap();
+            (kind.compared - kind.agreed, kind.unexplained())
+        };
+        let (before, _) = of(compare(&whole));
+        let (after, unexplained) = of(compare(&without_some_arrivals(&whole)));
+        // The rest had a switch to another state in their window by chance.
+        assert!(after - before >= lost * 9 / 10, "{workload}");
+        assert!(unexplained >= (after - before) * 3 / 4, "{workload}");
     }
 }
 

@@ -13,6 +13,8 @@ use lazytlb_validate::Decision;
 
 /// By the interrupt counters, which the recorded handlers equal.
 const TRUTH: [(&str, u64); 3] = [("threads", 9545), ("mixed", 2159), ("forkexec", 72)];
+/// Sets of interrupted CPUs that come out exact, of 100.
+const EXACT: [f64; 3] = [96.5, 97.0, 99.1];
 
 /// Returns a recording's bytes; `None` where they are not.
 fn recording(workload: &str, kind: &str) -> Option<Vec<u8>> {
@@ -50,7 +52,7 @@ fn renamed(dat: &[u8]) -> Vec<u8> {
 
 #[test]
 fn with_kprobes_the_rule_does_what_the_kernel_did() {
-    for (workload, truth) in TRUTH {
+    for ((workload, truth), exact) in TRUTH.into_iter().zip(EXACT) {
         for kind in ["txt", "dat"] {
             let Some(bytes) = recording(workload, kind) else {
                 continue;
@@ -59,12 +61,14 @@ fn with_kprobes_the_rule_does_what_the_kernel_did() {
             let found = agreement.contradictions();
             assert_eq!(found, Vec::<String>::new(), "{workload}.{kind}");
             assert!(percent(&agreement, Decision::Switch) >= 99.5, "{workload}");
-            assert!(percent(&agreement, Decision::Targets) >= 96.0, "{workload}");
+            assert!(
+                percent(&agreement, Decision::Targets) >= exact,
+                "{workload}"
+            );
             assert!(percent(&agreement, Decision::Path) >= 99.8, "{workload}");
             assert_eq!(agreement.shootdowns.recorded, truth);
             for kind in &agreement.kinds {
-                let part = kind.unexplained() as f64 / kind.compared as f64;
-                assert!(part < 0.002, "{workload}: {kind:?}");
+                assert_eq!(kind.unexplained(), 0, "{workload}: {kind:?}");
             }
         }
     }

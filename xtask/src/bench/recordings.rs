@@ -109,8 +109,8 @@ impl Rows {
             .arg(file)
             .args(["--json", "--unvalidated"]);
         let priced = process::fastest(runs, &price, Output::Kept)?;
-        let replays = priced.output.lines().count();
-        let what = format!("all policies priced, PCIDs on and off: {replays} replays");
+        let rows = priced.output.lines().count();
+        let what = format!("all policies priced, PCIDs on and off: {rows} rows");
         row(name, &what, events, &priced);
         Ok((events, events as f64 / read.seconds))
     }

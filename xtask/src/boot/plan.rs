@@ -7,19 +7,20 @@ use clap::ValueEnum;
 use super::end::End;
 
 /// The policies, as the kernel knows them.
-pub(crate) const POLICIES: [&str; 5] = [
+pub(crate) const POLICIES: [&str; 6] = [
     "defer",
     "defer-unless-quirk",
     "init-mm",
     "ipi",
     "ipi-on-table-free",
+    "quarantine",
 ];
 
 /// The kernel's tests, and what each is.
-pub(crate) const TESTS: [(&str, &str); 13] = [
+pub(crate) const TESTS: [(&str, &str); 14] = [
     (
         "all",
-        "instructions, counters, isolation and the five storms",
+        "instructions, counters, isolation and the storms: five, and under quarantine that of held tables",
     ),
     (
         "counters",
@@ -54,6 +55,10 @@ pub(crate) const TESTS: [(&str, &str); 13] = [
         "storm: the last reference to a space is dropped anywhere, the idle loop reaps",
     ),
     (
+        "held",
+        "storm: page tables are held back for lazy CPUs, one change at a time: nobody is interrupted but at the bound",
+    ),
+    (
         "sources",
         "the hashes of the protocol's sources, from the image",
     ),
@@ -63,7 +68,7 @@ pub(crate) const TESTS: [(&str, &str); 13] = [
 ];
 
 /// The promises that can be broken, and how.
-pub(crate) const BREAKS: [(&str, &str); 15] = [
+pub(crate) const BREAKS: [(&str, &str); 18] = [
     ("skip-ipis", "no flush interrupt is sent, and nobody waits"),
     ("forget-invlpg", "INVLPG does nothing"),
     (
@@ -118,13 +123,34 @@ pub(crate) const BREAKS: [(&str, &str); 15] = [
         "ask-user-half-early",
         "with isolation, what to load for ring 3 is asked 50 us before interrupts are off for good (noticed by the kernel's books)",
     ),
+    (
+        "free-held-at-once",
+        "under quarantine, page tables that are to be held back are freed at once (noticed by the kernel's books)",
+    ),
+    (
+        "forget-hold-bound",
+        "under quarantine, any number of page tables may be held back (noticed by the kernel's books)",
+    ),
+    (
+        "deny-hold-room",
+        "under quarantine, lazy CPUs are interrupted though their page tables could be held back (noticed by the kernel's books)",
+    ),
 ];
+
+/// Returns the policy under which there is something of a break: what was asked for, or the one that holds page tables back.
+pub(crate) fn policy_for_break<'a>(asked: &'a str, broken: Option<&str>) -> &'a str {
+    match broken {
+        Some(broken) if BREAKS_OF_HOLDING.contains(&broken) => "quarantine",
+        _ => asked,
+    }
+}
 
 /// Returns the storm that shows a break soonest.
 pub(crate) fn storm_for(broken: &str) -> &'static str {
     match broken {
         "lose-add" | "wait-without-serving" | "lock-without-serving" => "split",
         "free-on-retire" => "drop",
+        _ if BREAKS_OF_HOLDING.contains(&broken) => "held",
         _ => "pages",
     }
 }
@@ -145,6 +171,10 @@ pub(crate) const BREAKS_OF_PCIDS: [&str; 5] = [
     "forget-invpcid",
     "ask-user-half-early",
 ];
+
+/// Those of [`BREAKS`] that there is nothing of unless page tables are held back: the kernel's books notice them.
+pub(crate) const BREAKS_OF_HOLDING: [&str; 3] =
+    ["free-held-at-once", "forget-hold-bound", "deny-hold-room"];
 
 /// Those of them that there is nothing of without page-table isolation.
 const BREAKS_OF_ISOLATION: [&str; 3] =
@@ -358,5 +388,16 @@ mod tests {
         assert_eq!(Pcids::Auto.for_break(None, Emulator::Qemu), Pcids::Auto);
         let names = BREAKS.map(|(name, _)| name);
         assert!(BREAKS_OF_PCIDS.iter().all(|name| names.contains(name)));
+        assert!(BREAKS_OF_HOLDING.iter().all(|name| names.contains(name)));
+    }
+
+    #[test]
+    fn a_break_of_held_tables_is_booted_where_tables_are_held() {
+        for (broken, _) in BREAKS {
+            let holds = policy_for_break("ipi", Some(broken)) == "quarantine";
+            assert_eq!(holds, BREAKS_OF_HOLDING.contains(&broken), "{broken}");
+            assert_eq!(holds, storm_for(broken) == "held", "{broken}");
+        }
+        assert_eq!(policy_for_break("ipi", None), "ipi");
     }
 }

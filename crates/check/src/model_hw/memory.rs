@@ -3,7 +3,7 @@
 use lazytlb::{
     Access, Entry, FlushRange, FrameKind, Memory, PhysAddr, Promise, Promises, Spaces, VirtAddr,
 };
-use lazytlb_model::Call;
+use lazytlb_model::{Breach, Call};
 
 use super::ModelHw;
 
@@ -28,6 +28,14 @@ impl Memory for ModelHw {
     }
     fn flush_returned(&self, root: PhysAddr) {
         self.ask(Call::FlushReturned(root));
+    }
+}
+
+impl ModelHw {
+    /// Says that a frame is lost, which the code was given to be freed: [`Property::LeakedFrame`](lazytlb_model::Property::LeakedFrame).
+    /// For whoever sees what it is given and what it frees, as a sink of frames does.
+    pub fn loses_frame(&self, frame: PhysAddr) {
+        self.ask(Call::Breaks(Breach::Loses(frame)));
     }
 }
 

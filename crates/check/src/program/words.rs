@@ -81,6 +81,14 @@ impl Program {
         LocalCell { owner: cpu, index }
     }
 
+    /// Says which word is 1 while a CPU is lazy: [`ModelHw::spares_lazy_cpus`] asks it. The words of [`lazytlb::PerCpu`] are known.
+    pub fn is_lazy_in(&mut self, cpu: u8, word: AtomicCell) {
+        match self.lazy_words.0.get_mut(usize::from(cpu)) {
+            Some(place) if usize::from(cpu) < self.operations.len() => *place = Some(word),
+            _ => self.lacks_cpu(CpuId(cpu.into()), "a word that says that it is lazy"),
+        }
+    }
+
     /// Returns a source of cells for [`lazytlb::PerCpu::new`] or [`lazytlb::Mm::new`], or a protocol's
     /// own state; the names come out as `prefix.name`. Private words belong to `owner`.
     pub fn cells(&mut self, prefix: impl Into<String>, owner: u8) -> ProgramCells<'_> {
@@ -125,6 +133,9 @@ impl Cells<ModelHw> for ProgramCells<'_> {
     }
     fn protocol_atomic(&mut self, word: ProtocolWord, value: u64) -> AtomicCell {
         let cell = self.atomic_of_kind(word.kind(), word.name(), value);
+        if word == ProtocolWord::IsLazy {
+            self.program.is_lazy_in(self.owner, cell);
+        }
         if word == ProtocolWord::TlbGen {
             self.program.space_generations.push(cell);
         }

@@ -342,6 +342,7 @@ impl<P: Protocol> Setup<P> {
                 item.starts_in([task(offered.space)])
             }
             MenuOperation::Switch => item.leads_to(task(offered.space)),
+            MenuOperation::Leave => item.leads_to(KERNEL),
             MenuOperation::Lazy => {
                 let tasks = (1..=MOST_SPACES).map(|space| task(Space(space)));
                 item.starts_in(tasks).leads_to(KERNEL)

@@ -13,6 +13,8 @@ use crate::model_hw::ModelHw;
 use crate::program::Program;
 use crate::protocol::{Frees, Protocol, Removal, Space};
 
+/// The kernel's own space, which every CPU starts in.
+pub(super) const KERNELS_OWN: Space = Space(0);
 /// The space that most programs work in.
 pub(super) const USER: Space = Space(1);
 /// A second one.

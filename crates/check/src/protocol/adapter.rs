@@ -1,8 +1,8 @@
 //! `lazytlb` as a [`Protocol`]: its entry points, on the storage of a checked kernel.
 //!
-//! The file is compiled more than once: here for the real crate, and in the suite of seeded bugs for each
-//! of its one-line mutations, which are module trees that look like it. So it names the crate in one line,
-//! which the suite's build script replaces; the seam's types, which all of them share, it takes from
+//! The file, and `sinks.rs` beside it, are compiled more than once: here for the real crate, and in the suite of seeded bugs
+//! for each of its one-line mutations, which are module trees that look like it. So each names the crate in one line,
+//! which the suite's build script replaces; the seam's types, which all of them share, they take from
 //! `lazytlb` itself, and the checker's by the name that other crates know it by.
 
 use std::fmt;
@@ -14,22 +14,21 @@ use lazytlb::{
     Quirks, Spaces, Tables,
 };
 use lazytlb_check::{
-    Ended, Frees, KernelRemoval, ModelHw, PageChange, Part, Program, PromiseOfChange, Protocol,
-    Removal, Space,
+    Ended, Frees, KernelRemoval, Ledger, ModelHw, PageChange, Part, Program, PromiseOfChange,
+    Protocol, Removal, Space, SparingLazy,
 };
-use lazytlb_model::{Cr4, LocalCell};
-use protocol::batches::HeldBatch;
+use lazytlb_model::Cr4;
 use protocol::changes::SizeChange;
-use protocol::device::Undrained;
-use protocol::gather::{Batch, FrameSink};
+use protocol::gather::Batch;
 use protocol::kernel::Kernel;
 use protocol::mm::{Mm, MmHandle, MmId};
 use protocol::per_cpu::PerCpu;
 use protocol::pinned::Pinned;
 use protocol::serve::Served;
-use protocol::shootdown::Flushed;
 use protocol::switch::{EnteredLazy, Switched};
 use protocol::tlb::Tlb;
+
+use super::sinks::{DeviceSink, HELD_TABLES, HeldCells, NO_FRAME, Sink, Window};
 
 /// Notes ([`ModelHw::note`]) of the outcomes that the entry points can have, each once.
 mod notes {
@@ -82,15 +81,9 @@ pub struct Embedded<const SLOTS: usize, const PCIDS: bool, const WORDS: usize = 
     roots: Vec<PhysAddr>,
     /// With page-table isolation, the second roots of the user spaces.
     user_halves: Vec<PhysAddr>,
-    /// Under `quarantine`, where each CPU keeps the tables of each batch that it holds back: a frame's address, or
-    /// [`NO_FRAME`].
-    held: Vec<[[LocalCell; HELD_TABLES]; SLOTS]>,
+    /// Under `quarantine`, where each CPU keeps the tables of each batch that it holds back.
+    held: Vec<[HeldCells; SLOTS]>,
 }
-
-/// How many page tables of a space are held back: as few as show everything.
-const HELD_TABLES: usize = 1;
-/// No frame, in a word that may hold one's address.
-const NO_FRAME: u64 = u64::MAX;
 
 /// The storage of a checked kernel: arrays.
 struct Storage<const SLOTS: usize, const WORDS: usize> {
@@ -119,75 +112,6 @@ impl<const SLOTS: usize, const WORDS: usize> Kernel<WORDS, SLOTS> for Storage<SL
 struct NeverPreempted;
 
 impl Pinned for NeverPreempted {}
-
-/// Gives frames back to the modelled machine, and says when a flush begins and returns.
-struct Sink<'a> {
-    hw: &'a ModelHw,
-    spaces: Spaces,
-    driver: &'a dyn Fn(&ModelHw),
-    promises: Vec<Promise>,
-    /// Where this CPU keeps what it holds back, for each batch.
-    held: &'a [[LocalCell; HELD_TABLES]],
-}
-
-impl Sink<'_> {
-    fn cells(&self, batch: HeldBatch) -> &[LocalCell; HELD_TABLES] {
-        &self.held[batch.number()]
-    }
-}
-
-impl FrameSink for Sink<'_> {
-    type Item = PhysAddr;
-    fn flushing(&mut self, range: FlushRange) {
-        let promise = self.hw.promise_begins(self.spaces, range);
-        self.promises.push(promise);
-    }
-    fn flushed(&mut self, _report: Flushed) {
-        (self.driver)(self.hw);
-        for promise in self.promises.drain(..) {
-            self.hw.promise_kept(promise);
-        }
-    }
-    fn release(&mut self, frame: PhysAddr) {
-        self.hw.free_frame(frame);
-    }
-    fn room(&self) -> u64 {
-        // The bound for a space keeps a batch's words from being too few.
-        HELD_TABLES as u64
-    }
-    fn hold(&mut self, batch: HeldBatch, frame: PhysAddr) {
-        let mut cells = self.cells(batch).iter();
-        let free = cells.find(|cell| self.hw.load_local(cell) == NO_FRAME);
-        let free = free.expect("no more are held than there is room for");
-        self.hw.store_local(free, frame.0);
-    }
-    fn take_held(&mut self, batch: HeldBatch) -> Option<PhysAddr> {
-        let mut cells = self.cells(batch).iter();
-        cells.find_map(|cell| {
-            let frame = self.hw.load_local(cell);
-            (frame != NO_FRAME).then(|| {
-                self.hw.store_local(cell, NO_FRAME);
-                PhysAddr(frame)
-            })
-        })
-    }
-}
-
-/// Keeps what is the driver's to read back from.
-#[derive(Default)]
-struct DeviceSink(Vec<Undrained<Window>>);
-
-/// What a checked program unmaps of a device: it frees nothing.
-struct Window;
-
-impl FrameSink for DeviceSink {
-    type Item = Window;
-    /// What is released needs no read back.
-    fn release(&mut self, _: Window) {}
-    fn release_device(&mut self, window: Undrained<Window>) {
-        self.0.push(window);
-    }
-}
 
 fn handle_of(space: Space) -> MmHandle {
     MmHandle(space.0 as u64)
@@ -259,18 +183,13 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
         });
         let cpus = cpus.collect();
         let tlb = Tlb::new(Storage { cpus, mms }, policy);
-        let held = match policy.name() {
-            "quarantine" => (0..program.cpus())
-                .map(|cpu| {
-                    std::array::from_fn(|_| {
-                        std::array::from_fn(|_| {
-                            program.local(cpu, format!("cpu{cpu}.held"), NO_FRAME)
-                        })
-                    })
-                })
-                .collect(),
-            _ => Vec::new(),
+        let holding = match policy.name() {
+            "quarantine" => program.cpus(),
+            _ => 0,
         };
+        let mut place = |cpu| program.local(cpu, format!("cpu{cpu}.held"), NO_FRAME);
+        let mut batches = |cpu| [[(); HELD_TABLES]; SLOTS].map(|batch| batch.map(|()| place(cpu)));
+        let held = (0..holding).map(&mut batches).collect();
         Embedded {
             tlb,
             roots,
@@ -302,6 +221,7 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
     }
 
     fn flush(&self, hw: &ModelHw, space: Space, range: FlushRange, tables: Tables) {
+        let _lazy = self.lazy_cpus(hw, tables);
         let promise = hw.promise_begins(self.spaces(space), range);
         self.tlb
             .flush(hw, handle_of(space), range, tables_of(tables));
@@ -309,10 +229,11 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
     }
 
     fn remove(&self, hw: &ModelHw, space: Space, removals: &[Removal], driver: &dyn Fn(&ModelHw)) {
-        let sink = Sink {
-            driver,
-            ..self.sink(hw, self.spaces(space))
-        };
+        // The protocol holds the tables among it back.
+        let _lazy = self.lazy_cpus(hw, Tables::Held);
+        let ledger = Ledger::default();
+        let sink = self.sink(hw, &ledger, self.spaces(space));
+        let sink = sink.with_driver(driver);
         let storage = Batch::<PhysAddr, 32>::new();
         let mut gather = self.tlb.gather(hw, handle_of(space), storage, sink);
         for removal in removals {
@@ -324,11 +245,18 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
             }
             match removal.frees {
                 Frees::Nothing => {}
-                Frees::Page(frame) => gather.free_page(hw, frame),
-                Frees::Table(frame) => gather.free(hw, frame),
+                Frees::Page(frame) => {
+                    ledger.give(frame);
+                    gather.free_page(hw, frame);
+                }
+                Frees::Table(frame) => {
+                    ledger.give_table(frame);
+                    gather.free(hw, frame);
+                }
             }
         }
         gather.finish(hw);
+        ledger.close(hw);
     }
 
     fn unmap_device(
@@ -338,6 +266,7 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
         removal: &Removal,
         read_back: &dyn Fn(&ModelHw),
     ) {
+        let _lazy = hw.reaches_lazy_cpus();
         let page = PageRange::page(removal.addr);
         let promise = PromiseOfChange::new(hw, self.spaces(space), page);
         let (storage, sink) = (Batch::<Window, 1>::new(), DeviceSink::default());
@@ -353,6 +282,7 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
     }
 
     fn change_type(&self, hw: &ModelHw, space: Space, change: &PageChange<'_>) {
+        let _lazy = hw.reaches_lazy_cpus();
         let promise = PromiseOfChange::new(hw, self.spaces(space), change.pages);
         let mappings = [(handle_of(space), change.pages)];
         let clear = || {
@@ -366,8 +296,13 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
     }
 
     fn change_size(&self, hw: &ModelHw, space: Space, change: &PageChange<'_>) {
+        let _lazy = match hw.quirks().forbid_two_sizes(change.fetched) {
+            true => hw.reaches_lazy_cpus(),
+            false => self.lazy_cpus(hw, Tables::Held),
+        };
         let promise = PromiseOfChange::new(hw, self.spaces(space), change.pages);
-        let sink = self.sink(hw, self.spaces(space));
+        let ledger = Ledger::default();
+        let sink = self.sink(hw, &ledger, self.spaces(space));
         let storage = Batch::<PhysAddr, 1>::new();
         let mut gather = self.tlb.gather(hw, handle_of(space), storage, sink);
         let size_change = SizeChange {
@@ -383,9 +318,13 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
         gather.change_size(hw, size_change, clear, make);
         gather.finish(hw);
         promise.keep();
+        ledger.close(hw);
     }
 
     fn flush_together(&self, hw: &ModelHw, parts: &[Part], before_wait: &dyn Fn(&ModelHw)) {
+        let mut tables = parts.iter().map(|part| part.tables);
+        let freed = tables.find(|tables| *tables == Tables::Freed);
+        let _lazy = self.lazy_cpus(hw, freed.unwrap_or(Tables::Kept));
         let begin = |part: &Part| hw.promise_begins(self.spaces(part.space), part.range);
         let promises: Vec<Promise> = parts.iter().map(begin).collect();
         let guard = NeverPreempted;
@@ -403,11 +342,20 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
     }
 
     fn release_held(&self, hw: &ModelHw) {
-        self.tlb.release_held(hw, &mut self.sink(hw, Spaces::All));
+        if self.holds_back() {
+            // What a handler holds back in between would be taken for what was left.
+            let former = hw.disable_interrupts();
+            self.give_up(hw, |sink| self.tlb.release_held(hw, sink).batches_left == 0);
+            hw.restore_interrupts(former);
+        }
     }
 
     fn reclaim_now(&self, hw: &ModelHw) {
-        self.tlb.reclaim_now(hw, &mut self.sink(hw, Spaces::All));
+        if self.holds_back() {
+            let _lazy = hw.reaches_lazy_cpus();
+            // Whoever was interrupted may have been spared again meanwhile, by a flush of another CPU.
+            self.give_up(hw, |sink| self.tlb.reclaim_now(hw, sink).interrupted == 0);
+        }
     }
 
     fn serve_inbox(&self, hw: &ModelHw) {
@@ -415,6 +363,7 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
     }
 
     fn start_retiring(&self, hw: &ModelHw, space: Space) -> Ended {
+        let _lazy = hw.reaches_lazy_cpus();
         self.tlb.retire(hw, handle_of(space));
         Ended::Later
     }
@@ -425,17 +374,25 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
         let reaped = self.tlb.reap(hw)?;
         let space = Space(usize::try_from(reaped.mm.0).expect("handles are small"));
         assert!(reaped.root == self.roots[space.0]);
+        if self.holds_back() {
+            let held = self.tlb.kernel().mm(reaped.mm).held_tables(hw);
+            assert!(
+                held == 0,
+                "a batch still asks for a space that was given back"
+            );
+        }
         Some(space)
     }
 
     fn retire(&self, hw: &ModelHw, space: Space) {
-        self.tlb.retire(hw, handle_of(space));
+        self.start_retiring(hw, space);
         // Until it comes back, its root is not to be freed.
         let reaped = hw.poll(|hw| self.reap(hw));
         assert!(reaped == space);
     }
 
     fn flush_kernel(&self, hw: &ModelHw, removed: KernelRemoval) {
+        let _lazy = hw.reaches_lazy_cpus();
         let promise = hw.promise_begins(Spaces::All, removed.range);
         self.tlb
             .flush_kernel(hw, removed.range, tables_of(removed.tables));
@@ -486,19 +443,36 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
 }
 
 impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Embedded<SLOTS, PCIDS, WORDS> {
-    /// Makes the sink of this CPU.
-    fn sink<'a>(&'a self, hw: &'a ModelHw, spaces: Spaces) -> Sink<'a> {
-        let number = hw.cpu();
-        let mut cpus = self.tlb.kernel().cpus.iter();
-        let cpu = cpus.position(|(its, _)| *its == number);
-        let held = cpu.and_then(|cpu| self.held.get(cpu));
-        Sink {
-            hw,
-            spaces,
-            driver: &|_| {},
-            promises: Vec::new(),
-            held: held.map_or(&[][..], |held| held),
+    /// Says whether page tables are held back.
+    fn holds_back(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Promises that a flush spares lazy CPUs, where page tables are held back; or says that it does not, because it is for tables that
+    /// its caller frees by itself when it returns.
+    fn lazy_cpus<'a>(&self, hw: &'a ModelHw, tables: Tables) -> SparingLazy<'a> {
+        match (self.holds_back(), tables) {
+            (true, Tables::Kept | Tables::Held) => hw.spares_lazy_cpus(),
+            (false, _) | (true, Tables::Freed) => hw.reaches_lazy_cpus(),
         }
+    }
+
+    /// Gives up what this CPU holds back, by code that says whether nothing may be left of that then: what is, is lost.
+    fn give_up(&self, hw: &ModelHw, give_up: impl FnOnce(&mut Sink<'_>) -> bool) {
+        let ledger = Ledger::default();
+        let mut sink = self.sink(hw, &ledger, Spaces::All);
+        if give_up(&mut sink) {
+            sink.frames().for_each(|frame| ledger.give(frame));
+        }
+        ledger.close(hw);
+    }
+
+    /// Makes the sink of this CPU.
+    fn sink<'a>(&'a self, hw: &'a ModelHw, ledger: &'a Ledger, spaces: Spaces) -> Sink<'a> {
+        let mut cpus = self.tlb.kernel().cpus.iter();
+        let cpu = cpus.position(|(its, _)| *its == hw.cpu());
+        let held = cpu.and_then(|cpu| self.held.get(cpu));
+        Sink::new(hw, ledger, spaces, held.map_or(&[][..], |held| held))
     }
 
     /// Names a space by its roots.

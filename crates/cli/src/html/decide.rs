@@ -12,12 +12,13 @@ use crate::arguments::Decide;
 use crate::by_recording::{Choices, HEADER, cells};
 use crate::choice::Choice;
 use crate::decision::{Answer, Outcome, Row, standing};
+use crate::holding::{COLUMNS as HELD_COLUMNS, HELD, held_rows};
 use crate::measure::how_to_measure;
 use crate::numbers::{counted, cycles, grouped, megacycles, millions};
 use crate::pcids::what_pcids_bring;
 use crate::policies::{self, named_here};
 use crate::proof_words::{came_to, proof, repeat, under};
-use crate::proofs::Question;
+use crate::proofs::{Question, SMALLER_MENUS};
 use crate::workload_words::idle_lines;
 use crate::workloads::Workloads;
 
@@ -218,10 +219,27 @@ fn policies_side_by_side(decided: &Decided<'_>) -> Vec<Block> {
                   ranges. Typical loss: how much dearer with typical costs. IPIs elsewhere went to CPUs that had another \
                   space loaded; CR3 loads that are kept flush nothing; flushes reload the same space.";
     blocks.push(Block::text(legend));
+    blocks.extend(held_back(decided));
     blocks.extend(idle_lines(decided.workloads).into_iter().map(Block::text));
     let bring = what_pcids_bring(&decided.workloads.sum, decided.costs);
     blocks.extend(bring.map(Block::text));
     blocks
+}
+
+/// What was held back under `quarantine`.
+fn held_back(decided: &Decided<'_>) -> [Block; 2] {
+    let columns = HELD_COLUMNS.map(|column| match column {
+        "policy" | "PCIDs" => column.to_owned(),
+        number => format!("#{number}"),
+    });
+    let columns = columns.each_ref().map(String::as_str);
+    let rows = held_rows(decided.main.replayed());
+    let rows = rows.map(|row| row.map(Cell::text).into());
+    let caption = "Page tables that are held back, not flushed, for lazy CPUs";
+    [
+        Block::table(caption, &columns, rows.collect()),
+        Block::text(HELD),
+    ]
 }
 
 fn side_by_side(row: &Row<'_>, decided: &Decided<'_>) -> Vec<Cell> {
@@ -301,21 +319,17 @@ fn counterexamples(decided: &Decided<'_>) -> Vec<Section> {
 
 fn proofs(decided: &Decided<'_>) -> Vec<Block> {
     let mut blocks = Vec::new();
-    for pcids in PcidsOn::ALL {
-        let questions: Vec<&Question> = decided
-            .questions
-            .iter()
-            .filter(|one| one.pcids() == pcids)
-            .collect();
+    for questions in Question::tables(decided.questions) {
         let rows = decided
             .main
             .rows
             .iter()
-            .filter(|row| row.replayed.pcids == pcids);
+            .filter(|row| row.is_asked(&questions));
         let rows: Vec<&Row<'_>> = rows.collect();
-        if questions.is_empty() || rows.is_empty() {
+        if rows.is_empty() {
             continue;
         }
+        let pcids = questions[0].pcids();
         let columns: Vec<String> =
             ["policy".to_owned()]
                 .into_iter()
@@ -333,6 +347,9 @@ fn proofs(decided: &Decided<'_>) -> Vec<Block> {
         });
         let caption = format!("States that each search explored, PCIDs {}", pcids.name());
         blocks.push(Block::table(caption, &columns, rows.collect()));
+    }
+    if decided.questions.iter().any(Question::is_of_one) {
+        blocks.push(Block::text(SMALLER_MENUS));
     }
     for row in &decided.main.rows {
         for proof in &row.proofs {

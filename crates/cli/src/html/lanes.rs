@@ -1,6 +1,6 @@
 //! The workload's timeline: what each CPU did, and the interrupts that each policy sends.
 
-use lazytlb_price::{Replay, Replayed};
+use lazytlb_price::{Counts, Replayed};
 use lazytlb_report::{Activity, LaneRecorder, Lanes};
 use lazytlb_trace::{MmId, Onto, Operation, OperationKind, Tables};
 
@@ -14,7 +14,11 @@ pub(crate) struct LaneCollector {
 
 impl LaneCollector {
     /// Sees an operation that all replays have done.
-    pub(crate) fn sees(&mut self, operation: &Operation, replays: &[Replay]) {
+    pub(crate) fn sees(
+        &mut self,
+        operation: &Operation,
+        replays: impl ExactSizeIterator<Item = Counts>,
+    ) {
         let Operation {
             cpu, time_ns, kind, ..
         } = *operation;
@@ -36,8 +40,8 @@ impl LaneCollector {
             }
         }
         self.ipis.resize(replays.len(), 0);
-        for ((number, replay), before) in replays.iter().enumerate().zip(&mut self.ipis) {
-            let ipis = replay.counts().ipis;
+        for ((number, counts), before) in replays.enumerate().zip(&mut self.ipis) {
+            let ipis = counts.ipis;
             self.recorder
                 .interrupts(cpu, time_ns, number, ipis - *before);
             *before = ipis;

@@ -146,8 +146,10 @@ impl PerfDataEvents {
         let offset = self.stream.offset();
         let problem = |problem| PerfFault::Event(offset, sample.cpu, problem);
         kind.decode(bytes, event).map_err(problem)?;
-        if let Some(name) = kind.prev_comm(bytes) {
-            summary.task_names.note(event.pid, name);
+        if let Some(names) = &mut summary.task_names
+            && let Some(name) = kind.prev_comm(bytes)
+        {
+            names.note(event.pid, name);
         }
         if let Some(before_ns) = summary.last_time_ns
             && sample.time < before_ns

@@ -168,9 +168,10 @@ impl State<'_> {
             None => summary.resolution_ns = Some(line.resolution_ns.into()),
         }
         if let Kind::SchedSwitch { .. } = event.kind
+            && let Some(names) = &mut summary.task_names
             && let Some(name) = prev_comm(line.fields, event.pid)
         {
-            summary.task_names.note(event.pid, name);
+            names.note(event.pid, name);
         }
         summary.count(event, line.name);
         self.comments.event(event, summary)?;

@@ -111,8 +111,10 @@ impl TraceDatEvents {
         let index = index.ok_or_else(|| fault(short(stream)))?;
         let kind = self.types.get(index);
         read_record(kind, bytes, length, stream, event).map_err(fault)?;
-        if let Some(name) = kind.prev_comm(bytes) {
-            summary.task_names.note(event.pid, name);
+        if let Some(names) = &mut summary.task_names
+            && let Some(name) = kind.prev_comm(bytes)
+        {
+            names.note(event.pid, name);
         }
         event.time_ns = self.clock.nanoseconds(event.time_ns);
         let counted = match kind.counted {

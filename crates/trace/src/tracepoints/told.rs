@@ -2,7 +2,6 @@
 
 use crate::event::Event;
 use crate::operation::{InitialState, MmId, Operation, OperationKind};
-use crate::step::Step;
 use crate::steps::Steps;
 use crate::summary::Summary;
 
@@ -71,7 +70,7 @@ impl Told<'_> {
             self.steps.fill(places.next, Some(operation));
             places.next += 1;
         } else {
-            self.steps.push(Step::Operation(operation));
+            self.steps.push(operation);
         }
     }
 

@@ -8,7 +8,7 @@ pub(crate) fn events(bytes: &[u8]) -> Result<Vec<Event>, TraceError> {
     let mut events = Vec::new();
     loop {
         match reader.next_step() {
-            Ok(Some(Step::Event(event))) => events.push(event),
+            Ok(Some(Step::Event(event))) => events.push(*event),
             Ok(Some(Step::Operation(_))) => {}
             Ok(None) | Err(TraceError::NoEvents { .. } | TraceError::MissingEvents { .. }) => {
                 return Ok(events);

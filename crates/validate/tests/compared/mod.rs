@@ -8,7 +8,7 @@ pub(crate) fn compared(recording: &[u8], release: Option<&str>) -> Agreement {
     let mut reader = TraceReader::new(recording, "test").unwrap();
     let mut validation = Validation::new().of_kernel(release);
     while let Some(step) = reader.next_step().unwrap() {
-        validation.step(&step);
+        validation.step(step);
     }
     validation.finish()
 }

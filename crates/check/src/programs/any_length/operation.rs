@@ -33,6 +33,8 @@ pub enum MenuOperation {
     FlushPage,
     /// Flushes the page after it.
     FlushNext,
+    /// Leaves for the kernel's own space, as before a deep idle state.
+    Leave,
     /// Gives up the page tables that the CPU holds back and nobody can walk any more.
     Release,
     /// Gives up all page tables that the CPU holds back, and interrupts who could walk them.
@@ -41,7 +43,7 @@ pub enum MenuOperation {
 
 impl MenuOperation {
     /// Every operation.
-    pub const ALL: [MenuOperation; 17] = [
+    pub const ALL: [MenuOperation; 18] = [
         MenuOperation::Map,
         MenuOperation::MapNext,
         MenuOperation::Unmap,
@@ -57,6 +59,7 @@ impl MenuOperation {
         MenuOperation::FlushAll,
         MenuOperation::FlushPage,
         MenuOperation::FlushNext,
+        MenuOperation::Leave,
         MenuOperation::Release,
         MenuOperation::Reclaim,
     ];
@@ -79,6 +82,7 @@ impl MenuOperation {
             MenuOperation::FlushAll => "flush-all",
             MenuOperation::FlushPage => "flush-page",
             MenuOperation::FlushNext => "flush-next",
+            MenuOperation::Leave => "leave",
             MenuOperation::Release => "release",
             MenuOperation::Reclaim => "reclaim",
         }
@@ -106,6 +110,7 @@ impl MenuOperation {
             MenuOperation::FlushAll => "flush all of the space",
             MenuOperation::FlushPage => "flush the page in the space",
             MenuOperation::FlushNext => "flush the page after it in the space",
+            MenuOperation::Leave => "leave for the kernel's own space, as before a deep idle state",
             MenuOperation::Release => {
                 "give up the page tables that the CPU holds back and nobody can walk any more"
             }

@@ -7,7 +7,7 @@ use lazytlb_model::LocalCell;
 use super::lock::{Lock, PageTableLock, locked};
 use super::operation::MenuOperation;
 use crate::model_hw::ModelHw;
-use crate::programs::setup::{NEXT_PAGE, PAGE, in_user_mode, root_index, table_index};
+use crate::programs::setup::{KERNELS_OWN, NEXT_PAGE, PAGE, in_user_mode, root_index, table_index};
 use crate::protocol::{Frees, Part, Protocol, Removal, Space};
 
 /// A space whose page tables operations change.
@@ -52,6 +52,7 @@ pub(super) fn run<P: Protocol>(
         MenuOperation::FlushAll => flush(FlushRange::All),
         MenuOperation::FlushPage => flush(FlushRange::page(PAGE)),
         MenuOperation::FlushNext => flush(FlushRange::page(NEXT_PAGE)),
+        MenuOperation::Leave => protocol.switch_mm(hw, KERNELS_OWN),
         MenuOperation::Release => protocol.release_held(hw),
         MenuOperation::Reclaim => protocol.reclaim_now(hw),
     }
