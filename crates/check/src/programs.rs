@@ -67,7 +67,7 @@ impl<P> fmt::Debug for ShippedProgram<P> {
 impl<P: Protocol> ShippedProgram<P> {
     /// Every shipped program.
     pub fn all() -> Vec<ShippedProgram<P>> {
-        let programs: [(&str, &str, Build); 51] = [
+        let programs: [(&str, &str, Build); 52] = [
             (
                 "smoke",
                 "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -330,6 +330,11 @@ impl<P: Protocol> ShippedProgram<P> {
                 "isolated-tables",
                 "isolated, and the page's table goes too",
                 isolation::isolated_tables::<P>,
+            ),
+            (
+                "isolated-large",
+                "2 CPUs, page-table isolation: one unmaps a 2 MiB page, the other uses a part of it in user mode",
+                isolation::isolated_large::<P>,
             ),
             (
                 "garbage-entry",
