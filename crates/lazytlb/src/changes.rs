@@ -21,6 +21,7 @@ use crate::kernel::Kernel;
 use crate::mm::MmHandle;
 use crate::pinned::PreemptionIsOff;
 use crate::policy::Tables;
+use crate::shootdown::Flushed;
 use crate::targets::Occasion;
 use crate::tlb::Tlb;
 
@@ -50,6 +51,7 @@ pub struct SizeChange {
 
 impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WORDS, SLOTS> {
     /// Changes the type of memory (write-back, write-combining, uncached): clears its entries, flushes, then makes the new ones.
+    /// Returns what `make` does, and what the flush did.
     ///
     /// `mappings` are *all* that lead to the memory: pages of user spaces, and of the kernel's own space if it maps them. `clear` writes absent entries into
     /// all of them, and `make` the new ones; both run on this CPU, once, and no lock may be given back in between by which others
@@ -75,8 +77,9 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     /// let (machine, tlb, entry) = (Machine::default(), boot(Policy::Ipi), Cell::new(0x9003_u64));
     /// let former = entry.get();
     /// let mappings = [(USER, PageRange::page(VirtAddr(0x1000)))];
-    /// tlb.change_type(&machine, &mappings, || entry.set(0), |out_of_use| write_with_type(&entry, former, out_of_use));
-    /// assert_eq!(entry.get(), 0x9083);
+    /// let make = |out_of_use: &OutOfUse| write_with_type(&entry, former, out_of_use);
+    /// let ((), report) = tlb.change_type(&machine, &mappings, || entry.set(0), make);
+    /// assert_eq!((entry.get(), report.lazy_skipped), (0x9083, 0));
     /// ```
     pub fn change_type<R>(
         &self,
@@ -84,7 +87,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         mappings: &[(MmHandle, PageRange)],
         clear: impl FnOnce(),
         make: impl FnOnce(&OutOfUse) -> R,
-    ) -> R {
+    ) -> (R, Flushed) {
         clear();
         let mut shootdown = self.start(hw, &PreemptionIsOff, ());
         for &(mm, pages) in mappings {
@@ -92,8 +95,8 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             self.add_for(hw, &mut shootdown, mm, range, how);
         }
         self.send(hw, &mut shootdown);
-        self.wait(hw, shootdown);
-        make(&OutOfUse(()))
+        let ((), report) = self.wait(hw, shootdown);
+        (make(&OutOfUse(())), report)
     }
 }
 
@@ -103,7 +106,10 @@ where
     S: FrameSink,
     B: Storage<S::Item>,
 {
-    /// Changes the size of pages that stay mapped, to the same frames: small pages become a large one, or a large one small ones.
+    /// Changes the size of pages that stay mapped: small pages become a large one, or a large one small ones.
+    ///
+    /// To the same frames, or to others, which `make` fills. Then the former ones are handed to [`Gather::free_page`] after it, and what a
+    /// CPU writes to them before the flush is lost: whoever copies takes the right to write away first.
     ///
     /// Where two sizes may not be cached at once ([`crate::Quirks::forbid_two_sizes`]): calls `clear`, flushes what the gather has so far, lazy CPUs too under
     /// every policy, then calls `make`. Elsewhere it is cheaper: `make` alone, which overwrites, and the flush is [`Gather::finish`]'s, with all
