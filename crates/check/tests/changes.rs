@@ -82,6 +82,10 @@ fn memory_changes_its_type_safely_under_every_policy_on_every_cpu() {
                 let case = format!("{policy} on {}, {reading:?}", model.name);
                 for name in ["type-change", "type-change-from-write-back"] {
                     assert_eq!(found(model, name, policy), None, "{name}, {case}");
+                    if model.pcids {
+                        let found = found_with::<WithPcids<1>>(model, name, policy);
+                        assert_eq!(found, None, "{name}, {case}, with PCIDs");
+                    }
                 }
                 let in_place = found(model, "type-change-in-place", policy);
                 assert_eq!(in_place, Some(Property::StaleSpeculation), "{case}");

@@ -225,15 +225,14 @@ impl CpuMut<'_> {
         if conflict == SizeConflict::EitherIsUsed || !self.machine.checks(Property::MultipleMatch) {
             return Ok(());
         }
-        // Under another PCID nothing looks it up, until a CR3 load comes to that (H2).
-        let is_looked_up = |entry: &Translation| entry.pcid == self.pcid() || entry.global;
-        if !is_looked_up(filled) {
+        // Under another PCID nothing looks it up, until a CR3 load comes to that.
+        if !self.looks_up(filled) {
             return Ok(());
         }
         let mut others = self.translations(self.may_be_cached());
         let conflicts = |entry: &&Translation| {
             is_other_size(entry, filled)
-                && is_looked_up(entry)
+                && self.looks_up(entry)
                 && conflict.is_fatal(entry.executable && filled.executable)
         };
         let Some(other) = others.find(conflicts) else {

@@ -230,9 +230,9 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
     }
 
     /// Fails if a frame is about to be cached on this CPU under a memory type while an access of another one
-    /// may still come (H28).
+    /// may still come (H28). Under another PCID nothing accesses it, until a CR3 load comes to that (H2).
     pub(crate) fn refuse_mixed_types(&self, filled: &Translation) -> Result<(), Stop> {
-        if !self.machine.checks(Property::StaleSpeculation) {
+        if !self.machine.checks(Property::StaleSpeculation) || !self.looks_up(filled) {
             return Ok(());
         }
         let as_another = |cpu: CpuIn<'_, &State>| cpu.accesses_as_another_type(filled);
@@ -251,6 +251,25 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
         )))
     }
 
+    /// Fails if through what a CR3 load has kept of its PCID such an access may come, as [`CpuIn::refuse_mixed_types`].
+    pub(crate) fn refuse_kept_mixed_types(&self) -> Result<(), Stop> {
+        if self.machine.features.write_combining == 0 {
+            return Ok(());
+        }
+        let usable = self.set(CacheSet::Cached);
+        let kept = self.may_be_cached();
+        let kept = kept
+            .iter()
+            .map(|number| (number, self.machine.translations.get(number)))
+            .filter(|(number, entry)| {
+                let may_access =
+                    usable.contains(*number) || entry.memory_type == MemoryType::WriteBack;
+                entry.is_page() && may_access
+            });
+        kept.map(|(_, entry)| entry)
+            .try_for_each(|entry| self.refuse_mixed_types(entry))
+    }
+
     /// Says how this CPU may still access a page's frame as another memory type: by speculation through a
     /// write-back entry, by a store that waits, or by an access through an entry that is still in use.
     fn accesses_as_another_type(&self, page: &Translation) -> Option<String> {
@@ -258,6 +277,7 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
         let usable = self.set(CacheSet::Cached);
         let conflicts = |entry: &Translation, is_usable: bool| {
             entry.is_page()
+                && self.looks_up(entry)
                 && entry.shares_frames_with(page)
                 && entry.memory_type != page.memory_type
                 && (is_usable || entry.memory_type == MemoryType::WriteBack)

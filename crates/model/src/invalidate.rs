@@ -138,7 +138,8 @@ impl CpuMut<'_> {
         match load {
             Cr3Load::Keep => {
                 self.invalidate(InFlight::Stay, |_| false)?;
-                self.refuse_kept_size_conflict()
+                self.refuse_kept_size_conflict()?;
+                self.refuse_kept_mixed_types()
             }
             Cr3Load::Flush => self.invalidate(InFlight::End, |entry| {
                 let of_pcid = entry.pcid == pcid;
