@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The modules that are copied, and may be mutated: the protocol.
-const COPIED: [&str; 22] = [
+const COPIED: [&str; 24] = [
     "generation",
     "kernel",
     "mm",
@@ -31,14 +31,17 @@ const COPIED: [&str; 22] = [
     "kernel_ranges",
     "isolation",
     "ranges",
+    "device",
     "gather",
+    "changes",
 ];
 /// The modules that every copy shares with the real crate, so that their types are the same: the
 /// seam.
 const SHARED: &str = "addr, broadcast, compare_exchange, cpu_set, hw, memory, pcids, words";
 const SOURCES: &str = "../lazytlb/src";
-/// What makes a protocol of `lazytlb`, and of each copy: the line that names the protocol is replaced.
-const ADAPTER: &str = "../check/src/protocol/adapter.rs";
+/// What makes a protocol of `lazytlb`, and of each copy, in this folder: the line of each that names the protocol is replaced.
+const ADAPTERS: [&str; 2] = ["sinks", "adapter"];
+const ADAPTERS_IN: &str = "../check/src/protocol";
 const NAMES_PROTOCOL: &str = "use lazytlb as protocol;";
 const TABLE: &str = "mutants.toml";
 /// The copy without a change.
@@ -98,16 +101,18 @@ struct Source {
     lines: Vec<String>,
 }
 
-/// The protocol and its adapter, as they are without a change.
+/// The protocol and what adapts it, as they are without a change.
 struct Sources {
     protocol: Vec<Source>,
-    adapter: String,
+    adapters: Vec<Source>,
 }
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed={TABLE}");
-    println!("cargo::rerun-if-changed={ADAPTER}");
+    for module in ADAPTERS {
+        println!("cargo::rerun-if-changed={ADAPTERS_IN}/{module}.rs");
+    }
     println!("cargo::rerun-if-env-changed={CHANGES}");
     for module in COPIED {
         println!("cargo::rerun-if-changed={SOURCES}/{module}.rs");
@@ -127,7 +132,10 @@ fn generate() -> Result<(), String> {
             .into_iter()
             .map(|module| read_source(module, &format!("{SOURCES}/{module}.rs")))
             .collect::<Result<_, _>>()?,
-        adapter: read_adapter()?,
+        adapters: ADAPTERS
+            .into_iter()
+            .map(read_adapter)
+            .collect::<Result<_, _>>()?,
     };
     let changes = match env::var_os(CHANGES) {
         Some(folder) => {
@@ -410,8 +418,8 @@ impl Mutant {
     }
 }
 
-/// Returns a whole protocol: the sources, one of them changed, as modules of a module `name`, and the
-/// adapter over them.
+/// Returns a whole protocol: the sources, one of them changed, as modules of a module `name`, and what
+/// adapts them.
 fn protocol(name: &str, sources: &Sources, changed: Option<Source>) -> String {
     let mut text = format!("pub use lazytlb::{{{SHARED}}};\n");
     for source in &sources.protocol {
@@ -424,8 +432,11 @@ fn protocol(name: &str, sources: &Sources, changed: Option<Source>) -> String {
         let _ = writeln!(text, "pub mod {} {{\n{lines}\n}}", source.module);
     }
     let names_this = format!("use crate::protocols::{name} as protocol;");
-    let adapter = sources.adapter.replace(NAMES_PROTOCOL, &names_this);
-    let _ = writeln!(text, "pub mod adapter {{\n{adapter}\n}}");
+    for adapter in &sources.adapters {
+        let lines = adapter.lines.join("\n");
+        let lines = lines.replace(NAMES_PROTOCOL, &names_this);
+        let _ = writeln!(text, "pub mod {} {{\n{lines}\n}}", adapter.module);
+    }
     text
 }
 
@@ -449,13 +460,15 @@ fn read_source(module: &'static str, file: &str) -> Result<Source, String> {
     Ok(Source { module, lines })
 }
 
-/// Reads the adapter, and refuses one that names the protocol in no line, or in two.
-fn read_adapter() -> Result<String, String> {
-    let lines = read_source("adapter", ADAPTER)?.lines;
-    match lines.iter().filter(|line| *line == NAMES_PROTOCOL).count() {
-        1 => Ok(lines.join("\n")),
+/// Reads a file that adapts the protocol, and refuses one that names it in no line, or in two.
+fn read_adapter(module: &'static str) -> Result<Source, String> {
+    let file = format!("{ADAPTERS_IN}/{module}.rs");
+    let source = read_source(module, &file)?;
+    let lines = source.lines.iter();
+    match lines.filter(|line| *line == NAMES_PROTOCOL).count() {
+        1 => Ok(source),
         found => Err(format!(
-            "{ADAPTER} has {found} lines, not one, with: {NAMES_PROTOCOL}"
+            "{file} has {found} lines, not one, with: {NAMES_PROTOCOL}"
         )),
     }
 }

@@ -4,7 +4,7 @@ use core::arch::global_asm;
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use lazytlb::Policy;
+use lazytlb::{NotAdmitted, Policy, Quirks};
 use lazytlb_x86::detect::KnownQuirk;
 use lazytlb_x86::{ApicId, CpuMsrs, Detected, LocalApic, Timer};
 use x86_64::instructions::interrupts;
@@ -16,7 +16,7 @@ use crate::cpu::{ApicMode, with_apic};
 use crate::ending::{self, Ending};
 use crate::machine::{self, PcidsUsed};
 use crate::options::{self, Driver, PcidsWanted};
-use crate::{clock, console, cpu, frames, isolation, paging, trap};
+use crate::{breaking, clock, console, cpu, frames, isolation, large_frames, paging, trap};
 
 global_asm!(include_str!("boot.s"));
 
@@ -56,6 +56,7 @@ extern "C" fn boot_cpu_main(info: *const u32) -> ! {
         ending::end(Ending::Refused);
     }
     let detected = detect();
+    println!("{detected}");
     let mode = choose_apic(&detected);
     let pcids = choose_pcids(&detected);
     mask_pic();
@@ -72,7 +73,8 @@ extern "C" fn boot_cpu_main(info: *const u32) -> ! {
     if pcids == PcidsUsed::Yes {
         cpu::enable_pcids();
     }
-    machine::set_up(detected.quirks(), pcids, paging::kernel_root());
+    large_frames::set_up();
+    machine::set_up(told(&detected), pcids, paging::kernel_root());
     let protocol = lazytlb::sources::combined();
     println!(
         "protocol: {} files, hash {protocol}",
@@ -93,6 +95,7 @@ extern "C" fn other_cpu_main(apic_id: u32) -> ! {
     if machine::hw().board().pcids == PcidsUsed::Yes {
         cpu::enable_pcids();
     }
+    admit(cpu);
     machine::tlb().cpu_online(machine::hw());
     STARTED.fetch_add(1, Ordering::SeqCst);
     run(cpu)
@@ -104,13 +107,35 @@ fn run(cpu: usize) -> ! {
     crate::run(cpu)
 }
 
-/// Looks at the first CPU: those of an emulator are all alike. Elsewhere, take the union over all.
+/// Looks at the CPU that this code runs on.
 fn detect() -> Detected {
     // SAFETY: ring 0. An emulator's CPU has the registers that its CPUID claims.
     let msrs = unsafe { CpuMsrs::new() };
-    let detected = Detected::detect(lazytlb_x86::detect::native(), &msrs);
-    println!("{detected}");
-    detected
+    Detected::detect(lazytlb_x86::detect::native(), &msrs)
+}
+
+/// Returns what the protocol is told: the errata of the first CPU, for those of an emulator are all alike, and of those that are expected
+/// later. Elsewhere, take the union over all.
+fn told(detected: &Detected) -> Quirks {
+    let quirks = match breaking::is(Break::ForgetErrata) {
+        true => Quirks::NONE,
+        false => detected.quirks(),
+    };
+    match options::get().expects_erratum_383 {
+        true => quirks.with_erratum_383(),
+        false => quirks,
+    }
+}
+
+/// Ends the run if this CPU has errata of which the protocol was not told: it must stay off, and this kernel has none to spare.
+fn admit(cpu: usize) {
+    let quirks = detect().quirks();
+    if let Err(NotAdmitted { needed, .. }) = machine::tlb().admits(machine::hw(), quirks) {
+        let told = lazytlb::Hw::quirks(machine::hw());
+        ending::violation(format_args!(
+            "CPU {cpu} must not come online: it has errata of which the protocol was not told; that needs {needed:?}, and was told {told:?}"
+        ));
+    }
 }
 
 /// Decides between the drivers: every CPU must use the same.

@@ -48,10 +48,16 @@ pub enum Break {
     /// Under `quarantine`, the kernel says that it has no room to hold anything back, so lazy CPUs are interrupted. [`crate::holding`] sees
     /// that there was.
     DenyHoldRoom,
+    /// Small pages that become a large one are named in their new size: INVLPG drops one of them.
+    NameNewSize,
+    /// A page's type changes by make, flush.
+    RetypeInPlace,
+    /// The protocol is told of no errata; other CPUs come online with those that they have.
+    ForgetErrata,
 }
 
 impl Break {
-    const NAMES: [(&'static str, Break); 18] = [
+    const NAMES: [(&'static str, Break); 21] = [
         ("skip-ipis", Break::SkipIpis),
         ("forget-invlpg", Break::ForgetInvlpg),
         ("forget-cr3-reload", Break::ForgetCr3Reload),
@@ -70,6 +76,9 @@ impl Break {
         ("free-held-at-once", Break::FreeHeldAtOnce),
         ("forget-hold-bound", Break::ForgetHoldBound),
         ("deny-hold-room", Break::DenyHoldRoom),
+        ("name-new-size", Break::NameNewSize),
+        ("retype-in-place", Break::RetypeInPlace),
+        ("forget-errata", Break::ForgetErrata),
     ];
 
     /// Finds a break by the name that people type.

@@ -15,7 +15,8 @@ use crate::user_tags::{self, Parts};
 use crate::{clock, cpu, ending, frames, progress, tags};
 
 impl Space {
-    fn page_id(&self, place: Place) -> PageId {
+    /// Names a page of the space.
+    pub fn page_id(&self, place: Place) -> PageId {
         let space = self.index();
         PageId { space, place }
     }
@@ -40,6 +41,10 @@ impl Space {
     pub fn change_page(&self, chance: u64) {
         let place = Place::by_chance(chance);
         let mut pages = self.pages_of(place.region());
+        if let Some(large) = self.large_page(place.region()) {
+            self.remap_large(place.region(), &mut pages, large);
+            return count_change();
+        }
         let page = &mut pages[place.index()];
         match (page.frame, chance >> 16 & 3) {
             (None, _) => self.map(page, place),

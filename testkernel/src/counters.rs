@@ -5,8 +5,8 @@
 use core::sync::atomic::Ordering;
 
 use lazytlb::{
-    Batch, FlushRange, Flushed, FrameSink, Kernel, MmHandle, PageRange, Pcids, Policy, Switched,
-    Tables, VirtAddr,
+    Batch, Fetched, FlushRange, Flushed, FrameSink, Hw, Kernel, MmHandle, PageRange, Pcids, Policy,
+    SizeChange, Switched, Tables, Undrained, VirtAddr,
 };
 use spin::Mutex;
 
@@ -175,6 +175,7 @@ fn expect() {
     if policy == Policy::Quarantine {
         expect_held();
     }
+    expect_changes(kept);
     tell(Order::Run);
     expect_one_shootdown_of_many_pages();
     tell(Order::Leave);
@@ -188,6 +189,7 @@ fn expect() {
 #[derive(Default)]
 struct Released {
     items: usize,
+    undrained: usize,
     flushes: u32,
     interrupted: u32,
 }
@@ -201,6 +203,11 @@ impl FrameSink for Released {
     }
     fn release(&mut self, _item: usize) {
         self.items += 1;
+    }
+    fn release_device(&mut self, device: Undrained<usize>) {
+        // There is no device to read from.
+        device.read_back(|_| ());
+        self.undrained += 1;
     }
 }
 
@@ -264,6 +271,81 @@ fn expect_of_a_table(whom: &str, interrupted: u64, held: u64) {
             "a page table is freed beside {whom}: {ipis} IPIs, and {found} are held; promised {interrupted} and {held}"
         ));
     }
+}
+
+/// Changes that a lazy CPU must hear of interrupt it under every policy: of type, of a device's memory, and of size where a quirk forbids
+/// two sizes. Where none does, a change of size is one more flush.
+fn expect_changes(kept: Lot) {
+    let changed = match options::get().policy {
+        Policy::InitMm => Lot::NotThere,
+        _ => Lot::Interrupted,
+    };
+    let resized = match hw().quirks().forbid_two_sizes(Fetched::Perhaps) {
+        true => changed,
+        false => kept,
+    };
+    let changes: [(&str, fn() -> u64, Lot); 3] = [
+        ("of type", change_type, changed),
+        ("of a device's memory", unmap_device, changed),
+        ("of size", change_size, resized),
+    ];
+    for (what, change, lot) in changes {
+        tell(Order::Run);
+        expect_of_a_change("a running CPU", what, change, 1);
+        tell(Order::GoLazy);
+        let ipis = match lot {
+            Lot::Interrupted => 1,
+            Lot::Skipped | Lot::NotThere => 0,
+        };
+        expect_of_a_change("a lazy CPU", what, change, ipis);
+    }
+}
+
+fn expect_of_a_change(whom: &str, what: &str, change: fn() -> u64, promised: u64) {
+    let before = EFFECTS.ipis.load(Ordering::SeqCst);
+    let interrupted = change();
+    let ipis = EFFECTS.ipis.load(Ordering::SeqCst) - before;
+    if (interrupted, ipis) != (promised, promised) {
+        ending::violation(format_args!(
+            "a change {what} beside {whom}: interrupted {interrupted} with {ipis} IPIs; promised {promised}"
+        ));
+    }
+}
+
+// Nothing is mapped there: what is counted is what the flushes do.
+
+fn change_type() -> u64 {
+    let mappings = [(SPACES[0].handle(), PageRange::page(VirtAddr(PAGES)))];
+    let ((), report) = tlb().change_type(hw(), &mappings, || {}, |_| {});
+    freeing::count(report);
+    report.interrupted.into()
+}
+
+fn unmap_device() -> u64 {
+    let (mm, page) = (SPACES[0].handle(), PageRange::page(VirtAddr(PAGES)));
+    let storage = Batch::<usize, 1>::new();
+    let mut gather = tlb().gather(hw(), mm, storage, Released::default());
+    gather.unmapped_device(hw(), page, 0);
+    let (released, _) = gather.finish(hw());
+    if (released.items, released.undrained) != (0, 1) {
+        ending::violation(format_args!(
+            "a device's memory was unmapped: {} came back undrained, {} otherwise",
+            released.undrained, released.items
+        ));
+    }
+    released.interrupted.into()
+}
+
+fn change_size() -> u64 {
+    let (storage, sink) = (Batch::<usize, 1>::new(), Released::default());
+    let mut gather = tlb().gather(hw(), SPACES[0].handle(), storage, sink);
+    let change = SizeChange {
+        pages: PageRange::page(VirtAddr(PAGES)),
+        fetched: Fetched::Perhaps,
+        tables: Tables::Kept,
+    };
+    gather.change_size(hw(), change, || {}, || {});
+    gather.finish(hw()).0.interrupted.into()
 }
 
 /// A flush of what the kernel maps interrupts every other CPU that is online, whatever the policy.

@@ -7,6 +7,7 @@ use crate::isolation::LOADS;
 use crate::machine::EFFECTS;
 use crate::retirement::ENDS;
 use crate::sched::SWITCHES;
+use crate::sizes::Changed;
 use crate::trap::HANDLED;
 
 /// The counters, since the start or since another moment.
@@ -42,6 +43,7 @@ pub struct Figures {
     pub resumed_up_to_date: u64,
     pub resumed_behind: u64,
     pub stayed_lazy: u64,
+    pub changed: Changed,
 }
 
 impl Figures {
@@ -79,6 +81,7 @@ impl Figures {
             resumed_up_to_date: get(&SWITCHES.resumed_up_to_date),
             resumed_behind: get(&SWITCHES.resumed_behind),
             stayed_lazy: get(&SWITCHES.stayed_lazy),
+            changed: Changed::now(),
         }
     }
 
@@ -116,10 +119,11 @@ impl Figures {
             resumed_up_to_date: self.resumed_up_to_date - before.resumed_up_to_date,
             resumed_behind: self.resumed_behind - before.resumed_behind,
             stayed_lazy: self.stayed_lazy - before.stayed_lazy,
+            changed: self.changed.since(before.changed),
         }
     }
 
-    /// Returns the figures with their names, in the order in which they are printed.
+    /// Returns the figures but for [`Changed`] with their names, in the order in which they are printed.
     pub fn rows(self) -> [(&'static str, u64); 30] {
         let Figures {
             changes,
@@ -152,6 +156,7 @@ impl Figures {
             resumed_up_to_date,
             resumed_behind,
             stayed_lazy,
+            changed: _,
         } = self;
         [
             ("changes", changes),

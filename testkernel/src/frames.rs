@@ -15,6 +15,8 @@ const FIRST: u64 = 16 << 20;
 /// How many there are.
 pub const COUNT: usize = 1024;
 const WORDS: usize = 512;
+/// Where [`crate::large_frames`] keeps its own, past all these.
+pub const LARGE: core::ops::Range<u64> = 32 << 20..80 << 20;
 /// The frame that the poison, read as an entry, maps: present, writable, for ring 3, not accessed.
 const DECOY: u64 = FIRST + ((COUNT as u64) << 12);
 /// What every word of a free frame holds.
@@ -44,7 +46,7 @@ pub fn set_up() {
 /// Returns a word of a frame, which lies in memory that is mapped one to one.
 pub fn word(frame: PhysAddr, index: usize) -> &'static AtomicU64 {
     assert!(
-        index < WORDS && (FIRST..=DECOY).contains(&frame.0),
+        index < WORDS && ((FIRST..=DECOY).contains(&frame.0) || LARGE.contains(&frame.0)),
         "word {index} of {:#x} is not a frame's",
         frame.0
     );
@@ -63,7 +65,8 @@ pub fn index(frame: PhysAddr) -> usize {
     ((frame.0 - FIRST) >> 12) as usize
 }
 
-fn fill(frame: PhysAddr, value: u64) {
+/// Writes the same word everywhere in a frame.
+pub fn fill(frame: PhysAddr, value: u64) {
     for index in 0..WORDS {
         word(frame, index).store(value, Ordering::Relaxed);
     }
@@ -77,6 +80,12 @@ pub fn alloc() -> PhysAddr {
         free.len -= 1;
         PhysAddr(free.frames[free.len])
     });
+    clean(frame);
+    frame
+}
+
+/// Looks at whether anybody has changed a free frame, and fills it with zeros.
+pub fn clean(frame: PhysAddr) {
     for index in 0..WORDS {
         let found = word(frame, index).load(Ordering::Relaxed);
         if found != POISON {
@@ -89,7 +98,6 @@ pub fn alloc() -> PhysAddr {
         }
     }
     fill(frame, 0);
-    frame
 }
 
 /// Gives a frame back.

@@ -3,14 +3,14 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use lazytlb::{
-    Batch, Flushed, FrameSink, HeldBatch, Hw, MmHandle, PageRange, PhysAddr, Policy, Retired,
-    VirtAddr,
+    Batch, Flushed, FrameSink, HeldBatch, Hw, MmHandle, PageRange, PageSize, PhysAddr, Policy,
+    Retired, VirtAddr,
 };
 
 use crate::breaks::Break;
 use crate::machine::{hw, tlb};
 use crate::paging::{self, Level};
-use crate::{breaking, frames, holding, limits, machine, options, walkers};
+use crate::{breaking, frames, holding, large_frames, limits, machine, options, walkers};
 
 /// What the flushes of a storm did, summed up.
 pub struct Totals {
@@ -72,6 +72,7 @@ impl Freer {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Frame {
     Page(PhysAddr),
+    LargePage(PhysAddr),
     Table(PhysAddr),
     /// A page table that was held back.
     HeldTable(PhysAddr),
@@ -89,6 +90,7 @@ impl FrameSink for Freer {
         match frame {
             Frame::Page(_) if breaking::is(Break::FreeBeforeFlush) => {}
             Frame::Page(frame) => frames::free(frame),
+            Frame::LargePage(frame) => large_frames::free(frame),
             Frame::HeldTable(_) if breaking::is(Break::FreeHeldAtOnce) => {}
             Frame::Table(table) | Frame::HeldTable(table) => {
                 self.tables += u64::from(frame == Frame::Table(table));
@@ -183,6 +185,30 @@ pub fn unhook_page(
     if breaking::is(Break::FreeBeforeFlush) {
         frames::free(frame);
         machine::widen_window();
+    }
+}
+
+/// Unhooks a page of 2 MiB of the space with this root, within a gather: its entry becomes `new_entry`.
+pub fn unhook_large_page(
+    gather: &mut Gather,
+    root: PhysAddr,
+    addr: VirtAddr,
+    frame: PhysAddr,
+    new_entry: u64,
+) {
+    frames::hold(1);
+    let entry = paging::find(root, addr, Level::Tables).expect("it is mapped");
+    entry.store(new_entry, Ordering::Release);
+    gather.unmapped(large(addr));
+    gather.free_page(hw(), Frame::LargePage(frame));
+}
+
+/// Names a page of 2 MiB.
+pub fn large(addr: VirtAddr) -> PageRange {
+    PageRange {
+        start: addr,
+        len_pages: 1,
+        size: PageSize::Size2M,
     }
 }
 

@@ -13,9 +13,11 @@
 //! | [`changes`], [`freeing`] | map, unmap, protect, remap, tear down; where frames go | calls `flush`, `gather` |
 //! | [`holding`] | where page tables wait that are held back | calls `release_held`, from a tick |
 //! | [`split`] | pages of two spaces in one shootdown; a lock that is taken with interrupts off | calls `add`, `send`, `wait`, `serve_inbox` |
+//! | [`sizes`], [`types`] | pages that change their size or their type while others use them | calls `change_size`, `change_type` |
 //! | [`isolation`] | a root for ring 3: what it maps of the kernel, and what the assembly loads | calls `kernel_half`, `user_half` |
-//! | [`paging`], [`frames`] | four-level tables; frames, poisoned while free | has its own |
-//! | [`boot`], [`cpu`], [`clock`], [`console`], [`options`], [`mem`] | what any kernel has | has its own |
+//! | [`paging`], [`frames`], [`large_frames`] | four-level tables; frames of two sizes, poisoned while free | has its own |
+//! | [`boot`] | how CPUs start | calls `admits`, `cpu_online` |
+//! | [`cpu`], [`clock`], [`console`], [`options`], [`mem`] | what any kernel has | has its own |
 //! | [`storm`], [`figures`], [`counters`], [`instructions`], [`visible`] | the tests | |
 //! | [`page_id`], [`evidence`] | which page; what its first word says, and reports of a wrong one | |
 //! | [`breaks`], [`breaking`], [`inbox`] | the promises that `break=` breaks, and how; which words are inboxes | |
@@ -46,6 +48,7 @@ mod holding;
 mod inbox;
 mod instructions;
 mod isolation;
+mod large_frames;
 mod limits;
 mod machine;
 mod mem;
@@ -57,12 +60,14 @@ mod progress;
 mod retirement;
 mod sched;
 mod shared;
+mod sizes;
 mod slice;
 mod space;
 mod split;
 mod storm;
 mod tags;
 mod trap;
+mod types;
 mod user;
 mod user_tags;
 mod visible;

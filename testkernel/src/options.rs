@@ -1,4 +1,4 @@
-//! The command line: `cpus=4 policy=ipi test=all seed=1 seconds=2 break=skip-ipis apic=auto pcids=auto isolation=off`.
+//! The command line: `cpus=4 policy=ipi test=all seed=1 seconds=2 break=skip-ipis apic=auto pcids=auto isolation=off expect=erratum-383`.
 
 use core::fmt;
 
@@ -30,6 +30,8 @@ pub enum Test {
     Drop,
     /// Page tables that are held back for lazy CPUs, one change at a time.
     Held,
+    /// Pages that change their size and their type.
+    Changes,
     /// The hashes of the protocol's sources.
     Sources,
     /// A panic.
@@ -41,7 +43,7 @@ pub enum Test {
 }
 
 impl Test {
-    const NAMES: [(&'static str, Test); 14] = [
+    const NAMES: [(&'static str, Test); 15] = [
         ("all", Test::All),
         ("counters", Test::Counters),
         ("instructions", Test::Instructions),
@@ -52,6 +54,7 @@ impl Test {
         ("split", Test::Split),
         ("drop", Test::Drop),
         ("held", Test::Held),
+        ("changes", Test::Changes),
         ("sources", Test::Sources),
         ("panic", Test::Panic),
         ("triple-fault", Test::TripleFault),
@@ -110,6 +113,8 @@ pub struct Options {
     pub pcids: PcidsWanted,
     /// Page-table isolation: ring 3 has roots of its own.
     pub isolation: bool,
+    /// The protocol is told of erratum 383, for CPUs that may come online later.
+    pub expects_erratum_383: bool,
 }
 
 static OPTIONS: Once<Options> = Once::new();
@@ -134,6 +139,7 @@ pub fn read(line: &str) -> Result<(), &str> {
         apic: Driver::Auto,
         pcids: PcidsWanted::Auto,
         isolation: false,
+        expects_erratum_383: false,
     };
     let wrong = line
         .split_whitespace()
@@ -182,6 +188,10 @@ fn set(options: &mut Options, word: &str) -> Option<()> {
                 _ => return None,
             }
         }
+        "expect" => match value {
+            "erratum-383" => options.expects_erratum_383 = true,
+            _ => return None,
+        },
         _ => return None,
     }
     Some(())

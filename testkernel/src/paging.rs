@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use lazytlb::{PhysAddr, VirtAddr};
 
-use crate::frames;
+use crate::{frames, large_frames};
 
 /// Present, writable, for ring 3.
 pub const TABLE: u64 = 0b111;
@@ -14,6 +14,10 @@ pub const WRITABLE: u64 = 0b111;
 pub const READ_ONLY: u64 = 0b101;
 /// A page that only the kernel may read and write.
 pub const KERNEL_ONLY: u64 = 0b011;
+/// In an entry of [`Level::Tables`]: it maps a page of 2 MiB.
+pub const LARGE: u64 = 1 << 7;
+/// The type of memory that is not cached, in an entry that maps a page.
+pub const UNCACHED: u64 = 0b11 << 3;
 /// The global bit of an entry that maps a page.
 const GLOBAL: u64 = 1 << 8;
 /// The bits of an entry that are a frame's address.
@@ -73,15 +77,20 @@ pub fn target(entry: u64) -> Option<PhysAddr> {
     (entry & 1 != 0).then_some(PhysAddr(entry & ADDRESS))
 }
 
-/// Finds the entry for `addr` at `level`, or `None` if a table above is missing.
+/// Returns the frame of the page that an entry of [`Level::Tables`] maps, if it maps one.
+pub fn large_page(entry: u64) -> Option<PhysAddr> {
+    target(entry).filter(|_| entry & LARGE != 0)
+}
+
+/// Finds the entry for `addr` at `level`, or `None` if a table above is missing, or a large page stands there.
 pub fn find(root: PhysAddr, addr: VirtAddr, level: Level) -> Option<&'static AtomicU64> {
     let mut table = root;
     for above in [Level::Root, Level::Directories, Level::Tables] {
         if above == level {
             break;
         }
-        let entry = frames::word(table, index(addr, above));
-        table = target(entry.load(Ordering::Relaxed))?;
+        let entry = frames::word(table, index(addr, above)).load(Ordering::Relaxed);
+        table = target(entry).filter(|_| entry & LARGE == 0)?;
     }
     Some(frames::word(table, index(addr, level)))
 }
@@ -102,12 +111,14 @@ pub fn free_tree(root: PhysAddr) {
 /// Frees a table whose entries are of a level, and all below it.
 fn free_table(table: PhysAddr, level: Level) {
     for index in 0..ENTRIES {
-        let Some(below) = target(frames::word(table, index).load(Ordering::Relaxed)) else {
+        let entry = frames::word(table, index).load(Ordering::Relaxed);
+        let Some(below) = target(entry) else {
             continue;
         };
         match level {
             Level::Root => unreachable!("a root lies below nothing"),
             Level::Directories => free_table(below, Level::Tables),
+            Level::Tables if entry & LARGE != 0 => large_frames::free(below),
             Level::Tables => free_table(below, Level::Pages),
             // The program's pages are the kernel's.
             Level::Pages if !frames::is_one(below) => {}

@@ -186,15 +186,18 @@ impl Space {
 
     /// Unhooks a region's pages and its two tables within a gather.
     pub fn unhook_region(&self, gather: &mut Gather, region: Region, pages: &Pages) {
-        let root = self.root();
-        for (place, page) in region.places().zip(pages) {
-            if let Some(frame) = page.frame {
-                freeing::unhook_page(gather, root, VirtAddr(place.address()), frame, 0);
-            }
-        }
+        let (root, addr) = (self.root(), VirtAddr(region.address()));
         // From below: a table goes after all that it maps.
-        let addr = VirtAddr(region.address());
-        freeing::unhook_table(gather, self.handle(), root, addr, Level::Tables);
+        if let Some(frame) = self.large_page(region) {
+            freeing::unhook_large_page(gather, root, addr, frame, 0);
+        } else {
+            for (place, page) in region.places().zip(pages) {
+                if let Some(frame) = page.frame {
+                    freeing::unhook_page(gather, root, VirtAddr(place.address()), frame, 0);
+                }
+            }
+            freeing::unhook_table(gather, self.handle(), root, addr, Level::Tables);
+        }
         freeing::unhook_table(gather, self.handle(), root, addr, Level::Directories);
     }
 

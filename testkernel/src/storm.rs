@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use lazytlb::{Hw, Pcids, Policy};
+use lazytlb::{Fetched, Hw, Pcids, Policy};
 use spin::Mutex;
 
 use crate::console::println;
@@ -11,11 +11,12 @@ use crate::holding::Held;
 use crate::limits::{HELD_IN_ALL, HELD_OF_A_SPACE};
 use crate::machine::hw;
 use crate::options::{self, Test};
-use crate::page_id::Region;
+use crate::page_id::{Place, Region};
 use crate::sched::{Random, Scheduler};
 use crate::shared::{Few, Shared};
+use crate::sizes::Changed;
 use crate::space::{SPACES, Space};
-use crate::{clock, ending, ends, frames, holding, split};
+use crate::{clock, ending, ends, frames, holding, large_frames, split, types};
 
 /// Waits until every CPU has come here. Interrupts stay enabled: others may still flush.
 pub fn barrier() {
@@ -43,6 +44,8 @@ pub enum Storm {
     Drop,
     /// Page tables that come and go, one change at a time: so it is exact whom a flush interrupts, and what is held.
     Held,
+    /// Pages, their size and their type.
+    Changes,
 }
 
 impl Few for Storm {
@@ -53,6 +56,7 @@ impl Few for Storm {
         Storm::Split,
         Storm::Drop,
         Storm::Held,
+        Storm::Changes,
     ];
 }
 
@@ -71,6 +75,7 @@ impl Storm {
             Storm::Split => Test::Split,
             Storm::Drop => Test::Drop,
             Storm::Held => Test::Held,
+            Storm::Changes => Test::Changes,
         }
     }
 }
@@ -103,6 +108,13 @@ fn change(space: &Space, random: &mut Random) {
             }
             return;
         }
+        Storm::Changes => {
+            return match chance >> 32 & 7 {
+                0 => space.change_size(Region::by_chance(chance >> 40)),
+                1..=3 => space.change_type(Place::by_chance(chance >> 40)),
+                _ => space.change_page(chance),
+            };
+        }
     };
     if tables && chance >> 32 & 15 == 0 {
         space.tear_down(Region::by_chance(chance >> 40));
@@ -119,7 +131,7 @@ fn work(random: &mut Random) {
     let space = &SPACES[chance as usize % SPACES.len()];
     let storm = STORM.load();
     let ends = match storm {
-        Storm::Pages | Storm::Tables | Storm::Split | Storm::Held => false,
+        Storm::Pages | Storm::Tables | Storm::Split | Storm::Held | Storm::Changes => false,
         Storm::Exit => chance >> 32 & 15 == 0,
         Storm::Drop => chance >> 32 & 3 == 0,
     };
@@ -142,7 +154,7 @@ fn work(random: &mut Random) {
 pub fn run(cpu: usize, storm: Storm) {
     let options = options::get();
     barrier();
-    let frames_before = frames::free_count();
+    let frames_before = (frames::free_count(), large_frames::free_count());
     let before = Figures::now();
     if cpu == 0 {
         STORM.store(storm);
@@ -203,6 +215,13 @@ fn report(storm: Storm, figures: Figures) {
     let (options, name) = (options::get(), storm.test().name());
     for (figure, value) in figures.rows() {
         println!("figure {name}.{figure}={value}");
+    }
+    if storm == Storm::Changes {
+        for (figure, value) in figures.changed.rows() {
+            println!("figure {name}.{figure}={value}");
+        }
+        let retyped = types::CHANGED.load(Ordering::Relaxed);
+        println!("figure {name}.retyped={retyped}");
     }
     let reads = READS.load(Ordering::Relaxed);
     let most_held = frames::MOST_HELD.load(Ordering::Relaxed);
@@ -285,14 +304,30 @@ fn missing(storm: Storm, figures: Figures) -> Option<&'static str> {
                 || (figures.retired_while_loaded > 0 && figures.reaped_late > 0),
         ),
     ];
-    occurred
-        .iter()
-        .find(|(_, occurred)| !occurred)
+    let missing = occurred.iter().find(|(_, occurred)| !occurred);
+    missing
         .map(|(what, _)| *what)
+        .or_else(|| missing_of_changes(storm, figures.changed))
+}
+
+/// As [`missing`], of pages that change their size and their type.
+fn missing_of_changes(storm: Storm, changed: Changed) -> Option<&'static str> {
+    if storm != Storm::Changes {
+        return None;
+    }
+    let breaks_first = hw().quirks().forbid_two_sizes(Fetched::Perhaps);
+    if changed.to_large == 0 || changed.to_small == 0 || types::CHANGED.load(Ordering::SeqCst) == 0
+    {
+        return Some("pages become large, and small again, and change their type");
+    }
+    if (changed.broken_first > 0) != breaks_first {
+        return Some("the old size is broken first where a quirk forbids two, and only there");
+    }
+    None
 }
 
 /// Compares the storm's figures with what the protocol promises, unless a promise is broken on purpose.
-fn check_promises(storm: Storm, figures: Figures, frames_before: usize) {
+fn check_promises(storm: Storm, figures: Figures, frames_before: (usize, usize)) {
     let options = options::get();
     if options.broken.is_some() {
         return;
@@ -322,7 +357,7 @@ fn check_promises(storm: Storm, figures: Figures, frames_before: usize) {
         "no frame is held back at the end",
     );
     promise(
-        frames::free_count() == frames_before,
+        (frames::free_count(), large_frames::free_count()) == frames_before,
         "every frame comes back",
     );
     if let Some(missing) = missing(storm, figures) {

@@ -245,7 +245,7 @@ impl Checker {
     /// Returns what the machine tells a program's code about itself.
     pub(crate) fn constants(&self, program: &Program) -> Constants {
         Constants {
-            quirks: self.cpu_model.quirks,
+            quirks: program.quirks_told.unwrap_or(self.cpu_model.quirks),
             pcids_are_on: program.cr4.has(Cr4::PCIDE),
             has_broadcasts: self.cpu_model.broadcast,
             cpu_numbers: program.cpu_numbers,

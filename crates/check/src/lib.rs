@@ -61,13 +61,15 @@
 //! | `ledger` | what code was given to be freed |
 //! | `cpu_numbers` | which number the code of each CPU is told |
 //! | `protocol/adapter` | `lazytlb` as such a protocol; compiled for its mutations too |
+//! | `protocol/sinks` | what its gathers free into |
+//! | `protocol/promise_of_change` | a promise about a flush, for changes in steps |
 //!
 //! # What a proof covers
 //! [`what_safe_means`] says it: promises, bounds, assumptions, the second run of the code, and the limits with their
 //! numbers.
 #![forbid(unsafe_code)]
 
-// `protocol/adapter.rs` is compiled in another crate too, and so names this one as others do.
+// `protocol/adapter.rs` and `protocol/sinks.rs` are compiled in another crate too, and so name this one as others do.
 extern crate self as lazytlb_check;
 
 mod automaton;
@@ -133,7 +135,8 @@ pub use program::{Program, ProgramCells};
 pub use programs::ShippedProgram;
 pub use programs::any_length::{MenuOperation, Menus, NoMenus, PageTableLock};
 pub use protocol::{
-    Ended, Frees, KernelRemoval, LazyTlb, Part, Protocol, Removal, Space, TwoWords, WithPcids,
+    Ended, Frees, KernelRemoval, LazyTlb, PageChange, Part, PromiseOfChange, Protocol, Removal,
+    Space, TwoWords, WithPcids,
 };
 pub use reduction::Reduction;
 pub use rests_on::{RestsOn, Stretched};

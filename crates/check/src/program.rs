@@ -11,7 +11,7 @@ mod words;
 use std::fmt;
 use std::sync::Arc;
 
-use lazytlb::{CpuId, Entry, PhysAddr, SoftwareWalks, VirtAddr};
+use lazytlb::{CpuId, Entry, PhysAddr, Quirks, SoftwareWalks, VirtAddr};
 use lazytlb_model::{AtomicCell, Cr4, Features, FrameUse, GarbageWalks, Property, Ticks};
 
 use crate::cpu_numbers::CpuNumbers;
@@ -44,6 +44,8 @@ pub struct Program {
     pub(crate) cpu_numbers: CpuNumbers,
     pub(crate) lazy_words: LazyWords,
     pub(crate) handler: Option<OperationFn>,
+    /// What the kernel was told at boot of the CPUs' errata, if that is not what they have.
+    pub(crate) quirks_told: Option<Quirks>,
     pub(crate) atomics: Vec<DeclaredCell>,
     pub(crate) own_cells: Vec<Vec<DeclaredCell>>,
     /// The words that hold the generation of a space of the protocol, in the order in which spaces were made.
@@ -96,6 +98,7 @@ impl Program {
             cpu_numbers: CpuNumbers::default(),
             lazy_words: LazyWords::default(),
             handler: None,
+            quirks_told: None,
             atomics: Vec::new(),
             own_cells: vec![Vec::new(); cpus],
             space_generations: Vec::new(),
@@ -372,6 +375,12 @@ impl Program {
     /// two seam calls that are made with interrupts on, and after a CPU's last operation.
     pub fn on_flush_interrupt(&mut self, run: impl Fn(&ModelHw) + Send + Sync + 'static) {
         self.handler = Some(Arc::new(run));
+    }
+
+    /// Says what the kernel was told at boot of the errata of its CPUs ([`lazytlb::Hw::quirks`]), whatever those are: for a CPU that comes
+    /// later, and for detection that misses one. Without it, it is what can be detected on the CPU model.
+    pub fn kernel_was_told(&mut self, quirks: Quirks) {
+        self.quirks_told = Some(quirks);
     }
 
     /// Declares, in a sentence, what a proof of this program shows although no promise about a flush

@@ -69,7 +69,7 @@ impl<P> fmt::Debug for ShippedProgram<P> {
 impl<P: Protocol> ShippedProgram<P> {
     /// Every shipped program.
     pub fn all() -> Vec<ShippedProgram<P>> {
-        let programs: [(&str, &str, Build); 52] = [
+        let programs: [(&str, &str, Build); 58] = [
             (
                 "smoke",
                 "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -282,10 +282,21 @@ impl<P: Protocol> ShippedProgram<P> {
                 memory_types::device_with_read_back::<P>,
             ),
             (
+                "device-unmap-read-back-each",
+                "device-unmap, and each CPU that wrote reads back by itself: in the interrupt's handler, or as it leaves the \
+                 space",
+                memory_types::device_with_read_back_on_each::<P>,
+            ),
+            (
                 "type-change",
                 "2 CPUs: one writes to write-combining memory; the other makes it write-back: break, flush, \
                  make",
-                memory_types::break_flush_make::<P>,
+                memory_types::change_type::<P>,
+            ),
+            (
+                "type-change-from-write-back",
+                "type-change the other way: write-back memory becomes write-combining",
+                memory_types::change_type_from_write_back::<P>,
             ),
             (
                 "type-change-in-place",
@@ -294,13 +305,24 @@ impl<P: Protocol> ShippedProgram<P> {
             ),
             (
                 "promote",
-                "2 CPUs: one uses a 4 KiB page; the other makes a 2 MiB page of it: break, flush, make",
-                page_sizes::break_flush_make::<P>,
+                "2 CPUs: one uses a 4 KiB page; the other makes a 2 MiB page of it: break, flush, make where two sizes may \
+                 not coexist",
+                page_sizes::promote::<P>,
+            ),
+            (
+                "promote-data",
+                "promote, of pages that no instruction is fetched from",
+                page_sizes::promote_data::<P>,
             ),
             (
                 "promote-in-place",
                 "promote without the break: make, flush",
-                page_sizes::make_flush::<P>,
+                page_sizes::promote_in_place::<P>,
+            ),
+            (
+                "split",
+                "2 CPUs: one uses a 2 MiB page; the other makes 4 KiB pages of it",
+                page_sizes::split::<P>,
             ),
             (
                 "kernel-page",
@@ -328,6 +350,12 @@ impl<P: Protocol> ShippedProgram<P> {
                 kernel_ranges::comes_online::<P>,
             ),
             (
+                "late-quirk",
+                "2 CPUs: one unmaps a page and frees its table; the other comes later, with errata that the kernel was not \
+                 told of",
+                kernel_ranges::late_quirk::<P>,
+            ),
+            (
                 "isolated",
                 "2 CPUs, page-table isolation: one unmaps and frees a page, the other uses it in user mode",
                 isolation::isolated::<P>,
@@ -336,6 +364,11 @@ impl<P: Protocol> ShippedProgram<P> {
                 "isolated-tables",
                 "isolated, and the page's table goes too",
                 isolation::isolated_tables::<P>,
+            ),
+            (
+                "isolated-large",
+                "2 CPUs, page-table isolation: one unmaps a 2 MiB page, the other uses a part of it in user mode",
+                isolation::isolated_large::<P>,
             ),
             (
                 "garbage-entry",

@@ -1,15 +1,22 @@
 //! The protocol that the shipped programs exercise: `lazytlb`, or any other with the same entry points.
 //!
-//! [`Protocol`] is those entry points; `protocol/adapter.rs` implements it for `lazytlb`.
+//! [`Protocol`] is those entry points; `protocol/adapter.rs` implements it for `lazytlb`, with what it frees into in
+//! `protocol/sinks.rs`, and `protocol/promise_of_change.rs` has what an implementation says of a change in steps.
 
-use lazytlb::{FlushRange, Hw, PhysAddr, Policy, Promises, Spaces, Tables, VirtAddr};
+use lazytlb::{
+    Fetched, FlushRange, Hw, PageRange, PhysAddr, Policy, Promises, Quirks, Spaces, Tables,
+    VirtAddr,
+};
 
 use crate::model_hw::ModelHw;
 use crate::program::Program;
 
 mod adapter;
+mod promise_of_change;
+mod sinks;
 
 pub use adapter::{LazyTlb, TwoWords, WithPcids};
+pub use promise_of_change::PromiseOfChange;
 
 /// A space of a shipped program: 0 is the kernel's own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -59,6 +66,19 @@ pub struct KernelRemoval {
     pub tables: Tables,
 }
 
+/// Pages that stay mapped and change their type or their size.
+#[derive(Clone, Copy)]
+pub struct PageChange<'a> {
+    /// The pages, in the size that they had.
+    pub pages: PageRange,
+    /// Whether instructions may be fetched from there.
+    pub fetched: Fetched,
+    /// Writes absent entries.
+    pub clear: &'a dyn Fn(&ModelHw),
+    /// Writes the new ones, over whatever is there.
+    pub make: &'a dyn Fn(&ModelHw),
+}
+
 /// What became of a space that was retired without waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ended {
@@ -87,6 +107,27 @@ pub trait Protocol: Send + Sync + 'static {
     /// [`lazytlb::Memory::flush_returned`] after it, and [`lazytlb::Memory::free_frame`] for each frame.
     /// `driver` runs when the flush is done, and before anybody relies on it.
     fn remove(&self, hw: &ModelHw, space: Space, removals: &[Removal], driver: &dyn Fn(&ModelHw));
+    /// Removes an entry that maps a device's frame, flushes, and lets the driver read back before anybody relies on it. A protocol
+    /// that has no such thing treats it as any other page.
+    fn unmap_device(
+        &self,
+        hw: &ModelHw,
+        space: Space,
+        removal: &Removal,
+        read_back: &dyn Fn(&ModelHw),
+    ) {
+        self.remove(hw, space, std::slice::from_ref(removal), read_back);
+    }
+    /// Changes the type of memory. A protocol that has no such thing breaks, flushes as if tables were freed, and makes.
+    fn change_type(&self, hw: &ModelHw, space: Space, change: &PageChange<'_>) {
+        (change.clear)(hw);
+        self.flush(hw, space, FlushRange::Pages(change.pages), Tables::Freed);
+        (change.make)(hw);
+    }
+    /// Changes the size of pages; the tables stay. A protocol that has no such thing does as for a change of type.
+    fn change_size(&self, hw: &ModelHw, space: Space, change: &PageChange<'_>) {
+        self.change_type(hw, space, change);
+    }
     /// Ends a space that nobody runs in any more.
     fn retire(&self, hw: &ModelHw, space: Space);
     /// Handles the flush interrupt.
@@ -136,6 +177,11 @@ pub trait Protocol: Send + Sync + 'static {
     fn flush_kernel(&self, hw: &ModelHw, removed: KernelRemoval) {
         let promise = hw.promise_begins(Spaces::All, removed.range);
         hw.promise_kept(promise);
+    }
+    /// Says whether a CPU with these errata may come online. A protocol that does not look at errata takes any.
+    fn admits(&self, hw: &ModelHw, quirks: Quirks) -> bool {
+        let _ = (hw, quirks);
+        true
     }
     /// Takes this CPU into those that [`Protocol::flush_kernel`] reaches.
     fn cpu_online(&self, hw: &ModelHw) {

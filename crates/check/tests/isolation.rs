@@ -5,7 +5,7 @@ use lazytlb_check::{Checker, LazyTlb, Menus, Protocol, ShippedProgram, Verdict, 
 use lazytlb_model::{CpuModel, MemoryModel, Property};
 
 const SAFE: [Policy; 3] = [Policy::InitMm, Policy::Ipi, Policy::IpiOnTableFree];
-const PROGRAMS: [&str; 2] = ["isolated", "isolated-tables"];
+const PROGRAMS: [&str; 3] = ["isolated", "isolated-tables", "isolated-large"];
 
 fn check<P: Protocol>(program: &str, policy: Policy, checker: &Checker) -> Verdict {
     let program = ShippedProgram::<P>::by_name(program).expect("it ships");

@@ -359,27 +359,6 @@ fn a_walk_of_garbage_leaves_a_global_entry_or_writes_an_accessed_bit() {
 }
 
 #[test]
-fn erratum_383_shows_where_a_page_changes_its_size_without_a_break() {
-    for policy in SAFE {
-        for (model, in_place) in [
-            (CpuModel::AMD_K10, Some(Property::MultipleMatch)),
-            (CpuModel::AMD_ZEN3, None),
-        ] {
-            assert_eq!(
-                found(model, "promote-in-place", policy),
-                in_place,
-                "{policy}"
-            );
-            assert_eq!(found(model, "promote", policy), None, "{policy}");
-        }
-    }
-    // A lazy CPU that nobody interrupted still has the small page when the large one appears.
-    let defer = Policy::Defer(GarbageWalksAccepted);
-    let conflict = found(CpuModel::AMD_K10, "promote", defer);
-    assert_eq!(conflict, Some(Property::MultipleMatch));
-}
-
-#[test]
 fn write_combining_stores_are_done_when_a_flush_returns() {
     for model in CpuModel::ALL {
         for reading in [Reading::Started, Reading::Retired] {
@@ -387,47 +366,7 @@ fn write_combining_stores_are_done_when_a_flush_returns() {
             for &policy in Policy::ALL {
                 let case = format!("{policy} on {}, {reading:?}", model.name);
                 assert_eq!(found(model, "write-combining", policy), None, "{case}");
-                assert_eq!(found(model, "type-change", policy), None, "{case}");
-                let in_place = found(model, "type-change-in-place", policy);
-                assert_eq!(in_place, Some(Property::StaleSpeculation), "{case}");
             }
         }
-    }
-}
-
-#[test]
-fn whether_a_device_may_be_unmapped_hangs_on_the_reading_or_on_a_read_back() {
-    for &policy in Policy::ALL {
-        for (reading, unmapped) in [
-            (Reading::Started, Some(Property::DeviceWriteAfterFlush)),
-            (Reading::Retired, None),
-        ] {
-            let model = CpuModel::WEAKEST.with_write_combining(WcReadings::all(reading));
-            assert_eq!(
-                found(model, "device-unmap", policy),
-                unmapped,
-                "{policy}, {reading:?}"
-            );
-            assert_eq!(
-                found(model, "device-unmap-read-back", policy),
-                None,
-                "{policy}"
-            );
-        }
-    }
-    // The dispute is about each kind of event. A lazy CPU that is skipped has only its locked exchange; one
-    // that is interrupted has the locked acknowledgement, whatever the interrupt means.
-    let readings = WcReadings::all(Reading::Retired);
-    for (event, policy, expected) in [
-        (
-            "locked",
-            Policy::IpiOnTableFree,
-            Some(Property::DeviceWriteAfterFlush),
-        ),
-        ("interrupt", Policy::Ipi, None),
-    ] {
-        let model = readings.with(event, Reading::Started).unwrap();
-        let model = CpuModel::WEAKEST.with_write_combining(model);
-        assert_eq!(found(model, "device-unmap", policy), expected, "{event}");
     }
 }

@@ -52,7 +52,7 @@ fn it_names_all_that_the_proof_holds_within() {
             "1 page accessed (0x0), under 1 table of the lowest of 2 levels",
             "4 frames (at the start 2 of page tables, 2 free), of which the lowest free one is always taken",
             "x86-TSO with store buffers of 2 stores",
-            "CPU model weakest (ASSUMED: mfence-orders-ipis, uncached-stores-at-once)",
+            "CPU model weakest (ASSUMED: mfence-orders-ipis, uncached-stores-at-once, read-back-pushes-all)",
             &generations,
         ]
     );

@@ -32,7 +32,7 @@ fn yes_or_no(has: bool) -> String {
     if has { "yes" } else { "no" }.to_owned()
 }
 
-const LINES: [Line; 19] = [
+const LINES: [Line; 20] = [
     ("PCIDs", "H1", |model| yes_or_no(model.pcids)),
     ("INVPCID", "H14", |model| yes_or_no(model.invpcid)),
     ("five levels of page tables", "H9", |model| {
@@ -93,10 +93,11 @@ const LINES: [Line; 19] = [
     }),
     (
         "two page sizes for an address",
-        "H7, H31",
+        "H7, H31, H31a",
         |model| match model.size_conflict {
             SizeConflict::EitherIsUsed => "either is used".to_owned(),
             SizeConflict::MachineCheck => "machine check".to_owned(),
+            SizeConflict::FetchMachineCheck => "a fetch: machine check".to_owned(),
         },
     ),
     ("a walk outside DRAM", "H32", |model| {
@@ -110,6 +111,9 @@ const LINES: [Line; 19] = [
     }),
     ("reports erratum 383", "H31", |model| {
         yes_or_no(model.quirks.erratum_383)
+    }),
+    ("reports multi-hits of the ITLB", "H31a", |model| {
+        yes_or_no(model.quirks.itlb_multihit)
     }),
     ("reports that walks assume DRAM", "H32", |model| {
         yes_or_no(model.quirks.walks_assume_dram)
@@ -153,8 +157,8 @@ fn list(report: &mut Report, json: bool) -> anyhow::Result<()> {
     report.line(
         "`weakest` is everything that the manuals allow at once: it does whatever another model does, but for what\n\
          an erratum causes, and for the exception that a missing feature is (#UD, #GP). Errata that it does not have:\n\
-         383 (H31: amd-k10); INVLPG and global entries (H34: intel-alder-lake); those of no model (H31a; A and D in\n\
-         absent entries, H42). `--cpu all` asks every model.",
+         383 (H31: amd-k10); multi-hits of the ITLB (H31a: intel-skylake); INVLPG and global entries (H34: intel-alder-lake);\n\
+         that of no model (A and D in absent entries, H42). `--cpu all` asks every model.",
     )?;
     report.line("ASSUMED, because no manual says so; a verdict that hangs on one names it:")?;
     for assumption in Assumption::ALL {

@@ -30,6 +30,8 @@ pub enum NotHeld {
     OfSpace(u64),
     /// With them, more would be held than may be in all ([`Kernel::held_tables_in_all`](crate::Kernel::held_tables_in_all)): so many are.
     InAll(u64),
+    /// The flush is one that must reach lazy CPUs: a device's memory is among what was unmapped, or pages change their size.
+    Change,
 }
 
 /// The batches of one CPU. Accessed by this CPU with interrupts off only.

@@ -4,12 +4,14 @@ use core::mem::ManuallyDrop;
 
 use crate::addr::{FlushRange, PageRange};
 use crate::batches::{HeldBatch, NotHeld};
+use crate::device::Undrained;
 use crate::kernel::Kernel;
 use crate::mm::MmHandle;
 use crate::pinned::PreemptionIsOff;
 use crate::policy::Tables;
 use crate::ranges::Ranges;
 use crate::shootdown::Flushed;
+use crate::targets::Occasion;
 use crate::tlb::Tlb;
 
 /// Something of the kernel's that is to be freed after a flush: a frame, as a type of its own.
@@ -37,6 +39,8 @@ pub struct Unflushed<T> {
 enum Walked {
     Perhaps,
     Never,
+    /// Never, and CPUs may have written to it late: it is a device's, and comes back as [`Undrained`].
+    NeverOfADevice,
 }
 
 impl<T> Unflushed<T> {
@@ -126,6 +130,11 @@ pub trait FrameSink {
     }
     /// Takes an item: no CPU can reach it through this space any more, neither as memory nor as a page table.
     fn release(&mut self, item: Self::Item);
+    /// Takes memory of a device ([`Gather::unmapped_device`]): no CPU can reach it through this space any more, and every CPU has
+    /// sent off what it wrote. The driver's read back opens it. Unless a sink says otherwise, it is leaked: never used again.
+    fn release_device(&mut self, device: Undrained<Self::Item>) {
+        let _ = device;
+    }
 
     /// Returns how many items more it could [hold](FrameSink::hold) on this CPU. With none, which is what it says if it is not asked to say otherwise, a flush after
     /// page tables were unhooked interrupts lazy CPUs under every policy.
@@ -176,6 +185,8 @@ pub struct Gather<
     detached: Detached,
     /// Whether the last flush spared lazy CPUs: what comes into the storage later may have been unhooked before it.
     has_spared: bool,
+    /// I14: a change that lazy CPUs must hear of before anything of it is released.
+    occasion: Occasion,
 }
 
 /// What was unhooked.
@@ -243,6 +254,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             walked: 0,
             detached: Detached::Tables,
             has_spared: false,
+            occasion: Occasion::Flush,
         }
     }
 }
@@ -330,6 +342,53 @@ where
         self.put(hw, page, Walked::Never);
     }
 
+    /// Says that memory of a device was unmapped, and hands over what it was: a range of bus addresses, say.
+    ///
+    /// The flush that covers it reaches lazy and idle CPUs, too, under every policy: when it returns, every CPU has sent off what it wrote there.
+    /// What was sent off has not *arrived* yet. So the sink gets it as [`Undrained`], which the driver's read back from the device opens
+    /// ([`FrameSink::release_device`]).
+    ///
+    /// Source: SDM 3A, "Buffering of Write Combining Memory Locations".
+    /// Checked by: programs `device-unmap`, `device-unmap-read-back`, `device-unmap-read-back-each`.
+    ///
+    /// ```
+    /// # mod machine { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/machine/mod.rs")); } use machine::*;
+    /// use lazytlb::{Batch, FrameSink, PageRange, Policy, Undrained, VirtAddr};
+    ///
+    /// /// What the driver has mapped.
+    /// struct Window { status: u32 }
+    /// #[derive(Default)]
+    /// struct Driver(Vec<Undrained<Window>>);
+    /// impl FrameSink for Driver {
+    ///     type Item = Window;
+    ///     fn release(&mut self, _: Window) { unreachable!("there are windows alone") }
+    ///     fn release_device(&mut self, window: Undrained<Window>) { self.0.push(window) }
+    /// }
+    ///
+    /// let (machine, tlb) = (Machine::default(), boot(Policy::Ipi));
+    /// let mut gather = tlb.gather(&machine, USER, Batch::<_, 32>::new(), Driver::default());
+    /// // The kernel clears its page-table entry here.
+    /// gather.unmapped_device(&machine, PageRange::page(VirtAddr(0x1000)), Window { status: 7 });
+    /// let (driver, _batch) = gather.finish(&machine);
+    /// for window in driver.0 {
+    ///     let (window, status) = window.read_back(|window| window.status);
+    ///     assert_eq!(status, 7);
+    ///     // Only now can the window be given to somebody else.
+    ///     drop(window);
+    /// }
+    /// ```
+    pub fn unmapped_device(&mut self, hw: &K::Hw, pages: PageRange, device: S::Item) {
+        self.unmapped(pages);
+        self.occasion = Occasion::Change;
+        self.put(hw, device, Walked::NeverOfADevice);
+    }
+
+    /// Flushes what was removed so far, before it is finished.
+    pub(crate) fn flush_now(&mut self, hw: &K::Hw, occasion: Occasion) {
+        self.occasion = occasion;
+        self.flush_and_release(hw);
+    }
+
     fn put(&mut self, hw: &K::Hw, item: S::Item, walked: Walked) {
         let item = Unflushed {
             item: ManuallyDrop::new(item),
@@ -352,7 +411,14 @@ where
             self.ranges.insert(FlushRange::All);
             self.flush(hw, Tables::Freed);
         }
-        self.sink.release(item.into_inner());
+        self.release(item);
+    }
+
+    fn release(&mut self, item: Unflushed<S::Item>) {
+        match item.walked {
+            Walked::NeverOfADevice => self.sink.release_device(Undrained::new(item.into_inner())),
+            Walked::Perhaps | Walked::Never => self.sink.release(item.into_inner()),
+        }
     }
 
     /// Flushes what was removed, and releases all to the sink. Gives back sink and storage.
@@ -385,7 +451,7 @@ where
             self.flush(hw, tables);
         }
         while let Some(item) = self.storage.take() {
-            self.sink.release(item.into_inner());
+            self.release(item);
         }
     }
 }
@@ -399,7 +465,12 @@ where
 {
     /// Flushes what was removed so far, and spares lazy CPUs, if what they may walk can be held back; else interrupts them.
     fn flush_and_hold(&mut self, hw: &K::Hw, to_hold: u64) {
-        let batch = match self.reserve(hw, to_hold) {
+        let reserved = match self.occasion {
+            Occasion::Flush => self.reserve(hw, to_hold),
+            // Lazy CPUs are interrupted anyhow.
+            Occasion::Change | Occasion::EndOfSpace => Err(NotHeld::Change),
+        };
+        let batch = match reserved {
             Ok(batch) => batch,
             Err(why) => return self.flush_and_hold_nothing(hw, why),
         };
@@ -411,11 +482,15 @@ where
         if self.has_spared && to_hold > 0 {
             self.tlb.await_spared(hw, self.mm, batch);
             while let Some(item) = self.storage.take() {
-                if item.walked == Walked::Perhaps || self.detached == Detached::Subtrees {
-                    self.sink.hold(batch, item.into_inner());
-                    held += 1;
-                } else {
-                    self.sink.release(item.into_inner());
+                let is_below = self.detached == Detached::Subtrees;
+                match item.walked {
+                    // Its own flush was one that spares nobody.
+                    Walked::NeverOfADevice => self.release(item),
+                    Walked::Never if !is_below => self.release(item),
+                    Walked::Perhaps | Walked::Never => {
+                        self.sink.hold(batch, item.into_inner());
+                        held += 1;
+                    }
                 }
             }
         } else {
@@ -459,9 +534,10 @@ where
     fn flush(&mut self, hw: &K::Hw, tables: Tables) -> Option<Flushed> {
         let ranges = core::mem::take(&mut self.ranges);
         let ranges = ranges.within(self.tlb.single_page_ceiling());
+        let occasion = core::mem::replace(&mut self.occasion, Occasion::Flush);
         let report = match ranges.as_slice() {
             [] => return None,
-            &[range] => {
+            &[range] if occasion == Occasion::Flush => {
                 self.sink.flushing(range);
                 self.tlb.flush(hw, self.mm, range, tables)
             }
@@ -469,7 +545,8 @@ where
                 let mut shootdown = self.tlb.start(hw, &PreemptionIsOff, ());
                 for &range in several {
                     self.sink.flushing(range);
-                    self.tlb.add(hw, &mut shootdown, self.mm, range, tables);
+                    let tlb = self.tlb;
+                    tlb.add_for(hw, &mut shootdown, self.mm, range, (tables, occasion));
                 }
                 self.tlb.send(hw, &mut shootdown);
                 self.tlb.wait(hw, shootdown).1

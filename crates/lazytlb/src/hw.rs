@@ -79,6 +79,17 @@ pub struct Quirks {
     pub walks_assume_dram: bool,
     /// INVLPG leaves global entries where PCIDs are on (Intel: Alder Lake, Raptor Lake before a microcode update).
     pub invlpg_leaves_globals: bool,
+    /// An instruction fetch that finds a page in two sizes can end in a machine check (Intel, CVE-2018-12207).
+    pub itlb_multihit: bool,
+}
+
+/// Whether instructions may be fetched from a page, before it changes its size or after.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Fetched {
+    /// It is executable in one of the two sizes at least.
+    Perhaps,
+    /// It is executable in neither.
+    Never,
 }
 
 impl Quirks {
@@ -87,6 +98,7 @@ impl Quirks {
         erratum_383: false,
         walks_assume_dram: false,
         invlpg_leaves_globals: false,
+        itlb_multihit: false,
     };
 
     /// Adds erratum 383.
@@ -110,6 +122,13 @@ impl Quirks {
         self
     }
 
+    /// Adds that a fetch which finds a page in two sizes can end in a machine check.
+    #[must_use]
+    pub const fn with_itlb_multihit(mut self) -> Quirks {
+        self.itlb_multihit = true;
+        self
+    }
+
     /// Returns the errata of either: what a kernel tells the protocol is the union over all of its CPUs.
     #[must_use]
     pub const fn union(self, other: Quirks) -> Quirks {
@@ -117,7 +136,20 @@ impl Quirks {
             erratum_383: self.erratum_383 || other.erratum_383,
             walks_assume_dram: self.walks_assume_dram || other.walks_assume_dram,
             invlpg_leaves_globals: self.invlpg_leaves_globals || other.invlpg_leaves_globals,
+            itlb_multihit: self.itlb_multihit || other.itlb_multihit,
         }
+    }
+
+    /// Says whether these are all the errata of `other` at least: whether a CPU with those may come to a kernel that was told of these.
+    #[must_use]
+    pub fn include(self, other: Quirks) -> bool {
+        self.union(other) == self
+    }
+
+    /// Says whether a page must not be cached in two sizes at once.
+    #[must_use]
+    pub const fn forbid_two_sizes(self, fetched: Fetched) -> bool {
+        self.erratum_383 || self.itlb_multihit && matches!(fetched, Fetched::Perhaps)
     }
 
     /// Says whether a walk of garbage is known to be fatal on this CPU.

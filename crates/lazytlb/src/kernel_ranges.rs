@@ -8,7 +8,7 @@
 use crate::addr::{FlushRange, PageRange};
 use crate::cpu_set::members_of_word;
 use crate::generation::{NextGen, TlbGen};
-use crate::hw::Hw;
+use crate::hw::{Hw, Quirks};
 use crate::interrupts::InterruptsOff;
 use crate::kernel::Kernel;
 use crate::mm::MmId;
@@ -22,7 +22,43 @@ use crate::shootdown::{Flushed, Shootdown};
 use crate::slots::Halves;
 use crate::tlb::Tlb;
 
+/// A CPU must not come online: it has errata of which the protocol was not told at boot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotAdmitted {
+    /// What [`Hw::quirks`] would have to say, from boot on.
+    pub needed: Quirks,
+}
+
 impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WORDS, SLOTS> {
+    /// Says whether a CPU with these errata may come online, before [`Tlb::cpu_online`] and any other call of it.
+    ///
+    /// What the protocol does about errata is decided by [`Hw::quirks`], which is fixed: [`crate::Policy::DeferUnlessQuirk`] spares lazy CPUs where it names none,
+    /// and [`crate::Gather::change_size`] leaves out the break. A CPU that comes later and has one of its own would be spared and
+    /// left out just so: it stays off. A kernel that wants it says so at boot, in the quirks that it gives its machine.
+    ///
+    /// # Errors
+    /// If it has an erratum that the machine was not told of.
+    ///
+    /// Checked by: program `late-quirk`.
+    ///
+    /// ```
+    /// # mod machine { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/machine/mod.rs")); } use machine::*;
+    /// use lazytlb::{Policy, Quirks};
+    /// let (machine, tlb) = (Machine::default(), boot(Policy::DeferUnlessQuirk));
+    /// // What `lazytlb-x86` detects on the CPU that comes:
+    /// let late = Quirks::NONE.with_erratum_383();
+    /// assert_eq!(tlb.admits(&machine, late).unwrap_err().needed, late);
+    /// assert!(tlb.admits(&machine, Quirks::NONE).is_ok());
+    /// ```
+    pub fn admits(&self, hw: &K::Hw, quirks: Quirks) -> Result<(), NotAdmitted> {
+        let told = hw.quirks();
+        if told.include(quirks) {
+            return Ok(());
+        }
+        let needed = told.union(quirks);
+        Err(NotAdmitted { needed })
+    }
+
     /// Flushes a range of kernel addresses in every space, on every CPU that is online ([`Tlb::cpu_online`]).
     ///
     /// The page-table changes must be written before. When it returns, no CPU uses a translation that they removed, nor, with
@@ -47,7 +83,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     /// Takes this CPU into those that [`Tlb::flush_kernel`] asks, before it touches anything that may be unmapped.
     ///
     /// First it enters the set, then it flushes everything: what is removed before it is in the set is not cached after that.
-    /// Interrupts may be in either state. Cost: a locked instruction, and a flush of everything.
+    /// Interrupts may be in either state. Cost: a locked instruction, and a flush of everything. A CPU that was not there at boot asks [`Tlb::admits`] first.
     ///
     /// # Panics
     /// On a machine that does not implement [`Pcids::flush_everything`]: so a kernel that lacks it learns that at boot.

@@ -47,6 +47,8 @@
 //! | `targets` | whom it interrupts |
 //! | [`serve`] | flushing, on the target's side: the interrupt handler |
 //! | [`gather`] | remove, then flush, then free |
+//! | [`changes`] | pages that change their type or their size: break, flush, make |
+//! | [`device`] | memory of a device, to which writes may still be on their way |
 //! | [`batches`], [`quarantine`] | what a CPU holds back; tables that wait until no CPU can walk them |
 //! | [`software_walks`] | walks of page tables by software, which those who free tables wait for |
 //! | `ranges` | a few ranges that are flushed together |
@@ -75,8 +77,10 @@
 pub mod addr;
 pub mod batches;
 pub mod broadcast;
+pub mod changes;
 pub mod compare_exchange;
 pub mod cpu_set;
+pub mod device;
 pub mod gather;
 pub mod generation;
 pub mod hw;
@@ -107,13 +111,16 @@ pub mod words;
 pub use addr::{FlushRange, PageRange, PageSize, PhysAddr, VirtAddr};
 pub use batches::{HeldBatch, NotHeld};
 pub use broadcast::{Broadcast, Globals, Invlpgb, Stride, Strides, UpperLevels};
+pub use changes::{OutOfUse, SizeChange};
 pub use compare_exchange::CompareExchange;
 pub use cpu_set::{CpuId, CpuSet};
+pub use device::Undrained;
 pub use gather::{Batch, FrameSink, Gather, Storage, Unflushed};
 pub use generation::{Generation, NextGen, TlbGen};
-pub use hw::{Cells, Cr3Load, Hw, Interrupts, Poll, Quirks, Until};
+pub use hw::{Cells, Cr3Load, Fetched, Hw, Interrupts, Poll, Quirks, Until};
 pub use isolation::Cr3;
 pub use kernel::{Kernel, SoftwareWalks};
+pub use kernel_ranges::NotAdmitted;
 pub use memory::{Access, Entry, FrameKind, Memory, Promise, Promises, Spaces};
 pub use mm::{Mm, MmHandle, MmId};
 pub use pcids::{Invpcid, Pcid, Pcids};

@@ -1,6 +1,6 @@
 //! Flushing, on the target's side: what a CPU does when others wait for it.
 
-use crate::addr::{FlushRange, PageRange};
+use crate::addr::{FlushRange, PageRange, PageSize};
 use crate::cpu_set::members_of_word;
 use crate::generation::{NextGen, TlbGen};
 use crate::hw::{Cr3Load, Hw, Interrupts};
@@ -326,9 +326,11 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             return;
         }
         match tables {
-            Tables::Kept => pages.pages().for_each(|page| {
+            Tables::Kept if pages.size == PageSize::Size4K => pages.pages().for_each(|page| {
                 hw.invpcid(Invpcid::Address(slot.pcid_of_user_half::<SLOTS>(), page));
             }),
+            // Of a large page that is held in pieces no manual says that all go, as they do with INVLPG (H6).
+            Tables::Kept => me.slots.set_due(hw, slot, Halves::USER),
             // INVPCID of an address drops only the upper levels that lead to it, on every CPU. Here others may lead to a table
             // that is freed.
             Tables::Freed | Tables::Held => me.slots.set_due(hw, slot, Halves::USER),

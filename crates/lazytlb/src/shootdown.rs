@@ -248,6 +248,19 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         range: FlushRange,
         tables: Tables,
     ) {
+        self.add_for(hw, shootdown, mm, range, (tables, Occasion::Flush));
+    }
+
+    /// As [`Tlb::add`], on an occasion.
+    #[inline(always)]
+    pub(crate) fn add_for<T>(
+        &self,
+        hw: &K::Hw,
+        shootdown: &mut Shootdown<'_, T, WORDS>,
+        mm: MmHandle,
+        range: FlushRange,
+        (tables, occasion): (Tables, Occasion),
+    ) {
         assert_on(hw, shootdown.cpu);
         let (handle, mm) = (mm, self.kernel.mm(mm));
         let new_gen = mm.bump_tlb_gen(hw);
@@ -260,7 +273,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
                 elsewhere: 0,
                 lazy_skipped: 0,
             };
-            self.choose_targets(hw, handle, mm, tables, Occasion::Flush, &mut chosen);
+            self.choose_targets(hw, handle, mm, tables, occasion, &mut chosen);
             shootdown.untold = chosen.targets;
             shootdown.report.lazy_skipped += chosen.lazy_skipped;
             shootdown.report.elsewhere += chosen.elsewhere;

@@ -62,12 +62,14 @@ impl SourceFile {
 pub const EDITION: &str = "2024";
 
 /// Every source file of this crate.
-pub const SOURCES: [SourceFile; 32] = [
+pub const SOURCES: [SourceFile; 34] = [
     SourceFile::new("addr.rs", include_bytes!("addr.rs")),
     SourceFile::new("batches.rs", include_bytes!("batches.rs")),
     SourceFile::new("broadcast.rs", include_bytes!("broadcast.rs")),
+    SourceFile::new("changes.rs", include_bytes!("changes.rs")),
     SourceFile::new("compare_exchange.rs", include_bytes!("compare_exchange.rs")),
     SourceFile::new("cpu_set.rs", include_bytes!("cpu_set.rs")),
+    SourceFile::new("device.rs", include_bytes!("device.rs")),
     SourceFile::new("gather.rs", include_bytes!("gather.rs")),
     SourceFile::new("generation.rs", include_bytes!("generation.rs")),
     SourceFile::new("hw.rs", include_bytes!("hw.rs")),

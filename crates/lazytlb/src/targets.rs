@@ -12,6 +12,9 @@ use crate::tlb::Tlb;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Occasion {
     Flush,
+    /// Memory becomes something else: a device's is given back, or the type or the size of pages changes. What a lazy CPU may
+    /// still do with it is not undone when it comes back: it is interrupted under every policy.
+    Change,
     EndOfSpace,
 }
 
@@ -122,7 +125,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         occasion: Occasion,
     ) -> LazyTargets {
         match (occasion, whereabouts) {
-            (Occasion::EndOfSpace, _) => LazyTargets::Interrupt,
+            (Occasion::Change | Occasion::EndOfSpace, _) => LazyTargets::Interrupt,
             (Occasion::Flush, Whereabouts::Inside) => {
                 self.policy().lazy_targets(hw.quirks(), tables)
             }

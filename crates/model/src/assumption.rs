@@ -9,8 +9,8 @@
 use std::fmt;
 
 use crate::cpu_model::{
-    CpuModel, DirtyUpdate, IpiOrder, KeepLoad, LargePages, MfenceForIpis, Reading, Tlbsync,
-    UncachedLoads, UncachedStores, UpperLevels, WcReadings,
+    CpuModel, DirtyUpdate, IpiOrder, KeepLoad, LargePages, MfenceForIpis, ReadBack, Reading,
+    Tlbsync, UncachedLoads, UncachedStores, UpperLevels, WcReadings,
 };
 
 /// Something that no manual says, and that a CPU model assumes.
@@ -30,7 +30,7 @@ pub struct Assumption {
 
 impl Assumption {
     /// Every assumption that has a weak reading.
-    pub const ALL: [Assumption; 10] = [
+    pub const ALL: [Assumption; 11] = [
         Assumption {
             name: "no-psc",
             rule: "H9",
@@ -113,6 +113,14 @@ impl Assumption {
             field: "write_combining",
             is_made: |model| model.write_combining != WcReadings::all(Reading::Started),
             take_away: |model| model.write_combining = WcReadings::all(Reading::Started),
+        },
+        Assumption {
+            name: "read-back-pushes-all",
+            rule: "H27",
+            about: "one CPU's read back from a device pushes the writes that other CPUs have started",
+            field: "read_back",
+            is_made: |model| model.read_back == ReadBack::PushesEveryCpus,
+            take_away: |model| model.read_back = ReadBack::PushesItsOwn,
         },
     ];
 
@@ -204,7 +212,14 @@ mod tests {
         let assumed: Vec<_> = Assumption::of(CpuModel::WEAKEST)
             .map(|assumption| assumption.name)
             .collect();
-        assert_eq!(assumed, ["mfence-orders-ipis", "uncached-stores-at-once"]);
+        assert_eq!(
+            assumed,
+            [
+                "mfence-orders-ipis",
+                "uncached-stores-at-once",
+                "read-back-pushes-all"
+            ]
+        );
     }
 
     #[test]

@@ -217,16 +217,25 @@ impl CpuMut<'_> {
         Ok(Some(filled))
     }
 
-    /// Fails if a page is cached in two sizes on a CPU with erratum 383 (H31). That an entry *may* be
-    /// cached is enough: the verdict over-approximates the erratum, which needs both at one time.
+    /// Fails if a page is cached in two sizes on a CPU with erratum 383 (H31), or in two that can be fetched from on one whose ITLB takes no
+    /// two hits (H31a). That an entry *may* be cached is enough: the verdict over-approximates the errata, which need both at one time, and
+    /// the latter a fetch, which speculation can make at any time.
     fn refuse_size_conflict(&self, filled: &Translation) -> Result<(), Stop> {
-        if self.machine.cpu_model.size_conflict != SizeConflict::MachineCheck
-            || !self.machine.checks(Property::MultipleMatch)
-        {
+        let conflict = self.machine.cpu_model.size_conflict;
+        if conflict == SizeConflict::EitherIsUsed || !self.machine.checks(Property::MultipleMatch) {
+            return Ok(());
+        }
+        // Under another PCID nothing looks it up, until a CR3 load comes to that.
+        if !self.looks_up(filled) {
             return Ok(());
         }
         let mut others = self.translations(self.may_be_cached());
-        let Some(other) = others.find(|entry| is_other_size(entry, filled)) else {
+        let conflicts = |entry: &&Translation| {
+            is_other_size(entry, filled)
+                && self.looks_up(entry)
+                && conflict.is_fatal(entry.executable && filled.executable)
+        };
+        let Some(other) = others.find(conflicts) else {
             return Ok(());
         };
         let what = format!("may hold its {filled} beside its {other}, of another page size");
@@ -236,6 +245,18 @@ impl CpuMut<'_> {
             *filled,
             what,
         )))
+    }
+
+    /// Fails if what a CR3 load has kept of its PCID has a page in two sizes, as [`CpuMut::refuse_size_conflict`].
+    pub(crate) fn refuse_kept_size_conflict(&self) -> Result<(), Stop> {
+        if self.machine.cpu_model.size_conflict == SizeConflict::EitherIsUsed {
+            return Ok(());
+        }
+        let mut pages = self.translations(self.may_be_cached());
+        pages.try_for_each(|entry| match entry.is_page() {
+            true => self.refuse_size_conflict(entry),
+            false => Ok(()),
+        })
     }
 }
 

@@ -7,7 +7,7 @@
 use std::ops::Deref;
 
 use crate::byte_mask::ByteMask;
-use crate::cpu_model::{Reading, WcReadings};
+use crate::cpu_model::{ReadBack, Reading, WcReadings};
 use crate::entry::MemoryType;
 use crate::index::{Cpu, Frame, Location, Way};
 use crate::limit::Limit;
@@ -143,16 +143,20 @@ impl CpuMut<'_> {
         true
     }
 
-    /// A driver reads back from its device: blocked until everything that has started towards it, from any
-    /// CPU, and all that this CPU has for it, has arrived (H27).
+    /// A driver reads back from its device: blocked until all that this CPU has for it has arrived and, as is ASSUMED, what any
+    /// other CPU has started towards it (H27).
     pub(crate) fn read_back(&mut self, device: Frame) -> Progress<()> {
         if !self.empties(|readings| readings.uncached) {
             return Progress::Blocked;
         }
         let is_on_its_way =
             |store: &Combining| store.frame == device && store.stage == Stage::Started;
-        let mut cpus = self.every_cpu();
-        Progress::once(!cpus.any(|cpu| cpu.combining().iter().any(is_on_its_way)))
+        let has_any = |cpu: CpuIn<'_, &State>| cpu.combining().iter().any(is_on_its_way);
+        let is_held_up = match self.machine.cpu_model.read_back {
+            ReadBack::PushesEveryCpus => self.every_cpu().any(has_any),
+            ReadBack::PushesItsOwn => self.combining().iter().any(is_on_its_way),
+        };
+        Progress::once(!is_held_up)
     }
 }
 
@@ -226,9 +230,9 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
     }
 
     /// Fails if a frame is about to be cached on this CPU under a memory type while an access of another one
-    /// may still come (H28).
+    /// may still come (H28). Under another PCID nothing accesses it, until a CR3 load comes to that (H2).
     pub(crate) fn refuse_mixed_types(&self, filled: &Translation) -> Result<(), Stop> {
-        if !self.machine.checks(Property::StaleSpeculation) {
+        if !self.machine.checks(Property::StaleSpeculation) || !self.looks_up(filled) {
             return Ok(());
         }
         let as_another = |cpu: CpuIn<'_, &State>| cpu.accesses_as_another_type(filled);
@@ -247,6 +251,25 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
         )))
     }
 
+    /// Fails if through what a CR3 load has kept of its PCID such an access may come, as [`CpuIn::refuse_mixed_types`].
+    pub(crate) fn refuse_kept_mixed_types(&self) -> Result<(), Stop> {
+        if self.machine.features.write_combining == 0 {
+            return Ok(());
+        }
+        let usable = self.set(CacheSet::Cached);
+        let kept = self.may_be_cached();
+        let kept = kept
+            .iter()
+            .map(|number| (number, self.machine.translations.get(number)))
+            .filter(|(number, entry)| {
+                let may_access =
+                    usable.contains(*number) || entry.memory_type == MemoryType::WriteBack;
+                entry.is_page() && may_access
+            });
+        kept.map(|(_, entry)| entry)
+            .try_for_each(|entry| self.refuse_mixed_types(entry))
+    }
+
     /// Says how this CPU may still access a page's frame as another memory type: by speculation through a
     /// write-back entry, by a store that waits, or by an access through an entry that is still in use.
     fn accesses_as_another_type(&self, page: &Translation) -> Option<String> {
@@ -254,6 +277,7 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
         let usable = self.set(CacheSet::Cached);
         let conflicts = |entry: &Translation, is_usable: bool| {
             entry.is_page()
+                && self.looks_up(entry)
                 && entry.shares_frames_with(page)
                 && entry.memory_type != page.memory_type
                 && (is_usable || entry.memory_type == MemoryType::WriteBack)

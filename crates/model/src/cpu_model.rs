@@ -117,13 +117,26 @@ pub enum MfenceForIpis {
     Never,
 }
 
-/// What an access does that finds two entries of different page sizes (H7, H31).
+/// What an access does that finds two entries of different page sizes (H7, H31, H31a).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum SizeConflict {
     /// It uses either.
     EitherIsUsed,
     /// It takes a machine check: erratum 383.
     MachineCheck,
+    /// An instruction fetch takes a machine check, any other access uses either: multi-hits of Intel's ITLB (H31a).
+    FetchMachineCheck,
+}
+
+impl SizeConflict {
+    /// Says whether two sizes of a page end in a machine check, which can be fetched from in both or not.
+    pub const fn is_fatal(self, both_executable: bool) -> bool {
+        match self {
+            SizeConflict::EitherIsUsed => false,
+            SizeConflict::MachineCheck => true,
+            SizeConflict::FetchMachineCheck => both_executable,
+        }
+    }
 }
 
 /// What a walk that leaves DRAM ends in (H32).
@@ -142,6 +155,16 @@ pub enum Reading {
     Started,
     /// The writes have arrived: the strong reading.
     Retired,
+}
+
+/// Which writes that have started a driver's read back from its device pushes ahead of its answer (H27).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum ReadBack {
+    /// Those of every CPU. ASSUMED: it holds from where the CPUs' paths to the device meet; no manual of a CPU says that a write
+    /// which has started is there.
+    PushesEveryCpus,
+    /// Those of the CPU that reads.
+    PushesItsOwn,
 }
 
 /// The reading of each kind of event that empties write-combining buffers (H26, H27).
@@ -290,6 +313,8 @@ pub struct CpuModel {
     pub walk_outside_dram: WalkOutsideDram,
     /// What empties write-combining buffers, and how far.
     pub write_combining: WcReadings,
+    /// Whose writes a read back from a device pushes.
+    pub read_back: ReadBack,
     /// What software can detect: the weakest CPU owns up to nothing.
     pub quirks: Quirks,
 }
@@ -300,7 +325,7 @@ impl CpuModel {
     ///
     /// It does whatever any model does that no erratum causes, and that no missing feature does: an instruction
     /// that a CPU lacks is #UD there. Errata that it does not have: 383 (H31, `amd-k10`), INVLPG and global entries
-    /// (H34, `intel-alder-lake`), multi-hits of the ITLB (H31a, no model), A and D in absent entries (H42, no
+    /// (H34, `intel-alder-lake`), multi-hits of the ITLB (H31a, `intel-skylake`), A and D in absent entries (H42, no
     /// model).
     pub const WEAKEST: CpuModel = CpuModel {
         name: "weakest",
@@ -324,6 +349,7 @@ impl CpuModel {
         size_conflict: SizeConflict::EitherIsUsed,
         walk_outside_dram: WalkOutsideDram::MachineCheck,
         write_combining: WcReadings::all(Reading::Started),
+        read_back: ReadBack::PushesEveryCpus,
         quirks: Quirks::NONE,
     };
 
@@ -371,11 +397,13 @@ impl CpuModel {
         ..Self::AMD_ZEN3
     };
 
-    /// Intel Skylake: PCIDs, no broadcast, an x2APIC that orders nothing (H36).
+    /// Intel Skylake: PCIDs, no broadcast, an x2APIC that orders nothing (H36), multi-hits of the ITLB (H31a).
     pub const INTEL_SKYLAKE: CpuModel = CpuModel {
         name: "intel-skylake",
-        about: "Intel Skylake: PCIDs, INVPCID, x2APIC without ordering",
+        about: "Intel Skylake: PCIDs, INVPCID, x2APIC without ordering, ITLB multi-hit",
         five_levels: false,
+        size_conflict: SizeConflict::FetchMachineCheck,
+        quirks: Quirks::NONE.with_itlb_multihit(),
         broadcast: false,
         invlpg: InvlpgReach::AllUpperLevels,
         uncached_loads: UncachedLoads::WaitForStores,
@@ -386,8 +414,9 @@ impl CpuModel {
     /// Intel Alder Lake, with the microcode that has the INVLPG erratum (H34).
     pub const INTEL_ALDER_LAKE: CpuModel = CpuModel {
         name: "intel-alder-lake",
-        about: "Intel Alder Lake: as Skylake; with PCIDs on, INVLPG may leave global entries",
+        about: "Intel Alder Lake: as Skylake, without multi-hits; with PCIDs on, INVLPG may leave global entries",
         invlpg_globals: InvlpgGlobals::MayStay,
+        size_conflict: SizeConflict::EitherIsUsed,
         quirks: Quirks::NONE.with_invlpg_leaves_globals(),
         dirty: DirtyUpdate::ChecksWritable,
         ..Self::INTEL_SKYLAKE

@@ -136,7 +136,11 @@ impl CpuMut<'_> {
         self.set_cr3_low(low);
         let pcid = self.pcid();
         match load {
-            Cr3Load::Keep => self.invalidate(InFlight::Stay, |_| false),
+            Cr3Load::Keep => {
+                self.invalidate(InFlight::Stay, |_| false)?;
+                self.refuse_kept_size_conflict()?;
+                self.refuse_kept_mixed_types()
+            }
             Cr3Load::Flush => self.invalidate(InFlight::End, |entry| {
                 let of_pcid = entry.pcid == pcid;
                 of_pcid && !entry.global

@@ -158,6 +158,12 @@ impl<'m, S: Deref<Target = State>> CpuIn<'m, S> {
             .union(self.set(CacheSet::Tainted))
     }
 
+    /// Says whether this CPU looks an entry up: it is of the PCID that is loaded, or global (H2).
+    #[inline]
+    pub(crate) fn looks_up(&self, entry: &Translation) -> bool {
+        entry.pcid == self.pcid() || entry.global
+    }
+
     /// Lists the translations of a set.
     #[inline]
     pub(crate) fn translations(

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   lazytlb/src/{switch,shootdown,…}.rs ──┐
-//!   check/src/protocol/adapter.rs ────────┼─ build.rs ─► the whole protocol as a module, one for each
+//!   check/src/protocol/{sinks,adapter}.rs ┼─ build.rs ─► the whole protocol as a module, one for each
 //!   mutants.toml: one-line diffs ─────────┘              mutant, over the seam of the real crate
 //!                        │                                              │
 //!                        └───► tests/claims.rs: one test for each ◄── lazytlb-check

@@ -67,6 +67,8 @@ pub struct Features {
     pub invlpgb_pages: Option<u16>,
     /// EFER.TCE can be set (H37).
     pub tce: bool,
+    /// The MSR is there in which Intel's CPUs promise what they do not do (H31a).
+    pub arch_capabilities: bool,
 }
 
 /// Names a row of [`QUIRKS`].
@@ -79,6 +81,8 @@ pub enum KnownQuirk {
     WalksAssumeDram,
     /// INVLPG may leave global entries (H34).
     InvlpgLeavesGlobals,
+    /// A fetch that finds a page in two sizes can end in a machine check (H31a).
+    ItlbMultihit,
     /// An IPI does not wait for earlier stores (H36).
     X2apicNeedsFence,
     /// INVLPG may drop only the upper-level entries that lead to its address (H37).
@@ -121,6 +125,20 @@ const TLB_CACHE_DIS: u64 = 1 << 3;
 /// The microcode's revision: in the high half on Intel, in the low half on AMD.
 const MICROCODE: u32 = 0x8b;
 
+/// Intel, what the CPU's architecture promises, and its bit IF_PSCHANGE_MC_NO: no machine check for a change of page size.
+const ARCH_CAPABILITIES: u32 = 0x10a;
+const NO_MACHINE_CHECK_ON_SIZE_CHANGE: u64 = 1 << 6;
+/// Intel models of family 6 whose ITLB has no multi-hits, though they are too old to say so: Atoms and Xeon Phis.
+const NO_ITLB_MULTIHIT: [u16; 19] = [
+    0x1c, 0x26, // Bonnell
+    0x27, 0x35, 0x36, // Saltwell
+    0x37, 0x4a, 0x4d, // Silvermont
+    0x4c, 0x5a, 0x75, // Airmont
+    0x5c, 0x5f, 0x7a, // Goldmont, Goldmont Plus
+    0x86, 0x96, 0x9c, // Tremont
+    0x57, 0x85, // Knights Landing, Knights Mill
+];
+
 /// Intel models with the INVLPG erratum, and the first microcode that mends it.
 const INVLPG_LEAVES_GLOBALS: [(u16, u32); 6] = [
     (0x97, 0x2e),   // Alder Lake
@@ -132,12 +150,12 @@ const INVLPG_LEAVES_GLOBALS: [(u16, u32); 6] = [
 ];
 
 /// Every quirk that is looked for.
-pub const QUIRKS: [Quirk; 5] = [
+pub const QUIRKS: [Quirk; 6] = [
     Quirk {
         which: KnownQuirk::Erratum383,
         name: "erratum-383",
         means: "two TLB entries of different size for one address end in a machine check (H31)",
-        remedy: "clear the entry and flush everywhere before a page changes its size; interrupt lazy CPUs",
+        remedy: "clear the entry and flush everywhere, lazy CPUs too, before a page changes its size: `Gather::change_size`",
         source: "AMD revision guide for family 10h, erratum 383; OSVW id 3",
         found: |cpu| {
             let id = cpu.identity;
@@ -192,6 +210,27 @@ pub const QUIRKS: [Quirk; 5] = [
                 && row.is_some_and(|&(_, mended)| revision < mended)
         },
         seam: |quirks| quirks.invlpg_leaves_globals = true,
+    },
+    Quirk {
+        which: KnownQuirk::ItlbMultihit,
+        name: "itlb-multihit",
+        means: "an instruction fetch that finds a page in two sizes can end in a machine check (H31a)",
+        remedy: "clear the entry and flush everywhere before executable pages change their size: `Gather::change_size`",
+        source: "Intel, CVE-2018-12207 (INTEL-SA-00210); MSR 10AH, IF_PSCHANGE_MC_NO; the list of models: Linux 6.x",
+        found: |cpu| {
+            let id = cpu.identity;
+            if id.vendor != Vendor::Intel || id.family != 6 || NO_ITLB_MULTIHIT.contains(&id.model)
+            {
+                return false;
+            }
+            // A CPU that says nothing promises nothing.
+            let promises = match cpu.features.arch_capabilities {
+                true => cpu.msr.read(ARCH_CAPABILITIES).unwrap_or(0),
+                false => 0,
+            };
+            promises & NO_MACHINE_CHECK_ON_SIZE_CHANGE == 0
+        },
+        seam: |quirks| quirks.itlb_multihit = true,
     },
     Quirk {
         which: KnownQuirk::X2apicNeedsFence,
@@ -331,6 +370,7 @@ impl Features {
                 None
             }
         };
+        let basic_last = raw.cpuid1(0).eax;
         let amd = id
             .get_vendor_info()
             .is_some_and(|v| v.as_str() != "GenuineIntel");
@@ -344,6 +384,7 @@ impl Features {
             gigabyte_pages: extended.as_ref().is_some_and(|more| more.has_1gib_pages()),
             // The field counts pages beyond the first.
             invlpgb_pages: sizes.map(|sizes| (sizes.edx as u16).saturating_add(1)),
+            arch_capabilities: !amd && basic_last >= 7 && raw.cpuid2(7, 0).edx >> 29 & 1 != 0,
             tce: amd && leaf(0x8000_0001).is_some_and(|leaf| leaf.ecx >> 17 & 1 != 0),
         }
     }

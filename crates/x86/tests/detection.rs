@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use lazytlb::Fetched;
 use lazytlb_x86::detect::{Detected, Features, ReadMsr, Vendor};
 use raw_cpuid::CpuIdResult;
 
@@ -20,6 +21,9 @@ const OSVW_LENGTH: u32 = 0xc001_0140;
 const OSVW_STATUS: u32 = 0xc001_0141;
 const HWCR: u32 = 0xc001_0015;
 const MICROCODE: u32 = 0x8b;
+const ARCH_CAPABILITIES: u32 = 0x10a;
+/// IF_PSCHANGE_MC_NO.
+const SIZES_MAY_CHANGE: u64 = 1 << 6;
 
 /// Reads a dump: a line for each leaf, `leaf subleaf eax ebx ecx edx`, all hexadecimal.
 fn detect(dump: &str, msrs: &'static [(u32, u64)]) -> Detected {
@@ -88,7 +92,11 @@ fn features_are_those_that_the_leaves_announce() {
         ..k10
     };
     assert_eq!(detect(SKYLAKE, &[]).features, skylake);
-    assert_eq!(detect(ALDER_LAKE, &[]).features, skylake);
+    let alder_lake = Features {
+        arch_capabilities: true,
+        ..skylake
+    };
+    assert_eq!(detect(ALDER_LAKE, &[]).features, alder_lake);
     // These two desktop parts announce INVPCID but no PCIDs, and no INVLPGB.
     let zen3 = Features {
         invpcid: true,
@@ -174,8 +182,85 @@ fn the_invlpg_erratum_goes_with_the_microcode() {
 }
 
 #[test]
+fn the_itlbs_multi_hits_are_there_unless_the_cpu_promises_otherwise() {
+    let promise: &[_] = &[(ARCH_CAPABILITIES, SIZES_MAY_CHANGE)];
+    for dump in [CONROE, SKYLAKE, ALDER_LAKE] {
+        assert!(detect(dump, &[]).quirks().itlb_multihit);
+        assert!(
+            detect(dump, &[(ARCH_CAPABILITIES, !SIZES_MAY_CHANGE)])
+                .quirks()
+                .itlb_multihit
+        );
+    }
+    assert!(!detect(ALDER_LAKE, promise).quirks().itlb_multihit);
+    // The leaf does not announce that register here: what is read there is no promise.
+    assert!(detect(SKYLAKE, promise).quirks().itlb_multihit);
+    // Model 1Ch is an Atom.
+    let signature = |model: &str| format!("00000001 0 {model} ");
+    let of_skylake = SKYLAKE
+        .lines()
+        .find(|line| line.starts_with("00000001 0 "))
+        .unwrap();
+    let atom = SKYLAKE.replace(&of_skylake[..20], &signature("000106C2"));
+    assert_eq!(detect(&atom, &[]).identity.model, 0x1c);
+    assert!(!detect(&atom, &[]).quirks().itlb_multihit);
+    for dump in [K10, ZEN3, ZEN5] {
+        assert!(!detect(dump, &[]).quirks().itlb_multihit);
+    }
+}
+
+/// Reads a row of a table of `docs/errata.md`, by its first cell.
+fn row(first: &str) -> Vec<&'static str> {
+    let errata = include_str!("../../../docs/errata.md");
+    let mut rows = errata
+        .lines()
+        .map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
+    let found = rows.find(|cells| cells.get(1) == Some(&first));
+    found.unwrap_or_else(|| panic!("docs/errata.md has no row for {first}"))
+}
+
+#[test]
+fn the_tables_of_the_documentation_say_what_the_code_does() {
+    for quirk in &lazytlb_x86::detect::QUIRKS {
+        let rule = row(&format!("`{}`", quirk.name))[2];
+        assert!(quirk.means.contains(&format!("({rule})")), "{}", quirk.name);
+    }
+    for (cpu, dump) in [
+        ("AMD family 10h (Phenom II)", K10),
+        ("AMD Zen 3", ZEN3),
+        ("AMD Zen 5", ZEN5),
+        ("Intel Conroe", CONROE),
+        ("Intel Skylake", SKYLAKE),
+        ("Intel Alder Lake", ALDER_LAKE),
+    ] {
+        let (detected, cells) = (detect(dump, &[]), row(cpu));
+        let found = names(&detected).into_iter().map(|name| format!("`{name}`"));
+        assert_eq!(cells[2], found.collect::<Vec<_>>().join(", "), "{cpu}");
+        let quirks = detected.quirks();
+        let change = match (
+            quirks.forbid_two_sizes(Fetched::Perhaps),
+            quirks.forbid_two_sizes(Fetched::Never),
+        ) {
+            (true, true) => "break, flush, make",
+            (true, false) => "break, flush, make; data: make, flush",
+            (false, _) => "make, flush",
+        };
+        assert_eq!(cells[3], change, "{cpu}");
+        let lazy = match quirks.garbage_walk_is_fatal() {
+            true => "is interrupted",
+            false => "is spared: unsafe",
+        };
+        assert_eq!(cells[4], lazy, "{cpu}");
+    }
+}
+
+#[test]
 fn the_boot_log_names_cpu_features_and_quirks() {
-    let log = detect(ALDER_LAKE, &[(MICROCODE, 0x2d << 32)]).to_string();
+    let msrs = &[
+        (MICROCODE, 0x2d << 32),
+        (ARCH_CAPABILITIES, SIZES_MAY_CHANGE),
+    ];
+    let log = detect(ALDER_LAKE, msrs).to_string();
     assert_eq!(
         log,
         "CPU: Intel family 0x6 model 0x97 stepping 2, microcode 0x2d\n\

@@ -17,10 +17,10 @@ pub(crate) const POLICIES: [&str; 6] = [
 ];
 
 /// The kernel's tests, and what each is.
-pub(crate) const TESTS: [(&str, &str); 14] = [
+pub(crate) const TESTS: [(&str, &str); 15] = [
     (
         "all",
-        "instructions, counters, isolation and the storms: five, and under quarantine that of held tables",
+        "instructions, counters, isolation and the storms: six, and under quarantine that of held tables",
     ),
     (
         "counters",
@@ -59,6 +59,10 @@ pub(crate) const TESTS: [(&str, &str); 14] = [
         "storm: page tables are held back for lazy CPUs, one change at a time: nobody is interrupted but at the bound",
     ),
     (
+        "changes",
+        "storm: pages become large and small again, and change their type, while others read them",
+    ),
+    (
         "sources",
         "the hashes of the protocol's sources, from the image",
     ),
@@ -68,7 +72,7 @@ pub(crate) const TESTS: [(&str, &str); 14] = [
 ];
 
 /// The promises that can be broken, and how.
-pub(crate) const BREAKS: [(&str, &str); 18] = [
+pub(crate) const BREAKS: [(&str, &str); 21] = [
     ("skip-ipis", "no flush interrupt is sent, and nobody waits"),
     ("forget-invlpg", "INVLPG does nothing"),
     (
@@ -135,6 +139,15 @@ pub(crate) const BREAKS: [(&str, &str); 18] = [
         "deny-hold-room",
         "under quarantine, lazy CPUs are interrupted though their page tables could be held back (noticed by the kernel's books)",
     ),
+    (
+        "name-new-size",
+        "small pages that become a large one are named in their new size",
+    ),
+    ("retype-in-place", "a page's type is changed by make, flush"),
+    (
+        "forget-errata",
+        "the protocol is told of no errata, and CPUs come online with theirs (noticed as they come)",
+    ),
 ];
 
 /// Returns the policy under which there is something of a break: what was asked for, or the one that holds page tables back.
@@ -150,6 +163,7 @@ pub(crate) fn storm_for(broken: &str) -> &'static str {
     match broken {
         "lose-add" | "wait-without-serving" | "lock-without-serving" => "split",
         "free-on-retire" => "drop",
+        "name-new-size" | "retype-in-place" => "changes",
         _ if BREAKS_OF_HOLDING.contains(&broken) => "held",
         _ => "pages",
     }
@@ -246,6 +260,7 @@ pub(crate) struct Boot {
     pub(crate) apic: Apic,
     pub(crate) pcids: Pcids,
     pub(crate) isolation: bool,
+    pub(crate) expects_erratum_383: bool,
     pub(crate) cpus: u8,
     pub(crate) policy: String,
     pub(crate) test: String,
@@ -278,6 +293,9 @@ impl Boot {
         if self.isolation {
             line.push_str(" isolation=on");
         }
+        if self.expects_erratum_383 {
+            line.push_str(" expect=erratum-383");
+        }
         if let Some(broken) = &self.broken {
             write!(line, " break={broken}").expect("a string takes all");
         }
@@ -305,6 +323,9 @@ impl Boot {
         if self.isolation {
             command.push_str(" --isolation");
         }
+        if self.expects_erratum_383 {
+            command.push_str(" --expect-erratum-383");
+        }
         if let Some(broken) = &self.broken {
             write!(command, " --break {broken}").expect("a string takes all");
         }
@@ -318,12 +339,17 @@ impl Boot {
             .as_ref()
             .map_or(String::new(), |broken| format!(", break {broken}"));
         format!(
-            "{} {} CPUs {}, PCIDs {}, {}{}, test {}, seed {}{broken}",
+            "{} {} CPUs {}, PCIDs {}, {}{}{}, test {}, seed {}{broken}",
             name(self.emulator),
             self.cpus,
             name(self.threads),
             name(self.pcids),
             if self.isolation { "isolation, " } else { "" },
+            if self.expects_erratum_383 {
+                "erratum 383 expected, "
+            } else {
+                ""
+            },
             self.policy,
             self.test,
             self.seed
@@ -343,6 +369,7 @@ mod tests {
             apic: Apic::Auto,
             pcids: Pcids::Pretend,
             isolation: true,
+            expects_erratum_383: true,
             cpus: 4,
             policy: "ipi".to_owned(),
             test: "pages".to_owned(),
@@ -352,12 +379,12 @@ mod tests {
         };
         assert_eq!(
             boot.kernel_line(),
-            "cpus=4 policy=ipi test=pages seed=7 seconds=2 apic=auto pcids=pretend isolation=on break=skip-ipis"
+            "cpus=4 policy=ipi test=pages seed=7 seconds=2 apic=auto pcids=pretend isolation=on expect=erratum-383 break=skip-ipis"
         );
         assert_eq!(
             boot.command(),
             "cargo xtask boot --emulator qemu --cpus 4 --threads single --apic auto --pcids pretend --policy ipi \
-             --test pages --seed 7 --seconds 2 --isolation --break skip-ipis"
+             --test pages --seed 7 --seconds 2 --isolation --expect-erratum-383 --break skip-ipis"
         );
     }
 

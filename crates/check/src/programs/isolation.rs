@@ -1,8 +1,11 @@
 //! Page-table isolation: spaces with a root for the kernel and one for user mode.
 
-use lazytlb::{Access, Entry, FrameKind, Memory, Policy, Tables};
+use lazytlb::{Access, Entry, FlushRange, FrameKind, Memory, PageRange, PageSize, Policy, Tables};
+use lazytlb_model::entry::bits;
 
-use super::setup::{CPU_0, CPU_1, PAGE, SECOND_USER, Setup, USER, root_index, table_index};
+use super::setup::{
+    CPU_0, CPU_1, NEXT_PAGE, PAGE, SECOND_USER, Setup, USER, root_index, table_index,
+};
 use crate::program::Program;
 use crate::protocol::{Frees, Protocol, Removal};
 
@@ -15,6 +18,32 @@ pub(super) fn isolated<P: Protocol>(name: &str, policy: Policy) -> Program {
 /// As [`isolated`], and the table goes too.
 pub(super) fn isolated_tables<P: Protocol>(name: &str, policy: Policy) -> Program {
     build::<P>(name, policy, Tables::Freed)
+}
+
+/// One CPU unmaps a 2 MiB page under both roots; the other one's tasks use a part of it that is not its first, in user mode.
+pub(super) fn isolated_large<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::isolated(name, 2, 2, policy);
+    let page = Entry(Entry::to(setup.program.page()).0 | bits::LARGE);
+    let halves = setup.halves(USER);
+    for root in halves {
+        setup.program.first_entry(root, root_index(PAGE), page);
+    }
+    setup.operation(CPU_0, "unmap", move |hw, protocol| {
+        for root in halves {
+            hw.write_entry(root, root_index(PAGE), Entry::ABSENT);
+        }
+        let large = PageRange {
+            start: PAGE,
+            len_pages: 1,
+            size: PageSize::Size2M,
+        };
+        protocol.flush(hw, USER, FlushRange::Pages(large), Tables::Kept);
+    });
+    for space in [USER, SECOND_USER, USER] {
+        setup.switch(CPU_1, "switch", space);
+        setup.touch_in_user_mode(CPU_1, NEXT_PAGE, Access::Load);
+    }
+    setup.program
 }
 
 fn build<P: Protocol>(name: &str, policy: Policy, tables: Tables) -> Program {

@@ -1,13 +1,14 @@
 //! What the kernel maps for itself, in every space, and takes away again; CPUs that come online.
 
 use lazytlb::{
-    Access, CpuId, Entry, FlushRange, Hw, Memory, PhysAddr, Policy, Tables, Until, VirtAddr,
+    Access, CpuId, Entry, FlushRange, FrameKind, Hw, Memory, PhysAddr, Policy, Quirks, Tables,
+    Until, VirtAddr,
 };
 
 use lazytlb_model::Cr4;
 use lazytlb_model::entry::bits;
 
-use super::setup::{CPU_0, CPU_1, SECOND_USER, Setup, USER, root_index, table_index};
+use super::setup::{CPU_0, CPU_1, PAGE, SECOND_USER, Setup, USER, root_index, table_index};
 use crate::program::Program;
 use crate::protocol::{KernelRemoval, Protocol};
 
@@ -112,6 +113,28 @@ pub(super) fn comes_online<P: Protocol>(name: &str, policy: Policy) -> Program {
         protocol.cpu_online(hw)
     });
     use_kernel_page(&mut setup, CPU_1);
+    setup.program
+}
+
+/// A CPU comes online that the kernel did not know at boot, with errata that make a walk of a freed table fatal. Under
+/// `defer-unless-quirk` nobody would interrupt it when it is lazy: it stays off.
+pub(super) fn late_quirk<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+    setup.program.kernel_was_told(Quirks::NONE);
+    // Coming online writes CR4.
+    setup.program.features().tags = true;
+    setup.program.free_frames(2);
+    setup.switch(CPU_0, "switch to the space", USER);
+    setup.map_and_free_table(CPU_0, "map, unmap, free the table", FrameKind::Page);
+    setup.operation(CPU_1, "come online, if that may be", |hw, protocol| {
+        let its = Quirks::NONE.with_erratum_383().with_walks_assume_dram();
+        if protocol.admits(hw, its) {
+            protocol.cpu_online(hw);
+            protocol.switch_mm(hw, USER);
+            hw.touch(PAGE, Access::Store);
+            protocol.enter_lazy(hw);
+        }
+    });
     setup.program
 }
 

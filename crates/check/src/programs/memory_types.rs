@@ -1,12 +1,14 @@
 //! Write-combining stores, devices, and memory that changes its type: the thread's first two dangers.
 
-use lazytlb::{Entry, FlushRange, FrameKind, Memory, PhysAddr, Policy, Tables};
+use lazytlb::{
+    Access, Entry, Fetched, FlushRange, FrameKind, Memory, PageRange, PhysAddr, Policy, Tables,
+};
 use lazytlb_model::MemoryType;
 
 use super::setup::{CPU_0, CPU_1, PAGE, Setup, USER, table_index};
 use crate::model_hw::ModelHw;
 use crate::program::Program;
-use crate::protocol::{Frees, Protocol, Removal};
+use crate::protocol::{Frees, PageChange, Protocol, Removal};
 
 /// Stores that wait in a CPU's write-combining buffers: one is enough to come late.
 const WC_BUFFERS: u8 = 1;
@@ -23,11 +25,15 @@ fn setup<P: Protocol>(name: &str, policy: Policy) -> (Setup<P>, PhysAddr) {
 /// CPU 1 writes, and goes lazy: with policies that skip lazy CPUs, nobody interrupts it.
 fn write_and_go_lazy<P: Protocol>(
     setup: &mut Setup<P>,
-    write: impl Fn(&ModelHw) + Send + Sync + 'static,
+    store: impl Fn(&ModelHw) + Send + Sync + 'static,
 ) {
-    setup.switch(CPU_1, "switch to the space", USER);
-    setup.operation(CPU_1, "write", move |hw, _| write(hw));
+    write(setup, store);
     setup.go_lazy(CPU_1);
+}
+
+fn write<P: Protocol>(setup: &mut Setup<P>, store: impl Fn(&ModelHw) + Send + Sync + 'static) {
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.operation(CPU_1, "write", move |hw, _| store(hw));
 }
 
 pub(super) fn ordinary<P: Protocol>(name: &str, policy: Policy) -> Program {
@@ -39,18 +45,46 @@ pub(super) fn ordinary<P: Protocol>(name: &str, policy: Policy) -> Program {
 }
 
 pub(super) fn device<P: Protocol>(name: &str, policy: Policy) -> Program {
-    unmap_device::<P>(name, policy, |_, _| {})
+    let (mut setup, _) = unmap_device::<P>(name, policy, |_, _| {});
+    write_and_go_lazy(&mut setup, store);
+    setup.program
 }
 
 pub(super) fn device_with_read_back<P: Protocol>(name: &str, policy: Policy) -> Program {
-    unmap_device::<P>(name, policy, |hw, device| hw.read_device(device))
+    let read_back = |hw: &ModelHw, device| hw.read_device(device);
+    let (mut setup, _) = unmap_device::<P>(name, policy, read_back);
+    write_and_go_lazy(&mut setup, store);
+    setup.program
+}
+
+/// A CPU reads back by itself where it leaves what it wrote to, so nobody must be relied on to push another's writes: in the
+/// interrupt's handler, before it answers, and under `init-mm` as it goes lazy.
+pub(super) fn device_with_read_back_on_each<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let (mut setup, device) = unmap_device::<P>(name, policy, |_, _| {});
+    let protocol = setup.protocol();
+    setup.program.on_flush_interrupt(move |hw| {
+        hw.read_device(device);
+        protocol.handle_flush_ipi(hw);
+    });
+    write(&mut setup, store);
+    setup.operation(CPU_1, "go lazy", move |hw, protocol| {
+        if policy == Policy::InitMm {
+            hw.read_device(device);
+        }
+        protocol.enter_lazy(hw);
+    });
+    setup.program
+}
+
+fn store(hw: &ModelHw) {
+    hw.touch(PAGE, Access::Store);
 }
 
 fn unmap_device<P: Protocol>(
     name: &str,
     policy: Policy,
     driver: impl Fn(&ModelHw, PhysAddr) + Send + Sync + 'static,
-) -> Program {
+) -> (Setup<P>, PhysAddr) {
     let (mut setup, table) = setup::<P>(name, policy);
     let (device, index) = (setup.program.device(), table_index(PAGE));
     setup.operation(CPU_0, "map and unmap the device", move |hw, protocol| {
@@ -62,35 +96,57 @@ fn unmap_device<P: Protocol>(
             index,
             frees,
         };
-        protocol.remove(hw, USER, &[removal], &|hw| driver(hw, device));
+        protocol.unmap_device(hw, USER, &removal, &|hw| driver(hw, device));
     });
-    write_and_go_lazy(&mut setup, |hw| hw.touch(PAGE, lazytlb::Access::Store));
-    setup.program
+    (setup, device)
 }
 
-pub(super) fn break_flush_make<P: Protocol>(name: &str, policy: Policy) -> Program {
-    change_type::<P>(name, policy, true)
+pub(super) fn change_type<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let types = (MemoryType::WriteCombining, MemoryType::WriteBack);
+    retype::<P>(name, policy, types, |hw, protocol, change| {
+        protocol.change_type(hw, USER, change);
+    })
+}
+
+/// The other way: whoever keeps the write-back entry, lazily, speculates through it.
+pub(super) fn change_type_from_write_back<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let types = (MemoryType::WriteBack, MemoryType::WriteCombining);
+    retype::<P>(name, policy, types, |hw, protocol, change| {
+        protocol.change_type(hw, USER, change);
+    })
 }
 
 pub(super) fn make_flush<P: Protocol>(name: &str, policy: Policy) -> Program {
-    change_type::<P>(name, policy, false)
+    let types = (MemoryType::WriteCombining, MemoryType::WriteBack);
+    retype::<P>(name, policy, types, |hw, protocol, change| {
+        (change.make)(hw);
+        let range = FlushRange::Pages(change.pages);
+        protocol.flush(hw, USER, range, Tables::Freed);
+    })
 }
 
-fn change_type<P: Protocol>(name: &str, policy: Policy, breaks: bool) -> Program {
+fn retype<P: Protocol>(
+    name: &str,
+    policy: Policy,
+    (from, to): (MemoryType, MemoryType),
+    change: impl Fn(&ModelHw, &P, &PageChange<'_>) + Send + Sync + 'static,
+) -> Program {
     let (mut setup, table) = setup::<P>(name, policy);
     setup.program.free_frames(1);
     let index = table_index(PAGE);
     setup.operation(CPU_0, "map, change the type", move |hw, protocol| {
         let page = hw.alloc_frame(FrameKind::Page);
-        hw.write_entry(table, index, mapping(page, MemoryType::WriteCombining));
-        let made = mapping(page, MemoryType::WriteBack);
-        hw.write_entry(table, index, if breaks { Entry::ABSENT } else { made });
-        protocol.flush(hw, USER, FlushRange::page(PAGE), Tables::Kept);
-        if breaks {
-            hw.write_entry(table, index, made);
-        }
+        hw.write_entry(table, index, mapping(page, from));
+        let made = mapping(page, to);
+        let pages = PageChange {
+            pages: PageRange::page(PAGE),
+            fetched: Fetched::Never,
+            clear: &|hw| hw.write_entry(table, index, Entry::ABSENT),
+            make: &|hw| hw.write_entry(table, index, made),
+        };
+        change(hw, protocol, &pages);
     });
-    write_and_go_lazy(&mut setup, |hw| hw.touch(PAGE, lazytlb::Access::Store));
+    write_and_go_lazy(&mut setup, store);
     setup.program
 }
 

@@ -1,39 +1,104 @@
-//! A mapping of 4 KiB that becomes one of 2 MiB: erratum 383 (H20, H31).
+//! A mapping that changes its size: errata 383 and of Intel's ITLB (H20, H31, H31a).
 
-use lazytlb::{Entry, FlushRange, Memory, Policy, Tables};
+use lazytlb::{Entry, Fetched, FlushRange, Memory, PageRange, PageSize, PhysAddr, Policy, Tables};
 use lazytlb_model::entry::bits;
 
 use super::setup::{CPU_0, CPU_1, PAGE, Setup, USER, root_index, table_index};
+use crate::model_hw::ModelHw;
 use crate::program::Program;
-use crate::protocol::Protocol;
+use crate::protocol::{PageChange, Protocol};
 
-pub(super) fn break_flush_make<P: Protocol>(name: &str, policy: Policy) -> Program {
-    promote::<P>(name, policy, true)
+/// What a program does with a change.
+type Change<P> = fn(&ModelHw, &P, &PageChange<'_>);
+
+pub(super) fn promote<P: Protocol>(name: &str, policy: Policy) -> Program {
+    promote_by::<P>(name, policy, Fetched::Perhaps, by_entry_point)
 }
 
-pub(super) fn make_flush<P: Protocol>(name: &str, policy: Policy) -> Program {
-    promote::<P>(name, policy, false)
+/// As [`promote`], of pages that nothing can be fetched from.
+pub(super) fn promote_data<P: Protocol>(name: &str, policy: Policy) -> Program {
+    promote_by::<P>(name, policy, Fetched::Never, by_entry_point)
+}
+
+pub(super) fn promote_in_place<P: Protocol>(name: &str, policy: Policy) -> Program {
+    promote_by::<P>(name, policy, Fetched::Perhaps, in_place)
+}
+
+fn by_entry_point<P: Protocol>(hw: &ModelHw, protocol: &P, change: &PageChange<'_>) {
+    protocol.change_size(hw, USER, change);
+}
+
+fn in_place<P: Protocol>(hw: &ModelHw, protocol: &P, change: &PageChange<'_>) {
+    (change.make)(hw);
+    let range = FlushRange::Pages(change.pages);
+    // Lazy CPUs must not be spared: as if the table were freed.
+    protocol.flush(hw, USER, range, Tables::Freed);
 }
 
 /// The table is not freed: what the change of size does is all that there is to see.
-fn promote<P: Protocol>(name: &str, policy: Policy, breaks: bool) -> Program {
+fn promote_by<P: Protocol>(
+    name: &str,
+    policy: Policy,
+    fetched: Fetched,
+    change: Change<P>,
+) -> Program {
     let mut setup = Setup::<P>::new(name, 2, 1, policy);
     setup.switch(CPU_0, "switch to the space", USER);
     let table = setup.hook_table(CPU_0, USER, PAGE);
-    let (root, page) = (setup.root(USER), setup.program.page());
+    let (root, small, large) = sizes_of(&mut setup, fetched);
     setup.operation(CPU_0, "promote", move |hw, protocol| {
-        hw.write_entry(table, table_index(PAGE), Entry::to(page));
-        let large = Entry(Entry::to(page).0 | bits::LARGE);
+        hw.write_entry(table, table_index(PAGE), small);
         let index = root_index(PAGE);
-        hw.write_entry(root, index, if breaks { Entry::ABSENT } else { large });
-        // Whoever may walk the table must let go of it: as if it were freed.
-        protocol.flush(hw, USER, FlushRange::All, Tables::Freed);
-        if breaks {
-            hw.write_entry(root, index, large);
-        }
+        let to = PageChange {
+            pages: PageRange::page(PAGE),
+            fetched,
+            clear: &|hw| hw.write_entry(root, index, Entry::ABSENT),
+            make: &|hw| hw.write_entry(root, index, large),
+        };
+        change(hw, protocol, &to);
     });
+    use_it(&mut setup);
+    setup.program
+}
+
+/// The other way: a large page becomes small ones, of a table that is filled before.
+pub(super) fn split<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+    let (root, small, large) = sizes_of(&mut setup, Fetched::Perhaps);
+    let table = setup.program.table();
+    let program = &mut setup.program;
+    program.first_entry(table, table_index(PAGE), small);
+    program.first_entry(root, root_index(PAGE), large);
+    setup.operation(CPU_0, "split", move |hw, protocol| {
+        let index = root_index(PAGE);
+        let to = PageChange {
+            pages: PageRange {
+                start: PAGE,
+                len_pages: 1,
+                size: PageSize::Size2M,
+            },
+            fetched: Fetched::Perhaps,
+            clear: &|hw| hw.write_entry(root, index, Entry::ABSENT),
+            make: &|hw| hw.write_entry(root, index, Entry::to(table)),
+        };
+        protocol.change_size(hw, USER, &to);
+    });
+    use_it(&mut setup);
+    setup.program
+}
+
+/// Returns the root, and the entries for a page of both sizes.
+fn sizes_of<P: Protocol>(setup: &mut Setup<P>, fetched: Fetched) -> (PhysAddr, Entry, Entry) {
+    let page = Entry::to(setup.program.page()).0;
+    let page = match fetched {
+        Fetched::Perhaps => page,
+        Fetched::Never => page | bits::NO_EXECUTE,
+    };
+    (setup.root(USER), Entry(page), Entry(page | bits::LARGE))
+}
+
+fn use_it<P: Protocol>(setup: &mut Setup<P>) {
     setup.switch(CPU_1, "switch to the space", USER);
     setup.touch(CPU_1, PAGE);
     setup.go_lazy(CPU_1);
-    setup.program
 }

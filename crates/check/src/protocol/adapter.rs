@@ -1,8 +1,8 @@
 //! `lazytlb` as a [`Protocol`]: its entry points, on the storage of a checked kernel.
 //!
-//! The file is compiled more than once: here for the real crate, and in the suite of seeded bugs for each
-//! of its one-line mutations, which are module trees that look like it. So it names the crate in one line,
-//! which the suite's build script replaces; the seam's types, which all of them share, it takes from
+//! The file, and `sinks.rs` beside it, are compiled more than once: here for the real crate, and in the suite of seeded bugs
+//! for each of its one-line mutations, which are module trees that look like it. So each names the crate in one line,
+//! which the suite's build script replaces; the seam's types, which all of them share, they take from
 //! `lazytlb` itself, and the checker's by the name that other crates know it by.
 
 use std::fmt;
@@ -11,23 +11,24 @@ use lazytlb as protocol;
 
 use lazytlb::{
     CpuId, Entry, FlushRange, Hw, Memory, PageRange, PhysAddr, Policy, Poll, Promise, Promises,
-    Spaces, Tables,
+    Quirks, Spaces, Tables,
 };
 use lazytlb_check::{
-    Ended, Frees, KernelRemoval, Ledger, ModelHw, Part, Program, Protocol, Removal, Space,
-    SparingLazy,
+    Ended, Frees, KernelRemoval, Ledger, ModelHw, PageChange, Part, Program, PromiseOfChange,
+    Protocol, Removal, Space, SparingLazy,
 };
-use lazytlb_model::{Cr4, LocalCell};
-use protocol::batches::{HeldBatch, NotHeld};
-use protocol::gather::{Batch, FrameSink};
+use lazytlb_model::Cr4;
+use protocol::changes::SizeChange;
+use protocol::gather::Batch;
 use protocol::kernel::{Kernel, SoftwareWalks};
 use protocol::mm::{Mm, MmHandle, MmId};
 use protocol::per_cpu::PerCpu;
 use protocol::pinned::Pinned;
 use protocol::serve::Served;
-use protocol::shootdown::Flushed;
 use protocol::switch::{EnteredLazy, Switched};
 use protocol::tlb::Tlb;
+
+use super::sinks::{DeviceSink, HELD_TABLES, HeldCells, NO_FRAME, Sink, Window};
 
 /// Notes ([`ModelHw::note`]) of the outcomes that the entry points can have, each once.
 mod notes {
@@ -80,15 +81,9 @@ pub struct Embedded<const SLOTS: usize, const PCIDS: bool, const WORDS: usize = 
     roots: Vec<PhysAddr>,
     /// With page-table isolation, the second roots of the user spaces.
     user_halves: Vec<PhysAddr>,
-    /// Under `quarantine`, where each CPU keeps the tables of each batch that it holds back: a frame's address, or
-    /// [`NO_FRAME`].
-    held: Vec<[[LocalCell; HELD_TABLES]; SLOTS]>,
+    /// Under `quarantine`, where each CPU keeps the tables of each batch that it holds back.
+    held: Vec<[HeldCells; SLOTS]>,
 }
-
-/// How many page tables of a space are held back: as few as show everything.
-const HELD_TABLES: usize = 1;
-/// No frame, in a word that may hold one's address.
-const NO_FRAME: u64 = u64::MAX;
 
 /// The storage of a checked kernel: arrays.
 struct Storage<const SLOTS: usize, const WORDS: usize> {
@@ -121,87 +116,6 @@ impl<const SLOTS: usize, const WORDS: usize> Kernel<WORDS, SLOTS> for Storage<SL
 struct NeverPreempted;
 
 impl Pinned for NeverPreempted {}
-
-/// Gives frames back to the modelled machine, and says when a flush begins and returns.
-struct Sink<'a> {
-    hw: &'a ModelHw,
-    ledger: &'a Ledger,
-    /// While a flush reaches lazy CPUs because nothing more can be held.
-    reaching: Option<SparingLazy<'a>>,
-    spaces: Spaces,
-    driver: &'a dyn Fn(&ModelHw),
-    promises: Vec<Promise>,
-    /// Where this CPU keeps what it holds back, for each batch.
-    held: &'a [[LocalCell; HELD_TABLES]],
-}
-
-impl Sink<'_> {
-    fn cells(&self, batch: HeldBatch) -> &[LocalCell; HELD_TABLES] {
-        &self.held[batch.number()]
-    }
-
-    /// Says whether it is so that no more can be held: that may not be had cheaper than it is.
-    fn is_full(&self, why: NotHeld) -> bool {
-        let walked = self.ledger.tables();
-        let is_held = |cells: &[LocalCell; HELD_TABLES]| {
-            let mut cells = cells.iter();
-            cells.any(|cell| self.hw.load_local(cell) != NO_FRAME)
-        };
-        match why {
-            NotHeld::NoRoom => walked > HELD_TABLES as u64,
-            NotHeld::NoBatch => self.held.iter().all(is_held),
-            NotHeld::OfSpace(held) => held + walked > HELD_TABLES as u64,
-            // No checked program holds so many.
-            _ => false,
-        }
-    }
-}
-
-impl FrameSink for Sink<'_> {
-    type Item = PhysAddr;
-    fn flushing(&mut self, range: FlushRange) {
-        let promise = self.hw.promise_begins(self.spaces, range);
-        self.promises.push(promise);
-    }
-    fn flushed(&mut self, _report: Flushed) {
-        self.reaching = None;
-        (self.driver)(self.hw);
-        for promise in self.promises.drain(..) {
-            self.hw.promise_kept(promise);
-        }
-    }
-    fn release(&mut self, frame: PhysAddr) {
-        self.ledger.settle(frame);
-        self.hw.free_frame(frame);
-    }
-    fn cannot_hold(&mut self, why: NotHeld) {
-        if self.is_full(why) {
-            self.reaching = Some(self.hw.reaches_lazy_cpus());
-        }
-    }
-    fn room(&self) -> u64 {
-        // The bound for a space keeps a batch's words from being too few.
-        HELD_TABLES as u64
-    }
-    fn hold(&mut self, batch: HeldBatch, frame: PhysAddr) {
-        let mut cells = self.cells(batch).iter();
-        let free = cells.find(|cell| self.hw.load_local(cell) == NO_FRAME);
-        let free = free.expect("no more are held than there is room for");
-        self.hw.store_local(free, frame.0);
-        self.ledger.settle(frame);
-    }
-    fn take_held(&mut self, batch: HeldBatch) -> Option<PhysAddr> {
-        let mut cells = self.cells(batch).iter();
-        cells.find_map(|cell| {
-            let frame = self.hw.load_local(cell);
-            (frame != NO_FRAME).then(|| {
-                self.hw.store_local(cell, NO_FRAME);
-                self.ledger.give(PhysAddr(frame));
-                PhysAddr(frame)
-            })
-        })
-    }
-}
 
 fn handle_of(space: Space) -> MmHandle {
     MmHandle(space.0 as u64)
@@ -331,10 +245,8 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
         // The protocol holds the tables among it back.
         let _lazy = self.lazy_cpus(hw, Tables::Held);
         let ledger = Ledger::default();
-        let sink = Sink {
-            driver,
-            ..self.sink(hw, &ledger, self.spaces(space))
-        };
+        let sink = self.sink(hw, &ledger, self.spaces(space));
+        let sink = sink.with_driver(driver);
         let storage = Batch::<PhysAddr, 32>::new();
         let mut gather = self.tlb.gather(hw, handle_of(space), storage, sink);
         for removal in removals {
@@ -357,6 +269,68 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
             }
         }
         gather.finish(hw);
+        ledger.close(hw);
+    }
+
+    fn unmap_device(
+        &self,
+        hw: &ModelHw,
+        space: Space,
+        removal: &Removal,
+        read_back: &dyn Fn(&ModelHw),
+    ) {
+        let _lazy = hw.reaches_lazy_cpus();
+        let page = PageRange::page(removal.addr);
+        let promise = PromiseOfChange::new(hw, self.spaces(space), page);
+        let (storage, sink) = (Batch::<Window, 1>::new(), DeviceSink::default());
+        let mut gather = self.tlb.gather(hw, handle_of(space), storage, sink);
+        hw.write_entry(removal.table, removal.index, Entry::ABSENT);
+        promise.begin();
+        gather.unmapped_device(hw, page, Window);
+        let (DeviceSink(windows), _) = gather.finish(hw);
+        for window in windows {
+            window.read_back(|_| read_back(hw));
+        }
+        promise.keep();
+    }
+
+    fn change_type(&self, hw: &ModelHw, space: Space, change: &PageChange<'_>) {
+        let _lazy = hw.reaches_lazy_cpus();
+        let promise = PromiseOfChange::new(hw, self.spaces(space), change.pages);
+        let mappings = [(handle_of(space), change.pages)];
+        let clear = || {
+            (change.clear)(hw);
+            promise.begin();
+        };
+        self.tlb.change_type(hw, &mappings, clear, |_| {
+            promise.keep();
+            (change.make)(hw);
+        });
+    }
+
+    fn change_size(&self, hw: &ModelHw, space: Space, change: &PageChange<'_>) {
+        let _lazy = match hw.quirks().forbid_two_sizes(change.fetched) {
+            true => hw.reaches_lazy_cpus(),
+            false => self.lazy_cpus(hw, Tables::Held),
+        };
+        let promise = PromiseOfChange::new(hw, self.spaces(space), change.pages);
+        let ledger = Ledger::default();
+        let sink = self.sink(hw, &ledger, self.spaces(space));
+        let storage = Batch::<PhysAddr, 1>::new();
+        let mut gather = self.tlb.gather(hw, handle_of(space), storage, sink);
+        let size_change = SizeChange {
+            pages: change.pages,
+            fetched: change.fetched,
+            tables: tables_of(Tables::Kept),
+        };
+        let step = |write: &dyn Fn(&ModelHw)| {
+            write(hw);
+            promise.begin();
+        };
+        let (clear, make) = (|| step(change.clear), || step(change.make));
+        gather.change_size(hw, size_change, clear, make);
+        gather.finish(hw);
+        promise.keep();
         ledger.close(hw);
     }
 
@@ -443,6 +417,10 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
         walk(hw);
     }
 
+    fn admits(&self, hw: &ModelHw, quirks: Quirks) -> bool {
+        self.tlb.admits(hw, quirks).is_ok()
+    }
+
     fn cpu_online(&self, hw: &ModelHw) {
         self.tlb.cpu_online(hw);
     }
@@ -502,9 +480,7 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Embedded<SLOTS, 
         let ledger = Ledger::default();
         let mut sink = self.sink(hw, &ledger, Spaces::All);
         if give_up(&mut sink) {
-            let left = sink.held.iter().flatten().map(|cell| hw.load_local(cell));
-            let left = left.filter(|frame| *frame != NO_FRAME).map(PhysAddr);
-            left.for_each(|frame| ledger.give(frame));
+            sink.frames().for_each(|frame| ledger.give(frame));
         }
         ledger.close(hw);
     }
@@ -514,15 +490,7 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Embedded<SLOTS, 
         let mut cpus = self.tlb.kernel().cpus.iter();
         let cpu = cpus.position(|(its, _)| *its == hw.cpu());
         let held = cpu.and_then(|cpu| self.held.get(cpu));
-        Sink {
-            hw,
-            ledger,
-            reaching: None,
-            spaces,
-            driver: &|_| {},
-            promises: Vec::new(),
-            held: held.map_or(&[][..], |held| held),
-        }
+        Sink::new(hw, ledger, spaces, held.map_or(&[][..], |held| held))
     }
 
     /// Names a space by its roots.

@@ -4,7 +4,7 @@ use lazytlb_model::cpu_model::{SizeConflict, UpperLevels};
 use lazytlb_model::entry::bits;
 use lazytlb_model::{MemoryType, Property};
 
-use super::state::{Buffered, Cached, State, shift};
+use super::state::{Buffered, Cached, Cpu, State, shift};
 use super::walk::{Sees, Start, Step, is_table};
 use super::{Naive, Next};
 
@@ -105,55 +105,82 @@ impl Naive<'_> {
         step.in_memory
     }
 
+    /// Says whether a page matches an access beside one of another size, and the CPU cannot stand it.
+    fn has_size_conflict(&self, of: &Cpu, entry: &Cached) -> bool {
+        // H31: two matching entries. H31a: two that a fetch matches.
+        let for_all = match self.script.setting.cpu_model.size_conflict {
+            SizeConflict::EitherIsUsed => return false,
+            SizeConflict::MachineCheck => true,
+            SizeConflict::FetchMachineCheck => false,
+        };
+        let matches = |entry: &Cached| entry.is_leaf() && is_looked_up(of, entry);
+        let conflicts = |other: &Cached| {
+            let matters = for_all || entry.executable && other.executable;
+            matches(other) && other.read_in != entry.read_in && matters && other.overlaps(entry)
+        };
+        let mut cached = self.members(of.cached);
+        self.checks(Property::MultipleMatch) && matches(entry) && cached.any(|it| conflicts(&it))
+    }
+
+    /// Says whether what a CPU has cached has such a page: what it kept of a PCID that it comes to.
+    pub(super) fn keeps_size_conflict(&self, of: &Cpu) -> bool {
+        let mut cached = self.members(of.cached);
+        cached.any(|entry| self.has_size_conflict(of, &entry))
+    }
+
+    /// Says whether a page that a CPU has cached may be accessed as one type of memory while another type is cached, or buffered (H28).
+    fn has_type_conflict(&self, state: &State, cpu: usize, entry: &Cached) -> bool {
+        if !self.checks(Property::StaleSpeculation)
+            || self.script.features.write_combining == 0
+            || !is_looked_up(&state.cpus[cpu], entry)
+        {
+            return false;
+        }
+        let conflicts = |frame: u8, memory_type: MemoryType| {
+            frame == entry.frame && memory_type != entry.memory_type
+        };
+        state.cpus.iter().any(|of| {
+            let mut cached = self.members(of.cached).filter(Cached::is_leaf);
+            // A large page's frames are the first one and those that follow it.
+            let shares = |one: &Cached, other: &Cached| {
+                let frames = 1_u64 << (shift(one.read_in) - 12);
+                (u64::from(one.frame)..u64::from(one.frame) + frames)
+                    .contains(&u64::from(other.frame))
+            };
+            cached.any(|other| {
+                (shares(&other, entry) || shares(entry, &other))
+                    && is_looked_up(of, &other)
+                    && other.memory_type != entry.memory_type
+            }) || of
+                .combined()
+                .any(|slot| conflicts(slot.frame, slot.memory_type))
+                || of.buffered().any(|slot| match slot {
+                    Buffered::Word(_, Some((frame, memory_type))) => conflicts(frame, memory_type),
+                    _ => false,
+                })
+        })
+    }
+
+    /// Says whether what a CPU has cached has such a page: what it kept of a PCID that it comes to.
+    pub(super) fn keeps_type_conflict(&self, state: &State, cpu: usize) -> bool {
+        let mut cached = self.members(state.cpus[cpu].cached);
+        cached.any(|entry| entry.is_leaf() && self.has_type_conflict(state, cpu, &entry))
+    }
+
     /// Returns the property that an entry violates by being cached beside what there is.
     fn refuses(&self, state: &State, cpu: usize, entry: &Cached) -> Option<Property> {
         if !entry.is_leaf() {
             return None;
         }
-        // H31: two matching entries.
-        let erratum = self.script.setting.cpu_model.size_conflict == SizeConflict::MachineCheck;
-        if erratum && self.checks(Property::MultipleMatch) {
-            let conflicts = |other: &Cached| {
-                let both = other.pcid == entry.pcid || other.global || entry.global;
-                other.is_leaf() && other.read_in != entry.read_in && both && other.overlaps(entry)
-            };
-            if self
-                .members(state.cpus[cpu].cached)
-                .any(|other| conflicts(&other))
-            {
-                return Some(Property::MultipleMatch);
-            }
+        if self.has_size_conflict(&state.cpus[cpu], entry) {
+            return Some(Property::MultipleMatch);
         }
-        // H28: an access of another type is cached, or buffered.
-        if self.checks(Property::StaleSpeculation) && self.script.features.write_combining > 0 {
-            let conflicts = |frame: u8, memory_type: MemoryType| {
-                frame == entry.frame && memory_type != entry.memory_type
-            };
-            let outstanding = state.cpus.iter().any(|of| {
-                let mut cached = self.members(of.cached).filter(Cached::is_leaf);
-                // A large page's frames are the first one and those that follow it.
-                let shares = |one: &Cached, other: &Cached| {
-                    let frames = 1_u64 << (shift(one.read_in) - 12);
-                    (u64::from(one.frame)..u64::from(one.frame) + frames)
-                        .contains(&u64::from(other.frame))
-                };
-                cached.any(|other| {
-                    (shares(&other, entry) || shares(entry, &other))
-                        && other.memory_type != entry.memory_type
-                }) || of
-                    .combined()
-                    .any(|slot| conflicts(slot.frame, slot.memory_type))
-                    || of.buffered().any(|slot| match slot {
-                        Buffered::Word(_, Some((frame, memory_type))) => {
-                            conflicts(frame, memory_type)
-                        }
-                        _ => false,
-                    })
-            });
-            if outstanding {
-                return Some(Property::StaleSpeculation);
-            }
-        }
-        None
+        self.has_type_conflict(state, cpu, entry)
+            .then_some(Property::StaleSpeculation)
     }
+}
+
+/// H2: whether a CPU looks an entry up, under the PCID that it has loaded.
+fn is_looked_up(of: &Cpu, entry: &Cached) -> bool {
+    entry.pcid == of.pcid() || entry.global
 }

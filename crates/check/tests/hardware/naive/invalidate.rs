@@ -127,7 +127,13 @@ impl Naive<'_> {
             true => of.flying = 0,
             false => self.invalidate(next, cpu, |entry| entry.pcid == pcid && !entry.global),
         }
-        Ok(())
+        if self.keeps_size_conflict(&next.cpus[cpu]) {
+            return Err(Property::MultipleMatch);
+        }
+        match self.keeps_type_conflict(next, cpu) {
+            true => Err(Property::StaleSpeculation),
+            false => Ok(()),
+        }
     }
 
     /// H1, H16.

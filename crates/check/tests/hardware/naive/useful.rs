@@ -54,7 +54,7 @@ impl Useful {
                 .map(|position| calls[position..].iter().any(is_fetch))
                 .collect()
         });
-        let erratum = script.setting.cpu_model.size_conflict == SizeConflict::MachineCheck;
+        let erratum = script.setting.cpu_model.size_conflict != SizeConflict::EitherIsUsed;
         Useful {
             own,
             fetches,
