@@ -149,16 +149,24 @@ fn generate() -> Result<(), String> {
     write("unmutated.rs", protocol(UNMUTATED, &sources, None))?;
     let mut protocols = module(UNMUTATED);
     let (mut registry, mut claims) = (String::new(), String::new());
-    for mutant in &table.mutant {
+    // A copy is linted where its sources stand. So one is enough to lint what is made of it.
+    let copied = if cfg!(clippy) { 1 } else { table.mutant.len() };
+    for (number, mutant) in table.mutant.iter().enumerate() {
         let complaint = |what: String| format!("{TABLE}: mutant `{}`: {what}", mutant.name);
         mutant.check_row().map_err(complaint)?;
         for (name, diff) in mutant.protocols() {
             let changed = mutant.change(diff, &sources.protocol).map_err(complaint)?;
+            if number >= copied {
+                continue;
+            }
             write(
                 &format!("{name}.rs"),
                 protocol(&name, &sources, Some(changed)),
             )?;
             protocols += &module(&name);
+        }
+        if number >= copied {
+            continue;
         }
         registry += &mutant.row();
         claims += &mutant.test();

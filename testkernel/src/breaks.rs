@@ -54,10 +54,13 @@ pub enum Break {
     RetypeInPlace,
     /// The protocol is told of no errata; other CPUs come online with those that they have.
     ForgetErrata,
+    /// Software walks page tables with nothing but interrupts off; the window is widened by [`crate::breaking::WINDOW_MICROSECONDS`]. Masks
+    /// nothing.
+    WalkUnguarded,
 }
 
 impl Break {
-    const NAMES: [(&'static str, Break); 21] = [
+    const NAMES: [(&'static str, Break); 22] = [
         ("skip-ipis", Break::SkipIpis),
         ("forget-invlpg", Break::ForgetInvlpg),
         ("forget-cr3-reload", Break::ForgetCr3Reload),
@@ -79,6 +82,7 @@ impl Break {
         ("name-new-size", Break::NameNewSize),
         ("retype-in-place", Break::RetypeInPlace),
         ("forget-errata", Break::ForgetErrata),
+        ("walk-unguarded", Break::WalkUnguarded),
     ];
 
     /// Finds a break by the name that people type.

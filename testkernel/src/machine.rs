@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use lazytlb::{
     CpuId, CpuSet, Cr3Load, Invpcid, Kernel, Mm, MmHandle, MmId, Pcid, PerCpu, PhysAddr, Quirks,
-    Tlb, VirtAddr,
+    SoftwareWalks, Tlb, VirtAddr,
 };
 use lazytlb_x86::{ApicId, Board, LocalApic, Words, X86, instructions, pcid};
 use spin::Once;
@@ -248,6 +248,9 @@ impl Kernel<WORDS, SLOTS> for Store {
     }
     fn init_mm(&self) -> MmHandle {
         MmHandle(0)
+    }
+    fn software_walks(&self) -> SoftwareWalks {
+        SoftwareWalks::Guarded
     }
     fn held_tables_of_a_space(&self) -> u64 {
         bound(HELD_OF_A_SPACE)

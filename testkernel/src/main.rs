@@ -14,6 +14,7 @@
 //! | [`holding`] | where page tables wait that are held back | calls `release_held`, from a tick |
 //! | [`split`] | pages of two spaces in one shootdown; a lock that is taken with interrupts off | calls `add`, `send`, `wait`, `serve_inbox` |
 //! | [`sizes`], [`types`] | pages that change their size or their type while others use them | calls `change_size`, `change_type` |
+//! | [`software_walks`] | page tables that are walked without a lock | calls `walk` |
 //! | [`isolation`] | a root for ring 3: what it maps of the kernel, and what the assembly loads | calls `kernel_half`, `user_half` |
 //! | [`paging`], [`frames`], [`large_frames`] | four-level tables; frames of two sizes, poisoned while free | has its own |
 //! | [`boot`] | how CPUs start | calls `admits`, `cpu_online` |
@@ -62,6 +63,7 @@ mod sched;
 mod shared;
 mod sizes;
 mod slice;
+mod software_walks;
 mod space;
 mod split;
 mod storm;

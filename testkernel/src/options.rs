@@ -32,6 +32,8 @@ pub enum Test {
     Held,
     /// Pages that change their size and their type.
     Changes,
+    /// Page tables that software walks without a lock.
+    Walks,
     /// The hashes of the protocol's sources.
     Sources,
     /// A panic.
@@ -43,7 +45,7 @@ pub enum Test {
 }
 
 impl Test {
-    const NAMES: [(&'static str, Test); 15] = [
+    const NAMES: [(&'static str, Test); 16] = [
         ("all", Test::All),
         ("counters", Test::Counters),
         ("instructions", Test::Instructions),
@@ -55,6 +57,7 @@ impl Test {
         ("drop", Test::Drop),
         ("held", Test::Held),
         ("changes", Test::Changes),
+        ("walks", Test::Walks),
         ("sources", Test::Sources),
         ("panic", Test::Panic),
         ("triple-fault", Test::TripleFault),

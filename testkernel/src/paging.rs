@@ -82,6 +82,11 @@ pub fn large_page(entry: u64) -> Option<PhysAddr> {
     target(entry).filter(|_| entry & LARGE != 0)
 }
 
+/// Returns the entry for `addr` in a table whose entries are of `level`.
+pub fn entry(table: PhysAddr, addr: VirtAddr, level: Level) -> &'static AtomicU64 {
+    frames::word(table, index(addr, level))
+}
+
 /// Finds the entry for `addr` at `level`, or `None` if a table above is missing, or a large page stands there.
 pub fn find(root: PhysAddr, addr: VirtAddr, level: Level) -> Option<&'static AtomicU64> {
     let mut table = root;

@@ -16,7 +16,7 @@ use crate::sched::{Random, Scheduler};
 use crate::shared::{Few, Shared};
 use crate::sizes::Changed;
 use crate::space::{SPACES, Space};
-use crate::{clock, ending, ends, frames, holding, large_frames, split, types};
+use crate::{clock, ending, ends, frames, holding, large_frames, software_walks, split, types};
 
 /// Waits until every CPU has come here. Interrupts stay enabled: others may still flush.
 pub fn barrier() {
@@ -46,6 +46,8 @@ pub enum Storm {
     Held,
     /// Pages, their size and their type.
     Changes,
+    /// Pages and page tables, which software walks meanwhile.
+    Walks,
 }
 
 impl Few for Storm {
@@ -57,6 +59,7 @@ impl Few for Storm {
         Storm::Drop,
         Storm::Held,
         Storm::Changes,
+        Storm::Walks,
     ];
 }
 
@@ -76,6 +79,7 @@ impl Storm {
             Storm::Drop => Test::Drop,
             Storm::Held => Test::Held,
             Storm::Changes => Test::Changes,
+            Storm::Walks => Test::Walks,
         }
     }
 }
@@ -90,6 +94,9 @@ static READS: AtomicU64 = AtomicU64::new(0);
 /// A storm lasts so much longer at most if something has not occurred yet: the host may have been busy elsewhere.
 const MORE_MICROSECONDS: u64 = 10_000_000;
 
+/// Walks by software for each piece of work that walks.
+const WALKS_AT_A_TIME: usize = 32;
+
 /// Who changes a space in the storm in which changes come one at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -99,6 +106,11 @@ fn change(space: &Space, random: &mut Random) {
     let tables = match STORM.load() {
         Storm::Pages | Storm::Drop => false,
         Storm::Tables | Storm::Exit => true,
+        // Tables go often: a walk is short.
+        Storm::Walks if chance >> 32 & 3 == 0 => {
+            return space.tear_down(Region::by_chance(chance >> 40));
+        }
+        Storm::Walks => false,
         Storm::Split => return split::change(space, random),
         Storm::Held => {
             let _alone = ONE_AT_A_TIME.lock();
@@ -131,7 +143,12 @@ fn work(random: &mut Random) {
     let space = &SPACES[chance as usize % SPACES.len()];
     let storm = STORM.load();
     let ends = match storm {
-        Storm::Pages | Storm::Tables | Storm::Split | Storm::Held | Storm::Changes => false,
+        Storm::Pages
+        | Storm::Tables
+        | Storm::Split
+        | Storm::Held
+        | Storm::Changes
+        | Storm::Walks => false,
         Storm::Exit => chance >> 32 & 15 == 0,
         Storm::Drop => chance >> 32 & 3 == 0,
     };
@@ -145,7 +162,12 @@ fn work(random: &mut Random) {
         space.create();
     }
     if space.pin() {
-        change(space, random);
+        match storm == Storm::Walks && chance >> 48 & 1 == 0 {
+            true => (0..WALKS_AT_A_TIME).for_each(|_| {
+                software_walks::walk(space, Place::by_chance(random.next()));
+            }),
+            false => change(space, random),
+        }
         space.unpin();
     }
 }
@@ -223,6 +245,10 @@ fn report(storm: Storm, figures: Figures) {
         let retyped = types::CHANGED.load(Ordering::Relaxed);
         println!("figure {name}.retyped={retyped}");
     }
+    if storm == Storm::Walks {
+        let walks = software_walks::CAME_TO_A_PAGE.load(Ordering::Relaxed);
+        println!("figure {name}.walks={walks}");
+    }
     let reads = READS.load(Ordering::Relaxed);
     let most_held = frames::MOST_HELD.load(Ordering::Relaxed);
     if options.policy == Policy::Quarantine {
@@ -279,6 +305,10 @@ fn missing(storm: Storm, figures: Figures) -> Option<&'static str> {
             storm != Storm::Split
                 || alone
                 || (figures.answered > figures.answered_by_handler && figures.joined_ipis > 0),
+        ),
+        (
+            "software walks to a page",
+            storm != Storm::Walks || software_walks::CAME_TO_A_PAGE.load(Ordering::Relaxed) > 0,
         ),
         (
             "spaces are retired in handlers, and elsewhere with interrupts off",

@@ -17,10 +17,10 @@ pub(crate) const POLICIES: [&str; 6] = [
 ];
 
 /// The kernel's tests, and what each is.
-pub(crate) const TESTS: [(&str, &str); 15] = [
+pub(crate) const TESTS: [(&str, &str); 16] = [
     (
         "all",
-        "instructions, counters, isolation and the storms: six, and under quarantine that of held tables",
+        "instructions, counters, isolation and the storms: seven, and under quarantine that of held tables",
     ),
     (
         "counters",
@@ -63,6 +63,10 @@ pub(crate) const TESTS: [(&str, &str); 15] = [
         "storm: pages become large and small again, and change their type, while others read them",
     ),
     (
+        "walks",
+        "storm: page tables are freed and reused while software walks them without a lock",
+    ),
+    (
         "sources",
         "the hashes of the protocol's sources, from the image",
     ),
@@ -72,7 +76,7 @@ pub(crate) const TESTS: [(&str, &str); 15] = [
 ];
 
 /// The promises that can be broken, and how.
-pub(crate) const BREAKS: [(&str, &str); 21] = [
+pub(crate) const BREAKS: [(&str, &str); 22] = [
     ("skip-ipis", "no flush interrupt is sent, and nobody waits"),
     ("forget-invlpg", "INVLPG does nothing"),
     (
@@ -148,6 +152,10 @@ pub(crate) const BREAKS: [(&str, &str); 21] = [
         "forget-errata",
         "the protocol is told of no errata, and CPUs come online with theirs (noticed as they come)",
     ),
+    (
+        "walk-unguarded",
+        "software walks page tables with nothing but interrupts off (window: 50 us at each table)",
+    ),
 ];
 
 /// Returns the policy under which there is something of a break: what was asked for, or the one that holds page tables back.
@@ -164,6 +172,7 @@ pub(crate) fn storm_for(broken: &str) -> &'static str {
         "lose-add" | "wait-without-serving" | "lock-without-serving" => "split",
         "free-on-retire" => "drop",
         "name-new-size" | "retype-in-place" => "changes",
+        "walk-unguarded" => "walks",
         _ if BREAKS_OF_HOLDING.contains(&broken) => "held",
         _ => "pages",
     }
