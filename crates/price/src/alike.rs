@@ -6,7 +6,7 @@
 
 use lazytlb::{GarbageWalksAccepted, Policy, Quirks};
 
-use crate::machine::PcidsOn;
+use crate::pcids_on::PcidsOn;
 
 /// What a recording's operations may leave unknown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +57,7 @@ pub(crate) fn ends_are_alike(policy: Policy, pcids: PcidsOn, unknown: Unknown) -
 mod tests {
     use super::*;
     use crate::replay::Replay;
+    use crate::replayer::{Capacity, Setting};
     use lazytlb::Tables;
     use lazytlb_trace::{InitialState, Laziness, MmId, Onto, Operation, OperationKind, Range};
     use proptest::prelude::*;
@@ -151,6 +152,39 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    proptest! {
+        /// How many CPUs a machine is compiled for is no part of a setting.
+        #[test]
+        fn a_machine_for_few_cpus_counts_as_one_for_many(
+            stream in proptest::collection::vec(any_operation(), 0..120),
+            end in prop_oneof![Just(Tables::Kept), Just(Tables::Freed)],
+        ) {
+            for (&policy, pcids) in Policy::ALL.iter().flat_map(|one| PcidsOn::ALL.map(|on| (one, on))) {
+                let setting = Setting { policy, quirks: Quirks::default(), pcids };
+                let [few, many] = [Capacity::OneWord, Capacity::Most].map(|capacity| {
+                    let mut replay = Replay::of(setting, capacity).with_unknown_tables(end);
+                    for operation in stream.iter().filter(|operation| operation.cpu < 64) {
+                        replay.apply(operation).expect("no CPU is past the capacity");
+                    }
+                    let received: Vec<u64> = replay.ipis_received().collect();
+                    (replay.finish(), received)
+                });
+                prop_assert_eq!(few, many);
+            }
+        }
+    }
+
+    #[test]
+    fn as_many_cpus_fit_as_a_recording_has() {
+        for (end, capacity) in [
+            (Some(64), Capacity::OneWord),
+            (Some(65), Capacity::Most),
+            (None, Capacity::Most),
+        ] {
+            assert_eq!(Capacity::of_cpus_below(end), capacity);
         }
     }
 

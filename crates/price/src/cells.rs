@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use lazytlb::{Cells, CpuId, Hw, ProtocolWord};
 
-/// Words of 64 CPUs that a CPU set has here.
-pub(crate) const WORDS: usize = 8;
+/// Words of 64 CPUs that a CPU set has at most.
+pub(crate) const MOST_WORDS: usize = 8;
 /// Slots for PCIDs that a CPU has here: as many as in Linux.
 pub(crate) const SLOTS: usize = 6;
 
@@ -16,18 +16,57 @@ pub(crate) struct CountedAtomic {
     pub(crate) role: Role,
 }
 
-/// What is special about a word, as far as counting goes.
+/// What is special about a word, as far as counting goes. A bit for each kind, not an enum: every read asks, and a `match`
+/// would become a jump.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Role {
-    /// It tells which space this CPU has loaded, or whether it is lazy: others' reads of it are counted.
-    WhereaboutsOf(CpuId),
+pub(crate) struct Role {
+    kinds: Kinds,
+    /// The CPU whose own reads are not counted.
+    owner: Option<CpuId>,
+}
+
+/// Kinds of words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Kinds(u8);
+
+impl Kinds {
+    /// Those of which a CPU's reads are counted wherever it is in the protocol.
+    pub(crate) const COUNTED_ALWAYS: Kinds = Kinds(1);
+    /// And where it gives up held tables.
+    pub(crate) const COUNTED_AS_TABLES_ARE_GIVEN_UP: Kinds = Kinds(1 | 2);
+}
+
+impl Role {
+    /// Nothing.
+    const PLAIN: Role = Role {
+        kinds: Kinds(0),
+        owner: None,
+    };
     /// It tells which CPUs were spared in a space: every read is counted.
-    Spared,
+    const SPARED: Role = Role {
+        kinds: Kinds(1),
+        owner: None,
+    };
     /// It tells which CPUs are in a space's cpumask: reads are counted where held tables are given up, and not where a flush,
     /// as under every policy, looks for its targets.
-    Cpumask,
-    /// Nothing.
-    Plain,
+    const CPUMASK: Role = Role {
+        kinds: Kinds(2),
+        owner: None,
+    };
+
+    /// It tells which space this CPU has loaded, or whether it is lazy: others' reads of it are counted.
+    const fn whereabouts_of(cpu: CpuId) -> Role {
+        Role {
+            kinds: Kinds(1),
+            owner: Some(cpu),
+        }
+    }
+
+    /// Says whether a read by this CPU is counted, where words of these kinds are.
+    #[inline]
+    pub(crate) fn is_counted(self, counted: Kinds, reader: CpuId) -> bool {
+        self.kinds.0 & counted.0 != 0 && self.owner != Some(reader)
+    }
 }
 
 /// Whose words are made.
@@ -44,13 +83,13 @@ impl CountedCells {
     fn role(&self, word: ProtocolWord) -> Role {
         match (word, self.0) {
             (ProtocolWord::IsLazy | ProtocolWord::Whereabouts, Owner::Cpu(cpu)) => {
-                Role::WhereaboutsOf(cpu)
+                Role::whereabouts_of(cpu)
             }
             (ProtocolWord::IsLazy | ProtocolWord::Whereabouts, Owner::Space) => {
                 unreachable!("a space has loaded none, and is not lazy")
             }
-            (ProtocolWord::Spared, _) => Role::Spared,
-            (ProtocolWord::Cpumask, _) => Role::Cpumask,
+            (ProtocolWord::Spared, _) => Role::SPARED,
+            (ProtocolWord::Cpumask, _) => Role::CPUMASK,
             (
                 ProtocolWord::TlbGen
                 | ProtocolWord::LoadedMm
@@ -78,7 +117,7 @@ impl CountedCells {
                 | ProtocolWord::BatchAwaits
                 | ProtocolWord::BatchPins,
                 _,
-            ) => Role::Plain,
+            ) => Role::PLAIN,
         }
     }
 }
@@ -90,7 +129,7 @@ fn atomic(role: Role, value: u64) -> CountedAtomic {
 
 impl<H: Hw<Atomic = CountedAtomic, Local = Cell<u64>>> Cells<H> for CountedCells {
     fn atomic(&mut self, _name: &'static str, value: u64) -> CountedAtomic {
-        atomic(Role::Plain, value)
+        atomic(Role::PLAIN, value)
     }
 
     fn local(&mut self, _name: &'static str, value: u64) -> Cell<u64> {
@@ -106,19 +145,22 @@ impl<H: Hw<Atomic = CountedAtomic, Local = Cell<u64>>> Cells<H> for CountedCells
 mod tests {
     use super::*;
     use crate::machine::CountingMachine;
+    use crate::pcids_on::WithoutPcids;
+
+    type Machine = CountingMachine<WithoutPcids, 1>;
 
     #[test]
     fn a_words_role_follows_from_which_word_it_is_not_from_its_name() {
         let cpu = CpuId(3);
         let role = |word| {
             let cells = &mut CountedCells(Owner::Cpu(cpu));
-            Cells::<CountingMachine>::protocol_atomic(cells, word, 0).role
+            Cells::<Machine>::protocol_atomic(cells, word, 0).role
         };
-        assert_eq!(role(ProtocolWord::IsLazy), Role::WhereaboutsOf(cpu));
-        assert_eq!(role(ProtocolWord::Inbox), Role::Plain);
-        assert_eq!(role(ProtocolWord::RequestMm), Role::Plain);
+        assert_eq!(role(ProtocolWord::IsLazy), Role::whereabouts_of(cpu));
+        assert_eq!(role(ProtocolWord::Inbox), Role::PLAIN);
+        assert_eq!(role(ProtocolWord::RequestMm), Role::PLAIN);
         let cells = &mut CountedCells(Owner::Cpu(cpu));
-        let namesake = Cells::<CountingMachine>::atomic(cells, "is_lazy", 0);
-        assert_eq!(namesake.role, Role::Plain);
+        let namesake = Cells::<Machine>::atomic(cells, "is_lazy", 0);
+        assert_eq!(namesake.role, Role::PLAIN);
     }
 }

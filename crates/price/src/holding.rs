@@ -8,13 +8,12 @@
 //! bound is reached, the protocol tries, too. Until then tables stay held, though nobody could walk them any more. The bounds are the
 //! protocol's own, 64 of a space and 1,024 in all.
 
-use lazytlb::{
-    FlushRange, Flushed, FrameSink, HeldBatch, Kernel, MmHandle, PageRange, Policy, Storage,
-    Unflushed,
-};
+use lazytlb::{FlushRange, Flushed, FrameSink, HeldBatch, Kernel, MmHandle, PageRange, Released};
 
 use crate::counts::Effect;
+use crate::gathered::Table;
 use crate::machine::CountingMachine;
+use crate::pcids_on::Cpus;
 use crate::spaces::INIT_MM;
 
 /// How many page tables a flush frees, of which it is known that it frees some.
@@ -55,32 +54,13 @@ fn reached(range: PageRange) -> u64 {
         .fold(0, u64::saturating_add)
 }
 
-/// A page table, which has no contents here.
-#[derive(Debug)]
-struct Table;
-
-/// Where a gather keeps them until it has flushed.
-#[derive(Default)]
-struct Gathered(Vec<Unflushed<Table>>);
-
-impl Storage<Table> for Gathered {
-    fn put(&mut self, table: Unflushed<Table>) -> Result<(), Unflushed<Table>> {
-        self.0.push(table);
-        Ok(())
-    }
-
-    fn take(&mut self) -> Option<Unflushed<Table>> {
-        self.0.pop()
-    }
-}
-
 /// Counts what comes back at once, what is held, and what comes back later.
-struct Sink<'a> {
-    machine: &'a CountingMachine,
+struct Sink<'a, C: Cpus, const WORDS: usize> {
+    machine: &'a CountingMachine<C, WORDS>,
     report: Option<Flushed>,
 }
 
-impl FrameSink for Sink<'_> {
+impl<C: Cpus, const WORDS: usize> FrameSink for Sink<'_, C, WORDS> {
     type Item = Table;
 
     fn flushed(&mut self, report: Flushed) {
@@ -97,6 +77,7 @@ impl FrameSink for Sink<'_> {
     fn hold(&mut self, batch: HeldBatch, _table: Table) {
         let held = self.machine.held(batch);
         held.set(held.get() + 1);
+        self.machine.may_give_up().set(true);
         self.machine.tally().count(Effect::TableHeld);
     }
 
@@ -110,7 +91,7 @@ impl FrameSink for Sink<'_> {
     }
 }
 
-impl CountingMachine {
+impl<C: Cpus, const WORDS: usize> CountingMachine<C, WORDS> {
     /// Flushes a range of a space and frees page tables of it: within a gather, as a kernel has to that holds them back.
     ///
     /// What the gather itself costs is left out, since the flushes of other policies are replayed without one.
@@ -125,7 +106,7 @@ impl CountingMachine {
             },
         );
         let most_of_a_space = tlb.kernel().held_tables_of_a_space();
-        let mut gather = tlb.gather(self, mm, Gathered::default(), sink);
+        let mut gather = tlb.gather(self, mm, self.gathered().take(), sink);
         match range {
             FlushRange::All => gather.everything(),
             FlushRange::Pages(pages) => gather.unhooked(pages),
@@ -133,7 +114,8 @@ impl CountingMachine {
         for _ in 0..freed.tables(range, most_of_a_space + 1) {
             gather.free(self, Table);
         }
-        let (sink, _) = gather.finish(self);
+        let (sink, gathered) = gather.finish(self);
+        self.gathered().set(gathered);
         tally.leave_out(Effect::Locked, LOCKED_OF_A_GATHER);
         // Lazy CPUs are spared, unless nothing more may be held.
         if tally.ipis_to_lazy_cpus() > before {
@@ -146,16 +128,13 @@ impl CountingMachine {
     }
 
     /// Gives up what the current CPU holds and nobody can walk any more.
-    pub(crate) fn release_held(&self) {
+    pub(crate) fn release_held(&self) -> Released {
         let tlb = self.tlb();
-        if tlb.policy() != Policy::Quarantine {
-            return;
-        }
         let mut sink = Sink {
             machine: self,
             report: None,
         };
-        self.giving_up(|| tlb.release_held(self, &mut sink));
+        self.giving_up(|| tlb.release_held(self, &mut sink))
     }
 }
 

@@ -41,8 +41,8 @@
 //! | --- | --- |
 //! | `replay` | [`Replay`]: open loop, and what that means |
 //! | `requests`, `replayer` | what an operation asks of every machine; one policy's machine, which does it |
-//! | `machine`, `cells` | what is counted, and how a CPU takes an IPI; the words that it counts at |
-//! | `holding` | under `quarantine`: what a flush holds back, how much that is, and when it comes back |
+//! | `machine`, `cells`, `pcids_on` | what is counted, and how a CPU takes an IPI; the words that it counts at; what it is compiled for |
+//! | `holding`, `gathered` | under `quarantine`: what a flush holds back, how much that is, and when it comes back |
 //! | `sleep` | [`Sleep`]: how deep an idle CPU sleeps |
 //! | `spaces`, `slots` | which space is which; where a machine keeps it |
 //! | `counts` | [`Counts`] |
@@ -69,10 +69,12 @@ mod cost_argument;
 mod costs;
 mod costs_file;
 mod counts;
+mod gathered;
 mod holding;
 mod machine;
 mod measure_first;
 mod pass;
+mod pcids_on;
 mod price;
 mod price_trace;
 mod received;
@@ -91,9 +93,10 @@ pub use cost_argument::CostArgumentError;
 pub use costs::{Costs, Figure, MAX_FIGURE_CYCLES, Parameter};
 pub use costs_file::{CostsError, CostsProblem};
 pub use counts::Counts;
-pub use machine::{MAX_CPUS, PcidsOn};
+pub use machine::MAX_CPUS;
 pub use measure_first::MeasureFirst;
 pub use pass::Replays;
+pub use pcids_on::PcidsOn;
 pub use price::{Cheapest, Cost, Difference, cheapest, price, price_replayed};
 pub use price_trace::{price_trace, price_trace_on, price_trace_seen, price_trace_watched};
 pub use received::{Received, SplitReceived};

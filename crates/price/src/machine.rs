@@ -11,18 +11,21 @@
 mod seam;
 
 use std::cell::Cell;
+use std::marker::PhantomData;
 
 use lazytlb::{
     CpuId, HeldBatch, Interrupts, Kernel, Mm, MmHandle, PerCpu, PhysAddr, Policy, Quirks, Tlb,
 };
 
-use crate::cells::{CountedCells, Owner, SLOTS, WORDS};
+use crate::cells::{CountedCells, Kinds, MOST_WORDS, Owner, SLOTS};
 use crate::counts::{Effect, Tally};
+use crate::gathered::Gathered;
+use crate::pcids_on::Cpus;
 use crate::sleep::Sleep;
 use crate::spaces::{INIT_MM, Spaces};
 
 /// CPUs that the machine can have: numbers are below.
-pub const MAX_CPUS: u16 = WORDS as u16 * 64;
+pub const MAX_CPUS: u16 = MOST_WORDS as u16 * 64;
 
 /// What a CPU does, as the recording says. Under policy `init-mm` a CPU can be logically lazy
 /// without being lazy in the protocol's sense: then it is in no cpumask, and gets no IPI.
@@ -36,78 +39,61 @@ pub(crate) enum Activity {
     Idle,
 }
 
-/// The machine, with the storage that the protocol's [`Kernel`] has.
-pub(crate) struct CountingMachine {
+/// The machine, with the storage that the protocol's [`Kernel`] has, for up to 64 times `WORDS` CPUs of a kind.
+pub(crate) struct CountingMachine<C: Cpus, const WORDS: usize> {
     policy: Policy,
     quirks: Quirks,
-    pcids: PcidsOn,
-    cpus: Vec<Cpu>,
+    cpus: Vec<Cpu<C, WORDS>>,
+    /// IPIs that each CPU was sent.
+    received: Vec<Cell<u64>>,
     /// Words of CPU sets that these CPUs need.
     words: usize,
-    spaces: Spaces<CountingMachine>,
+    spaces: Spaces<CountingMachine<C, WORDS>, WORDS>,
     current: Cell<CpuId>,
     /// Those of the current CPU. Between two operations no CPU has them off, and in an operation none that is interrupted.
     interrupts: Cell<Interrupts>,
     /// CPUs that were sent the flush interrupt and have not taken it.
     pending: [Cell<u64>; WORDS],
-    /// Whether the current CPU looks for held tables that can be given up.
-    gives_up: Cell<bool>,
+    /// Kinds of words whose reads are counted now.
+    counted_reads: Cell<Kinds>,
+    /// What a gather keeps tables in until it has flushed, while there is none.
+    gathered: Cell<Gathered>,
     tally: Tally,
+    _of_a_kind: PhantomData<C>,
 }
 
-/// Whether the CPUs have PCIDs, and use them.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum PcidsOn {
-    /// Every CR3 load flushes.
-    #[default]
-    No,
-    /// The protocol has six slots on each CPU.
-    Yes,
-}
-
-impl PcidsOn {
-    /// Both, without PCIDs first.
-    pub const ALL: [PcidsOn; 2] = [PcidsOn::No, PcidsOn::Yes];
-
-    /// Returns the name that people type: `off` or `on`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            PcidsOn::No => "off",
-            PcidsOn::Yes => "on",
-        }
-    }
-}
-
-struct Cpu {
-    protocol: PerCpu<CountingMachine, WORDS, SLOTS>,
+struct Cpu<C: Cpus, const WORDS: usize> {
+    protocol: PerCpu<CountingMachine<C, WORDS>, WORDS, SLOTS>,
     /// What CR3 holds.
     root: Cell<PhysAddr>,
     /// The root that was loaded last under each PCID.
     roots: [Cell<PhysAddr>; 1 + SLOTS],
     activity: Cell<Activity>,
     sleep: Cell<Sleep>,
-    /// IPIs that it was sent.
-    received: Cell<u64>,
     /// How many page tables it holds back in each batch.
     held: [Cell<u64>; SLOTS],
+    /// Whether it may hold page tables back, or have retired a space that is not reaped. A batch that was taken and holds nothing is
+    /// none: it awaits nobody, so to give it up counts nothing, and a gather that needs it does.
+    may_give_up: Cell<bool>,
 }
 
 /// The protocol's view of the storage.
-pub(crate) struct Storage<'a>(&'a CountingMachine);
+pub(crate) struct Storage<'a, C: Cpus, const WORDS: usize>(&'a CountingMachine<C, WORDS>);
 
-impl Kernel<WORDS, SLOTS> for Storage<'_> {
-    type Hw = CountingMachine;
+impl<C: Cpus, const WORDS: usize> Kernel<WORDS, SLOTS> for Storage<'_, C, WORDS> {
+    type Hw = CountingMachine<C, WORDS>;
 
     #[inline]
-    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<CountingMachine, WORDS, SLOTS> {
+    fn per_cpu(&self, cpu: CpuId) -> &PerCpu<Self::Hw, WORDS, SLOTS> {
         &self.0.cpus[usize::from(cpu.0)].protocol
     }
 
     #[inline]
-    fn mm(&self, handle: MmHandle) -> &Mm<CountingMachine, WORDS> {
+    fn mm(&self, handle: MmHandle) -> &Mm<Self::Hw, WORDS> {
         self.0.spaces.get(handle)
     }
 
+    #[inline]
     fn init_mm(&self) -> MmHandle {
         INIT_MM
     }
@@ -120,27 +106,29 @@ impl Kernel<WORDS, SLOTS> for Storage<'_> {
     }
 }
 
-impl CountingMachine {
+impl<C: Cpus, const WORDS: usize> CountingMachine<C, WORDS> {
     /// Makes a machine without CPUs, with no space but init_mm.
-    pub(crate) fn new(policy: Policy, quirks: Quirks, pcids: PcidsOn) -> Self {
+    pub(crate) fn new(policy: Policy, quirks: Quirks) -> Self {
         CountingMachine {
             policy,
             quirks,
-            pcids,
             cpus: Vec::new(),
+            received: Vec::new(),
             words: 0,
             spaces: Spaces::new(),
             current: Cell::new(CpuId(0)),
             interrupts: Cell::new(Interrupts::Enabled),
-            pending: Default::default(),
-            gives_up: Cell::new(false),
+            pending: [const { Cell::new(0) }; WORDS],
+            counted_reads: Cell::new(Kinds::COUNTED_ALWAYS),
+            gathered: Cell::default(),
             tally: Tally::default(),
+            _of_a_kind: PhantomData,
         }
     }
 
     /// Returns the protocol. It has no state of its own: all of it is in this machine's words.
     #[inline]
-    pub(crate) fn tlb(&self) -> Tlb<Storage<'_>, WORDS, SLOTS> {
+    pub(crate) fn tlb(&self) -> Tlb<Storage<'_, C, WORDS>, WORDS, SLOTS> {
         Tlb::new(Storage(self), self.policy)
     }
 
@@ -162,9 +150,10 @@ impl CountingMachine {
             roots: std::array::from_fn(|_| Cell::new(self.spaces.get(INIT_MM).root())),
             activity: Cell::new(Activity::KernelThread),
             sleep: Cell::new(Sleep::Unknown),
-            received: Cell::new(0),
             held: Default::default(),
+            may_give_up: Cell::new(false),
         });
+        self.received.push(Cell::new(0));
         self.words = self.cpus.len().div_ceil(64);
     }
 
@@ -196,25 +185,36 @@ impl CountingMachine {
 
     /// Returns the spaces.
     #[inline]
-    pub(crate) fn spaces(&self) -> &Spaces<CountingMachine> {
+    pub(crate) fn spaces(&self) -> &Spaces<Self, WORDS> {
         &self.spaces
     }
 
     /// Returns the spaces, to make some.
     #[inline]
-    pub(crate) fn spaces_mut(&mut self) -> &mut Spaces<CountingMachine> {
+    pub(crate) fn spaces_mut(&mut self) -> &mut Spaces<Self, WORDS> {
         &mut self.spaces
     }
 
     /// Returns the IPIs that each CPU was sent, from CPU 0 on.
-    pub(crate) fn received(&self) -> impl Iterator<Item = u64> + '_ {
-        self.cpus.iter().map(|cpu| cpu.received.get())
+    pub(crate) fn received(&self) -> &[Cell<u64>] {
+        &self.received
     }
 
     /// Returns the counters.
     #[inline]
     pub(crate) fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// Says whether the current CPU may have something to give up: page tables that it holds back, or spaces that it has retired.
+    #[inline]
+    pub(crate) fn may_give_up(&self) -> &Cell<bool> {
+        &self.me().may_give_up
+    }
+
+    /// Returns what a gather keeps tables in until it has flushed.
+    pub(crate) fn gathered(&self) -> &Cell<Gathered> {
+        &self.gathered
     }
 
     /// Returns how many page tables the current CPU holds back in a batch.
@@ -224,9 +224,10 @@ impl CountingMachine {
 
     /// Runs something in which the current CPU looks for held tables that can be given up.
     pub(crate) fn giving_up<R>(&self, run: impl FnOnce() -> R) -> R {
-        let before = self.gives_up.replace(true);
+        let counted = Kinds::COUNTED_AS_TABLES_ARE_GIVEN_UP;
+        let before = self.counted_reads.replace(counted);
         let done = run();
-        self.gives_up.set(before);
+        self.counted_reads.set(before);
         done
     }
 
@@ -249,14 +250,14 @@ impl CountingMachine {
     }
 
     /// Runs something without counting its effects.
-    pub(crate) fn uncounted(&mut self, run: impl FnOnce(&CountingMachine)) {
+    pub(crate) fn uncounted(&mut self, run: impl FnOnce(&Self)) {
         let before = self.tally.clone();
         run(self);
         self.tally = before;
     }
 
     #[inline]
-    fn me(&self) -> &Cpu {
+    fn me(&self) -> &Cpu<C, WORDS> {
         &self.cpus[usize::from(self.current.get().0)]
     }
 
@@ -270,7 +271,7 @@ impl CountingMachine {
         };
         self.interrupts.set(Interrupts::Disabled);
         let mut delivered = false;
-        for (index, pending) in self.pending[..self.words].iter().enumerate() {
+        for (index, pending) in self.pending.iter().enumerate().take(self.words) {
             let word = pending.get();
             let kept = kept.map_or(0, |(word, bit)| if word == index { bit } else { 0 });
             if word & !kept == 0 {

@@ -133,7 +133,7 @@ fn once_known(parameter: Parameter, scenarios: &[&[Replayed]], costs: &Costs) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::PcidsOn;
+    use crate::pcids_on::PcidsOn;
     use lazytlb::Policy;
     use proptest::prelude::*;
 

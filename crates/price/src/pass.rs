@@ -1,5 +1,6 @@
 //! The replays of one pass over a recording.
 
+use std::cell::Cell;
 use std::io::Read;
 
 use lazytlb::{Policy, Quirks, Tables};
@@ -9,9 +10,9 @@ use lazytlb_trace::{
 
 use crate::alike::{Unknown, ends_are_alike, same_policy};
 use crate::counts::Counts;
-use crate::machine::PcidsOn;
+use crate::pcids_on::PcidsOn;
 use crate::replayed::{PriceError, Progress, Replayed};
-use crate::replayer::Replayer;
+use crate::replayer::{Capacity, Replaying, Setting, replaying};
 use crate::requests::Requests;
 use crate::sleep::Sleep;
 
@@ -24,7 +25,7 @@ const BATCH: usize = 256;
 /// The replays of one recording. Those that cannot come out differently are one.
 pub(crate) struct Pass {
     requests: Requests,
-    replayers: Vec<Replayer>,
+    replayers: Vec<Box<dyn Replaying>>,
     rows: Vec<Row>,
     /// `None` before the first operation has been replayed.
     unknown: Option<Unknown>,
@@ -83,8 +84,13 @@ impl Row {
 
 impl Pass {
     /// Stands before the first step. The rows are those of the answer: the first policy on all CPUs, then the second.
-    pub(crate) fn new(policies: &[Policy], pcids: &[PcidsOn], quirks: Quirks) -> Pass {
-        let mut replayers: Vec<Replayer> = Vec::new();
+    pub(crate) fn new(
+        policies: &[Policy],
+        pcids: &[PcidsOn],
+        quirks: Quirks,
+        capacity: Capacity,
+    ) -> Pass {
+        let mut replayers: Vec<Box<dyn Replaying>> = Vec::new();
         let mut rows: Vec<Row> = Vec::new();
         let settings = policies
             .iter()
@@ -97,8 +103,16 @@ impl Pass {
                 Some(row) => (row.kept, row.freed),
                 None => {
                     let first = replayers.len();
-                    let ends = [Tables::Kept, Tables::Freed];
-                    replayers.extend(ends.map(|end| Replayer::new(policy, quirks, pcids, end)));
+                    let setting = Setting {
+                        policy,
+                        quirks,
+                        pcids,
+                    };
+                    replayers.extend([Tables::Kept, Tables::Freed].map(|end| {
+                        let mut replayer = replaying(setting, capacity);
+                        replayer.set_unknown_tables(end);
+                        replayer
+                    }));
                     (ReplayerIndex(first), ReplayerIndex(first + 1))
                 }
             };
@@ -210,7 +224,8 @@ impl Pass {
     }
 
     fn received(&self, index: ReplayerIndex) -> impl Iterator<Item = u64> {
-        self.replayers[index.0].ipis_received()
+        let received = self.replayers[index.0].ipis_received();
+        received.iter().map(Cell::get)
     }
 
     /// Reports, if enough was replayed since the last time.

@@ -169,7 +169,7 @@ pub fn cheapest(replayed: &[Replayed], costs: &Costs) -> Option<Cheapest> {
 mod tests {
     use super::*;
     use crate::costs::Figure;
-    use crate::machine::PcidsOn;
+    use crate::pcids_on::PcidsOn;
     use lazytlb::GarbageWalksAccepted;
     use proptest::prelude::*;
 

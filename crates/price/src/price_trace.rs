@@ -5,9 +5,10 @@ use std::io::Read;
 use lazytlb::{Policy, Quirks};
 use lazytlb_trace::{Step, TraceReader};
 
-use crate::machine::PcidsOn;
 use crate::pass::{Pass, Replays};
+use crate::pcids_on::PcidsOn;
 use crate::replayed::{PriceError, Progress, Replayed};
+use crate::replayer::Capacity;
 
 /// Reads a recording once and replays it under each of these policies, on CPUs without PCIDs; the answer keeps their
 /// order.
@@ -53,7 +54,8 @@ pub fn price_trace_seen<R: Read>(
     mut progress: impl FnMut(Progress),
     mut see: impl FnMut(Step<'_>),
 ) -> Result<Vec<Replayed>, PriceError> {
-    let mut pass = Pass::new(policies, pcids, quirks);
+    let capacity = Capacity::of_cpus_below(reader.summary().cpus_below);
+    let mut pass = Pass::new(policies, pcids, quirks, capacity);
     let ended = loop {
         match reader.advance() {
             Ok(true) => {}
@@ -87,7 +89,8 @@ pub fn price_trace_watched<R: Read>(
     mut progress: impl FnMut(Progress),
     mut watch: impl FnMut(Step<'_>, &Replays<'_>),
 ) -> Result<Vec<Replayed>, PriceError> {
-    let mut pass = Pass::new(policies, pcids, quirks);
+    let capacity = Capacity::of_cpus_below(reader.summary().cpus_below);
+    let mut pass = Pass::new(policies, pcids, quirks, capacity);
     while reader.advance()? {
         let step = reader.step();
         pass.push(step, reader.summary())?;

@@ -113,7 +113,7 @@ impl<K: Ord> SplitReceived<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::PcidsOn;
+    use crate::pcids_on::PcidsOn;
     use crate::replay::Replay;
     use lazytlb::Policy;
     use lazytlb_trace::{MmId, Onto, Operation, OperationKind, Range, Tables};

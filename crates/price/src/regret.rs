@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::costs::Parameter;
     use crate::counts::Counts;
-    use crate::machine::PcidsOn;
+    use crate::pcids_on::PcidsOn;
     use crate::price::{Cheapest, cheapest};
     use lazytlb::GarbageWalksAccepted;
     use proptest::prelude::*;

@@ -4,12 +4,14 @@
 //! does here changes nothing of what the workload asks next. Operations run one at a time in the
 //! order of the recording, so races are not replayed.
 
+use std::cell::Cell;
+
 use lazytlb::{Policy, Quirks, Tables};
 use lazytlb_trace::Operation;
 
 use crate::counts::Counts;
-use crate::machine::PcidsOn;
-use crate::replayer::Replayer;
+use crate::pcids_on::PcidsOn;
+use crate::replayer::{Capacity, Replaying, Setting, replaying};
 use crate::requests::{ReplayError, Requests};
 use crate::sleep::Sleep;
 
@@ -36,7 +38,8 @@ use crate::sleep::Sleep;
 /// ```
 pub struct Replay {
     requests: Requests,
-    replayer: Replayer,
+    setting: Setting,
+    replayer: Box<dyn Replaying>,
 }
 
 impl Replay {
@@ -52,31 +55,42 @@ impl Replay {
 
     /// Starts a replay on CPUs with these errata, with or without PCIDs.
     pub fn on(policy: Policy, quirks: Quirks, pcids: PcidsOn) -> Self {
+        Self::of(
+            Setting {
+                policy,
+                quirks,
+                pcids,
+            },
+            Capacity::Most,
+        )
+    }
+
+    /// Starts a replay on a machine of this capacity.
+    pub(crate) fn of(setting: Setting, capacity: Capacity) -> Self {
         Replay {
             // An operation asks a few things at most: that a space is made, what was loaded before, and what it says itself.
             requests: Requests::with_capacity(4),
-            replayer: Replayer::new(policy, quirks, pcids, Tables::Kept),
+            setting,
+            replayer: replaying(setting, capacity),
         }
     }
 
     /// Takes flushes of which it is unknown whether they free page tables to do this; else, to keep them. The other end of
     /// what is unknown goes with `Freed`: lazy CPUs of which it is unknown what they run idle, and under `quarantine` a flush that
     /// frees page tables frees as many as its range may have; else, they run kernel threads, and it frees one.
-    pub fn with_unknown_tables(self, unknown_tables: Tables) -> Self {
-        Replay {
-            replayer: self.replayer.with_unknown_tables(unknown_tables),
-            ..self
-        }
+    pub fn with_unknown_tables(mut self, unknown_tables: Tables) -> Self {
+        self.replayer.set_unknown_tables(unknown_tables);
+        self
     }
 
     /// Returns the policy.
     pub fn policy(&self) -> Policy {
-        self.replayer.policy()
+        self.setting.policy
     }
 
     /// Says whether the CPUs have PCIDs.
     pub fn pcids(&self) -> PcidsOn {
-        self.replayer.pcids()
+        self.setting.pcids
     }
 
     /// Replays one operation.
@@ -111,7 +125,7 @@ impl Replay {
 
     /// Returns the IPIs that each CPU was sent so far, from CPU 0 on. They add up to [`Counts::ipis`].
     pub fn ipis_received(&self) -> impl Iterator<Item = u64> + '_ {
-        self.replayer.ipis_received()
+        self.replayer.ipis_received().iter().map(Cell::get)
     }
 
     /// Ends the replay and returns its counts.

@@ -4,7 +4,7 @@ use lazytlb::Policy;
 use lazytlb_trace::TraceError;
 
 use crate::counts::Counts;
-use crate::machine::PcidsOn;
+use crate::pcids_on::PcidsOn;
 use crate::requests::ReplayError;
 
 /// Holds what one policy did on a recording.

@@ -1,73 +1,84 @@
 //! One policy's machine, and how it does what is asked.
 
+use std::cell::Cell;
+
 use lazytlb::{CpuId, FlushRange, MmHandle, Policy, Quirks, Tables};
 use lazytlb_trace::{Laziness, Onto};
 
+use crate::cells::MOST_WORDS;
 use crate::counts::{Counts, Effect};
 use crate::holding::Freed;
-use crate::machine::{Activity, CountingMachine, PcidsOn};
+use crate::machine::{Activity, CountingMachine};
+use crate::pcids_on::{Cpus, PcidsOn, WithPcids, WithoutPcids};
 use crate::requests::{Request, What};
 use crate::slots::Slots;
 
+/// What a replay is of.
+#[derive(Clone, Copy)]
+pub(crate) struct Setting {
+    pub(crate) policy: Policy,
+    pub(crate) quirks: Quirks,
+    pub(crate) pcids: PcidsOn,
+}
+
+/// How many CPUs there can be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Capacity {
+    /// 64: a set of them is one word.
+    OneWord,
+    /// [`crate::MAX_CPUS`].
+    Most,
+}
+
+impl Capacity {
+    /// Returns the least that has every CPU below this one; what is not known may be any.
+    pub(crate) fn of_cpus_below(end: Option<u16>) -> Capacity {
+        match end {
+            Some(0..=64) => Capacity::OneWord,
+            Some(_) | None => Capacity::Most,
+        }
+    }
+}
+
+/// A machine of some kind that does under one policy what requests ask.
+pub(crate) trait Replaying {
+    /// Does what is asked, one after the other.
+    fn replay(&mut self, requests: &[Request]);
+
+    /// Goes to an end of what is unknown: see [`crate::Replay::with_unknown_tables`].
+    fn set_unknown_tables(&mut self, unknown_tables: Tables);
+
+    /// Returns the counts so far.
+    fn counts(&self) -> Counts;
+
+    /// Returns the IPIs that each CPU was sent so far, from CPU 0 on.
+    fn ipis_received(&self) -> &[Cell<u64>];
+}
+
+/// Makes a machine that stands before the first request: one that is compiled for what is known of it.
+pub(crate) fn replaying(setting: Setting, capacity: Capacity) -> Box<dyn Replaying> {
+    match (setting.pcids, capacity) {
+        (PcidsOn::No, Capacity::OneWord) => Box::new(Replayer::<WithoutPcids, 1>::new(setting)),
+        (PcidsOn::No, Capacity::Most) => {
+            Box::new(Replayer::<WithoutPcids, MOST_WORDS>::new(setting))
+        }
+        (PcidsOn::Yes, Capacity::OneWord) => Box::new(Replayer::<WithPcids, 1>::new(setting)),
+        (PcidsOn::Yes, Capacity::Most) => Box::new(Replayer::<WithPcids, MOST_WORDS>::new(setting)),
+    }
+}
+
 /// Does under one policy what requests ask.
-pub(crate) struct Replayer {
-    machine: CountingMachine,
+struct Replayer<C: Cpus, const WORDS: usize> {
+    machine: CountingMachine<C, WORDS>,
     policy: Policy,
-    pcids: PcidsOn,
     /// What a flush is taken to do of which it is unknown whether it frees page tables.
     unknown_tables: Tables,
     /// Where each space is on this machine.
     slots: Slots,
 }
 
-impl Replayer {
-    /// Stands before the first request.
-    pub(crate) fn new(
-        policy: Policy,
-        quirks: Quirks,
-        pcids: PcidsOn,
-        unknown_tables: Tables,
-    ) -> Self {
-        Replayer {
-            machine: CountingMachine::new(policy, quirks, pcids),
-            policy,
-            pcids,
-            unknown_tables,
-            slots: match policy {
-                Policy::Quarantine => Slots::kept(),
-                _ => Slots::Shared,
-            },
-        }
-    }
-
-    /// Goes to an end of what is unknown: see [`crate::Replay::with_unknown_tables`].
-    pub(crate) fn with_unknown_tables(self, unknown_tables: Tables) -> Self {
-        Replayer {
-            unknown_tables,
-            ..self
-        }
-    }
-
-    pub(crate) fn policy(&self) -> Policy {
-        self.policy
-    }
-
-    pub(crate) fn pcids(&self) -> PcidsOn {
-        self.pcids
-    }
-
-    /// Returns the IPIs that each CPU was sent so far, from CPU 0 on.
-    pub(crate) fn ipis_received(&self) -> impl Iterator<Item = u64> + '_ {
-        self.machine.received()
-    }
-
-    /// Returns the counts so far.
-    pub(crate) fn counts(&self) -> Counts {
-        self.machine.tally().counts()
-    }
-
-    /// Does what is asked, one after the other.
-    pub(crate) fn replay(&mut self, requests: &[Request]) {
+impl<C: Cpus, const WORDS: usize> Replaying for Replayer<C, WORDS> {
+    fn replay(&mut self, requests: &[Request]) {
         for request in requests {
             self.machine.become_cpu(CpuId(request.cpu));
             match request.what {
@@ -86,6 +97,32 @@ impl Replayer {
         }
         // Who does not restore them once does not restore them in the operations that follow, either.
         self.machine.assert_interrupts_enabled();
+    }
+
+    fn set_unknown_tables(&mut self, unknown_tables: Tables) {
+        self.unknown_tables = unknown_tables;
+    }
+
+    fn counts(&self) -> Counts {
+        self.machine.tally().counts()
+    }
+
+    fn ipis_received(&self) -> &[Cell<u64>] {
+        self.machine.received()
+    }
+}
+
+impl<C: Cpus, const WORDS: usize> Replayer<C, WORDS> {
+    fn new(setting: Setting) -> Self {
+        Replayer {
+            machine: CountingMachine::new(setting.policy, setting.quirks),
+            policy: setting.policy,
+            unknown_tables: Tables::Kept,
+            slots: match setting.policy {
+                Policy::Quarantine => Slots::kept(),
+                _ => Slots::Shared,
+            },
+        }
     }
 
     #[cold]
@@ -162,6 +199,7 @@ impl Replayer {
         self.add(Effect::IpiElsewhere, report.elsewhere);
         self.machine.deliver_interrupts();
         if self.policy == Policy::Quarantine {
+            self.machine.may_give_up().set(true);
             // Other CPUs may hold tables of it, and give them up later.
             return self.give_up();
         }
@@ -181,10 +219,20 @@ impl Replayer {
     }
 
     /// Frees what the current CPU holds back or has retired, as far as nobody can reach it any more.
+    #[inline]
     fn give_up(&mut self) {
-        self.machine.release_held();
+        if self.machine.may_give_up().get() {
+            self.give_up_what_there_is();
+        }
+    }
+
+    fn give_up_what_there_is(&mut self) {
+        let released = self.machine.release_held();
         while let Some(reaped) = self.machine.tlb().reap(&self.machine) {
             self.slots.free(reaped.mm);
         }
+        let has_retired = self.machine.tlb().has_retired(&self.machine);
+        let may_give_up = self.machine.may_give_up();
+        may_give_up.set(has_retired || released.batches_left > 0);
     }
 }

@@ -5,7 +5,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use lazytlb::{Cells, Hw, Mm, MmHandle, MmId, PhysAddr};
 
-use crate::cells::{CountedCells, Owner, WORDS};
+use crate::cells::{CountedCells, Owner};
 
 /// The slot of the kernel's own space, which always lives.
 const INIT_SLOT: usize = 0;
@@ -93,9 +93,9 @@ impl Handles {
 }
 
 /// Holds the spaces of a machine. A handle is an index; memory is bounded by the spaces that live at the same time.
-pub(crate) struct Spaces<H: Hw>(Vec<Mm<H, WORDS>>);
+pub(crate) struct Spaces<H: Hw, const WORDS: usize>(Vec<Mm<H, WORDS>>);
 
-impl<H: Hw> Spaces<H>
+impl<H: Hw, const WORDS: usize> Spaces<H, WORDS>
 where
     CountedCells: Cells<H>,
 {
@@ -124,7 +124,7 @@ fn index_of(handle: MmHandle) -> usize {
     handle.0 as usize
 }
 
-fn new_mm<H: Hw>(identity: MmId, slot: usize) -> Mm<H, WORDS>
+fn new_mm<H: Hw, const WORDS: usize>(identity: MmId, slot: usize) -> Mm<H, WORDS>
 where
     CountedCells: Cells<H>,
 {
@@ -140,8 +140,10 @@ fn root_of(slot: usize) -> PhysAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::CountingMachine;
+    use crate::pcids_on::WithoutPcids;
 
-    type Spaces = super::Spaces<crate::machine::CountingMachine>;
+    type Spaces = super::Spaces<CountingMachine<WithoutPcids, 1>, 1>;
 
     fn new(found: Found) -> (MmHandle, MmId) {
         match found {

@@ -122,7 +122,7 @@ impl Replayed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::PcidsOn;
+    use crate::pcids_on::PcidsOn;
     use lazytlb::Policy;
 
     /// Each number has a value of its own, those in lists too.

@@ -53,6 +53,8 @@ pub struct Summary {
     pub header: Option<Header>,
     /// CPUs that the recording says the machine has.
     pub cpus_announced: Option<u64>,
+    /// What the number of every CPU is below that events are of, if the recording tells that before the first one.
+    pub cpus_below: Option<u16>,
     /// The tasks that ran before the recording, if it tells them.
     pub tasks: Option<Snapshot>,
     /// The idle states of the machine, if the recording tells them, with what it has shown of them so far.

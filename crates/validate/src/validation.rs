@@ -8,7 +8,7 @@ use crate::agreement::Agreement;
 use crate::cpu_set::CpuSet;
 use crate::evidence::Evidence;
 use crate::flights::{Flights, Latest};
-use crate::flush::{Next, Open, Path};
+use crate::flush::{Next, Open, Path, Shows};
 use crate::machine::{Outcome, Switched};
 use crate::rule::{EACH_RULE, MaskRule};
 use crate::shown::Shown;
@@ -26,6 +26,8 @@ pub struct Validation {
     pub(crate) switches: [Tally; 2],
     pub(crate) evidence: Evidence,
     pub(crate) totals: [Totals; EACH_RULE.len()],
+    /// The room of a flush that is over, for the next one.
+    spare: Option<Box<Open>>,
     /// Flushes that are over, and disagree; whether a switch explains that, a CPU's next event tells.
     undecided: Vec<Open>,
 }
@@ -77,11 +79,12 @@ impl Validation {
         if self.ends_flush(event) {
             self.close(event.cpu, event.time_ns);
         }
-        let before = self.flights.watch(event.cpu).latest;
+        let watch = self.flights.watch(event.cpu);
+        let before = watch.latest;
         if !matches!(event.kind, Kind::SwitchMm(_) | Kind::EnterLazy { .. }) {
-            self.flights.watch(event.cpu).scheduled = None;
+            watch.scheduled = None;
         }
-        self.flights.watch(event.cpu).is_in_switch = false;
+        watch.is_in_switch = false;
         if matches!(event.kind, Kind::CpuIdle { .. }) {
             // An idle CPU that is awake has taken its interrupts.
             self.flights.shows_idle = true;
@@ -105,10 +108,10 @@ impl Validation {
         self.flights.next_shows(event.cpu, next);
         let mut undecided = std::mem::take(&mut self.undecided);
         let before = self.flights.watch(event.cpu).shown_before;
-        for flush in &mut undecided {
-            flush.next_shows(event.cpu, next, before);
-        }
-        undecided.retain(|flush| self.is_undecided(flush) || self.decide(flush));
+        undecided.retain_mut(|flush| match flush.next_shows(event.cpu, next, before) {
+            Shows::Nothing => true,
+            Shows::Something => self.is_undecided(flush) || self.decide(flush),
+        });
         self.undecided = undecided;
     }
 
@@ -317,8 +320,21 @@ impl Validation {
                 .len();
             self.flights.machine.sends(mm, running);
         }
-        self.flights.watch(cpu).flush = Some(Box::new(open));
+        let open = self.boxed(open);
+        self.flights.watch(cpu).flush = Some(open);
         self.flights.open.push(cpu);
+    }
+
+    /// Puts a flush where the one before was, if that is over.
+    #[inline]
+    fn boxed(&mut self, open: Open) -> Box<Open> {
+        match self.spare.take() {
+            Some(mut room) => {
+                *room = open;
+                room
+            }
+            None => Box::new(open),
+        }
     }
 
     /// The flush on a CPU is over: its interrupts have been served.
@@ -339,6 +355,7 @@ impl Validation {
             self.undecided.push(*flush);
         } else {
             self.decide(&flush);
+            self.spare = Some(flush);
         }
     }
 

@@ -8,9 +8,10 @@ use lazytlb::{
     Pcids, PhysAddr, Poll, Quirks, Until, VirtAddr,
 };
 
-use super::{Activity, CountingMachine, PcidsOn, members_of};
-use crate::cells::{CountedAtomic, Role, WORDS};
+use super::{Activity, CountingMachine, members_of};
+use crate::cells::CountedAtomic;
 use crate::counts::Effect;
+use crate::pcids_on::{Cpus, PcidsOn};
 use crate::sleep::Sleep;
 use crate::spaces::INIT_MM;
 
@@ -39,7 +40,7 @@ impl Wake {
     }
 }
 
-impl CountingMachine {
+impl<C: Cpus, const WORDS: usize> CountingMachine<C, WORDS> {
     /// Counts an IPI to an idle CPU that sleeps so deep, and says what is waited for.
     fn count_wake(&self, sleep: Sleep) -> Wake {
         self.tally.count(Effect::IpiToIdle);
@@ -69,7 +70,7 @@ fn modify(word: &CountedAtomic, change: impl FnOnce(u64) -> u64) -> u64 {
     former
 }
 
-impl Hw for CountingMachine {
+impl<C: Cpus, const WORDS: usize> Hw for CountingMachine<C, WORDS> {
     type Atomic = CountedAtomic;
     type Local = Cell<u64>;
 
@@ -80,11 +81,8 @@ impl Hw for CountingMachine {
 
     #[inline]
     fn load(&self, atomic: &CountedAtomic) -> u64 {
-        match atomic.role {
-            Role::WhereaboutsOf(cpu) if cpu != self.cpu() => self.tally.count(Effect::RemoteRead),
-            Role::Spared => self.tally.count(Effect::RemoteRead),
-            Role::Cpumask if self.gives_up.get() => self.tally.count(Effect::RemoteRead),
-            Role::WhereaboutsOf(_) | Role::Cpumask | Role::Plain => {}
+        if atomic.role.is_counted(self.counted_reads.get(), self.cpu()) {
+            self.tally.count(Effect::RemoteRead);
         }
         atomic.value.get()
     }
@@ -156,7 +154,8 @@ impl Hw for CountingMachine {
             pending.set(pending.get() | targets);
             for cpu in members_of(index, targets) {
                 let target = &self.cpus[usize::from(cpu.0)];
-                target.received.set(target.received.get() + 1);
+                let received = &self.received[usize::from(cpu.0)];
+                received.set(received.get() + 1);
                 match target.activity.get() {
                     Activity::Running => self.tally.count(Effect::IpiToRunning),
                     Activity::KernelThread => self.tally.count(Effect::IpiToLazy),
@@ -212,10 +211,10 @@ impl Hw for CountingMachine {
     }
 }
 
-impl Pcids for CountingMachine {
+impl<C: Cpus, const WORDS: usize> Pcids for CountingMachine<C, WORDS> {
     #[inline]
     fn pcids_are_on(&self) -> bool {
-        self.pcids == PcidsOn::Yes
+        C::PCIDS_ON == PcidsOn::Yes
     }
 
     fn load_cr3_pcid(&self, root: PhysAddr, pcid: Pcid, load: Cr3Load) {
@@ -237,7 +236,7 @@ impl Pcids for CountingMachine {
     }
 }
 
-impl CompareExchange for CountingMachine {
+impl<C: Cpus, const WORDS: usize> CompareExchange for CountingMachine<C, WORDS> {
     /// Locked, whether or not it writes.
     #[inline]
     fn compare_exchange(&self, atomic: &CountedAtomic, current: u64, new: u64) -> Result<u64, u64> {
@@ -251,7 +250,7 @@ impl CompareExchange for CountingMachine {
     }
 }
 
-impl Broadcast for CountingMachine {
+impl<C: Cpus, const WORDS: usize> Broadcast for CountingMachine<C, WORDS> {
     fn most_addresses(&self) -> Option<NonZeroU16> {
         Some(MOST_ADDRESSES)
     }
@@ -264,7 +263,7 @@ impl Broadcast for CountingMachine {
     }
 }
 
-impl Poll for CountingMachine {
+impl<C: Cpus, const WORDS: usize> Poll for CountingMachine<C, WORDS> {
     /// As a wait, every iteration in which the body finds nothing serves what is pending.
     fn poll<R>(&self, body: impl Fn(&Self) -> Option<R>) -> R {
         loop {
@@ -283,10 +282,13 @@ impl Poll for CountingMachine {
 mod tests {
     use super::*;
     use crate::cells::{CountedCells, Owner};
+    use crate::pcids_on::WithoutPcids;
     use lazytlb::{Cells, PageRange, PageSize, Policy, Strides};
 
-    fn machine() -> CountingMachine {
-        let mut machine = CountingMachine::new(Policy::Ipi, Quirks::default(), PcidsOn::No);
+    type Machine = CountingMachine<WithoutPcids, 1>;
+
+    fn machine() -> Machine {
+        let mut machine = Machine::new(Policy::Ipi, Quirks::default());
         machine.become_cpu(CpuId(1));
         machine.become_cpu(CpuId(0));
         machine
@@ -295,8 +297,8 @@ mod tests {
     #[test]
     fn a_poll_lets_others_serve_what_is_pending_between_two_iterations() {
         let machine = machine();
-        let word = Cells::<CountingMachine>::atomic(&mut CountedCells(Owner::Cpu(CpuId(0))), "", 0);
-        let mut targets = CpuSet::<WORDS>::EMPTY;
+        let word = Cells::<Machine>::atomic(&mut CountedCells(Owner::Cpu(CpuId(0))), "", 0);
+        let mut targets = CpuSet::<1>::EMPTY;
         targets.insert(CpuId(0));
         targets.insert(CpuId(1));
         let former = machine.disable_interrupts();
@@ -314,7 +316,7 @@ mod tests {
     #[test]
     fn a_compare_exchange_is_locked_though_it_fails() {
         let machine = machine();
-        let word = Cells::<CountingMachine>::atomic(&mut CountedCells(Owner::Cpu(CpuId(0))), "", 3);
+        let word = Cells::<Machine>::atomic(&mut CountedCells(Owner::Cpu(CpuId(0))), "", 3);
         assert_eq!(machine.compare_exchange(&word, 2, 9), Err(3));
         assert_eq!(word.value.get(), 3);
         assert_eq!(machine.compare_exchange(&word, 3, 9), Ok(3));

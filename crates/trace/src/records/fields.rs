@@ -18,6 +18,8 @@ pub(crate) struct Field {
     offset: u32,
     /// What a load of eight bytes has too many, in bits.
     excess: u8,
+    /// The bits that are the number's, once it is extended by its sign: of one without, those that it has in the record.
+    bits: u64,
     signed: bool,
     /// For errors.
     name: &'static str,
@@ -68,6 +70,10 @@ impl<'a> Finder<'a> {
             offset: declared.offset,
             // A number has 1, 2, 4 or 8 bytes.
             excess: (64 - 8 * declared.size) as u8,
+            bits: match declared.signed {
+                true => u64::MAX,
+                false => u64::MAX >> (64 - 8 * declared.size),
+            },
             signed: declared.signed,
             name,
         })
@@ -110,11 +116,8 @@ impl<'a> Record<'a> {
     pub(crate) fn number(&self, field: Field) -> u64 {
         let at = field.offset as usize;
         let bytes = self.bytes[at..at + 8].try_into();
-        let number = u64::from_le_bytes(bytes.expect("a range of eight")) << field.excess;
-        match field.signed {
-            true => (number as i64 >> field.excess) as u64,
-            false => number >> field.excess,
-        }
+        let number = i64::from_le_bytes(bytes.expect("a range of eight")) << field.excess;
+        (number >> field.excess) as u64 & field.bits
     }
 
     /// Reads a text.

@@ -73,6 +73,7 @@ impl TraceDatEvents {
         summary.temporary_file = supply.bytes().temporary_file().map(Into::into);
         summary.other_buffers = buffers.into_iter().map(|(other, _)| other.name).collect();
         summary.buffer = Some(buffer.name);
+        summary.cpus_below = windows.iter().map(|(cpu, _)| cpu + 1).max();
         let streams = windows.into_iter();
         let streams = streams.map(|(cpu, window)| Stream::new(cpu, window, page));
         Ok(TraceDatEvents {

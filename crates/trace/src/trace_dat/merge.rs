@@ -114,8 +114,9 @@ impl Merge {
             cpu: stream.cpu,
             stream: index,
         };
-        if let Some(mut earliest) = self.waiting.peek_mut()
-            && *earliest > own
+        // A place that may be written is put in order again, written or not: it is asked for only to be written.
+        if self.waiting.peek().is_some_and(|earliest| *earliest > own)
+            && let Some(mut earliest) = self.waiting.peek_mut()
         {
             self.current = Current::Stream(earliest.stream);
             *earliest = own;
