@@ -133,7 +133,8 @@ pub use program::{Program, ProgramCells};
 pub use programs::ShippedProgram;
 pub use programs::any_length::{MenuOperation, Menus, NoMenus, PageTableLock};
 pub use protocol::{
-    Ended, Frees, KernelRemoval, LazyTlb, Part, Protocol, Removal, Space, TwoWords, WithPcids,
+    Ended, Frees, KernelRemoval, LazyTlb, Part, Protocol, Removal, Space, TwoWords, WithBroadcast,
+    WithPcids, notes,
 };
 pub use reduction::Reduction;
 pub use rests_on::{RestsOn, Stretched};

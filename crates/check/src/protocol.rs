@@ -1,6 +1,6 @@
 //! The protocol that the shipped programs exercise: `lazytlb`, or any other with the same entry points.
 //!
-//! [`Protocol`] is those entry points; `protocol/adapter.rs` implements it for `lazytlb`.
+//! [`Protocol`] is those entry points; `protocol/adapter.rs` implements it for `lazytlb`, and notes their outcomes ([`notes`]).
 
 use lazytlb::{FlushRange, PhysAddr, Policy, Promises, Spaces, Tables, VirtAddr};
 
@@ -8,8 +8,9 @@ use crate::model_hw::ModelHw;
 use crate::program::Program;
 
 mod adapter;
+pub mod notes;
 
-pub use adapter::{LazyTlb, TwoWords, WithPcids};
+pub use adapter::{LazyTlb, TwoWords, WithBroadcast, WithPcids};
 
 /// A space of a shipped program: 0 is the kernel's own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -5,6 +5,7 @@ use core::sync::atomic::AtomicU64;
 use crate::batches::Batches;
 use crate::cpu_set::CpuId;
 use crate::generation::OwnGen;
+use crate::global_id::GlobalId;
 use crate::hw::{Cells, Hw};
 use crate::mm::{MmHandle, NO_SPACE, handle_in, word_of};
 use crate::pcids::Pcids;
@@ -36,6 +37,8 @@ pub struct PerCpu<H: Hw, const WORDS: usize = 8, const SLOTS: usize = 6> {
     /// [`SWITCHING`], for everyone to see, before this CPU reads the generation of the space that it comes to, and the
     /// space only when that is loaded.
     whereabouts: H::Atomic,
+    /// The global id under which the loaded space is used, or none. Written before `whereabouts` when another space is loaded.
+    loaded_global: H::Atomic,
 
     _written_by_initiators: CacheLine,
     /// The initiators that wait for this CPU: a bit each. I5: cleared only after this CPU has caught up with generations
@@ -82,6 +85,7 @@ impl<H: Hw<Atomic = AtomicU64, Local = AtomicU64>, const WORDS: usize, const SLO
             kernel_flushed_to: OwnGen::of(AtomicU64::new(1)),
             batches: Batches::in_static(),
             is_lazy: AtomicU64::new(0),
+            loaded_global: AtomicU64::new(0),
             inbox: [const { AtomicU64::new(0) }; WORDS],
             requests: Requests::in_static(),
         }
@@ -103,6 +107,7 @@ impl<H: Pcids, const WORDS: usize, const SLOTS: usize> PerCpu<H, WORDS, SLOTS> {
             kernel_flushed_to: OwnGen::of(cells.protocol_local(ProtocolWord::KernelFlushedTo, 1)),
             batches: Batches::new(cells),
             is_lazy: cells.protocol_atomic(ProtocolWord::IsLazy, 0),
+            loaded_global: cells.protocol_atomic(ProtocolWord::LoadedGlobal, 0),
             inbox: core::array::from_fn(|_| cells.protocol_atomic(ProtocolWord::Inbox, 0)),
             requests: Requests::new(cells),
         }
@@ -158,6 +163,16 @@ impl<H: Pcids, const WORDS: usize, const SLOTS: usize> PerCpu<H, WORDS, SLOTS> {
             loaded if loaded == mm.0 => Whereabouts::Inside,
             _ => Whereabouts::Elsewhere,
         }
+    }
+
+    /// Reads the global id under which this CPU uses the space that it has loaded, or had last, from any CPU.
+    pub(crate) fn loaded_global(&self, hw: &H) -> Option<GlobalId> {
+        GlobalId::in_word(hw.load(&self.loaded_global))
+    }
+
+    /// Says it. A plain store, after the CR3 load: whoever sees it finds this CPU under the id.
+    pub(crate) fn set_loaded_global(&self, hw: &H, id: Option<GlobalId>) {
+        hw.store(&self.loaded_global, GlobalId::word_of(id));
     }
 
     /// Reads whether the CPU is lazy. From another CPU, a hint: see [`crate::shootdown`].
@@ -288,6 +303,7 @@ mod tests {
     }
 
     impl Pcids for Paper {}
+    impl crate::broadcast::Broadcast for Paper {}
 
     /// Returns the offsets of whatever is written by others than what stands before it, then the size.
     fn bounds<const WORDS: usize, const SLOTS: usize>() -> [usize; 5] {
