@@ -384,6 +384,9 @@ where
         } else {
             self.flush(hw, tables);
         }
+        // No CPU reaches the items any more. But code that walks page tables by itself may: with interrupts off it was safe from flushes that must be
+        // answered by an interrupt, and is not from one that is broadcast. Whoever guards such walks has them waited for here, and in `flush_and_hold`, before
+        // the first item is released.
         while let Some(item) = self.storage.take() {
             self.sink.release(item.into_inner());
         }

@@ -23,10 +23,8 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
         let mut to_do = left;
         for number in left.iter() {
             let goes = self.what_goes_by(self.machine.broadcasts.get(number).what)?;
-            if through
-                .iter()
-                .any(|used| goes(self.machine.translations.get(used)))
-            {
+            let mut used = through.iter();
+            if used.any(|used| goes(self.machine.translations.get(used))) {
                 to_do = to_do.without(number);
             }
         }
