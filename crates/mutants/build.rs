@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The modules that are copied, and may be mutated: the protocol.
-const COPIED: [&str; 24] = [
+const COPIED: [&str; 27] = [
     "generation",
+    "global_id",
     "kernel",
     "mm",
     "slots",
@@ -26,6 +27,8 @@ const COPIED: [&str; 24] = [
     "switch",
     "serve",
     "shootdown",
+    "shootdown_broadcast",
+    "transition",
     "targets",
     "retire",
     "kernel_ranges",
@@ -66,6 +69,8 @@ struct Menus {
     #[serde(default)]
     pcids: bool,
     #[serde(default)]
+    broadcasts: bool,
+    #[serde(default)]
     isolated: bool,
     sets: String,
 }
@@ -84,6 +89,7 @@ struct Mutant {
     policy: String,
     cpu_model: Option<String>,
     slots: Option<u8>,
+    global_ids: Option<u8>,
     #[serde(default)]
     isolated: bool,
     sc: String,
@@ -237,9 +243,13 @@ fn changes(folder: &Path) -> Result<Vec<(String, Source)>, String> {
 fn change(name: &str) -> String {
     let build =
         |adapter: &str| format!("crate::build::<crate::protocols::{name}::adapter::{adapter}>");
-    let builds = ["LazyTlb", "WithPcids::<1>", "WithPcids::<2>"]
-        .map(build)
-        .join(", ");
+    let adapters = [
+        "LazyTlb",
+        "WithPcids::<1>",
+        "WithPcids::<2>",
+        "WithBroadcast::<1, 1>",
+    ];
+    let builds = adapters.map(build).join(", ");
     format!("Change {{ name: {name:?}, builds: [{builds}] }},\n")
 }
 
@@ -249,6 +259,7 @@ impl Menus {
         let Menus {
             name,
             pcids,
+            broadcasts,
             isolated,
             sets,
         } = self;
@@ -257,7 +268,7 @@ impl Menus {
             false => format!("any {sets}"),
         };
         format!(
-            "Menus {{ name: {name:?}, pcids: {pcids}, isolated: {isolated}, program: {program:?} }},\n"
+            "Menus {{ name: {name:?}, pcids: {pcids}, broadcasts: {broadcasts}, isolated: {isolated}, program: {program:?} }},\n"
         )
     }
 }
@@ -286,6 +297,9 @@ impl Mutant {
             menus_lack,
             ..
         } = self;
+        if self.global_ids.is_some() && self.slots.is_none() {
+            return Err("has `global_ids` without `slots`: they are PCIDs".to_owned());
+        }
         match (harmless, names_menus, menus_find, menus_lack, reached) {
             (Some(_), true, None, None, Some(_))
             | (None, true, Some(_), None, None)
@@ -371,13 +385,15 @@ impl Mutant {
             menus_lack,
             reached,
             slots,
+            global_ids,
             isolated,
             ..
         } = self;
-        let slots = slots.unwrap_or(0);
-        let adapter = match slots {
-            0 => "LazyTlb".to_owned(),
-            slots => format!("WithPcids::<{slots}>"),
+        let (slots, global_ids) = (slots.unwrap_or(0), global_ids.unwrap_or(0));
+        let adapter = match (slots, global_ids) {
+            (0, _) => "LazyTlb".to_owned(),
+            (slots, 0) => format!("WithPcids::<{slots}>"),
+            (slots, ids) => format!("WithBroadcast::<{slots}, {ids}>"),
         };
         let cpu_model = self.cpu_model.as_deref().unwrap_or("weakest");
         let reached = match reached {
@@ -394,7 +410,7 @@ impl Mutant {
              policy: {policy:?}, cpu_model: {cpu_model:?}, sc: {sc:?}, tso: {tso:?}, \
              menus: {menus:?}, menus_memory: {menus_memory:?}, menus_find: {menus_find:?}, \
              menus_lack: {menus_lack:?}, reached: {reached}, \
-             slots: {slots}, isolated: {isolated}, build: crate::build::<crate::protocols::{name}::adapter::{adapter}> }},\n"
+             slots: {slots}, global_ids: {global_ids}, isolated: {isolated}, build: crate::build::<crate::protocols::{name}::adapter::{adapter}> }},\n"
         )
     }
 

@@ -307,10 +307,6 @@ fn missing(storm: Storm, figures: Figures) -> Option<&'static str> {
                 || (figures.answered > figures.answered_by_handler && figures.joined_ipis > 0),
         ),
         (
-            "software walks to a page",
-            storm != Storm::Walks || software_walks::CAME_TO_A_PAGE.load(Ordering::Relaxed) > 0,
-        ),
-        (
             "spaces are retired in handlers, and elsewhere with interrupts off",
             storm != Storm::Drop
                 || (in_handlers > 0 && figures.retired_with_interrupts_off > in_handlers),
@@ -340,8 +336,11 @@ fn missing(storm: Storm, figures: Figures) -> Option<&'static str> {
         .or_else(|| missing_of_changes(storm, figures.changed))
 }
 
-/// As [`missing`], of pages that change their size and their type.
+/// As [`missing`], of pages that change their size and their type, and of walks by software.
 fn missing_of_changes(storm: Storm, changed: Changed) -> Option<&'static str> {
+    if storm == Storm::Walks && software_walks::CAME_TO_A_PAGE.load(Ordering::Relaxed) == 0 {
+        return Some("software walks to a page");
+    }
     if storm != Storm::Changes {
         return None;
     }

@@ -11,8 +11,8 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use lazytlb::{
-    Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Invpcid, Kernel, Mm, MmHandle, MmId, Pcid,
-    Pcids, PerCpu, PhysAddr, Policy, Poll, Quirks, Tlb, Until, VirtAddr,
+    Broadcast, Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Invpcid, Kernel, Mm, MmHandle, MmId,
+    Pcid, Pcids, PerCpu, PhysAddr, Policy, Poll, Quirks, Tlb, Until, VirtAddr,
 };
 
 /// Slots for PCIDs.
@@ -185,6 +185,8 @@ impl<P: HasPcids> Pcids for Null<P> {
     #[inline]
     fn invpcid(&self, _what: Invpcid) {}
 }
+
+impl<P: HasPcids> Broadcast for Null<P> {}
 
 impl<P: HasPcids> Poll for Null<P> {
     #[inline]

@@ -193,7 +193,7 @@ impl<M: Merge> System<'_, M> {
                 ]
             }
             Action::Broadcast => {
-                let numbers = self.hardware.broadcasts_left(state, cpu);
+                let numbers = self.hardware.broadcasts_to_do(state, cpu);
                 [
                     numbers.into_iter().nth(way.index()).map(Duty::Broadcast),
                     None,
@@ -231,7 +231,7 @@ impl<M: Merge> System<'_, M> {
             let settling = goals(|way| hardware.store_that_settles(state, cpu, way));
             due.extend(settling.map(Duty::SettleAt));
         }
-        let left = hardware.broadcasts_left(state, cpu).into_iter();
+        let left = hardware.broadcasts_to_do(state, cpu).into_iter();
         due.extend(left.map(Duty::Broadcast));
         due
     }

@@ -194,10 +194,12 @@ impl Hardware {
             .is_empty()
     }
 
-    /// Returns the numbers of the broadcast invalidations that a CPU has still to do.
-    pub(crate) fn broadcasts_left(&self, state: &State, cpu: CpuId) -> Vec<u8> {
-        let left = self.machine.layout().broadcasts(state, index(cpu));
-        left.iter().map(|number| number.to_byte()).collect()
+    /// Returns the numbers of the broadcast invalidations that a CPU could do now, in the order of their ways.
+    pub(crate) fn broadcasts_to_do(&self, state: &State, cpu: CpuId) -> Vec<u8> {
+        let to_do = self.machine.broadcasts_to_do(state, index(cpu));
+        // What the machine refuses ends the search in the step that does it.
+        let to_do = to_do.unwrap_or_default();
+        to_do.iter().map(|number| number.to_byte()).collect()
     }
 
     /// Says whether a flush interrupt is pending.
@@ -323,8 +325,8 @@ impl Hardware {
         cpu: CpuId,
         way: Way,
     ) -> Result<Tried, Stop> {
-        let left = self.machine.layout().broadcasts(state, index(cpu));
-        let mut pending = left.iter().skip(way.index());
+        let to_do = self.machine.broadcasts_to_do(state, index(cpu))?;
+        let mut pending = to_do.iter().skip(way.index());
         let Some(number) = pending.next() else {
             return Ok(Tried::Impossible);
         };

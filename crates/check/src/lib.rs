@@ -136,7 +136,7 @@ pub use programs::ShippedProgram;
 pub use programs::any_length::{MenuOperation, Menus, NoMenus, PageTableLock};
 pub use protocol::{
     Ended, Frees, KernelRemoval, LazyTlb, PageChange, Part, PromiseOfChange, Protocol, Removal,
-    Space, TwoWords, WithPcids,
+    Space, TwoWords, WithBroadcast, WithPcids, notes,
 };
 pub use reduction::Reduction;
 pub use rests_on::{RestsOn, Stretched};

@@ -12,10 +12,11 @@
 //! | `batches` | what one flush covers, and what is freed after it |
 //! | `memory_types` | write-combining stores, devices, and memory that changes its type |
 //! | `nmi` | what an NMI handler may touch |
-//! | `page_sizes` | a mapping that becomes a large page |
+//! | `page_sizes` | a mapping that becomes a large page, and large pages that go |
 //! | `kernel_ranges` | what the kernel maps for itself, in every space |
 //! | `isolation` | two roots for a space |
 //! | `software_walks` | software that walks page tables without a lock |
+//! | `global_ids` | PCIDs that another space gets when one ends |
 //! | [`any_length`] | menus of operations, of which each CPU starts whatever it likes, for ever |
 //! | `setup` | what they are made of |
 //! | `garbage` | walks of freed tables, followed to their ends |
@@ -24,6 +25,7 @@ pub mod any_length;
 mod batches;
 mod ends;
 mod garbage;
+mod global_ids;
 mod in_handlers;
 mod initiators;
 mod interrupts_off;
@@ -69,7 +71,7 @@ impl<P> fmt::Debug for ShippedProgram<P> {
 impl<P: Protocol> ShippedProgram<P> {
     /// Every shipped program.
     pub fn all() -> Vec<ShippedProgram<P>> {
-        let programs: [(&str, &str, Build); 58] = [
+        let programs: [(&str, &str, Build); 63] = [
             (
                 "smoke",
                 "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -325,6 +327,11 @@ impl<P: Protocol> ShippedProgram<P> {
                 page_sizes::split::<P>,
             ),
             (
+                "two-large-pages",
+                "2 CPUs: one unmaps two pages of 2 MiB with one flush, the other touches both",
+                page_sizes::two_large_pages::<P>,
+            ),
+            (
                 "kernel-page",
                 "2 CPUs: one unmaps and frees a page of the kernel's; the other uses it in two spaces, and lazily",
                 kernel_ranges::page::<P>,
@@ -369,6 +376,28 @@ impl<P: Protocol> ShippedProgram<P> {
                 "isolated-large",
                 "2 CPUs, page-table isolation: one unmaps a 2 MiB page, the other uses a part of it in user mode",
                 isolation::isolated_large::<P>,
+            ),
+            (
+                "three-flushes",
+                "2 CPUs: one flushes, unmaps a page, and frees its table; the other touches the page, goes lazy, comes back, \
+                 touches",
+                global_ids::moves::<P>,
+            ),
+            (
+                "three-flushes-in-steps",
+                "2 CPUs: one flushes twice, then unmaps a page by a shootdown in steps; the other touches it",
+                global_ids::in_steps::<P>,
+            ),
+            (
+                "three-flushes-isolated",
+                "2 CPUs, page-table isolation: one flushes twice, then unmaps a page; the other uses it in user mode",
+                global_ids::isolated::<P>,
+            ),
+            (
+                "recycled-id",
+                "2 CPUs: one is flushed in a space, and keeps what is cached while that ends; then in a second one, which \
+                 gets the PCID of the first where it is the same on every CPU",
+                global_ids::recycled::<P>,
             ),
             (
                 "garbage-entry",

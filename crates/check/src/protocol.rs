@@ -1,7 +1,8 @@
 //! The protocol that the shipped programs exercise: `lazytlb`, or any other with the same entry points.
 //!
 //! [`Protocol`] is those entry points; `protocol/adapter.rs` implements it for `lazytlb`, with what it frees into in
-//! `protocol/sinks.rs`, and `protocol/promise_of_change.rs` has what an implementation says of a change in steps.
+//! `protocol/sinks.rs`, and notes their outcomes ([`notes`]); `protocol/promise_of_change.rs` has what an implementation says of a
+//! change in steps.
 
 use lazytlb::{
     Fetched, FlushRange, Hw, PageRange, PhysAddr, Policy, Promises, Quirks, Spaces, Tables,
@@ -12,10 +13,11 @@ use crate::model_hw::ModelHw;
 use crate::program::Program;
 
 mod adapter;
+pub mod notes;
 mod promise_of_change;
 mod sinks;
 
-pub use adapter::{LazyTlb, TwoWords, WithPcids};
+pub use adapter::{LazyTlb, TwoWords, WithBroadcast, WithPcids};
 pub use promise_of_change::PromiseOfChange;
 
 /// A space of a shipped program: 0 is the kernel's own.

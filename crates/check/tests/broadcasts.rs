@@ -4,9 +4,10 @@ use std::num::NonZeroU16;
 
 use lazytlb::{
     Access, Broadcast, Cr3Load, Entry, FlushRange, Globals, Hw, Invlpgb, Memory, Pcid, Stride,
-    Strides, UpperLevels, VirtAddr,
+    Strides, Until, UpperLevels, VirtAddr,
 };
 use lazytlb_check::{Checker, Program};
+use lazytlb_model::cpu_model::BroadcastAnswer;
 use lazytlb_model::{CpuModel, Cr4, Property};
 
 const GLOBAL: u64 = 1 << 8;
@@ -168,4 +169,109 @@ fn a_cpu_that_has_no_broadcasts_says_so_and_raises_an_exception() {
 fn more_addresses_than_the_machine_allows_are_an_error() {
     let found = violated(Removed::Page(0), addresses(0, 3, Stride::Size4K));
     assert_eq!(found, Some(Property::Panic));
+}
+
+/// One CPU removes a page and broadcasts; the code goes on on another CPU, which executes TLBSYNC: it waits for nothing, since that CPU has broadcast nothing.
+#[test]
+fn tlbsync_on_another_cpu_than_the_broadcast_waits_for_nothing() {
+    let found = |migrates: bool| {
+        let mut program = Program::new("migrates", 3);
+        program.features().broadcasts = true;
+        let (root, table, page) = (program.table(), program.table(), program.page());
+        program.first_entry(root, 0, Entry::to(table));
+        program.first_entry(table, 0, Entry::to(page));
+        program.start_with_root(root);
+        let migrated = program.atomic("migrated", 0);
+        program.operation(0, "remove", move |hw| {
+            hw.write_entry(table, 0, Entry::ABSENT);
+            hw.flush_begins(root, FlushRange::page(VirtAddr(0)));
+            hw.fence();
+            Broadcast::invlpgb(hw, Invlpgb::EVERYTHING);
+            if !migrates {
+                Broadcast::tlbsync(hw);
+                hw.flush_returned(root);
+            }
+            hw.store(&migrated, 1);
+        });
+        program.operation(1, "go on", move |hw| {
+            hw.pause_until(&migrated, Until::Equals(1));
+            Broadcast::tlbsync(hw);
+            if migrates {
+                hw.flush_returned(root);
+            }
+        });
+        program.operation(2, "touch", |hw| hw.touch(VirtAddr(0), Access::Load));
+        let verdict = Checker::new().check(&program);
+        let property = verdict.violation().map(|violation| violation.property);
+        assert!(property.is_some() || verdict.is_safe(), "{verdict:?}");
+        property
+    };
+    assert_eq!(found(true), STALE);
+    assert_eq!(found(false), None);
+}
+
+/// A store has its translation, and waits in the other CPU's buffer, when that answers the broadcast. What its answer says of such stores is
+/// assumed of some models, of the stores alone that went through what goes.
+#[test]
+fn a_store_that_waits_holds_up_the_answer_where_that_is_assumed() {
+    let found = |cpu_model: CpuModel, removed: u64, touched: u64| {
+        let mut program = Program::new("a store waits", 2);
+        program.features().broadcasts = true;
+        let (root, table) = (program.table(), program.table());
+        program.first_entry(root, 0, Entry::to(table));
+        for index in 0..2 {
+            let page = program.page();
+            program.first_entry(table, index, Entry::to(page));
+        }
+        program.start_with_root(root);
+        program.operation(0, "remove", move |hw| {
+            hw.write_entry(table, removed as u16, Entry::ABSENT);
+            hw.flush_begins(root, FlushRange::page(VirtAddr(removed << 12)));
+            everywhere(hw, addresses(removed << 12, 1, Stride::Size4K));
+            hw.flush_returned(root);
+        });
+        program.operation(1, "store", move |hw| {
+            hw.touch(VirtAddr(touched << 12), Access::Store);
+        });
+        program.operation(1, "load", |hw| hw.touch(VirtAddr(0), Access::Load));
+        let verdict = Checker::new().cpu_model(cpu_model).check(&program);
+        let property = verdict.violation().map(|violation| violation.property);
+        assert!(property.is_some() || verdict.is_safe(), "{verdict:?}");
+        property
+    };
+    let assumed = CpuModel::WEAKEST.with_broadcast_answer(BroadcastAnswer::AfterStores);
+    assert_eq!(found(CpuModel::WEAKEST, 0, 0), STALE);
+    for model in [assumed, CpuModel::AMD_ZEN3, CpuModel::AMD_ZEN5] {
+        assert_eq!(found(model, 0, 0), None);
+    }
+    assert_eq!(found(CpuModel::WEAKEST, 1, 0), None);
+}
+
+/// The assumption orders nothing else: a store of another kind waits on.
+#[test]
+fn other_stores_wait_on_while_a_broadcast_is_answered() {
+    let mut program = Program::new("another store waits", 2);
+    program.features().broadcasts = true;
+    let root = program.table();
+    program.start_with_root(root);
+    let stored = program.atomic("stored", 0);
+    let arrived = program.atomic("arrived", 0);
+    program.operation(0, "broadcast", move |hw| {
+        hw.pause_until(&arrived, Until::Equals(1));
+        hw.store(&arrived, 2);
+        everywhere(hw, Invlpgb::EVERYTHING);
+        if hw.load(&stored) == 0 {
+            hw.note("the store waits");
+        }
+    });
+    program.operation(1, "store", move |hw| {
+        hw.swap(&arrived, 1);
+        hw.store(&stored, 1);
+    });
+    program.expect_notes(["the store waits"]);
+    program.proves("nothing: it lists what is reached");
+    let assumed = CpuModel::WEAKEST.with_broadcast_answer(BroadcastAnswer::AfterStores);
+    let verdict = Checker::new().cpu_model(assumed).check(&program);
+    assert!(verdict.is_safe(), "{verdict:?}");
+    assert!(verdict.unreached.is_empty(), "{verdict:?}");
 }

@@ -27,6 +27,19 @@ impl Memory {
     }
 }
 
+/// Refuses a CPU model without INVLPGB.
+///
+/// # Errors
+/// If it has none.
+pub(crate) fn require_broadcasts(cpu: CpuModel) -> anyhow::Result<()> {
+    ensure!(
+        cpu.broadcast,
+        "CPU model {} has no INVLPGB: leave `--global-ids` out, or take one that has (`lazytlb cpus` lists them)",
+        cpu.name
+    );
+    Ok(())
+}
+
 /// Refuses a CPU model without PCIDs.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use lazytlb_zoo::Exhibit;
 
 use crate::argument_values::{Memory, Pcids, Policies, exhibit, policies, program};
 use crate::by::{By, ByParser};
+use crate::global_ids::{GlobalIds, global_ids};
 use crate::hardware::{Hardware, cpu_model};
 use crate::menus::{MenusParser, page_table_lock};
 use crate::policies;
@@ -252,6 +253,10 @@ pub(crate) struct Check {
     /// CPUs with PCIDs, of which the protocol uses so many at a time on each; without this, PCIDs are off
     #[arg(long, value_name = "SLOTS", value_parser = slots())]
     pub(crate) pcids: Option<Slots>,
+    /// With --pcids, on a CPU model with INVLPGB: so many PCIDs that mean the same space on every CPU, so that flushes are broadcast. A space gets
+    /// one as soon as a flush has interrupted a CPU in it
+    #[arg(long, value_name = "IDS", requires = "pcids", value_parser = global_ids())]
+    pub(crate) global_ids: Option<GlobalIds>,
     #[command(flatten)]
     pub(crate) hardware: Hardware,
     /// The memory model

@@ -6,7 +6,7 @@ use lazytlb_check::{Checker, Finding, Reduction, RestsOn, Storage, Verdict};
 use lazytlb_model::CpuModel;
 use serde::Serialize;
 
-use crate::argument_values::require_pcids;
+use crate::argument_values::{require_broadcasts, require_pcids};
 use crate::arguments::Check;
 use crate::check_records::VerdictRecord;
 use crate::checking::{check, checker};
@@ -27,6 +27,9 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
     if subject.slots.is_some() {
         require_pcids(cpu)?;
     }
+    if subject.global_ids.is_some() {
+        require_broadcasts(cpu)?;
+    }
     let checker = checker_of(options, cpu);
     let mut ending = Ending::Good;
     let mut verdicts = Vec::new();
@@ -34,7 +37,8 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
         let verdict = check(&checker, &subject, policy)?;
         ending = ending.max(ending_of(&verdict));
         if options.output.json {
-            report.json(&VerdictRecord::new(policy, subject.slots, &verdict))?;
+            let record = VerdictRecord::new(policy, subject.slots, &verdict);
+            report.json(&record.with_global_ids(subject.global_ids))?;
         }
         verdicts.push((policy, verdict));
     }

@@ -8,6 +8,7 @@ use lazytlb_check::{Finding, Reduction, RestsOn, Storage, TimelineEvent, Verdict
 use lazytlb_model::{GarbageWalkEnd, Property};
 use serde::Serialize;
 
+use crate::global_ids::GlobalIds;
 use crate::hardware::assumed;
 use crate::slots::Slots;
 
@@ -23,6 +24,8 @@ pub(crate) struct VerdictRecord {
     keep_load: Option<&'static str>,
     /// The slots for PCIDs of each CPU; null where PCIDs are off.
     pcid_slots: Option<u8>,
+    /// The global ids that there are; null where nothing is broadcast.
+    global_ids: Option<u8>,
     memory: &'static str,
     store_buffer_depth: u8,
     storage: &'static str,
@@ -148,6 +151,7 @@ impl VerdictRecord {
                 .uses_pcids
                 .then(|| verdict.cpu_model.keep_load.name()),
             pcid_slots: slots.map(Slots::number),
+            global_ids: None,
             memory: verdict.memory.name(),
             store_buffer_depth: verdict.memory.buffer_depth(),
             storage: match verdict.storage {
@@ -176,6 +180,14 @@ impl VerdictRecord {
             proves: verdict.proves.clone(),
             unreached: verdict.unreached.clone(),
             never_happened: verdict.never_happened.clone(),
+        }
+    }
+
+    /// Says how many global ids there were.
+    pub(crate) fn with_global_ids(self, ids: Option<GlobalIds>) -> VerdictRecord {
+        VerdictRecord {
+            global_ids: ids.map(GlobalIds::number),
+            ..self
         }
     }
 }

@@ -3,8 +3,8 @@
 use anyhow::Context;
 use comfy_table::ContentArrangement;
 use lazytlb_model::cpu_model::{
-    DirtyUpdate, InvlpgGlobals, InvlpgReach, IpiOrder, LargePages, Mfence, SizeConflict, Tlbsync,
-    UncachedLoads, WalkOutsideDram,
+    BroadcastAnswer, DirtyUpdate, InvlpgGlobals, InvlpgReach, IpiOrder, LargePages, Mfence,
+    SizeConflict, Tlbsync, UncachedLoads, WalkOutsideDram,
 };
 use lazytlb_model::{Assumption, CpuModel, KeepLoad, UpperLevels};
 use serde::Serialize;
@@ -32,7 +32,7 @@ fn yes_or_no(has: bool) -> String {
     if has { "yes" } else { "no" }.to_owned()
 }
 
-const LINES: [Line; 20] = [
+const LINES: [Line; 21] = [
     ("PCIDs", "H1", |model| yes_or_no(model.pcids)),
     ("INVPCID", "H14", |model| yes_or_no(model.invpcid)),
     ("five levels of page tables", "H9", |model| {
@@ -43,6 +43,9 @@ const LINES: [Line; 20] = [
     }),
     ("TLBSYNC serializes", "H29", |model| {
         yes_or_no(model.broadcast && model.tlbsync == Tlbsync::Serializes)
+    }),
+    ("a broadcast waits for stores", "H29", |model| {
+        yes_or_no(model.broadcast && model.broadcast_answer == BroadcastAnswer::AfterStores)
     }),
     ("paging-structure caches", "H9, H12a", |model| {
         match model.upper_levels {

@@ -24,13 +24,17 @@ pub(crate) fn check_every(options: &Check) -> anyhow::Result<Ending> {
     let mut ending = Ending::Good;
     let mut rows = Vec::new();
     let models = options.hardware.models()?.into_iter();
-    for cpu in models.filter(|cpu| cpu.pcids || subject.slots.is_none()) {
+    let can = |cpu: &CpuModel| {
+        (cpu.pcids || subject.slots.is_none()) && (cpu.broadcast || subject.global_ids.is_none())
+    };
+    for cpu in models.filter(can) {
         let checker = checker_of(options, cpu);
         for &policy in &options.policy.0 {
             let verdict = check(&checker, &subject, policy)?;
             ending = ending.max(ending_of(&verdict));
             if options.output.json {
-                report.json(&VerdictRecord::new(policy, subject.slots, &verdict))?;
+                let record = VerdictRecord::new(policy, subject.slots, &verdict);
+                report.json(&record.with_global_ids(subject.global_ids))?;
             }
             rows.push((cpu, policy, verdict));
         }

@@ -2,6 +2,7 @@
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use lazytlb_model::cpu_model::BroadcastAnswer;
 use lazytlb_model::{CpuModel, KeepLoad, Reading, UpperLevels, WcReadings};
 
 /// The hardware of a check.
@@ -34,6 +35,8 @@ enum Assumption {
     AtomicWalks,
     /// A CR3 load ends the walks in flight also with bit 63 set
     Cr3LoadEndsWalks,
+    /// A CPU answers a broadcast when its stores through what goes have drained
+    BroadcastWaitsForStores,
 }
 
 fn wc_reading(text: &str) -> Result<(Option<String>, Reading), String> {
@@ -124,9 +127,14 @@ impl Hardware {
             true => KeepLoad::EndsWalks,
             false => cpu.keep_load,
         };
+        let broadcast_answer = match assumes(Assumption::BroadcastWaitsForStores) {
+            true => BroadcastAnswer::AfterStores,
+            false => cpu.broadcast_answer,
+        };
         Ok(cpu
             .with_upper_levels(upper_levels)
             .with_keep_load(keep_load)
+            .with_broadcast_answer(broadcast_answer)
             .with_write_combining(readings))
     }
 
@@ -166,6 +174,13 @@ pub(crate) fn assumed(model: CpuModel) -> Vec<&'static str> {
     };
     if model.keep_load == KeepLoad::EndsWalks {
         assumed.push("cr3-load-ends-walks");
+    }
+    // Some models assume it by themselves, as they do other things: see `lazytlb cpus`.
+    let by_itself = CpuModel::by_name(model.name).map(|model| model.broadcast_answer);
+    if model.broadcast_answer == BroadcastAnswer::AfterStores
+        && by_itself != Some(BroadcastAnswer::AfterStores)
+    {
+        assumed.push("broadcast-waits-for-stores");
     }
     assumed
 }

@@ -3,7 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `arguments`, `argument_values`, `hardware` | the command line; values by their names; the CPU that a question is about |
-//! | `subject`, `menus`, `slots` | what is checked: a program, or every program over menus; with slots for PCIDs |
+//! | `subject`, `menus`, `slots`, `global_ids` | what is checked: a program, or every program over menus; with slots for PCIDs, and PCIDs that are the same on every CPU |
 //! | `decide`, `check`, `litmus`, `cpus`, `price`, `validate`, `record`, `calibrate` | the commands of these names |
 //! | `decision`, `proofs` | proofs beside prices, and the choice among the safe ones; the searches that it rests on, side by side |
 //! | `choice`, `pricing`, `measure` | a choice by regret, told; what prices are made with, and losses measured by; how to measure a cost |
@@ -39,6 +39,7 @@ mod decide;
 mod decide_records;
 mod decision;
 mod every_cpu;
+mod global_ids;
 mod hanging;
 mod hardware;
 mod holding;

@@ -155,7 +155,11 @@ impl Question {
         let question = |name: &str, programs, slots, asked| Question {
             number: 0,
             name: name.to_owned(),
-            subject: Subject { programs, slots },
+            subject: Subject {
+                programs,
+                slots,
+                global_ids: None,
+            },
             asked,
         };
         let mut questions: Vec<Question> = match &options.program {
@@ -290,6 +294,7 @@ pub(crate) fn story(
     let subject = Subject {
         programs: Programs::Shipped(STORYTELLER.to_owned()),
         slots: proof.question.subject.slots,
+        global_ids: None,
     };
     let checker = checker(proof.verdict.cpu_model, MEMORY, &options.bounds).max_time(STORY_TIME);
     let told = check(&checker, &subject, proof.policy)?;

@@ -2,9 +2,12 @@
 
 use anyhow::{Context, bail};
 use lazytlb::Policy;
-use lazytlb_check::{LazyTlb, Menus, PageTableLock, Program, Protocol, ShippedProgram, WithPcids};
+use lazytlb_check::{
+    LazyTlb, Menus, PageTableLock, Program, Protocol, ShippedProgram, WithBroadcast, WithPcids,
+};
 
 use crate::arguments::Check;
+use crate::global_ids::GlobalIds;
 use crate::slots::Slots;
 
 /// What is checked.
@@ -13,6 +16,8 @@ pub(crate) struct Subject {
     pub(crate) programs: Programs,
     /// The slots for PCIDs that each CPU has; without, PCIDs are off.
     pub(crate) slots: Option<Slots>,
+    /// The global ids that there are; without, nothing is broadcast.
+    pub(crate) global_ids: Option<GlobalIds>,
 }
 
 /// A program, or many.
@@ -30,19 +35,36 @@ impl Subject {
     /// # Errors
     /// If a number of CPUs, or a lock, does not go with the menus.
     pub(crate) fn of(options: &Check) -> anyhow::Result<Subject> {
+        if options.global_ids.is_some() && options.pcids == Some(Slots::Three) {
+            bail!("`--global-ids` goes with `--pcids 1` and `--pcids 2`");
+        }
         Ok(Subject {
             programs: Programs::of(options)?,
             slots: options.pcids,
+            global_ids: options.global_ids,
         })
     }
 
     /// Makes the program under a policy.
     pub(crate) fn build(&self, policy: Policy) -> Program {
-        match self.slots {
-            None => self.programs.build::<LazyTlb>(policy),
-            Some(Slots::One) => self.programs.build::<WithPcids<1>>(policy),
-            Some(Slots::Two) => self.programs.build::<WithPcids<2>>(policy),
-            Some(Slots::Three) => self.programs.build::<WithPcids<3>>(policy),
+        let programs = &self.programs;
+        match (self.slots, self.global_ids) {
+            (None, _) => programs.build::<LazyTlb>(policy),
+            (Some(Slots::One), None) => programs.build::<WithPcids<1>>(policy),
+            (Some(Slots::Two), None) => programs.build::<WithPcids<2>>(policy),
+            (Some(Slots::Three), _) => programs.build::<WithPcids<3>>(policy),
+            (Some(Slots::One), Some(GlobalIds::One)) => {
+                programs.build::<WithBroadcast<1, 1>>(policy)
+            }
+            (Some(Slots::One), Some(GlobalIds::Two)) => {
+                programs.build::<WithBroadcast<1, 2>>(policy)
+            }
+            (Some(Slots::Two), Some(GlobalIds::One)) => {
+                programs.build::<WithBroadcast<2, 1>>(policy)
+            }
+            (Some(Slots::Two), Some(GlobalIds::Two)) => {
+                programs.build::<WithBroadcast<2, 2>>(policy)
+            }
         }
     }
 
@@ -51,7 +73,11 @@ impl Subject {
         let programs = self.programs.arguments();
         match self.slots {
             None => programs,
-            Some(slots) => format!("{programs} --pcids {}", slots.name()),
+            Some(slots) => {
+                let ids = self.global_ids;
+                let ids = ids.map_or(String::new(), |ids| format!(" --global-ids {}", ids.name()));
+                format!("{programs} --pcids {}{ids}", slots.name())
+            }
         }
     }
 }
@@ -113,6 +139,11 @@ impl std::fmt::Display for Subject {
             None => Ok(()),
             Some(Slots::One) => f.write_str(" with PCIDs, 1 slot a CPU,"),
             Some(slots) => write!(f, " with PCIDs, {} slots a CPU,", slots.name()),
+        }?;
+        match self.global_ids {
+            None => Ok(()),
+            Some(GlobalIds::One) => f.write_str(" and 1 global id,"),
+            Some(ids) => write!(f, " and {} global ids,", ids.name()),
         }
     }
 }

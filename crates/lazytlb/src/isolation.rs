@@ -8,6 +8,7 @@ use crate::addr::PhysAddr;
 use crate::hw::{Cr3Load, Hw, Interrupts};
 use crate::kernel::Kernel;
 use crate::pcids::{Pcid, Pcids};
+use crate::per_cpu::PerCpu;
 use crate::slots::Halves;
 use crate::tlb::Tlb;
 
@@ -92,7 +93,10 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         }
         Some(Cr3 {
             root,
-            pcid: slot.pcid_of_user_half::<SLOTS>(),
+            pcid: match self.global_of_slot(hw, me, slot) {
+                Some(id) => id.pcid_of_user_half::<SLOTS>(),
+                None => slot.pcid_of_user_half::<SLOTS>(),
+            },
             load,
         })
     }
@@ -119,7 +123,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         Some(match hw.pcids_are_on() {
             true => Cr3 {
                 root: mm.root(),
-                pcid: me.slots.current(hw).pcid(),
+                pcid: self.pcid_of_kernel_half(hw, me),
                 load: Cr3Load::Keep,
             },
             false => Cr3 {
@@ -128,6 +132,14 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
                 load: Cr3Load::Flush,
             },
         })
+    }
+
+    fn pcid_of_kernel_half(&self, hw: &K::Hw, me: &PerCpu<K::Hw, WORDS, SLOTS>) -> Pcid {
+        let slot = me.slots.current(hw);
+        match self.global_of_slot(hw, me, slot) {
+            Some(id) => id.pcid::<SLOTS>(),
+            None => slot.pcid(),
+        }
     }
 }
 

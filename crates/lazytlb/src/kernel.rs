@@ -1,6 +1,8 @@
 //! The storage seam: how the protocol reaches the spaces and the per-CPU state that a kernel owns.
 
+use crate::broadcast::Broadcast;
 use crate::cpu_set::CpuId;
+use crate::global_id::GlobalIdWord;
 use crate::hw::{Hw, Poll};
 use crate::mm::{Mm, MmHandle};
 use crate::pcids::Pcids;
@@ -26,8 +28,8 @@ pub enum SoftwareWalks {
 /// `WORDS` is the capacity of CPU sets in units of 64 CPUs, `SLOTS` the number of spaces whose translations a CPU with
 /// PCIDs keeps.
 pub trait Kernel<const WORDS: usize = 8, const SLOTS: usize = 6> {
-    /// The machine. One without PCIDs implements [`Pcids`] with an empty body.
-    type Hw: Pcids + Poll;
+    /// The machine. One without PCIDs implements [`Pcids`] with an empty body, one without INVLPGB [`Broadcast`].
+    type Hw: Pcids + Broadcast + Poll;
 
     /// Returns a CPU's protocol state. Called for any CPU that is in a cpumask.
     ///
@@ -79,6 +81,23 @@ pub trait Kernel<const WORDS: usize = 8, const SLOTS: usize = 6> {
     #[inline]
     fn held_tables_of_a_space(&self) -> u64 {
         64
+    }
+
+    /// Returns the words of the global ids that there are: PCIDs which mean the same space on every CPU. Where a machine has PCIDs and
+    /// [broadcasts](Broadcast::most_addresses), a space that is used on several CPUs gets one, and flushes of it interrupt nobody from then on; flushes of kernel
+    /// ranges are broadcast, too. Spaces that find none left are flushed as without.
+    ///
+    /// There are none unless a kernel says otherwise, and then this protocol never broadcasts. It must return the same words each time.
+    #[inline]
+    fn global_ids(&self) -> &[GlobalIdWord<Self::Hw>] {
+        &[]
+    }
+
+    /// Returns how many CPUs in a space a flush must have interrupted for the space to get a global id. A broadcast reaches every CPU of the machine, also those
+    /// that the space was never on. Source: Linux 6.15, `consider_global_asid`, has the same number.
+    #[inline]
+    fn broadcasts_from(&self) -> u32 {
+        3
     }
 
     /// Returns how many page tables may be held back in all: 4 MiB, unless a kernel says otherwise.

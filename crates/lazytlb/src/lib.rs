@@ -38,6 +38,7 @@
 //! | [`mm`], [`per_cpu`] | the state: of a space, and of a CPU |
 //! | `requests` | what a CPU asks of others: which pages |
 //! | `slots` | a CPU's PCIDs: whose they are, and how far each has been flushed |
+//! | [`global_id`] | PCIDs that mean the same space on every CPU |
 //! | [`policy`] | how lazy CPUs are treated |
 //! | [`tlb`] | [`Tlb`], the protocol's handle, and its configuration |
 //! | [`interrupts`] | a guard that keeps them off |
@@ -45,6 +46,7 @@
 //! | [`switch`] | switching spaces, entering and leaving lazy mode |
 //! | [`shootdown`] | flushing, on the initiator's side: at once, or in steps |
 //! | `targets` | whom it interrupts |
+//! | `transition`, `shootdown_broadcast` | how a space comes to such a PCID, and flushes of it by broadcast |
 //! | [`serve`] | flushing, on the target's side: the interrupt handler |
 //! | [`gather`] | remove, then flush, then free |
 //! | [`changes`] | pages that change their type or their size: break, flush, make |
@@ -83,6 +85,7 @@ pub mod cpu_set;
 pub mod device;
 pub mod gather;
 pub mod generation;
+pub mod global_id;
 pub mod hw;
 pub mod interrupts;
 pub mod isolation;
@@ -100,12 +103,14 @@ mod requests;
 pub mod retire;
 pub mod serve;
 pub mod shootdown;
+mod shootdown_broadcast;
 mod slots;
 pub mod software_walks;
 pub mod sources;
 pub mod switch;
 mod targets;
 pub mod tlb;
+mod transition;
 pub mod words;
 
 pub use addr::{FlushRange, PageRange, PageSize, PhysAddr, VirtAddr};
@@ -117,6 +122,7 @@ pub use cpu_set::{CpuId, CpuSet};
 pub use device::Undrained;
 pub use gather::{Batch, FrameSink, Gather, Storage, Unflushed};
 pub use generation::{Generation, NextGen, TlbGen};
+pub use global_id::GlobalIdWord;
 pub use hw::{Cells, Cr3Load, Fetched, Hw, Interrupts, Poll, Quirks, Until};
 pub use isolation::Cr3;
 pub use kernel::{Kernel, SoftwareWalks};

@@ -6,6 +6,7 @@ use crate::addr::PhysAddr;
 use crate::cpu_set::{CpuId, CpuSet};
 pub use crate::generation::TlbGen;
 use crate::generation::{NextGen, SharedGen};
+use crate::global_id::GlobalOfMm;
 use crate::hw::{Cells, Hw};
 use crate::words::ProtocolWord;
 
@@ -58,6 +59,8 @@ pub struct Mm<H: Hw, const WORDS: usize = 8> {
     /// CPUs that were spared, lazy, by a flush after tables were unhooked. I11: a CPU's bit is set before those tables are held,
     /// and cleared by that CPU alone, after an invalidation that covers them.
     spared: [H::Atomic; WORDS],
+    /// The PCID that the space has on every CPU, if it has one. I17: settled only when no CPU uses the space under another one, or ever will.
+    pub(crate) global: GlobalOfMm<H>,
 }
 
 impl<H: Hw<Atomic = AtomicU64>, const WORDS: usize> Mm<H, WORDS> {
@@ -75,6 +78,7 @@ impl<H: Hw<Atomic = AtomicU64>, const WORDS: usize> Mm<H, WORDS> {
             retired_before: AtomicU64::new(NO_SPACE),
             held_tables: AtomicU64::new(0),
             spared: [const { AtomicU64::new(0) }; WORDS],
+            global: GlobalOfMm::of(AtomicU64::new(0)),
         }
     }
 }
@@ -96,6 +100,7 @@ impl<H: Hw, const WORDS: usize> Mm<H, WORDS> {
             retired_before: cells.protocol_atomic(ProtocolWord::RetiredBefore, word_of(None)),
             held_tables: cells.protocol_atomic(ProtocolWord::HeldTables, 0),
             spared: core::array::from_fn(|_| cells.protocol_atomic(ProtocolWord::Spared, 0)),
+            global: GlobalOfMm::of(cells.protocol_atomic(ProtocolWord::GlobalIdOfMm, 0)),
         }
     }
 

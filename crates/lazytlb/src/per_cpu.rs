@@ -5,6 +5,7 @@ use core::sync::atomic::AtomicU64;
 use crate::batches::Batches;
 use crate::cpu_set::CpuId;
 use crate::generation::OwnGen;
+use crate::global_id::GlobalId;
 use crate::hw::{Cells, Hw};
 use crate::mm::{MmHandle, NO_SPACE, handle_in, word_of};
 use crate::pcids::Pcids;
@@ -38,6 +39,8 @@ pub struct PerCpu<H: Hw, const WORDS: usize = 8, const SLOTS: usize = 6> {
     whereabouts: H::Atomic,
     /// 1 while software walks page tables on this CPU (I16).
     is_walking: H::Atomic,
+    /// The global id under which the loaded space is used, or none. Written before `whereabouts` when another space is loaded.
+    loaded_global: H::Atomic,
 
     _written_by_initiators: CacheLine,
     /// The initiators that wait for this CPU: a bit each. I5: cleared only after this CPU has caught up with generations
@@ -85,6 +88,7 @@ impl<H: Hw<Atomic = AtomicU64, Local = AtomicU64>, const WORDS: usize, const SLO
             batches: Batches::in_static(),
             is_lazy: AtomicU64::new(0),
             is_walking: AtomicU64::new(0),
+            loaded_global: AtomicU64::new(0),
             inbox: [const { AtomicU64::new(0) }; WORDS],
             requests: Requests::in_static(),
         }
@@ -107,6 +111,7 @@ impl<H: Pcids, const WORDS: usize, const SLOTS: usize> PerCpu<H, WORDS, SLOTS> {
             batches: Batches::new(cells),
             is_lazy: cells.protocol_atomic(ProtocolWord::IsLazy, 0),
             is_walking: cells.protocol_atomic(ProtocolWord::IsWalking, 0),
+            loaded_global: cells.protocol_atomic(ProtocolWord::LoadedGlobal, 0),
             inbox: core::array::from_fn(|_| cells.protocol_atomic(ProtocolWord::Inbox, 0)),
             requests: Requests::new(cells),
         }
@@ -167,6 +172,16 @@ impl<H: Pcids, const WORDS: usize, const SLOTS: usize> PerCpu<H, WORDS, SLOTS> {
             loaded if loaded == mm.0 => Whereabouts::Inside,
             _ => Whereabouts::Elsewhere,
         }
+    }
+
+    /// Reads the global id under which this CPU uses the space that it has loaded, or had last, from any CPU.
+    pub(crate) fn loaded_global(&self, hw: &H) -> Option<GlobalId> {
+        GlobalId::in_word(hw.load(&self.loaded_global))
+    }
+
+    /// Says it. A plain store, after the CR3 load: whoever sees it finds this CPU under the id.
+    pub(crate) fn set_loaded_global(&self, hw: &H, id: Option<GlobalId>) {
+        hw.store(&self.loaded_global, GlobalId::word_of(id));
     }
 
     /// Reads whether the CPU is lazy. From another CPU, a hint: see [`crate::shootdown`].
@@ -297,6 +312,7 @@ mod tests {
     }
 
     impl Pcids for Paper {}
+    impl crate::broadcast::Broadcast for Paper {}
 
     /// Returns the offsets of whatever is written by others than what stands before it, then the size.
     fn bounds<const WORDS: usize, const SLOTS: usize>() -> [usize; 5] {

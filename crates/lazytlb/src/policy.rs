@@ -44,7 +44,8 @@ pub enum Policy {
 /// Whether page tables will be freed after a flush.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Tables {
-    /// Only pages were unmapped or protected: no page table goes.
+    /// Only pages were unmapped or protected: no page table goes, and no entry was changed that leads to one. Where flushes are
+    /// [broadcast](crate::Kernel::global_ids), upper levels stay cached then.
     Kept,
     /// Page tables were unhooked and will be freed when the flush returns.
     Freed,

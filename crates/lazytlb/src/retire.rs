@@ -108,6 +108,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
                     Some(after) => after.set_retired_before(hw, next),
                     None => me.set_last_retired(hw, next),
                 }
+                self.release_global_id(hw, mm);
                 return Some(Reaped {
                     mm: handle,
                     root: mm.root(),

@@ -28,6 +28,10 @@ pub enum Served {
     InvalidatedPages,
     /// Everything of the space was invalidated with one CR3 load.
     FlushedAll,
+    /// The space has got a PCID that is the same on every CPU, and was loaded under that with one CR3 load: what was cached is of no use any more.
+    MovedToGlobalId,
+    /// What was removed is invalidated by broadcast, as on every CPU.
+    Broadcast,
 }
 
 /// What serving the inbox did.
@@ -240,6 +244,9 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             return Served::UpToDate;
         }
         let mm = self.kernel.mm(loaded);
+        if let Some(global) = self.global_of(hw, mm) {
+            return self.catch_up_global(hw, me, loaded, global.id);
+        }
         let slot = me.slots.current(hw);
         // I3: read before the invalidation. What is removed later is not covered by it.
         let current = mm.tlb_gen(hw);

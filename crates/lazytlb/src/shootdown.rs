@@ -20,8 +20,10 @@
 use core::mem::ManuallyDrop;
 
 use crate::addr::FlushRange;
+use crate::broadcast::Broadcast;
 use crate::cpu_set::{CpuId, CpuSet};
 use crate::generation::NextGen;
+use crate::global_id::{Global, Phase};
 use crate::hw::{Hw, Interrupts, Poll};
 use crate::interrupts::InterruptsOff;
 use crate::kernel::Kernel;
@@ -69,6 +71,8 @@ pub struct Shootdown<'g, T = (), const WORDS: usize = 8> {
     /// Requests that were added, and how many of them when it was sent last.
     requests: usize,
     sent: usize,
+    /// Whether something was broadcast that TLBSYNC has to wait for.
+    has_broadcast: bool,
     tables: Tables,
     report: Flushed,
     _on_its_cpu: OnItsCpu<'g>,
@@ -127,6 +131,9 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         }
         let (handle, mm) = (mm, self.kernel.mm(mm));
         let new_gen = mm.bump_tlb_gen(hw);
+        if let Some(global) = self.global_of(hw, mm) {
+            return self.flush_global(hw, handle, global, Removed { range, tables });
+        }
         let mut chosen = Chosen::nobody();
         self.choose_targets(hw, handle, mm, tables, Occasion::Flush, &mut chosen);
         if chosen.count == 0 {
@@ -166,6 +173,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         if tables == Tables::Freed {
             self.wait_for_walks(hw);
         }
+        self.consider_global_id(hw, self.kernel.mm(handle), chosen.count - chosen.elsewhere);
         Flushed {
             interrupted: chosen.count,
             elsewhere: chosen.elsewhere,
@@ -222,6 +230,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             to_tell_again: CpuSet::EMPTY,
             requests: 0,
             sent: 0,
+            has_broadcast: false,
             tables: Tables::Kept,
             report: Flushed {
                 interrupted: 0,
@@ -262,28 +271,62 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         (tables, occasion): (Tables, Occasion),
     ) {
         assert_on(hw, shootdown.cpu);
+        let removed = Removed { range, tables };
         let (handle, mm) = (mm, self.kernel.mm(mm));
-        let new_gen = mm.bump_tlb_gen(hw);
-        if handle == self.kernel.init_mm() {
-            self.choose_online(hw, shootdown);
-        } else {
-            let mut chosen = Chosen {
-                targets: shootdown.untold,
-                count: 0,
-                elsewhere: 0,
-                lazy_skipped: 0,
-            };
-            self.choose_targets(hw, handle, mm, tables, occasion, &mut chosen);
-            shootdown.untold = chosen.targets;
-            shootdown.report.lazy_skipped += chosen.lazy_skipped;
-            shootdown.report.elsewhere += chosen.elsewhere;
-            if tables.are_unhooked() {
-                shootdown.tables = Tables::Freed;
+        let is_kernels = handle == self.kernel.init_mm();
+        if is_kernels && let Some(most) = self.broadcasts_kernel_ranges(hw) {
+            self.broadcast_kernel(hw, removed, most);
+            shootdown.has_broadcast = true;
+            shootdown.report.local = Served::Broadcast;
+            if occasion == Occasion::Flush {
+                return;
             }
         }
-        let removed = Removed { range, tables };
+        let new_gen = mm.bump_tlb_gen(hw);
+        if is_kernels {
+            self.choose_online(hw, shootdown);
+        } else if !self.add_targets(hw, shootdown, handle, (removed, occasion)) {
+            return;
+        }
         self.request(hw, shootdown.requests, handle, new_gen, removed);
         shootdown.requests += 1;
+    }
+
+    /// Adds those to a shootdown who are to be interrupted for a user space, and broadcasts what can be. Says whether there is something to request.
+    #[inline(always)]
+    fn add_targets<T>(
+        &self,
+        hw: &K::Hw,
+        shootdown: &mut Shootdown<'_, T, WORDS>,
+        handle: MmHandle,
+        (removed, occasion): (Removed, Occasion),
+    ) -> bool {
+        let (mm, tables) = (self.kernel.mm(handle), removed.tables);
+        let mut chosen = Chosen {
+            targets: shootdown.untold,
+            count: 0,
+            elsewhere: 0,
+            lazy_skipped: 0,
+        };
+        let global = self.global_of(hw, mm);
+        match global {
+            Some(global) => {
+                self.begin_broadcast(hw, handle, global, (removed, occasion), &mut chosen);
+                shootdown.has_broadcast = true;
+                shootdown.report.local = Served::Broadcast;
+            }
+            None => self.choose_targets(hw, handle, mm, tables, occasion, &mut chosen),
+        }
+        shootdown.untold = chosen.targets;
+        shootdown.report.lazy_skipped += chosen.lazy_skipped;
+        shootdown.report.elsewhere += chosen.elsewhere;
+        if tables.are_unhooked() {
+            shootdown.tables = Tables::Freed;
+        }
+        // Who does not use the space under its global id yet does so when it is told, whatever was removed.
+        let interrupts =
+            |global: Global| global.phase == Phase::Moving || occasion != Occasion::Flush;
+        global.is_none_or(interrupts)
     }
 
     /// Sends what was added: interrupts the other CPUs, and flushes on this one.
@@ -338,10 +381,14 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             told,
             to_tell_again,
             tables,
+            has_broadcast,
             report,
             ..
         } = shootdown;
         self.wait_for(hw, cpu, &told, to_tell_again);
+        if has_broadcast {
+            hw.tlbsync();
+        }
         if tables == Tables::Freed {
             self.wait_for_walks(hw);
         }

@@ -7,11 +7,14 @@
 //! With page-table isolation, slot `n` has PCID `SLOTS + n + 1`, too, for a space's user half. What must be flushed in a
 //! half that is not loaded is *due*: it is flushed by the CR3 load that comes to it.
 //!
+//! A space that has a *global id* is used under the PCIDs of that, on every CPU (`global_id.rs`); its slot remembers that, and the slot's own PCIDs are not in use.
+//!
 //! A slot remembers, too, whether this CPU is still in the cpumask of its space: while it is, the space lives.
 
 use core::sync::atomic::AtomicU64;
 
 use crate::generation::{Generation, OwnGen, TlbGen};
+use crate::global_id::GlobalId;
 use crate::hw::{Cells, Hw};
 use crate::mm::{MmHandle, MmId, NO_SPACE, handle_in, word_of};
 use crate::pcids::{Pcid, Pcids};
@@ -41,6 +44,9 @@ struct Slot<H: Hw> {
     flushed_to: OwnGen<H>,
     /// With PCIDs, which halves are to be flushed when they are loaded next, whatever the generation.
     due: H::Local,
+    /// The global id under which this CPU uses the space, in place of the slot's PCIDs, or none. I16: set once it has loaded the space so, and has ended
+    /// what it walked under the slot's PCIDs.
+    global: H::Local,
 }
 
 /// A half of a space, a bit each.
@@ -85,6 +91,7 @@ impl<H: Hw<Local = AtomicU64>, const SLOTS: usize> Slots<H, SLOTS> {
                     joined: AtomicU64::new(NO_SPACE),
                     flushed_to: OwnGen::of(AtomicU64::new(0)),
                     due: AtomicU64::new(0),
+                    global: AtomicU64::new(0),
                 }
             }; SLOTS],
             current: AtomicU64::new(0),
@@ -104,6 +111,7 @@ impl<H: Pcids, const SLOTS: usize> Slots<H, SLOTS> {
                 joined: cells.protocol_local(ProtocolWord::SlotJoined, word_of(None)),
                 flushed_to: OwnGen::of(cells.protocol_local(ProtocolWord::FlushedTo, 0)),
                 due: cells.protocol_local(ProtocolWord::SlotDue, 0),
+                global: cells.protocol_local(ProtocolWord::SlotGlobal, 0),
             }),
             current: cells.protocol_local(ProtocolWord::CurrentSlot, 0),
             next_victim: cells.protocol_local(ProtocolWord::NextVictim, 0),
@@ -183,6 +191,17 @@ impl<H: Pcids, const SLOTS: usize> Slots<H, SLOTS> {
     /// Sets it.
     pub(crate) fn set_due(&self, hw: &H, slot: SlotIndex, halves: Halves) {
         hw.store_local(&self.slots[slot.0].due, halves.0);
+    }
+
+    /// Returns the global id under which the space of a slot is used here.
+    pub(crate) fn global(&self, hw: &H, slot: SlotIndex) -> Option<GlobalId> {
+        GlobalId::in_word(hw.load_local(&self.slots[slot.0].global))
+    }
+
+    /// Sets it. Nothing is due under a global id.
+    pub(crate) fn set_global(&self, hw: &H, slot: SlotIndex, id: Option<GlobalId>) {
+        hw.store_local(&self.slots[slot.0].global, GlobalId::word_of(id));
+        self.set_due(hw, slot, Halves::NONE);
     }
 
     /// Says whether the kernel's own PCID is to be flushed when it is loaded next.

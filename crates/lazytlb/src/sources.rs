@@ -62,7 +62,7 @@ impl SourceFile {
 pub const EDITION: &str = "2024";
 
 /// Every source file of this crate.
-pub const SOURCES: [SourceFile; 34] = [
+pub const SOURCES: [SourceFile; 37] = [
     SourceFile::new("addr.rs", include_bytes!("addr.rs")),
     SourceFile::new("batches.rs", include_bytes!("batches.rs")),
     SourceFile::new("broadcast.rs", include_bytes!("broadcast.rs")),
@@ -72,6 +72,7 @@ pub const SOURCES: [SourceFile; 34] = [
     SourceFile::new("device.rs", include_bytes!("device.rs")),
     SourceFile::new("gather.rs", include_bytes!("gather.rs")),
     SourceFile::new("generation.rs", include_bytes!("generation.rs")),
+    SourceFile::new("global_id.rs", include_bytes!("global_id.rs")),
     SourceFile::new("hw.rs", include_bytes!("hw.rs")),
     SourceFile::new("interrupts.rs", include_bytes!("interrupts.rs")),
     SourceFile::new("isolation.rs", include_bytes!("isolation.rs")),
@@ -90,12 +91,17 @@ pub const SOURCES: [SourceFile; 34] = [
     SourceFile::new("retire.rs", include_bytes!("retire.rs")),
     SourceFile::new("serve.rs", include_bytes!("serve.rs")),
     SourceFile::new("shootdown.rs", include_bytes!("shootdown.rs")),
+    SourceFile::new(
+        "shootdown_broadcast.rs",
+        include_bytes!("shootdown_broadcast.rs"),
+    ),
     SourceFile::new("slots.rs", include_bytes!("slots.rs")),
     SourceFile::new("software_walks.rs", include_bytes!("software_walks.rs")),
     SourceFile::new("sources.rs", include_bytes!("sources.rs")),
     SourceFile::new("switch.rs", include_bytes!("switch.rs")),
     SourceFile::new("targets.rs", include_bytes!("targets.rs")),
     SourceFile::new("tlb.rs", include_bytes!("tlb.rs")),
+    SourceFile::new("transition.rs", include_bytes!("transition.rs")),
     SourceFile::new("words.rs", include_bytes!("words.rs")),
 ];
 

@@ -132,13 +132,16 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         // Not lazy any more, and not caught up yet: an NMI in between would use what was flushed.
         me.set_unusable(hw);
         me.clear_lazy(hw);
-        // I4. Store, then load: needs a full fence; pairs with `Mm::bump_tlb_gen`. Either we read the
+        // I4, I17. Store, then load: needs a full fence; pairs with `Mm::bump_tlb_gen`. Either we read the
         // new generation here, or the initiator reads `is_lazy` as clear and interrupts us, or both.
         // Without it:  CPU 1: is_lazy = 0 (buffered)          CPU 0:
         //              CPU 1: reads tlb_gen: 1                tlb_gen = 2; reads is_lazy: 1, skips us
         //              CPU 1: back in user mode with the translation that CPU 0 thinks gone.
         hw.fence();
         let mm = self.kernel.mm(handle);
+        if let Some(global) = self.global_of(hw, mm) {
+            return self.resume_global(hw, me, handle, global.id);
+        }
         let current = mm.tlb_gen(hw);
         let slot = me.slots.current(hw);
         if current == me.slots.flushed_to(hw, slot) {
@@ -236,6 +239,10 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         let mm = self.kernel.mm(next);
         let found = me.slots.find(hw, mm.id());
         self.enter_cpumask(hw, me, found, next, mm);
+        // I17: read after that, as the generation is.
+        if let Some(global) = self.global_of(hw, mm) {
+            return self.load_global(hw, me, next, found, global.id);
+        }
         // I3, as above.
         let current = mm.tlb_gen(hw);
         if let Some(slot) = found
@@ -246,7 +253,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             self.load_root(hw, me, mm, slot, Cr3Load::Keep);
             // I2. A walk of the former space that began before may still be under way: the bit there stays, until this
             // CPU comes back, or is interrupted and behind in it.
-            me.set_loaded_mm(hw, next);
+            self.set_loaded(hw, me, next, None);
             return Switched::Kept;
         }
         match found {
@@ -293,20 +300,53 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     ) -> Switched {
         let mm = self.kernel.mm(next);
         if mm.is_retired(hw) {
-            if let Some(slot) = found {
-                me.slots.set_joined(hw, slot, None);
-            }
-            mm.leave(hw, hw.cpu());
-            self.load_init_mm(hw, me, next);
-            return Switched::Retired;
+            return self.turn_back(hw, me, found, next);
         }
         let former = me.slots.current(hw);
         let slot = found.unwrap_or_else(|| me.slots.recycle(hw, mm.id()));
+        if found.is_none() && self.has_global_ids() {
+            me.slots.set_global(hw, slot, None);
+        }
         me.slots.set_current(hw, slot);
         self.load_root(hw, me, mm, slot, Cr3Load::Flush);
         me.slots.set_flushed_to(hw, slot, current);
-        me.set_loaded_mm(hw, next);
-        // I2, as above.
+        self.set_loaded(hw, me, next, None);
+        self.leave_former(hw, me, next, found, slot, former);
+        match found {
+            Some(_) => Switched::LoadedBehind,
+            None => Switched::Loaded,
+        }
+    }
+
+    /// Leaves a retired space that this CPU was just coming to, after its cpumask was entered.
+    #[inline(always)]
+    pub(crate) fn turn_back(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        found: Option<SlotIndex>,
+        next: MmHandle,
+    ) -> Switched {
+        if let Some(slot) = found {
+            me.slots.set_joined(hw, slot, None);
+        }
+        self.kernel.mm(next).leave(hw, hw.cpu());
+        self.load_init_mm(hw, me, next);
+        Switched::Retired
+    }
+
+    /// Leaves the cpumasks of the space whose slot another one got, and of the one that was loaded, once that other one is loaded and something
+    /// was invalidated since (I2).
+    #[inline(always)]
+    pub(crate) fn leave_former(
+        &self,
+        hw: &K::Hw,
+        me: &PerCpu<K::Hw, WORDS, SLOTS>,
+        next: MmHandle,
+        found: Option<SlotIndex>,
+        slot: SlotIndex,
+        former: SlotIndex,
+    ) {
         if found.is_none() {
             let replaced = me.slots.joined(hw, slot);
             me.slots.set_joined(hw, slot, Some(next));
@@ -316,10 +356,6 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             let left = me.slots.joined(hw, former);
             me.slots.set_joined(hw, former, None);
             self.leave(hw, left);
-        }
-        match found {
-            Some(_) => Switched::LoadedBehind,
-            None => Switched::Loaded,
         }
     }
 
@@ -371,7 +407,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             if load == Cr3Load::Flush {
                 me.slots.set_kernel_due(hw, false);
             }
-            me.set_loaded_mm(hw, handle);
+            self.set_loaded(hw, me, handle, None);
             self.leave_spaces(hw, me, |_, _| true);
             return;
         }
@@ -435,7 +471,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         hw.invlpg(VirtAddr(0));
     }
 
-    /// Loads CR3 with a user space's root, under the PCID of its slot if there are PCIDs. With page-table isolation it is
+    /// Loads CR3 with the root of a user space without a global id, under the PCID of its slot if there are PCIDs. With page-table isolation it is
     /// that of the kernel half; if this one is flushed, the user half is when this CPU returns to it. After a flush, it walks nothing that
     /// was removed (I11).
     #[inline(always)]

@@ -66,11 +66,19 @@ pub enum ProtocolWord {
     BatchAwaits,
     /// How many gathers of this CPU put something into such a batch.
     BatchPins,
+    /// The global id of a space.
+    GlobalIdOfMm,
+    /// The global id under which this CPU uses the space of a slot.
+    SlotGlobal,
+    /// The global id under which a CPU uses the space that it has loaded.
+    LoadedGlobal,
+    /// A part of the set of global ids that spaces have.
+    GlobalIdsTaken,
 }
 
 impl ProtocolWord {
-    /// Every word: those of a space, then those of a CPU.
-    pub const ALL: [ProtocolWord; 29] = [
+    /// Every word.
+    pub const ALL: [ProtocolWord; 33] = [
         ProtocolWord::TlbGen,
         ProtocolWord::Cpumask,
         ProtocolWord::LoadedMm,
@@ -100,6 +108,10 @@ impl ProtocolWord {
         ProtocolWord::BatchMm,
         ProtocolWord::BatchAwaits,
         ProtocolWord::BatchPins,
+        ProtocolWord::GlobalIdOfMm,
+        ProtocolWord::SlotGlobal,
+        ProtocolWord::LoadedGlobal,
+        ProtocolWord::GlobalIdsTaken,
     ];
 
     /// Returns the name that people who debug see.
@@ -134,6 +146,10 @@ impl ProtocolWord {
             ProtocolWord::Spared => "spared",
             ProtocolWord::BatchAwaits => "batch.awaits",
             ProtocolWord::BatchPins => "batch.pins",
+            ProtocolWord::GlobalIdOfMm => "global_id",
+            ProtocolWord::SlotGlobal => "slot.global",
+            ProtocolWord::LoadedGlobal => "loaded_global",
+            ProtocolWord::GlobalIdsTaken => "global_ids.taken",
         }
     }
 
@@ -170,7 +186,11 @@ impl ProtocolWord {
             | ProtocolWord::Retired
             | ProtocolWord::HeldTables
             | ProtocolWord::BatchMm
-            | ProtocolWord::BatchPins => ValueKind::Other,
+            | ProtocolWord::BatchPins
+            | ProtocolWord::GlobalIdOfMm
+            | ProtocolWord::SlotGlobal
+            | ProtocolWord::LoadedGlobal
+            | ProtocolWord::GlobalIdsTaken => ValueKind::Other,
         }
     }
 }

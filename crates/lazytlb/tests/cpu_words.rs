@@ -4,8 +4,9 @@
 use std::cell::{Cell, RefCell};
 
 use lazytlb::{
-    Cells, CpuId, CpuSet, Cr3Load, FlushRange, Flushed, Hw, Interrupts, Kernel, Mm, MmHandle, MmId,
-    Pcids, PerCpu, PhysAddr, Policy, Poll, ProtocolWord, Quirks, Tables, Tlb, Until, VirtAddr,
+    Broadcast, Cells, CpuId, CpuSet, Cr3Load, FlushRange, Flushed, Hw, Interrupts, Kernel, Mm,
+    MmHandle, MmId, Pcids, PerCpu, PhysAddr, Policy, Poll, ProtocolWord, Quirks, Tables, Tlb,
+    Until, VirtAddr,
 };
 
 /// A machine that runs the CPU that it is told, and remembers of which words of sets it was asked.
@@ -83,6 +84,8 @@ impl Hw for Machine {
 }
 
 impl Pcids for Machine {}
+// Nor broadcasts.
+impl Broadcast for Machine {}
 
 impl Poll for Machine {
     /// Nobody is there to answer: a wait looks once, and finds what it looks for.

@@ -7,7 +7,7 @@ mod machine;
 
 use std::sync::atomic::AtomicU64;
 
-use lazytlb::{Cells, Mm, MmHandle, MmId, PerCpu, PhysAddr, ProtocolWord};
+use lazytlb::{Cells, GlobalIdWord, Mm, MmHandle, MmId, PerCpu, PhysAddr, ProtocolWord};
 use machine::Machine;
 
 /// Makes words, and remembers which.
@@ -47,6 +47,7 @@ impl Cells<Machine> for Names {
 fn make_all(cells: &mut impl Cells<Machine>) {
     let _mm: Mm<Machine> = Mm::new(MmId(1), PhysAddr(0), cells);
     let _cpu: PerCpu<Machine> = PerCpu::new(MmHandle(0), cells);
+    let _ids: GlobalIdWord<Machine> = GlobalIdWord::new(64, cells);
 }
 
 #[test]

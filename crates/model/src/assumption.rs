@@ -9,8 +9,8 @@
 use std::fmt;
 
 use crate::cpu_model::{
-    CpuModel, DirtyUpdate, IpiOrder, KeepLoad, LargePages, MfenceForIpis, ReadBack, Reading,
-    Tlbsync, UncachedLoads, UncachedStores, UpperLevels, WcReadings,
+    BroadcastAnswer, CpuModel, DirtyUpdate, IpiOrder, KeepLoad, LargePages, MfenceForIpis,
+    ReadBack, Reading, Tlbsync, UncachedLoads, UncachedStores, UpperLevels, WcReadings,
 };
 
 /// Something that no manual says, and that a CPU model assumes.
@@ -30,7 +30,7 @@ pub struct Assumption {
 
 impl Assumption {
     /// Every assumption that has a weak reading.
-    pub const ALL: [Assumption; 11] = [
+    pub const ALL: [Assumption; 12] = [
         Assumption {
             name: "no-psc",
             rule: "H9",
@@ -70,6 +70,16 @@ impl Assumption {
             field: "tlbsync",
             is_made: |model| model.broadcast && model.tlbsync == Tlbsync::Serializes,
             take_away: |model| model.tlbsync = Tlbsync::OnlyWaits,
+        },
+        Assumption {
+            name: "broadcast-waits-for-stores",
+            rule: "H29",
+            about: "a CPU answers a broadcast when its stores through what goes have drained",
+            field: "broadcast_answer",
+            is_made: |model| {
+                model.broadcast && model.broadcast_answer == BroadcastAnswer::AfterStores
+            },
+            take_away: |model| model.broadcast_answer = BroadcastAnswer::AtOnce,
         },
         Assumption {
             name: "mfence-orders-ipis",

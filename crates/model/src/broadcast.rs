@@ -3,11 +3,34 @@
 //! Rules: H29, H30. Each broadcast is numbered; a CPU that has still to do it has a bit set.
 
 use crate::call::Broadcast;
-use crate::cpu_model::Tlbsync;
-use crate::index::BroadcastId;
+use std::ops::Deref;
+
+use crate::cpu_model::{BroadcastAnswer, Tlbsync};
+use crate::index::{BroadcastId, BroadcastSet};
 use crate::machine::IssuedBroadcast;
 use crate::progress::{Progress, Stop};
-use crate::view::CpuMut;
+use crate::state::State;
+use crate::view::{CpuIn, CpuMut};
+
+impl<S: Deref<Target = State>> CpuIn<'_, S> {
+    /// Returns the invalidations that were broadcast, and that this CPU could do now.
+    pub(crate) fn broadcasts_to_do(&self) -> Result<BroadcastSet, Stop> {
+        let left = self.broadcasts();
+        if self.machine.cpu_model.broadcast_answer == BroadcastAnswer::AtOnce || left.is_empty() {
+            return Ok(left);
+        }
+        let through = self.buffered_through();
+        let mut to_do = left;
+        for number in left.iter() {
+            let goes = self.what_goes_by(self.machine.broadcasts.get(number).what)?;
+            let mut used = through.iter();
+            if used.any(|used| goes(self.machine.translations.get(used))) {
+                to_do = to_do.without(number);
+            }
+        }
+        Ok(to_do)
+    }
+}
 
 impl CpuMut<'_> {
     /// INVLPGB: every CPU, this one too, invalidates some time later.
@@ -31,12 +54,12 @@ impl CpuMut<'_> {
         Ok(Progress::DONE)
     }
 
-    /// Does an invalidation that was broadcast; says whether the CPU had still to do one with this number.
+    /// Does an invalidation that was broadcast; says whether the CPU had still to do one with this number, and could.
     pub(crate) fn receive_broadcast(&mut self, number: BroadcastId) -> Result<bool, Stop> {
-        let left = self.broadcasts();
-        if !left.contains(number) {
+        if !self.broadcasts_to_do()?.contains(number) {
             return Ok(false);
         }
+        let left = self.broadcasts();
         self.set_broadcasts(left.without(number));
         self.invalidate_broadcast(self.machine.broadcasts.get(number).what)?;
         // ASSUMED: what ends walks in flight ends a fetch's, too, though it is no serializing instruction here.

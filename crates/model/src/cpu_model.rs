@@ -61,6 +61,18 @@ pub enum Tlbsync {
     Serializes,
 }
 
+/// When a CPU does an invalidation that was broadcast, and so answers TLBSYNC (H29): what becomes of stores that it has buffered.
+///
+/// It is about stores whose way is remembered: of user code, and of data in programs with promises about flushes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum BroadcastAnswer {
+    /// At any time: stores that went through what goes may stay buffered, and drain later.
+    AtOnce,
+    /// When the stores that went through what goes have drained. ASSUMED: no source was found that says so; kernels that free memory after TLBSYNC
+    /// rely on it.
+    AfterStores,
+}
+
 /// What INVLPG does to global entries while PCIDs are on (H34).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum InvlpgGlobals {
@@ -287,6 +299,8 @@ pub struct CpuModel {
     pub upper_levels: UpperLevels,
     /// What TLBSYNC does beside waiting for broadcasts.
     pub tlbsync: Tlbsync,
+    /// When a CPU answers a broadcast.
+    pub broadcast_answer: BroadcastAnswer,
     /// What INVLPG does to paging-structure caches.
     pub invlpg: InvlpgReach,
     /// What INVLPG does to global entries while PCIDs are on.
@@ -335,6 +349,7 @@ impl CpuModel {
         five_levels: true,
         broadcast: true,
         tlbsync: Tlbsync::OnlyWaits,
+        broadcast_answer: BroadcastAnswer::AtOnce,
         upper_levels: UpperLevels::Cached,
         invlpg: InvlpgReach::LeadingToAddress,
         invlpg_globals: InvlpgGlobals::Dropped,
@@ -378,6 +393,7 @@ impl CpuModel {
         about: "AMD family 19h: PCIDs, INVLPGB, EFER.TCE clear",
         five_levels: false,
         tlbsync: Tlbsync::Serializes,
+        broadcast_answer: BroadcastAnswer::AfterStores,
         invlpg: InvlpgReach::AllUpperLevels,
         large_pages: LargePages::Whole,
         mfence: Mfence::Serializes,
@@ -435,6 +451,15 @@ impl CpuModel {
     #[must_use]
     pub const fn with_keep_load(self, keep_load: KeepLoad) -> CpuModel {
         CpuModel { keep_load, ..self }
+    }
+
+    /// The model with another reading of when a CPU answers a broadcast.
+    #[must_use]
+    pub const fn with_broadcast_answer(self, broadcast_answer: BroadcastAnswer) -> CpuModel {
+        CpuModel {
+            broadcast_answer,
+            ..self
+        }
     }
 
     /// The model with other readings of what empties write-combining buffers.

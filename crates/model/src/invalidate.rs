@@ -215,11 +215,22 @@ impl CpuMut<'_> {
         self.close()
     }
 
-    /// What a broadcast invalidation does on a CPU that it reaches (H29, H30, H37).
+    /// What a broadcast invalidation does on a CPU that it reaches.
     pub(crate) fn invalidate_broadcast(&mut self, what: Broadcast) -> Result<(), Stop> {
+        let goes = self.what_goes_by(what)?;
+        self.invalidate(InFlight::End, goes)
+    }
+}
+
+impl<S: Deref<Target = State>> CpuIn<'_, S> {
+    /// Returns what a broadcast invalidation removes (H29, H30, H37).
+    pub(crate) fn what_goes_by(
+        &self,
+        what: Broadcast,
+    ) -> Result<impl Fn(&Translation) -> bool + use<S>, Stop> {
         let pcid = what.pcid.map(tag).transpose()?;
         let all_upper_levels = self.machine.cpu_model.invlpg == InvlpgReach::AllUpperLevels;
-        self.invalidate(InFlight::End, |entry| {
+        Ok(move |entry: &Translation| {
             let of_pcid = pcid.is_none_or(|pcid| entry.pcid == pcid);
             // H30: by the size of the page that is cached.
             let covers = what.addr.is_none_or(|addr| entry.spans(addr));
@@ -230,9 +241,7 @@ impl CpuMut<'_> {
             }
         })
     }
-}
 
-impl<S: Deref<Target = State>> CpuIn<'_, S> {
     /// An instruction that the CPU refuses.
     pub(crate) fn refused(&self, what: &str) -> Stop {
         let violation = Violation::on_cpu(Property::GeneralProtection, self.cpu, what);

@@ -10,7 +10,7 @@ use crate::byte_mask::ByteMask;
 use crate::call::{AtomicCell, Call, Cr4, FAULT, Family, LocalCell, Privilege};
 use crate::combining::CacheHint;
 use crate::features::Tick;
-use crate::index::{BroadcastId, Cpu, Location, Offset, Way};
+use crate::index::{BroadcastId, BroadcastSet, Cpu, Location, Offset, Way};
 use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::{Progress, Stop};
@@ -63,7 +63,19 @@ impl Machine {
         self.on(state, cpu.into()).drain_combining(way.into())
     }
 
-    /// A CPU does an invalidation that was broadcast; says whether there was one with this number.
+    /// Returns the invalidations that were broadcast, and that a CPU could do now.
+    ///
+    /// # Errors
+    /// As [`Machine::call`].
+    pub fn broadcasts_to_do(
+        &self,
+        state: &State,
+        cpu: impl Into<Cpu>,
+    ) -> Result<BroadcastSet, Stop> {
+        self.view(state, cpu.into()).broadcasts_to_do()
+    }
+
+    /// A CPU does an invalidation that was broadcast; says whether there was one with this number that it could do.
     ///
     /// # Errors
     /// As [`Machine::call`].

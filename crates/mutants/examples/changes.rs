@@ -44,7 +44,7 @@ fn main() {
 fn series(menus_alone: bool) -> Vec<Scenario<'static>> {
     let policies = [Policy::IpiOnTableFree, Policy::InitMm, Policy::Ipi];
     let mut series = Vec::new();
-    let mut ask = |program: &'static str, slots: u8| {
+    let mut ask = |program: &'static str, (slots, global_ids): (u8, u8)| {
         for policy in policies {
             for memory in [MemoryModel::Sc, MemoryModel::TSO] {
                 series.push(Scenario {
@@ -52,26 +52,32 @@ fn series(menus_alone: bool) -> Vec<Scenario<'static>> {
                     policy,
                     cpu_model: CpuModel::WEAKEST,
                     slots,
+                    global_ids,
                     memory,
                 });
             }
         }
     };
     for menus in MENUS {
-        let with = if menus.pcids { &[1, 2][..] } else { &[0] };
-        with.iter().for_each(|&slots| ask(menus.program, slots));
+        let with = match (menus.pcids, menus.broadcasts) {
+            (false, _) => &[(0, 0)][..],
+            (true, false) => &[(1, 0), (2, 0)],
+            (true, true) => &[(1, 1)],
+        };
+        with.iter().for_each(|&pcids| ask(menus.program, pcids));
     }
     if !menus_alone {
         for program in ShippedProgram::<LazyTlb>::all() {
             if !LONG.contains(&program.name) {
-                [0, 1, 2].iter().for_each(|&slots| ask(program.name, slots));
+                let pcids = [(0, 0), (1, 0), (2, 0), (1, 1)];
+                pcids.iter().for_each(|&pcids| ask(program.name, pcids));
             }
         }
     }
     series
 }
 
-type Key = (&'static str, &'static str, u8, &'static str);
+type Key = (&'static str, &'static str, (u8, u8), &'static str);
 
 /// Asks about one change, and says what came of it.
 fn ask(change: &Change, series: &[Scenario<'static>], safe: &Mutex<HashMap<Key, bool>>) -> Value {
@@ -106,6 +112,7 @@ fn ask(change: &Change, series: &[Scenario<'static>], safe: &Mutex<HashMap<Key, 
             "program": scenario.program,
             "policy": scenario.policy.name(),
             "slots": scenario.slots,
+            "global_ids": scenario.global_ids,
             "memory": scenario.memory.name(),
             "proofs": proofs,
             "incomplete": incomplete,
@@ -126,10 +133,12 @@ fn real_is_safe(scenario: Scenario<'static>, safe: &Mutex<HashMap<Key, bool>>) -
         program,
         policy,
         slots,
+        global_ids,
         memory,
         ..
     } = scenario;
-    let key = (program, policy.name(), slots, memory.name());
+    let pcids = (slots, global_ids);
+    let key = (program, policy.name(), pcids, memory.name());
     let known = safe
         .lock()
         .expect("nobody panics with it")

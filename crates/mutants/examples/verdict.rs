@@ -63,6 +63,7 @@ fn one(name: &str, program: &str, policy: &str, memory: &str, cpu: &str) -> Resu
             .ok_or_else(|| format!("no memory model is called {memory}"))?,
         cpu_model: CpuModel::by_name(cpu).ok_or_else(|| format!("no CPU model is called {cpu}"))?,
         slots: slots_of(name),
+        global_ids: global_ids_of(name),
     };
     if let Some(mutant) = Mutant::by_name(name) {
         println!("{}\n{}\n\n{}", mutant.name, mutant.about, mutant.diff);
@@ -80,6 +81,11 @@ fn slots_of(name: &str) -> u8 {
     Mutant::by_name(name).map_or(0, |mutant| mutant.slots)
 }
 
+/// The global ids that a mutant is made for.
+fn global_ids_of(name: &str) -> u8 {
+    Mutant::by_name(name).map_or(0, |mutant| mutant.global_ids)
+}
+
 fn every_scenario(name: &str) -> Result<(), String> {
     for program in programs() {
         if program == "reference-4" {
@@ -95,6 +101,7 @@ fn every_scenario(name: &str) -> Result<(), String> {
                     cpu_model,
                     memory,
                     slots: slots_of(name),
+                    global_ids: global_ids_of(name),
                 };
                 let verdict = line(&check(name, scenario)?);
                 println!("{program:25} {policy:18} {:3} {verdict}", memory.name());

@@ -76,6 +76,8 @@ pub struct Mutant {
     pub cpu_model: &'static str,
     /// The slots that each CPU has for PCIDs; 0 if PCIDs are off.
     pub slots: u8,
+    /// The global ids that there are; 0 if nothing is broadcast.
+    pub global_ids: u8,
     /// Whether its menus are those with page-table isolation.
     pub isolated: bool,
     /// What no menus have that it takes to see it, if they do not find it.
@@ -97,8 +99,8 @@ type Build = fn(&str, Policy) -> Option<Program>;
 pub struct Change {
     /// Its name: a file, a line and a number.
     pub name: &'static str,
-    /// Without PCIDs, with one slot, with two.
-    builds: [Build; 3],
+    /// Without PCIDs, with one slot, with two; with one slot and a global id.
+    builds: [Build; 4],
 }
 
 impl Change {
@@ -110,7 +112,10 @@ impl Change {
     /// # Panics
     /// If there is no such program, or there are more than two slots.
     pub fn try_check(&self, scenario: Scenario<'_>) -> Result<Verdict, CheckError> {
-        let build = self.builds[usize::from(scenario.slots)];
+        let build = self.builds[match scenario.global_ids {
+            0 => usize::from(scenario.slots),
+            _ => 3,
+        }];
         let checker = checker(scenario, Reduction::CollapseLocal).max_states(MOST_STATES);
         checker.try_check_built(|| build_program(build, scenario), |_| {})
     }
@@ -126,6 +131,8 @@ pub struct Menus {
     pub name: &'static str,
     /// Whether they are for rows with PCIDs.
     pub pcids: bool,
+    /// Whether they are for rows with global ids.
+    pub broadcasts: bool,
     /// Whether they are for rows with page-table isolation.
     pub isolated: bool,
     /// The program's name, which has the sets in it.
@@ -161,6 +168,8 @@ pub struct Scenario<'a> {
     pub cpu_model: CpuModel,
     /// The slots that each CPU has for PCIDs; 0 if PCIDs are off. Of a mutant, its row decides.
     pub slots: u8,
+    /// The global ids that there are; 0 if nothing is broadcast. Of a mutant, its row decides.
+    pub global_ids: u8,
     /// The memory model.
     pub memory: MemoryModel,
 }
@@ -173,10 +182,10 @@ impl Mutant {
 
     /// Lists the menus that the mutant is asked of, from the smallest on.
     pub fn asked_of(&self) -> impl Iterator<Item = &'static Menus> + use<> {
-        let its = (self.slots > 0, self.isolated);
+        let its = (self.slots > 0, self.global_ids > 0, self.isolated);
         MENUS
             .iter()
-            .filter(move |menus| (menus.pcids, menus.isolated) == its)
+            .filter(move |menus| (menus.pcids, menus.broadcasts, menus.isolated) == its)
     }
 
     /// Returns where the mutant shows, under a memory model.
@@ -190,6 +199,7 @@ impl Mutant {
             policy: policy.expect("the table names policies by their names"),
             cpu_model: CpuModel::by_name(self.cpu_model).expect("the table names CPU models"),
             slots: self.slots,
+            global_ids: self.global_ids,
             memory,
         }
     }
@@ -282,13 +292,16 @@ impl Mutant {
 /// # Panics
 /// As [`Mutant::check`].
 pub fn check_unmutated(scenario: Scenario<'_>) -> Verdict {
-    use protocols::unmutated::adapter::{LazyTlb, WithPcids};
+    use protocols::unmutated::adapter::{LazyTlb, WithBroadcast, WithPcids};
     check(
-        match scenario.slots {
-            0 => build::<LazyTlb>,
-            1 => build::<WithPcids<1>>,
-            2 => build::<WithPcids<2>>,
-            slots => panic!("nothing is checked with {slots} slots"),
+        match (scenario.slots, scenario.global_ids) {
+            (0, 0) => build::<LazyTlb>,
+            (1, 0) => build::<WithPcids<1>>,
+            (2, 0) => build::<WithPcids<2>>,
+            (1, 1) => build::<WithBroadcast<1, 1>>,
+            (2, 1) => build::<WithBroadcast<2, 1>>,
+            (1, 2) => build::<WithBroadcast<1, 2>>,
+            other => panic!("nothing is checked with so many slots and global ids: {other:?}"),
         },
         scenario,
         Reduction::CollapseLocal,
@@ -300,13 +313,16 @@ pub fn check_unmutated(scenario: Scenario<'_>) -> Verdict {
 /// # Panics
 /// As [`Mutant::check`].
 pub fn check_real(scenario: Scenario<'_>) -> Verdict {
-    use lazytlb_check::{LazyTlb, WithPcids};
+    use lazytlb_check::{LazyTlb, WithBroadcast, WithPcids};
     check(
-        match scenario.slots {
-            0 => build::<LazyTlb>,
-            1 => build::<WithPcids<1>>,
-            2 => build::<WithPcids<2>>,
-            slots => panic!("nothing is checked with {slots} slots"),
+        match (scenario.slots, scenario.global_ids) {
+            (0, 0) => build::<LazyTlb>,
+            (1, 0) => build::<WithPcids<1>>,
+            (2, 0) => build::<WithPcids<2>>,
+            (1, 1) => build::<WithBroadcast<1, 1>>,
+            (2, 1) => build::<WithBroadcast<2, 1>>,
+            (1, 2) => build::<WithBroadcast<1, 2>>,
+            other => panic!("nothing is checked with so many slots and global ids: {other:?}"),
         },
         scenario,
         Reduction::CollapseLocal,

@@ -169,7 +169,13 @@ fn by_menus(mutant: &Mutant, scenario: Scenario<'_>) -> Option<ByMenus> {
 
 /// Says whether the real protocol is safe. Many rows ask the same, so answers are kept.
 fn real_is_safe(scenario: Scenario<'static>) -> bool {
-    type Key = (&'static str, &'static str, &'static str, &'static str, u8);
+    type Key = (
+        &'static str,
+        &'static str,
+        &'static str,
+        &'static str,
+        (u8, u8),
+    );
     type Answer = Arc<OnceLock<bool>>;
     static ANSWERS: OnceLock<Mutex<HashMap<Key, Answer>>> = OnceLock::new();
     let Scenario {
@@ -178,8 +184,10 @@ fn real_is_safe(scenario: Scenario<'static>) -> bool {
         cpu_model,
         memory,
         slots,
+        global_ids,
     } = scenario;
-    let key = (program, policy.name(), cpu_model.name, memory.name(), slots);
+    let pcids = (slots, global_ids);
+    let key = (program, policy.name(), cpu_model.name, memory.name(), pcids);
     let answers = ANSWERS.get_or_init(Mutex::default).lock();
     let mut answers = answers.expect("nothing panics while it holds this lock");
     let answer = Arc::clone(answers.entry(key).or_default());
@@ -213,16 +221,19 @@ fn counts(verdict: &Verdict) -> (&'static str, u64, u64, u64, u64) {
 #[test]
 fn the_unmutated_copy_has_the_state_counts_of_the_real_protocol() {
     let small = ["smoke", "two-initiators", "exit"];
-    let small = small
-        .into_iter()
-        .flat_map(|name| Policy::ALL.iter().map(move |&policy| (name, policy, 0)));
+    let small = small.into_iter().flat_map(|name| {
+        Policy::ALL
+            .iter()
+            .map(move |&policy| (name, policy, (0, 0)))
+    });
     let large = [
-        ("reference-3", 0),
-        ("no-table-free", 0),
-        ("back-and-forth", 2),
+        ("reference-3", (0, 0)),
+        ("no-table-free", (0, 0)),
+        ("back-and-forth", (2, 0)),
+        ("back-and-forth", (1, 1)),
     ];
-    let large = large.map(|(name, slots)| (name, Policy::IpiOnTableFree, slots));
-    for (program, policy, slots) in small.chain(large) {
+    let large = large.map(|(name, pcids)| (name, Policy::IpiOnTableFree, pcids));
+    for (program, policy, (slots, global_ids)) in small.chain(large) {
         for memory in [MemoryModel::Sc, MemoryModel::TSO] {
             let scenario = Scenario {
                 program,
@@ -230,6 +241,7 @@ fn the_unmutated_copy_has_the_state_counts_of_the_real_protocol() {
                 cpu_model: CpuModel::WEAKEST,
                 memory,
                 slots,
+                global_ids,
             };
             assert_eq!(
                 counts(&check_unmutated(scenario)),

@@ -115,7 +115,11 @@ impl CountedCells {
                 | ProtocolWord::HeldTables
                 | ProtocolWord::BatchMm
                 | ProtocolWord::BatchAwaits
-                | ProtocolWord::BatchPins,
+                | ProtocolWord::BatchPins
+                | ProtocolWord::GlobalIdOfMm
+                | ProtocolWord::SlotGlobal
+                | ProtocolWord::LoadedGlobal
+                | ProtocolWord::GlobalIdsTaken,
                 _,
             ) => Role::PLAIN,
         }

@@ -1,14 +1,14 @@
 //! The kernel's storage, and what it forgets.
 
 use lazytlb::{
-    Cells, CpuId, Kernel, Mm, MmHandle, MmId, Pcids, PerCpu, PhysAddr, Pinned, Policy, Poll,
-    Promises, Spaces, Tlb, ValueKind,
+    Broadcast, Cells, CpuId, Kernel, Mm, MmHandle, MmId, Pcids, PerCpu, PhysAddr, Pinned, Policy,
+    Poll, Promises, Spaces, Tlb, ValueKind,
 };
 
 /// What the kernel asks of its machine: any that has it all will do.
-pub(crate) trait Machine: Pcids + Poll + Promises {}
+pub(crate) trait Machine: Pcids + Broadcast + Poll + Promises {}
 
-impl<H: Pcids + Poll + Promises> Machine for H {}
+impl<H: Pcids + Broadcast + Poll + Promises> Machine for H {}
 
 /// The kernel's own space.
 pub(crate) const INIT_MM: MmHandle = MmHandle(0);

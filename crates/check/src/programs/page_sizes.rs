@@ -1,9 +1,9 @@
-//! A mapping that changes its size: errata 383 and of Intel's ITLB (H20, H31, H31a).
+//! A mapping that changes its size: errata 383 and of Intel's ITLB (H20, H31, H31a). Two large pages that go.
 
 use lazytlb::{Entry, Fetched, FlushRange, Memory, PageRange, PageSize, PhysAddr, Policy, Tables};
 use lazytlb_model::entry::bits;
 
-use super::setup::{CPU_0, CPU_1, PAGE, Setup, USER, root_index, table_index};
+use super::setup::{CPU_0, CPU_1, FAR_PAGE, PAGE, Setup, USER, root_index, table_index};
 use crate::model_hw::ModelHw;
 use crate::program::Program;
 use crate::protocol::{PageChange, Protocol};
@@ -101,4 +101,38 @@ fn use_it<P: Protocol>(setup: &mut Setup<P>) {
     setup.switch(CPU_1, "switch to the space", USER);
     setup.touch(CPU_1, PAGE);
     setup.go_lazy(CPU_1);
+}
+
+/// Two large pages go with one flush: whatever counts them must do so in their size (FreeBSD EN-26:10). Twice something is flushed before, so that
+/// a protocol that broadcasts does so here.
+pub(super) fn two_large_pages<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+    let root = setup.root(USER);
+    let pages = [PAGE, FAR_PAGE].map(|addr| {
+        let page = setup.program.page();
+        let large = Entry(Entry::to(page).0 | bits::LARGE);
+        setup.program.first_entry(root, root_index(addr), large);
+        (addr, page)
+    });
+    setup.flush_all(CPU_0, "flush everything", USER);
+    setup.flush_all(CPU_0, "flush it again", USER);
+    setup.operation(CPU_0, "unmap both pages", move |hw, protocol| {
+        for (addr, _) in pages {
+            hw.write_entry(root, root_index(addr), Entry::ABSENT);
+        }
+        let both = PageRange {
+            start: PAGE,
+            len_pages: pages.len() as u64,
+            size: PageSize::Size2M,
+        };
+        protocol.flush(hw, USER, FlushRange::Pages(both), Tables::Kept);
+        for (_, page) in pages {
+            hw.free_frame(page);
+        }
+    });
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.touch(CPU_1, PAGE);
+    setup.touch(CPU_1, FAR_PAGE);
+    setup.touch(CPU_1, FAR_PAGE);
+    setup.program
 }

@@ -15,11 +15,12 @@ use lazytlb::{
 };
 use lazytlb_check::{
     Ended, Frees, KernelRemoval, Ledger, ModelHw, PageChange, Part, Program, PromiseOfChange,
-    Protocol, Removal, Space, SparingLazy,
+    Protocol, Removal, Space, SparingLazy, notes,
 };
 use lazytlb_model::Cr4;
 use protocol::changes::SizeChange;
 use protocol::gather::Batch;
+use protocol::global_id::GlobalIdWord;
 use protocol::kernel::{Kernel, SoftwareWalks};
 use protocol::mm::{Mm, MmHandle, MmId};
 use protocol::per_cpu::PerCpu;
@@ -28,45 +29,7 @@ use protocol::serve::Served;
 use protocol::switch::{EnteredLazy, Switched};
 use protocol::tlb::Tlb;
 
-use super::sinks::{DeviceSink, HELD_TABLES, HeldCells, NO_FRAME, Sink, Window};
-
-/// Notes ([`ModelHw::note`]) of the outcomes that the entry points can have, each once.
-mod notes {
-    pub(super) const ALREADY_RUNNING: &str = "switch: already running";
-    pub(super) const RESUMED_UP_TO_DATE: &str = "switch: resumed from lazy mode, up to date";
-    pub(super) const RESUMED_BEHIND: &str =
-        "switch: resumed from lazy mode, caught up with a flush";
-    pub(super) const LOADED: &str = "switch: loaded";
-    pub(super) const LOADED_BEHIND: &str = "switch: loaded, its PCID was behind";
-    pub(super) const KEPT: &str = "switch: loaded, its PCID was kept";
-    pub(super) const RETIRED: &str = "switch: the space was retired, left for init_mm";
-    pub(super) const STAYS_LOADED: &str = "lazy: stays loaded";
-    pub(super) const LEFT_FOR_INIT_MM: &str = "lazy: left for init_mm";
-    pub(super) const INTERRUPT_LEFT_FOR_INIT_MM: &str = "interrupt: lazy, left for init_mm";
-    pub(super) const UP_TO_DATE: &str = "interrupt: up to date already";
-    pub(super) const INVALIDATED_PAGES: &str = "interrupt: invalidated pages";
-    pub(super) const FLUSHED_ALL: &str = "interrupt: flushed everything";
-    pub(super) const LEFT_BEHIND: &str = "interrupt: left a space that it was elsewhere from";
-
-    pub(super) const ALL: &[&str] = &[
-        ALREADY_RUNNING,
-        RESUMED_UP_TO_DATE,
-        RESUMED_BEHIND,
-        LOADED,
-        STAYS_LOADED,
-        LEFT_FOR_INIT_MM,
-        INTERRUPT_LEFT_FOR_INIT_MM,
-        UP_TO_DATE,
-        INVALIDATED_PAGES,
-        FLUSHED_ALL,
-        RETIRED,
-        LOADED_BEHIND,
-        KEPT,
-        LEFT_BEHIND,
-    ];
-    /// The last ones, which only PCIDs bring.
-    pub(super) const OF_PCIDS: usize = 3;
-}
+use super::sinks::{DeviceSink, HELD_TABLES, HeldCells, NO_FRAME, Sink, Window, note_broadcast};
 
 /// The real one: `lazytlb`, as kernels embed it, on CPUs whose PCIDs are off.
 pub type LazyTlb = Embedded<1, false>;
@@ -75,8 +38,17 @@ pub type WithPcids<const SLOTS: usize> = Embedded<SLOTS, true>;
 /// The real one, with sets of CPUs that have two words: every second CPU is in the second one, CPU 1 as number 64.
 pub type TwoWords<const SLOTS: usize, const PCIDS: bool> = Embedded<SLOTS, PCIDS, 2>;
 
+/// The real one, with so many slots for PCIDs and so many global ids: a space gets one after the first flush that interrupted a CPU in it.
+pub type WithBroadcast<const SLOTS: usize, const GLOBAL_IDS: usize> =
+    Embedded<SLOTS, true, 1, GLOBAL_IDS>;
+
 /// `lazytlb` in a checked kernel.
-pub struct Embedded<const SLOTS: usize, const PCIDS: bool, const WORDS: usize = 1> {
+pub struct Embedded<
+    const SLOTS: usize,
+    const PCIDS: bool,
+    const WORDS: usize = 1,
+    const GLOBAL_IDS: usize = 0,
+> {
     tlb: Tlb<Storage<SLOTS, WORDS>, WORDS, SLOTS>,
     roots: Vec<PhysAddr>,
     /// With page-table isolation, the second roots of the user spaces.
@@ -90,6 +62,7 @@ struct Storage<const SLOTS: usize, const WORDS: usize> {
     cpus: Vec<(CpuId, PerCpu<ModelHw, WORDS, SLOTS>)>,
     mms: Vec<Mm<ModelHw, WORDS>>,
     software_walks: SoftwareWalks,
+    global_ids: Vec<GlobalIdWord<ModelHw>>,
 }
 
 impl<const SLOTS: usize, const WORDS: usize> Kernel<WORDS, SLOTS> for Storage<SLOTS, WORDS> {
@@ -109,6 +82,12 @@ impl<const SLOTS: usize, const WORDS: usize> Kernel<WORDS, SLOTS> for Storage<SL
     }
     fn held_tables_of_a_space(&self) -> u64 {
         HELD_TABLES as u64
+    }
+    fn global_ids(&self) -> &[GlobalIdWord<ModelHw>] {
+        &self.global_ids
+    }
+    fn broadcasts_from(&self) -> u32 {
+        1
     }
 }
 
@@ -137,12 +116,13 @@ fn number_of<const WORDS: usize>(cpu: CpuId) -> CpuId {
 
 // Where the protocol is a module beside this one, its reports have no variants that are not known here.
 #[allow(unreachable_patterns)]
-impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
-    for Embedded<SLOTS, PCIDS, WORDS>
+impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS: usize> Protocol
+    for Embedded<SLOTS, PCIDS, WORDS, GLOBAL_IDS>
 {
-    const OUTCOMES: &'static [&'static str] = match PCIDS {
-        true => notes::ALL,
-        false => notes::ALL.split_at(notes::ALL.len() - notes::OF_PCIDS).0,
+    const OUTCOMES: &'static [&'static str] = match (PCIDS, GLOBAL_IDS) {
+        (false, _) => notes::WITHOUT_PCIDS,
+        (true, 0) => notes::WITHOUT_GLOBAL_IDS,
+        (true, _) => notes::ALL,
     };
 
     fn new(program: &mut Program, policy: Policy, user_roots: &[PhysAddr]) -> Self {
@@ -186,6 +166,9 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
             (number, PerCpu::new(MmHandle(0), &mut cells))
         });
         let cpus = cpus.collect();
+        program.features().broadcasts |= GLOBAL_IDS > 0;
+        let mut word = || GlobalIdWord::new(GLOBAL_IDS as u32, &mut program.cells("global ids", 0));
+        let global_ids = (0..GLOBAL_IDS.min(1)).map(|_| word()).collect();
         let software_walks = match program.software_walks() {
             lazytlb::SoftwareWalks::Never => SoftwareWalks::Never,
             lazytlb::SoftwareWalks::Guarded => SoftwareWalks::Guarded,
@@ -194,6 +177,7 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
             cpus,
             mms,
             software_walks,
+            global_ids,
         };
         let tlb = Tlb::new(storage, policy);
         let holding = match policy.name() {
@@ -236,8 +220,10 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
     fn flush(&self, hw: &ModelHw, space: Space, range: FlushRange, tables: Tables) {
         let _lazy = self.lazy_cpus(hw, tables);
         let promise = hw.promise_begins(self.spaces(space), range);
-        self.tlb
+        let done = self
+            .tlb
             .flush(hw, handle_of(space), range, tables_of(tables));
+        note_broadcast(hw, done);
         hw.promise_kept(promise);
     }
 
@@ -455,12 +441,15 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Protocol
             Served::UpToDate => notes::UP_TO_DATE,
             Served::InvalidatedPages => notes::INVALIDATED_PAGES,
             Served::FlushedAll => notes::FLUSHED_ALL,
+            Served::MovedToGlobalId => notes::MOVED,
             other => unreachable!("an interrupt that the checker does not know: {other:?}"),
         });
     }
 }
 
-impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Embedded<SLOTS, PCIDS, WORDS> {
+impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS: usize>
+    Embedded<SLOTS, PCIDS, WORDS, GLOBAL_IDS>
+{
     /// Says whether page tables are held back.
     fn holds_back(&self) -> bool {
         !self.held.is_empty()
@@ -508,8 +497,8 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> Embedded<SLOTS, 
     }
 }
 
-impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize> fmt::Debug
-    for Embedded<SLOTS, PCIDS, WORDS>
+impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS: usize> fmt::Debug
+    for Embedded<SLOTS, PCIDS, WORDS, GLOBAL_IDS>
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Embedded")

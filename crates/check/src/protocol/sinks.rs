@@ -5,11 +5,12 @@
 use lazytlb as protocol;
 
 use lazytlb::{FlushRange, Hw, Memory, PhysAddr, Promise, Promises, Spaces};
-use lazytlb_check::{Ledger, ModelHw, SparingLazy};
+use lazytlb_check::{Ledger, ModelHw, SparingLazy, notes};
 use lazytlb_model::LocalCell;
 use protocol::batches::{HeldBatch, NotHeld};
 use protocol::device::Undrained;
 use protocol::gather::FrameSink;
+use protocol::serve::Served;
 use protocol::shootdown::Flushed;
 
 /// How many page tables of a space are held back: as few as show everything.
@@ -91,7 +92,8 @@ impl FrameSink for Sink<'_> {
         let promise = self.hw.promise_begins(self.spaces, range);
         self.promises.push(promise);
     }
-    fn flushed(&mut self, _report: Flushed) {
+    fn flushed(&mut self, report: Flushed) {
+        note_broadcast(self.hw, report);
         self.reaching = None;
         (self.driver)(self.hw);
         for promise in self.promises.drain(..) {
@@ -128,6 +130,13 @@ impl FrameSink for Sink<'_> {
                 PhysAddr(frame)
             })
         })
+    }
+}
+
+/// Notes a flush that was done by broadcast alone.
+pub(super) fn note_broadcast(hw: &ModelHw, done: Flushed) {
+    if done.local == Served::Broadcast && done.interrupted == 0 {
+        hw.note(notes::BROADCAST);
     }
 }
 

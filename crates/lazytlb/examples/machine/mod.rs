@@ -1,6 +1,6 @@
 use lazytlb::{
-    Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Kernel, Mm, MmHandle, MmId, Pcids, PerCpu,
-    PhysAddr, Poll, Quirks, SoftwareWalks, Tlb, Until, VirtAddr,
+    Broadcast, Cells, CpuId, CpuSet, Cr3Load, Hw, Interrupts, Kernel, Mm, MmHandle, MmId, Pcids,
+    PerCpu, PhysAddr, Poll, Quirks, SoftwareWalks, Tlb, Until, VirtAddr,
 };
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -82,6 +82,8 @@ impl Hw for Machine {
 
 // It has no PCIDs.
 impl Pcids for Machine {}
+// Nor broadcasts.
+impl Broadcast for Machine {}
 
 impl Poll for Machine {
     fn poll<R>(&self, body: impl Fn(&Self) -> Option<R>) -> R {

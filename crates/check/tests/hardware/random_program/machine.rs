@@ -1,6 +1,6 @@
 //! The machine that a script runs on.
 
-use lazytlb_model::cpu_model::{DirtyUpdate, Tlbsync, UncachedLoads};
+use lazytlb_model::cpu_model::{BroadcastAnswer, DirtyUpdate, Tlbsync, UncachedLoads};
 use lazytlb_model::{CpuModel, KeepLoad, MemoryModel, Reading, UpperLevels, WcReadings};
 
 use super::Family;
@@ -31,6 +31,8 @@ pub(super) fn draw_setting(random: &mut Random, families: &[Family]) -> Setting 
             cpu_model.uncached_loads = UncachedLoads::WaitForStores;
         }
     }
+    // The naive model does not know which way its stores went.
+    cpu_model.broadcast_answer = BroadcastAnswer::AtOnce;
     if is(Family::Broadcast) {
         cpu_model.tlbsync = random.among(&[Tlbsync::OnlyWaits, Tlbsync::Serializes]);
     }

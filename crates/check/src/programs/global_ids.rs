@@ -1,0 +1,127 @@
+//! PCIDs that mean the same space on every CPU, until another space gets them.
+//!
+//! A protocol that has such gives a space one once a flush has interrupted a CPU in it; the next flush moves the CPUs to it, and from the third on flushes are
+//! broadcast. So the programs here flush three times. For a protocol that has none they are flushes like others.
+
+use lazytlb::{Access, Entry, FlushRange, Hw, Memory, Policy, Poll, Tables, Until};
+
+use super::setup::{
+    CPU_0, CPU_1, NEXT_PAGE, PAGE, SECOND_USER, Setup, USER, root_index, table_index,
+};
+use crate::program::Program;
+use crate::protocol::{Ended, Protocol};
+
+/// One CPU flushes, unmaps a page and frees its table; the other uses the page, goes lazy and comes back, anywhere in that.
+pub(super) fn moves<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+    let table = setup.program.table();
+    let page = setup.mapped(USER, table, NEXT_PAGE);
+    setup.flush_all(CPU_0, "flush everything", USER);
+    setup.operation(CPU_0, "unmap a page", move |hw, protocol| {
+        page.remove(hw, protocol);
+    });
+    setup.free_table(CPU_0, USER, table, NEXT_PAGE);
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.touch(CPU_1, NEXT_PAGE);
+    setup.go_lazy(CPU_1);
+    setup.switch(CPU_1, "switch back", USER);
+    setup.touch(CPU_1, NEXT_PAGE);
+    setup.program
+}
+
+/// One CPU flushes twice, then unmaps a page by a shootdown in steps; the other touches it.
+pub(super) fn in_steps<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+    let table = setup.program.table();
+    let page = setup.mapped(USER, table, NEXT_PAGE);
+    setup.flush_all(CPU_0, "flush everything", USER);
+    setup.flush_all(CPU_0, "flush it again", USER);
+    setup.operation(CPU_0, "unmap a page in steps", move |hw, protocol| {
+        let part = page.clear(hw);
+        protocol.flush_together(hw, &[part], &|_| {});
+        page.free(hw);
+    });
+    setup.switch(CPU_1, "switch to the space", USER);
+    for _ in 0..3 {
+        setup.touch(CPU_1, NEXT_PAGE);
+    }
+    setup.program
+}
+
+/// One CPU flushes twice, then unmaps a page of both halves; the other uses it in user mode.
+pub(super) fn isolated<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::isolated(name, 2, 1, policy);
+    let table = setup.program.table();
+    let page = setup.mapped(USER, table, NEXT_PAGE);
+    let [_, user_half] = setup.halves(USER);
+    let index = root_index(NEXT_PAGE);
+    setup
+        .program
+        .first_entry(user_half, index, Entry::to(table));
+    setup.flush_all(CPU_0, "flush everything", USER);
+    setup.flush_all(CPU_0, "flush it again", USER);
+    setup.operation(CPU_0, "unmap a page", move |hw, protocol| {
+        page.remove(hw, protocol);
+    });
+    setup.switch(CPU_1, "switch to the space", USER);
+    for _ in 0..3 {
+        setup.touch_in_user_mode(CPU_1, NEXT_PAGE, Access::Load);
+    }
+    setup.program
+}
+
+/// One CPU is interrupted in a space, so often that it gets a global id, and lingers there lazily while the space ends. Then it is so interrupted in
+/// a second space, which gets the same id, if there is one only.
+///
+/// What it keeps is not at address 0: who moves to an id invalidates that, to end its walks.
+pub(super) fn recycled<P: Protocol>(name: &str, policy: Policy) -> Program {
+    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+    setup.program.proves(
+        "what is cached of a space that has ended is not taken for another's, though that gets its global id",
+    );
+    let (first, second) = (setup.program.table(), setup.program.table());
+    // It stays mapped: nobody flushes it.
+    let (root, kept) = (setup.root(USER), setup.program.page());
+    setup
+        .program
+        .first_entry(root, root_index(NEXT_PAGE), Entry::to(first));
+    setup
+        .program
+        .first_entry(first, table_index(NEXT_PAGE), Entry::to(kept));
+    let removed = setup.mapped(SECOND_USER, second, PAGE);
+    let left = setup.program.atomic("tasks that left", 0);
+    setup.flush_all(CPU_0, "flush the first space", USER);
+    setup.flush_all(CPU_0, "flush it again", USER);
+    setup.operation(CPU_0, "wait for its task", move |hw, _| {
+        hw.pause_until(&left, Until::Equals(1));
+    });
+    setup.operation(
+        CPU_0,
+        "retire, flush the second space, free the root",
+        move |hw, protocol| {
+            let ended = protocol.start_retiring(hw, USER);
+            // It may get an id here, but not the first one's: that is still in use.
+            for _ in 0..2 {
+                protocol.flush(hw, SECOND_USER, FlushRange::All, Tables::Kept);
+            }
+            if ended == Ended::Later {
+                hw.poll(|hw| protocol.reap(hw));
+            }
+            hw.free_frame(root);
+        },
+    );
+    setup.flush_all(CPU_0, "flush the second space", SECOND_USER);
+    setup.operation(CPU_0, "unmap a page there", move |hw, protocol| {
+        removed.remove(hw, protocol);
+    });
+    setup.switch(CPU_1, "switch to the first space", USER);
+    setup.touch(CPU_1, NEXT_PAGE);
+    setup.operation(CPU_1, "its task is gone", move |hw, protocol| {
+        protocol.enter_lazy(hw);
+        hw.store(&left, 1);
+    });
+    setup.switch(CPU_1, "switch to the second space", SECOND_USER);
+    setup.touch(CPU_1, PAGE);
+    setup.touch(CPU_1, NEXT_PAGE);
+    setup.program
+}
