@@ -71,7 +71,7 @@ impl<P> fmt::Debug for ShippedProgram<P> {
 impl<P: Protocol> ShippedProgram<P> {
     /// Every shipped program.
     pub fn all() -> Vec<ShippedProgram<P>> {
-        let programs: [(&str, &str, Build); 63] = [
+        let programs: [(&str, &str, Build); 64] = [
             (
                 "smoke",
                 "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -282,6 +282,11 @@ impl<P: Protocol> ShippedProgram<P> {
                 "device-unmap-read-back",
                 "device-unmap, and the driver reads back from the device before the flush counts as done",
                 memory_types::device_with_read_back::<P>,
+            ),
+            (
+                "device-unmap-after-flushes",
+                "device-unmap-read-back, after two flushes of the space",
+                memory_types::device_after_flushes::<P>,
             ),
             (
                 "device-unmap-read-back-each",

@@ -181,3 +181,17 @@ fn every_shipped_program_comes_to_what_it_comes_to_without() {
         }
     }
 }
+
+/// A broadcast sends off nothing that a CPU has written to a device: so everybody is interrupted besides. That is safe on any CPU, whenever it answers.
+#[test]
+fn a_device_is_unmapped_by_interrupts_though_its_space_is_flushed_by_broadcast() {
+    let program = ShippedProgram::<WithBroadcast<1, 1>>::by_name("device-unmap-after-flushes");
+    let program = program.unwrap();
+    for policy in POLICIES {
+        for cpu_model in [CpuModel::WEAKEST, CpuModel::AMD_ZEN5] {
+            let verdict = tso(cpu_model).check_built(|| program.build(policy));
+            assert_safe(&verdict, policy.name());
+            assert!(was_reached(&verdict, notes::MOVED), "{policy}");
+        }
+    }
+}

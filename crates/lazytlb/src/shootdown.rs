@@ -281,6 +281,8 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             if occasion == Occasion::Flush {
                 return;
             }
+            // As for a user space that has a global id.
+            hw.tlbsync();
         }
         let new_gen = mm.bump_tlb_gen(hw);
         if is_kernels {

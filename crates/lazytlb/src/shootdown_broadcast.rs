@@ -66,18 +66,17 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         chosen: &mut Chosen<WORDS>,
     ) {
         let mm = self.kernel.mm(handle);
-        match occasion {
-            // A broadcast sends off nothing that a CPU has written (I14): an interrupt does.
-            Occasion::Change | Occasion::EndOfSpace => {
-                self.choose_targets(hw, handle, mm, removed.tables, occasion, chosen);
-            }
-            Occasion::Flush if global.phase == Phase::Moving => {
-                self.choose_stragglers(hw, handle, mm, global.id, removed.tables, chosen);
-            }
-            Occasion::Flush => {}
+        if global.phase == Phase::Moving {
+            self.choose_stragglers(hw, handle, mm, global.id, removed.tables, chosen);
         }
         // After they were chosen: a CPU that was not, because it had left, may have begun a walk until then.
         self.broadcast(hw, mm, global.id, removed);
+        if occasion != Occasion::Flush {
+            // A broadcast sends off nothing that a CPU has written (I14): an interrupt does, but not what is written after it. So nobody can
+            // write any more before the first is sent.
+            hw.tlbsync();
+            self.choose_targets(hw, handle, mm, removed.tables, occasion, chosen);
+        }
     }
 
     /// Interrupts those that do not use a space under its global id yet, and waits until they do. Returns what was done on this CPU.
