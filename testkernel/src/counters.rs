@@ -284,7 +284,7 @@ fn expect_changes(kept: Lot) {
         true => changed,
         false => kept,
     };
-    let changes: [(&str, fn() -> u64, Lot); 3] = [
+    let changes: [(&str, Change, Lot); 3] = [
         ("of type", change_type, changed),
         ("of a device's memory", unmap_device, changed),
         ("of size", change_size, resized),
@@ -301,7 +301,10 @@ fn expect_changes(kept: Lot) {
     }
 }
 
-fn expect_of_a_change(whom: &str, what: &str, change: fn() -> u64, promised: u64) {
+/// A change of a page of the space that CPU 1 is in; returns how many CPUs it says that it interrupted.
+type Change = fn() -> u64;
+
+fn expect_of_a_change(whom: &str, what: &str, change: Change, promised: u64) {
     let before = EFFECTS.ipis.load(Ordering::SeqCst);
     let interrupted = change();
     let ipis = EFFECTS.ipis.load(Ordering::SeqCst) - before;

@@ -37,7 +37,7 @@ pub struct PerCpu<H: Hw, const WORDS: usize = 8, const SLOTS: usize = 6> {
     /// [`SWITCHING`], for everyone to see, before this CPU reads the generation of the space that it comes to, and the
     /// space only when that is loaded.
     whereabouts: H::Atomic,
-    /// 1 while software walks page tables on this CPU (I16).
+    /// 1 while software walks page tables on this CPU (I19).
     is_walking: H::Atomic,
     /// The global id under which the loaded space is used, or none. Written before `whereabouts` when another space is loaded.
     loaded_global: H::Atomic,

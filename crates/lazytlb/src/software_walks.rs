@@ -14,7 +14,7 @@
 //! is_walking = 0                             waits until is_walking = 0; frees
 //! ```
 //!
-//! I16: either the walker finds the entry cleared, or the initiator finds the walk. A table that is held back is not waited for, but kept
+//! I19: either the walker finds the entry cleared, or the initiator finds the walk. A table that is held back is not waited for, but kept
 //! while anybody walks.
 //!
 //! Rejected: a set of walkers in each space (two locked instructions on a line that all its walkers share); waiting for walks of this space
@@ -87,7 +87,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             walkers.add_walker(hw, hw.cpu());
         }
         hw.store(is_walking, 1);
-        // I16: whoever clears an entry from now on sees the walk.
+        // I19: whoever clears an entry from now on sees the walk.
         hw.fence();
         WalkGuard {
             hw,
