@@ -95,7 +95,7 @@ impl<P: Protocol> ShippedProgram<P> {
             ),
             (
                 "walked-from-outside",
-                "2 CPUs: one maps and frees a table twice; the other, in the kernel's own space, walks the tables by \
+                "2 CPUs: one maps and frees a table three times; the other, in the kernel's own space, walks the tables by \
                  software, without a lock",
                 software_walks::walked_from_outside::<P>,
             ),

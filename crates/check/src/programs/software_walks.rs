@@ -76,7 +76,11 @@ fn walked<P: Protocol>(name: &str, policy: Policy, before: impl Fn(&mut Setup<P>
 fn mapped_and_freed<P: Protocol>(name: &str, cpus: u8, policy: Policy) -> Setup<P> {
     let mut setup = Setup::<P>::walked(name, cpus, 1, policy);
     setup.program.free_frames(2);
-    for turn in ["map and free", "map and free again"] {
+    for turn in [
+        "map and free",
+        "map and free again",
+        "map and free once more",
+    ] {
         setup.map_and_free_table(CPU_0, turn, FrameKind::Table);
     }
     setup
