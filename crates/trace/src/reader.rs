@@ -10,7 +10,7 @@ use crate::event::{Context, Event, Kind};
 use crate::format::Format;
 use crate::idle_evidence::IdleEvidence;
 use crate::idle_states::IdleStates;
-use crate::operation::{MmId, Onto, Operation, OperationKind};
+use crate::operation::{Onto, Operation, OperationKind};
 use crate::reconstruct::Reconstruct;
 use crate::snapshot::Snapshot;
 use crate::step::Step;
@@ -33,9 +33,7 @@ pub struct TraceReader<R> {
     summary: Summary,
     /// The last event, in one place: copies of it would cost as much as reading it.
     event: Event,
-    /// The last operation.
-    operation: Operation,
-    /// Which of the two is the latest step.
+    /// Where the latest step is.
     latest: Next,
     steps: Steps,
     idle: IdleEvidence,
@@ -100,13 +98,7 @@ impl<R: Read> TraceReader<R> {
                 context: Context::Unknown,
                 kind: Kind::Other,
             },
-            operation: Operation {
-                cpu: 0,
-                time_ns: 0,
-                kind: OperationKind::Retire { mm: MmId::INIT },
-                initial: None,
-            },
-            latest: Next::Event,
+            latest: Next::LatestEvent,
             steps: Steps::default(),
             idle: IdleEvidence::default(),
             partial: false,
@@ -169,9 +161,10 @@ impl<R: Read> TraceReader<R> {
     /// With [`TraceReader::advance`] it is [`TraceReader::next_step`], where the summary is looked at beside it.
     #[inline]
     pub fn step(&self) -> Step<'_> {
+        let event = Step::Event(&self.event);
         match self.latest {
-            Next::Event => Step::Event(&self.event),
-            Next::Operation => Step::Operation(&self.operation),
+            Next::LatestEvent => event,
+            Next::Waiting => self.steps.shown().unwrap_or(event),
         }
     }
 
@@ -182,12 +175,12 @@ impl<R: Read> TraceReader<R> {
     #[inline]
     pub fn advance(&mut self) -> Result<bool, TraceError> {
         loop {
-            if let Some(next) = self.steps.pop(&mut self.event, &mut self.operation) {
+            if let Some(next) = self.steps.go_on() {
                 self.latest = next;
-                if next == Next::Operation
+                if let Step::Operation(operation) = self.step()
                     && let OperationKind::GoLazy {
                         onto: Onto::Unknown,
-                    } = self.operation.kind
+                    } = operation.kind
                 {
                     self.summary.unknown_onto += 1;
                 }

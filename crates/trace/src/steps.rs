@@ -1,9 +1,8 @@
 //! Steps that wait for what is not known yet.
 
-use std::collections::VecDeque;
-
 use crate::event::Event;
 use crate::operation::{Onto, Operation, OperationKind, Range, Tables};
+use crate::step::Step;
 
 /// Steps that may wait before the oldest of them goes, whatever is not known then.
 const MOST: usize = 1 << 14;
@@ -18,7 +17,13 @@ pub(crate) struct Steps {
     comes_latest_event: bool,
     /// Where the events are that are added.
     source: Source,
-    waiting: VecDeque<Option<Waiting>>,
+    /// Those that wait, behind some that are gone: they are taken out all at once, for a queue that runs in a ring is asked where
+    /// it begins at every step.
+    waiting: Vec<Option<Waiting>>,
+    /// How many are gone.
+    gone: usize,
+    /// The first one is shown to whoever reads, and goes when the next one is asked for.
+    is_first_shown: bool,
     /// The number of the first one.
     first: u64,
     /// The numbers of operations that are not complete, in ascending order.
@@ -41,11 +46,13 @@ enum Waiting {
     Operation(Operation),
 }
 
-/// What the first step is.
+/// Where the next step is. It stays there until the one after it: copies of all steps would cost as much as reading them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Next {
-    Event,
-    Operation,
+    /// Where the reader has the event that it read last.
+    LatestEvent,
+    /// First of those that wait: see [`Steps::shown`].
+    Waiting,
 }
 
 impl Steps {
@@ -55,7 +62,7 @@ impl Steps {
         if self.waiting.is_empty() && self.source == Source::Latest {
             self.comes_latest_event = true;
         } else {
-            self.waiting.push_back(Some(Waiting::Event(*event)));
+            self.waiting.push(Some(Waiting::Event(*event)));
         }
     }
 
@@ -70,12 +77,12 @@ impl Steps {
     /// Adds an operation that is complete.
     #[inline]
     pub(crate) fn push(&mut self, operation: Operation) {
-        self.waiting.push_back(Some(Waiting::Operation(operation)));
+        self.waiting.push(Some(Waiting::Operation(operation)));
     }
 
     /// Adds an operation that is not complete yet, and returns its number.
     pub(crate) fn push_open(&mut self, operation: Operation) -> u64 {
-        let number = self.first + self.waiting.len() as u64;
+        let number = self.next_number();
         self.push(operation);
         self.open.push(number);
         number
@@ -83,9 +90,9 @@ impl Steps {
 
     /// Keeps places for operations that will be known later, and returns the first one's number.
     pub(crate) fn reserve(&mut self, places: u64) -> u64 {
-        let first = self.first + self.waiting.len() as u64;
+        let first = self.next_number();
         for number in first..first + places {
-            self.waiting.push_back(None);
+            self.waiting.push(None);
             self.open.push(number);
         }
         first
@@ -94,11 +101,7 @@ impl Steps {
     /// Fills a place that was kept; nothing comes there if the operation is none, or the place is gone.
     pub(crate) fn fill(&mut self, number: u64, operation: Option<Operation>) {
         self.open.retain(|open| *open != number);
-        let index = number
-            .checked_sub(self.first)
-            .and_then(|index| usize::try_from(index).ok());
-        let place = index.and_then(|index| self.waiting.get_mut(index));
-        match (place, operation) {
+        match (self.place(number), operation) {
             (Some(place), operation) => *place = operation.map(Waiting::Operation),
             (None, Some(operation)) => self.push(operation),
             (None, None) => {}
@@ -132,8 +135,7 @@ impl Steps {
 
     /// Returns an operation that still waits.
     fn at(&mut self, number: u64) -> Option<&mut Operation> {
-        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        match self.waiting.get_mut(index)? {
+        match self.place(number)? {
             Some(Waiting::Operation(operation)) => Some(operation),
             Some(Waiting::Event(_)) | None => None,
         }
@@ -154,38 +156,131 @@ impl Steps {
         self.open.clear();
     }
 
-    /// Goes on to the first step, if it is complete: writes what it is to its place. An event that was read last is there.
+    /// Goes on to the next step, if it is complete, and says where it is.
     #[inline]
-    pub(crate) fn pop(&mut self, event: &mut Event, operation: &mut Operation) -> Option<Next> {
+    pub(crate) fn go_on(&mut self) -> Option<Next> {
         if std::mem::take(&mut self.comes_latest_event) {
-            return Some(Next::Event);
+            return Some(Next::LatestEvent);
         }
         if self.waiting.is_empty() {
             return None;
         }
-        self.pop_waiting(event, operation)
+        self.go_on_waiting()
     }
 
-    fn pop_waiting(&mut self, event: &mut Event, operation: &mut Operation) -> Option<Next> {
-        if self.open.first() == Some(&self.first) {
-            if self.waiting.len() < MOST {
-                return None;
-            }
-            self.open.remove(0);
+    fn go_on_waiting(&mut self) -> Option<Next> {
+        if std::mem::take(&mut self.is_first_shown) {
+            self.drop_first();
         }
-        let next = match self.waiting.front()? {
-            Some(Waiting::Event(waited)) => {
-                *event = *waited;
-                Some(Next::Event)
+        loop {
+            if self.open.first() == Some(&self.first) {
+                if self.waiting.len() - self.gone < MOST {
+                    return None;
+                }
+                self.open.remove(0);
             }
-            Some(Waiting::Operation(waited)) => {
-                *operation = *waited;
-                Some(Next::Operation)
+            if self.waiting.get(self.gone)?.is_some() {
+                self.is_first_shown = true;
+                return Some(Next::Waiting);
             }
-            None => None,
-        };
-        self.waiting.pop_front();
+            self.drop_first();
+        }
+    }
+
+    #[inline]
+    fn drop_first(&mut self) {
         self.first += 1;
-        next.or_else(|| self.pop_waiting(event, operation))
+        self.gone += 1;
+        if self.gone == self.waiting.len() {
+            self.waiting.clear();
+            self.gone = 0;
+        } else if self.gone == MOST {
+            self.take_out_what_is_gone();
+        }
+    }
+
+    #[cold]
+    fn take_out_what_is_gone(&mut self) {
+        self.waiting.drain(..self.gone);
+        self.gone = 0;
+    }
+
+    /// Returns the number of what is added next.
+    fn next_number(&self) -> u64 {
+        self.first + (self.waiting.len() - self.gone) as u64
+    }
+
+    /// Returns the place of a number, if it is not gone.
+    fn place(&mut self, number: u64) -> Option<&mut Option<Waiting>> {
+        let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.waiting.get_mut(self.gone + index)
+    }
+
+    /// Returns the first step that waits, if it is shown.
+    #[inline]
+    pub(crate) fn shown(&self) -> Option<Step<'_>> {
+        match self.waiting.get(self.gone)?.as_ref()? {
+            Waiting::Event(event) => Some(Step::Event(event)),
+            Waiting::Operation(operation) => Some(Step::Operation(operation)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operation::MmId;
+
+    fn operation(time_ns: u64) -> Operation {
+        Operation {
+            cpu: 0,
+            time_ns,
+            kind: OperationKind::Retire { mm: MmId(1) },
+            initial: None,
+        }
+    }
+
+    fn next_time(steps: &mut Steps) -> Option<u64> {
+        steps.go_on()?;
+        match steps.shown() {
+            Some(Step::Operation(operation)) => Some(operation.time_ns),
+            _ => panic!("an operation is shown"),
+        }
+    }
+
+    #[test]
+    fn what_waits_comes_in_order_and_is_found_by_its_number() {
+        let mut steps = Steps::default();
+        let length = 3 * MOST as u64;
+        for time in 0..length {
+            steps.push(operation(time));
+        }
+        let open = steps.push_open(operation(length));
+        let places = steps.reserve(2);
+        steps.push(operation(length + 3));
+        for time in 0..length {
+            assert_eq!(next_time(&mut steps), Some(time));
+        }
+        assert_eq!(next_time(&mut steps), None, "it is not complete");
+        steps.leave(open);
+        assert_eq!(next_time(&mut steps), Some(length));
+        assert_eq!(next_time(&mut steps), None, "its place is kept");
+        steps.fill(places, None);
+        steps.fill(places + 1, Some(operation(length + 2)));
+        assert_eq!(next_time(&mut steps), Some(length + 2));
+        assert_eq!(next_time(&mut steps), Some(length + 3));
+        assert_eq!(next_time(&mut steps), None);
+        assert!(steps.waiting.is_empty());
+    }
+
+    #[test]
+    fn no_more_wait_than_may() {
+        let mut steps = Steps::default();
+        steps.push_open(operation(0));
+        for time in 1..MOST as u64 {
+            assert_eq!(next_time(&mut steps), None);
+            steps.push(operation(time));
+        }
+        assert_eq!(next_time(&mut steps), Some(0));
     }
 }

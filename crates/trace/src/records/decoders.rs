@@ -127,7 +127,7 @@ impl Decoder {
     /// # Errors
     /// If a field cannot be right.
     #[inline]
-    pub(crate) fn read(&self, record: Record<'_>, into: &mut Kind) -> Result<(), LineProblem> {
+    pub(crate) fn read(&self, record: &Record<'_>, into: &mut Kind) -> Result<(), LineProblem> {
         *into = match self {
             Decoder::SchedSwitch { next } => Kind::SchedSwitch {
                 next: record.small(*next)?,
@@ -190,7 +190,7 @@ impl SwitchMmFields {
     }
 
     #[inline]
-    fn read(&self, record: Record<'_>) -> Result<Kind, LineProblem> {
+    fn read(&self, record: &Record<'_>) -> Result<Kind, LineProblem> {
         Ok(Kind::SwitchMm(SwitchMm {
             next: record.number(self.next),
             mm: MmId(record.number(self.nctx)),
@@ -219,7 +219,7 @@ impl FlushMmRangeFields {
     }
 
     #[inline]
-    fn read(&self, record: Record<'_>) -> Result<Kind, LineProblem> {
+    fn read(&self, record: &Record<'_>) -> Result<Kind, LineProblem> {
         let flush = FlushMmRange {
             pointer: record.number(self.mm),
             mm: MmId(record.number(self.ctx)),
@@ -254,7 +254,7 @@ impl FlushMultiFields {
     }
 
     #[inline]
-    fn read(&self, record: Record<'_>) -> Result<Kind, LineProblem> {
+    fn read(&self, record: &Record<'_>) -> Result<Kind, LineProblem> {
         let cpu = |field: Field| {
             u16::try_from(record.number(field)).map_err(|_| record.bad(field, "a CPU's number"))
         };
@@ -283,7 +283,7 @@ impl FlushFuncFields {
     }
 
     #[inline]
-    fn read(&self, record: Record<'_>) -> Kind {
+    fn read(&self, record: &Record<'_>) -> Kind {
         Kind::FlushFunc(FlushFunc {
             pointer: record.optional(self.mm),
             initiator: record.number(self.initiator),

@@ -182,7 +182,7 @@ impl EventType {
         let record = Record::new(bytes, self.event);
         into.pid = record.small(*pid)?;
         into.context = context(record.optional(self.flags));
-        decoder.read(record, &mut into.kind)
+        decoder.read(&record, &mut into.kind)
     }
 
     /// Returns what the task is called that a `sched_switch` leaves.
