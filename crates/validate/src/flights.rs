@@ -110,12 +110,18 @@ impl Watch {
 }
 
 impl Flights {
+    #[inline]
     pub(crate) fn watch(&mut self, cpu: u16) -> &mut Watch {
         let index = usize::from(cpu);
         if index >= self.cpus.len() {
-            self.cpus.resize_with(index + 1, Watch::default);
+            self.add_cpus_up_to(index);
         }
         &mut self.cpus[index]
+    }
+
+    #[cold]
+    fn add_cpus_up_to(&mut self, index: usize) {
+        self.cpus.resize_with(index + 1, Watch::default);
     }
 
     /// Replays the interrupts that reach a CPU before its state changes: those sent before it switched interrupts off.

@@ -51,6 +51,15 @@ pub(crate) enum Next {
     Other,
 }
 
+/// What such an event tells of a flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shows {
+    /// The CPU was not in doubt.
+    Nothing,
+    /// Whether the switch was over.
+    Something,
+}
+
 /// What comes of comparing one decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
@@ -197,10 +206,11 @@ impl Open {
         hangs
     }
 
-    /// A CPU's first event since a switch.
-    pub(crate) fn next_shows(&mut self, cpu: u16, next: Next, before: Option<Shown>) {
+    /// A CPU's first event since a switch. Says whether that tells anything of this flush.
+    #[inline]
+    pub(crate) fn next_shows(&mut self, cpu: u16, next: Next, before: Option<Shown>) -> Shows {
         if !self.maybe_in_switch.contains(cpu) {
-            return;
+            return Shows::Nothing;
         }
         if next != Next::Other {
             self.finds(cpu, before);
@@ -211,6 +221,7 @@ impl Open {
             Next::Handler => self.handled_next.insert(cpu),
             Next::Other => {}
         }
+        Shows::Something
     }
 
     /// The initiator may have found a CPU in this state.

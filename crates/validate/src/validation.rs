@@ -8,7 +8,7 @@ use crate::agreement::Agreement;
 use crate::cpu_set::CpuSet;
 use crate::evidence::Evidence;
 use crate::flights::{Flights, Latest};
-use crate::flush::{Next, Open, Path};
+use crate::flush::{Next, Open, Path, Shows};
 use crate::machine::{Outcome, Switched};
 use crate::rule::{EACH_RULE, MaskRule};
 use crate::shown::Shown;
@@ -108,10 +108,10 @@ impl Validation {
         self.flights.next_shows(event.cpu, next);
         let mut undecided = std::mem::take(&mut self.undecided);
         let before = self.flights.watch(event.cpu).shown_before;
-        for flush in &mut undecided {
-            flush.next_shows(event.cpu, next, before);
-        }
-        undecided.retain(|flush| self.is_undecided(flush) || self.decide(flush));
+        undecided.retain_mut(|flush| match flush.next_shows(event.cpu, next, before) {
+            Shows::Nothing => true,
+            Shows::Something => self.is_undecided(flush) || self.decide(flush),
+        });
         self.undecided = undecided;
     }
 
