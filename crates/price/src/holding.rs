@@ -77,6 +77,7 @@ impl<C: Cpus, const WORDS: usize> FrameSink for Sink<'_, C, WORDS> {
     fn hold(&mut self, batch: HeldBatch, _table: Table) {
         let held = self.machine.held(batch);
         held.set(held.get() + 1);
+        self.machine.may_give_up().set(true);
         self.machine.tally().count(Effect::TableHeld);
     }
 
@@ -104,7 +105,6 @@ impl<C: Cpus, const WORDS: usize> CountingMachine<C, WORDS> {
                 report: None,
             },
         );
-        self.may_give_up().set(true);
         let most_of_a_space = tlb.kernel().held_tables_of_a_space();
         let mut gather = tlb.gather(self, mm, self.gathered().take(), sink);
         match range {

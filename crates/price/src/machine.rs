@@ -72,7 +72,8 @@ struct Cpu<C: Cpus, const WORDS: usize> {
     sleep: Cell<Sleep>,
     /// How many page tables it holds back in each batch.
     held: [Cell<u64>; SLOTS],
-    /// Whether it may hold page tables back, or have retired a space that is not reaped.
+    /// Whether it may hold page tables back, or have retired a space that is not reaped. A batch that was taken and holds nothing is
+    /// none: it awaits nobody, so to give it up counts nothing, and a gather that needs it does.
     may_give_up: Cell<bool>,
 }
 
