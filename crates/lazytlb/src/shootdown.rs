@@ -290,10 +290,14 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         match global {
             Some(global) => {
                 self.begin_broadcast(hw, handle, global, removed, &mut chosen);
+                self.settle_if_nobody_is_left(hw, handle, global, &chosen);
                 shootdown.has_broadcast = true;
                 shootdown.report.local = Served::Broadcast;
             }
-            None => self.choose_targets(hw, handle, mm, tables, Occasion::Flush, &mut chosen),
+            None => {
+                self.choose_targets(hw, handle, mm, tables, Occasion::Flush, &mut chosen);
+                self.consider_global_id(hw, mm, chosen.count - chosen.elsewhere);
+            }
         }
         shootdown.untold = chosen.targets;
         shootdown.report.lazy_skipped += chosen.lazy_skipped;
