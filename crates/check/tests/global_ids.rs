@@ -136,6 +136,15 @@ fn both_halves_are_flushed_with_page_table_isolation() {
 }
 
 #[test]
+fn shootdowns_in_steps_give_an_id_and_settle_it_too() {
+    let menus = "map,map-next,unmap-two/switch,touch,touch-next";
+    let verdict = any::<WithBroadcast<1, 1>>(menus, Policy::IpiOnTableFree, sc());
+    assert_safe(&verdict, menus);
+    assert!(was_reached(&verdict, notes::MOVED));
+    assert!(was_reached(&verdict, notes::BROADCAST));
+}
+
+#[test]
 fn three_cpus_and_an_initiator_that_comes_and_goes() {
     for menus in [
         "map,free/switch,touch/switch",

@@ -313,11 +313,16 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         let global = self.global_of(hw, mm);
         match global {
             Some(global) => {
-                self.begin_broadcast(hw, handle, global, (removed, occasion), &mut chosen);
+                let how = (removed, occasion);
+                self.begin_broadcast(hw, handle, global, how, &mut chosen);
+                self.settle_if_nobody_is_left(hw, handle, global, &chosen);
                 shootdown.has_broadcast = true;
                 shootdown.report.local = Served::Broadcast;
             }
-            None => self.choose_targets(hw, handle, mm, tables, occasion, &mut chosen),
+            None => {
+                self.choose_targets(hw, handle, mm, tables, occasion, &mut chosen);
+                self.consider_global_id(hw, mm, chosen.count - chosen.elsewhere);
+            }
         }
         shootdown.untold = chosen.targets;
         shootdown.report.lazy_skipped += chosen.lazy_skipped;

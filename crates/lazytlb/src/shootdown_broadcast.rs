@@ -97,12 +97,39 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             self.wait_for(hw, cpu, &chosen.targets, again);
         }
         if chosen.lazy_skipped == 0 {
-            // I17: who was inside or switching is under the id now, and who was elsewhere finds it when it comes.
-            let phase = Phase::Settled;
-            let settled = Global { phase, ..global };
-            self.kernel.mm(handle).global.store(hw, settled);
+            // Who was inside or switching is under the id now, and who was elsewhere finds it when it comes.
+            self.settle(hw, handle, global);
         }
         local
+    }
+
+    /// Settles a space of which every CPU was found under its global id, or elsewhere: a shootdown in steps does not know the space any more when it has
+    /// waited for those that were not.
+    pub(crate) fn settle_if_nobody_is_left(
+        &self,
+        hw: &K::Hw,
+        handle: MmHandle,
+        global: Global,
+        chosen: &Chosen<WORDS>,
+    ) {
+        if global.phase == Phase::Settled || chosen.count + chosen.lazy_skipped > 0 {
+            return;
+        }
+        let _off = InterruptsOff::new(hw);
+        let me = self.kernel.this_cpu(hw);
+        // This CPU does not find itself.
+        if me.loaded_mm(hw) != handle
+            || me.slots.global(hw, me.slots.current(hw)) == Some(global.id)
+        {
+            self.settle(hw, handle, global);
+        }
+    }
+
+    /// I17.
+    fn settle(&self, hw: &K::Hw, handle: MmHandle, global: Global) {
+        let phase = Phase::Settled;
+        let settled = Global { phase, ..global };
+        self.kernel.mm(handle).global.store(hw, settled);
     }
 
     /// Uses a space under its global id from here on, if this CPU has it loaded.

@@ -220,10 +220,8 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
     fn flush(&self, hw: &ModelHw, space: Space, range: FlushRange, tables: Tables) {
         let _lazy = self.lazy_cpus(hw, tables);
         let promise = hw.promise_begins(self.spaces(space), range);
-        let done = self
-            .tlb
-            .flush(hw, handle_of(space), range, tables_of(tables));
-        note_broadcast(hw, done);
+        let (mm, tables) = (handle_of(space), tables_of(tables));
+        note_broadcast(hw, self.tlb.flush(hw, mm, range, tables));
         hw.promise_kept(promise);
     }
 
@@ -334,7 +332,8 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
         }
         self.tlb.send(hw, &mut shootdown);
         before_wait(hw);
-        let (promises, _) = self.tlb.wait(hw, shootdown);
+        let (promises, done) = self.tlb.wait(hw, shootdown);
+        note_broadcast(hw, done);
         promises
             .into_iter()
             .for_each(|promise| hw.promise_kept(promise));
