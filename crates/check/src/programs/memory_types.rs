@@ -45,14 +45,14 @@ pub(super) fn ordinary<P: Protocol>(name: &str, policy: Policy) -> Program {
 }
 
 pub(super) fn device<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let (mut setup, _) = unmap_device::<P>(name, policy, 0, |_, _| {});
+    let (mut setup, _) = unmap_device::<P>(name, policy, Before::Nothing, |_, _| {});
     write_and_go_lazy(&mut setup, store);
     setup.program
 }
 
 pub(super) fn device_with_read_back<P: Protocol>(name: &str, policy: Policy) -> Program {
     let read_back = |hw: &ModelHw, device| hw.read_device(device);
-    let (mut setup, _) = unmap_device::<P>(name, policy, 0, read_back);
+    let (mut setup, _) = unmap_device::<P>(name, policy, Before::Nothing, read_back);
     write_and_go_lazy(&mut setup, store);
     setup.program
 }
@@ -60,7 +60,7 @@ pub(super) fn device_with_read_back<P: Protocol>(name: &str, policy: Policy) -> 
 /// Twice something is flushed before, so that a protocol that broadcasts has reason to do so here: what a CPU has written is not sent off by that.
 pub(super) fn device_after_flushes<P: Protocol>(name: &str, policy: Policy) -> Program {
     let read_back = |hw: &ModelHw, device| hw.read_device(device);
-    let (mut setup, _) = unmap_device::<P>(name, policy, 2, read_back);
+    let (mut setup, _) = unmap_device::<P>(name, policy, Before::TwoFlushes, read_back);
     write_and_go_lazy(&mut setup, store);
     setup.program
 }
@@ -68,7 +68,7 @@ pub(super) fn device_after_flushes<P: Protocol>(name: &str, policy: Policy) -> P
 /// A CPU reads back by itself where it leaves what it wrote to, so nobody must be relied on to push another's writes: in the
 /// interrupt's handler, before it answers, and under `init-mm` as it goes lazy.
 pub(super) fn device_with_read_back_on_each<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let (mut setup, device) = unmap_device::<P>(name, policy, 0, |_, _| {});
+    let (mut setup, device) = unmap_device::<P>(name, policy, Before::Nothing, |_, _| {});
     let protocol = setup.protocol();
     setup.program.on_flush_interrupt(move |hw| {
         hw.read_device(device);
@@ -88,15 +88,23 @@ fn store(hw: &ModelHw) {
     hw.touch(PAGE, Access::Store);
 }
 
+/// What has happened in the space before a device is mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Before {
+    Nothing,
+    TwoFlushes,
+}
+
 fn unmap_device<P: Protocol>(
     name: &str,
     policy: Policy,
-    flushes_before: usize,
+    before: Before,
     driver: impl Fn(&ModelHw, PhysAddr) + Send + Sync + 'static,
 ) -> (Setup<P>, PhysAddr) {
     let (mut setup, table) = setup::<P>(name, policy);
-    for _ in 0..flushes_before {
+    if before == Before::TwoFlushes {
         setup.flush_all(CPU_0, "flush everything", USER);
+        setup.flush_all(CPU_0, "flush it again", USER);
     }
     let (device, index) = (setup.program.device(), table_index(PAGE));
     setup.operation(CPU_0, "map and unmap the device", move |hw, protocol| {
