@@ -187,14 +187,16 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         }
         let slot = me.slots.current(hw);
         let switched = match me.slots.global(hw, slot) == Some(id) {
-            true => Switched::ResumedUpToDate,
+            true => {
+                self.walks_nothing_removed(hw, mm);
+                Switched::ResumedUpToDate
+            }
             false => {
                 self.move_to(hw, me, mm, slot, id);
                 me.set_loaded_global(hw, Some(id));
                 Switched::ResumedBehind
             }
         };
-        self.walks_nothing_removed(hw, mm);
         me.set_usable(hw, handle);
         switched
     }
@@ -220,7 +222,6 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         }
         self.move_to(hw, me, mm, slot, id);
         me.set_loaded_global(hw, Some(id));
-        self.walks_nothing_removed(hw, mm);
         Served::MovedToGlobalId
     }
 
@@ -239,5 +240,6 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         me.slots.set_global(hw, slot, Some(id));
         // It is only that generations of two spaces are never compared, in `leave_behind`.
         me.slots.set_flushed_to(hw, slot, mm.tlb_gen(hw));
+        self.walks_nothing_removed(hw, mm);
     }
 }
