@@ -10,6 +10,7 @@ use crate::index::{BroadcastId, BroadcastSet};
 use crate::machine::IssuedBroadcast;
 use crate::progress::{Progress, Stop};
 use crate::state::State;
+use crate::translation_set::TranslationSet;
 use crate::view::{CpuIn, CpuMut};
 
 impl<S: Deref<Target = State>> CpuIn<'_, S> {
@@ -19,7 +20,7 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
         if self.machine.cpu_model.broadcast_answer == BroadcastAnswer::AtOnce || left.is_empty() {
             return Ok(left);
         }
-        let through = self.buffered_through();
+        let through: TranslationSet = self.in_store_buffer_through().collect();
         let mut to_do = left;
         for number in left.iter() {
             let goes = self.what_goes_by(self.machine.broadcasts.get(number).what)?;

@@ -63,12 +63,13 @@ pub enum Tlbsync {
 
 /// When a CPU does an invalidation that was broadcast, and so answers TLBSYNC (H29): what becomes of stores that it has buffered.
 ///
-/// It is about stores whose way is remembered: of user code, and of data in programs with promises about flushes.
+/// It is about the store buffer, and about stores whose way is remembered: of user code, and of data in programs with promises about flushes. What waits in
+/// write-combining buffers waits on by either reading.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum BroadcastAnswer {
     /// At any time: stores that went through what goes may stay buffered, and drain later.
     AtOnce,
-    /// When the stores that went through what goes have drained. ASSUMED: no source was found that says so; kernels that free memory after TLBSYNC
+    /// When the stores that went through what goes have left the store buffer. ASSUMED: no source was found that says so; kernels that free memory after TLBSYNC
     /// rely on it.
     AfterStores,
 }

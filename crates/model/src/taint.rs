@@ -162,7 +162,7 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
     }
 
     /// Lists the entries that stores in this CPU's store buffer went through.
-    fn in_store_buffer_through(&self) -> impl Iterator<Item = TranslationId> {
+    pub(crate) fn in_store_buffer_through(&self) -> impl Iterator<Item = TranslationId> {
         let stores = self.buffered().enumerate();
         stores.filter_map(|(older, slot)| slot.used().or_else(|| self.through(older)))
     }
