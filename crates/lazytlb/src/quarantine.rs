@@ -21,7 +21,7 @@
 //!
 //! A CPU's batches are its own: holding and giving up take no lock. A CPU has as many as it has slots, one a space; a further
 //! gather in the same space adds to its batch, which then awaits whoever may walk any of it. What is held is counted for each
-//! space and in all ([`Kernel::held_tables_of_a_space`](crate::Kernel::held_tables_of_a_space)); a gather that would pass a bound
+//! space and in all ([`Kernel::held_tables_of_a_space`]); a gather that would pass a bound
 //! first gives up what it can, and if that does not help interrupts lazy CPUs after all: one IPI for all that is held of the space.
 //!
 //! Roots are never held: they stay until no CPU has them loaded ([`Tlb::reap`](crate::Tlb::reap)). A held table's entries are absent, or lead to what is
