@@ -444,6 +444,7 @@ fn says_what_and_where(broken: &str, message: &str) -> bool {
         "forget-hold-bound" => &["are held, more than"],
         "deny-hold-room" => &["lazy CPUs for"],
         "forget-errata" => &["errata"],
+        "walk-unguarded" => &["finds the table"],
         _ => &["version", "free frame"],
     };
     let has = |word: &&str| message.contains(*word);
@@ -478,6 +479,8 @@ mod tests {
         let late = "VIOLATION: CPU 1 must not come online: it has errata of which the protocol was not told; seed 1";
         assert!(says_what_and_where("forget-errata", late));
         assert!(!says_what_and_where("retype-in-place", late));
+        let walked = "VIOLATION: CPU 0 walks the page tables of space 1 by software, and finds the table 0x1021000 freed; seed 1";
+        assert!(says_what_and_where("walk-unguarded", walked));
         let hang = "HANG: CPU 3 has waited 5 s for another one; seed 1";
         assert!(says_what_and_where("lock-without-serving", hang));
         assert!(!says_what_and_where("lose-add", hang));
