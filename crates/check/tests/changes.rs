@@ -2,27 +2,16 @@
 
 #![allow(clippy::unwrap_used)] // A test that fails is to panic.
 
+mod found;
+
 use lazytlb::{GarbageWalksAccepted, Policy};
-use lazytlb_check::{Checker, LazyTlb, Protocol, ShippedProgram, WithPcids};
+use lazytlb_check::{Checker, LazyTlb, ShippedProgram, WithPcids};
 use lazytlb_model::{CpuModel, Property, Reading, WcReadings};
+
+use found::{every_policy, found, found_with};
 
 const DEFER: Policy = Policy::Defer(GarbageWalksAccepted);
 const CONFLICT: Option<Property> = Some(Property::MultipleMatch);
-
-fn every_policy() -> impl Iterator<Item = Policy> {
-    Policy::ALL.iter().copied()
-}
-
-fn found_with<P: Protocol>(model: CpuModel, name: &str, policy: Policy) -> Option<Property> {
-    let program = ShippedProgram::<P>::by_name(name).unwrap().build(policy);
-    let verdict = Checker::new().cpu_model(model).check(&program);
-    assert!(verdict.is_safe() || verdict.violation().is_some());
-    verdict.violation().map(|violation| violation.property)
-}
-
-fn found(model: CpuModel, name: &str, policy: Policy) -> Option<Property> {
-    found_with::<LazyTlb>(model, name, policy)
-}
 
 #[test]
 fn a_page_changes_its_size_safely_under_every_policy_on_every_cpu() {

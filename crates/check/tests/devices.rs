@@ -2,27 +2,15 @@
 
 #![allow(clippy::unwrap_used)] // A test that fails is to panic.
 
-use lazytlb::Policy;
-use lazytlb_check::{Checker, LazyTlb, Protocol, ShippedProgram, WithPcids};
+mod found;
+
+use lazytlb_check::WithPcids;
 use lazytlb_model::assumption::{self, Assumption};
 use lazytlb_model::{CpuModel, Property, Reading, WcReadings};
 
+use found::{every_policy, found, found_with};
+
 const WRITE: Option<Property> = Some(Property::DeviceWriteAfterFlush);
-
-fn every_policy() -> impl Iterator<Item = Policy> {
-    Policy::ALL.iter().copied()
-}
-
-fn found_with<P: Protocol>(model: CpuModel, name: &str, policy: Policy) -> Option<Property> {
-    let program = ShippedProgram::<P>::by_name(name).unwrap().build(policy);
-    let verdict = Checker::new().cpu_model(model).check(&program);
-    assert!(verdict.is_safe() || verdict.violation().is_some());
-    verdict.violation().map(|violation| violation.property)
-}
-
-fn found(model: CpuModel, name: &str, policy: Policy) -> Option<Property> {
-    found_with::<LazyTlb>(model, name, policy)
-}
 
 fn reading(model: CpuModel, reading: Reading) -> CpuModel {
     model.with_write_combining(WcReadings::all(reading))
