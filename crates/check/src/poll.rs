@@ -4,6 +4,8 @@
 //! An iteration that finds something goes on with the code after the loop. See [`crate::rehearsal`] for how
 //! a log looks.
 
+use std::cell::Cell;
+
 use lazytlb::{Hw, Interrupts, Poll};
 
 use crate::model_hw::ModelHw;
@@ -26,20 +28,31 @@ const CAPTURED: &str = "a poll's body must not change what it captures";
 
 impl ModelHw {
     fn iterate<R>(&self, awaits: Awaits, body: impl Fn(&Self) -> Option<R>) -> R {
+        let found = Cell::new(None);
+        self.iterate_until(awaits, &|hw| {
+            let answer = body(hw);
+            let finds = answer.is_some();
+            found.set(answer);
+            finds
+        });
+        found.take().expect("the poll ends when it is found")
+    }
+
+    /// Goes on until the body finds something, whatever that is: `iterate` is compiled for each body there is, of each protocol.
+    fn iterate_until(&self, awaits: Awaits, finds: &dyn Fn(&Self) -> bool) {
         if std::thread::panicking() {
-            return unwinding::poll(|| body(self));
+            return unwinding::poll(|| finds(self));
         }
         let (poll, iterations) = self.begin_poll(awaits);
         for iteration in iterations {
-            self.rehearse(iteration, &body);
+            self.rehearse(iteration, finds);
         }
         let interrupts = self.interrupts();
-        match body(self) {
-            Some(found) => {
+        match finds(self) {
+            true => {
                 self.borrow_run().polls.open.pop();
-                found
             }
-            None => self.begin_again(poll, interrupts),
+            false => self.begin_again(poll, interrupts),
         }
     }
 
@@ -65,14 +78,14 @@ impl ModelHw {
     }
 
     /// Goes through an iteration that finds nothing, beside the run's log.
-    fn rehearse<R>(&self, iteration: Log, body: &impl Fn(&Self) -> Option<R>) {
+    fn rehearse(&self, iteration: Log, finds: &dyn Fn(&Self) -> bool) {
         let mut run = self.borrow_run();
         let log = std::mem::replace(&mut run.log, iteration);
         let position = std::mem::replace(&mut run.position, 0);
         let last = run.polls.last;
         run.polls.is_rehearsing = true;
         drop(run);
-        let found = body(self).is_some();
+        let found = finds(self);
         let mut run = self.borrow_run();
         if found || run.position < run.log.len() {
             let (made, before) = (run.position, run.log.len());

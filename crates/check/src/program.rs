@@ -295,9 +295,14 @@ impl Program {
         name: impl Into<String>,
         run: impl Fn(&ModelHw) + Send + Sync + 'static,
     ) {
+        self.push_operation(cpu, name.into(), Arc::new(run));
+    }
+
+    /// Adds it, whatever its code: `operation` is compiled for each closure there is, of each protocol.
+    fn push_operation(&mut self, cpu: u8, name: String, run: Arc<dyn Fn(&ModelHw) + Send + Sync>) {
         let operation = Operation {
-            name: name.into(),
-            run: Arc::new(run),
+            name,
+            run,
             offer: None,
         };
         match self.operations.get_mut(usize::from(cpu)) {

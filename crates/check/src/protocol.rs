@@ -93,12 +93,16 @@ pub enum Ended {
 /// A protocol with the entry points that kernels call: plug in your own, and the shipped programs judge
 /// it.
 pub trait Protocol: Send + Sync + 'static {
-    /// Notes ([`ModelHw::note`]) of the outcomes that the entry points can have.
-    const OUTCOMES: &'static [&'static str];
+    /// Returns the notes ([`ModelHw::note`]) of the outcomes that the entry points can have.
+    fn outcomes() -> &'static [&'static str]
+    where
+        Self: Sized;
 
     /// Makes the protocol's state in a program: every CPU is in the kernel's own space, whose root is
     /// [`Program::first_root`]; the user spaces have these roots, and no CPU has loaded them.
-    fn new(program: &mut Program, policy: Policy, user_roots: &[PhysAddr]) -> Self;
+    fn new(program: &mut Program, policy: Policy, user_roots: &[PhysAddr]) -> Self
+    where
+        Self: Sized;
     /// Switches this CPU to a space.
     fn switch_mm(&self, hw: &ModelHw, space: Space);
     /// Enters lazy mode on this CPU.

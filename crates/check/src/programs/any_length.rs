@@ -16,7 +16,7 @@ pub use self::lock::PageTableLock;
 pub(super) use self::lock::{Lock, locked};
 pub use self::operation::MenuOperation;
 use self::run::{Tabled, run};
-use super::setup::{NEXT_PAGE, PAGE, Setup, USER};
+use super::setup::{MakeProtocol, NEXT_PAGE, PAGE, Setup, USER};
 use crate::menu::{MenuItem, Mode};
 use crate::model_hw::ModelHw;
 use crate::program::Program;
@@ -237,6 +237,11 @@ impl Menus {
     /// Makes the program in which each CPU starts what its menu has, any number of times, under a protocol. Where
     /// several CPUs change a space's page tables, they take a lock for that ([`Menus::lock`]).
     pub fn program<P: Protocol>(&self, policy: Policy) -> Program {
+        self.program_of(MakeProtocol::of::<P>(policy))
+    }
+
+    /// As [`Menus::program`], whatever the protocol is.
+    fn program_of(&self, make: MakeProtocol) -> Program {
         let lock = self.page_table_lock().unwrap_or_default();
         let mut name = format!("any {self}");
         if lock != PageTableLock::default() {
@@ -246,13 +251,13 @@ impl Menus {
             name += " --isolation";
         }
         let spaces = self.spaces();
-        let make = match (self.isolated, self.walks()) {
-            (false, false) => Setup::<P>::new,
-            (false, true) => Setup::<P>::walked,
-            (true, false) => Setup::<P>::isolated,
-            (true, true) => Setup::<P>::isolated_and_walked,
+        let begin = match (self.isolated, self.walks()) {
+            (false, false) => Setup::new,
+            (false, true) => Setup::walked,
+            (true, false) => Setup::isolated,
+            (true, true) => Setup::isolated_and_walked,
         };
-        let mut setup = make(&name, self.sets.len() as u8, spaces.len(), policy);
+        let mut setup = begin(&name, self.sets.len() as u8, spaces.len(), make);
         if self.walks() && !self.starts(MenuOperation::Switch) {
             setup.program.proves(NO_TABLE_IS_FREED_UNDER_A_WALK);
         }
@@ -351,7 +356,7 @@ impl Menus {
     }
 }
 
-impl<P: Protocol> Setup<P> {
+impl Setup {
     fn offer(&mut self, cpu: CpuId, offered: Offered, tabled: Tabled) {
         let (protocol, operation) = (self.protocol(), offered.operation);
         let run = move |hw: &ModelHw| run(hw, &*protocol, operation, tabled);

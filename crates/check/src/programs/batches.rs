@@ -1,13 +1,15 @@
 //! What one flush covers, and what is freed after it.
 
-use lazytlb::{Access, Entry, FlushRange, Memory, Policy, Promises, Spaces};
+use lazytlb::{Access, Entry, FlushRange, Memory, Promises, Spaces};
 
-use super::setup::{CPU_0, CPU_1, FAR_PAGE, NEXT_PAGE, PAGE, Setup, USER, root_index, table_index};
+use super::setup::{
+    CPU_0, CPU_1, FAR_PAGE, MakeProtocol, NEXT_PAGE, PAGE, Setup, USER, root_index, table_index,
+};
 use crate::program::Program;
-use crate::protocol::{Frees, Protocol, Removal};
+use crate::protocol::{Frees, Removal};
 
-pub(super) fn table_after_pages<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn table_after_pages(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     setup.program.free_frames(1);
     setup.switch(CPU_0, "switch to the space", USER);
     let table = setup.hook_table(CPU_0, USER, PAGE);
@@ -18,8 +20,8 @@ pub(super) fn table_after_pages<P: Protocol>(name: &str, policy: Policy) -> Prog
     setup.program
 }
 
-pub(super) fn two_pages_at_once<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn two_pages_at_once(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     setup.program.free_frames(2);
     setup.switch(CPU_0, "switch to the space", USER);
     let table = setup.hook_table(CPU_0, USER, PAGE);
@@ -32,8 +34,8 @@ pub(super) fn two_pages_at_once<P: Protocol>(name: &str, policy: Policy) -> Prog
 
 /// Who finds a page removed has nothing to flush, and relies on it all the same: *nothing to flush is not nothing to wait
 /// for* (Linux 99baac21e458).
-pub(super) fn nothing_to_flush<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn nothing_to_flush(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     let (page, root) = (setup.mapped(USER, table, PAGE), setup.root(USER));
     setup.operation(CPU_0, "unmap a page", move |hw, protocol| {
@@ -57,16 +59,16 @@ pub(super) fn nothing_to_flush<P: Protocol>(name: &str, policy: Policy) -> Progr
 
 /// Two tables are detached at once, and one address in the reach of one of them is named: all upper levels must go, which
 /// INVLPG sees to on CPUs without TCE only. In the half that is not loaded, if there is one, no instruction does with one address.
-pub(super) fn subtree<P: Protocol>(name: &str, policy: Policy) -> Program {
-    detach_two_tables(Setup::<P>::new(name, 2, 1, policy))
+pub(super) fn subtree(name: &str, make: MakeProtocol) -> Program {
+    detach_two_tables(Setup::new(name, 2, 1, make))
 }
 
 /// As [`subtree`], with page-table isolation.
-pub(super) fn isolated_subtree<P: Protocol>(name: &str, policy: Policy) -> Program {
-    detach_two_tables(Setup::<P>::isolated(name, 2, 1, policy))
+pub(super) fn isolated_subtree(name: &str, make: MakeProtocol) -> Program {
+    detach_two_tables(Setup::isolated(name, 2, 1, make))
 }
 
-fn detach_two_tables<P: Protocol>(mut setup: Setup<P>) -> Program {
+fn detach_two_tables(mut setup: Setup) -> Program {
     let roots = setup.roots_of(USER);
     let tables = [PAGE, FAR_PAGE].map(|addr| {
         let (table, page) = (setup.program.table(), setup.program.page());

@@ -1,14 +1,15 @@
 //! The end of a space, on a CPU that is in it, while others are lazy in it or come to it.
 
-use lazytlb::{Entry, FrameKind, Hw, Memory, PhysAddr, Policy, Poll, Until};
+use lazytlb::{Entry, FrameKind, Hw, Memory, PhysAddr, Poll, Until};
 
 use super::setup::{
-    CPU_0, CPU_1, CPU_2, FAR_PAGE, PAGE, SECOND_USER, Setup, USER, root_index, table_index,
+    CPU_0, CPU_1, CPU_2, FAR_PAGE, MakeProtocol, PAGE, SECOND_USER, Setup, USER, root_index,
+    table_index,
 };
 use crate::program::Program;
-use crate::protocol::{Ended, Protocol, Space};
+use crate::protocol::{Ended, Space};
 
-impl<P: Protocol> Setup<P> {
+impl Setup {
     /// Retires a space, with interrupts off, and frees its root once nobody can reach it.
     fn retire_and_free(&mut self, space: Space) {
         let root = self.root(space);
@@ -38,8 +39,8 @@ impl<P: Protocol> Setup<P> {
 
 /// A CPU is lazy in a space, and one switches to it whenever it likes, while it dies on a third, which has it loaded. Nobody uses it
 /// any more: whoever comes to it is to leave.
-pub(super) fn retire_anywhere<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 3, 2, policy);
+pub(super) fn retire_anywhere(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 3, 2, make);
     setup.program.proves(
         "no CPU can walk the root of a space that has ended once its frame is freed, whoever was on the way to it",
     );
@@ -63,8 +64,8 @@ pub(super) fn retire_anywhere<P: Protocol>(name: &str, policy: Policy) -> Progra
 
 /// Two spaces end, one right after the other, on a CPU that does not wait in between. Another CPU has been in both, and
 /// idles in the second: it must be told twice, or look again.
-pub(super) fn retire_two<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+pub(super) fn retire_two(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 2, make);
     setup.program.proves(
         "no CPU can walk the root of a space that has ended once its frame is freed, and no space lingers for ever",
     );
@@ -95,8 +96,8 @@ pub(super) fn retire_two<P: Protocol>(name: &str, policy: Policy) -> Program {
 }
 
 /// One CPU unmaps a page, frees its table, and ends the space, that the other has left for another one, and come back to.
-pub(super) fn flush_trim_retire<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+pub(super) fn flush_trim_retire(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 2, make);
     let table = setup.program.table();
     let page = setup.mapped(USER, table, PAGE);
     let left = setup.program.atomic("tasks that left", 0);
@@ -120,8 +121,8 @@ pub(super) fn flush_trim_retire<P: Protocol>(name: &str, policy: Policy) -> Prog
 }
 
 /// A space ends, on a CPU that has left it for another one, while a CPU comes to it and stays, or comes back to it.
-pub(super) fn retire_while_coming<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+pub(super) fn retire_while_coming(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 2, make);
     setup.program.proves(
         "a space that ends is left by whoever is on the way to it, so its root can be freed in the end",
     );

@@ -1,30 +1,29 @@
 //! Walks of freed tables, followed to their ends (H33): what the mail of 2017 doubts that one can observe.
 
-use lazytlb::{FrameKind, Memory, Policy};
+use lazytlb::{FrameKind, Memory};
 use lazytlb_model::Cr4;
 
-use super::setup::{CPU_0, CPU_1, PAGE, Setup, USER};
+use super::setup::{CPU_0, CPU_1, MakeProtocol, PAGE, Setup, USER};
 use crate::program::Program;
-use crate::protocol::Protocol;
 
-pub(super) fn entry<P: Protocol>(name: &str, policy: Policy) -> Program {
-    come_back::<P>(name, policy, Cr4::PGE)
+pub(super) fn entry(name: &str, make: MakeProtocol) -> Program {
+    come_back(name, make, Cr4::PGE)
 }
 
-pub(super) fn entry_without_pge<P: Protocol>(name: &str, policy: Policy) -> Program {
-    come_back::<P>(name, policy, Cr4::default())
+pub(super) fn entry_without_pge(name: &str, make: MakeProtocol) -> Program {
+    come_back(name, make, Cr4::default())
 }
 
 /// CPU 1 is lazy while CPU 0 frees a table, comes back, catches up with a CR3 load, and touches.
-fn come_back<P: Protocol>(name: &str, policy: Policy, cr4: Cr4) -> Program {
-    let mut setup = free_under_a_lazy_cpu::<P>(name, policy, cr4);
+fn come_back(name: &str, make: MakeProtocol, cr4: Cr4) -> Program {
+    let mut setup = free_under_a_lazy_cpu(name, make, cr4);
     setup.switch(CPU_1, "switch back", USER);
     setup.touch(CPU_1, PAGE);
     setup.program
 }
 
-pub(super) fn accessed_bit<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = free_under_a_lazy_cpu::<P>(name, policy, Cr4::PGE);
+pub(super) fn accessed_bit(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = free_under_a_lazy_cpu(name, make, Cr4::PGE);
     setup.operation(CPU_0, "reuse the frames as pages", |hw, _| {
         hw.alloc_frame(FrameKind::Page);
         hw.alloc_frame(FrameKind::Page);
@@ -32,8 +31,8 @@ pub(super) fn accessed_bit<P: Protocol>(name: &str, policy: Policy) -> Program {
     setup.program
 }
 
-fn free_under_a_lazy_cpu<P: Protocol>(name: &str, policy: Policy, cr4: Cr4) -> Setup<P> {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+fn free_under_a_lazy_cpu(name: &str, make: MakeProtocol, cr4: Cr4) -> Setup {
+    let mut setup = Setup::new(name, 2, 1, make);
     setup.program.free_frames(2);
     setup.program.start_with_cr4(cr4);
     setup.program.follow_garbage_walks();

@@ -3,17 +3,17 @@
 //! A protocol that has such gives a space one once a flush has interrupted a CPU in it; the next flush moves the CPUs to it, and from the third on flushes are
 //! broadcast. So the programs here flush three times. For a protocol that has none they are flushes like others.
 
-use lazytlb::{Access, Entry, FlushRange, Hw, Memory, Policy, Poll, Tables, Until};
+use lazytlb::{Access, Entry, FlushRange, Hw, Memory, Poll, Tables, Until};
 
 use super::setup::{
-    CPU_0, CPU_1, NEXT_PAGE, PAGE, SECOND_USER, Setup, USER, root_index, table_index,
+    CPU_0, CPU_1, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, USER, root_index, table_index,
 };
 use crate::program::Program;
-use crate::protocol::{Ended, Protocol};
+use crate::protocol::Ended;
 
 /// One CPU flushes, unmaps a page and frees its table; the other uses the page, goes lazy and comes back, anywhere in that.
-pub(super) fn moves<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn moves(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     let page = setup.mapped(USER, table, NEXT_PAGE);
     setup.flush_all(CPU_0, "flush everything", USER);
@@ -30,8 +30,8 @@ pub(super) fn moves<P: Protocol>(name: &str, policy: Policy) -> Program {
 }
 
 /// One CPU flushes twice, then unmaps a page by a shootdown in steps; the other touches it.
-pub(super) fn in_steps<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn in_steps(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     let page = setup.mapped(USER, table, NEXT_PAGE);
     setup.flush_all(CPU_0, "flush everything", USER);
@@ -49,8 +49,8 @@ pub(super) fn in_steps<P: Protocol>(name: &str, policy: Policy) -> Program {
 }
 
 /// One CPU flushes twice, then unmaps a page of both halves; the other uses it in user mode.
-pub(super) fn isolated<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::isolated(name, 2, 1, policy);
+pub(super) fn isolated(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::isolated(name, 2, 1, make);
     let table = setup.program.table();
     let page = setup.mapped(USER, table, NEXT_PAGE);
     let [_, user_half] = setup.halves(USER);
@@ -74,8 +74,8 @@ pub(super) fn isolated<P: Protocol>(name: &str, policy: Policy) -> Program {
 /// a second space, which gets the same id, if there is one only.
 ///
 /// What it keeps is not at address 0: who moves to an id invalidates that, to end its walks.
-pub(super) fn recycled<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+pub(super) fn recycled(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 2, make);
     setup.program.proves(
         "what is cached of a space that has ended is not taken for another's, though that gets its global id",
     );

@@ -1,33 +1,35 @@
 //! Timer handlers that flush, and that retire a space: in the middle of a flush.
 
-use lazytlb::{CpuId, Hw, Memory, Policy, Poll};
+use lazytlb::{CpuId, Hw, Memory, Poll};
 use lazytlb_model::Ticks;
 
-use super::setup::{CPU_0, CPU_1, NEXT_PAGE, PAGE, SECOND_USER, Setup, THIRD_PAGE, USER};
+use super::setup::{
+    CPU_0, CPU_1, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, THIRD_PAGE, USER,
+};
 use crate::program::Program;
 use crate::protocol::{Ended, Protocol};
 
-impl<P: Protocol> Setup<P> {
+impl Setup {
     /// Sets what the timer interrupt does, on one CPU, once.
     fn once_in_a_handler(
         &mut self,
         cpu: CpuId,
-        run: impl Fn(&crate::model_hw::ModelHw, &P) + Send + Sync + 'static,
+        run: impl Fn(&crate::model_hw::ModelHw, &dyn Protocol) + Send + Sync + 'static,
     ) {
         let protocol = self.protocol();
         let mut numbers = self.program.cpu_numbers();
         let number = numbers.nth(usize::from(cpu.0));
         self.program.on_timer(Ticks::AtMost(1), move |hw| {
             if Some(hw.cpu()) == number {
-                run(hw, &protocol);
+                run(hw, &*protocol);
             }
         });
     }
 }
 
 /// A CPU unmaps a page with a flush, and one with a shootdown in steps; a tick anywhere in between unmaps a third.
-pub(super) fn shootdown<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn shootdown(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     let pages = [PAGE, NEXT_PAGE, THIRD_PAGE];
     let [at_once, in_steps, in_handler] = pages.map(|addr| setup.mapped(USER, table, addr));
@@ -48,8 +50,8 @@ pub(super) fn shootdown<P: Protocol>(name: &str, policy: Policy) -> Program {
 
 /// A CPU unmaps a page of one space; a tick anywhere in between retires another space, which the target of both has come
 /// to, and idles in: what it is told second must not be lost.
-pub(super) fn retire<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+pub(super) fn retire(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 2, make);
     let (table, root) = (setup.program.table(), setup.root(SECOND_USER));
     let page = setup.mapped(USER, table, PAGE);
     let left = setup

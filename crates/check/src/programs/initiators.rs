@@ -1,13 +1,10 @@
 //! Several CPUs flush at once.
 
-use lazytlb::Policy;
-
-use super::setup::{CPU_0, CPU_1, CPU_2, FAR_PAGE, PAGE, Setup, USER};
+use super::setup::{CPU_0, CPU_1, CPU_2, FAR_PAGE, MakeProtocol, PAGE, Setup, USER};
 use crate::program::Program;
-use crate::protocol::Protocol;
 
-pub(super) fn two_initiators<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn two_initiators(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     setup.program.free_frames(2);
     for (cpu, own, others) in [(CPU_0, &[PAGE], FAR_PAGE), (CPU_1, &[FAR_PAGE], PAGE)] {
         setup.switch(cpu, "switch to the space", USER);
@@ -18,8 +15,8 @@ pub(super) fn two_initiators<P: Protocol>(name: &str, policy: Policy) -> Program
     setup.program
 }
 
-pub(super) fn two_initiators_one_target<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 3, 1, policy);
+pub(super) fn two_initiators_one_target(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 3, 1, make);
     setup.program.free_frames(1);
     setup.flush_all(CPU_0, "flush everything", USER);
     let table = setup.hook_table(CPU_1, USER, PAGE);
@@ -31,8 +28,8 @@ pub(super) fn two_initiators_one_target<P: Protocol>(name: &str, policy: Policy)
     setup.program
 }
 
-pub(super) fn lazy_initiator<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn lazy_initiator(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     setup.program.free_frames(1);
     setup.switch(CPU_0, "switch to the space", USER);
     let table = setup.hook_table(CPU_0, USER, FAR_PAGE);

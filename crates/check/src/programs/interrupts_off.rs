@@ -1,15 +1,14 @@
 //! Flushes with interrupts off, and waits for a lock with interrupts off.
 
-use lazytlb::{Hw, Policy, ValueKind};
+use lazytlb::{Hw, ValueKind};
 
 use super::any_length::{Lock, PageTableLock, locked};
-use super::setup::{CPU_0, CPU_1, NEXT_PAGE, PAGE, Setup, USER};
+use super::setup::{CPU_0, CPU_1, MakeProtocol, NEXT_PAGE, PAGE, Setup, USER};
 use crate::program::Program;
-use crate::protocol::Protocol;
 
 /// Each waits for the other, and neither takes an interrupt.
-pub(super) fn two_waits<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn two_waits(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     for (cpu, own, others) in [(CPU_0, PAGE, NEXT_PAGE), (CPU_1, NEXT_PAGE, PAGE)] {
         let page = setup.mapped(USER, table, own);
@@ -31,8 +30,8 @@ pub(super) fn two_waits<P: Protocol>(name: &str, policy: Policy) -> Program {
 
 /// One flushes under a lock that it takes with interrupts on, the other spins for it with interrupts off, and serves
 /// others meanwhile.
-pub(super) fn lock_and_flush<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn lock_and_flush(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     let cell = setup
         .program

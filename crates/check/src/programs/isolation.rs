@@ -1,28 +1,28 @@
 //! Page-table isolation: spaces with a root for the kernel and one for user mode.
 
-use lazytlb::{Access, Entry, FlushRange, FrameKind, Memory, PageRange, PageSize, Policy, Tables};
+use lazytlb::{Access, Entry, FlushRange, FrameKind, Memory, PageRange, PageSize, Tables};
 use lazytlb_model::entry::bits;
 
 use super::setup::{
-    CPU_0, CPU_1, NEXT_PAGE, PAGE, SECOND_USER, Setup, USER, root_index, table_index,
+    CPU_0, CPU_1, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, USER, root_index, table_index,
 };
 use crate::program::Program;
-use crate::protocol::{Frees, Protocol, Removal};
+use crate::protocol::{Frees, Removal};
 
 /// One CPU maps a page and its table under both roots, unmaps both and frees them; the other one's tasks use the page in user mode, where they are
 /// interrupted.
-pub(super) fn isolated<P: Protocol>(name: &str, policy: Policy) -> Program {
-    build::<P>(name, policy, Tables::Kept)
+pub(super) fn isolated(name: &str, make: MakeProtocol) -> Program {
+    build(name, make, Tables::Kept)
 }
 
 /// As [`isolated`], and the table goes too.
-pub(super) fn isolated_tables<P: Protocol>(name: &str, policy: Policy) -> Program {
-    build::<P>(name, policy, Tables::Freed)
+pub(super) fn isolated_tables(name: &str, make: MakeProtocol) -> Program {
+    build(name, make, Tables::Freed)
 }
 
 /// One CPU unmaps a 2 MiB page under both roots; the other one's tasks use a part of it that is not its first, in user mode.
-pub(super) fn isolated_large<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::isolated(name, 2, 2, policy);
+pub(super) fn isolated_large(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::isolated(name, 2, 2, make);
     let page = Entry(Entry::to(setup.program.page()).0 | bits::LARGE);
     let halves = setup.halves(USER);
     for root in halves {
@@ -46,8 +46,8 @@ pub(super) fn isolated_large<P: Protocol>(name: &str, policy: Policy) -> Program
     setup.program
 }
 
-fn build<P: Protocol>(name: &str, policy: Policy, tables: Tables) -> Program {
-    let mut setup = Setup::<P>::isolated(name, 2, 2, policy);
+fn build(name: &str, make: MakeProtocol, tables: Tables) -> Program {
+    let mut setup = Setup::isolated(name, 2, 2, make);
     setup.program.free_frames(1);
     let table = setup.program.table();
     let halves = setup.halves(USER);

@@ -1,14 +1,16 @@
 //! What the kernel maps for itself, in every space, and takes away again; CPUs that come online.
 
 use lazytlb::{
-    Access, CpuId, Entry, FlushRange, FrameKind, Hw, Memory, PhysAddr, Policy, Quirks, Tables,
-    Until, VirtAddr,
+    Access, CpuId, Entry, FlushRange, FrameKind, Hw, Memory, PhysAddr, Quirks, Tables, Until,
+    VirtAddr,
 };
 
 use lazytlb_model::Cr4;
 use lazytlb_model::entry::bits;
 
-use super::setup::{CPU_0, CPU_1, PAGE, SECOND_USER, Setup, USER, root_index, table_index};
+use super::setup::{
+    CPU_0, CPU_1, MakeProtocol, PAGE, SECOND_USER, Setup, USER, root_index, table_index,
+};
 use crate::program::Program;
 use crate::protocol::{KernelRemoval, Protocol};
 
@@ -31,22 +33,22 @@ enum Globals {
     No,
 }
 
-pub(super) fn page<P: Protocol>(name: &str, policy: Policy) -> Program {
-    removal::<P>(name, policy, Removes::Page, Globals::No)
+pub(super) fn page(name: &str, make: MakeProtocol) -> Program {
+    removal(name, make, Removes::Page, Globals::No)
 }
 
-pub(super) fn global_page<P: Protocol>(name: &str, policy: Policy) -> Program {
-    removal::<P>(name, policy, Removes::Page, Globals::Yes)
+pub(super) fn global_page(name: &str, make: MakeProtocol) -> Program {
+    removal(name, make, Removes::Page, Globals::Yes)
 }
 
-pub(super) fn table<P: Protocol>(name: &str, policy: Policy) -> Program {
-    removal::<P>(name, policy, Removes::Table, Globals::Yes)
+pub(super) fn table(name: &str, make: MakeProtocol) -> Program {
+    removal(name, make, Removes::Table, Globals::Yes)
 }
 
 /// One CPU removes what the kernel has mapped, and frees it; the other runs kernel code that uses it in two spaces, in
 /// lazy mode, and in the kernel's own space.
-fn removal<P: Protocol>(name: &str, policy: Policy, removes: Removes, globals: Globals) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+fn removal(name: &str, make: MakeProtocol, removes: Removes, globals: Globals) -> Program {
+    let mut setup = Setup::new(name, 2, 2, make);
     let mapped = map(&mut setup, KERNEL_PAGE, globals);
     let online = setup.program.atomic("CPUs that are online", 0);
     for cpu in [CPU_0, CPU_1] {
@@ -73,8 +75,8 @@ fn removal<P: Protocol>(name: &str, policy: Policy, removes: Removes, globals: G
 }
 
 /// Each CPU removes and frees a page of the kernel's, and uses the other one's.
-pub(super) fn two_initiators<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn two_initiators(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     let online = setup.program.atomic("CPUs that are online", 0);
     for (cpu, own, others) in [
         (CPU_0, KERNEL_PAGE, SECOND_KERNEL_PAGE),
@@ -97,8 +99,8 @@ pub(super) fn two_initiators<P: Protocol>(name: &str, policy: Policy) -> Program
 }
 
 /// A CPU comes online while a page that the kernel has mapped is removed and freed.
-pub(super) fn comes_online<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn comes_online(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     let mapped = map(&mut setup, KERNEL_PAGE, Globals::Yes);
     setup.operation(CPU_0, "come online", |hw, protocol| protocol.cpu_online(hw));
     setup.operation(CPU_0, "remove and free", move |hw, protocol| {
@@ -118,8 +120,8 @@ pub(super) fn comes_online<P: Protocol>(name: &str, policy: Policy) -> Program {
 
 /// A CPU comes online that the kernel did not know at boot, with errata that make a walk of a freed table fatal. Under
 /// `defer-unless-quirk` nobody would interrupt it when it is lazy: it stays off.
-pub(super) fn late_quirk<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn late_quirk(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     setup.program.kernel_was_told(Quirks::NONE);
     // Coming online writes CR4.
     setup.program.features().tags = true;
@@ -147,7 +149,7 @@ struct Mapped {
     page: PhysAddr,
 }
 
-fn map<P: Protocol>(setup: &mut Setup<P>, addr: VirtAddr, globals: Globals) -> Mapped {
+fn map(setup: &mut Setup, addr: VirtAddr, globals: Globals) -> Mapped {
     let (table, page) = (setup.program.table(), setup.program.page());
     let roots = setup.every_root();
     let program = &mut setup.program;
@@ -171,7 +173,7 @@ fn map<P: Protocol>(setup: &mut Setup<P>, addr: VirtAddr, globals: Globals) -> M
 }
 
 impl Mapped {
-    fn remove<P: Protocol>(&self, hw: &crate::ModelHw, protocol: &P, removes: Removes) {
+    fn remove(&self, hw: &crate::ModelHw, protocol: &dyn Protocol, removes: Removes) {
         hw.write_entry(self.table, table_index(self.addr), Entry::ABSENT);
         if removes == Removes::Table {
             for &root in &self.roots {
@@ -195,7 +197,7 @@ impl Mapped {
     }
 }
 
-fn use_kernel_page<P: Protocol>(setup: &mut Setup<P>, cpu: CpuId) {
+fn use_kernel_page(setup: &mut Setup, cpu: CpuId) {
     setup.operation(cpu, "use the kernel's page", |hw, _| {
         hw.touch(KERNEL_PAGE, Access::Load);
     });

@@ -5,7 +5,7 @@ use lazytlb::{
 };
 use lazytlb_model::MemoryType;
 
-use super::setup::{CPU_0, CPU_1, PAGE, Setup, USER, table_index};
+use super::setup::{CPU_0, CPU_1, MakeProtocol, PAGE, Setup, USER, table_index};
 use crate::model_hw::ModelHw;
 use crate::program::Program;
 use crate::protocol::{Frees, PageChange, Protocol, Removal};
@@ -14,8 +14,8 @@ use crate::protocol::{Frees, PageChange, Protocol, Removal};
 const WC_BUFFERS: u8 = 1;
 
 /// A space whose table stays, and two CPUs; CPU 0 is in the space already when its turn comes.
-fn setup<P: Protocol>(name: &str, policy: Policy) -> (Setup<P>, PhysAddr) {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+fn setup(name: &str, make: MakeProtocol) -> (Setup, PhysAddr) {
+    let mut setup = Setup::new(name, 2, 1, make);
     setup.program.features().write_combining = WC_BUFFERS;
     setup.switch(CPU_0, "switch to the space", USER);
     let table = setup.hook_table(CPU_0, USER, PAGE);
@@ -23,52 +23,49 @@ fn setup<P: Protocol>(name: &str, policy: Policy) -> (Setup<P>, PhysAddr) {
 }
 
 /// CPU 1 writes, and goes lazy: with policies that skip lazy CPUs, nobody interrupts it.
-fn write_and_go_lazy<P: Protocol>(
-    setup: &mut Setup<P>,
-    store: impl Fn(&ModelHw) + Send + Sync + 'static,
-) {
+fn write_and_go_lazy(setup: &mut Setup, store: impl Fn(&ModelHw) + Send + Sync + 'static) {
     write(setup, store);
     setup.go_lazy(CPU_1);
 }
 
-fn write<P: Protocol>(setup: &mut Setup<P>, store: impl Fn(&ModelHw) + Send + Sync + 'static) {
+fn write(setup: &mut Setup, store: impl Fn(&ModelHw) + Send + Sync + 'static) {
     setup.switch(CPU_1, "switch to the space", USER);
     setup.operation(CPU_1, "write", move |hw, _| store(hw));
 }
 
-pub(super) fn ordinary<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let (mut setup, table) = setup::<P>(name, policy);
+pub(super) fn ordinary(name: &str, make: MakeProtocol) -> Program {
+    let (mut setup, table) = setup(name, make);
     setup.program.free_frames(1);
     setup.map_and_free_pages(CPU_0, USER, table, &[PAGE]);
     write_and_go_lazy(&mut setup, |hw| hw.touch_non_temporal(PAGE));
     setup.program
 }
 
-pub(super) fn device<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let (mut setup, _) = unmap_device::<P>(name, policy, Before::Nothing, |_, _| {});
+pub(super) fn device(name: &str, make: MakeProtocol) -> Program {
+    let (mut setup, _) = unmap_device(name, make, Before::Nothing, |_, _| {});
     write_and_go_lazy(&mut setup, store);
     setup.program
 }
 
-pub(super) fn device_with_read_back<P: Protocol>(name: &str, policy: Policy) -> Program {
+pub(super) fn device_with_read_back(name: &str, make: MakeProtocol) -> Program {
     let read_back = |hw: &ModelHw, device| hw.read_device(device);
-    let (mut setup, _) = unmap_device::<P>(name, policy, Before::Nothing, read_back);
+    let (mut setup, _) = unmap_device(name, make, Before::Nothing, read_back);
     write_and_go_lazy(&mut setup, store);
     setup.program
 }
 
 /// Twice something is flushed before, so that a protocol that broadcasts has reason to do so here: what a CPU has written is not sent off by that.
-pub(super) fn device_after_flushes<P: Protocol>(name: &str, policy: Policy) -> Program {
+pub(super) fn device_after_flushes(name: &str, make: MakeProtocol) -> Program {
     let read_back = |hw: &ModelHw, device| hw.read_device(device);
-    let (mut setup, _) = unmap_device::<P>(name, policy, Before::TwoFlushes, read_back);
+    let (mut setup, _) = unmap_device(name, make, Before::TwoFlushes, read_back);
     write_and_go_lazy(&mut setup, store);
     setup.program
 }
 
 /// A CPU reads back by itself where it leaves what it wrote to, so nobody must be relied on to push another's writes: in the
 /// interrupt's handler, before it answers, and under `init-mm` as it goes lazy.
-pub(super) fn device_with_read_back_on_each<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let (mut setup, device) = unmap_device::<P>(name, policy, Before::Nothing, |_, _| {});
+pub(super) fn device_with_read_back_on_each(name: &str, make: MakeProtocol) -> Program {
+    let (mut setup, device) = unmap_device(name, make, Before::Nothing, |_, _| {});
     let protocol = setup.protocol();
     setup.program.on_flush_interrupt(move |hw| {
         hw.read_device(device);
@@ -76,7 +73,7 @@ pub(super) fn device_with_read_back_on_each<P: Protocol>(name: &str, policy: Pol
     });
     write(&mut setup, store);
     setup.operation(CPU_1, "go lazy", move |hw, protocol| {
-        if policy == Policy::InitMm {
+        if make.policy == Policy::InitMm {
             hw.read_device(device);
         }
         protocol.enter_lazy(hw);
@@ -95,13 +92,13 @@ enum Before {
     TwoFlushes,
 }
 
-fn unmap_device<P: Protocol>(
+fn unmap_device(
     name: &str,
-    policy: Policy,
+    make: MakeProtocol,
     before: Before,
     driver: impl Fn(&ModelHw, PhysAddr) + Send + Sync + 'static,
-) -> (Setup<P>, PhysAddr) {
-    let (mut setup, table) = setup::<P>(name, policy);
+) -> (Setup, PhysAddr) {
+    let (mut setup, table) = setup(name, make);
     if before == Before::TwoFlushes {
         setup.flush_all(CPU_0, "flush everything", USER);
         setup.flush_all(CPU_0, "flush it again", USER);
@@ -121,37 +118,37 @@ fn unmap_device<P: Protocol>(
     (setup, device)
 }
 
-pub(super) fn change_type<P: Protocol>(name: &str, policy: Policy) -> Program {
+pub(super) fn change_type(name: &str, make: MakeProtocol) -> Program {
     let types = (MemoryType::WriteCombining, MemoryType::WriteBack);
-    retype::<P>(name, policy, types, |hw, protocol, change| {
+    retype(name, make, types, |hw, protocol, change| {
         protocol.change_type(hw, USER, change);
     })
 }
 
 /// The other way: whoever keeps the write-back entry, lazily, speculates through it.
-pub(super) fn change_type_from_write_back<P: Protocol>(name: &str, policy: Policy) -> Program {
+pub(super) fn change_type_from_write_back(name: &str, make: MakeProtocol) -> Program {
     let types = (MemoryType::WriteBack, MemoryType::WriteCombining);
-    retype::<P>(name, policy, types, |hw, protocol, change| {
+    retype(name, make, types, |hw, protocol, change| {
         protocol.change_type(hw, USER, change);
     })
 }
 
-pub(super) fn make_flush<P: Protocol>(name: &str, policy: Policy) -> Program {
+pub(super) fn make_flush(name: &str, make: MakeProtocol) -> Program {
     let types = (MemoryType::WriteCombining, MemoryType::WriteBack);
-    retype::<P>(name, policy, types, |hw, protocol, change| {
+    retype(name, make, types, |hw, protocol, change| {
         (change.make)(hw);
         let range = FlushRange::Pages(change.pages);
         protocol.flush(hw, USER, range, Tables::Freed);
     })
 }
 
-fn retype<P: Protocol>(
+fn retype(
     name: &str,
-    policy: Policy,
+    make: MakeProtocol,
     (from, to): (MemoryType, MemoryType),
-    change: impl Fn(&ModelHw, &P, &PageChange<'_>) + Send + Sync + 'static,
+    change: impl Fn(&ModelHw, &dyn Protocol, &PageChange<'_>) + Send + Sync + 'static,
 ) -> Program {
-    let (mut setup, table) = setup::<P>(name, policy);
+    let (mut setup, table) = setup(name, make);
     setup.program.free_frames(1);
     let index = table_index(PAGE);
     setup.operation(CPU_0, "map, change the type", move |hw, protocol| {

@@ -1,15 +1,14 @@
 //! NMIs, which come at any time.
 
-use lazytlb::{Access, Memory, Policy};
+use lazytlb::{Access, Memory};
 
-use super::setup::{CPU_0, CPU_1, PAGE, SECOND_USER, Setup, USER};
+use super::setup::{CPU_0, CPU_1, MakeProtocol, PAGE, SECOND_USER, Setup, USER};
 use crate::program::Program;
-use crate::protocol::Protocol;
 
 /// A CPU goes lazy and comes back, then lazy and to another space, and takes an NMI somewhere on the way, whose handler touches user memory where the
 /// protocol says that it may. The NMI is sent when a page of that memory has been unmapped and flushed.
-pub(super) fn nmi<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+pub(super) fn nmi(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 2, make);
     setup.program.free_frames(1);
     let protocol = setup.protocol();
     setup.program.on_nmi(move |hw| {

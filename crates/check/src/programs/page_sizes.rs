@@ -1,34 +1,36 @@
 //! A mapping that changes its size: errata 383 and of Intel's ITLB (H20, H31, H31a). Two large pages that go.
 
-use lazytlb::{Entry, Fetched, FlushRange, Memory, PageRange, PageSize, PhysAddr, Policy, Tables};
+use lazytlb::{Entry, Fetched, FlushRange, Memory, PageRange, PageSize, PhysAddr, Tables};
 use lazytlb_model::entry::bits;
 
-use super::setup::{CPU_0, CPU_1, FAR_PAGE, PAGE, Setup, USER, root_index, table_index};
+use super::setup::{
+    CPU_0, CPU_1, FAR_PAGE, MakeProtocol, PAGE, Setup, USER, root_index, table_index,
+};
 use crate::model_hw::ModelHw;
 use crate::program::Program;
 use crate::protocol::{PageChange, Protocol};
 
 /// What a program does with a change.
-type Change<P> = fn(&ModelHw, &P, &PageChange<'_>);
+type Change = fn(&ModelHw, &dyn Protocol, &PageChange<'_>);
 
-pub(super) fn promote<P: Protocol>(name: &str, policy: Policy) -> Program {
-    promote_by::<P>(name, policy, Fetched::Perhaps, by_entry_point)
+pub(super) fn promote(name: &str, make: MakeProtocol) -> Program {
+    promote_by(name, make, Fetched::Perhaps, by_entry_point)
 }
 
 /// As [`promote`], of pages that nothing can be fetched from.
-pub(super) fn promote_data<P: Protocol>(name: &str, policy: Policy) -> Program {
-    promote_by::<P>(name, policy, Fetched::Never, by_entry_point)
+pub(super) fn promote_data(name: &str, make: MakeProtocol) -> Program {
+    promote_by(name, make, Fetched::Never, by_entry_point)
 }
 
-pub(super) fn promote_in_place<P: Protocol>(name: &str, policy: Policy) -> Program {
-    promote_by::<P>(name, policy, Fetched::Perhaps, in_place)
+pub(super) fn promote_in_place(name: &str, make: MakeProtocol) -> Program {
+    promote_by(name, make, Fetched::Perhaps, in_place)
 }
 
-fn by_entry_point<P: Protocol>(hw: &ModelHw, protocol: &P, change: &PageChange<'_>) {
+fn by_entry_point(hw: &ModelHw, protocol: &dyn Protocol, change: &PageChange<'_>) {
     protocol.change_size(hw, USER, change);
 }
 
-fn in_place<P: Protocol>(hw: &ModelHw, protocol: &P, change: &PageChange<'_>) {
+fn in_place(hw: &ModelHw, protocol: &dyn Protocol, change: &PageChange<'_>) {
     (change.make)(hw);
     let range = FlushRange::Pages(change.pages);
     // Lazy CPUs must not be spared: as if the table were freed.
@@ -36,13 +38,8 @@ fn in_place<P: Protocol>(hw: &ModelHw, protocol: &P, change: &PageChange<'_>) {
 }
 
 /// The table is not freed: what the change of size does is all that there is to see.
-fn promote_by<P: Protocol>(
-    name: &str,
-    policy: Policy,
-    fetched: Fetched,
-    change: Change<P>,
-) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+fn promote_by(name: &str, make: MakeProtocol, fetched: Fetched, change: Change) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     setup.switch(CPU_0, "switch to the space", USER);
     let table = setup.hook_table(CPU_0, USER, PAGE);
     let (root, small, large) = sizes_of(&mut setup, fetched);
@@ -62,8 +59,8 @@ fn promote_by<P: Protocol>(
 }
 
 /// The other way: a large page becomes small ones, of a table that is filled before.
-pub(super) fn split<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn split(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     let (root, small, large) = sizes_of(&mut setup, Fetched::Perhaps);
     let table = setup.program.table();
     let program = &mut setup.program;
@@ -88,7 +85,7 @@ pub(super) fn split<P: Protocol>(name: &str, policy: Policy) -> Program {
 }
 
 /// Returns the root, and the entries for a page of both sizes.
-fn sizes_of<P: Protocol>(setup: &mut Setup<P>, fetched: Fetched) -> (PhysAddr, Entry, Entry) {
+fn sizes_of(setup: &mut Setup, fetched: Fetched) -> (PhysAddr, Entry, Entry) {
     let page = Entry::to(setup.program.page()).0;
     let page = match fetched {
         Fetched::Perhaps => page,
@@ -97,7 +94,7 @@ fn sizes_of<P: Protocol>(setup: &mut Setup<P>, fetched: Fetched) -> (PhysAddr, E
     (setup.root(USER), Entry(page), Entry(page | bits::LARGE))
 }
 
-fn use_it<P: Protocol>(setup: &mut Setup<P>) {
+fn use_it(setup: &mut Setup) {
     setup.switch(CPU_1, "switch to the space", USER);
     setup.touch(CPU_1, PAGE);
     setup.go_lazy(CPU_1);
@@ -105,8 +102,8 @@ fn use_it<P: Protocol>(setup: &mut Setup<P>) {
 
 /// Two large pages go with one flush: whatever counts them must do so in their size (FreeBSD EN-26:10). Twice something is flushed before, so that
 /// a protocol that broadcasts does so here.
-pub(super) fn two_large_pages<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn two_large_pages(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     let root = setup.root(USER);
     let pages = [PAGE, FAR_PAGE].map(|addr| {
         let page = setup.program.page();

@@ -1,9 +1,10 @@
 //! Shootdowns in parts: several flushes that are waited for once, and others in between.
 
-use lazytlb::{Entry, FlushRange, Memory, PhysAddr, Policy, Tables, VirtAddr};
+use lazytlb::{Entry, FlushRange, Memory, PhysAddr, Tables, VirtAddr};
 
 use super::setup::{
-    CPU_0, CPU_1, CPU_2, NEXT_PAGE, PAGE, SECOND_USER, Setup, USER, root_index, table_index,
+    CPU_0, CPU_1, CPU_2, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, USER, root_index,
+    table_index,
 };
 use crate::model_hw::ModelHw;
 use crate::program::Program;
@@ -30,7 +31,7 @@ impl Mapped {
     }
 
     /// Clears its entry, flushes at once, and frees it.
-    pub(super) fn remove<P: Protocol>(self, hw: &ModelHw, protocol: &P) {
+    pub(super) fn remove(self, hw: &ModelHw, protocol: &dyn Protocol) {
         let removal = Removal {
             addr: self.addr,
             table: self.table,
@@ -41,7 +42,7 @@ impl Mapped {
     }
 
     /// Clears its entry, flushes with a shootdown of one part, and frees it. Of such, any number may be under way on a CPU.
-    pub(super) fn unmap<P: Protocol>(self, hw: &ModelHw, protocol: &P) {
+    pub(super) fn unmap(self, hw: &ModelHw, protocol: &dyn Protocol) {
         let part = self.clear(hw);
         protocol.flush_together(hw, &[part], &|_| {});
         self.free(hw);
@@ -52,7 +53,7 @@ impl Mapped {
     }
 }
 
-impl<P: Protocol> Setup<P> {
+impl Setup {
     /// Maps a page of a space from the start, under a table that stays.
     pub(super) fn mapped(&mut self, space: Space, table: PhysAddr, addr: VirtAddr) -> Mapped {
         let (root, frame) = (self.root(space), self.program.page());
@@ -69,8 +70,8 @@ impl<P: Protocol> Setup<P> {
 }
 
 /// Each space has a CPU in it: one lost part of the two is one CPU that uses what is freed.
-pub(super) fn two_adds<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 3, 2, policy);
+pub(super) fn two_adds(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 3, 2, make);
     let [first, second] = [USER, SECOND_USER].map(|space| {
         let table = setup.program.table();
         setup.mapped(space, table, PAGE)
@@ -93,8 +94,8 @@ pub(super) fn two_adds<P: Protocol>(name: &str, policy: Policy) -> Program {
 
 /// A target answers the one or the other, or both at once: an answer for the first must not be taken for one for the
 /// second, nor the other way round.
-pub(super) fn nested<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn nested(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     let [outer, inner] = [PAGE, NEXT_PAGE].map(|addr| setup.mapped(USER, table, addr));
     setup.switch(CPU_0, "switch to the space", USER);
@@ -119,8 +120,8 @@ pub(super) fn nested<P: Protocol>(name: &str, policy: Policy) -> Program {
 
 /// As [`nested`], in two spaces whose generations are equal: the second request is written over the first, while the target
 /// reads that.
-pub(super) fn nested_elsewhere<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+pub(super) fn nested_elsewhere(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 2, make);
     let [outer, inner] = [(USER, PAGE), (SECOND_USER, NEXT_PAGE)].map(|(space, addr)| {
         let table = setup.program.table();
         setup.mapped(space, table, addr)

@@ -1,13 +1,12 @@
 //! One CPU maps and frees, others come and go lazily.
 
-use lazytlb::{CpuId, FrameKind, Policy};
+use lazytlb::{CpuId, FrameKind};
 
-use super::setup::{CPU_0, CPU_1, CPU_2, CPU_3, FAR_PAGE, PAGE, Setup, USER};
+use super::setup::{CPU_0, CPU_1, CPU_2, CPU_3, FAR_PAGE, MakeProtocol, PAGE, Setup, USER};
 use crate::program::Program;
-use crate::protocol::Protocol;
 
-pub(super) fn smoke<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 1, policy);
+pub(super) fn smoke(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
     setup.program.free_frames(2);
     setup.switch(CPU_0, "switch to the space", USER);
     setup.map_and_free_table(CPU_0, "map, unmap, free the table", FrameKind::Page);
@@ -18,12 +17,12 @@ pub(super) fn smoke<P: Protocol>(name: &str, policy: Policy) -> Program {
     setup.program
 }
 
-pub(super) fn reference_3<P: Protocol>(name: &str, policy: Policy) -> Program {
-    map_twice_while_two_come_and_go::<P>(name, 3, policy).program
+pub(super) fn reference_3(name: &str, make: MakeProtocol) -> Program {
+    map_twice_while_two_come_and_go(name, 3, make).program
 }
 
-pub(super) fn reference_4<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = map_twice_while_two_come_and_go::<P>(name, 4, policy);
+pub(super) fn reference_4(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = map_twice_while_two_come_and_go(name, 4, make);
     setup.program.free_frames(1);
     setup.switch(CPU_3, "switch to the space", USER);
     let table = setup.hook_table(CPU_3, USER, FAR_PAGE);
@@ -31,8 +30,8 @@ pub(super) fn reference_4<P: Protocol>(name: &str, policy: Policy) -> Program {
     setup.program
 }
 
-pub(super) fn no_table_free<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 3, 1, policy);
+pub(super) fn no_table_free(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 3, 1, make);
     setup.program.free_frames(1);
     setup.switch(CPU_0, "switch to the space", USER);
     let table = setup.hook_table(CPU_0, USER, PAGE);
@@ -44,8 +43,8 @@ pub(super) fn no_table_free<P: Protocol>(name: &str, policy: Policy) -> Program 
 }
 
 /// In the second round the freed table's frame is reused for the page, and the page's for the table.
-fn map_twice_while_two_come_and_go<P: Protocol>(name: &str, cpus: u8, policy: Policy) -> Setup<P> {
-    let mut setup = Setup::<P>::new(name, cpus, 1, policy);
+fn map_twice_while_two_come_and_go(name: &str, cpus: u8, make: MakeProtocol) -> Setup {
+    let mut setup = Setup::new(name, cpus, 1, make);
     setup.program.free_frames(2);
     setup.switch(CPU_0, "switch to the space", USER);
     setup.map_and_free_table(CPU_0, "map, unmap, free the table", FrameKind::Page);
@@ -55,7 +54,7 @@ fn map_twice_while_two_come_and_go<P: Protocol>(name: &str, cpus: u8, policy: Po
     setup
 }
 
-fn come_and_go<P: Protocol>(setup: &mut Setup<P>, cpu: CpuId) {
+fn come_and_go(setup: &mut Setup, cpu: CpuId) {
     setup.switch(cpu, "switch to the space", USER);
     setup.touch(cpu, PAGE);
     setup.go_lazy(cpu);

@@ -35,6 +35,34 @@ pub(super) const THIRD_PAGE: VirtAddr = VirtAddr(2 << 12);
 /// A page under a second table.
 pub(super) const FAR_PAGE: VirtAddr = VirtAddr(1 << 21);
 
+/// A protocol under a policy, and how a program gets it. What programs are made of is compiled once, not for each protocol.
+#[derive(Clone, Copy)]
+pub(crate) struct MakeProtocol {
+    pub(super) policy: Policy,
+    outcomes: fn() -> &'static [&'static str],
+    new: New,
+    isolated: Isolated,
+}
+
+/// Makes a protocol over user spaces with these roots.
+type New = fn(&mut Program, Policy, &[PhysAddr]) -> Arc<dyn Protocol>;
+/// The same, with the roots of their user halves.
+type Isolated = fn(&mut Program, Policy, &[PhysAddr], &[PhysAddr]) -> Arc<dyn Protocol>;
+
+impl MakeProtocol {
+    /// Makes this one.
+    pub(crate) fn of<P: Protocol>(policy: Policy) -> MakeProtocol {
+        MakeProtocol {
+            policy,
+            outcomes: P::outcomes,
+            new: |program, policy, roots| Arc::new(P::new(program, policy, roots)),
+            isolated: |program, policy, roots, user_halves| {
+                Arc::new(P::isolated(program, policy, roots, user_halves))
+            },
+        }
+    }
+}
+
 /// Gives a program the frames of tables that a protocol may hold back: one of each space, while another one is mapped.
 fn let_tables_be_held(program: &mut Program, policy: Policy, user_spaces: usize) {
     if policy == Policy::Quarantine {
@@ -43,33 +71,33 @@ fn let_tables_be_held(program: &mut Program, policy: Policy, user_spaces: usize)
 }
 
 /// A program under construction: user spaces, and a protocol over them.
-pub(super) struct Setup<P> {
+pub(super) struct Setup {
     pub(super) program: Program,
-    protocol: Arc<P>,
+    protocol: Arc<dyn Protocol>,
     roots: Vec<PhysAddr>,
     user_halves: Vec<PhysAddr>,
     /// With page-table isolation, whether each CPU is in user mode.
     in_user_mode: Vec<LocalCell>,
 }
 
-impl<P: Protocol> Setup<P> {
-    pub(super) fn new(name: &str, cpus: u8, user_spaces: usize, policy: Policy) -> Setup<P> {
-        Self::of(Program::new(name, cpus), user_spaces, policy)
+impl Setup {
+    pub(super) fn new(name: &str, cpus: u8, user_spaces: usize, make: MakeProtocol) -> Setup {
+        Self::of(Program::new(name, cpus), user_spaces, make)
     }
 
     /// As [`Setup::new`], where some operation walks page tables by software.
-    pub(super) fn walked(name: &str, cpus: u8, user_spaces: usize, policy: Policy) -> Setup<P> {
+    pub(super) fn walked(name: &str, cpus: u8, user_spaces: usize, make: MakeProtocol) -> Setup {
         let mut program = Program::new(name, cpus);
         program.walks_by_software();
-        Self::of(program, user_spaces, policy)
+        Self::of(program, user_spaces, make)
     }
 
-    fn of(program: Program, user_spaces: usize, policy: Policy) -> Setup<P> {
+    fn of(program: Program, user_spaces: usize, make: MakeProtocol) -> Setup {
         let mut program = program;
         let roots: Vec<PhysAddr> = (0..user_spaces).map(|_| program.table()).collect();
-        let protocol = Arc::new(P::new(&mut program, policy, &roots));
-        let_tables_be_held(&mut program, policy, user_spaces);
-        program.expect_notes(P::OUTCOMES.iter().copied());
+        let protocol = (make.new)(&mut program, make.policy, &roots);
+        let_tables_be_held(&mut program, make.policy, user_spaces);
+        program.expect_notes((make.outcomes)().iter().copied());
         let handler = Arc::clone(&protocol);
         program.on_flush_interrupt(move |hw| handler.handle_flush_ipi(hw));
         Setup {
@@ -83,8 +111,8 @@ impl<P: Protocol> Setup<P> {
 
     /// As [`Setup::new`], with page-table isolation: each user space has two roots, and a CPU changes its CR3 on the way
     /// to user mode and back, also where it is interrupted there.
-    pub(super) fn isolated(name: &str, cpus: u8, user_spaces: usize, policy: Policy) -> Setup<P> {
-        Self::isolated_of(Program::new(name, cpus), user_spaces, policy)
+    pub(super) fn isolated(name: &str, cpus: u8, user_spaces: usize, make: MakeProtocol) -> Setup {
+        Self::isolated_of(Program::new(name, cpus), user_spaces, make)
     }
 
     /// As [`Setup::isolated`], where some operation walks page tables by software.
@@ -92,14 +120,14 @@ impl<P: Protocol> Setup<P> {
         name: &str,
         cpus: u8,
         user_spaces: usize,
-        policy: Policy,
-    ) -> Setup<P> {
+        make: MakeProtocol,
+    ) -> Setup {
         let mut program = Program::new(name, cpus);
         program.walks_by_software();
-        Self::isolated_of(program, user_spaces, policy)
+        Self::isolated_of(program, user_spaces, make)
     }
 
-    fn isolated_of(program: Program, user_spaces: usize, policy: Policy) -> Setup<P> {
+    fn isolated_of(program: Program, user_spaces: usize, make: MakeProtocol) -> Setup {
         let cpus = program.cpus();
         let mut program = program;
         let mut tables =
@@ -108,9 +136,9 @@ impl<P: Protocol> Setup<P> {
         for (&root, &user_half) in roots.iter().zip(&user_halves) {
             program.has_user_half(root, user_half);
         }
-        let protocol = Arc::new(P::isolated(&mut program, policy, &roots, &user_halves));
-        let_tables_be_held(&mut program, policy, user_spaces);
-        program.expect_notes(P::OUTCOMES.iter().copied());
+        let protocol = (make.isolated)(&mut program, make.policy, &roots, &user_halves);
+        let_tables_be_held(&mut program, make.policy, user_spaces);
+        program.expect_notes((make.outcomes)().iter().copied());
         let modes =
             (0..cpus).map(|cpu| program.local_of_kind(cpu, ValueKind::Flag, "in user mode", 0));
         let in_user_mode: Vec<LocalCell> = modes.collect();
@@ -165,7 +193,7 @@ impl<P: Protocol> Setup<P> {
     }
 
     /// Returns the protocol, for operations of its own.
-    pub(super) fn protocol(&self) -> Arc<P> {
+    pub(super) fn protocol(&self) -> Arc<dyn Protocol> {
         Arc::clone(&self.protocol)
     }
 
@@ -177,11 +205,11 @@ impl<P: Protocol> Setup<P> {
         &mut self,
         cpu: CpuId,
         name: &str,
-        run: impl Fn(&ModelHw, &P) + Send + Sync + 'static,
+        run: impl Fn(&ModelHw, &dyn Protocol) + Send + Sync + 'static,
     ) {
         let protocol = Arc::clone(&self.protocol);
         self.program
-            .operation(number_for_people(cpu), name, move |hw| run(hw, &protocol));
+            .operation(number_for_people(cpu), name, move |hw| run(hw, &*protocol));
     }
 
     pub(super) fn switch(&mut self, cpu: CpuId, name: &str, space: Space) {
@@ -300,9 +328,9 @@ pub(super) fn walk(hw: &ModelHw, root: PhysAddr, addr: VirtAddr) {
 }
 
 /// Runs something in user mode, under the user half of the loaded space.
-pub(super) fn in_user_mode<P: Protocol>(
+pub(super) fn in_user_mode(
     hw: &ModelHw,
-    protocol: &P,
+    protocol: &dyn Protocol,
     mode: LocalCell,
     run: impl FnOnce(&ModelHw),
 ) {

@@ -1,15 +1,14 @@
 //! Several spaces, and the end of one.
 
-use lazytlb::{FlushRange, Hw, Memory, Policy, Tables, Until};
+use lazytlb::{FlushRange, Hw, Memory, Tables, Until};
 
-use super::setup::{CPU_0, CPU_1, CPU_2, FAR_PAGE, PAGE, SECOND_USER, Setup, USER};
+use super::setup::{CPU_0, CPU_1, CPU_2, FAR_PAGE, MakeProtocol, PAGE, SECOND_USER, Setup, USER};
 use crate::program::Program;
-use crate::protocol::Protocol;
 
 /// The initiator's second request rewrites the first: a target that acknowledges the first before it has
 /// read it serves the wrong space.
-pub(super) fn two_spaces<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 3, 2, policy);
+pub(super) fn two_spaces(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 3, 2, make);
     setup.program.free_frames(1);
     setup.switch(CPU_0, "switch to the first space", USER);
     let table = setup.hook_table(CPU_0, USER, PAGE);
@@ -23,8 +22,8 @@ pub(super) fn two_spaces<P: Protocol>(name: &str, policy: Policy) -> Program {
 }
 
 /// A CPU that is lazy in one space comes to another: whoever flushes there must not take it for lazy.
-pub(super) fn lazy_between_spaces<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 3, 2, policy);
+pub(super) fn lazy_between_spaces(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 3, 2, make);
     setup.program.free_frames(2);
     for (cpu, space, page) in [(CPU_0, USER, &[PAGE]), (CPU_1, SECOND_USER, &[FAR_PAGE])] {
         setup.switch(cpu, "switch to its space", space);
@@ -40,8 +39,8 @@ pub(super) fn lazy_between_spaces<P: Protocol>(name: &str, policy: Policy) -> Pr
 
 /// A CPU goes back and forth between two spaces, while another one unmaps, flushes everything, and frees a table in one of
 /// them. With PCIDs, the one keeps what it has cached of the space that it is not in.
-pub(super) fn back_and_forth<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+pub(super) fn back_and_forth(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 2, make);
     setup.program.free_frames(1);
     let table = setup.hook_table(CPU_0, USER, PAGE);
     setup.map_and_free_pages(CPU_0, USER, table, &[PAGE]);
@@ -55,8 +54,8 @@ pub(super) fn back_and_forth<P: Protocol>(name: &str, policy: Policy) -> Program
 }
 
 /// A CPU unmaps and frees in a space that it has left for another one, where a second CPU touches.
-pub(super) fn free_from_elsewhere<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 2, 2, policy);
+pub(super) fn free_from_elsewhere(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 2, make);
     let table = setup.hook_table(CPU_0, USER, PAGE);
     for space in [USER, SECOND_USER, USER, SECOND_USER] {
         setup.switch(CPU_0, "switch", space);
@@ -67,8 +66,8 @@ pub(super) fn free_from_elsewhere<P: Protocol>(name: &str, policy: Policy) -> Pr
     setup.program
 }
 
-pub(super) fn exit<P: Protocol>(name: &str, policy: Policy) -> Program {
-    let mut setup = Setup::<P>::new(name, 3, 1, policy);
+pub(super) fn exit(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 3, 1, make);
     setup.program.proves(
         "no CPU can walk the root of a space that has ended once its frame is freed, and nobody runs in it",
     );

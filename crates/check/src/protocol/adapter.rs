@@ -119,11 +119,13 @@ fn number_of<const WORDS: usize>(cpu: CpuId) -> CpuId {
 impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS: usize> Protocol
     for Embedded<SLOTS, PCIDS, WORDS, GLOBAL_IDS>
 {
-    const OUTCOMES: &'static [&'static str] = match (PCIDS, GLOBAL_IDS) {
-        (false, _) => notes::WITHOUT_PCIDS,
-        (true, 0) => notes::WITHOUT_GLOBAL_IDS,
-        (true, _) => notes::ALL,
-    };
+    fn outcomes() -> &'static [&'static str] {
+        match (PCIDS, GLOBAL_IDS) {
+            (false, _) => notes::WITHOUT_PCIDS,
+            (true, 0) => notes::WITHOUT_GLOBAL_IDS,
+            (true, _) => notes::ALL,
+        }
+    }
 
     fn new(program: &mut Program, policy: Policy, user_roots: &[PhysAddr]) -> Self {
         Self::isolated(program, policy, user_roots, &[])

@@ -71,7 +71,9 @@ pub(crate) struct Forgetful<L> {
 }
 
 impl<L: Lapse> Protocol for Forgetful<L> {
-    const OUTCOMES: &'static [&'static str] = LazyTlb::OUTCOMES;
+    fn outcomes() -> &'static [&'static str] {
+        LazyTlb::outcomes()
+    }
 
     fn new(program: &mut Program, policy: Policy, user_roots: &[PhysAddr]) -> Self {
         Forgetful {

@@ -64,9 +64,9 @@ pub(crate) struct Lock {
 }
 
 /// Does something under a lock, if there is one. With interrupts off, whoever spins for it does what others wait for.
-pub(crate) fn locked<P: Protocol, T>(
+pub(crate) fn locked<T>(
     hw: &ModelHw,
-    protocol: &P,
+    protocol: &dyn Protocol,
     lock: Option<Lock>,
     run: impl FnOnce() -> T,
 ) -> T {

@@ -26,12 +26,7 @@ pub(super) struct Tabled {
 }
 
 /// Does an operation once.
-pub(super) fn run<P: Protocol>(
-    hw: &ModelHw,
-    protocol: &P,
-    operation: MenuOperation,
-    tabled: Tabled,
-) {
+pub(super) fn run(hw: &ModelHw, protocol: &dyn Protocol, operation: MenuOperation, tabled: Tabled) {
     let Tabled { space, lock, .. } = tabled;
     let flush = |range| protocol.flush(hw, space, range, Tables::Kept);
     let touch = |addr, access| match tabled.user {
@@ -83,9 +78,9 @@ fn map(hw: &ModelHw, tabled: Tabled, addr: VirtAddr) {
 }
 
 /// Unmaps those of the pages that are there, and their table with them, if that is to be freed.
-fn unmap<P: Protocol>(
+fn unmap(
     hw: &ModelHw,
-    protocol: &P,
+    protocol: &dyn Protocol,
     tabled: Tabled,
     pages: &[VirtAddr],
     tables: Tables,
@@ -106,7 +101,7 @@ fn unmap<P: Protocol>(
 }
 
 /// Unmaps those of the pages that are there, each as a part of one shootdown.
-fn unmap_in_parts<P: Protocol>(hw: &ModelHw, protocol: &P, tabled: Tabled) {
+fn unmap_in_parts(hw: &ModelHw, protocol: &dyn Protocol, tabled: Tabled) {
     let flushes_later = flushes_after_unlock(tabled.lock);
     let flush_and_free = |removals: &[Removal]| {
         let parts = removals.iter().map(|removal| Part {
@@ -188,9 +183,9 @@ fn mapped(hw: &ModelHw, tabled: Tabled, pages: &[VirtAddr], tables: Tables) -> V
 }
 
 /// Flushes what was removed, with one flush, and frees it.
-fn flush_and_free<P: Protocol>(
+fn flush_and_free(
     hw: &ModelHw,
-    protocol: &P,
+    protocol: &dyn Protocol,
     space: Space,
     removals: &[Removal],
     tables: Tables,
@@ -206,7 +201,7 @@ fn flush_and_free<P: Protocol>(
 }
 
 /// Takes the right to write to the page away, if there is one, and flushes it.
-fn protect<P: Protocol>(hw: &ModelHw, protocol: &P, tabled: Tabled) {
+fn protect(hw: &ModelHw, protocol: &dyn Protocol, tabled: Tabled) {
     let flushes_later = flushes_after_unlock(tabled.lock);
     let flush = || protocol.flush(hw, tabled.space, FlushRange::page(PAGE), Tables::Kept);
     let is_protected = locked(hw, protocol, tabled.lock, || {
