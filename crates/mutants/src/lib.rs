@@ -104,25 +104,25 @@ pub struct Change {
 }
 
 impl Change {
-    /// Checks the changed protocol. It ends when it has met so many states.
+    /// Checks the changed protocol. It ends when it has met so many states: some changes have no end.
     ///
     /// # Errors
     /// If the checker cannot give a verdict.
     ///
     /// # Panics
     /// If there is no such program, or there are more than two slots.
-    pub fn try_check(&self, scenario: Scenario<'_>) -> Result<Verdict, CheckError> {
+    pub fn check_within(
+        &self,
+        scenario: Scenario<'_>,
+        most_states: u64,
+    ) -> Result<Verdict, CheckError> {
         let build = self.builds[match scenario.global_ids {
             0 => usize::from(scenario.slots),
             _ => 3,
         }];
-        let checker = checker(scenario, Reduction::CollapseLocal).max_states(MOST_STATES);
-        checker.try_check_built(|| build_program(build, scenario), |_| {})
+        try_check_within(build, scenario, most_states)
     }
 }
-
-/// The states after which a search ends that is about a [`Change`]: some of them have no end.
-const MOST_STATES: u64 = 5_000_000;
 
 /// Sets of operations, one for each CPU: together, every program over them.
 #[derive(Clone, Copy, Debug)]
@@ -313,20 +313,32 @@ pub fn check_unmutated(scenario: Scenario<'_>) -> Verdict {
 /// # Panics
 /// As [`Mutant::check`].
 pub fn check_real(scenario: Scenario<'_>) -> Verdict {
+    check(real(scenario), scenario, Reduction::CollapseLocal)
+}
+
+/// Checks the real protocol. It ends when it has met so many states.
+///
+/// # Errors
+/// If the checker cannot give a verdict.
+///
+/// # Panics
+/// If there is no such program.
+pub fn check_real_within(scenario: Scenario<'_>, most_states: u64) -> Result<Verdict, CheckError> {
+    try_check_within(real(scenario), scenario, most_states)
+}
+
+/// Returns what makes programs of the real protocol.
+fn real(scenario: Scenario<'_>) -> Build {
     use lazytlb_check::{LazyTlb, WithBroadcast, WithPcids};
-    check(
-        match (scenario.slots, scenario.global_ids) {
-            (0, 0) => build::<LazyTlb>,
-            (1, 0) => build::<WithPcids<1>>,
-            (2, 0) => build::<WithPcids<2>>,
-            (1, 1) => build::<WithBroadcast<1, 1>>,
-            (2, 1) => build::<WithBroadcast<2, 1>>,
-            (1, 2) => build::<WithBroadcast<1, 2>>,
-            other => panic!("nothing is checked with so many slots and global ids: {other:?}"),
-        },
-        scenario,
-        Reduction::CollapseLocal,
-    )
+    match (scenario.slots, scenario.global_ids) {
+        (0, 0) => build::<LazyTlb>,
+        (1, 0) => build::<WithPcids<1>>,
+        (2, 0) => build::<WithPcids<2>>,
+        (1, 1) => build::<WithBroadcast<1, 1>>,
+        (2, 1) => build::<WithBroadcast<2, 1>>,
+        (1, 2) => build::<WithBroadcast<1, 2>>,
+        other => panic!("nothing is checked with so many slots and global ids: {other:?}"),
+    }
 }
 
 /// What the names of programs without end begin with: the sets of operations follow.
@@ -356,6 +368,15 @@ fn try_check(
     reduction: Reduction,
 ) -> Result<Verdict, CheckError> {
     checker(scenario, reduction).try_check_built(|| build_program(build, scenario), |_| {})
+}
+
+fn try_check_within(
+    build: Build,
+    scenario: Scenario<'_>,
+    most_states: u64,
+) -> Result<Verdict, CheckError> {
+    let checker = checker(scenario, Reduction::CollapseLocal).max_states(most_states);
+    checker.try_check_built(|| build_program(build, scenario), |_| {})
 }
 
 fn build_program(build: Build, scenario: Scenario<'_>) -> Program {
