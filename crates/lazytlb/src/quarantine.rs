@@ -185,6 +185,9 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             let again = self.tell(hw, cpu, &targets);
             self.wait_for(hw, cpu, &targets, again);
         }
+        // From here on, what a handler holds back was unhooked after the walks that were waited for. Who walks waits for nobody, so this CPU need
+        // not serve anybody meanwhile.
+        let _off = InterruptsOff::new(hw);
         self.wait_for_walks(hw);
         // A walk that has begun since finds none of what is held.
         let released = self.release_batches(hw, sink, || false);
