@@ -204,3 +204,16 @@ fn a_device_is_unmapped_by_interrupts_though_its_space_is_flushed_by_broadcast()
         }
     }
 }
+
+/// A broadcast goes by the size of what is cached, so of a large page that is held in pieces it takes no more than those that it names (H30, H6).
+#[test]
+fn large_pages_go_in_all_their_pieces() {
+    let program = ShippedProgram::<WithBroadcast<1, 1>>::by_name("two-large-pages").unwrap();
+    for policy in POLICIES {
+        for checker in [sc(), tso(CpuModel::WEAKEST), tso(CpuModel::AMD_ZEN5)] {
+            let verdict = checker.check_built(|| program.build(policy));
+            assert_safe(&verdict, policy.name());
+            assert!(was_reached(&verdict, notes::BROADCAST), "{policy}");
+        }
+    }
+}

@@ -10,7 +10,7 @@
 
 use core::num::NonZeroU16;
 
-use crate::addr::PageRange;
+use crate::addr::{FlushRange, PageRange, PageSize};
 use crate::broadcast::{Broadcast, Globals, Invlpgb, Strides, UpperLevels};
 use crate::cpu_set::{CpuId, CpuSet, members_of_word};
 use crate::global_id::{Global, GlobalId, Phase};
@@ -203,7 +203,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     ) {
         let most = hw.most_addresses();
         let most = most.expect("a space has a global id only where there are broadcasts");
-        let pages = short(range, u64::from(self.single_page_ceiling()));
+        let pages = self.named_by_a_broadcast(range);
         let upper_levels = match tables {
             Tables::Kept => UpperLevels::Kept,
             Tables::Freed | Tables::Held => UpperLevels::Included,
@@ -219,6 +219,15 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         }
     }
 
+    /// Returns the pages of a range whose addresses a broadcast names, or `None` where it is for everything.
+    ///
+    /// It goes by the size of what is cached (H30). So of a large page that is held in pieces it takes those alone whose addresses it names, and no manual
+    /// says that all go, as they do with INVLPG (H6).
+    fn named_by_a_broadcast(&self, range: FlushRange) -> Option<PageRange> {
+        let pages = short(range, u64::from(self.single_page_ceiling()));
+        pages.filter(|pages| pages.size == PageSize::Size4K)
+    }
+
     /// Broadcasts what was removed of what the kernel maps for itself. [`Broadcast::tlbsync`] is to follow on this CPU.
     pub(crate) fn broadcast_kernel(
         &self,
@@ -228,7 +237,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     ) {
         // No generation is raised, which would order this after the page-table changes.
         hw.fence();
-        let pages = short(range, u64::from(self.single_page_ceiling()));
+        let pages = self.named_by_a_broadcast(range);
         match tables {
             Tables::Kept => {
                 let what = Invlpgb {

@@ -58,7 +58,7 @@ impl Assumption {
         Assumption {
             name: "whole-large-pages",
             rule: "H6",
-            about: "INVPCID of an address drops all of a large page",
+            about: "INVPCID and INVLPGB of an address drop all of a large page",
             field: "large_pages",
             is_made: |model| model.large_pages == LargePages::Whole,
             take_away: |model| model.large_pages = LargePages::InPieces,

@@ -29,7 +29,7 @@ pub enum LargePages {
     /// As one entry: what drops it drops all of it.
     Whole,
     /// Maybe as 4 KiB pieces. INVLPG drops all of them, and so does a page fault, which gives the same
-    /// assurances; of INVPCID for an address no manual says it. ASSUMED: the other pieces may stay.
+    /// assurances; of INVPCID for an address no manual says it, and INVLPGB goes by the size that is cached (H30). ASSUMED: the other pieces may stay.
     InPieces,
 }
 

@@ -218,7 +218,12 @@ impl CpuMut<'_> {
     /// What a broadcast invalidation does on a CPU that it reaches.
     pub(crate) fn invalidate_broadcast(&mut self, what: Broadcast) -> Result<(), Stop> {
         let goes = self.what_goes_by(what)?;
-        self.invalidate(InFlight::End, goes)
+        let Some(addr) = what.addr else {
+            return self.invalidate(InFlight::End, goes);
+        };
+        // H30: a piece of a large page is an entry of 4 KiB, and goes by that size.
+        self.drop_address(addr, goes)?;
+        self.invalidate(InFlight::End, |_| false)
     }
 }
 
@@ -235,8 +240,8 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
             // H30: by the size of the page that is cached.
             let covers = what.addr.is_none_or(|addr| entry.spans(addr));
             match entry.is_page() {
-                true if entry.global => what.globals && covers,
-                true => of_pcid && covers,
+                // A PCID that is named is compared with a global entry's, too: nothing excepts it.
+                true => of_pcid && covers && (what.globals || !entry.global),
                 false => !what.final_only && of_pcid && (all_upper_levels || covers),
             }
         })

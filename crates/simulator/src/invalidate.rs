@@ -129,8 +129,8 @@ impl Machine<'_> {
         left.all(|pending| pending.issuer != issuer)
     }
 
-    /// Lets one of the broadcasts for a CPU arrive, between two instructions. It goes by the size of the page
-    /// that is cached (H30), and with EFER.TCE drops only the upper levels that lead there (H37).
+    /// Lets one of the broadcasts for a CPU arrive, between two instructions. It goes by the size of what
+    /// is cached (H30), so of a large page in pieces it drops one (H6), and with EFER.TCE only the upper levels that lead there (H37).
     pub(crate) fn broadcast_arrives(&mut self, cpu: usize) {
         let waiting = self.cpus[cpu].broadcasts.len();
         if waiting == 0 || self.cpus[cpu].half.is_some() {
@@ -145,11 +145,10 @@ impl Machine<'_> {
         self.invalidate(
             cpu,
             |page| {
-                let is_meant = match page.global {
-                    true => what.globals,
-                    false => of_pcid(page.pcid),
-                };
-                is_meant && what.address.is_none_or(|address| page.page_covers(address))
+                let is_meant = what.globals || !page.global;
+                is_meant
+                    && of_pcid(page.pcid)
+                    && what.address.is_none_or(|address| page.serves(address))
             },
             |upper| {
                 let covers = what.address.is_none_or(|address| upper.leads_to(address));

@@ -1,10 +1,12 @@
 //! A mapping that changes its size: errata 383 and of Intel's ITLB (H20, H31, H31a). Two large pages that go.
 
-use lazytlb::{Entry, Fetched, FlushRange, Memory, PageRange, PageSize, PhysAddr, Tables};
+use lazytlb::{
+    Access, Entry, Fetched, FlushRange, Memory, PageRange, PageSize, PhysAddr, Tables, VirtAddr,
+};
 use lazytlb_model::entry::bits;
 
 use super::setup::{
-    CPU_0, CPU_1, FAR_PAGE, MakeProtocol, PAGE, Setup, USER, root_index, table_index,
+    CPU_0, CPU_1, FAR_PAGE, MakeProtocol, NEXT_PAGE, PAGE, Setup, USER, root_index, table_index,
 };
 use crate::model_hw::ModelHw;
 use crate::program::Program;
@@ -100,8 +102,8 @@ fn use_it(setup: &mut Setup) {
     setup.go_lazy(CPU_1);
 }
 
-/// Two large pages go with one flush: whatever counts them must do so in their size (FreeBSD EN-26:10). Twice something is flushed before, so that
-/// a protocol that broadcasts does so here.
+/// Two large pages go with one flush: whatever counts them must do so in their size (FreeBSD EN-26:10), and of each go all the pieces that it may be held
+/// in (H6), of which the last load uses one. Twice something is flushed before, so that a protocol that broadcasts does so here.
 pub(super) fn two_large_pages(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let root = setup.root(USER);
@@ -128,8 +130,10 @@ pub(super) fn two_large_pages(name: &str, make: MakeProtocol) -> Program {
         }
     });
     setup.switch(CPU_1, "switch to the space", USER);
-    setup.touch(CPU_1, PAGE);
-    setup.touch(CPU_1, FAR_PAGE);
-    setup.touch(CPU_1, FAR_PAGE);
+    let inside = VirtAddr(FAR_PAGE.0 + NEXT_PAGE.0);
+    for addr in [PAGE, FAR_PAGE, inside] {
+        // No stores: those wait in the store buffer after a broadcast, which is another matter (H29).
+        setup.operation(CPU_1, "load", move |hw, _| hw.touch(addr, Access::Load));
+    }
     setup.program
 }

@@ -180,15 +180,22 @@ impl Naive<'_> {
             // ASSUMED: a fetch cannot use what the broadcast has invalidated (H40 has an instruction only).
             next.cpus[cpu].former = 0;
             let (_, what) = self.requests.borrow()[number];
-            self.invalidate(&mut next, cpu, |entry| {
+            let goes = |entry: &Cached| {
                 let covers = what.addr.is_none_or(|VirtAddr(addr)| entry.spans(addr));
                 let of_pcid = what.pcid.is_none_or(|pcid| entry.pcid == pcid);
                 match entry.is_leaf() {
-                    true if entry.global => what.globals && covers,
+                    true if entry.global => what.globals && of_pcid && covers,
                     true => of_pcid && covers,
                     false => !what.final_only && of_pcid && (covers || whole_pcid),
                 }
-            });
+            };
+            match what.addr {
+                Some(VirtAddr(addr)) => {
+                    self.drop_address(&mut next, cpu, addr, goes);
+                    next.cpus[cpu].flying = 0;
+                }
+                None => self.invalidate(&mut next, cpu, goes),
+            }
             out.push(Ok(next));
         }
     }
