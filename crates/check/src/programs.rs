@@ -96,7 +96,7 @@ impl<P: Protocol> ShippedProgram<P> {
 }
 
 /// The programs: a name, what the CPUs do, and what makes it. They are compiled once, for whatever protocol.
-const PROGRAMS: [(&str, &str, Build); 64] = [
+const PROGRAMS: [(&str, &str, Build); 65] = [
     (
         "smoke",
         "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -329,6 +329,12 @@ const PROGRAMS: [(&str, &str, Build); 64] = [
         "type-change-from-write-back",
         "type-change the other way: write-back memory becomes write-combining",
         memory_types::change_type_from_write_back,
+    ),
+    (
+        "type-change-elsewhere",
+        "2 CPUs: each has been in the space, and goes on to another one; the first changes the type of its memory \
+                 from write-back to write-combining there, and comes back",
+        memory_types::change_type_elsewhere,
     ),
     (
         "type-change-in-place",

@@ -89,3 +89,14 @@ fn a_cpu_that_comes_with_an_erratum_of_its_own_stays_off() {
         assert_eq!(found(CpuModel::AMD_K10, "late-quirk", policy), None);
     }
 }
+
+/// A CPU elsewhere looks nothing up of what it has left, but what it began to access there may go on (H12a), until it is told.
+#[test]
+fn memory_changes_its_type_safely_while_cpus_are_elsewhere() {
+    for policy in every_policy() {
+        for model in CpuModel::ALL.into_iter().filter(|model| model.pcids) {
+            let found = found_with::<WithPcids<2>>(model, "type-change-elsewhere", policy);
+            assert_eq!(found, None, "{policy} on {}", model.name);
+        }
+    }
+}

@@ -57,13 +57,14 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     /// all of them, and `make` the new ones; both run on this CPU, once, and no lock may be given back in between by which others
     /// could write entries. What the CPUs' *caches* hold of the memory is the kernel's to write back, in `make`, before it writes entries.
     ///
-    /// Cost: as one [`Tlb::flush`] of it all; lazy CPUs are interrupted under every policy. Interrupts and locks are as for [`Tlb::flush`].
+    /// Cost: as one [`Tlb::flush`] of it all; lazy CPUs are interrupted under every policy, and with PCIDs those that have gone on to another space, once.
+    /// Interrupts and locks are as for [`Tlb::flush`].
     ///
     /// # Panics
     /// As [`Tlb::flush_kernel`], if the kernel's own space is among the mappings.
     ///
     /// Source: SDM 3A, chapter "Memory Cache Control".
-    /// Checked by: program `type-change`.
+    /// Checked by: programs `type-change`, `type-change-elsewhere`.
     ///
     /// ```
     /// # mod machine { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/machine/mod.rs")); } use machine::*;

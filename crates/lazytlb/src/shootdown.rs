@@ -43,7 +43,7 @@ use crate::tlb::Tlb;
 pub struct Flushed {
     /// CPUs that were sent the interrupt and have answered.
     pub interrupted: u32,
-    /// How many of them were in the cpumask, and had another space loaded: with PCIDs, where tables are freed.
+    /// How many of them were in the cpumask, and had another space loaded: with PCIDs, where tables are freed or memory changes.
     pub elsewhere: u32,
     /// Lazy CPUs that the policy spared; they catch up when they come back.
     pub lazy_skipped: u32,
@@ -73,6 +73,8 @@ pub struct Shootdown<'g, T = (), const WORDS: usize = 8> {
     sent: usize,
     /// Whether something was broadcast that TLBSYNC has to wait for.
     has_broadcast: bool,
+    /// Whether this CPU, too, ends what it has under way of spaces that it is elsewhere from.
+    ends_walks: bool,
     tables: Tables,
     report: Flushed,
     _on_its_cpu: OnItsCpu<'g>,
@@ -231,6 +233,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
             requests: 0,
             sent: 0,
             has_broadcast: false,
+            ends_walks: false,
             tables: Tables::Kept,
             report: Flushed {
                 interrupted: 0,
@@ -330,6 +333,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         if tables.are_unhooked() {
             shootdown.tables = Tables::Freed;
         }
+        shootdown.ends_walks |= tables.are_unhooked() || occasion == Occasion::Change;
         // Who does not use the space under its global id yet does so when it is told, whatever was removed.
         let interrupts =
             |global: Global| global.phase == Phase::Moving || occasion != Occasion::Flush;
@@ -358,7 +362,7 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
         let find = |mm, new_gen| me.requests.find(hw, mm, new_gen);
         let kernel = self.catch_up_kernel(hw, me, find);
         let served = self.catch_up(hw, me, Known::of_any(find));
-        if shootdown.tables == Tables::Freed {
+        if shootdown.ends_walks {
             self.leave_behind(hw, me);
         }
         for served in [kernel, served] {

@@ -13,7 +13,8 @@ use crate::tlb::Tlb;
 pub(crate) enum Occasion {
     Flush,
     /// Memory becomes something else: a device's is given back, or the type or the size of pages changes. What a lazy CPU may
-    /// still do with it is not undone when it comes back: it is interrupted under every policy.
+    /// still do with it is not undone when it comes back: it is interrupted under every policy. So is a CPU elsewhere: what it began to access, by speculation,
+    /// before a load that keeps may come after that (H12a, H28), until it invalidates something.
     Change,
     EndOfSpace,
 }
@@ -95,8 +96,8 @@ impl<K: Kernel<WORDS, SLOTS>, const WORDS: usize, const SLOTS: usize> Tlb<K, WOR
     ) {
         let other = self.kernel.per_cpu(cpu);
         match other.whereabouts(hw, mm) {
-            // It catches up when it comes back. But a walk that began before it left may still be under way.
-            Whereabouts::Elsewhere if tables == Tables::Kept => {}
+            // It catches up when it comes back. But a walk that began before it left may still be under way, and end in an access.
+            Whereabouts::Elsewhere if tables == Tables::Kept && occasion != Occasion::Change => {}
             whereabouts
                 if self.lazy_targets(hw, whereabouts, tables, occasion) == LazyTargets::Skip
                     && other.is_lazy(hw) =>

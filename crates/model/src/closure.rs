@@ -196,12 +196,16 @@ impl CpuMut<'_> {
             Staleness::Part(in_part) => (table.set, in_part),
         };
         let number = machine.translations.number(&filled)?;
-        if machine.features.tags && !filled.is_page() && filled.pcid != self.pcid() {
+        let in_flight = self.in_flight();
+        let goes_on = machine.features.tags
+            && filled.pcid != self.pcid()
+            && (!filled.is_page() || self.may_go_on_accessing(&filled));
+        if goes_on {
             // A walk in flight has got there, under its own PCID.
-            self.put_in_flight(self.in_flight().with(number));
+            self.put_in_flight(in_flight.with(number));
         }
         let former = self.set(set);
-        if former.contains(number) {
+        if former.contains(number) && (!goes_on || in_flight.contains(number)) {
             return Ok(Some(filled));
         }
         if let Some(through) = &table.through {
@@ -210,7 +214,7 @@ impl CpuMut<'_> {
         if filled.is_page() {
             self.refuse_size_conflict(&filled)?;
             if machine.features.write_combining > 0 && set == CacheSet::Cached {
-                self.refuse_mixed_types(&filled)?;
+                self.refuse_mixed_types(number)?;
             }
         }
         self.put_set(set, former.with(number));

@@ -9,7 +9,7 @@ use std::ops::Deref;
 use crate::byte_mask::ByteMask;
 use crate::cpu_model::{ReadBack, Reading, WcReadings};
 use crate::entry::MemoryType;
-use crate::index::{Cpu, Frame, Location, Way};
+use crate::index::{Cpu, Frame, Location, TranslationId, Way};
 use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::progress::{Progress, Stop};
@@ -230,9 +230,13 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
     }
 
     /// Fails if a frame is about to be cached on this CPU under a memory type while an access of another one
-    /// may still come (H28). Under another PCID nothing accesses it, until a CR3 load comes to that (H2).
-    pub(crate) fn refuse_mixed_types(&self, filled: &Translation) -> Result<(), Stop> {
-        if !self.machine.checks(Property::StaleSpeculation) || !self.looks_up(filled) {
+    /// may still come (H28). Under another PCID nothing looks it up, until a CR3 load comes to that (H2): what accesses it is what was under way
+    /// when that PCID was left (H12a).
+    pub(crate) fn refuse_mixed_types(&self, filled: TranslationId) -> Result<(), Stop> {
+        let number = filled;
+        let filled = self.machine.translations.get(number);
+        let is_accessed = self.looks_up(filled) || self.in_flight().contains(number);
+        if !self.machine.checks(Property::StaleSpeculation) || !is_accessed {
             return Ok(());
         }
         let as_another = |cpu: CpuIn<'_, &State>| cpu.accesses_as_another_type(filled);
@@ -257,42 +261,39 @@ impl<S: Deref<Target = State>> CpuIn<'_, S> {
             return Ok(());
         }
         let usable = self.set(CacheSet::Cached);
-        let kept = self.may_be_cached();
-        let kept = kept
-            .iter()
-            .map(|number| (number, self.machine.translations.get(number)))
-            .filter(|(number, entry)| {
-                let may_access =
-                    usable.contains(*number) || entry.memory_type == MemoryType::WriteBack;
-                entry.is_page() && may_access
-            });
-        kept.map(|(_, entry)| entry)
-            .try_for_each(|entry| self.refuse_mixed_types(entry))
+        let kept = self.may_be_cached().filter(|number| {
+            let entry = self.machine.translations.get(number);
+            let may_access = usable.contains(number) || entry.memory_type == MemoryType::WriteBack;
+            entry.is_page() && may_access
+        });
+        kept.iter()
+            .try_for_each(|number| self.refuse_mixed_types(number))
+    }
+
+    /// Says whether a speculative access through a page that may be cached can be under way when a CR3 load leaves its PCID, and so come later, as a walk
+    /// in flight does (H12a): by the rule it ends with the walk. ASSUMED, because no manual says it of either. It matters where memory changes its
+    /// type (H28), and of write-back memory alone, from which such an access may leave something in a cache.
+    pub(crate) fn may_go_on_accessing(&self, page: &Translation) -> bool {
+        self.machine.features.write_combining > 0 && page.memory_type == MemoryType::WriteBack
     }
 
     /// Says how this CPU may still access a page's frame as another memory type: by speculation through a
     /// write-back entry, by a store that waits, or by an access through an entry that is still in use.
     fn accesses_as_another_type(&self, page: &Translation) -> Option<String> {
         let cpu: Cpu = self.cpu;
-        let usable = self.set(CacheSet::Cached);
-        let conflicts = |entry: &Translation, is_usable: bool| {
+        let (usable, in_flight) = (self.set(CacheSet::Cached), self.in_flight());
+        let conflicts = |number: &TranslationId| {
+            let entry = self.machine.translations.get(*number);
+            let may_use = usable.contains(*number) || entry.memory_type == MemoryType::WriteBack;
+            let is_accessed = self.looks_up(entry) && may_use || in_flight.contains(*number);
             entry.is_page()
-                && self.looks_up(entry)
                 && entry.shares_frames_with(page)
                 && entry.memory_type != page.memory_type
-                && (is_usable || entry.memory_type == MemoryType::WriteBack)
+                && is_accessed
         };
-        let found = self
-            .may_be_cached()
-            .iter()
-            .map(|number| {
-                (
-                    self.machine.translations.get(number),
-                    usable.contains(number),
-                )
-            })
-            .find(|(entry, is_usable)| conflicts(entry, *is_usable));
-        if let Some((entry, _)) = found {
+        let found = self.may_be_cached().union(in_flight).iter().find(conflicts);
+        if let Some(number) = found {
+            let entry = self.machine.translations.get(number);
             let name = entry.memory_type.name();
             return Some(format!("CPU {cpu} may still use its {entry} as {name}"));
         }

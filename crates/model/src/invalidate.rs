@@ -149,7 +149,8 @@ impl CpuMut<'_> {
     }
 
     /// What becomes of walks in flight at a CR3 load that sets bit 63, and so invalidates nothing (H12a): by
-    /// the weak reading they go on under the PCID that is left. Each upper entry of it may be held by one.
+    /// the weak reading they go on under the PCID that is left. Each upper entry of it may be held by one, and each page of it be the one that it was
+    /// for, which is accessed then (H28).
     fn walk_on_under(&mut self, root: Frame, pcid: PcidTag) -> Result<(), Limit> {
         let machine = self.machine;
         let (model, translations) = (&machine.cpu_model, &machine.translations);
@@ -161,16 +162,18 @@ impl CpuMut<'_> {
             }
             (_, KeepLoad::WalksGoOn) => {
                 let left = Translation::held_root(was_root, machine.root_level, was);
-                let upper = self.may_be_cached().filter(|number| {
+                let under_way = self.may_be_cached().filter(|number| {
                     let entry = translations.get(number);
-                    entry.pcid == was && !entry.is_page()
+                    entry.pcid == was && (!entry.is_page() || self.may_go_on_accessing(entry))
                 });
-                let held = self.in_flight().union(upper);
+                let held = self.in_flight().union(under_way);
                 let held = held.with(translations.number(&left)?);
                 // What is of the current PCID, walks start from in any case.
                 self.put_in_flight(held.filter(|number| {
                     let entry = translations.get(number);
-                    entry.pcid != pcid || entry.is_held_root() && entry.root != root
+                    entry.pcid != pcid
+                        || entry.is_page()
+                        || entry.is_held_root() && entry.root != root
                 }));
             }
         }
@@ -206,12 +209,13 @@ impl CpuMut<'_> {
     /// upper levels it drops what is cached and was used for that address; but a walk in flight may hold the
     /// same, and a fault does not end it (H12a).
     pub(crate) fn page_fault(&mut self, addr: VirtAddr) -> Result<(), Stop> {
-        let pcid = self.pcid();
+        let (pcid, in_flight) = (self.pcid(), self.in_flight());
         self.retain(|_, entry| {
             // A global entry, too, if it was made under this PCID: nothing excepts it.
             let is_dropped = entry.is_page() && entry.pcid == pcid && entry.spans(addr);
             !is_dropped
         });
+        self.put_in_flight(in_flight);
         self.close()
     }
 

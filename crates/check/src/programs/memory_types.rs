@@ -5,7 +5,9 @@ use lazytlb::{
 };
 use lazytlb_model::MemoryType;
 
-use super::setup::{CPU_0, CPU_1, MakeProtocol, PAGE, Setup, USER, table_index};
+use super::setup::{
+    CPU_0, CPU_1, MakeProtocol, PAGE, SECOND_USER, Setup, USER, root_index, table_index,
+};
 use crate::model_hw::ModelHw;
 use crate::program::Program;
 use crate::protocol::{Frees, PageChange, Protocol, Removal};
@@ -140,6 +142,44 @@ pub(super) fn make_flush(name: &str, make: MakeProtocol) -> Program {
         let range = FlushRange::Pages(change.pages);
         protocol.flush(hw, USER, range, Tables::Freed);
     })
+}
+
+/// Both CPUs have used write-back memory, and have gone on to another space or come back. The walks that they have begun there go on, each with the access
+/// that it is for, until something is invalidated (H12a).
+pub(super) fn change_type_elsewhere(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 2, make);
+    setup.program.features().write_combining = WC_BUFFERS;
+    let (root, table, page) = (
+        setup.root(USER),
+        setup.program.table(),
+        setup.program.page(),
+    );
+    let index = table_index(PAGE);
+    setup
+        .program
+        .first_entry(root, root_index(PAGE), Entry::to(table));
+    let [former, made] =
+        [MemoryType::WriteBack, MemoryType::WriteCombining].map(|of| mapping(page, of));
+    setup.program.first_entry(table, index, former);
+    // They have been in the other space before: so the load that goes on to it keeps what is cached, and ends nothing.
+    for cpu in [CPU_0, CPU_1] {
+        setup.switch(cpu, "switch to the second space", SECOND_USER);
+        setup.switch(cpu, "switch to the first", USER);
+    }
+    setup.switch(CPU_0, "go on to the second", SECOND_USER);
+    setup.operation(CPU_0, "change the type", move |hw, protocol| {
+        let pages = PageChange {
+            pages: PageRange::page(PAGE),
+            fetched: Fetched::Never,
+            clear: &|hw| hw.write_entry(table, index, Entry::ABSENT),
+            make: &|hw| hw.write_entry(table, index, made),
+        };
+        protocol.change_type(hw, USER, &pages);
+    });
+    setup.switch(CPU_0, "come back", USER);
+    setup.touch(CPU_1, PAGE);
+    setup.switch(CPU_1, "go on to the second", SECOND_USER);
+    setup.program
 }
 
 fn retype(

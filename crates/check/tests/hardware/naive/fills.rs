@@ -1,6 +1,6 @@
 //! What hardware does by itself with its caches: it fills them by walks, one level at a time, and evicts.
 
-use lazytlb_model::cpu_model::{SizeConflict, UpperLevels};
+use lazytlb_model::cpu_model::{KeepLoad, SizeConflict, UpperLevels};
 use lazytlb_model::entry::bits;
 use lazytlb_model::{MemoryType, Property};
 
@@ -69,8 +69,14 @@ impl Naive<'_> {
     /// Puts an entry into the TLB, unless it is there.
     fn put(&self, state: &State, mut next: State, cpu: usize, entry: Cached, out: &mut Vec<Next>) {
         let bit = 1 << self.number(entry);
-        if state.cpus[cpu].cached & bit == 0 {
-            if let Some(property) = self.refuses(state, cpu, &entry) {
+        let of = &state.cpus[cpu];
+        let is_new = of.cached & bit == 0;
+        let goes_on = entry.pcid != of.pcid() && self.may_go_on_accessing(&entry);
+        if goes_on {
+            next.cpus[cpu].flying |= bit;
+        }
+        if is_new || goes_on && of.flying & bit == 0 {
+            if let Some(property) = self.refuses(&next, cpu, &entry) {
                 return out.push(Err(property));
             }
             next.cpus[cpu].cached |= bit;
@@ -130,9 +136,12 @@ impl Naive<'_> {
 
     /// Says whether a page that a CPU has cached may be accessed as one type of memory while another type is cached, or buffered (H28).
     fn has_type_conflict(&self, state: &State, cpu: usize, entry: &Cached) -> bool {
+        let is_flying = |of: &Cpu, entry: &Cached| of.flying >> self.number(*entry) & 1 != 0;
+        let is_accessed =
+            |of: &Cpu, entry: &Cached| is_looked_up(of, entry) || is_flying(of, entry);
         if !self.checks(Property::StaleSpeculation)
             || self.script.features.write_combining == 0
-            || !is_looked_up(&state.cpus[cpu], entry)
+            || !is_accessed(&state.cpus[cpu], entry)
         {
             return false;
         }
@@ -140,7 +149,7 @@ impl Naive<'_> {
             frame == entry.frame && memory_type != entry.memory_type
         };
         state.cpus.iter().any(|of| {
-            let mut cached = self.members(of.cached).filter(Cached::is_leaf);
+            let mut cached = self.members(of.cached | of.flying).filter(Cached::is_leaf);
             // A large page's frames are the first one and those that follow it.
             let shares = |one: &Cached, other: &Cached| {
                 let frames = 1_u64 << (shift(one.read_in) - 12);
@@ -149,7 +158,7 @@ impl Naive<'_> {
             };
             cached.any(|other| {
                 (shares(&other, entry) || shares(entry, &other))
-                    && is_looked_up(of, &other)
+                    && is_accessed(of, &other)
                     && other.memory_type != entry.memory_type
             }) || of
                 .combined()
@@ -177,6 +186,16 @@ impl Naive<'_> {
         }
         self.has_type_conflict(state, cpu, entry)
             .then_some(Property::StaleSpeculation)
+    }
+}
+
+impl Naive<'_> {
+    /// H12a: whether a speculative access to a page may be under way when its PCID is left, and leave something of it in a cache.
+    pub(super) fn may_go_on_accessing(&self, page: &Cached) -> bool {
+        page.memory_type == MemoryType::WriteBack
+            && self.script.features.write_combining > 0
+            && self.script.setting.cpu_model.keep_load == KeepLoad::WalksGoOn
+            && self.upper_levels() != UpperLevels::Atomic
     }
 }
 

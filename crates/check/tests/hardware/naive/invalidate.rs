@@ -112,6 +112,17 @@ impl Naive<'_> {
         PhysAddr(cr3): PhysAddr,
         load: Cr3Load,
     ) -> Refused {
+        let left = next.cpus[cpu].pcid();
+        let pages = |number: &usize| {
+            let entry = self.entry(*number);
+            let is_of_left = entry.is_leaf() && entry.pcid == left;
+            is_of_left && self.may_go_on_accessing(&entry)
+        };
+        let cached = next.cpus[cpu].cached;
+        let cached = (0..64).filter(|number| cached >> number & 1 != 0);
+        let accessed = cached
+            .filter(pages)
+            .fold(0, |bits, number| bits | 1 << number);
         let of = &mut next.cpus[cpu];
         let keeps = load == Cr3Load::Keep;
         if keeps && !of.cr4.has(Cr4::PCIDE) {
@@ -123,7 +134,7 @@ impl Naive<'_> {
         let goes_on = self.script.setting.cpu_model.keep_load == KeepLoad::WalksGoOn;
         match keeps {
             // It invalidates nothing, so walks in flight go on, by the weak reading.
-            true if goes_on => {}
+            true if goes_on => of.flying |= accessed,
             true => of.flying = 0,
             false => self.invalidate(next, cpu, |entry| entry.pcid == pcid && !entry.global),
         }

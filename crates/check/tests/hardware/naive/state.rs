@@ -31,7 +31,7 @@ pub(super) struct Cpu {
     pub(super) cr4: Cr4,
     /// What is in the TLB and in the paging-structure caches: bits that number entries.
     pub(super) cached: u64,
-    /// What walks in flight hold (H12a): upper entries, or the root, if nothing was read yet.
+    /// What walks in flight hold (H12a): upper entries, or the root, if nothing was read yet; and pages of PCIDs that were left, which are accessed yet.
     pub(super) flying: u64,
     /// What page-table entries held in memory since this CPU's last serializing instruction, and hold no
     /// more (H40): bits that number places with values.

@@ -51,7 +51,8 @@ impl Start {
         let cached = naive.members(of.cached);
         let upper = cached.filter(|entry| !entry.is_leaf() && entry.pcid == of.pcid());
         let root = std::iter::once(Start::root(naive, state, cpu));
-        let starts = root.chain(upper).chain(naive.members(of.flying));
+        let flying = naive.members(of.flying).filter(|entry| !entry.is_leaf());
+        let starts = root.chain(upper).chain(flying);
         starts.map(Start).collect()
     }
 
