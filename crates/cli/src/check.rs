@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Check) -> anyhow::Result<Ending> {
         ending = ending.max(ending_of(&verdict));
         if options.output.json {
             let record = VerdictRecord::new(policy, subject.slots, &verdict);
-            report.json(&record.with_global_ids(subject.global_ids))?;
+            report.json(&record.with_global_ids(subject.global_ids, cpu))?;
         }
         verdicts.push((policy, verdict));
     }
@@ -131,6 +131,12 @@ fn print(
         report.line(format_args!(
             "A CR3 load with bit 63 set {} (H12a, ASSUMED)",
             cpu.keep_load.about()
+        ))?;
+    }
+    if subject.global_ids.is_some() {
+        report.line(format_args!(
+            "A CPU answers a broadcast {}; non-temporal stores may leave it later",
+            cpu.broadcast_answer.about()
         ))?;
     }
     report.line(format_args!(

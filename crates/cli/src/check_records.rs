@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lazytlb::Policy;
 use lazytlb::sources::{self, SOURCES};
 use lazytlb_check::{Finding, Reduction, RestsOn, Storage, TimelineEvent, Verdict};
-use lazytlb_model::{GarbageWalkEnd, Property};
+use lazytlb_model::{CpuModel, GarbageWalkEnd, Property};
 use serde::Serialize;
 
 use crate::global_ids::GlobalIds;
@@ -26,6 +26,8 @@ pub(crate) struct VerdictRecord {
     pcid_slots: Option<u8>,
     /// The global ids that there are; null where nothing is broadcast.
     global_ids: Option<u8>,
+    /// When a CPU answers a broadcast; null where nothing is broadcast.
+    broadcast_answer: Option<&'static str>,
     memory: &'static str,
     store_buffer_depth: u8,
     storage: &'static str,
@@ -152,6 +154,7 @@ impl VerdictRecord {
                 .then(|| verdict.cpu_model.keep_load.name()),
             pcid_slots: slots.map(Slots::number),
             global_ids: None,
+            broadcast_answer: None,
             memory: verdict.memory.name(),
             store_buffer_depth: verdict.memory.buffer_depth(),
             storage: match verdict.storage {
@@ -183,10 +186,11 @@ impl VerdictRecord {
         }
     }
 
-    /// Says how many global ids there were.
-    pub(crate) fn with_global_ids(self, ids: Option<GlobalIds>) -> VerdictRecord {
+    /// Says how many global ids there were, and when CPUs of the model answer broadcasts.
+    pub(crate) fn with_global_ids(self, ids: Option<GlobalIds>, model: CpuModel) -> VerdictRecord {
         VerdictRecord {
             global_ids: ids.map(GlobalIds::number),
+            broadcast_answer: ids.map(|_| model.broadcast_answer.name()),
             ..self
         }
     }

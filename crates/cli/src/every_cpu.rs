@@ -34,7 +34,7 @@ pub(crate) fn check_every(options: &Check) -> anyhow::Result<Ending> {
             ending = ending.max(ending_of(&verdict));
             if options.output.json {
                 let record = VerdictRecord::new(policy, subject.slots, &verdict);
-                report.json(&record.with_global_ids(subject.global_ids))?;
+                report.json(&record.with_global_ids(subject.global_ids, cpu))?;
             }
             rows.push((cpu, policy, verdict));
         }
@@ -97,6 +97,17 @@ fn print(
         ]);
     }
     report.line(lines)?;
+    if subject.global_ids.is_some() {
+        let mut models: Vec<CpuModel> = rows.iter().map(|(cpu, ..)| *cpu).collect();
+        models.dedup();
+        for cpu in models {
+            report.line(format_args!(
+                "{}: a CPU answers a broadcast {}",
+                cpu.name,
+                cpu.broadcast_answer.about()
+            ))?;
+        }
+    }
     for &policy in &options.policy.0 {
         let of_policy = rows.iter().filter(|(_, of, _)| *of == policy);
         let verdicts = of_policy.map(|(cpu, _, verdict)| (*cpu, verdict.is_safe()));

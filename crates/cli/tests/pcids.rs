@@ -70,3 +70,24 @@ fn both_commands(shown: &str) -> Vec<bool> {
         .filter(|line| line.starts_with("  lazytlb check"));
     commands.map(|line| line.contains(" --pcids 2 ")).collect()
 }
+
+/// What a proof of broadcasts hangs on stands beside it, whether one asks for `--assumptions` or not.
+#[test]
+fn a_verdict_about_broadcasts_says_when_cpus_answer_them() {
+    let program = ["check", "--program", "three-flushes", "--policy", "ipi"];
+    let ids = ["--pcids", "1", "--global-ids", "1"];
+    let checked = |more: &[&str]| lazytlb(&[&program[..], &ids, more].concat());
+    let assumed = "when its stores through what goes have left the store buffer (H29, ASSUMED)";
+    let one = checked(&["--cpu", "amd-zen5"]);
+    assert!(one.stdout.contains(assumed), "{}", one.stdout);
+    let every = checked(&["--cpu", "all"]).stdout;
+    for model in ["amd-zen3", "amd-zen5"] {
+        let line = format!("{model}: a CPU answers a broadcast {assumed}");
+        assert!(every.contains(&line), "{every}");
+    }
+    assert!(every.contains("weakest: a CPU answers a broadcast at any time"));
+    let records = complete(checked(&["--cpu", "amd-zen5", "--json"]).json());
+    assert_eq!(records[0]["broadcast_answer"], "after-stores");
+    let without = complete(lazytlb(&[&program[..], &["--json"]].concat()).json());
+    assert_eq!(without[0]["broadcast_answer"], Value::Null);
+}

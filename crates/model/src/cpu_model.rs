@@ -264,6 +264,26 @@ impl KeepLoad {
     }
 }
 
+impl BroadcastAnswer {
+    /// Returns the name that people read in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            BroadcastAnswer::AtOnce => "at-once",
+            BroadcastAnswer::AfterStores => "after-stores",
+        }
+    }
+
+    /// Says when a CPU answers.
+    pub const fn about(self) -> &'static str {
+        match self {
+            BroadcastAnswer::AtOnce => "at any time, whatever stores of it wait (H29)",
+            BroadcastAnswer::AfterStores => {
+                "when its stores through what goes have left the store buffer (H29, ASSUMED)"
+            }
+        }
+    }
+}
+
 impl Reading {
     /// Returns the name that people type.
     pub const fn name(self) -> &'static str {
