@@ -4,7 +4,8 @@
 //! taken away; only if that differs, ask once for each: [`hangs_on`].
 //!
 //! What the model assumes and has no weak reading for is not here: loads from write-combining memory keep their
-//! order; a broadcast ends the walks of a fetch.
+//! order; a broadcast ends the walks of a fetch; an update of A or D that is owed to an entry of a table that is freed is made before that, or not at all, also
+//! where a broadcast has reached the CPU, which bounds no update (H41).
 
 use std::fmt;
 
