@@ -9,10 +9,12 @@
 //! | --- | --- |
 //! | `changes` | the changes, made from the syntax |
 //! | `rounds` | a round: the changes compiled, and asked about |
+//! | `kept` | what an earlier run over the same sources was answered |
 //! | `argued` | why changes that nothing finds and no menus reach are none |
 
 mod argued;
 mod changes;
+mod kept;
 mod rounds;
 
 use std::path::Path;

@@ -26,7 +26,7 @@ const POLICIES: [Policy; 4] = [
 
 /// The states of the real protocol above which menus, and shipped programs, are not asked: each change that nothing finds is asked
 /// everything. Menus are what proves.
-const MOST_STATES: [u64; 2] = [60_000, 12_000];
+const MOST_STATES: [u64; 2] = [20_000, 5_000];
 
 /// The states of a changed protocol at which its search ends: some have no end.
 const MOST_STATES_CHANGED: u64 = 1_000_000;

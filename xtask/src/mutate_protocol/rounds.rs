@@ -10,6 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use cargo_metadata::{Message, Metadata};
 
 use super::changes::{Change, SOURCES};
+use super::kept::Kept;
 use crate::cargo;
 
 /// Where the changed files lie, a folder for each change.
@@ -94,9 +95,21 @@ pub(super) fn ask(
     changes: &[Change],
     variant: Variant,
 ) -> Result<HashMap<String, Answer>> {
+    let root = workspace.workspace_root.as_std_path();
+    let kept = Kept::read(root, variant.name())?;
     let mut answers = HashMap::new();
-    for part in changes.chunks(AT_ONCE) {
-        let root = workspace.workspace_root.as_std_path();
+    let mut asked = Vec::new();
+    for change in changes {
+        match kept.lines.get(&change.name) {
+            Some(line) => {
+                let line = Line::read(line)?;
+                println!("{} (by an earlier run)", line.text());
+                answers.insert(line.change.clone(), line.answer(variant));
+            }
+            None => asked.push(change.clone()),
+        }
+    }
+    for part in asked.chunks(AT_ONCE) {
         write(root, part, variant)?;
         while let Some(faulty) = faulty(workspace, part)? {
             println!("{} do not compile", faulty.len());
@@ -106,7 +119,7 @@ pub(super) fn ask(
                     .with_context(|| format!("cannot remove {}", folder.display()))?;
             }
         }
-        run(workspace, variant, &mut answers)?;
+        run(workspace, variant, &kept, &mut answers)?;
     }
     Ok(answers)
 }
@@ -178,6 +191,7 @@ fn faulty(workspace: &Metadata, changes: &[Change]) -> Result<Option<BTreeSet<St
 fn run(
     workspace: &Metadata,
     variant: Variant,
+    kept: &Kept,
     answers: &mut HashMap<String, Answer>,
 ) -> Result<()> {
     let mut command = command(workspace, &["run", "--quiet", "--example", "changes"]);
@@ -191,8 +205,8 @@ fn run(
     let output = child.stdout.take().context("cargo has no output")?;
     for line in BufReader::new(output).lines() {
         let line = line.context("cannot read what the changes come to")?;
-        let line: Line =
-            serde_json::from_str(&line).with_context(|| format!("no line of ours: {line}"))?;
+        kept.keep(&line)?;
+        let line = Line::read(&line)?;
         println!("{}", line.text());
         answers.insert(line.change.clone(), line.answer(variant));
     }
@@ -203,7 +217,22 @@ fn run(
     Ok(())
 }
 
+impl Variant {
+    /// What its answers are kept under.
+    fn name(self) -> &'static str {
+        match self {
+            Variant::Changed => "changed",
+            Variant::Reached => "reached",
+        }
+    }
+}
+
 impl Line {
+    /// Reads one.
+    fn read(line: &str) -> Result<Line> {
+        serde_json::from_str(line).with_context(|| format!("no line of ours: {line}"))
+    }
+
     fn text(&self) -> String {
         let Line {
             change,
