@@ -301,11 +301,11 @@ fn format_and_lint(workspace: &Metadata, manifest: &str, target: &str) -> Result
     )
 }
 
-/// Runs what the README begins with, but for the profile: with the release's, all that it stands on would be built once more.
+/// Runs what the README begins with, as it is called there but for the profile (with the release's, all that it stands on would be built
+/// once more) and for the proofs, which the README's own test waits for.
 /// `lazytlb-cli` is the default member.
 fn demo(workspace: &Metadata) -> Result<()> {
-    // Time for slow machines: on two cores it takes half of what it gives itself by default.
-    let decide = ["--", "decide", "--proof-seconds", "300"];
+    let decide = ["--", "decide", "--program", "smoke"];
     let arguments = [&["run"][..], &cargo::PROFILE, &decide].concat();
     cargo::run_quietly(workspace, &arguments)
 }
