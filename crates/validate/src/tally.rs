@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// Disagreements that are kept word by word, of each kind of decision.
-const KEPT: usize = 5;
+const KEPT: u64 = 5;
 
 /// What is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -127,9 +127,9 @@ impl Tally {
     }
 
     pub(crate) fn disagree(&mut self, found: Disagreement) {
-        self.classes[found.class as usize] += 1;
-        let same_class = |kept: &&Disagreement| kept.class == found.class;
-        if self.first.iter().filter(same_class).count() < KEPT {
+        let of_its_class = &mut self.classes[found.class as usize];
+        *of_its_class += 1;
+        if *of_its_class <= KEPT {
             self.first.push(found);
         }
     }
