@@ -123,7 +123,8 @@ fn compare<R: Read>(
     which: &str,
 ) -> anyhow::Result<(Agreement, Summary)> {
     let display = Display::new(format!("comparing{which}"));
-    let mut validation = Validation::new().of_kernel(reader.summary().kernel.as_deref());
+    let mut validation = Validation::of_cpus_below(reader.summary().cpus_below)
+        .of_kernel(reader.summary().kernel.as_deref());
     let mut operations: u64 = 0;
     while let Some(step) = reader.next_step()? {
         validation.step(step);

@@ -136,7 +136,8 @@ fn read<R: Read>(
         Names::NotKept => reader,
     };
     let display = Display::new(format!("replaying{which}"));
-    let mut validation = Validation::new().of_kernel(reader.summary().kernel.as_deref());
+    let mut validation = Validation::of_cpus_below(reader.summary().cpus_below)
+        .of_kernel(reader.summary().kernel.as_deref());
     let progress = |progress| display.replay(progress);
     let Asked {
         policies,

@@ -5,10 +5,10 @@ use lazytlb_trace::{
 };
 
 use crate::agreement::Agreement;
-use crate::cpu_set::CpuSet;
+use crate::cpu_set::{CpuSet, HowMany};
 use crate::evidence::Evidence;
 use crate::flights::{Flights, Latest};
-use crate::flush::{Next, Open, Path, Shows};
+use crate::flush::{Next, Open, Path, Recorded, Shows};
 use crate::machine::{Outcome, Switched};
 use crate::rule::{EACH_RULE, MaskRule};
 use crate::shown::Shown;
@@ -19,33 +19,22 @@ const UNDECIDED: usize = 256;
 
 /// Replays the recorded kernel's rule, and compares.
 #[derive(Default)]
-pub struct Validation {
-    pub(crate) flights: Flights,
+pub(crate) struct Comparison<N> {
+    pub(crate) flights: Flights<N>,
     pub(crate) flushes: [Tallies; EACH_RULE.len()],
     /// Without PCIDs, and with them.
     pub(crate) switches: [Tally; 2],
     pub(crate) evidence: Evidence,
     pub(crate) totals: [Totals; EACH_RULE.len()],
     /// The room of a flush that is over, for the next one.
-    spare: Option<Box<Open>>,
+    spare: Option<Box<Open<N>>>,
     /// Flushes that are over, and disagree; whether a switch explains that, a CPU's next event tells.
-    undecided: Vec<Open>,
+    undecided: Vec<Open<N>>,
 }
 
-impl Validation {
-    /// Knows nothing yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Knows the release of the recorded kernel, if the recording tells it.
-    pub fn of_kernel(mut self, release: Option<&str>) -> Self {
-        self.evidence.release = release.map(str::to_owned);
-        self
-    }
-
+impl<N: HowMany> Comparison<N> {
     /// Takes in the next step of a recording.
-    pub fn step(&mut self, step: Step<'_>) {
+    pub(crate) fn step(&mut self, step: Step<'_>) {
         match step {
             Step::Event(event) => self.event(event),
             Step::Operation(operation) => self.operation(operation),
@@ -53,7 +42,7 @@ impl Validation {
     }
 
     /// Ends the comparison.
-    pub fn finish(mut self) -> Agreement {
+    pub(crate) fn finish(mut self) -> Agreement {
         for cpu in std::mem::take(&mut self.flights.open) {
             self.close(cpu, u64::MAX);
         }
@@ -73,8 +62,9 @@ impl Validation {
             return;
         }
         let shown = self.settle_switch(event);
-        if self.flights.watch(event.cpu).is_in_switch {
+        if self.flights.in_switch.contains(event.cpu) {
             self.next_shows(event, shown);
+            self.flights.in_switch.remove(event.cpu);
         }
         if self.ends_flush(event) {
             self.close(event.cpu, event.time_ns);
@@ -84,7 +74,6 @@ impl Validation {
         if !matches!(event.kind, Kind::SwitchMm(_) | Kind::EnterLazy { .. }) {
             watch.scheduled = None;
         }
-        watch.is_in_switch = false;
         if matches!(event.kind, Kind::CpuIdle { .. }) {
             // An idle CPU that is awake has taken its interrupts.
             self.flights.shows_idle = true;
@@ -116,13 +105,12 @@ impl Validation {
     }
 
     /// Whether the next event of some CPU may yet explain a disagreement.
-    fn is_undecided(&self, flush: &Open) -> bool {
-        let hangs = |rule: &MaskRule| !flush.hangs_on(*rule).is_empty();
-        EACH_RULE.iter().any(hangs)
+    fn is_undecided(&self, flush: &Open<N>) -> bool {
+        EACH_RULE.iter().any(|rule| flush.hangs(*rule))
     }
 
     /// Compares a flush; returns that it is not kept.
-    fn decide(&mut self, flush: &Open) -> bool {
+    fn decide(&mut self, flush: &Open<N>) -> bool {
         for rule in EACH_RULE {
             flush.compare(rule, &mut self.flushes[rule as usize]);
         }
@@ -207,11 +195,7 @@ impl Validation {
 
     fn has_changed(&mut self, event: &Event) {
         self.flights.changes(event.cpu, event.time_ns);
-        let changed = (self.flights.events, event.time_ns);
-        let watch = self.flights.watch(event.cpu);
-        watch.changed = changed;
-        watch.is_in_switch = true;
-        watch.goes_idle = false;
+        self.flights.watch(event.cpu).goes_idle = false;
     }
 
     fn operation(&mut self, operation: &Operation) {
@@ -276,8 +260,11 @@ impl Validation {
         } else {
             self.flights.hasten(mm, now);
         }
-        let paths = EACH_RULE.map(|rule| replayed.path(rule));
-        let recorded = self.evidence.request(tables);
+        let paths = [
+            replayed.path(MaskRule::Eager),
+            replayed.path(MaskRule::Lasting),
+        ];
+        let recorded: Recorded<N> = self.evidence.request(tables);
         // Nothing is in flight before the initiator shows that it sends.
         let has_sent = recorded.path == Some(Path::Remote);
         let pending = match recorded.path {
@@ -289,7 +276,6 @@ impl Validation {
             time_ns: now,
             began: self.flights.events,
             mm,
-            may_be_global: self.flights.machine.may_be_global(mm),
             to_raise: seen.after_one_flush(),
             tables,
             tables_told: !self.evidence.has_kprobes() && !recorded.path_told,
@@ -327,7 +313,7 @@ impl Validation {
 
     /// Puts a flush where the one before was, if that is over.
     #[inline]
-    fn boxed(&mut self, open: Open) -> Box<Open> {
+    fn boxed(&mut self, open: Open<N>) -> Box<Open<N>> {
         match self.spare.take() {
             Some(mut room) => {
                 *room = open;
@@ -339,7 +325,10 @@ impl Validation {
 
     /// The flush on a CPU is over: its interrupts have been served.
     fn close(&mut self, cpu: u16, now_ns: u64) {
-        self.flights.open.retain(|other| *other != cpu);
+        let mut open = self.flights.open.iter();
+        if let Some(index) = open.position(|other| *other == cpu) {
+            self.flights.open.remove(index);
+        }
         self.flights.raise(cpu, None);
         self.flights.sends_nothing(cpu, Path::None, now_ns);
         self.flights.sends_at_last(cpu, now_ns);
@@ -359,13 +348,13 @@ impl Validation {
         }
     }
 
-    fn count(&mut self, flush: &Open, rule: MaskRule) {
+    fn count(&mut self, flush: &Open<N>, rule: MaskRule) {
         let reach = &flush.replayed.reach[rule as usize];
         if reach.is_empty() {
             return;
         }
         let targets = reach.targets(flush.tables);
-        let unsure = |cpus: &CpuSet| {
+        let unsure = |cpus: &CpuSet<N>| {
             let unsure = cpus
                 .iter()
                 .filter(|cpu| self.flights.is_unsure(*cpu, flush));
@@ -374,14 +363,15 @@ impl Validation {
         let fewer = unsure(&targets);
         let (told, unknown) = match flush.tables {
             Tables::Unknown => {
-                let shown =
-                    |cpu: &u16| flush.recorded.arrived.contains(*cpu) && !targets.contains(*cpu);
-                let if_freed = reach.lazy.iter().chain(reach.elsewhere.iter());
-                let told = if_freed.filter(shown).count() as u64;
-                (
-                    told,
-                    reach.targets(Tables::Freed).len() - targets.len() - told,
-                )
+                let (mut told, mut unknown) = (0, 0);
+                let mut if_freed = |cpu| match flush.recorded.arrived.contains(cpu) {
+                    _ if targets.contains(cpu) => {}
+                    true => told += 1,
+                    false => unknown += 1,
+                };
+                reach.lazy.iter().for_each(&mut if_freed);
+                reach.elsewhere.iter().for_each(&mut if_freed);
+                (told, unknown)
             }
             Tables::Kept | Tables::Freed => (0, unsure(&reach.all()) - fewer),
         };

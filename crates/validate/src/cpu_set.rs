@@ -1,29 +1,82 @@
 //! A set of CPUs.
 
+use std::fmt::Debug;
+
 use lazytlb_trace::MAX_CPUS;
 
 /// Words of the CPUs from 64 on.
 const MORE: usize = MAX_CPUS as usize / 64 - 1;
 
 /// CPUs, by their numbers in the recording. Few machines have more than 64, and sets are made by the flush: those of so few
-/// are a word, and one that says that there are no more.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct CpuSet {
+/// are a word, and either nothing else, by type, or one that says that there are no more.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CpuSet<N> {
     first: u64,
     /// The words of CPUs from 64 on.
-    more: Option<Box<[u64; MORE]>>,
+    more: N,
 }
 
-impl CpuSet {
-    /// No CPU.
-    pub(crate) const EMPTY: CpuSet = CpuSet {
-        first: 0,
-        more: None,
-    };
+/// How many CPUs a recording may have.
+pub(crate) trait HowMany: Clone + Debug + Default {
+    /// Returns the words of CPUs from 64 on, as far as there are any.
+    fn words(&self) -> &[u64];
 
+    /// The same, to change what they have.
+    fn words_mut(&mut self) -> &mut [u64];
+
+    /// The same, all of them.
+    fn all_words_mut(&mut self) -> &mut [u64];
+}
+
+/// All are below 64. A set is copied as a number is, and nothing of it is ever freed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Few;
+
+impl HowMany for Few {
+    #[inline]
+    fn words(&self) -> &[u64] {
+        &[]
+    }
+
+    #[inline]
+    fn words_mut(&mut self) -> &mut [u64] {
+        &mut []
+    }
+
+    #[inline]
+    fn all_words_mut(&mut self) -> &mut [u64] {
+        &mut []
+    }
+}
+
+/// They are below [`MAX_CPUS`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Many(Option<Box<[u64; MORE]>>);
+
+impl HowMany for Many {
+    #[inline]
+    fn words(&self) -> &[u64] {
+        self.0.as_ref().map_or(&[], |words| &words[..])
+    }
+
+    #[inline]
+    fn words_mut(&mut self) -> &mut [u64] {
+        self.0.as_mut().map_or(&mut [], |words| &mut words[..])
+    }
+
+    #[cold]
+    fn all_words_mut(&mut self) -> &mut [u64] {
+        &mut self.0.get_or_insert_with(|| Box::new([0; MORE]))[..]
+    }
+}
+
+impl<N: HowMany> CpuSet<N> {
     /// Returns the CPUs below 64 whose bits are set.
     pub(crate) fn of_first_word(first: u64) -> Self {
-        CpuSet { first, more: None }
+        CpuSet {
+            first,
+            more: N::default(),
+        }
     }
 
     /// Adds a CPU.
@@ -31,15 +84,11 @@ impl CpuSet {
     pub(crate) fn insert(&mut self, cpu: u16) {
         match place(cpu) {
             (None, bit) => self.first |= bit,
-            (Some(word), bit) => self.insert_more(word, bit),
-        }
-    }
-
-    #[cold]
-    fn insert_more(&mut self, word: usize, bit: u64) {
-        let more = self.more.get_or_insert_with(|| Box::new([0; MORE]));
-        if let Some(word) = more.get_mut(word) {
-            *word |= bit;
+            (Some(word), bit) => {
+                if let Some(word) = self.more.all_words_mut().get_mut(word) {
+                    *word |= bit;
+                }
+            }
         }
     }
 
@@ -49,8 +98,7 @@ impl CpuSet {
         match place(cpu) {
             (None, bit) => self.first &= !bit,
             (Some(word), bit) => {
-                let more = self.more.as_mut();
-                if let Some(word) = more.and_then(|more| more.get_mut(word)) {
+                if let Some(word) = self.more.words_mut().get_mut(word) {
                     *word &= !bit;
                 }
             }
@@ -62,21 +110,24 @@ impl CpuSet {
     pub(crate) fn contains(&self, cpu: u16) -> bool {
         match place(cpu) {
             (None, bit) => self.first & bit != 0,
-            (Some(word), bit) => self.more().get(word).is_some_and(|word| word & bit != 0),
+            (Some(word), bit) => {
+                let word = self.more.words().get(word);
+                word.is_some_and(|word| word & bit != 0)
+            }
         }
     }
 
     /// Returns whether no CPU is in.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.first == 0 && self.more().iter().all(|word| *word == 0)
+        self.first == 0 && self.more.words().iter().all(|word| *word == 0)
     }
 
     /// Returns whether no CPU but this one is in.
     #[inline]
     pub(crate) fn is_empty_without(&self, cpu: u16) -> bool {
-        match (&self.more, place(cpu)) {
-            (None, (None, bit)) => self.first & !bit == 0,
+        match (self.more.words(), place(cpu)) {
+            ([], (None, bit)) => self.first & !bit == 0,
             _ => self.iter().all(|other| other == cpu),
         }
     }
@@ -84,7 +135,12 @@ impl CpuSet {
     /// Returns how many CPUs are in.
     #[inline]
     pub(crate) fn len(&self) -> u64 {
-        let more = self.more().iter().map(|word| u64::from(word.count_ones()));
+        // Most sets have none, and bits are counted by a dozen of instructions.
+        if self.is_empty() {
+            return 0;
+        }
+        let more = self.more.words().iter();
+        let more = more.map(|word| u64::from(word.count_ones()));
         u64::from(self.first.count_ones()) + more.sum::<u64>()
     }
 
@@ -94,33 +150,21 @@ impl CpuSet {
         Iter {
             word: self.first,
             number_of_its_first: 0,
-            more: self.more().iter(),
+            more: self.more.words().iter(),
         }
     }
 
     /// Adds all CPUs of another set.
     #[inline]
-    pub(crate) fn extend(&mut self, other: &CpuSet) {
+    pub(crate) fn extend(&mut self, other: &CpuSet<N>) {
         self.first |= other.first;
-        if let Some(more) = &other.more {
-            self.extend_more(more);
+        let others = other.more.words();
+        if !others.is_empty() {
+            let words = self.more.all_words_mut().iter_mut();
+            words.zip(others).for_each(|(word, other)| *word |= other);
         }
-    }
-
-    #[cold]
-    fn extend_more(&mut self, other: &[u64; MORE]) {
-        let more = self.more.get_or_insert_with(|| Box::new([0; MORE]));
-        for (word, other) in more.iter_mut().zip(other) {
-            *word |= other;
-        }
-    }
-
-    #[inline]
-    fn more(&self) -> &[u64] {
-        self.more.as_ref().map_or(&[], |more| &more[..])
     }
 }
-
 /// The CPUs of a set. By hand: adapters over words cost more than most sets, which have no CPU or one.
 pub(crate) struct Iter<'a> {
     /// Those of a word that are left.
@@ -156,7 +200,7 @@ mod tests {
 
     #[test]
     fn cpus_come_and_go() {
-        let mut set = CpuSet::default();
+        let mut set = CpuSet::<Many>::default();
         for cpu in [3, 64, 200] {
             set.insert(cpu);
         }
@@ -175,7 +219,7 @@ mod tests {
     #[test]
     fn a_set_is_empty_without_its_only_cpu() {
         for cpu in [3, 63, 64, 4095] {
-            let mut set = CpuSet::default();
+            let mut set = CpuSet::<Many>::default();
             assert!(set.is_empty_without(cpu));
             set.insert(cpu);
             assert!(set.is_empty_without(cpu) && !set.is_empty_without(2));
@@ -184,7 +228,7 @@ mod tests {
             set.remove(70);
             assert!(set.is_empty_without(cpu), "{cpu}");
         }
-        let both = CpuSet::of_first_word(0b1010);
+        let both = CpuSet::<Few>::of_first_word(0b1010);
         assert!(both.iter().eq([1, 3]) && !both.is_empty_without(3));
     }
 }

@@ -2,6 +2,7 @@
 
 use lazytlb_trace::{Context, Event, Kind, MmId, Tables};
 
+use crate::cpu_set::HowMany;
 use crate::flush::{Path, Recorded};
 use crate::ids::Ids;
 use crate::machine::Seen;
@@ -154,7 +155,7 @@ impl Evidence {
     }
 
     /// What the event that a request was made from shows of it already.
-    pub(crate) fn request(&self, tables: Tables) -> Recorded {
+    pub(crate) fn request<N: HowMany>(&self, tables: Tables) -> Recorded<N> {
         let mut recorded = Recorded::default();
         match self.latest {
             Shown::Flush { mask, .. } => {

@@ -2,7 +2,7 @@
 
 use lazytlb_trace::{Event, MmId};
 
-use crate::cpu_set::CpuSet;
+use crate::cpu_set::{CpuSet, HowMany};
 use crate::flush::{Next, Open, Path};
 use crate::machine::{Machine, Served, Switched};
 use crate::pace::Pace;
@@ -23,11 +23,18 @@ const IN_SWITCH: u64 = 40;
 
 /// Interrupts in flight, and the machine that they reach.
 #[derive(Default)]
-pub(crate) struct Flights {
-    pub(crate) machine: Machine,
-    pub(crate) cpus: Vec<Watch>,
+pub(crate) struct Flights<N> {
+    pub(crate) machine: Machine<N>,
+    pub(crate) cpus: Vec<Watch<N>>,
     /// The CPUs whose flush is under way.
     pub(crate) open: Vec<u16>,
+    /// The CPUs that have shown no event since their latest switch.
+    pub(crate) in_switch: CpuSet<N>,
+    /// The CPUs to which an interrupt, arrived since their latest switch to a space, was sent before the switch that
+    /// preceded it: on which side of that it was served, the replay may have got wrong.
+    pub(crate) crossed: CpuSet<N>,
+    /// The time of the event with which a CPU's state last changed, of all CPUs.
+    changed_ns: u64,
     /// Events so far.
     pub(crate) events: u64,
     pub(crate) pace: Pace,
@@ -39,18 +46,16 @@ pub(crate) struct Flights {
 
 /// What is watched on a CPU.
 #[derive(Default)]
-pub(crate) struct Watch {
+pub(crate) struct Watch<N> {
     pub(crate) awaiting: Option<Awaiting>,
     /// Who runs, and who is being left; see the reader's chain of tasks.
     pub(crate) runs: Option<(u32, u32)>,
     /// A task switch is missing: what it did cannot be seen.
     pub(crate) missed_switch: bool,
-    pub(crate) flush: Option<Box<Open>>,
+    pub(crate) flush: Option<Box<Open<N>>>,
     pub(crate) latest: Latest,
     /// The number, and the time, of the event with which its state last changed.
     pub(crate) changed: (u64, u64),
-    /// It has shown no event since its latest switch.
-    pub(crate) is_in_switch: bool,
     /// What the recording shows that it has loaded, and had before that.
     pub(crate) shown: Option<Shown>,
     pub(crate) shown_before: Option<Shown>,
@@ -60,9 +65,6 @@ pub(crate) struct Watch {
     pub(crate) left: (u64, u16),
     /// The number of the event since which it is in a task switch, with interrupts off.
     pub(crate) scheduled: Option<(u64, u64)>,
-    /// An interrupt that arrived since its latest switch to a space was sent before the switch that preceded it: on
-    /// which side of that it was served, the replay may have got wrong.
-    pub(crate) crossed: bool,
 }
 
 /// A switch whose effect the next event shows.
@@ -93,25 +95,17 @@ pub(crate) enum Latest {
     Flushes,
 }
 
-impl Watch {
+impl<N: HowMany> Watch<N> {
     /// Whether its switch writes CR3, which shows itself once that is done.
     fn shows_its_end(&self) -> bool {
         self.awaiting
             .is_some_and(|awaiting| awaiting.replayed != Switched::NOTHING)
     }
-
-    /// The replay has served an interrupt by leaving for `init_mm`.
-    fn leaves(&mut self, flush: &mut Open, cpu: u16, about_ns: u64) {
-        flush.leaves.insert(cpu);
-        self.crossed |= self.changed.0 >= flush.sent
-            || self.changed.1 + about_ns > flush.sent_ns
-            || flush.unsettled.contains(cpu);
-    }
 }
 
-impl Flights {
+impl<N: HowMany> Flights<N> {
     #[inline]
-    pub(crate) fn watch(&mut self, cpu: u16) -> &mut Watch {
+    pub(crate) fn watch(&mut self, cpu: u16) -> &mut Watch<N> {
         let index = usize::from(cpu);
         if index >= self.cpus.len() {
             self.add_cpus_up_to(index);
@@ -172,8 +166,10 @@ impl Flights {
     /// Replays all interrupts of an initiator that have not arrived.
     pub(crate) fn land_all(&mut self, initiator: u16, now_ns: u64) {
         let flush = self.watch(initiator).flush.as_ref();
-        let pending = flush.map(|flush| flush.pending.clone()).unwrap_or_default();
-        for target in pending.iter() {
+        let Some(flush) = flush.filter(|flush| !flush.pending.is_empty()) else {
+            return;
+        };
+        for target in flush.pending.clone().iter() {
             self.serve(initiator, target, now_ns);
         }
     }
@@ -186,7 +182,14 @@ impl Flights {
         };
         flush.pending.remove(cpu);
         if self.machine.arrive(cpu, flush.mm, now_ns) == Served::Left {
-            self.watch(cpu).leaves(&mut flush, cpu, about_ns);
+            flush.leaves.insert(cpu);
+            let changed = self.watch(cpu).changed;
+            if changed.0 >= flush.sent
+                || changed.1 + about_ns > flush.sent_ns
+                || flush.unsettled.contains(cpu)
+            {
+                self.crossed.insert(cpu);
+            }
         }
         self.watch(initiator).flush = Some(flush);
     }
@@ -281,7 +284,7 @@ impl Flights {
     }
 
     /// A flush of a space begins: whom do others interrupt that are under way, which race with whom it does?
-    pub(crate) fn raced_with(&mut self, mm: MmId, targets: &CpuSet) -> CpuSet {
+    pub(crate) fn raced_with(&mut self, mm: MmId, targets: &CpuSet<N>) -> CpuSet<N> {
         let mut raced = CpuSet::default();
         for other in &self.open {
             if let Some(flush) = self.cpus[usize::from(*other)].flush.as_mut()
@@ -308,48 +311,55 @@ impl Flights {
             return;
         };
         let (sent, unsettled) = (flush.sent, flush.unsettled.contains(cpu));
-        let watch = self.watch(cpu);
-        watch.crossed |= watch.changed.0 >= sent || unsettled;
+        if unsettled || self.watch(cpu).changed.0 >= sent {
+            self.crossed.insert(cpu);
+        }
     }
 
     /// Whether the state of a CPU hangs on the order of a switch and of an interrupt that was in flight.
     pub(crate) fn is_crossed(&self, cpu: u16) -> bool {
-        let Some(watch) = self.cpus.get(usize::from(cpu)) else {
-            return false;
-        };
-        let in_flight = |initiator: &u16| {
-            let flush = self.cpus[usize::from(*initiator)].flush.as_ref();
-            flush.is_some_and(|flush| {
-                flush.targets.contains(cpu)
-                    && !flush.recorded.arrived.contains(cpu)
-                    && watch.changed.0 >= flush.sent
-            })
-        };
-        watch.crossed || self.open.iter().any(in_flight)
+        let mut open = self.open_flushes();
+        self.crossed.contains(cpu) || open.any(|flush| self.has_switched_in_flight(cpu, flush))
+    }
+
+    /// Whether a CPU has switched since a flush sent it an interrupt, which has not arrived.
+    fn has_switched_in_flight(&self, cpu: u16, flush: &Open<N>) -> bool {
+        let changed = self.cpus.get(usize::from(cpu)).map(|watch| watch.changed);
+        flush.targets.contains(cpu)
+            && !flush.recorded.arrived.contains(cpu)
+            && changed.is_some_and(|(event, _)| event >= flush.sent)
+    }
+
+    /// The flushes that are under way.
+    fn open_flushes(&self) -> impl Iterator<Item = &Open<N>> {
+        let flush_on = |cpu: &u16| self.cpus[usize::from(*cpu)].flush.as_deref();
+        self.open.iter().filter_map(flush_on)
     }
 
     /// The CPUs whose state at this moment is not settled.
-    pub(crate) fn unsettled(&self, initiator: u16, now_ns: u64) -> CpuSet {
-        let mut unsettled = CpuSet::default();
-        for (watch, cpu) in self.cpus.iter().zip(0_u16..) {
+    pub(crate) fn unsettled(&self, initiator: u16, now_ns: u64) -> CpuSet<N> {
+        let mut unsettled = self.crossed.clone();
+        for flush in self.open_flushes() {
+            let switched = |cpu: &u16| self.has_switched_in_flight(*cpu, flush);
+            let switched = flush.targets.iter().filter(switched);
+            switched.for_each(|cpu| unsettled.insert(cpu));
+        }
+        for cpu in self.in_switch.iter() {
+            let watch = &self.cpus[usize::from(cpu)];
             let shows_its_end = watch.shows_its_end() || (watch.goes_idle && self.shows_idle);
             let just_began = watch.changed.1 + self.in_switch_ns() > now_ns;
-            let in_switch = watch.is_in_switch && (shows_its_end || just_began);
-            if cpu != initiator && (in_switch || self.is_crossed(cpu)) {
+            if shows_its_end || just_began {
                 unsettled.insert(cpu);
             }
         }
+        unsettled.remove(initiator);
         unsettled
     }
 
     /// The other CPUs that have shown nothing since their switch.
-    pub(crate) fn maybe_in_switch(&self, initiator: u16) -> CpuSet {
-        let mut silent = CpuSet::default();
-        for (watch, cpu) in self.cpus.iter().zip(0_u16..) {
-            if cpu != initiator && watch.is_in_switch {
-                silent.insert(cpu);
-            }
-        }
+    pub(crate) fn maybe_in_switch(&self, initiator: u16) -> CpuSet<N> {
+        let mut silent = self.in_switch.clone();
+        silent.remove(initiator);
         silent
     }
 
@@ -380,21 +390,24 @@ impl Flights {
     }
 
     /// The states in which an initiator that looks now finds the CPUs.
-    fn found(&self, mm: MmId, unsettled: &CpuSet) -> Option<Found> {
+    fn found(&self, mm: MmId, unsettled: &CpuSet<N>) -> Option<Found<N>> {
+        if !self.shows_spaces {
+            return None;
+        }
         let mut found = Found::default();
         for (watch, cpu) in self.cpus.iter().zip(0_u16..) {
             let before = watch
                 .shown_before
-                .filter(|_| watch.is_in_switch && unsettled.contains(cpu));
+                .filter(|_| self.in_switch.contains(cpu) && unsettled.contains(cpu));
             for shown in watch.shown.into_iter().chain(before) {
                 found.note(cpu, mm, shown);
             }
         }
-        self.shows_spaces.then_some(found)
+        Some(found)
     }
 
     /// Whether a CPU's state as interrupts were sent lies within a race.
-    pub(crate) fn is_unsure(&self, cpu: u16, flush: &Open) -> bool {
+    pub(crate) fn is_unsure(&self, cpu: u16, flush: &Open<N>) -> bool {
         let Some(watch) = self.cpus.get(usize::from(cpu)) else {
             return false;
         };
@@ -403,8 +416,11 @@ impl Flights {
         flush.unsure.contains(cpu) || left_for_another
     }
 
-    /// A CPU's state changes: which flushes may have read it before, or after?
+    /// A CPU's state changes with the latest event: which flushes may have read it before, or after?
     pub(crate) fn changes(&mut self, cpu: u16, now_ns: u64) {
+        self.watch(cpu).changed = (self.events, now_ns);
+        self.changed_ns = self.changed_ns.max(now_ns);
+        self.in_switch.insert(cpu);
         let (pace_ns, window_ns) = (self.pace.ns(), STORES * self.pace.ns());
         for initiator in &self.open {
             let Some(flush) = self.cpus[usize::from(*initiator)].flush.as_mut() else {
@@ -443,12 +459,16 @@ impl Flights {
     }
 
     /// The CPUs whose state changed so shortly before, for each of some times.
-    pub(crate) fn just_switched<const N: usize>(
+    pub(crate) fn just_switched<const TIMES: usize>(
         &self,
-        within_ns: [u64; N],
+        within_ns: [u64; TIMES],
         now_ns: u64,
-    ) -> [CpuSet; N] {
-        let mut switched = [const { CpuSet::EMPTY }; N];
+    ) -> [CpuSet<N>; TIMES] {
+        let mut switched = std::array::from_fn(|_| CpuSet::default());
+        let longest_ns = within_ns.iter().max().copied().unwrap_or_default();
+        if self.changed_ns + longest_ns <= now_ns {
+            return switched;
+        }
         for (watch, cpu) in self.cpus.iter().zip(0_u16..) {
             for (switched, within_ns) in switched.iter_mut().zip(within_ns) {
                 if watch.changed.1 + within_ns > now_ns {

@@ -2,7 +2,7 @@
 
 use lazytlb_trace::{MmId, Tables};
 
-use crate::cpu_set::CpuSet;
+use crate::cpu_set::{CpuSet, HowMany};
 use crate::machine::{Flushed, Local, Reach};
 use crate::rule::{EACH_RULE, MaskRule};
 use crate::shown::{Found, Shown, Too};
@@ -29,7 +29,7 @@ impl Path {
     }
 }
 
-impl Flushed {
+impl<N: HowMany> Flushed<N> {
     /// What a rule says of the path.
     pub(crate) fn path(&self, rule: MaskRule) -> Path {
         match (self.reach[rule as usize].is_empty(), self.local) {
@@ -71,39 +71,37 @@ enum Verdict {
 
 /// A flush that is under way.
 #[derive(Debug)]
-pub(crate) struct Open {
+pub(crate) struct Open<N> {
     pub(crate) cpu: u16,
     pub(crate) time_ns: u64,
     /// The number of the event that it began with.
     pub(crate) began: u64,
     pub(crate) mm: MmId,
-    /// The space may have a global PCID.
-    pub(crate) may_be_global: bool,
     /// What it raises its space's generation to at least, as long as nothing has shown the raise.
     pub(crate) to_raise: Option<u64>,
     pub(crate) tables: Tables,
     /// Whether the recording's reactions told what `tables` is.
     pub(crate) tables_told: bool,
-    pub(crate) replayed: Flushed,
-    pub(crate) recorded: Recorded,
+    pub(crate) replayed: Flushed<N>,
+    pub(crate) recorded: Recorded<N>,
     /// Whom other flushes of the space interrupt that are under way at the same time.
-    pub(crate) raced: CpuSet,
+    pub(crate) raced: CpuSet<N>,
     /// CPUs whose state was known as the flush was asked for.
-    pub(crate) known: CpuSet,
+    pub(crate) known: CpuSet<N>,
     /// CPUs that switched about the time at which the cpumask and their state were read.
-    pub(crate) switched: CpuSet,
+    pub(crate) switched: CpuSet<N>,
     /// Those of them that switched within a pace of it: either order is as likely.
-    pub(crate) unsure: CpuSet,
+    pub(crate) unsure: CpuSet<N>,
     /// CPUs that switched between the send and the arrival of the interrupt.
-    pub(crate) crossed: CpuSet,
+    pub(crate) crossed: CpuSet<N>,
     /// CPUs that were in a switch as interrupts were sent, or whose state hangs on a switch in an earlier window.
-    pub(crate) unsettled: CpuSet,
+    pub(crate) unsettled: CpuSet<N>,
     /// CPUs that have shown nothing since a switch that began before: their next event tells whether it was over.
-    pub(crate) maybe_in_switch: CpuSet,
+    pub(crate) maybe_in_switch: CpuSet<N>,
     /// Those of them whose next event is an interrupt's handler: nothing shows that the switch was over before.
-    pub(crate) handled_next: CpuSet,
+    pub(crate) handled_next: CpuSet<N>,
     /// In which states the recording shows the CPUs while the initiator looked; `None` if it does not show them.
-    pub(crate) found: Option<Found>,
+    pub(crate) found: Option<Found<N>>,
     /// The path that the rule says, by rule, as the flush was asked for.
     pub(crate) paths: [Path; EACH_RULE.len()],
     /// The number of the event with which interrupts are sent.
@@ -116,23 +114,23 @@ pub(crate) struct Open {
     /// The number of the event by which it has sent for sure.
     pub(crate) sent_by: u64,
     /// Targets that leave for `init_mm` in the replay.
-    pub(crate) leaves: CpuSet,
+    pub(crate) leaves: CpuSet<N>,
     /// Whom the replay interrupts.
-    pub(crate) targets: CpuSet,
+    pub(crate) targets: CpuSet<N>,
     /// Targets whose interrupt has not been replayed yet.
-    pub(crate) pending: CpuSet,
+    pub(crate) pending: CpuSet<N>,
 }
 
 /// What the recording shows of a flush.
 #[derive(Debug, Default)]
-pub(crate) struct Recorded {
+pub(crate) struct Recorded<N> {
     pub(crate) path: Option<Path>,
     /// The generation that it asks for.
     pub(crate) generation: Option<u64>,
     /// The CPUs whose handler ran.
-    pub(crate) arrived: CpuSet,
+    pub(crate) arrived: CpuSet<N>,
     /// Those of them that left for `init_mm`.
-    pub(crate) left: CpuSet,
+    pub(crate) left: CpuSet<N>,
     /// The cpumask's first word at the request and as interrupts were sent.
     pub(crate) mask: Option<u64>,
     pub(crate) sent_mask: Option<u64>,
@@ -143,16 +141,16 @@ pub(crate) struct Recorded {
     pub(crate) path_told: bool,
 }
 
-impl Recorded {
+impl<N: HowMany> Recorded<N> {
     /// The other CPUs that the cpumask names as interrupts are sent.
-    fn company(&self, initiator: u16) -> CpuSet {
+    fn company(&self, initiator: u16) -> CpuSet<N> {
         let mut company = CpuSet::of_first_word(self.sent_mask.unwrap_or(0));
         company.remove(initiator);
         company
     }
 }
 
-impl Open {
+impl<N: HowMany> Open<N> {
     /// Whether the initiator may still be at reading who is where: it flushes its own CPU after that.
     pub(crate) fn is_reading(&self) -> bool {
         self.replayed.local == Local::Flushes
@@ -165,7 +163,7 @@ impl Open {
 
     /// Whether the flush may have been broadcast (INVLPGB), which came after the newer rule (Linux 6.15).
     fn is_broadcast_under(&self, rule: MaskRule) -> bool {
-        rule == MaskRule::Lasting && self.may_be_global
+        rule == MaskRule::Lasting && self.replayed.may_be_global
     }
 
     /// Whether a CPU's state, as it was read, hangs on the order of a switch and of this flush.
@@ -187,23 +185,21 @@ impl Open {
         }
     }
 
-    /// The CPUs whose next event may yet explain a disagreement.
-    pub(crate) fn hangs_on(&self, rule: MaskRule) -> CpuSet {
-        let mut hangs = CpuSet::default();
+    /// Whether the next event of some CPU may yet explain a disagreement.
+    pub(crate) fn hangs(&self, rule: MaskRule) -> bool {
         if self.maybe_in_switch.is_empty() || !self.replayed.known {
-            return hangs;
+            return false;
         }
-        let reach = &self.replayed.reach[rule as usize];
-        let among = self.among(reach);
-        let way = self.path_verdict(rule) == Verdict::Disagrees(Class::Unexplained);
-        let is_unexplained =
-            |cpu: &u16| way || self.verdict(rule, *cpu) == Verdict::Disagrees(Class::Unexplained);
-        among
-            .iter()
-            .filter(|cpu| self.maybe_in_switch.contains(*cpu))
-            .filter(is_unexplained)
-            .for_each(|cpu| hangs.insert(cpu));
-        hangs
+        let among = self.among(&self.replayed.reach[rule as usize]);
+        let in_switch = |cpu: &u16| self.maybe_in_switch.contains(*cpu);
+        let mut hanging = among.iter().filter(in_switch).peekable();
+        if hanging.peek().is_none() {
+            return false;
+        }
+        let unexplained = Verdict::Disagrees(Class::Unexplained);
+        let targets = self.targets_under(rule);
+        self.path_verdict(rule) == unexplained
+            || hanging.any(|cpu| self.verdict(rule, &targets, cpu) == unexplained)
     }
 
     /// A CPU's first event since a switch. Says whether that tells anything of this flush.
@@ -232,7 +228,7 @@ impl Open {
     }
 
     /// The CPUs that the replay or the recording names.
-    fn among(&self, reach: &Reach) -> CpuSet {
+    fn among(&self, reach: &Reach<N>) -> CpuSet<N> {
         let mut among = reach.all();
         among.extend(&self.recorded.arrived);
         among.extend(&self.recorded.company(self.cpu));
@@ -275,15 +271,15 @@ impl Open {
         }
     }
 
-    /// Whether a CPU is interrupted by the rule, and was.
-    fn interrupts(&self, reach: &Reach, cpu: u16) -> (bool, bool) {
-        let should = reach.targets(self.tables).contains(cpu);
-        (should, self.recorded.arrived.contains(cpu))
+    /// The CPUs that are interrupted by the rule.
+    fn targets_under(&self, rule: MaskRule) -> CpuSet<N> {
+        self.replayed.reach[rule as usize].targets(self.tables)
     }
 
-    fn verdict(&self, rule: MaskRule, cpu: u16) -> Verdict {
+    /// Says of a CPU whether it was interrupted if, and only if, it is among the rule's targets.
+    fn verdict(&self, rule: MaskRule, targets: &CpuSet<N>, cpu: u16) -> Verdict {
         let reach = &self.replayed.reach[rule as usize];
-        let (should, did) = self.interrupts(reach, cpu);
+        let (should, did) = (targets.contains(cpu), self.recorded.arrived.contains(cpu));
         if self.is_told(reach, cpu) || !self.known.contains(cpu) {
             return Verdict::Apart;
         }
@@ -302,16 +298,17 @@ impl Open {
         let reach = &self.replayed.reach[rule as usize];
         let mut cpus = reach.all();
         cpus.extend(&self.recorded.arrived);
+        let targets = self.targets_under(rule);
         let mut worst = None;
         for cpu in cpus.iter() {
-            let (should, did) = self.interrupts(reach, cpu);
+            let (should, did) = (targets.contains(cpu), self.recorded.arrived.contains(cpu));
             let lazy = reach.lazy.contains(cpu) && !should;
             let decision = if lazy {
                 Decision::Skipped
             } else {
                 Decision::Interrupted
             };
-            let class = match self.verdict(rule, cpu) {
+            let class = match self.verdict(rule, &targets, cpu) {
                 Verdict::Apart => {
                     tallies.apart(decision);
                     continue;
@@ -350,7 +347,7 @@ impl Open {
     }
 
     /// Whether the recording's reactions told what they would be compared with.
-    fn is_told(&self, reach: &Reach, cpu: u16) -> bool {
+    fn is_told(&self, reach: &Reach<N>, cpu: u16) -> bool {
         let depends = reach.lazy.contains(cpu) || reach.elsewhere.contains(cpu);
         depends && (self.tables_told || self.tables == Tables::Unknown)
     }

@@ -2,11 +2,12 @@
 
 use lazytlb_trace::{Context, Event, FlushFunc};
 
+use crate::comparison::Comparison;
+use crate::cpu_set::HowMany;
 use crate::flights::Latest;
 use crate::flush::Path;
-use crate::validation::Validation;
 
-impl Validation {
+impl<N: HowMany> Comparison<N> {
     pub(crate) fn mark_left(&mut self, cpu: u16, initiator: u16) {
         if let Some(flush) = &mut self.flights.watch(initiator).flush {
             flush.recorded.left.insert(cpu);

@@ -14,7 +14,7 @@
 //!
 //! | file, in reading order | what |
 //! | --- | --- |
-//! | `validation` | [`Validation`]: steps in, [`Agreement`] out |
+//! | `validation`, `comparison` | [`Validation`]: steps in, [`Agreement`] out; how it does that, for few CPUs and for many |
 //! | `switches`, `handlers` | one switch; an interrupt's handler, as the recording shows it |
 //! | `machine`, `slots`, `rule` | what the CPUs have loaded; what they keep of several spaces; the kernel's rules |
 //! | `flights` | interrupts that are sent and have not arrived; what is watched on each CPU |
@@ -32,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 mod agreement;
+mod comparison;
 mod cpu_set;
 mod evidence;
 mod flights;

@@ -7,7 +7,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use lazytlb_trace::{InitialState, Laziness, MmId, Tables};
 
-use crate::cpu_set::CpuSet;
+use crate::cpu_set::{CpuSet, HowMany};
 use crate::rule::{EACH_RULE, MaskRule, TRIM_PERIOD_NS};
 use crate::slots::{CaughtUp, Slots};
 
@@ -16,11 +16,11 @@ const GLOBAL_FROM_CPUS: u64 = 4;
 
 /// What the CPUs have loaded, and which spaces there are.
 #[derive(Default)]
-pub(crate) struct Machine {
+pub(crate) struct Machine<N> {
     cpus: Vec<Cpu>,
     /// Those whose state is known.
-    known: CpuSet,
-    spaces: HashMap<MmId, Space, FixedState>,
+    known: CpuSet<N>,
+    spaces: HashMap<MmId, Space<N>, FixedState>,
 }
 
 /// One CPU: Linux `cpu_tlbstate`.
@@ -63,9 +63,9 @@ impl Seen {
     }
 }
 
-struct Space {
+struct Space<N> {
     generation: u64,
-    masks: [CpuSet; EACH_RULE.len()],
+    masks: [CpuSet<N>; EACH_RULE.len()],
     /// Whether it was made within the recording: then no CPU had it before.
     born_here: bool,
     may_trim_from_ns: u64,
@@ -109,25 +109,25 @@ impl Switched {
 
 /// Which CPUs a flush finds in the cpumask, other than its own.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Reach {
+pub(crate) struct Reach<N> {
     /// They run in the space.
-    pub(crate) running: CpuSet,
+    pub(crate) running: CpuSet<N>,
     /// They hold it lazily: interrupted only if tables are freed.
-    pub(crate) lazy: CpuSet,
+    pub(crate) lazy: CpuSet<N>,
     /// They have another space: interrupted if tables are freed, or the mask is trimmed and they are not lazy.
-    pub(crate) elsewhere: CpuSet,
+    pub(crate) elsewhere: CpuSet<N>,
     /// Those of them that are interrupted because the mask is trimmed.
-    pub(crate) trimmed: CpuSet,
+    pub(crate) trimmed: CpuSet<N>,
 }
 
-impl Reach {
+impl<N: HowMany> Reach<N> {
     /// Returns whether it finds none.
     pub(crate) fn is_empty(&self) -> bool {
         self.running.is_empty() && self.lazy.is_empty() && self.elsewhere.is_empty()
     }
 
     /// Returns all of them.
-    pub(crate) fn all(&self) -> CpuSet {
+    pub(crate) fn all(&self) -> CpuSet<N> {
         let mut all = self.running.clone();
         all.extend(&self.lazy);
         all.extend(&self.elsewhere);
@@ -135,7 +135,7 @@ impl Reach {
     }
 
     /// Returns those that are interrupted.
-    pub(crate) fn targets(&self, tables: Tables) -> CpuSet {
+    pub(crate) fn targets(&self, tables: Tables) -> CpuSet<N> {
         let mut targets = self.running.clone();
         match tables {
             Tables::Freed => {
@@ -172,17 +172,19 @@ pub(crate) enum Local {
 
 /// What a flush should do.
 #[derive(Clone, Debug)]
-pub(crate) struct Flushed {
+pub(crate) struct Flushed<N> {
     /// By rule, as [`EACH_RULE`].
-    pub(crate) reach: [Reach; EACH_RULE.len()],
+    pub(crate) reach: [Reach<N>; EACH_RULE.len()],
     pub(crate) local: Local,
     /// The mask may be trimmed.
     pub(crate) trims: bool,
     /// The CPU's own state was known.
     pub(crate) known: bool,
+    /// The space may have a global PCID since its latest interrupts.
+    pub(crate) may_be_global: bool,
 }
 
-impl Machine {
+impl<N: HowMany> Machine<N> {
     /// Returns the space that a CPU should have loaded.
     pub(crate) fn loaded(&self, cpu: u16) -> Option<MmId> {
         self.cpus.get(usize::from(cpu))?.loaded
@@ -194,7 +196,7 @@ impl Machine {
     }
 
     /// Returns the CPUs whose state is known.
-    pub(crate) fn known_cpus(&self) -> &CpuSet {
+    pub(crate) fn known_cpus(&self) -> &CpuSet<N> {
         &self.known
     }
 
@@ -311,9 +313,9 @@ impl Machine {
         tables: Tables,
         seen: Seen,
         now_ns: u64,
-    ) -> Flushed {
+    ) -> Flushed<N> {
         self.cpu(number);
-        let space = self.space(mm, now_ns, false);
+        let space = Self::space_in(&mut self.spaces, mm, now_ns, false);
         match seen {
             Seen::Nothing => space.generation += 1,
             // It is raised later, and by how much together with other flushes, [`Machine::raise`] tells.
@@ -322,9 +324,10 @@ impl Machine {
             }
         }
         let trims = now_ns > space.may_trim_from_ns;
-        let reach = self.reaches(number, mm, trims, now_ns);
-        let has_company = EACH_RULE.map(|rule| !reach[rule as usize].is_empty());
-        let cpu = &self.cpus[usize::from(number)];
+        let may_be_global = space.may_be_global;
+        let reach = space.reaches(&self.cpus, (number, mm), trims, now_ns);
+        let has_company = [!reach[0].is_empty(), !reach[1].is_empty()];
+        let cpu = &mut self.cpus[usize::from(number)];
         let loaded = cpu.loaded == Some(mm);
         let local = match (loaded, cpu.lazy) {
             (false, _) => Local::Nothing,
@@ -334,19 +337,19 @@ impl Machine {
             (true, true) => Local::Leaves,
         };
         let (known, is_lazy) = (cpu.loaded.is_some(), cpu.lazy);
-        if trims && has_company[MaskRule::Lasting as usize] {
-            self.space(mm, now_ns, false).may_trim_from_ns = now_ns + TRIM_PERIOD_NS;
-        }
         let has_lasting_company = has_company[MaskRule::Lasting as usize];
+        if trims && has_lasting_company {
+            space.may_trim_from_ns = now_ns + TRIM_PERIOD_NS;
+        }
         let told = has_lasting_company && (tables == Tables::Freed || trims && !is_lazy);
         match local {
             // Its own CPU may be in the cpumask, and have another space (Linux: "wrong CPU").
             Local::Nothing if told && !loaded => {
-                self.arrive(number, mm, now_ns);
+                space.masks[MaskRule::Lasting as usize].remove(number);
             }
             Local::Nothing => {}
             Local::Flushes => {
-                self.arrive(number, mm, now_ns);
+                cpu.slots.catch_up(space.generation);
             }
             Local::Leaves => {
                 self.leave(number, now_ns);
@@ -357,6 +360,7 @@ impl Machine {
             local,
             trims,
             known,
+            may_be_global,
         }
     }
 
@@ -402,34 +406,11 @@ impl Machine {
         mm: MmId,
         trims: bool,
         seen_ns: u64,
-    ) -> [Reach; EACH_RULE.len()] {
+    ) -> [Reach<N>; EACH_RULE.len()] {
         let Some(space) = self.spaces.get(&mm) else {
             return Default::default();
         };
-        EACH_RULE.map(|rule| {
-            let mask = &space.masks[rule as usize];
-            if mask.is_empty_without(initiator) {
-                return Reach::default();
-            }
-            let enters =
-                |entered: Entered| entered.newly[rule as usize] && entered.time_ns > seen_ns;
-            let mut reach = Reach::default();
-            for number in mask.iter().filter(|cpu| *cpu != initiator) {
-                let cpu = &self.cpus[usize::from(number)];
-                match (cpu.loaded == Some(mm), cpu.lazy) {
-                    (true, _) if cpu.entered.is_some_and(enters) => {}
-                    (true, false) => reach.running.insert(number),
-                    (true, true) => reach.lazy.insert(number),
-                    (false, lazy) => {
-                        reach.elsewhere.insert(number);
-                        if trims && !lazy {
-                            reach.trimmed.insert(number);
-                        }
-                    }
-                }
-            }
-            reach
-        })
+        space.reaches(&self.cpus, (initiator, mm), trims, seen_ns)
     }
 
     /// Linux `flush_tlb_func`, on a CPU that is interrupted, or that flushes for itself.
@@ -469,13 +450,69 @@ impl Machine {
         &mut self.cpus[index]
     }
 
-    fn space(&mut self, mm: MmId, now_ns: u64, born_here: bool) -> &mut Space {
-        self.spaces.entry(mm).or_insert_with(|| Space {
+    fn space(&mut self, mm: MmId, now_ns: u64, born_here: bool) -> &mut Space<N> {
+        Self::space_in(&mut self.spaces, mm, now_ns, born_here)
+    }
+
+    fn space_in(
+        spaces: &mut HashMap<MmId, Space<N>, FixedState>,
+        mm: MmId,
+        now_ns: u64,
+        born_here: bool,
+    ) -> &mut Space<N> {
+        spaces.entry(mm).or_insert_with(|| Space {
             generation: 0,
             masks: Default::default(),
             born_here,
             may_trim_from_ns: now_ns + TRIM_PERIOD_NS,
             may_be_global: false,
         })
+    }
+}
+
+impl<N: HowMany> Space<N> {
+    /// See [`Machine::reaches`].
+    fn reaches(
+        &self,
+        cpus: &[Cpu],
+        (initiator, mm): (u16, MmId),
+        trims: bool,
+        seen_ns: u64,
+    ) -> [Reach<N>; EACH_RULE.len()] {
+        let under = |rule| self.reaches_under(rule, cpus, (initiator, mm), trims, seen_ns);
+        // One by one: mapped, each would be a call.
+        [under(MaskRule::Eager), under(MaskRule::Lasting)]
+    }
+
+    #[inline]
+    fn reaches_under(
+        &self,
+        rule: MaskRule,
+        cpus: &[Cpu],
+        (initiator, mm): (u16, MmId),
+        trims: bool,
+        seen_ns: u64,
+    ) -> Reach<N> {
+        let mut reach = Reach::default();
+        let mask = &self.masks[rule as usize];
+        if mask.is_empty_without(initiator) {
+            return reach;
+        }
+        let enters = |entered: Entered| entered.newly[rule as usize] && entered.time_ns > seen_ns;
+        for number in mask.iter().filter(|cpu| *cpu != initiator) {
+            let cpu = &cpus[usize::from(number)];
+            match (cpu.loaded == Some(mm), cpu.lazy) {
+                (true, _) if cpu.entered.is_some_and(enters) => {}
+                (true, false) => reach.running.insert(number),
+                (true, true) => reach.lazy.insert(number),
+                (false, lazy) => {
+                    reach.elsewhere.insert(number);
+                    if trims && !lazy {
+                        reach.trimmed.insert(number);
+                    }
+                }
+            }
+        }
+        reach
     }
 }

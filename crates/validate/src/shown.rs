@@ -2,7 +2,7 @@
 
 use lazytlb_trace::MmId;
 
-use crate::cpu_set::CpuSet;
+use crate::cpu_set::{CpuSet, HowMany};
 
 /// What a CPU has loaded by the recording, which tells when it was interrupted and left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +30,13 @@ pub(crate) struct Too {
 
 /// The CPUs that an initiator may have found so, as it looked whom to interrupt.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Found {
-    running: CpuSet,
-    lazy: CpuSet,
-    away: CpuSet,
+pub(crate) struct Found<N> {
+    running: CpuSet<N>,
+    lazy: CpuSet<N>,
+    away: CpuSet<N>,
 }
 
-impl Found {
+impl<N: HowMany> Found<N> {
     /// Notes that a CPU was in a state while the initiator of a space's flush looked.
     pub(crate) fn note(&mut self, cpu: u16, mm: MmId, shown: Shown) {
         let found = match (shown.mm == mm, shown.lazy) {

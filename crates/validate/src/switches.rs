@@ -2,12 +2,13 @@
 
 use lazytlb_trace::{Context, Event, Kind, Operation, OperationKind};
 
+use crate::comparison::Comparison;
+use crate::cpu_set::HowMany;
 use crate::flights::{Awaiting, Latest};
 use crate::machine::{Outcome, Switched};
 use crate::tally::{Class, Decision, Disagreement};
-use crate::validation::Validation;
 
-impl Validation {
+impl<N: HowMany> Comparison<N> {
     /// Follows who runs, to see where a task switch is missing.
     pub(crate) fn follow(&mut self, event: &Event) {
         let watch = self.flights.watch(event.cpu);
@@ -31,7 +32,12 @@ impl Validation {
 
     /// Compares a switch with the CPU's next event, and returns what that shows of it.
     pub(crate) fn settle_switch(&mut self, event: &Event) -> Outcome {
-        let Some(awaiting) = self.flights.watch(event.cpu).awaiting.take() else {
+        let awaiting = &mut self.flights.watch(event.cpu).awaiting;
+        // To take nothing would copy as much as to take something.
+        if awaiting.is_none() {
+            return Outcome::None;
+        }
+        let Some(awaiting) = awaiting.take() else {
             return Outcome::None;
         };
         let recorded = match event.kind {
@@ -106,7 +112,9 @@ impl Validation {
         };
         let crossed = self.flights.is_crossed(operation.cpu);
         // Whatever it had loaded before, now it runs in this space.
-        self.flights.watch(operation.cpu).crossed &= mm.is_none();
+        if mm.is_some() {
+            self.flights.crossed.remove(operation.cpu);
+        }
         let pid = match latest {
             Latest::Switch { pid, time_ns } if time_ns == operation.time_ns => Some(pid),
             _ if self.evidence.has_kprobes() => Some(self.evidence.pid),
