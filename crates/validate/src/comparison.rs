@@ -9,7 +9,7 @@ use crate::cpu_set::{CpuSet, HowMany};
 use crate::evidence::Evidence;
 use crate::flights::{Flights, Latest};
 use crate::flush::{Next, Open, Path, Recorded, Shows};
-use crate::machine::{Outcome, Switched};
+use crate::machine::{Outcome, Switched, may_be_given_a_global_pcid};
 use crate::rule::{EACH_RULE, MaskRule};
 use crate::shown::Shown;
 use crate::tally::{Tallies, Tally, Totals};
@@ -301,10 +301,11 @@ impl<N: HowMany> Comparison<N> {
             pending,
         };
         if open.recorded.path == Some(Path::Remote) {
-            let running = open.replayed.reach[MaskRule::Lasting as usize]
-                .running
-                .len();
-            self.flights.machine.sends(mm, running);
+            let reach = &open.replayed.reach[MaskRule::Lasting as usize];
+            // A look at the space is spared where it would change nothing.
+            if open.replayed.may_be_global != may_be_given_a_global_pcid(reach) {
+                self.flights.machine.sends(mm, reach);
+            }
         }
         let open = self.boxed(open);
         self.flights.watch(cpu).flush = Some(open);
@@ -329,10 +330,7 @@ impl<N: HowMany> Comparison<N> {
         if let Some(index) = open.position(|other| *other == cpu) {
             self.flights.open.remove(index);
         }
-        self.flights.raise(cpu, None);
-        self.flights.sends_nothing(cpu, Path::None, now_ns);
-        self.flights.sends_at_last(cpu, now_ns);
-        self.flights.land_all(cpu, now_ns);
+        self.flights.ends(cpu, now_ns);
         let Some(flush) = self.flights.watch(cpu).flush.take() else {
             return;
         };

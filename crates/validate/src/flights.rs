@@ -163,6 +163,25 @@ impl<N: HowMany> Flights<N> {
         }
     }
 
+    /// The initiator's flush is over: whatever of it has not been shown is taken to have happened by now.
+    pub(crate) fn ends(&mut self, cpu: u16, now_ns: u64) {
+        let Some(flush) = self.watch(cpu).flush.as_ref() else {
+            return;
+        };
+        let is_sent = match flush.recorded.path {
+            None => false,
+            Some(Path::Remote) => flush.has_sent,
+            Some(Path::None | Path::Local) => true,
+        };
+        if is_sent && flush.to_raise.is_none() && flush.pending.is_empty() {
+            return;
+        }
+        self.raise(cpu, None);
+        self.sends_nothing(cpu, Path::None, now_ns);
+        self.sends_at_last(cpu, now_ns);
+        self.land_all(cpu, now_ns);
+    }
+
     /// Replays all interrupts of an initiator that have not arrived.
     pub(crate) fn land_all(&mut self, initiator: u16, now_ns: u64) {
         let flush = self.watch(initiator).flush.as_ref();
@@ -244,8 +263,7 @@ impl<N: HowMany> Flights<N> {
         let maybe_in_switch = self.maybe_in_switch(cpu);
         let found = self.found(mm, &unsettled);
         let [switched, unsure] = self.just_switched([self.stores_ns(), self.pace.ns()], now_ns);
-        self.machine
-            .sends(mm, reach[MaskRule::Lasting as usize].running.len());
+        self.machine.sends(mm, &reach[MaskRule::Lasting as usize]);
         if let Some(flush) = self.watch(cpu).flush.as_mut() {
             flush.pending = reach[MaskRule::Lasting as usize].targets(flush.tables);
             flush.targets = flush.pending.clone();

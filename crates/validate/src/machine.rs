@@ -384,9 +384,9 @@ impl<N: HowMany> Machine<N> {
     ///
     /// Linux `consider_global_asid` follows: a space that four CPUs are active in may be given a global PCID. It keeps
     /// that, and is broadcast for: no CPU is interrupted from then on, and none flushes as it comes to the space.
-    pub(crate) fn sends(&mut self, mm: MmId, running: u64) {
+    pub(crate) fn sends(&mut self, mm: MmId, reach: &Reach<N>) {
         if let Some(space) = self.spaces.get_mut(&mm) {
-            space.may_be_global = running + 1 >= GLOBAL_FROM_CPUS;
+            space.may_be_global = may_be_given_a_global_pcid(reach);
         }
     }
 
@@ -468,6 +468,11 @@ impl<N: HowMany> Machine<N> {
             may_be_global: false,
         })
     }
+}
+
+/// Whether a space is active on enough CPUs for a global PCID, if a flush that finds these sends interrupts.
+pub(crate) fn may_be_given_a_global_pcid<N: HowMany>(reach: &Reach<N>) -> bool {
+    reach.running.len() + 1 >= GLOBAL_FROM_CPUS
 }
 
 impl<N: HowMany> Space<N> {
