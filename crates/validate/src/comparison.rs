@@ -26,8 +26,6 @@ pub(crate) struct Comparison<N> {
     pub(crate) switches: [Tally; 2],
     pub(crate) evidence: Evidence,
     pub(crate) totals: [Totals; EACH_RULE.len()],
-    /// The room of a flush that is over, for the next one.
-    spare: Option<Box<Open<N>>>,
     /// Flushes that are over, and disagree; whether a switch explains that, a CPU's next event tells.
     undecided: Vec<Open<N>>,
 }
@@ -46,8 +44,8 @@ impl<N: HowMany> Comparison<N> {
         for cpu in std::mem::take(&mut self.flights.open) {
             self.close(cpu, u64::MAX);
         }
-        for flush in std::mem::take(&mut self.undecided) {
-            self.decide(&flush);
+        for flush in &self.undecided {
+            decide(flush, &mut self.flushes);
         }
         Agreement::of(&self.flushes, &self.switches, &self.totals, &self.evidence)
     }
@@ -95,26 +93,16 @@ impl<N: HowMany> Comparison<N> {
             _ => Next::Other,
         };
         self.flights.next_shows(event.cpu, next);
-        let mut undecided = std::mem::take(&mut self.undecided);
         let before = self.flights.watch(event.cpu).shown_before;
+        let undecided = &mut self.undecided;
         undecided.retain_mut(|flush| match flush.next_shows(event.cpu, next, before) {
             Shows::Nothing => true,
-            Shows::Something => self.is_undecided(flush) || self.decide(flush),
+            Shows::Something if is_undecided(flush) => true,
+            Shows::Something => {
+                decide(flush, &mut self.flushes);
+                false
+            }
         });
-        self.undecided = undecided;
-    }
-
-    /// Whether the next event of some CPU may yet explain a disagreement.
-    fn is_undecided(&self, flush: &Open<N>) -> bool {
-        EACH_RULE.iter().any(|rule| flush.hangs(*rule))
-    }
-
-    /// Compares a flush; returns that it is not kept.
-    fn decide(&mut self, flush: &Open<N>) -> bool {
-        for rule in EACH_RULE {
-            flush.compare(rule, &mut self.flushes[rule as usize]);
-        }
-        false
     }
 
     /// Whether the CPU's flush is over with this event: what it does next.
@@ -267,61 +255,50 @@ impl<N: HowMany> Comparison<N> {
         let recorded: Recorded<N> = self.evidence.request(tables);
         // Nothing is in flight before the initiator shows that it sends.
         let has_sent = recorded.path == Some(Path::Remote);
-        let pending = match recorded.path {
-            Some(Path::Remote) => targets.clone(),
-            _ => CpuSet::default(),
-        };
-        let open = Open {
+        let mut pending = CpuSet::default();
+        if has_sent {
+            pending.extend(&targets);
+            let reach = &replayed.reach[MaskRule::Lasting as usize];
+            // A look at the space is spared where it would change nothing.
+            if replayed.may_be_global != may_be_given_a_global_pcid(reach) {
+                self.flights.machine.sends(mm, reach);
+            }
+        }
+        let maybe_in_switch = self.flights.maybe_in_switch(cpu);
+        let known = self.flights.machine.known_cpus().clone();
+        let tables_told = !self.evidence.has_kprobes() && !recorded.path_told;
+        let events = self.flights.events;
+        self.flights.open.push(cpu);
+        // Made where it stays: it is some hundred bytes.
+        self.flights.watch(cpu).flush = Some(Open {
             cpu,
             time_ns: now,
-            began: self.flights.events,
+            began: events,
             mm,
             to_raise: seen.after_one_flush(),
             tables,
-            tables_told: !self.evidence.has_kprobes() && !recorded.path_told,
+            tables_told,
             replayed,
             recorded,
             raced,
-            known: self.flights.machine.known_cpus().clone(),
+            known,
             switched,
             unsure,
             crossed: CpuSet::default(),
             unsettled,
-            maybe_in_switch: self.flights.maybe_in_switch(cpu),
+            maybe_in_switch,
             handled_next: CpuSet::default(),
             found: None,
             paths,
             targets,
-            sent: self.flights.events,
+            sent: events,
             sent_ns: now,
             flushed_ns: None,
             has_sent,
-            sent_by: self.flights.events,
+            sent_by: events,
             leaves: CpuSet::default(),
             pending,
-        };
-        if open.recorded.path == Some(Path::Remote) {
-            let reach = &open.replayed.reach[MaskRule::Lasting as usize];
-            // A look at the space is spared where it would change nothing.
-            if open.replayed.may_be_global != may_be_given_a_global_pcid(reach) {
-                self.flights.machine.sends(mm, reach);
-            }
-        }
-        let open = self.boxed(open);
-        self.flights.watch(cpu).flush = Some(open);
-        self.flights.open.push(cpu);
-    }
-
-    /// Puts a flush where the one before was, if that is over.
-    #[inline]
-    fn boxed(&mut self, open: Open<N>) -> Box<Open<N>> {
-        match self.spare.take() {
-            Some(mut room) => {
-                *room = open;
-                room
-            }
-            None => Box::new(open),
-        }
+        });
     }
 
     /// The flush on a CPU is over: its interrupts have been served.
@@ -331,52 +308,63 @@ impl<N: HowMany> Comparison<N> {
             self.flights.open.remove(index);
         }
         self.flights.ends(cpu, now_ns);
-        let Some(flush) = self.flights.watch(cpu).flush.take() else {
+        let watch = self.flights.cpus.get(usize::from(cpu));
+        let Some(flush) = watch.and_then(|watch| watch.flush.as_ref()) else {
             return;
         };
         for rule in EACH_RULE {
-            self.count(&flush, rule);
+            count(&self.flights, flush, rule, &mut self.totals[rule as usize]);
         }
         self.evidence.arrived += flush.recorded.arrived.len();
-        if self.undecided.len() < UNDECIDED && self.is_undecided(&flush) {
-            self.undecided.push(*flush);
+        if self.undecided.len() < UNDECIDED && is_undecided(flush) {
+            self.undecided.extend(self.flights.watch(cpu).flush.take());
         } else {
-            self.decide(&flush);
-            self.spare = Some(flush);
+            decide(flush, &mut self.flushes);
+            self.flights.watch(cpu).flush = None;
         }
     }
+}
 
-    fn count(&mut self, flush: &Open<N>, rule: MaskRule) {
-        let reach = &flush.replayed.reach[rule as usize];
-        if reach.is_empty() {
-            return;
-        }
-        let targets = reach.targets(flush.tables);
-        let unsure = |cpus: &CpuSet<N>| {
-            let unsure = cpus
-                .iter()
-                .filter(|cpu| self.flights.is_unsure(*cpu, flush));
-            unsure.count() as u64
-        };
-        let fewer = unsure(&targets);
-        let (told, unknown) = match flush.tables {
-            Tables::Unknown => {
-                let (mut told, mut unknown) = (0, 0);
-                let mut if_freed = |cpu| match flush.recorded.arrived.contains(cpu) {
-                    _ if targets.contains(cpu) => {}
-                    true => told += 1,
-                    false => unknown += 1,
-                };
-                reach.lazy.iter().for_each(&mut if_freed);
-                reach.elsewhere.iter().for_each(&mut if_freed);
-                (told, unknown)
-            }
-            Tables::Kept | Tables::Freed => (0, unsure(&reach.all()) - fewer),
-        };
-        let totals = &mut self.totals[rule as usize];
-        totals.shootdowns += targets.len() + told;
-        totals.told += told;
-        totals.fewer += fewer;
-        totals.more += unknown;
+/// Whether the next event of some CPU may yet explain a disagreement.
+fn is_undecided<N: HowMany>(flush: &Open<N>) -> bool {
+    EACH_RULE.iter().any(|rule| flush.hangs(*rule))
+}
+
+/// Compares a flush.
+fn decide<N: HowMany>(flush: &Open<N>, flushes: &mut [Tallies; EACH_RULE.len()]) {
+    for rule in EACH_RULE {
+        flush.compare(rule, &mut flushes[rule as usize]);
     }
+}
+
+/// Counts whom a rule interrupts.
+fn count<N: HowMany>(flights: &Flights<N>, flush: &Open<N>, rule: MaskRule, totals: &mut Totals) {
+    let reach = &flush.replayed.reach[rule as usize];
+    if reach.is_empty() {
+        return;
+    }
+    let targets = reach.targets(flush.tables);
+    let unsure = |cpus: &CpuSet<N>| {
+        let unsure = cpus.iter().filter(|cpu| flights.is_unsure(*cpu, flush));
+        unsure.count() as u64
+    };
+    let fewer = unsure(&targets);
+    let (told, unknown) = match flush.tables {
+        Tables::Unknown => {
+            let (mut told, mut unknown) = (0, 0);
+            let mut if_freed = |cpu| match flush.recorded.arrived.contains(cpu) {
+                _ if targets.contains(cpu) => {}
+                true => told += 1,
+                false => unknown += 1,
+            };
+            reach.lazy.iter().for_each(&mut if_freed);
+            reach.elsewhere.iter().for_each(&mut if_freed);
+            (told, unknown)
+        }
+        Tables::Kept | Tables::Freed => (0, unsure(&reach.all()) - fewer),
+    };
+    totals.shootdowns += targets.len() + told;
+    totals.told += told;
+    totals.fewer += fewer;
+    totals.more += unknown;
 }

@@ -52,7 +52,7 @@ pub(crate) struct Watch<N> {
     pub(crate) runs: Option<(u32, u32)>,
     /// A task switch is missing: what it did cannot be seen.
     pub(crate) missed_switch: bool,
-    pub(crate) flush: Option<Box<Open<N>>>,
+    pub(crate) flush: Option<Open<N>>,
     pub(crate) latest: Latest,
     /// The number, and the time, of the event with which its state last changed.
     pub(crate) changed: (u64, u64),
@@ -196,13 +196,14 @@ impl<N: HowMany> Flights<N> {
     /// Replays the arrival of an initiator's interrupt.
     fn serve(&mut self, initiator: u16, cpu: u16, now_ns: u64) {
         let about_ns = self.stores_ns();
-        let Some(mut flush) = self.watch(initiator).flush.take() else {
+        let changed = self.watch(cpu).changed;
+        let watch = self.cpus.get_mut(usize::from(initiator));
+        let Some(flush) = watch.and_then(|watch| watch.flush.as_mut()) else {
             return;
         };
         flush.pending.remove(cpu);
         if self.machine.arrive(cpu, flush.mm, now_ns) == Served::Left {
             flush.leaves.insert(cpu);
-            let changed = self.watch(cpu).changed;
             if changed.0 >= flush.sent
                 || changed.1 + about_ns > flush.sent_ns
                 || flush.unsettled.contains(cpu)
@@ -210,7 +211,6 @@ impl<N: HowMany> Flights<N> {
                 self.crossed.insert(cpu);
             }
         }
-        self.watch(initiator).flush = Some(flush);
     }
 
     /// The initiator shows the generation that its flush has raised the space to; or it goes on, and has not shown it.
@@ -350,7 +350,7 @@ impl<N: HowMany> Flights<N> {
 
     /// The flushes that are under way.
     fn open_flushes(&self) -> impl Iterator<Item = &Open<N>> {
-        let flush_on = |cpu: &u16| self.cpus[usize::from(*cpu)].flush.as_deref();
+        let flush_on = |cpu: &u16| self.cpus[usize::from(*cpu)].flush.as_ref();
         self.open.iter().filter_map(flush_on)
     }
 
