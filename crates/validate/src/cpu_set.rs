@@ -135,10 +135,15 @@ impl<N: HowMany> CpuSet<N> {
     /// Returns how many CPUs are in.
     #[inline]
     pub(crate) fn len(&self) -> u64 {
-        // Most sets have none, and bits are counted by a dozen of instructions.
-        if self.is_empty() {
-            return 0;
+        match self.is_empty() {
+            true => 0,
+            false => self.count(),
         }
+    }
+
+    /// Counts bits. Not inlined: most sets have none, and inlined the bits of those are counted, too.
+    #[inline(never)]
+    fn count(&self) -> u64 {
         let more = self.more.words().iter();
         let more = more.map(|word| u64::from(word.count_ones()));
         u64::from(self.first.count_ones()) + more.sum::<u64>()
