@@ -168,8 +168,10 @@ impl Steps {
         self.go_on_waiting()
     }
 
+    #[inline]
     fn go_on_waiting(&mut self) -> Option<Next> {
-        if std::mem::take(&mut self.is_first_shown) {
+        if self.is_first_shown {
+            self.is_first_shown = false;
             self.drop_first();
         }
         loop {
@@ -177,7 +179,7 @@ impl Steps {
                 if self.waiting.len() - self.gone < MOST {
                     return None;
                 }
-                self.open.remove(0);
+                self.give_first_up();
             }
             if self.waiting.get(self.gone)?.is_some() {
                 self.is_first_shown = true;
@@ -185,6 +187,12 @@ impl Steps {
             }
             self.drop_first();
         }
+    }
+
+    /// The first one has waited for long enough.
+    #[cold]
+    fn give_first_up(&mut self) {
+        self.open.remove(0);
     }
 
     #[inline]
