@@ -18,6 +18,9 @@ pub(crate) struct CpuSet<N> {
 
 /// How many CPUs a recording may have.
 pub(crate) trait HowMany: Clone + Debug + Default {
+    /// Their numbers are below.
+    const END: usize;
+
     /// Returns the words of CPUs from 64 on, as far as there are any.
     fn words(&self) -> &[u64];
 
@@ -33,6 +36,8 @@ pub(crate) trait HowMany: Clone + Debug + Default {
 pub(crate) struct Few;
 
 impl HowMany for Few {
+    const END: usize = 64;
+
     #[inline]
     fn words(&self) -> &[u64] {
         &[]
@@ -54,6 +59,8 @@ impl HowMany for Few {
 pub(crate) struct Many(Option<Box<[u64; MORE]>>);
 
 impl HowMany for Many {
+    const END: usize = MAX_CPUS as usize;
+
     #[inline]
     fn words(&self) -> &[u64] {
         self.0.as_ref().map_or(&[], |words| &words[..])

@@ -115,6 +115,11 @@ impl<N: HowMany> Flights<N> {
 
     #[cold]
     fn add_cpus_up_to(&mut self, index: usize) {
+        assert!(
+            index < N::END,
+            "CPU {index}: the recording was said to have none from {} on",
+            N::END
+        );
         self.cpus.resize_with(index + 1, Watch::default);
     }
 

@@ -28,7 +28,7 @@ impl Validation {
     }
 
     /// Knows below which number all CPUs of the recording are, if it tells: of at most 64 a set is one word, which takes
-    /// half the time. It has to be so.
+    /// half the time. [`Validation::step`] panics at another one.
     pub fn of_cpus_below(end: Option<u16>) -> Self {
         match end {
             Some(0..=64) => Validation(Capacity::Few(Box::default())),
@@ -47,6 +47,9 @@ impl Validation {
     }
 
     /// Takes in the next step of a recording.
+    ///
+    /// # Panics
+    /// If it is of a CPU that was said not to be: see [`Validation::of_cpus_below`].
     #[inline]
     pub fn step(&mut self, step: Step<'_>) {
         match &mut self.0 {
@@ -61,5 +64,34 @@ impl Validation {
             Capacity::Few(comparison) => comparison.finish(),
             Capacity::Many(comparison) => comparison.finish(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lazytlb_trace::{Context, Event, Kind};
+
+    fn of_cpu(cpu: u16) -> Event {
+        Event {
+            cpu,
+            time_ns: 0,
+            pid: 0,
+            context: Context::Task,
+            kind: Kind::CpuIdle { state: None },
+        }
+    }
+
+    #[test]
+    fn of_more_cpus_than_a_word_has_many_are_kept() {
+        for (end, cpu) in [(Some(64), 63), (Some(65), 64), (None, 4095)] {
+            Validation::of_cpus_below(end).step(Step::Event(&of_cpu(cpu)));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "none from 64 on")]
+    fn a_cpu_that_was_said_not_to_be_is_an_error() {
+        Validation::of_cpus_below(Some(2)).step(Step::Event(&of_cpu(64)));
     }
 }
