@@ -295,22 +295,19 @@ impl Program {
         name: impl Into<String>,
         run: impl Fn(&ModelHw) + Send + Sync + 'static,
     ) {
-        self.push_operation(cpu, name.into(), Arc::new(run));
-    }
-
-    /// Adds it, whatever its code: `operation` is compiled for each closure there is, of each protocol.
-    fn push_operation(&mut self, cpu: u8, name: String, run: Arc<dyn Fn(&ModelHw) + Send + Sync>) {
         let operation = Operation {
-            name,
-            run,
+            name: name.into(),
+            run: Arc::new(run),
             offer: None,
         };
-        match self.operations.get_mut(usize::from(cpu)) {
+        self.push(CpuId(cpu.into()), operation);
+    }
+
+    /// Adds it, whatever its code: `operation` is compiled for each closure that there is.
+    fn push(&mut self, cpu: CpuId, operation: Operation) {
+        match self.operations.get_mut(usize::from(cpu.0)) {
             Some(operations) => operations.push(operation),
-            None => self.lacks_cpu(
-                CpuId(cpu.into()),
-                &format!("the operation \"{}\"", operation.name),
-            ),
+            None => self.lacks_cpu(cpu, &format!("the operation \"{}\"", operation.name)),
         }
     }
 
