@@ -26,18 +26,100 @@ const POLICIES: [Policy; 4] = [
 
 /// The states of the real protocol above which menus, and shipped programs, are not asked: each change that nothing finds is asked
 /// everything. Menus are what proves.
-const MOST_STATES: [u64; 2] = [20_000, 5_000];
+const MOST_STATES: Most = Most {
+    of_menus: 20_000,
+    of_programs: 5_000,
+};
+
+/// The same where few questions have to do with a change.
+const MOST_STATES_OF_FEW: Most = Most {
+    of_menus: 60_000,
+    of_programs: 20_000,
+};
+
+/// The same under one policy and sequential consistency: bugs that take three CPUs, two initiators or two spaces are in no small menus.
+const MOST_STATES_ONCE: Most = Most {
+    of_menus: 600_000,
+    of_programs: 100_000,
+};
 
 /// The states of a changed protocol at which its search ends: some have no end.
-const MOST_STATES_CHANGED: u64 = 1_000_000;
+const MOST_STATES_CHANGED: u64 = 3_000_000;
 
 /// What finds code that does more with words than their kinds allow.
 const REFUSED: &str = "refused";
 
+/// Up to how many states something is asked.
+#[derive(Clone, Copy)]
+struct Most {
+    of_menus: u64,
+    of_programs: u64,
+}
+
+/// What a change has to do with, by its file: elsewhere its code does not run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Concerns {
+    Everything,
+    /// What is held back.
+    Holding,
+    /// Flushes by broadcast.
+    Broadcasts,
+}
+
+impl Concerns {
+    const ALL: [Concerns; 3] = [
+        Concerns::Everything,
+        Concerns::Holding,
+        Concerns::Broadcasts,
+    ];
+
+    fn of(change: &Change) -> Concerns {
+        let is_in = |file: &&str| change.name.starts_with(*file);
+        if ["quarantine_", "batches_"].iter().any(is_in) {
+            return Concerns::Holding;
+        }
+        let of_broadcasts = ["global_id_", "transition_", "shootdown_broadcast_"];
+        match of_broadcasts.iter().any(is_in) {
+            true => Concerns::Broadcasts,
+            false => Concerns::Everything,
+        }
+    }
+
+    fn is_about(self, scenario: &Scenario<'_>) -> bool {
+        match self {
+            Concerns::Everything => true,
+            Concerns::Holding => scenario.policy == Policy::Quarantine,
+            Concerns::Broadcasts => scenario.global_ids > 0,
+        }
+    }
+
+    fn most_states(self, scenario: &Scenario<'_>) -> Most {
+        let once = match self {
+            Concerns::Holding => Policy::Quarantine,
+            Concerns::Everything | Concerns::Broadcasts => Policy::IpiOnTableFree,
+        };
+        if scenario.policy == once && scenario.memory == MemoryModel::Sc {
+            return MOST_STATES_ONCE;
+        }
+        match self {
+            Concerns::Everything => MOST_STATES,
+            Concerns::Holding | Concerns::Broadcasts => MOST_STATES_OF_FEW,
+        }
+    }
+}
+
 fn main() {
     let menus_alone = std::env::args().nth(1).is_some_and(|word| word == "menus");
-    let questions = questions(menus_alone);
-    for_each(CHANGES, |change| println!("{}", ask(change, &questions)));
+    for concerns in Concerns::ALL {
+        let changes = CHANGES.iter();
+        let changes: Vec<_> = changes
+            .filter(|change| Concerns::of(change) == concerns)
+            .collect();
+        if !changes.is_empty() {
+            let questions = questions(menus_alone, concerns);
+            for_each(&changes, |change| println!("{}", ask(change, &questions)));
+        }
+    }
 }
 
 /// Does something with each, on all of the machine's CPUs.
@@ -56,12 +138,18 @@ fn for_each<T: Sync>(all: &[T], run: impl Fn(&T) + Sync) {
 }
 
 /// Lists what is asked: where the real protocol is safe, and shown so within the bound; those of the fewest states come first.
-fn questions(menus_alone: bool) -> Vec<Scenario<'static>> {
+fn questions(menus_alone: bool, concerns: Concerns) -> Vec<Scenario<'static>> {
     let asked = Mutex::new(Vec::new());
-    for_each(&scenarios(menus_alone), |&scenario| {
+    let mut scenarios = scenarios(menus_alone);
+    scenarios.retain(|scenario| concerns.is_about(scenario));
+    for_each(&scenarios, |&scenario| {
         let is_menus = MENUS.iter().any(|menus| menus.program == scenario.program);
-        let [of_menus, of_programs] = MOST_STATES;
-        let most_states = if is_menus { of_menus } else { of_programs };
+        let most = concerns.most_states(&scenario);
+        let most_states = if is_menus {
+            most.of_menus
+        } else {
+            most.of_programs
+        };
         if let Ok(verdict) = check_real_within(scenario, most_states)
             && verdict.is_safe()
         {
