@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use lazytlb::Policy;
 use lazytlb_check::{CheckError, Effort, LazyTlb, ShippedProgram, Verdict};
 use lazytlb_model::{CpuModel, KeepLoad, MemoryModel, Property};
-use lazytlb_mutants::{ByMenus, MUTANTS, Menus, Mutant, Scenario, check_real, check_unmutated};
+use lazytlb_mutants::{ByMenus, MUTANTS, Mutant, Scenario, check_real, check_unmutated};
 
 include!(concat!(env!("OUT_DIR"), "/claims.rs"));
 
@@ -75,30 +75,6 @@ fn check_harmless(name: &str) {
     let reached = mutant.check_reached(scenario);
     let reached = reached.violation().map(|violation| violation.property);
     assert_eq!(reached, Some(Property::Panic), "{name} is not reached");
-}
-
-/// Checks that the small menus do not find a mutant for which they lack something, where the real protocol is safe.
-fn check_absent(name: &str) {
-    let mutant = Mutant::by_name(name).expect("tests are generated from the table's names");
-    for menus in mutant.asked_of().take(SMALL_MENUS) {
-        check_menus_miss(mutant, menus);
-    }
-}
-
-/// So many of the table's menus are asked each time; `every_mutant_is_found_first_where_its_row_says` asks all.
-const SMALL_MENUS: usize = 2;
-
-fn check_menus_miss(mutant: &Mutant, menus: &Menus) {
-    for memory in [MemoryModel::Sc, MemoryModel::TSO] {
-        let scenario = Scenario {
-            program: menus.program,
-            ..mutant.scenario(memory)
-        };
-        let command = command(mutant.name, scenario);
-        if real_is_safe(scenario) {
-            assert_eq!(by_menus(mutant, scenario), None, "{command}");
-        }
-    }
 }
 
 /// Checks that a row is found by the menus that it names and by none before them, under no memory model. It takes three
