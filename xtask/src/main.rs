@@ -59,6 +59,8 @@ enum Command {
     /// Break the model's rules one at a time: does a test notice?
     MutateModel(mutate_model::Args),
     /// Change the protocol one place at a time: does the checker find it?
+    ///
+    /// Hours for all of it. A run that was ended goes on where it was, as long as the sources are the same.
     MutateProtocol(mutate_protocol::Args),
     /// Print every verdict of a version in one table, to compare two versions
     Verdicts(verdicts::Args),

@@ -287,14 +287,11 @@ impl Mutant {
     }
 }
 
-/// Checks the copy without a change, which must be no different from the real protocol.
-///
-/// # Panics
-/// As [`Mutant::check`].
-pub fn check_unmutated(scenario: Scenario<'_>) -> Verdict {
-    use protocols::unmutated::adapter::{LazyTlb, WithBroadcast, WithPcids};
-    check(
-        match (scenario.slots, scenario.global_ids) {
+/// Returns what makes programs of a protocol, with the slots and global ids of a scenario. The copy and the real one are of types of their own.
+macro_rules! build_of {
+    ($($protocols:ident)::+, $scenario:expr) => {{
+        use $($protocols)::+::{LazyTlb, WithBroadcast, WithPcids};
+        let build: Build = match ($scenario.slots, $scenario.global_ids) {
             (0, 0) => build::<LazyTlb>,
             (1, 0) => build::<WithPcids<1>>,
             (2, 0) => build::<WithPcids<2>>,
@@ -302,10 +299,18 @@ pub fn check_unmutated(scenario: Scenario<'_>) -> Verdict {
             (2, 1) => build::<WithBroadcast<2, 1>>,
             (1, 2) => build::<WithBroadcast<1, 2>>,
             other => panic!("nothing is checked with so many slots and global ids: {other:?}"),
-        },
-        scenario,
-        Reduction::CollapseLocal,
-    )
+        };
+        build
+    }};
+}
+
+/// Checks the copy without a change, which must be no different from the real protocol.
+///
+/// # Panics
+/// As [`Mutant::check`].
+pub fn check_unmutated(scenario: Scenario<'_>) -> Verdict {
+    let build = build_of!(protocols::unmutated::adapter, scenario);
+    check(build, scenario, Reduction::CollapseLocal)
 }
 
 /// Checks the real protocol.
@@ -313,7 +318,8 @@ pub fn check_unmutated(scenario: Scenario<'_>) -> Verdict {
 /// # Panics
 /// As [`Mutant::check`].
 pub fn check_real(scenario: Scenario<'_>) -> Verdict {
-    check(real(scenario), scenario, Reduction::CollapseLocal)
+    let build = build_of!(lazytlb_check, scenario);
+    check(build, scenario, Reduction::CollapseLocal)
 }
 
 /// Checks the real protocol. It ends when it has met so many states.
@@ -324,21 +330,8 @@ pub fn check_real(scenario: Scenario<'_>) -> Verdict {
 /// # Panics
 /// If there is no such program.
 pub fn check_real_within(scenario: Scenario<'_>, most_states: u64) -> Result<Verdict, CheckError> {
-    try_check_within(real(scenario), scenario, most_states)
-}
-
-/// Returns what makes programs of the real protocol.
-fn real(scenario: Scenario<'_>) -> Build {
-    use lazytlb_check::{LazyTlb, WithBroadcast, WithPcids};
-    match (scenario.slots, scenario.global_ids) {
-        (0, 0) => build::<LazyTlb>,
-        (1, 0) => build::<WithPcids<1>>,
-        (2, 0) => build::<WithPcids<2>>,
-        (1, 1) => build::<WithBroadcast<1, 1>>,
-        (2, 1) => build::<WithBroadcast<2, 1>>,
-        (1, 2) => build::<WithBroadcast<1, 2>>,
-        other => panic!("nothing is checked with so many slots and global ids: {other:?}"),
-    }
+    let build = build_of!(lazytlb_check, scenario);
+    try_check_within(build, scenario, most_states)
 }
 
 /// What the names of programs without end begin with: the sets of operations follow.
