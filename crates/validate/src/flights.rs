@@ -4,7 +4,8 @@ use lazytlb_trace::{Event, MmId};
 
 use crate::cpu_set::{CpuSet, HowMany};
 use crate::flush::{Next, Open, Path};
-use crate::machine::{Machine, Served, Switched};
+use crate::machine::Machine;
+use crate::outcome::{Served, Switched};
 use crate::pace::Pace;
 use crate::rule::MaskRule;
 use crate::shown::{Found, Shown};

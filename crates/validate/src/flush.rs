@@ -3,7 +3,7 @@
 use lazytlb_trace::{MmId, Tables};
 
 use crate::cpu_set::{CpuSet, HowMany};
-use crate::machine::{Flushed, Local, Reach};
+use crate::outcome::{Flushed, Local, Reach};
 use crate::rule::{EACH_RULE, MaskRule};
 use crate::shown::{Found, Shown, Too};
 use crate::tally::{Class, Decision, Disagreement, Tallies};

@@ -17,6 +17,7 @@
 //! | `validation`, `comparison` | [`Validation`]: steps in, [`Agreement`] out; how it does that, for few CPUs and for many |
 //! | `switches`, `handlers` | one switch; an interrupt's handler, as the recording shows it |
 //! | `machine`, `slots`, `rule` | what the CPUs have loaded; what they keep of several spaces; the kernel's rules |
+//! | `outcome` | what a switch, a flush, and a handler come to |
 //! | `flights` | interrupts that are sent and have not arrived; what is watched on each CPU |
 //! | `flush` | one flush, and whom it interrupts |
 //! | `tally`, `agreement` | decisions, classes of disagreements; the result |
@@ -40,6 +41,7 @@ mod flush;
 mod handlers;
 mod ids;
 mod machine;
+mod outcome;
 mod pace;
 mod rule;
 mod shown;

@@ -5,7 +5,7 @@ use lazytlb_trace::{Context, Event, Kind, Operation, OperationKind};
 use crate::comparison::Comparison;
 use crate::cpu_set::HowMany;
 use crate::flights::{Awaiting, Latest};
-use crate::machine::{Outcome, Switched};
+use crate::outcome::{Outcome, Switched};
 use crate::tally::{Class, Decision, Disagreement};
 
 impl<N: HowMany> Comparison<N> {
