@@ -247,6 +247,7 @@ fn change(name: &str) -> String {
         "WithPcids::<1>",
         "WithPcids::<2>",
         "WithBroadcast::<1, 1>",
+        "WithBroadcast::<1, 2>",
     ];
     let builds = adapters.map(build).join(", ");
     format!("Change {{ name: {name:?}, builds: [{builds}] }},\n")

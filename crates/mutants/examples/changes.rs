@@ -149,7 +149,7 @@ fn for_each<T: Sync>(all: &[T], run: impl Fn(&T) + Sync) {
 /// Lists what is asked: where the real protocol is safe, and shown so within the bound; those of the fewest states come first.
 fn questions(menus_alone: bool, concerns: Concerns) -> Vec<Scenario<'static>> {
     let asked = Mutex::new(Vec::new());
-    for_each(&scenarios(menus_alone), |&scenario| {
+    for_each(&scenarios(menus_alone, concerns), |&scenario| {
         let is_menus = MENUS.iter().any(|menus| menus.program == scenario.program);
         let most = concerns.most_states(&scenario);
         let most_states = if is_menus {
@@ -174,8 +174,12 @@ fn questions(menus_alone: bool, concerns: Concerns) -> Vec<Scenario<'static>> {
     asked.into_iter().map(|(_, scenario)| scenario).collect()
 }
 
-/// Lists all that could be asked.
-fn scenarios(menus_alone: bool) -> Vec<Scenario<'static>> {
+/// Lists all that could be asked. A second global id is for what has to do with them.
+fn scenarios(menus_alone: bool, concerns: Concerns) -> Vec<Scenario<'static>> {
+    let with_ids = match concerns {
+        Concerns::Broadcasts => &[(1, 1), (1, 2)][..],
+        Concerns::Everything | Concerns::Holding => &[(1, 1)],
+    };
     let mut scenarios = Vec::new();
     let mut add = |program: &'static str, (slots, global_ids): (u8, u8)| {
         for policy in POLICIES {
@@ -195,14 +199,15 @@ fn scenarios(menus_alone: bool) -> Vec<Scenario<'static>> {
         let with = match (menus.pcids, menus.broadcasts) {
             (false, _) => &[(0, 0)][..],
             (true, false) => &[(1, 0), (2, 0)],
-            (true, true) => &[(1, 1)],
+            (true, true) => with_ids,
         };
         with.iter().for_each(|&pcids| add(menus.program, pcids));
     }
     if !menus_alone {
         for program in ShippedProgram::<LazyTlb>::all() {
-            let pcids = [(0, 0), (1, 0), (2, 0), (1, 1)];
-            pcids.iter().for_each(|&pcids| add(program.name, pcids));
+            let without_ids = [(0, 0), (1, 0), (2, 0)];
+            let all = without_ids.iter().chain(with_ids);
+            all.for_each(|&pcids| add(program.name, pcids));
         }
     }
     scenarios

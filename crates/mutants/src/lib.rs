@@ -99,8 +99,8 @@ type Build = fn(&str, Policy) -> Option<Program>;
 pub struct Change {
     /// Its name: a file, a line and a number.
     pub name: &'static str,
-    /// Without PCIDs, with one slot, with two; with one slot and a global id.
-    builds: [Build; 4],
+    /// Without PCIDs, with one slot, with two; with one slot and a global id, and two.
+    builds: [Build; 5],
 }
 
 impl Change {
@@ -110,7 +110,7 @@ impl Change {
     /// If the checker cannot give a verdict.
     ///
     /// # Panics
-    /// If there is no such program, or there are more than two slots.
+    /// If there is no such program, or there are more than two slots or global ids.
     pub fn check_within(
         &self,
         scenario: Scenario<'_>,
@@ -118,7 +118,7 @@ impl Change {
     ) -> Result<Verdict, CheckError> {
         let build = self.builds[match scenario.global_ids {
             0 => usize::from(scenario.slots),
-            _ => 3,
+            ids => 2 + usize::from(ids),
         }];
         try_check_within(build, scenario, most_states)
     }
