@@ -5,6 +5,7 @@
 //! | `words` | the words that all CPUs share, and each CPU's own |
 //! | `cpu_numbers` | how the CPUs are numbered, for the code that they run |
 
+mod before_each_run;
 mod cpu_numbers;
 mod words;
 

@@ -1,5 +1,5 @@
-//! Asks shipped programs and menus about each change that was compiled in place of the table's mutants, until one finds it: a line of JSON
-//! for each. `cargo xtask mutate-protocol` makes the changes, and reads the lines.
+//! Asks shipped programs and menus about each change that was compiled beside the table's mutants, until one finds it: a line of JSON
+//! for each. It is also asked what finds the table's mutants of the same file. `cargo xtask mutate-protocol` makes the changes, and reads the lines.
 //!
 //! ```text
 //! LAZYTLB_CHANGES=FOLDER cargo run --profile checks -p lazytlb-mutants --example changes -- [menus]
@@ -13,7 +13,7 @@ use std::time::Instant;
 use lazytlb::Policy;
 use lazytlb_check::{CheckError, LazyTlb, ShippedProgram};
 use lazytlb_model::{CpuModel, MemoryModel};
-use lazytlb_mutants::{CHANGES, Change, MENUS, Scenario, check_real_within};
+use lazytlb_mutants::{CHANGES, Change, MENUS, MUTANTS, Scenario, check_real_within};
 use serde_json::{Value, json};
 
 /// The policies under which it is asked: each lazy CPU is spared, has left, is interrupted, or catches up.
@@ -48,6 +48,9 @@ const MOST_STATES_ONCE: Most = Most {
     of_menus: 600_000,
     of_programs: 100_000,
 };
+
+/// The same where a row of the table is found, of what is asked about changes of its file.
+const MOST_STATES_OF_ROWS: u64 = 2_000_000;
 
 /// The states of a changed protocol at which its search ends: some have no end.
 const MOST_STATES_CHANGED: u64 = 3_000_000;
@@ -125,9 +128,67 @@ fn main() {
             .filter(|change| Concerns::of(change) == concerns)
             .collect();
         if !changes.is_empty() {
-            let questions = questions(menus_alone, concerns);
-            for_each(&changes, |change| println!("{}", ask(change, &questions)));
+            let all = questions(scenarios(menus_alone, concerns), |scenario, is_menus| {
+                let most = concerns.most_states(scenario);
+                if is_menus {
+                    most.of_menus
+                } else {
+                    most.of_programs
+                }
+            });
+            for part in changes.chunk_by(|a, b| file_of(a) == file_of(b)) {
+                let of_rows = of_rows(menus_alone, file_of(part[0]));
+                let mut all = [&all[..], &questions(of_rows, |_, _| MOST_STATES_OF_ROWS)].concat();
+                all.sort_by_key(Question::order);
+                all.dedup();
+                for_each(part, |change| println!("{}", ask(change, &all)));
+            }
         }
+    }
+}
+
+/// Returns the file that a change is in, without its ending.
+fn file_of(change: &Change) -> &str {
+    let numbers = change.name.rsplitn(3, '_');
+    numbers.last().expect("a name has parts")
+}
+
+/// Lists where the table's mutants of a file are found.
+fn of_rows(menus_alone: bool, file: &str) -> Vec<Scenario<'static>> {
+    let mut scenarios = Vec::new();
+    let rows = MUTANTS.iter();
+    for row in rows.filter(|row| row.file.strip_suffix(".rs") == Some(file)) {
+        let by_program = [MemoryModel::Sc, MemoryModel::TSO].map(|memory| row.scenario(memory));
+        let by_program = by_program.into_iter().filter(|_| !menus_alone);
+        for scenario in by_program.chain(row.by_menus()) {
+            if !scenarios.contains(&scenario) {
+                scenarios.push(scenario);
+            }
+        }
+    }
+    scenarios
+}
+
+/// What is asked: somewhere where the real protocol is safe, in so many states.
+#[derive(Clone, Copy, PartialEq)]
+struct Question {
+    states: u64,
+    scenario: Scenario<'static>,
+}
+
+impl Question {
+    /// Those of the fewest states come first.
+    fn order(&self) -> impl Ord + use<> {
+        let Scenario {
+            program,
+            policy,
+            cpu_model,
+            slots,
+            global_ids,
+            memory,
+        } = self.scenario;
+        let names = (policy.name(), cpu_model.name, memory.name());
+        (self.states, program, names, slots, global_ids)
     }
 }
 
@@ -146,32 +207,31 @@ fn for_each<T: Sync>(all: &[T], run: impl Fn(&T) + Sync) {
     });
 }
 
-/// Lists what is asked: where the real protocol is safe, and shown so within the bound; those of the fewest states come first.
-fn questions(menus_alone: bool, concerns: Concerns) -> Vec<Scenario<'static>> {
+/// Lists what is asked: where the real protocol is safe, and shown so within the bound of a scenario that is menus', or a program's.
+fn questions(
+    scenarios: Vec<Scenario<'static>>,
+    most_states: impl Fn(&Scenario<'_>, bool) -> u64 + Sync,
+) -> Vec<Question> {
     let asked = Mutex::new(Vec::new());
-    for_each(&scenarios(menus_alone, concerns), |&scenario| {
+    for_each(&scenarios, |&scenario| {
         let is_menus = MENUS.iter().any(|menus| menus.program == scenario.program);
-        let most = concerns.most_states(&scenario);
-        let most_states = if is_menus {
-            most.of_menus
-        } else {
-            most.of_programs
-        };
+        let most_states = most_states(&scenario, is_menus);
         if let Ok(verdict) = check_real_within(scenario, most_states)
             && verdict.is_safe()
         {
+            let states = verdict.effort.states;
             let mut asked = asked.lock().expect("nobody panics with it");
-            asked.push((verdict.effort.states, scenario));
+            asked.push(Question { states, scenario });
         }
     });
     let mut asked = asked.into_inner().expect("nobody panics with it");
-    asked.sort_by_key(|&(states, scenario)| (states, scenario.program, scenario.policy.name()));
+    asked.sort_by_key(Question::order);
     eprintln!(
         "{} questions of {} states in all",
         asked.len(),
-        asked.iter().map(|(states, _)| states).sum::<u64>()
+        asked.iter().map(|question| question.states).sum::<u64>()
     );
-    asked.into_iter().map(|(_, scenario)| scenario).collect()
+    asked
 }
 
 /// Lists all that could be asked. A second global id is for what has to do with them.
@@ -214,10 +274,10 @@ fn scenarios(menus_alone: bool, concerns: Concerns) -> Vec<Scenario<'static>> {
 }
 
 /// Asks about one change, and says what came of it.
-fn ask(change: &Change, questions: &[Scenario<'static>]) -> Value {
+fn ask(change: &Change, questions: &[Question]) -> Value {
     let started = Instant::now();
     let (mut proofs, mut incomplete) = (0, 0);
-    for &scenario in questions {
+    for &Question { scenario, .. } in questions {
         let found = match change.check_within(scenario, MOST_STATES_CHANGED) {
             Ok(verdict) if verdict.is_safe() => {
                 proofs += 1;

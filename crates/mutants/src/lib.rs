@@ -7,8 +7,8 @@
 //!
 //! ```text
 //!   lazytlb/src/{switch,shootdown,…}.rs ──┐
-//!   check/src/protocol/{sinks,adapter}.rs ┼─ build.rs ─► the whole protocol as a module, one for each
-//!   mutants.toml: one-line diffs ─────────┘              mutant, over the seam of the real crate
+//!   check/src/protocol/{sinks,adapter}.rs ┼─ build/ ─► the protocol as a module, over the seam of the real crate; a
+//!   mutants.toml: one-line diffs ─────────┘            number chooses, as it runs, the body that a mutant has changed
 //!                        │                                              │
 //!                        └───► tests/claims.rs: one test for each ◄── lazytlb-check
 //! ```
@@ -44,7 +44,34 @@
 //! `hw`, `memory`, `pcids`, `words`) is shared with the real crate, and so never mutated.
 #![forbid(unsafe_code)]
 
-/// The protocols, generated: `unmutated`, and one for each mutant.
+use std::cell::Cell;
+
+thread_local! {
+    /// The number of the change that the running code has; 0 for none.
+    static CHOSEN: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Says by its number which change the running code has, to a function that more than one change is about.
+macro_rules! chosen {
+    () => {
+        crate::CHOSEN.get()
+    };
+}
+
+/// Makes a body a function of its own: else, one that many changes are about needs stack for all their bodies.
+macro_rules! apart {
+    ($body:expr) => {
+        crate::apart(move || $body)
+    };
+}
+
+/// Does it, where its caller ends.
+#[inline(never)]
+fn apart<R>(body: impl FnOnce() -> R) -> R {
+    body()
+}
+
+/// The protocols, generated: `switchable`, in which a number chooses a mutant, and one for each that is more than a function's body.
 mod protocols {
     include!(concat!(env!("OUT_DIR"), "/protocols.rs"));
 }
@@ -91,16 +118,22 @@ pub struct Mutant {
     build: Build,
 }
 
-/// Makes a program under a policy, by its name.
-type Build = fn(&str, Policy) -> Option<Program>;
+/// What makes programs of a protocol.
+#[derive(Clone, Copy, Debug)]
+struct Build {
+    /// The change that its code has, where a number chooses; 0 for none.
+    number: u32,
+    /// Makes a program under a policy, by its name.
+    make: fn(&str, Policy) -> Option<Program>,
+}
 
 /// A protocol that differs from the real one at one place, and of which nothing is claimed: see `cargo xtask mutate-protocol`.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
     /// Its name: a file, a line and a number.
     pub name: &'static str,
-    /// Without PCIDs, with one slot, with two; with one slot and a global id, and two.
-    builds: [Build; 5],
+    /// Without PCIDs, with one slot, with two; with a global id and one slot, with it and two; with two ids and one slot.
+    builds: [Build; 6],
 }
 
 impl Change {
@@ -110,16 +143,20 @@ impl Change {
     /// If the checker cannot give a verdict.
     ///
     /// # Panics
-    /// If there is no such program, or there are more than two slots or global ids.
+    /// If there is no such program, or none is compiled with so many slots and global ids.
     pub fn check_within(
         &self,
         scenario: Scenario<'_>,
         most_states: u64,
     ) -> Result<Verdict, CheckError> {
-        let build = self.builds[match scenario.global_ids {
-            0 => usize::from(scenario.slots),
-            ids => 2 + usize::from(ids),
-        }];
+        let build = match (scenario.slots, scenario.global_ids) {
+            (slots @ 0..=2, 0) => usize::from(slots),
+            (1, 1) => 3,
+            (2, 1) => 4,
+            (1, 2) => 5,
+            other => panic!("nothing is checked with so many slots and global ids: {other:?}"),
+        };
+        let build = self.builds[build];
         try_check_within(build, scenario, most_states)
     }
 }
@@ -158,7 +195,7 @@ pub enum ByMenus {
 include!(concat!(env!("OUT_DIR"), "/registry.rs"));
 
 /// Where a protocol is checked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scenario<'a> {
     /// The program's name: a shipped one.
     pub program: &'a str,
@@ -291,16 +328,16 @@ impl Mutant {
 macro_rules! build_of {
     ($($protocols:ident)::+, $scenario:expr) => {{
         use $($protocols)::+::{LazyTlb, WithBroadcast, WithPcids};
-        let build: Build = match ($scenario.slots, $scenario.global_ids) {
-            (0, 0) => build::<LazyTlb>,
-            (1, 0) => build::<WithPcids<1>>,
-            (2, 0) => build::<WithPcids<2>>,
-            (1, 1) => build::<WithBroadcast<1, 1>>,
-            (2, 1) => build::<WithBroadcast<2, 1>>,
-            (1, 2) => build::<WithBroadcast<1, 2>>,
+        let make = match ($scenario.slots, $scenario.global_ids) {
+            (0, 0) => make::<LazyTlb>,
+            (1, 0) => make::<WithPcids<1>>,
+            (2, 0) => make::<WithPcids<2>>,
+            (1, 1) => make::<WithBroadcast<1, 1>>,
+            (2, 1) => make::<WithBroadcast<2, 1>>,
+            (1, 2) => make::<WithBroadcast<1, 2>>,
             other => panic!("nothing is checked with so many slots and global ids: {other:?}"),
         };
-        build
+        Build { number: 0, make }
     }};
 }
 
@@ -309,7 +346,7 @@ macro_rules! build_of {
 /// # Panics
 /// As [`Mutant::check`].
 pub fn check_unmutated(scenario: Scenario<'_>) -> Verdict {
-    let build = build_of!(protocols::unmutated::adapter, scenario);
+    let build = build_of!(protocols::switchable::adapter, scenario);
     check(build, scenario, Reduction::CollapseLocal)
 }
 
@@ -340,7 +377,7 @@ const ANY: &str = "any ";
 const ISOLATION: &str = " --isolation";
 
 /// Makes a shipped program for a protocol, or one without end; `None` if there is no such name.
-fn build<P: Protocol>(name: &str, policy: Policy) -> Option<Program> {
+fn make<P: Protocol>(name: &str, policy: Policy) -> Option<Program> {
     let Some(sets) = name.strip_prefix(ANY) else {
         return Some(ShippedProgram::<P>::by_name(name)?.build(policy));
     };
@@ -373,8 +410,14 @@ fn try_check_within(
 }
 
 fn build_program(build: Build, scenario: Scenario<'_>) -> Program {
-    let program = scenario.program;
-    build(program, scenario.policy).unwrap_or_else(|| panic!("no program is called {program}"))
+    let Build { number, make } = build;
+    // The protocol's own code runs here, too: it makes its words.
+    CHOSEN.set(number);
+    let program = make(scenario.program, scenario.policy);
+    let mut program =
+        program.unwrap_or_else(|| panic!("no program is called {}", scenario.program));
+    program.before_each_run(move || CHOSEN.set(number));
+    program
 }
 
 fn checker(scenario: Scenario<'_>, reduction: Reduction) -> Checker {

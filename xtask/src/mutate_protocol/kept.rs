@@ -11,7 +11,13 @@ use anyhow::{Context, Result, ensure};
 /// Where answers are kept, a file for each state of the sources and each round.
 const FOLDER: &str = "target/mutate-protocol/answers";
 /// What answers depend on: the protocol, the model, the checker, what asks, and how it is compiled.
-const SOURCES: [&str; 3] = ["crates", "Cargo.toml", "Cargo.lock"];
+const SOURCES: [&str; 4] = [
+    "crates",
+    "Cargo.toml",
+    "Cargo.lock",
+    // Not what is said of the answers.
+    ":(exclude)crates/mutants/argued.toml",
+];
 /// An index of git's for the sources as they lie there; the one of the checkout stays as it is.
 const INDEX: &str = "target/mutate-protocol/index";
 

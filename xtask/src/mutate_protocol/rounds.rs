@@ -1,4 +1,4 @@
-//! A round: changes compiled as protocols of their own, and asked about.
+//! A round: changes compiled, and asked about.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -19,10 +19,8 @@ const FOLDER: &str = "target/mutate-protocol/changes";
 const BUILT: &str = "target/mutate-protocol/built";
 /// What tells the build of `lazytlb-mutants` where they are.
 const VARIABLE: &str = "LAZYTLB_CHANGES";
-/// So many are compiled at once: each takes some 25 MB.
-const AT_ONCE: usize = 120;
 /// Where the modules are listed that a protocol of its own has.
-const BUILD: &str = "crates/mutants/build.rs";
+const BUILD: &str = "crates/mutants/build/sources.rs";
 
 /// What a panic of the protocol is called.
 const PANIC: &str = "panic";
@@ -109,18 +107,19 @@ pub(super) fn ask(
             None => asked.push(change.clone()),
         }
     }
-    for part in asked.chunks(AT_ONCE) {
-        write(root, part, variant)?;
-        while let Some(faulty) = faulty(workspace, part)? {
-            println!("{} do not compile", faulty.len());
-            for name in faulty {
-                let folder = root.join(FOLDER).join(name);
-                fs::remove_dir_all(&folder)
-                    .with_context(|| format!("cannot remove {}", folder.display()))?;
-            }
-        }
-        run(workspace, variant, &kept, &mut answers)?;
+    if asked.is_empty() {
+        return Ok(answers);
     }
+    write(root, &asked, variant)?;
+    while let Some(faulty) = faulty(workspace, &asked)? {
+        println!("{} do not compile", faulty.len());
+        for name in faulty {
+            let folder = root.join(FOLDER).join(name);
+            fs::remove_dir_all(&folder)
+                .with_context(|| format!("cannot remove {}", folder.display()))?;
+        }
+    }
+    run(workspace, variant, &kept, &mut answers)?;
     Ok(answers)
 }
 
@@ -147,7 +146,7 @@ fn write(root: &Path, changes: &[Change], variant: Variant) -> Result<()> {
     Ok(())
 }
 
-/// Prepares a call of cargo with the changes in place of the table.
+/// Prepares a call of cargo with the changes beside the table's.
 fn command(workspace: &Metadata, args: &[&str]) -> std::process::Command {
     let root = workspace.workspace_root.as_std_path();
     let mut command = cargo::command(workspace, args);
