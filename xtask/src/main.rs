@@ -10,7 +10,7 @@
 //! - [`rules`]: the hardware rules, their code and their tests; [`mutate_model`]: the rules, broken; [`mutate_protocol`]: the protocol, changed;
 //! - [`report`]: the pages of `--html` in a browser;
 //! - [`verdicts`]: every verdict in one table, to compare two versions;
-//! - [`cargo`]: how a step calls cargo; [`packages`]: programs that a benchmark installs; [`slowest`]: which test programs take longest.
+//! - [`cargo`]: how a step calls cargo; [`packages`]: programs that a benchmark installs; [`test_programs`]: the tests, two programs at a time.
 #![forbid(unsafe_code)]
 
 mod arrows;
@@ -25,9 +25,9 @@ mod protocol_source;
 mod record;
 mod report;
 mod rules;
-mod slowest;
 mod structure;
 mod test;
+mod test_programs;
 mod verdicts;
 
 use std::process::ExitCode;

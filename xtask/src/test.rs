@@ -8,7 +8,8 @@ use cargo_metadata::Metadata;
 use clap::builder::PossibleValuesParser;
 
 use crate::{
-    arrows, boot, cargo, instructions, protocol_source, record, report, rules, slowest, structure,
+    arrows, boot, cargo, instructions, protocol_source, record, report, rules, structure,
+    test_programs,
 };
 
 /// One check with a name of its own.
@@ -234,9 +235,9 @@ fn build(workspace: &Metadata) -> Result<()> {
     cargo::run(workspace, &[&TESTS[..], &["--no-run"]].concat())
 }
 
-/// Runs the tests, and says which took longest.
+/// Runs the tests, and says which programs took longest.
 fn test(workspace: &Metadata) -> Result<()> {
-    slowest::run(workspace, &TESTS)
+    test_programs::run(workspace, &TESTS)
 }
 
 /// Builds the documentation, and fails on a broken link.

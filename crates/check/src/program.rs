@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `words` | the words that all CPUs share, and each CPU's own |
 //! | `cpu_numbers` | how the CPUs are numbered, for the code that they run |
+//! | `before_each_run` | what is called before any code of it runs |
 
 mod before_each_run;
 mod cpu_numbers;
