@@ -1,6 +1,6 @@
 //! The protocol that the shipped programs exercise: `lazytlb`, or any other with the same entry points.
 //!
-//! [`Protocol`] is those entry points; `protocol/adapter.rs` implements it for `lazytlb`, with what it frees into in
+//! [`Protocol`] is those entry points; `protocol/adapter.rs` implements it for `lazytlb`, on `protocol/storage.rs`, with what it frees into in
 //! `protocol/sinks.rs`, and notes their outcomes ([`notes`]); `protocol/promise_of_change.rs` has what an implementation says of a
 //! change in steps.
 
@@ -16,6 +16,7 @@ mod adapter;
 pub mod notes;
 mod promise_of_change;
 mod sinks;
+mod storage;
 
 pub use adapter::{LazyTlb, TwoWords, WithBroadcast, WithPcids};
 pub use promise_of_change::PromiseOfChange;
@@ -147,6 +148,12 @@ pub trait Protocol: Send + Sync + 'static {
             self.flush(hw, part.space, part.range, part.tables);
         }
         before_wait(hw);
+    }
+    /// Flushes several ranges as [`Protocol::flush_together`] does, and sends nothing before it waits.
+    ///
+    /// A protocol whose wait sends nothing by itself does as there.
+    fn flush_together_at_once(&self, hw: &ModelHw, parts: &[Part]) {
+        self.flush_together(hw, parts, &|_| {});
     }
     /// Gives up what this CPU holds back and nobody can walk any more. A protocol that holds nothing back does nothing.
     fn release_held(&self, hw: &ModelHw) {

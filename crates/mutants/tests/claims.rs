@@ -63,15 +63,15 @@ fn check_found(name: &str) {
 fn check_harmless(name: &str) {
     let mutant = Mutant::by_name(name).expect("tests are generated from the table's names");
     let scenario = mutant.by_menus().expect("the row names menus");
-    for memory in [MemoryModel::Sc, MemoryModel::TSO] {
-        let scenario = Scenario { memory, ..scenario };
-        assert_eq!(
-            by_menus(mutant, scenario),
-            None,
-            "{}",
-            command(name, scenario)
-        );
-    }
+    // What happens under sequential consistency happens under TSO, too.
+    let memory = MemoryModel::TSO;
+    let under_tso = Scenario { memory, ..scenario };
+    assert_eq!(
+        by_menus(mutant, under_tso),
+        None,
+        "{}",
+        command(name, under_tso)
+    );
     let reached = mutant.check_reached(scenario);
     let reached = reached.violation().map(|violation| violation.property);
     assert_eq!(reached, Some(Property::Panic), "{name} is not reached");
@@ -114,9 +114,7 @@ fn check_missed(name: &str) {
     let mutant = Mutant::by_name(name).expect("tests are generated from the table's names");
     for program in ShippedProgram::<LazyTlb>::all() {
         if !program.name.starts_with(REFERENCE) {
-            for memory in [MemoryModel::Sc, MemoryModel::TSO] {
-                check_program_misses(mutant, program.name, memory);
-            }
+            check_program_misses(mutant, program.name);
         }
     }
 }
@@ -124,18 +122,24 @@ fn check_missed(name: &str) {
 /// What the names of programs begin with that take long.
 const REFERENCE: &str = "reference-";
 
-fn check_program_misses(mutant: &Mutant, program: &'static str, memory: MemoryModel) {
-    let scenario = Scenario {
-        program,
-        ..mutant.scenario(memory)
+fn check_program_misses(mutant: &Mutant, program: &'static str) {
+    let is_found = |memory| {
+        let scenario = Scenario {
+            program,
+            ..mutant.scenario(memory)
+        };
+        let found = mutant.check(scenario).violation().is_some();
+        let command = command(mutant.name, scenario);
+        assert!(!found || !real_is_safe(scenario), "{command}");
+        found
     };
-    let found = mutant.check(scenario).violation().is_some();
-    let command = command(mutant.name, scenario);
-    assert!(!found || !real_is_safe(scenario), "{command}");
+    // What happens under sequential consistency happens under TSO, too. Where the real protocol is not safe under TSO, it may be there.
+    if is_found(MemoryModel::TSO) {
+        is_found(MemoryModel::Sc);
+    }
 }
 
 #[test]
-#[ignore = "takes a minute"]
 fn the_reference_shows_no_mutant_that_its_row_says_no_program_shows() {
     let is_safe = |mutant: &Mutant| {
         [MemoryModel::Sc, MemoryModel::TSO].map(|memory| mutant.expected(memory)) == [None; 2]
@@ -144,7 +148,7 @@ fn the_reference_shows_no_mutant_that_its_row_says_no_program_shows() {
     let missed: Vec<_> = bugs.filter(|mutant| is_safe(mutant)).collect();
     assert!(!missed.is_empty());
     for mutant in missed {
-        check_program_misses(mutant, "reference-3", MemoryModel::Sc);
+        check_program_misses(mutant, "reference-3");
     }
 }
 

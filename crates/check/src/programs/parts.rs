@@ -78,7 +78,7 @@ pub(super) fn two_adds(name: &str, make: MakeProtocol) -> Program {
     });
     setup.operation(CPU_0, "unmap a page in each space", move |hw, protocol| {
         let parts = [first.clear(hw), second.clear(hw)];
-        protocol.flush_together(hw, &parts, &|_| {});
+        protocol.flush_together_at_once(hw, &parts);
         first.free(hw);
         second.free(hw);
     });

@@ -1,7 +1,7 @@
 //! `lazytlb` as a [`Protocol`]: its entry points, on the storage of a checked kernel.
 //!
-//! The file, and `sinks.rs` beside it, are compiled more than once: here for the real crate, and in the suite of seeded bugs
-//! for each of its one-line mutations, which are module trees that look like it. So each names the crate in one line,
+//! The file, and `sinks.rs` and `storage.rs` beside it, are compiled more than once: here for the real crate, and in the suite of seeded
+//! bugs over a module tree that looks like it. So each names the crate in one line,
 //! which the suite's build script replaces; the seam's types, which all of them share, they take from
 //! `lazytlb` itself, and the checker's by the name that other crates know it by.
 
@@ -30,6 +30,7 @@ use protocol::switch::{EnteredLazy, Switched};
 use protocol::tlb::Tlb;
 
 use super::sinks::{DeviceSink, HELD_TABLES, HeldCells, NO_FRAME, Sink, Window, note_broadcast};
+use super::storage::Storage;
 
 /// The real one: `lazytlb`, as kernels embed it, on CPUs whose PCIDs are off.
 pub type LazyTlb = Embedded<1, false>;
@@ -55,40 +56,6 @@ pub struct Embedded<
     user_halves: Vec<PhysAddr>,
     /// Under `quarantine`, where each CPU keeps the tables of each batch that it holds back.
     held: Vec<[HeldCells; SLOTS]>,
-}
-
-/// The storage of a checked kernel: arrays.
-struct Storage<const SLOTS: usize, const WORDS: usize> {
-    cpus: Vec<(CpuId, PerCpu<ModelHw, WORDS, SLOTS>)>,
-    mms: Vec<Mm<ModelHw, WORDS>>,
-    software_walks: SoftwareWalks,
-    global_ids: Vec<GlobalIdWord<ModelHw>>,
-}
-
-impl<const SLOTS: usize, const WORDS: usize> Kernel<WORDS, SLOTS> for Storage<SLOTS, WORDS> {
-    type Hw = ModelHw;
-    fn per_cpu(&self, number: CpuId) -> &PerCpu<ModelHw, WORDS, SLOTS> {
-        let cpu = self.cpus.iter().find(|(its, _)| *its == number);
-        &cpu.expect("the protocol names CPUs that there are").1
-    }
-    fn mm(&self, handle: MmHandle) -> &Mm<ModelHw, WORDS> {
-        &self.mms[usize::try_from(handle.0).expect("handles are small")]
-    }
-    fn init_mm(&self) -> MmHandle {
-        MmHandle(0)
-    }
-    fn software_walks(&self) -> SoftwareWalks {
-        self.software_walks
-    }
-    fn held_tables_of_a_space(&self) -> u64 {
-        HELD_TABLES as u64
-    }
-    fn global_ids(&self) -> &[GlobalIdWord<ModelHw>] {
-        &self.global_ids
-    }
-    fn broadcasts_from(&self) -> u32 {
-        1
-    }
 }
 
 /// Code of a checked program stays on its CPU.
@@ -321,24 +288,11 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
     }
 
     fn flush_together(&self, hw: &ModelHw, parts: &[Part], before_wait: &dyn Fn(&ModelHw)) {
-        let mut tables = parts.iter().map(|part| part.tables);
-        let freed = tables.find(|tables| *tables == Tables::Freed);
-        let _lazy = self.lazy_cpus(hw, freed.unwrap_or(Tables::Kept));
-        let begin = |part: &Part| hw.promise_begins(self.spaces(part.space), part.range);
-        let promises: Vec<Promise> = parts.iter().map(begin).collect();
-        let guard = NeverPreempted;
-        let mut shootdown = self.tlb.start(hw, &guard, promises);
-        for part in parts {
-            let (mm, tables) = (handle_of(part.space), tables_of(part.tables));
-            self.tlb.add(hw, &mut shootdown, mm, part.range, tables);
-        }
-        self.tlb.send(hw, &mut shootdown);
-        before_wait(hw);
-        let (promises, done) = self.tlb.wait(hw, shootdown);
-        note_broadcast(hw, done);
-        promises
-            .into_iter()
-            .for_each(|promise| hw.promise_kept(promise));
+        self.shoot_down(hw, parts, Some(before_wait));
+    }
+
+    fn flush_together_at_once(&self, hw: &ModelHw, parts: &[Part]) {
+        self.shoot_down(hw, parts, None);
     }
 
     fn release_held(&self, hw: &ModelHw) {
@@ -463,6 +417,30 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
             (true, Tables::Kept | Tables::Held) => hw.spares_lazy_cpus(),
             (false, _) | (true, Tables::Freed) => hw.reaches_lazy_cpus(),
         }
+    }
+
+    /// Flushes several ranges together. Without `before_wait`, the protocol's own wait sends.
+    fn shoot_down(&self, hw: &ModelHw, parts: &[Part], before_wait: Option<&dyn Fn(&ModelHw)>) {
+        let mut tables = parts.iter().map(|part| part.tables);
+        let freed = tables.find(|tables| *tables == Tables::Freed);
+        let _lazy = self.lazy_cpus(hw, freed.unwrap_or(Tables::Kept));
+        let begin = |part: &Part| hw.promise_begins(self.spaces(part.space), part.range);
+        let promises: Vec<Promise> = parts.iter().map(begin).collect();
+        let guard = NeverPreempted;
+        let mut shootdown = self.tlb.start(hw, &guard, promises);
+        for part in parts {
+            let (mm, tables) = (handle_of(part.space), tables_of(part.tables));
+            self.tlb.add(hw, &mut shootdown, mm, part.range, tables);
+        }
+        if let Some(before_wait) = before_wait {
+            self.tlb.send(hw, &mut shootdown);
+            before_wait(hw);
+        }
+        let (promises, done) = self.tlb.wait(hw, shootdown);
+        note_broadcast(hw, done);
+        promises
+            .into_iter()
+            .for_each(|promise| hw.promise_kept(promise));
     }
 
     /// Gives up what this CPU holds back, by code that says whether nothing may be left of that then: what is, is lost.
