@@ -96,7 +96,7 @@ impl<P: Protocol> ShippedProgram<P> {
 }
 
 /// The programs: a name, what the CPUs do, and what makes it. They are compiled once, for whatever protocol.
-const PROGRAMS: [(&str, &str, Build); 65] = [
+const PROGRAMS: [(&str, &str, Build); 69] = [
     (
         "smoke",
         "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -275,6 +275,26 @@ const PROGRAMS: [(&str, &str, Build); 65] = [
         "two-pages-at-once",
         "2 CPUs: one unmaps two pages with one flush, the other touches both",
         batches::two_pages_at_once,
+    ),
+    (
+        "many-ranges",
+        "2 CPUs: one unmaps five pages that lie apart with one flush, the other touches the last",
+        batches::many_ranges,
+    ),
+    (
+        "full-batch",
+        "2 CPUs: one frees a page and two tables, one more than its batch takes, while the other is lazy",
+        batches::full_batch,
+    ),
+    (
+        "full-batch-of-pages",
+        "2 CPUs: one frees two pages and then their table, one more than its batch takes, while the other is lazy",
+        batches::full_batch_of_pages,
+    ),
+    (
+        "detached-subtree",
+        "2 CPUs: one frees a table that still leads to a page, while the other is lazy",
+        batches::detached_subtree,
     ),
     (
         "nothing-to-flush",

@@ -45,8 +45,10 @@ pub enum Frees {
     Nothing,
     /// A page's frame.
     Page(PhysAddr),
-    /// A page table's frame.
+    /// The frame of a page table that leads nowhere any more.
     Table(PhysAddr),
+    /// The frame of a page table that is detached with whatever it leads to: any address may have been below.
+    Subtree(PhysAddr),
 }
 
 /// What a flush is for: a range of a space.

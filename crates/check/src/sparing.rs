@@ -27,7 +27,7 @@ impl LazyWords {
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Sparing {
     pub(crate) promised: Promised,
-    /// What the word of each CPU was read as last.
+    /// What the word of each CPU was read as: the last value, or that it was not lazy once.
     seen: [Option<u64>; MOST_CPUS],
 }
 
@@ -47,14 +47,22 @@ impl Sparing {
         }
     }
 
-    /// Returns what the word of a CPU was read as last.
+    /// Returns what the word of a CPU was read as: that it was not lazy, if it was read so at all.
     pub(crate) fn seen(self, cpu: CpuId) -> Option<u64> {
         self.seen.get(usize::from(cpu.0)).copied().flatten()
     }
 
     /// Notes what it was read as.
     pub(crate) fn see(&mut self, cpu: CpuId, value: u64) {
-        self.seen[usize::from(cpu.0)] = Some(value);
+        let seen = &mut self.seen[usize::from(cpu.0)];
+        if *seen != Some(0) {
+            *seen = Some(value);
+        }
+    }
+
+    /// Forgets what they were read as.
+    pub(crate) fn forget(&mut self) {
+        self.seen = [None; MOST_CPUS];
     }
 }
 

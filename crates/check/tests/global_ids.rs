@@ -176,6 +176,7 @@ fn every_shipped_program_comes_to_what_it_comes_to_without() {
         "lazy-initiator",
         "lazy-between-spaces",
         "shootdown-in-a-handler",
+        "many-ranges",
     ];
     let programs = ShippedProgram::<WithBroadcast<1, 1>>::all().into_iter();
     for program in programs.filter(|program| !large.contains(&program.name)) {

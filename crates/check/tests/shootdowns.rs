@@ -14,7 +14,7 @@ const SAFE: [Policy; 3] = [Policy::InitMm, Policy::Ipi, Policy::IpiOnTableFree];
 const DEFER: Policy = Policy::Defer(GarbageWalksAccepted);
 const BOTH: [MemoryModel; 2] = [MemoryModel::Sc, MemoryModel::TSO];
 
-const PROGRAMS: [&str; 13] = [
+const PROGRAMS: [&str; 17] = [
     "two-adds",
     "nested-shootdown",
     "nested-elsewhere",
@@ -28,6 +28,10 @@ const PROGRAMS: [&str; 13] = [
     "retire-while-coming",
     "nothing-to-flush",
     "kernel-two-initiators",
+    "many-ranges",
+    "full-batch",
+    "full-batch-of-pages",
+    "detached-subtree",
 ];
 
 fn check<P: Protocol>(name: &str, policy: Policy, checker: &Checker) -> Verdict {
@@ -55,7 +59,13 @@ fn is_proved<P: Protocol>(name: &str) {
                 "{name}, {policy}, {memory:?}: {verdict:?}"
             );
         }
-        let frees_tables = name == "flush-trim-retire";
+        let frees_tables = [
+            "flush-trim-retire",
+            "full-batch",
+            "full-batch-of-pages",
+            "detached-subtree",
+        ];
+        let frees_tables = frees_tables.contains(&name);
         let expected = frees_tables.then_some(Property::TableUseAfterFree);
         let deferred = check::<P>(name, DEFER, &checker);
         assert_eq!(property(&deferred), expected, "{name}, {memory:?}");

@@ -13,7 +13,7 @@ use std::time::Instant;
 use lazytlb::Policy;
 use lazytlb_check::{CheckError, LazyTlb, ShippedProgram};
 use lazytlb_model::{CpuModel, MemoryModel};
-use lazytlb_mutants::{CHANGES, Change, MENUS, MUTANTS, Scenario, check_real_within};
+use lazytlb_mutants::{CHANGES, Change, MENUS, MUTANTS, Mutant, Scenario, check_real_within};
 use serde_json::{Value, json};
 
 /// The policies under which it is asked: each lazy CPU is spared, has left, is interrupted, or catches up.
@@ -51,6 +51,9 @@ const MOST_STATES_ONCE: Most = Most {
 
 /// The same where a row of the table is found, of what is asked about changes of its file.
 const MOST_STATES_OF_ROWS: u64 = 2_000_000;
+
+/// The same of what is asked about changes of other files.
+const MOST_STATES_OF_OTHER_ROWS: u64 = 20_000;
 
 /// The states of a changed protocol at which its search ends: some have no end.
 const MOST_STATES_CHANGED: u64 = 3_000_000;
@@ -137,8 +140,11 @@ fn main() {
                 }
             });
             for part in changes.chunk_by(|a, b| file_of(a) == file_of(b)) {
-                let of_rows = of_rows(menus_alone, file_of(part[0]));
-                let mut all = [&all[..], &questions(of_rows, |_, _| MOST_STATES_OF_ROWS)].concat();
+                let of_file = of_rows(menus_alone, |file| file == file_of(part[0]));
+                let others = of_rows(menus_alone, |file| file != file_of(part[0]));
+                let of_file = questions(of_file, |_, _| MOST_STATES_OF_ROWS);
+                let others = questions(others, |_, _| MOST_STATES_OF_OTHER_ROWS);
+                let mut all = [&all[..], &of_file, &others].concat();
                 all.sort_by_key(Question::order);
                 all.dedup();
                 for_each(part, |change| println!("{}", ask(change, &all)));
@@ -153,11 +159,11 @@ fn file_of(change: &Change) -> &str {
     numbers.last().expect("a name has parts")
 }
 
-/// Lists where the table's mutants of a file are found.
-fn of_rows(menus_alone: bool, file: &str) -> Vec<Scenario<'static>> {
+/// Lists where the table's mutants of some files are found.
+fn of_rows(menus_alone: bool, is_wanted: impl Fn(&str) -> bool) -> Vec<Scenario<'static>> {
     let mut scenarios = Vec::new();
-    let rows = MUTANTS.iter();
-    for row in rows.filter(|row| row.file.strip_suffix(".rs") == Some(file)) {
+    let is_wanted = |row: &&Mutant| row.file.strip_suffix(".rs").is_some_and(&is_wanted);
+    for row in MUTANTS.iter().filter(is_wanted) {
         let by_program = [MemoryModel::Sc, MemoryModel::TSO].map(|memory| row.scenario(memory));
         let by_program = by_program.into_iter().filter(|_| !menus_alone);
         for scenario in by_program.chain(row.by_menus()) {

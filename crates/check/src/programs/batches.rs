@@ -1,6 +1,6 @@
 //! What one flush covers, and what is freed after it.
 
-use lazytlb::{Access, Entry, FlushRange, Memory, Promises, Spaces};
+use lazytlb::{Access, Entry, FlushRange, Memory, PhysAddr, Promises, Spaces, VirtAddr};
 
 use super::setup::{
     CPU_0, CPU_1, FAR_PAGE, MakeProtocol, NEXT_PAGE, PAGE, Setup, USER, root_index, table_index,
@@ -55,6 +55,88 @@ pub(super) fn nothing_to_flush(name: &str, make: MakeProtocol) -> Program {
     });
     setup.touch(CPU_1, PAGE);
     setup.program
+}
+
+/// More pages, far from each other, than a gather keeps ranges of.
+pub(super) fn many_ranges(name: &str, make: MakeProtocol) -> Program {
+    const PAGES: u64 = 5;
+    let mut setup = Setup::new(name, 2, 1, make);
+    // One for each range.
+    setup.program.features().promises = 4;
+    let table = setup.program.table();
+    let addrs = (0..PAGES).map(|number| VirtAddr(number << 13));
+    let pages: Vec<_> = addrs.map(|addr| setup.mapped(USER, table, addr)).collect();
+    setup.operation(
+        CPU_0,
+        "unmap all pages with one flush",
+        move |hw, protocol| {
+            let removals = pages.iter().map(|page| page.removal());
+            // The last one alone is freed.
+            let removals = removals.enumerate().map(|(number, removal)| Removal {
+                frees: match number as u64 + 1 == PAGES {
+                    true => removal.frees,
+                    false => Frees::Nothing,
+                },
+                ..removal
+            });
+            protocol.remove(hw, USER, &removals.collect::<Vec<_>>(), &|_| {});
+        },
+    );
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.touch(CPU_1, VirtAddr((PAGES - 1) << 13));
+    setup.program
+}
+
+/// One frame more than a gather takes before it flushes by itself, beside a lazy CPU: the first table may be held back, the second one,
+/// which was unhooked before that flush, has no room.
+pub(super) fn full_batch(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
+    let [first, second] = [PAGE, FAR_PAGE].map(|addr| setup.table_at(addr));
+    let page = setup.mapped(USER, first.1, PAGE).removal();
+    free_beside_a_lazy_cpu(setup, vec![page, first.0, second.0])
+}
+
+/// As [`full_batch`]: what is left when the gather has flushed by itself is the only table.
+pub(super) fn full_batch_of_pages(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
+    let (unhooked, table) = setup.table_at(PAGE);
+    let pages = [PAGE, NEXT_PAGE].map(|addr| setup.mapped(USER, table, addr).removal());
+    free_beside_a_lazy_cpu(setup, vec![pages[0], pages[1], unhooked])
+}
+
+/// A table goes with the page that it still leads to.
+pub(super) fn detached_subtree(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
+    let (unhooked, table) = setup.table_at(PAGE);
+    setup.mapped(USER, table, PAGE);
+    let frees = Frees::Subtree(table);
+    free_beside_a_lazy_cpu(setup, vec![Removal { frees, ..unhooked }])
+}
+
+fn free_beside_a_lazy_cpu(mut setup: Setup, removals: Vec<Removal>) -> Program {
+    setup.operation(CPU_0, "unmap and free", move |hw, protocol| {
+        protocol.remove(hw, USER, &removals, &|_| {});
+    });
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.touch(CPU_1, PAGE);
+    setup.go_lazy(CPU_1);
+    setup.program
+}
+
+impl Setup {
+    /// Makes a table that is hooked into the space from the start; returns what unhooks it, too.
+    fn table_at(&mut self, addr: VirtAddr) -> (Removal, PhysAddr) {
+        let (table, root) = (self.program.table(), self.root(USER));
+        let index = root_index(addr);
+        self.program.first_entry(root, index, Entry::to(table));
+        let unhooked = Removal {
+            addr,
+            table: root,
+            index,
+            frees: Frees::Table(table),
+        };
+        (unhooked, table)
+    }
 }
 
 /// Two tables are detached at once, and one address in the reach of one of them is named: all upper levels must go, which

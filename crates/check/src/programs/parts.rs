@@ -32,13 +32,17 @@ impl Mapped {
 
     /// Clears its entry, flushes at once, and frees it.
     pub(super) fn remove(self, hw: &ModelHw, protocol: &dyn Protocol) {
-        let removal = Removal {
+        protocol.remove(hw, self.space, &[self.removal()], &|_| {});
+    }
+
+    /// What it takes to unmap it and free it.
+    pub(super) fn removal(self) -> Removal {
+        Removal {
             addr: self.addr,
             table: self.table,
             index: table_index(self.addr),
             frees: Frees::Page(self.frame),
-        };
-        protocol.remove(hw, self.space, &[removal], &|_| {});
+        }
     }
 
     /// Clears its entry, flushes with a shootdown of one part, and frees it. Of such, any number may be under way on a CPU.

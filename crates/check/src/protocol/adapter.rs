@@ -58,6 +58,9 @@ pub struct Embedded<
     held: Vec<[HeldCells; SLOTS]>,
 }
 
+/// How many frames a gather takes before it flushes by itself: as few as show everything.
+const BATCH: usize = 2;
+
 /// Code of a checked program stays on its CPU.
 struct NeverPreempted;
 
@@ -200,7 +203,7 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
         let ledger = Ledger::default();
         let sink = self.sink(hw, &ledger, self.spaces(space));
         let sink = sink.with_driver(driver);
-        let storage = Batch::<PhysAddr, 32>::new();
+        let storage = Batch::<PhysAddr, BATCH>::new();
         let mut gather = self.tlb.gather(hw, handle_of(space), storage, sink);
         for removal in removals {
             hw.write_entry(removal.table, removal.index, Entry::ABSENT);
@@ -208,6 +211,7 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
             match removal.frees {
                 Frees::Nothing | Frees::Page(_) => gather.unmapped(page),
                 Frees::Table(_) => gather.unhooked(page),
+                Frees::Subtree(_) => gather.everything(),
             }
             match removal.frees {
                 Frees::Nothing => {}
@@ -215,7 +219,7 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
                     ledger.give(frame);
                     gather.free_page(hw, frame);
                 }
-                Frees::Table(frame) => {
+                Frees::Table(frame) | Frees::Subtree(frame) => {
                     ledger.give_table(frame);
                     gather.free(hw, frame);
                 }

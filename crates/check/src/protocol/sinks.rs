@@ -95,6 +95,7 @@ impl FrameSink for Sink<'_> {
     fn flushed(&mut self, report: Flushed) {
         note_broadcast(self.hw, report);
         self.reaching = None;
+        self.hw.has_flushed();
         (self.driver)(self.hw);
         for promise in self.promises.drain(..) {
             self.hw.promise_kept(promise);

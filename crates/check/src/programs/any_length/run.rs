@@ -138,7 +138,9 @@ fn free(hw: &ModelHw, removals: &[Removal]) {
     for removal in removals {
         match removal.frees {
             Frees::Nothing => {}
-            Frees::Page(frame) | Frees::Table(frame) => hw.free_frame(frame),
+            Frees::Page(frame) | Frees::Table(frame) | Frees::Subtree(frame) => {
+                hw.free_frame(frame);
+            }
         }
     }
 }
