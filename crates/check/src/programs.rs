@@ -96,7 +96,7 @@ impl<P: Protocol> ShippedProgram<P> {
 }
 
 /// The programs: a name, what the CPUs do, and what makes it. They are compiled once, for whatever protocol.
-const PROGRAMS: [(&str, &str, Build); 69] = [
+const PROGRAMS: [(&str, &str, Build); 70] = [
     (
         "smoke",
         "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -248,6 +248,11 @@ const PROGRAMS: [(&str, &str, Build); 69] = [
         "2 CPUs: one unmaps a page of a space; a tick anywhere there retires another space, which the second CPU \
                  has left for the first",
         in_handlers::retire,
+    ),
+    (
+        "retire-while-reaping",
+        "1 CPU: retires a space and reaps it, and its timer handler retires another one",
+        in_handlers::retire_while_reaping,
     ),
     (
         "waits-with-interrupts-off",

@@ -14,7 +14,7 @@ const SAFE: [Policy; 3] = [Policy::InitMm, Policy::Ipi, Policy::IpiOnTableFree];
 const DEFER: Policy = Policy::Defer(GarbageWalksAccepted);
 const BOTH: [MemoryModel; 2] = [MemoryModel::Sc, MemoryModel::TSO];
 
-const PROGRAMS: [&str; 17] = [
+const PROGRAMS: [&str; 18] = [
     "two-adds",
     "nested-shootdown",
     "nested-elsewhere",
@@ -24,6 +24,7 @@ const PROGRAMS: [&str; 17] = [
     "retire-anywhere",
     "retire-two",
     "retire-in-a-handler",
+    "retire-while-reaping",
     "flush-trim-retire",
     "retire-while-coming",
     "nothing-to-flush",

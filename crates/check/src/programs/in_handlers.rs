@@ -6,6 +6,7 @@ use lazytlb_model::Ticks;
 use super::setup::{
     CPU_0, CPU_1, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, THIRD_PAGE, USER,
 };
+use crate::model_hw::ModelHw;
 use crate::program::Program;
 use crate::protocol::{Ended, Protocol};
 
@@ -87,6 +88,41 @@ pub(super) fn retire(name: &str, make: MakeProtocol) -> Program {
     setup.operation(CPU_1, "its task is gone", move |hw, protocol| {
         protocol.enter_lazy(hw);
         hw.store(&left, 1);
+    });
+    setup.program
+}
+
+/// A CPU retires a space and reaps it; a tick anywhere in between retires another one, which comes to the same list.
+pub(super) fn retire_while_reaping(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 1, 2, make);
+    let proved = "no space that a handler retires is lost while another one is reaped";
+    setup.program.proves(proved);
+    let roots = [USER, SECOND_USER].map(|space| setup.root(space));
+    let reap = move |hw: &ModelHw, protocol: &dyn Protocol| {
+        let space = hw.poll(|hw| protocol.reap(hw));
+        hw.free_frame(roots[space.0 - USER.0]);
+    };
+    let is_retired = setup
+        .program
+        .local(CPU_0.0 as u8, "the second is retired", 0);
+    setup.once_in_a_handler(CPU_0, move |hw, protocol| {
+        match protocol.start_retiring(hw, SECOND_USER) {
+            Ended::Now => hw.free_frame(roots[1]),
+            Ended::Later => hw.store_local(&is_retired, 1),
+        }
+    });
+    setup.operation(
+        CPU_0,
+        "retire and free a space",
+        move |hw, protocol| match protocol.start_retiring(hw, USER) {
+            Ended::Now => hw.free_frame(roots[0]),
+            Ended::Later => reap(hw, protocol),
+        },
+    );
+    setup.operation(CPU_0, "free what is left", move |hw, protocol| {
+        if hw.load_local(&is_retired) == 1 {
+            reap(hw, protocol);
+        }
     });
     setup.program
 }
