@@ -96,7 +96,7 @@ impl<P: Protocol> ShippedProgram<P> {
 }
 
 /// The programs: a name, what the CPUs do, and what makes it. They are compiled once, for whatever protocol.
-const PROGRAMS: [(&str, &str, Build); 70] = [
+const PROGRAMS: [(&str, &str, Build); 71] = [
     (
         "smoke",
         "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -295,6 +295,11 @@ const PROGRAMS: [(&str, &str, Build); 70] = [
         "full-batch-of-pages",
         "2 CPUs: one frees two pages and then their table, one more than its batch takes, while the other is lazy",
         batches::full_batch_of_pages,
+    ),
+    (
+        "no-room",
+        "2 CPUs: one frees a page and its table without room to gather them, while the other is lazy",
+        batches::no_room,
     ),
     (
         "detached-subtree",

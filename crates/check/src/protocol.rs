@@ -116,6 +116,13 @@ pub trait Protocol: Send + Sync + 'static {
     /// [`lazytlb::Memory::flush_returned`] after it, and [`lazytlb::Memory::free_frame`] for each frame.
     /// `driver` runs when the flush is done, and before anybody relies on it.
     fn remove(&self, hw: &ModelHw, space: Space, removals: &[Removal], driver: &dyn Fn(&ModelHw));
+    /// As [`Protocol::remove`], with no room to gather anything in: each frame is flushed and freed before the next entry goes.
+    ///
+    /// A protocol that gathers nothing does as there, with one entry after the other.
+    fn remove_one_by_one(&self, hw: &ModelHw, space: Space, removals: &[Removal]) {
+        let each = removals.chunks(1);
+        each.for_each(|removal| self.remove(hw, space, removal, &|_| {}));
+    }
     /// Removes an entry that maps a device's frame, flushes, and lets the driver read back before anybody relies on it. A protocol
     /// that has no such thing treats it as any other page.
     fn unmap_device(

@@ -14,7 +14,7 @@ const SAFE: [Policy; 3] = [Policy::InitMm, Policy::Ipi, Policy::IpiOnTableFree];
 const DEFER: Policy = Policy::Defer(GarbageWalksAccepted);
 const BOTH: [MemoryModel; 2] = [MemoryModel::Sc, MemoryModel::TSO];
 
-const PROGRAMS: [&str; 18] = [
+const PROGRAMS: [&str; 19] = [
     "two-adds",
     "nested-shootdown",
     "nested-elsewhere",
@@ -33,6 +33,7 @@ const PROGRAMS: [&str; 18] = [
     "full-batch",
     "full-batch-of-pages",
     "detached-subtree",
+    "no-room",
 ];
 
 fn check<P: Protocol>(name: &str, policy: Policy, checker: &Checker) -> Verdict {
@@ -65,6 +66,7 @@ fn is_proved<P: Protocol>(name: &str) {
             "full-batch",
             "full-batch-of-pages",
             "detached-subtree",
+            "no-room",
         ];
         let frees_tables = frees_tables.contains(&name);
         let expected = frees_tables.then_some(Property::TableUseAfterFree);

@@ -104,6 +104,17 @@ pub(super) fn full_batch_of_pages(name: &str, make: MakeProtocol) -> Program {
     free_beside_a_lazy_cpu(setup, vec![pages[0], pages[1], unhooked])
 }
 
+/// Nothing can be gathered, nor held back: what was flushed beside a lazy CPU is flushed again, and freed at once.
+pub(super) fn no_room(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
+    let (unhooked, table) = setup.table_at(PAGE);
+    let page = setup.mapped(USER, table, PAGE).removal();
+    setup.operation(CPU_0, "unmap and free one by one", move |hw, protocol| {
+        protocol.remove_one_by_one(hw, USER, &[page, unhooked]);
+    });
+    go_lazy_beside(setup)
+}
+
 /// A table goes with the page that it still leads to.
 pub(super) fn detached_subtree(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
@@ -117,6 +128,10 @@ fn free_beside_a_lazy_cpu(mut setup: Setup, removals: Vec<Removal>) -> Program {
     setup.operation(CPU_0, "unmap and free", move |hw, protocol| {
         protocol.remove(hw, USER, &removals, &|_| {});
     });
+    go_lazy_beside(setup)
+}
+
+fn go_lazy_beside(mut setup: Setup) -> Program {
     setup.switch(CPU_1, "switch to the space", USER);
     setup.touch(CPU_1, PAGE);
     setup.go_lazy(CPU_1);

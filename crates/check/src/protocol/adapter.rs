@@ -19,7 +19,7 @@ use lazytlb_check::{
 };
 use lazytlb_model::Cr4;
 use protocol::changes::SizeChange;
-use protocol::gather::Batch;
+use protocol::gather::{self, Batch, Unflushed};
 use protocol::global_id::GlobalIdWord;
 use protocol::kernel::{Kernel, SoftwareWalks};
 use protocol::mm::{Mm, MmHandle, MmId};
@@ -60,6 +60,19 @@ pub struct Embedded<
 
 /// How many frames a gather takes before it flushes by itself: as few as show everything.
 const BATCH: usize = 2;
+
+/// A gather's storage that takes nothing.
+struct NoRoom;
+
+impl gather::Storage<PhysAddr> for NoRoom {
+    fn put(&mut self, item: Unflushed<PhysAddr>) -> Result<(), Unflushed<PhysAddr>> {
+        Err(item)
+    }
+
+    fn take(&mut self) -> Option<Unflushed<PhysAddr>> {
+        None
+    }
+}
 
 /// Code of a checked program stays on its CPU.
 struct NeverPreempted;
@@ -200,33 +213,14 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
     fn remove(&self, hw: &ModelHw, space: Space, removals: &[Removal], driver: &dyn Fn(&ModelHw)) {
         // The protocol holds the tables among it back.
         let _lazy = self.lazy_cpus(hw, Tables::Held);
-        let ledger = Ledger::default();
-        let sink = self.sink(hw, &ledger, self.spaces(space));
-        let sink = sink.with_driver(driver);
         let storage = Batch::<PhysAddr, BATCH>::new();
-        let mut gather = self.tlb.gather(hw, handle_of(space), storage, sink);
-        for removal in removals {
-            hw.write_entry(removal.table, removal.index, Entry::ABSENT);
-            let page = PageRange::page(removal.addr);
-            match removal.frees {
-                Frees::Nothing | Frees::Page(_) => gather.unmapped(page),
-                Frees::Table(_) => gather.unhooked(page),
-                Frees::Subtree(_) => gather.everything(),
-            }
-            match removal.frees {
-                Frees::Nothing => {}
-                Frees::Page(frame) => {
-                    ledger.give(frame);
-                    gather.free_page(hw, frame);
-                }
-                Frees::Table(frame) | Frees::Subtree(frame) => {
-                    ledger.give_table(frame);
-                    gather.free(hw, frame);
-                }
-            }
-        }
-        gather.finish(hw);
-        ledger.close(hw);
+        self.gather(hw, space, removals, driver, storage);
+    }
+
+    fn remove_one_by_one(&self, hw: &ModelHw, space: Space, removals: &[Removal]) {
+        // What has no room cannot be held back.
+        let _lazy = hw.reaches_lazy_cpus();
+        self.gather(hw, space, removals, &|_| {}, NoRoom);
     }
 
     fn unmap_device(
@@ -421,6 +415,43 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
             (true, Tables::Kept | Tables::Held) => hw.spares_lazy_cpus(),
             (false, _) | (true, Tables::Freed) => hw.reaches_lazy_cpus(),
         }
+    }
+
+    /// Removes entries, flushes, and frees, through a gather that keeps what is to be freed in `storage`.
+    fn gather(
+        &self,
+        hw: &ModelHw,
+        space: Space,
+        removals: &[Removal],
+        driver: &dyn Fn(&ModelHw),
+        storage: impl gather::Storage<PhysAddr>,
+    ) {
+        let ledger = Ledger::default();
+        let sink = self.sink(hw, &ledger, self.spaces(space));
+        let sink = sink.with_driver(driver);
+        let mut gather = self.tlb.gather(hw, handle_of(space), storage, sink);
+        for removal in removals {
+            hw.write_entry(removal.table, removal.index, Entry::ABSENT);
+            let page = PageRange::page(removal.addr);
+            match removal.frees {
+                Frees::Nothing | Frees::Page(_) => gather.unmapped(page),
+                Frees::Table(_) => gather.unhooked(page),
+                Frees::Subtree(_) => gather.everything(),
+            }
+            match removal.frees {
+                Frees::Nothing => {}
+                Frees::Page(frame) => {
+                    ledger.give(frame);
+                    gather.free_page(hw, frame);
+                }
+                Frees::Table(frame) | Frees::Subtree(frame) => {
+                    ledger.give_table(frame);
+                    gather.free(hw, frame);
+                }
+            }
+        }
+        gather.finish(hw);
+        ledger.close(hw);
     }
 
     /// Flushes several ranges together. Without `before_wait`, the protocol's own wait sends.
