@@ -52,8 +52,8 @@ const MOST_STATES_ONCE: Most = Most {
 /// The same where a row of the table is found, of what is asked about changes of its file.
 const MOST_STATES_OF_ROWS: u64 = 2_000_000;
 
-/// The same of what is asked about changes of other files.
-const MOST_STATES_OF_OTHER_ROWS: u64 = 20_000;
+/// The same of what is asked about changes of other files, under sequential consistency.
+const MOST_STATES_OF_OTHER_ROWS: u64 = 200_000;
 
 /// The states of a changed protocol at which its search ends: some have no end.
 const MOST_STATES_CHANGED: u64 = 3_000_000;
@@ -141,7 +141,8 @@ fn main() {
             });
             for part in changes.chunk_by(|a, b| file_of(a) == file_of(b)) {
                 let of_file = of_rows(menus_alone, |file| file == file_of(part[0]));
-                let others = of_rows(menus_alone, |file| file != file_of(part[0]));
+                let mut others = of_rows(menus_alone, |file| file != file_of(part[0]));
+                others.retain(|scenario| scenario.memory == MemoryModel::Sc);
                 let of_file = questions(of_file, |_, _| MOST_STATES_OF_ROWS);
                 let others = questions(others, |_, _| MOST_STATES_OF_OTHER_ROWS);
                 let mut all = [&all[..], &of_file, &others].concat();
