@@ -290,6 +290,8 @@ fn ask(change: &Change, questions: &[Question]) -> Value {
                 proofs += 1;
                 continue;
             }
+            // Where the real protocol is proved, that of a changed one nothing is tells it from that.
+            Ok(verdict) if verdict.nothing_proved() => verdict.name().to_owned(),
             Ok(verdict) => match verdict.violation() {
                 Some(violation) => violation.property.name().to_owned(),
                 None => {
