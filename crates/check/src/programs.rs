@@ -96,7 +96,7 @@ impl<P: Protocol> ShippedProgram<P> {
 }
 
 /// The programs: a name, what the CPUs do, and what makes it. They are compiled once, for whatever protocol.
-const PROGRAMS: [(&str, &str, Build); 71] = [
+const PROGRAMS: [(&str, &str, Build); 72] = [
     (
         "smoke",
         "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -248,6 +248,11 @@ const PROGRAMS: [(&str, &str, Build); 71] = [
         "2 CPUs: one unmaps a page of a space; a tick anywhere there retires another space, which the second CPU \
                  has left for the first",
         in_handlers::retire,
+    ),
+    (
+        "table-freed-in-a-handler",
+        "2 CPUs: one frees a table, and its timer handler another one, while the other is lazy",
+        in_handlers::free_a_table,
     ),
     (
         "retire-while-reaping",

@@ -14,7 +14,7 @@ const SAFE: [Policy; 3] = [Policy::InitMm, Policy::Ipi, Policy::IpiOnTableFree];
 const DEFER: Policy = Policy::Defer(GarbageWalksAccepted);
 const BOTH: [MemoryModel; 2] = [MemoryModel::Sc, MemoryModel::TSO];
 
-const PROGRAMS: [&str; 19] = [
+const PROGRAMS: [&str; 20] = [
     "two-adds",
     "nested-shootdown",
     "nested-elsewhere",
@@ -34,6 +34,7 @@ const PROGRAMS: [&str; 19] = [
     "full-batch-of-pages",
     "detached-subtree",
     "no-room",
+    "table-freed-in-a-handler",
 ];
 
 fn check<P: Protocol>(name: &str, policy: Policy, checker: &Checker) -> Verdict {
@@ -67,6 +68,7 @@ fn is_proved<P: Protocol>(name: &str) {
             "full-batch-of-pages",
             "detached-subtree",
             "no-room",
+            "table-freed-in-a-handler",
         ];
         let frees_tables = frees_tables.contains(&name);
         let expected = frees_tables.then_some(Property::TableUseAfterFree);

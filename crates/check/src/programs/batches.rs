@@ -131,7 +131,7 @@ fn free_beside_a_lazy_cpu(mut setup: Setup, removals: Vec<Removal>) -> Program {
     go_lazy_beside(setup)
 }
 
-fn go_lazy_beside(mut setup: Setup) -> Program {
+pub(super) fn go_lazy_beside(mut setup: Setup) -> Program {
     setup.switch(CPU_1, "switch to the space", USER);
     setup.touch(CPU_1, PAGE);
     setup.go_lazy(CPU_1);
@@ -140,7 +140,7 @@ fn go_lazy_beside(mut setup: Setup) -> Program {
 
 impl Setup {
     /// Makes a table that is hooked into the space from the start; returns what unhooks it, too.
-    fn table_at(&mut self, addr: VirtAddr) -> (Removal, PhysAddr) {
+    pub(super) fn table_at(&mut self, addr: VirtAddr) -> (Removal, PhysAddr) {
         let (table, root) = (self.program.table(), self.root(USER));
         let index = root_index(addr);
         self.program.first_entry(root, index, Entry::to(table));

@@ -3,8 +3,9 @@
 use lazytlb::{CpuId, Hw, Memory, Poll};
 use lazytlb_model::Ticks;
 
+use super::batches::go_lazy_beside;
 use super::setup::{
-    CPU_0, CPU_1, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, THIRD_PAGE, USER,
+    CPU_0, CPU_1, FAR_PAGE, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, THIRD_PAGE, USER,
 };
 use crate::model_hw::ModelHw;
 use crate::program::Program;
@@ -90,6 +91,19 @@ pub(super) fn retire(name: &str, make: MakeProtocol) -> Program {
         hw.store(&left, 1);
     });
     setup.program
+}
+
+/// A CPU frees a table beside a lazy one; a tick anywhere in between frees another table of that space.
+pub(super) fn free_a_table(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
+    let [first, second] = [PAGE, FAR_PAGE].map(|addr| setup.table_at(addr).0);
+    setup.once_in_a_handler(CPU_0, move |hw, protocol| {
+        protocol.remove(hw, USER, &[second], &|_| {});
+    });
+    setup.operation(CPU_0, "free a table", move |hw, protocol| {
+        protocol.remove(hw, USER, &[first], &|_| {});
+    });
+    go_lazy_beside(setup)
 }
 
 /// A CPU retires a space and reaps it; a tick anywhere in between retires another one, which comes to the same list.

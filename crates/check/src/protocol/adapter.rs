@@ -164,7 +164,9 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
             software_walks,
             global_ids,
         };
-        let tlb = Tlb::new(storage, policy);
+        // As a kernel that learns its policy from its command line.
+        let tlb = Tlb::new(storage, protocol::policy::Policy::Ipi);
+        tlb.set_policy(policy);
         let holding = match policy.name() {
             "quarantine" => program.cpus(),
             _ => 0,
