@@ -174,8 +174,8 @@ impl Mutant {
         let mut left = &lines[at..at + before.len()];
         let mut changed = lines[..at].to_vec();
         for line in diff.lines() {
-            if line.starts_with('+') {
-                changed.push(line[1..].trim());
+            if let Some(added) = line.strip_prefix('+') {
+                changed.push(added.trim());
                 continue;
             }
             let (first, rest) = left.split_first().expect("as many as are looked for");
