@@ -311,6 +311,7 @@ fn ask(change: &Change, questions: &[Question]) -> Value {
             "found": found,
             "program": scenario.program,
             "policy": scenario.policy.name(),
+            "cpu_model": scenario.cpu_model.name,
             "slots": scenario.slots,
             "global_ids": scenario.global_ids,
             "memory": scenario.memory.name(),

@@ -7,7 +7,7 @@
 //!
 //! ```text
 //!   lazytlb/src/{switch,shootdown,…}.rs ──┐
-//!   check/src/protocol/{sinks,adapter}.rs ┼─ build/ ─► the protocol as a module, over the seam of the real crate; a
+//!   check/src/protocol/{…,adapter}.rs     ┼─ build/ ─► the protocol as a module, over the seam of the real crate; a
 //!   mutants.toml: one-line diffs ─────────┘            number chooses, as it runs, the body that a mutant has changed
 //!                        │                                              │
 //!                        └───► tests/claims.rs: one test for each ◄── lazytlb-check

@@ -77,8 +77,8 @@ fn check_harmless(name: &str) {
     assert_eq!(reached, Some(Property::Panic), "{name} is not reached");
 }
 
-/// Checks that a row is found by the menus that it names and by none before them, under no memory model. It takes three
-/// minutes.
+/// Checks that a row is found by the menus that it names and by none before them, under no memory model. It takes
+/// many minutes.
 #[test]
 #[ignore = "checks every mutant under every menus before those that find it"]
 fn every_mutant_is_found_first_where_its_row_says() {
@@ -259,7 +259,7 @@ fn no_seeded_bug_is_hidden_or_invented_by_merging_steps() {
 }
 
 #[test]
-#[ignore = "takes three minutes"]
+#[ignore = "takes many minutes"]
 fn no_seeded_bug_is_hidden_or_invented_by_merging_steps_in_large_programs() {
     check_every_step(|states| states > FEW_STATES, 1);
 }

@@ -139,6 +139,14 @@ mod tests {
         let before = state(root).unwrap();
         assert_eq!(state(root).unwrap(), before);
         fs::write(root.join("crates/new.rs"), "two").unwrap();
-        assert_ne!(state(root).unwrap(), before);
+        let after = state(root).unwrap();
+        assert_ne!(after, before);
+        fs::create_dir(root.join("crates/mutants")).unwrap();
+        fs::write(root.join("crates/mutants/argued.toml"), "argued").unwrap();
+        assert_eq!(
+            state(root).unwrap(),
+            after,
+            "what is argued changes no answer"
+        );
     }
 }

@@ -51,7 +51,9 @@ struct Line {
     found: Option<String>,
     program: Option<String>,
     policy: Option<String>,
+    cpu_model: Option<String>,
     slots: Option<u8>,
+    global_ids: Option<u8>,
     memory: Option<String>,
     proofs: u64,
     incomplete: u64,
@@ -253,10 +255,12 @@ impl Line {
     fn by(&self) -> Option<(&str, String)> {
         let found = self.found.as_deref()?;
         let by = format!(
-            "`{}`, {}, {} slots, {}",
+            "`{}`, {}, {}, {} slots, {} global ids, {}",
             self.program.as_deref()?,
             self.policy.as_deref()?,
+            self.cpu_model.as_deref()?,
             self.slots?,
+            self.global_ids?,
             self.memory.as_deref()?
         );
         Some((found, by))
