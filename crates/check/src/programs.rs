@@ -96,7 +96,7 @@ impl<P: Protocol> ShippedProgram<P> {
 }
 
 /// The programs: a name, what the CPUs do, and what makes it. They are compiled once, for whatever protocol.
-const PROGRAMS: [(&str, &str, Build); 72] = [
+const PROGRAMS: [(&str, &str, Build); 77] = [
     (
         "smoke",
         "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
@@ -224,6 +224,12 @@ const PROGRAMS: [(&str, &str, Build); 72] = [
         "3 CPUs: one unmaps a page in each of two spaces, with one shootdown in two parts; each of \
                  the others is in one of them, and one goes lazy and comes back",
         parts::two_adds,
+    ),
+    (
+        "added-after-a-send",
+        "2 CPUs: one unmaps two pages with one shootdown, of which the second part is added when the first was sent; \
+                 the other touches that",
+        parts::added_after_a_send,
     ),
     (
         "nested-shootdown",
@@ -463,6 +469,28 @@ const PROGRAMS: [(&str, &str, Build); 72] = [
         "three-flushes-isolated",
         "2 CPUs, page-table isolation: one flushes twice, then unmaps a page; the other uses it in user mode",
         global_ids::isolated,
+    ),
+    (
+        "initiator-inside-in-steps",
+        "2 CPUs: one flushes the space that it runs in by a shootdown in steps; the other flushes it, unmaps a page, \
+                 and frees its table",
+        global_ids::inside_in_steps,
+    ),
+    (
+        "lazy-beside-steps",
+        "3 CPUs: one flushes, then by a shootdown in steps, and frees a table; one is in the space, and one lazy there",
+        global_ids::lazy_in_steps,
+    ),
+    (
+        "two-global-ids",
+        "2 CPUs: one is flushed in two spaces, goes to a third, touches a page, and comes back to the second, \
+                 where that is not mapped",
+        global_ids::two_ids,
+    ),
+    (
+        "two-global-ids-isolated",
+        "two-global-ids, in user mode, with page-table isolation",
+        global_ids::two_ids_isolated,
     ),
     (
         "recycled-id",

@@ -158,11 +158,11 @@ pub trait Protocol: Send + Sync + 'static {
         }
         before_wait(hw);
     }
-    /// Flushes several ranges as [`Protocol::flush_together`] does, and sends nothing before it waits.
+    /// Flushes several ranges as [`Protocol::flush_together`] does: sends `sent`, then adds `added`, which it leaves to the wait to send.
     ///
-    /// A protocol whose wait sends nothing by itself does as there.
-    fn flush_together_at_once(&self, hw: &ModelHw, parts: &[Part]) {
-        self.flush_together(hw, parts, &|_| {});
+    /// A protocol whose wait sends nothing by itself sends both.
+    fn flush_and_add(&self, hw: &ModelHw, sent: &[Part], added: &[Part]) {
+        self.flush_together(hw, &[sent, added].concat(), &|_| {});
     }
     /// Gives up what this CPU holds back and nobody can walk any more. A protocol that holds nothing back does nothing.
     fn release_held(&self, hw: &ModelHw) {

@@ -144,6 +144,38 @@ fn shootdowns_in_steps_give_an_id_and_settle_it_too() {
     assert!(was_reached(&verdict, notes::BROADCAST));
 }
 
+/// Whoever has not moved yet is interrupted by the next flush: the initiator itself, and who is lazy.
+#[test]
+fn a_shootdown_in_steps_settles_only_when_nobody_is_left() {
+    for policy in POLICIES {
+        for name in ["initiator-inside-in-steps", "lazy-beside-steps"] {
+            let program = ShippedProgram::<WithBroadcast<1, 1>>::by_name(name).unwrap();
+            for checker in [sc(), tso(CpuModel::AMD_ZEN5)] {
+                let verdict = checker.check_built(|| program.build(policy));
+                assert_safe(&verdict, name);
+                assert!(was_reached(&verdict, notes::MOVED), "{name}, {policy}");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_ids_are_told_apart_from_each_other_and_from_slots() {
+    fn check<P: Protocol>() {
+        for name in ["two-global-ids", "two-global-ids-isolated"] {
+            let program = ShippedProgram::<P>::by_name(name).unwrap();
+            for policy in POLICIES {
+                for checker in [sc(), tso(CpuModel::AMD_ZEN5)] {
+                    let verdict = checker.check_built(|| program.build(policy));
+                    assert_safe(&verdict, name);
+                }
+            }
+        }
+    }
+    check::<WithBroadcast<1, 2>>();
+    check::<WithBroadcast<2, 2>>();
+}
+
 #[test]
 fn three_cpus_and_an_initiator_that_comes_and_goes() {
     for menus in [

@@ -14,8 +14,9 @@ const SAFE: [Policy; 3] = [Policy::InitMm, Policy::Ipi, Policy::IpiOnTableFree];
 const DEFER: Policy = Policy::Defer(GarbageWalksAccepted);
 const BOTH: [MemoryModel; 2] = [MemoryModel::Sc, MemoryModel::TSO];
 
-const PROGRAMS: [&str; 20] = [
+const PROGRAMS: [&str; 21] = [
     "two-adds",
+    "added-after-a-send",
     "nested-shootdown",
     "nested-elsewhere",
     "shootdown-in-a-handler",

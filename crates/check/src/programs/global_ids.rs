@@ -6,10 +6,11 @@
 use lazytlb::{Access, Entry, FlushRange, Hw, Memory, Poll, Tables, Until};
 
 use super::setup::{
-    CPU_0, CPU_1, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, USER, root_index, table_index,
+    CPU_0, CPU_1, CPU_2, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, THIRD_USER, USER,
+    root_index, table_index,
 };
 use crate::program::Program;
-use crate::protocol::Ended;
+use crate::protocol::{Ended, Part};
 
 /// One CPU flushes, unmaps a page and frees its table; the other uses the page, goes lazy and comes back, anywhere in that.
 pub(super) fn moves(name: &str, make: MakeProtocol) -> Program {
@@ -123,5 +124,109 @@ pub(super) fn recycled(name: &str, make: MakeProtocol) -> Program {
     setup.switch(CPU_1, "switch to the second space", SECOND_USER);
     setup.touch(CPU_1, PAGE);
     setup.touch(CPU_1, NEXT_PAGE);
+    setup.program
+}
+
+/// One CPU is interrupted in a space, then in a second one: each gets a global id, if there are two. It goes on to a third space, which has none, and
+/// comes back. The third one alone has its page mapped.
+pub(super) fn two_ids(name: &str, make: MakeProtocol) -> Program {
+    with_two_ids(Setup::new(name, 2, 3, make), |setup| {
+        setup.touch(CPU_1, NEXT_PAGE);
+    })
+}
+
+/// As [`two_ids`], in user mode.
+pub(super) fn two_ids_isolated(name: &str, make: MakeProtocol) -> Program {
+    with_two_ids(Setup::isolated(name, 2, 3, make), |setup| {
+        setup.touch_in_user_mode(CPU_1, NEXT_PAGE, Access::Store);
+    })
+}
+
+fn with_two_ids(mut setup: Setup, touch: impl Fn(&mut Setup)) -> Program {
+    setup.program.proves(
+        "what is cached of a space is not taken for that of another, though several have PCIDs that are the same on every CPU",
+    );
+    let (table, page) = (setup.program.table(), setup.program.page());
+    for root in setup.roots_of(THIRD_USER) {
+        let index = root_index(NEXT_PAGE);
+        setup.program.first_entry(root, index, Entry::to(table));
+    }
+    let index = table_index(NEXT_PAGE);
+    setup.program.first_entry(table, index, Entry::to(page));
+    for space in [USER, SECOND_USER] {
+        let flushed = setup.program.atomic("flushed", 0);
+        setup.operation(CPU_0, "flush a space", move |hw, protocol| {
+            protocol.flush(hw, space, FlushRange::All, Tables::Kept);
+            hw.store(&flushed, 1);
+        });
+        setup.operation(
+            CPU_1,
+            "run there until it is flushed",
+            move |hw, protocol| {
+                protocol.switch_mm(hw, space);
+                hw.pause_until(&flushed, Until::Equals(1));
+            },
+        );
+    }
+    setup.switch(CPU_1, "switch to the third space", THIRD_USER);
+    touch(&mut setup);
+    setup.switch(CPU_1, "switch back to the second", SECOND_USER);
+    touch(&mut setup);
+    setup.program
+}
+
+/// One CPU flushes a space by a shootdown in steps while it runs there itself; the other, which does not, flushes it too, and frees a table.
+pub(super) fn inside_in_steps(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
+    let table = setup.program.table();
+    let page = setup.mapped(USER, table, NEXT_PAGE);
+    setup.switch(CPU_0, "switch to the space", USER);
+    setup.touch(CPU_0, NEXT_PAGE);
+    setup.operation(CPU_0, "flush in steps", move |hw, protocol| {
+        let everything = Part {
+            space: USER,
+            range: FlushRange::All,
+            tables: Tables::Kept,
+        };
+        protocol.flush_together(hw, &[everything], &|_| {});
+    });
+    setup.flush_all(CPU_1, "flush everything", USER);
+    setup.operation(CPU_1, "unmap the page", move |hw, protocol| {
+        page.remove(hw, protocol);
+    });
+    setup.free_table(CPU_1, USER, table, NEXT_PAGE);
+    setup.program
+}
+
+/// A flush in steps interrupts one CPU and spares another, which is lazy; the next one is for a table.
+pub(super) fn lazy_in_steps(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 3, 1, make);
+    let table = setup.program.table();
+    setup.mapped(USER, table, NEXT_PAGE);
+    let lazy = setup.program.atomic("lazy CPUs", 0);
+    setup.operation(
+        CPU_0,
+        "flush everything when one is lazy",
+        move |hw, protocol| {
+            hw.pause_until(&lazy, Until::Equals(1));
+            protocol.flush(hw, USER, FlushRange::All, Tables::Kept);
+        },
+    );
+    setup.operation(CPU_0, "flush in steps", move |hw, protocol| {
+        let everything = Part {
+            space: USER,
+            range: FlushRange::All,
+            tables: Tables::Kept,
+        };
+        protocol.flush_together(hw, &[everything], &|_| {});
+    });
+    setup.free_table(CPU_0, USER, table, NEXT_PAGE);
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.touch(CPU_1, NEXT_PAGE);
+    setup.operation(CPU_1, "go lazy", move |hw, protocol| {
+        protocol.enter_lazy(hw);
+        hw.store(&lazy, 1);
+    });
+    setup.switch(CPU_2, "switch to the space", USER);
     setup.program
 }

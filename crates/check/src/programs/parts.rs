@@ -82,7 +82,7 @@ pub(super) fn two_adds(name: &str, make: MakeProtocol) -> Program {
     });
     setup.operation(CPU_0, "unmap a page in each space", move |hw, protocol| {
         let parts = [first.clear(hw), second.clear(hw)];
-        protocol.flush_together_at_once(hw, &parts);
+        protocol.flush_and_add(hw, &[], &parts);
         first.free(hw);
         second.free(hw);
     });
@@ -93,6 +93,23 @@ pub(super) fn two_adds(name: &str, make: MakeProtocol) -> Program {
     setup.go_lazy(CPU_2);
     setup.switch(CPU_2, "switch to the second space", SECOND_USER);
     setup.touch(CPU_2, PAGE);
+    setup.program
+}
+
+/// Who has answered the first part is to be told of the second.
+pub(super) fn added_after_a_send(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::new(name, 2, 1, make);
+    let table = setup.program.table();
+    let [first, second] = [PAGE, NEXT_PAGE].map(|addr| setup.mapped(USER, table, addr));
+    setup.operation(CPU_0, "unmap two pages", move |hw, protocol| {
+        let [first_part, second_part] = [first, second].map(|page| page.clear(hw));
+        protocol.flush_and_add(hw, &[first_part], &[second_part]);
+        first.free(hw);
+        second.free(hw);
+    });
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.touch(CPU_1, NEXT_PAGE);
+    setup.touch(CPU_1, NEXT_PAGE);
     setup.program
 }
 

@@ -19,6 +19,7 @@ pub(super) const KERNELS_OWN: Space = Space(0);
 pub(super) const USER: Space = Space(1);
 /// A second one.
 pub(super) const SECOND_USER: Space = Space(2);
+pub(super) const THIRD_USER: Space = Space(3);
 
 /// The CPUs, as the programs number them.
 pub(super) const CPU_0: CpuId = CpuId(0);

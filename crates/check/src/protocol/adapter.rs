@@ -288,11 +288,11 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
     }
 
     fn flush_together(&self, hw: &ModelHw, parts: &[Part], before_wait: &dyn Fn(&ModelHw)) {
-        self.shoot_down(hw, parts, Some(before_wait));
+        self.shoot_down(hw, parts, &[], before_wait);
     }
 
-    fn flush_together_at_once(&self, hw: &ModelHw, parts: &[Part]) {
-        self.shoot_down(hw, parts, None);
+    fn flush_and_add(&self, hw: &ModelHw, sent: &[Part], added: &[Part]) {
+        self.shoot_down(hw, sent, added, &|_| {});
     }
 
     fn release_held(&self, hw: &ModelHw) {
@@ -456,23 +456,32 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
         ledger.close(hw);
     }
 
-    /// Flushes several ranges together. Without `before_wait`, the protocol's own wait sends.
-    fn shoot_down(&self, hw: &ModelHw, parts: &[Part], before_wait: Option<&dyn Fn(&ModelHw)>) {
-        let mut tables = parts.iter().map(|part| part.tables);
+    /// Flushes several ranges together: `added` is left to the protocol's own wait to send.
+    fn shoot_down(
+        &self,
+        hw: &ModelHw,
+        sent: &[Part],
+        added: &[Part],
+        before_wait: &dyn Fn(&ModelHw),
+    ) {
+        let all = || sent.iter().chain(added);
+        let mut tables = all().map(|part| part.tables);
         let freed = tables.find(|tables| *tables == Tables::Freed);
         let _lazy = self.lazy_cpus(hw, freed.unwrap_or(Tables::Kept));
         let begin = |part: &Part| hw.promise_begins(self.spaces(part.space), part.range);
-        let promises: Vec<Promise> = parts.iter().map(begin).collect();
+        let promises: Vec<Promise> = all().map(begin).collect();
         let guard = NeverPreempted;
         let mut shootdown = self.tlb.start(hw, &guard, promises);
-        for part in parts {
+        let add = |shootdown: &mut _, part: &Part| {
             let (mm, tables) = (handle_of(part.space), tables_of(part.tables));
-            self.tlb.add(hw, &mut shootdown, mm, part.range, tables);
-        }
-        if let Some(before_wait) = before_wait {
+            self.tlb.add(hw, shootdown, mm, part.range, tables);
+        };
+        sent.iter().for_each(|part| add(&mut shootdown, part));
+        if !sent.is_empty() {
             self.tlb.send(hw, &mut shootdown);
             before_wait(hw);
         }
+        added.iter().for_each(|part| add(&mut shootdown, part));
         let (promises, done) = self.tlb.wait(hw, shootdown);
         note_broadcast(hw, done);
         promises
