@@ -3,12 +3,68 @@
 use lazytlb::{Access, Entry, FlushRange, Memory, PhysAddr, Promises, Spaces, VirtAddr};
 
 use super::setup::{
-    CPU_0, CPU_1, FAR_PAGE, MakeProtocol, NEXT_PAGE, PAGE, Setup, USER, root_index, table_index,
+    CPU_0, CPU_1, FAR_PAGE, MakeProtocol, NEXT_PAGE, PAGE, Setup, Shipped, USER, root_index,
+    table_index,
 };
 use crate::program::Program;
 use crate::protocol::{Frees, Removal};
 
-pub(super) fn table_after_pages(name: &str, make: MakeProtocol) -> Program {
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[
+    (
+        "table-after-pages",
+        "2 CPUs: one unmaps a page, then frees its table with a flush of its own; the other goes \
+                 lazy in between",
+        table_after_pages,
+    ),
+    (
+        "two-pages-at-once",
+        "2 CPUs: one unmaps two pages with one flush, the other touches both",
+        two_pages_at_once,
+    ),
+    (
+        "many-ranges",
+        "2 CPUs: one unmaps five pages that lie apart with one flush, the other touches the last",
+        many_ranges,
+    ),
+    (
+        "full-batch",
+        "2 CPUs: one frees a page and two tables, one more than its batch takes, while the other is lazy",
+        full_batch,
+    ),
+    (
+        "full-batch-of-pages",
+        "2 CPUs: one frees two pages and then their table, one more than its batch takes, while the other is lazy",
+        full_batch_of_pages,
+    ),
+    (
+        "no-room",
+        "2 CPUs: one frees a page and its table without room to gather them, while the other is lazy",
+        no_room,
+    ),
+    (
+        "detached-subtree",
+        "2 CPUs: one frees a table that still leads to a page, while the other is lazy",
+        detached_subtree,
+    ),
+    (
+        "nothing-to-flush",
+        "2 CPUs: one unmaps and frees a page that the other uses; that one finds it unmapped, and relies on it",
+        nothing_to_flush,
+    ),
+    (
+        "subtree",
+        "2 CPUs: one frees two tables, and names an address below one of them; the other touches that",
+        subtree,
+    ),
+    (
+        "isolated-subtree",
+        "subtree, with page-table isolation",
+        isolated_subtree,
+    ),
+];
+
+fn table_after_pages(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     setup.program.free_frames(1);
     setup.switch(CPU_0, "switch to the space", USER);
@@ -20,7 +76,7 @@ pub(super) fn table_after_pages(name: &str, make: MakeProtocol) -> Program {
     setup.program
 }
 
-pub(super) fn two_pages_at_once(name: &str, make: MakeProtocol) -> Program {
+fn two_pages_at_once(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     setup.program.free_frames(2);
     setup.switch(CPU_0, "switch to the space", USER);
@@ -34,7 +90,7 @@ pub(super) fn two_pages_at_once(name: &str, make: MakeProtocol) -> Program {
 
 /// Who finds a page removed has nothing to flush, and relies on it all the same: *nothing to flush is not nothing to wait
 /// for* (Linux 99baac21e458).
-pub(super) fn nothing_to_flush(name: &str, make: MakeProtocol) -> Program {
+fn nothing_to_flush(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     let (page, root) = (setup.mapped(USER, table, PAGE), setup.root(USER));
@@ -58,7 +114,7 @@ pub(super) fn nothing_to_flush(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// More pages, far from each other, than a gather keeps ranges of.
-pub(super) fn many_ranges(name: &str, make: MakeProtocol) -> Program {
+fn many_ranges(name: &str, make: MakeProtocol) -> Program {
     const PAGES: u64 = 5;
     let mut setup = Setup::new(name, 2, 1, make);
     // One for each range.
@@ -89,7 +145,7 @@ pub(super) fn many_ranges(name: &str, make: MakeProtocol) -> Program {
 
 /// One frame more than a gather takes before it flushes by itself, beside a lazy CPU: the first table may be held back, the second one,
 /// which was unhooked before that flush, has no room.
-pub(super) fn full_batch(name: &str, make: MakeProtocol) -> Program {
+fn full_batch(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let [first, second] = [PAGE, FAR_PAGE].map(|addr| setup.table_at(addr));
     let page = setup.mapped(USER, first.1, PAGE).removal();
@@ -97,7 +153,7 @@ pub(super) fn full_batch(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// As [`full_batch`]: what is left when the gather has flushed by itself is the only table.
-pub(super) fn full_batch_of_pages(name: &str, make: MakeProtocol) -> Program {
+fn full_batch_of_pages(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let (unhooked, table) = setup.table_at(PAGE);
     let pages = [PAGE, NEXT_PAGE].map(|addr| setup.mapped(USER, table, addr).removal());
@@ -105,7 +161,7 @@ pub(super) fn full_batch_of_pages(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// Nothing can be gathered, nor held back: what was flushed beside a lazy CPU is flushed again, and freed at once.
-pub(super) fn no_room(name: &str, make: MakeProtocol) -> Program {
+fn no_room(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let (unhooked, table) = setup.table_at(PAGE);
     let page = setup.mapped(USER, table, PAGE).removal();
@@ -116,7 +172,7 @@ pub(super) fn no_room(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// A table goes with the page that it still leads to.
-pub(super) fn detached_subtree(name: &str, make: MakeProtocol) -> Program {
+fn detached_subtree(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let (unhooked, table) = setup.table_at(PAGE);
     setup.mapped(USER, table, PAGE);
@@ -156,12 +212,12 @@ impl Setup {
 
 /// Two tables are detached at once, and one address in the reach of one of them is named: all upper levels must go, which
 /// INVLPG sees to on CPUs without TCE only. In the half that is not loaded, if there is one, no instruction does with one address.
-pub(super) fn subtree(name: &str, make: MakeProtocol) -> Program {
+fn subtree(name: &str, make: MakeProtocol) -> Program {
     detach_two_tables(Setup::new(name, 2, 1, make))
 }
 
 /// As [`subtree`], with page-table isolation.
-pub(super) fn isolated_subtree(name: &str, make: MakeProtocol) -> Program {
+fn isolated_subtree(name: &str, make: MakeProtocol) -> Program {
     detach_two_tables(Setup::isolated(name, 2, 1, make))
 }
 

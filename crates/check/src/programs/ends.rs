@@ -3,11 +3,39 @@
 use lazytlb::{Entry, FrameKind, Hw, Memory, PhysAddr, Poll, Until};
 
 use super::setup::{
-    CPU_0, CPU_1, CPU_2, FAR_PAGE, MakeProtocol, PAGE, SECOND_USER, Setup, USER, root_index,
-    table_index,
+    CPU_0, CPU_1, CPU_2, FAR_PAGE, MakeProtocol, PAGE, SECOND_USER, Setup, Shipped, USER,
+    root_index, table_index,
 };
 use crate::program::Program;
 use crate::protocol::{Ended, Space};
+
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[
+    (
+        "retire-anywhere",
+        "3 CPUs: one is lazy in a space, one switches to it and on; the third, which has it loaded, retires it \
+                 with interrupts off, frees its root, and reuses the frame as a table",
+        retire_anywhere,
+    ),
+    (
+        "retire-two",
+        "2 CPUs: one has been in two spaces and idles in one; the other retires both, one after the other, and frees \
+                 their roots",
+        retire_two,
+    ),
+    (
+        "flush-trim-retire",
+        "2 CPUs: one goes to another space, back, and lazy; the other unmaps a page, frees its table, and \
+                 retires the space",
+        flush_trim_retire,
+    ),
+    (
+        "retire-while-coming",
+        "2 CPUs: one goes to a space, lazy, back, and lazy; the other, which has left it for another one, retires \
+                 it and frees its root",
+        retire_while_coming,
+    ),
+];
 
 impl Setup {
     /// Retires a space, with interrupts off, and frees its root once nobody can reach it.
@@ -39,7 +67,7 @@ impl Setup {
 
 /// A CPU is lazy in a space, and one switches to it whenever it likes, while it dies on a third, which has it loaded. Nobody uses it
 /// any more: whoever comes to it is to leave.
-pub(super) fn retire_anywhere(name: &str, make: MakeProtocol) -> Program {
+fn retire_anywhere(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 3, 2, make);
     setup.program.proves(
         "no CPU can walk the root of a space that has ended once its frame is freed, whoever was on the way to it",
@@ -64,7 +92,7 @@ pub(super) fn retire_anywhere(name: &str, make: MakeProtocol) -> Program {
 
 /// Two spaces end, one right after the other, on a CPU that does not wait in between. Another CPU has been in both, and
 /// idles in the second: it must be told twice, or look again.
-pub(super) fn retire_two(name: &str, make: MakeProtocol) -> Program {
+fn retire_two(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 2, make);
     setup.program.proves(
         "no CPU can walk the root of a space that has ended once its frame is freed, and no space lingers for ever",
@@ -96,7 +124,7 @@ pub(super) fn retire_two(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// One CPU unmaps a page, frees its table, and ends the space, that the other has left for another one, and come back to.
-pub(super) fn flush_trim_retire(name: &str, make: MakeProtocol) -> Program {
+fn flush_trim_retire(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 2, make);
     let table = setup.program.table();
     let page = setup.mapped(USER, table, PAGE);
@@ -121,7 +149,7 @@ pub(super) fn flush_trim_retire(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// A space ends, on a CPU that has left it for another one, while a CPU comes to it and stays, or comes back to it.
-pub(super) fn retire_while_coming(name: &str, make: MakeProtocol) -> Program {
+fn retire_while_coming(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 2, make);
     setup.program.proves(
         "a space that ends is left by whoever is on the way to it, so its root can be freed in the end",

@@ -3,14 +3,35 @@
 use lazytlb::{FrameKind, Memory};
 use lazytlb_model::Cr4;
 
-use super::setup::{CPU_0, CPU_1, MakeProtocol, PAGE, Setup, USER};
+use super::setup::{CPU_0, CPU_1, MakeProtocol, PAGE, Setup, Shipped, USER};
 use crate::program::Program;
 
-pub(super) fn entry(name: &str, make: MakeProtocol) -> Program {
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[
+    (
+        "garbage-entry",
+        "2 CPUs, garbage walks followed: one frees a table while the other is lazy, comes back and \
+                 touches",
+        entry,
+    ),
+    (
+        "garbage-entry-without-pge",
+        "garbage-entry with CR4.PGE clear: nothing survives the CR3 load that catches up",
+        entry_without_pge,
+    ),
+    (
+        "garbage-accessed-bit",
+        "2 CPUs, garbage walks followed: one frees a table, and reuses the frame as a page, while \
+                 the other is lazy",
+        accessed_bit,
+    ),
+];
+
+fn entry(name: &str, make: MakeProtocol) -> Program {
     come_back(name, make, Cr4::PGE)
 }
 
-pub(super) fn entry_without_pge(name: &str, make: MakeProtocol) -> Program {
+fn entry_without_pge(name: &str, make: MakeProtocol) -> Program {
     come_back(name, make, Cr4::default())
 }
 
@@ -22,7 +43,7 @@ fn come_back(name: &str, make: MakeProtocol, cr4: Cr4) -> Program {
     setup.program
 }
 
-pub(super) fn accessed_bit(name: &str, make: MakeProtocol) -> Program {
+fn accessed_bit(name: &str, make: MakeProtocol) -> Program {
     let mut setup = free_under_a_lazy_cpu(name, make, Cr4::PGE);
     setup.operation(CPU_0, "reuse the frames as pages", |hw, _| {
         hw.alloc_frame(FrameKind::Page);

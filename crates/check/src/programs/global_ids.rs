@@ -6,14 +6,62 @@
 use lazytlb::{Access, Entry, FlushRange, Hw, Memory, Poll, Tables, Until};
 
 use super::setup::{
-    CPU_0, CPU_1, CPU_2, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, THIRD_USER, USER,
-    root_index, table_index,
+    CPU_0, CPU_1, CPU_2, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, Shipped, THIRD_USER,
+    USER, root_index, table_index,
 };
 use crate::program::Program;
 use crate::protocol::{Ended, Part};
 
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[
+    (
+        "three-flushes",
+        "2 CPUs: one flushes, unmaps a page, and frees its table; the other touches the page, goes lazy, comes back, \
+                 touches",
+        moves,
+    ),
+    (
+        "three-flushes-in-steps",
+        "2 CPUs: one flushes twice, then unmaps a page by a shootdown in steps; the other touches it",
+        in_steps,
+    ),
+    (
+        "three-flushes-isolated",
+        "2 CPUs, page-table isolation: one flushes twice, then unmaps a page; the other uses it in user mode",
+        isolated,
+    ),
+    (
+        "initiator-inside-in-steps",
+        "2 CPUs: one flushes the space that it runs in by a shootdown in steps; the other flushes it, unmaps a page, \
+                 and frees its table",
+        inside_in_steps,
+    ),
+    (
+        "lazy-beside-steps",
+        "3 CPUs: one flushes, then by a shootdown in steps, and frees a table; one is in the space, and one lazy there",
+        lazy_in_steps,
+    ),
+    (
+        "two-global-ids",
+        "2 CPUs: one is flushed in two spaces, goes to a third, touches a page, and comes back to the second, \
+                 where that is not mapped",
+        two_ids,
+    ),
+    (
+        "two-global-ids-isolated",
+        "two-global-ids, in user mode, with page-table isolation",
+        two_ids_isolated,
+    ),
+    (
+        "recycled-id",
+        "2 CPUs: one is flushed in a space, and keeps what is cached while that ends; then in a second one, which \
+                 gets the PCID of the first where it is the same on every CPU",
+        recycled,
+    ),
+];
+
 /// One CPU flushes, unmaps a page and frees its table; the other uses the page, goes lazy and comes back, anywhere in that.
-pub(super) fn moves(name: &str, make: MakeProtocol) -> Program {
+fn moves(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     let page = setup.mapped(USER, table, NEXT_PAGE);
@@ -31,7 +79,7 @@ pub(super) fn moves(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// One CPU flushes twice, then unmaps a page by a shootdown in steps; the other touches it.
-pub(super) fn in_steps(name: &str, make: MakeProtocol) -> Program {
+fn in_steps(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     let page = setup.mapped(USER, table, NEXT_PAGE);
@@ -50,7 +98,7 @@ pub(super) fn in_steps(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// One CPU flushes twice, then unmaps a page of both halves; the other uses it in user mode.
-pub(super) fn isolated(name: &str, make: MakeProtocol) -> Program {
+fn isolated(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::isolated(name, 2, 1, make);
     let table = setup.program.table();
     let page = setup.mapped(USER, table, NEXT_PAGE);
@@ -75,7 +123,7 @@ pub(super) fn isolated(name: &str, make: MakeProtocol) -> Program {
 /// a second space, which gets the same id, if there is one only.
 ///
 /// What it keeps is not at address 0: who moves to an id invalidates that, to end its walks.
-pub(super) fn recycled(name: &str, make: MakeProtocol) -> Program {
+fn recycled(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 2, make);
     setup.program.proves(
         "what is cached of a space that has ended is not taken for another's, though that gets its global id",
@@ -129,14 +177,14 @@ pub(super) fn recycled(name: &str, make: MakeProtocol) -> Program {
 
 /// One CPU is interrupted in a space, then in a second one: each gets a global id, if there are two. It goes on to a third space, which has none, and
 /// comes back. The third one alone has its page mapped.
-pub(super) fn two_ids(name: &str, make: MakeProtocol) -> Program {
+fn two_ids(name: &str, make: MakeProtocol) -> Program {
     with_two_ids(Setup::new(name, 2, 3, make), |setup| {
         setup.touch(CPU_1, NEXT_PAGE);
     })
 }
 
 /// As [`two_ids`], in user mode.
-pub(super) fn two_ids_isolated(name: &str, make: MakeProtocol) -> Program {
+fn two_ids_isolated(name: &str, make: MakeProtocol) -> Program {
     with_two_ids(Setup::isolated(name, 2, 3, make), |setup| {
         setup.touch_in_user_mode(CPU_1, NEXT_PAGE, Access::Store);
     })
@@ -176,7 +224,7 @@ fn with_two_ids(mut setup: Setup, touch: impl Fn(&mut Setup)) -> Program {
 }
 
 /// One CPU flushes a space by a shootdown in steps while it runs there itself; the other, which does not, flushes it too, and frees a table.
-pub(super) fn inside_in_steps(name: &str, make: MakeProtocol) -> Program {
+fn inside_in_steps(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     let page = setup.mapped(USER, table, NEXT_PAGE);
@@ -199,7 +247,7 @@ pub(super) fn inside_in_steps(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// A flush in steps interrupts one CPU and spares another, which is lazy; the next one is for a table.
-pub(super) fn lazy_in_steps(name: &str, make: MakeProtocol) -> Program {
+fn lazy_in_steps(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 3, 1, make);
     let table = setup.program.table();
     setup.mapped(USER, table, NEXT_PAGE);

@@ -5,11 +5,38 @@ use lazytlb_model::Ticks;
 
 use super::batches::go_lazy_beside;
 use super::setup::{
-    CPU_0, CPU_1, FAR_PAGE, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, THIRD_PAGE, USER,
+    CPU_0, CPU_1, FAR_PAGE, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, Shipped, THIRD_PAGE,
+    USER,
 };
 use crate::model_hw::ModelHw;
 use crate::program::Program;
 use crate::protocol::{Ended, Protocol};
+
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[
+    (
+        "shootdown-in-a-handler",
+        "2 CPUs: one unmaps a page, and flushes everything; a tick anywhere there unmaps another page; the other \
+                 touches both",
+        shootdown,
+    ),
+    (
+        "retire-in-a-handler",
+        "2 CPUs: one unmaps a page of a space; a tick anywhere there retires another space, which the second CPU \
+                 has left for the first",
+        retire,
+    ),
+    (
+        "table-freed-in-a-handler",
+        "2 CPUs: one frees a table, and its timer handler another one, while the other is lazy",
+        free_a_table,
+    ),
+    (
+        "retire-while-reaping",
+        "1 CPU: retires a space and reaps it, and its timer handler retires another one",
+        retire_while_reaping,
+    ),
+];
 
 impl Setup {
     /// Sets what the timer interrupt does, on one CPU, once.
@@ -30,7 +57,7 @@ impl Setup {
 }
 
 /// A CPU unmaps a page with a flush, and one with a shootdown in steps; a tick anywhere in between unmaps a third.
-pub(super) fn shootdown(name: &str, make: MakeProtocol) -> Program {
+fn shootdown(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     let pages = [PAGE, NEXT_PAGE, THIRD_PAGE];
@@ -52,7 +79,7 @@ pub(super) fn shootdown(name: &str, make: MakeProtocol) -> Program {
 
 /// A CPU unmaps a page of one space; a tick anywhere in between retires another space, which the target of both has come
 /// to, and idles in: what it is told second must not be lost.
-pub(super) fn retire(name: &str, make: MakeProtocol) -> Program {
+fn retire(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 2, make);
     let (table, root) = (setup.program.table(), setup.root(SECOND_USER));
     let page = setup.mapped(USER, table, PAGE);
@@ -94,7 +121,7 @@ pub(super) fn retire(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// A CPU frees a table beside a lazy one; a tick anywhere in between frees another table of that space.
-pub(super) fn free_a_table(name: &str, make: MakeProtocol) -> Program {
+fn free_a_table(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let [first, second] = [PAGE, FAR_PAGE].map(|addr| setup.table_at(addr).0);
     setup.once_in_a_handler(CPU_0, move |hw, protocol| {
@@ -107,7 +134,7 @@ pub(super) fn free_a_table(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// A CPU retires a space and reaps it; a tick anywhere in between retires another one, which comes to the same list.
-pub(super) fn retire_while_reaping(name: &str, make: MakeProtocol) -> Program {
+fn retire_while_reaping(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 1, 2, make);
     let proved = "no space that a handler retires is lost while another one is reaped";
     setup.program.proves(proved);

@@ -1,9 +1,30 @@
 //! Several CPUs flush at once.
 
-use super::setup::{CPU_0, CPU_1, CPU_2, FAR_PAGE, MakeProtocol, PAGE, Setup, USER};
+use super::setup::{CPU_0, CPU_1, CPU_2, FAR_PAGE, MakeProtocol, PAGE, Setup, Shipped, USER};
 use crate::program::Program;
 
-pub(super) fn two_initiators(name: &str, make: MakeProtocol) -> Program {
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[
+    (
+        "two-initiators",
+        "2 CPUs in one space: each unmaps an address of its own and flushes the other",
+        two_initiators,
+    ),
+    (
+        "two-initiators-one-target",
+        "3 CPUs: one flushes everything, one unmaps a page and frees its table, both from the \
+                 kernel's own space; the third switches to the space, touches, goes lazy",
+        two_initiators_one_target,
+    ),
+    (
+        "lazy-initiator",
+        "2 CPUs: one goes lazy and, as a kernel thread that reclaims memory, unmaps a page of the \
+                 space that it is lazy in; the other flushes everything there, then frees a table",
+        lazy_initiator,
+    ),
+];
+
+fn two_initiators(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     setup.program.free_frames(2);
     for (cpu, own, others) in [(CPU_0, &[PAGE], FAR_PAGE), (CPU_1, &[FAR_PAGE], PAGE)] {
@@ -15,7 +36,7 @@ pub(super) fn two_initiators(name: &str, make: MakeProtocol) -> Program {
     setup.program
 }
 
-pub(super) fn two_initiators_one_target(name: &str, make: MakeProtocol) -> Program {
+fn two_initiators_one_target(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 3, 1, make);
     setup.program.free_frames(1);
     setup.flush_all(CPU_0, "flush everything", USER);
@@ -28,7 +49,7 @@ pub(super) fn two_initiators_one_target(name: &str, make: MakeProtocol) -> Progr
     setup.program
 }
 
-pub(super) fn lazy_initiator(name: &str, make: MakeProtocol) -> Program {
+fn lazy_initiator(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     setup.program.free_frames(1);
     setup.switch(CPU_0, "switch to the space", USER);

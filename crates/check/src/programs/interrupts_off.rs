@@ -3,11 +3,25 @@
 use lazytlb::{Hw, ValueKind};
 
 use super::any_length::{Lock, PageTableLock, locked};
-use super::setup::{CPU_0, CPU_1, MakeProtocol, NEXT_PAGE, PAGE, Setup, USER};
+use super::setup::{CPU_0, CPU_1, MakeProtocol, NEXT_PAGE, PAGE, Setup, Shipped, USER};
 use crate::program::Program;
 
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[
+    (
+        "waits-with-interrupts-off",
+        "2 CPUs in one space: each unmaps a page of its own with interrupts off, and flushes the other",
+        two_waits,
+    ),
+    (
+        "lock-and-flush",
+        "2 CPUs in one space: each unmaps a page under one lock; one spins for it, and flushes, with interrupts off",
+        lock_and_flush,
+    ),
+];
+
 /// Each waits for the other, and neither takes an interrupt.
-pub(super) fn two_waits(name: &str, make: MakeProtocol) -> Program {
+fn two_waits(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     for (cpu, own, others) in [(CPU_0, PAGE, NEXT_PAGE), (CPU_1, NEXT_PAGE, PAGE)] {
@@ -30,7 +44,7 @@ pub(super) fn two_waits(name: &str, make: MakeProtocol) -> Program {
 
 /// One flushes under a lock that it takes with interrupts on, the other spins for it with interrupts off, and serves
 /// others meanwhile.
-pub(super) fn lock_and_flush(name: &str, make: MakeProtocol) -> Program {
+fn lock_and_flush(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     let cell = setup

@@ -4,24 +4,44 @@ use lazytlb::{Access, Entry, FlushRange, FrameKind, Memory, PageRange, PageSize,
 use lazytlb_model::entry::bits;
 
 use super::setup::{
-    CPU_0, CPU_1, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, USER, root_index, table_index,
+    CPU_0, CPU_1, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, Shipped, USER, root_index,
+    table_index,
 };
 use crate::program::Program;
 use crate::protocol::{Frees, Removal};
 
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[
+    (
+        "isolated",
+        "2 CPUs, page-table isolation: one unmaps and frees a page, the other uses it in user mode",
+        isolated,
+    ),
+    (
+        "isolated-tables",
+        "isolated, and the page's table goes too",
+        isolated_tables,
+    ),
+    (
+        "isolated-large",
+        "2 CPUs, page-table isolation: one unmaps a 2 MiB page, the other uses a part of it in user mode",
+        isolated_large,
+    ),
+];
+
 /// One CPU maps a page and its table under both roots, unmaps both and frees them; the other one's tasks use the page in user mode, where they are
 /// interrupted.
-pub(super) fn isolated(name: &str, make: MakeProtocol) -> Program {
+fn isolated(name: &str, make: MakeProtocol) -> Program {
     build(name, make, Tables::Kept)
 }
 
 /// As [`isolated`], and the table goes too.
-pub(super) fn isolated_tables(name: &str, make: MakeProtocol) -> Program {
+fn isolated_tables(name: &str, make: MakeProtocol) -> Program {
     build(name, make, Tables::Freed)
 }
 
 /// One CPU unmaps a 2 MiB page under both roots; the other one's tasks use a part of it that is not its first, in user mode.
-pub(super) fn isolated_large(name: &str, make: MakeProtocol) -> Program {
+fn isolated_large(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::isolated(name, 2, 2, make);
     let page = Entry(Entry::to(setup.program.page()).0 | bits::LARGE);
     let halves = setup.halves(USER);

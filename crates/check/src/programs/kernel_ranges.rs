@@ -9,10 +9,45 @@ use lazytlb_model::Cr4;
 use lazytlb_model::entry::bits;
 
 use super::setup::{
-    CPU_0, CPU_1, MakeProtocol, PAGE, SECOND_USER, Setup, USER, root_index, table_index,
+    CPU_0, CPU_1, MakeProtocol, PAGE, SECOND_USER, Setup, Shipped, USER, root_index, table_index,
 };
 use crate::program::Program;
 use crate::protocol::{KernelRemoval, Protocol};
+
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[
+    (
+        "kernel-page",
+        "2 CPUs: one unmaps and frees a page of the kernel's; the other uses it in two spaces, and lazily",
+        page,
+    ),
+    (
+        "kernel-page-global",
+        "kernel-page, where it is mapped as global",
+        global_page,
+    ),
+    (
+        "kernel-table",
+        "kernel-page, and the page's table goes too",
+        table,
+    ),
+    (
+        "kernel-two-initiators",
+        "2 CPUs: each unmaps and frees a page of the kernel's, and uses the other one's",
+        two_initiators,
+    ),
+    (
+        "comes-online",
+        "2 CPUs: one comes online, goes, and comes back, while the other unmaps and frees a page of the kernel's",
+        comes_online,
+    ),
+    (
+        "late-quirk",
+        "2 CPUs: one unmaps a page and frees its table; the other comes later, with errata that the kernel was not \
+                 told of",
+        late_quirk,
+    ),
+];
 
 /// A page that the kernel maps, under a table of its own, in every space.
 const KERNEL_PAGE: VirtAddr = VirtAddr(3 << 21);
@@ -33,15 +68,15 @@ enum Globals {
     No,
 }
 
-pub(super) fn page(name: &str, make: MakeProtocol) -> Program {
+fn page(name: &str, make: MakeProtocol) -> Program {
     removal(name, make, Removes::Page, Globals::No)
 }
 
-pub(super) fn global_page(name: &str, make: MakeProtocol) -> Program {
+fn global_page(name: &str, make: MakeProtocol) -> Program {
     removal(name, make, Removes::Page, Globals::Yes)
 }
 
-pub(super) fn table(name: &str, make: MakeProtocol) -> Program {
+fn table(name: &str, make: MakeProtocol) -> Program {
     removal(name, make, Removes::Table, Globals::Yes)
 }
 
@@ -75,7 +110,7 @@ fn removal(name: &str, make: MakeProtocol, removes: Removes, globals: Globals) -
 }
 
 /// Each CPU removes and frees a page of the kernel's, and uses the other one's.
-pub(super) fn two_initiators(name: &str, make: MakeProtocol) -> Program {
+fn two_initiators(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let online = setup.program.atomic("CPUs that are online", 0);
     for (cpu, own, others) in [
@@ -99,7 +134,7 @@ pub(super) fn two_initiators(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// A CPU comes online while a page that the kernel has mapped is removed and freed.
-pub(super) fn comes_online(name: &str, make: MakeProtocol) -> Program {
+fn comes_online(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let mapped = map(&mut setup, KERNEL_PAGE, Globals::Yes);
     setup.operation(CPU_0, "come online", |hw, protocol| protocol.cpu_online(hw));
@@ -120,7 +155,7 @@ pub(super) fn comes_online(name: &str, make: MakeProtocol) -> Program {
 
 /// A CPU comes online that the kernel did not know at boot, with errata that make a walk of a freed table fatal. Under
 /// `defer-unless-quirk` nobody would interrupt it when it is lazy: it stays off.
-pub(super) fn late_quirk(name: &str, make: MakeProtocol) -> Program {
+fn late_quirk(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     setup.program.kernel_was_told(Quirks::NONE);
     // Coming online writes CR4.

@@ -6,11 +6,65 @@ use lazytlb::{
 use lazytlb_model::MemoryType;
 
 use super::setup::{
-    CPU_0, CPU_1, MakeProtocol, PAGE, SECOND_USER, Setup, USER, root_index, table_index,
+    CPU_0, CPU_1, MakeProtocol, PAGE, SECOND_USER, Setup, Shipped, USER, root_index, table_index,
 };
 use crate::model_hw::ModelHw;
 use crate::program::Program;
 use crate::protocol::{Frees, PageChange, Protocol, Removal};
+
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[
+    (
+        "write-combining",
+        "2 CPUs: one writes a page of ordinary memory with non-temporal stores, and goes lazy; the \
+                 other unmaps and frees the page",
+        ordinary,
+    ),
+    (
+        "device-unmap",
+        "2 CPUs: one writes to a device through a write-combining mapping, and goes lazy; the other \
+                 unmaps the device",
+        device,
+    ),
+    (
+        "device-unmap-read-back",
+        "device-unmap, and the driver reads back from the device before the flush counts as done",
+        device_with_read_back,
+    ),
+    (
+        "device-unmap-after-flushes",
+        "device-unmap-read-back, after two flushes of the space",
+        device_after_flushes,
+    ),
+    (
+        "device-unmap-read-back-each",
+        "device-unmap, and each CPU that wrote reads back by itself: in the interrupt's handler, or as it leaves the \
+                 space",
+        device_with_read_back_on_each,
+    ),
+    (
+        "type-change",
+        "2 CPUs: one writes to write-combining memory; the other makes it write-back: break, flush, \
+                 make",
+        change_type,
+    ),
+    (
+        "type-change-from-write-back",
+        "type-change the other way: write-back memory becomes write-combining",
+        change_type_from_write_back,
+    ),
+    (
+        "type-change-elsewhere",
+        "2 CPUs: each has been in the space, and goes on to another one; the first changes the type of its memory \
+                 from write-back to write-combining there, and comes back",
+        change_type_elsewhere,
+    ),
+    (
+        "type-change-in-place",
+        "type-change the unsound way: make, flush",
+        make_flush,
+    ),
+];
 
 /// Stores that wait in a CPU's write-combining buffers: one is enough to come late.
 const WC_BUFFERS: u8 = 1;
@@ -35,7 +89,7 @@ fn write(setup: &mut Setup, store: impl Fn(&ModelHw) + Send + Sync + 'static) {
     setup.operation(CPU_1, "write", move |hw, _| store(hw));
 }
 
-pub(super) fn ordinary(name: &str, make: MakeProtocol) -> Program {
+fn ordinary(name: &str, make: MakeProtocol) -> Program {
     let (mut setup, table) = setup(name, make);
     setup.program.free_frames(1);
     setup.map_and_free_pages(CPU_0, USER, table, &[PAGE]);
@@ -43,13 +97,13 @@ pub(super) fn ordinary(name: &str, make: MakeProtocol) -> Program {
     setup.program
 }
 
-pub(super) fn device(name: &str, make: MakeProtocol) -> Program {
+fn device(name: &str, make: MakeProtocol) -> Program {
     let (mut setup, _) = unmap_device(name, make, Before::Nothing, |_, _| {});
     write_and_go_lazy(&mut setup, store);
     setup.program
 }
 
-pub(super) fn device_with_read_back(name: &str, make: MakeProtocol) -> Program {
+fn device_with_read_back(name: &str, make: MakeProtocol) -> Program {
     let read_back = |hw: &ModelHw, device| hw.read_device(device);
     let (mut setup, _) = unmap_device(name, make, Before::Nothing, read_back);
     write_and_go_lazy(&mut setup, store);
@@ -57,7 +111,7 @@ pub(super) fn device_with_read_back(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// Twice something is flushed before, so that a protocol that broadcasts has reason to do so here: what a CPU has written is not sent off by that.
-pub(super) fn device_after_flushes(name: &str, make: MakeProtocol) -> Program {
+fn device_after_flushes(name: &str, make: MakeProtocol) -> Program {
     let read_back = |hw: &ModelHw, device| hw.read_device(device);
     let (mut setup, _) = unmap_device(name, make, Before::TwoFlushes, read_back);
     write_and_go_lazy(&mut setup, store);
@@ -66,7 +120,7 @@ pub(super) fn device_after_flushes(name: &str, make: MakeProtocol) -> Program {
 
 /// A CPU reads back by itself where it leaves what it wrote to, so nobody must be relied on to push another's writes: in the
 /// interrupt's handler, before it answers, and under `init-mm` as it goes lazy.
-pub(super) fn device_with_read_back_on_each(name: &str, make: MakeProtocol) -> Program {
+fn device_with_read_back_on_each(name: &str, make: MakeProtocol) -> Program {
     let (mut setup, device) = unmap_device(name, make, Before::Nothing, |_, _| {});
     let protocol = setup.protocol();
     setup.program.on_flush_interrupt(move |hw| {
@@ -120,7 +174,7 @@ fn unmap_device(
     (setup, device)
 }
 
-pub(super) fn change_type(name: &str, make: MakeProtocol) -> Program {
+fn change_type(name: &str, make: MakeProtocol) -> Program {
     let types = (MemoryType::WriteCombining, MemoryType::WriteBack);
     retype(name, make, types, |hw, protocol, change| {
         protocol.change_type(hw, USER, change);
@@ -128,14 +182,14 @@ pub(super) fn change_type(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// The other way: whoever keeps the write-back entry, lazily, speculates through it.
-pub(super) fn change_type_from_write_back(name: &str, make: MakeProtocol) -> Program {
+fn change_type_from_write_back(name: &str, make: MakeProtocol) -> Program {
     let types = (MemoryType::WriteBack, MemoryType::WriteCombining);
     retype(name, make, types, |hw, protocol, change| {
         protocol.change_type(hw, USER, change);
     })
 }
 
-pub(super) fn make_flush(name: &str, make: MakeProtocol) -> Program {
+fn make_flush(name: &str, make: MakeProtocol) -> Program {
     let types = (MemoryType::WriteCombining, MemoryType::WriteBack);
     retype(name, make, types, |hw, protocol, change| {
         (change.make)(hw);
@@ -146,7 +200,7 @@ pub(super) fn make_flush(name: &str, make: MakeProtocol) -> Program {
 
 /// Both CPUs have used write-back memory, and have gone on to another space or come back. The walks that they have begun there go on, each with the access
 /// that it is for, until something is invalidated (H12a).
-pub(super) fn change_type_elsewhere(name: &str, make: MakeProtocol) -> Program {
+fn change_type_elsewhere(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 2, make);
     setup.program.features().write_combining = WC_BUFFERS;
     let (root, table, page) = (

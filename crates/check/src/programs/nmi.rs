@@ -2,12 +2,20 @@
 
 use lazytlb::{Access, Memory};
 
-use super::setup::{CPU_0, CPU_1, MakeProtocol, PAGE, SECOND_USER, Setup, USER};
+use super::setup::{CPU_0, CPU_1, MakeProtocol, PAGE, SECOND_USER, Setup, Shipped, USER};
 use crate::program::Program;
+
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[(
+    "nmi",
+    "2 CPUs: one goes lazy and comes back, then to another space, and takes an NMI, whose handler touches \
+                 user memory where it may; the other unmaps that",
+    nmi,
+)];
 
 /// A CPU goes lazy and comes back, then lazy and to another space, and takes an NMI somewhere on the way, whose handler touches user memory where the
 /// protocol says that it may. The NMI is sent when a page of that memory has been unmapped and flushed.
-pub(super) fn nmi(name: &str, make: MakeProtocol) -> Program {
+fn nmi(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 2, make);
     setup.program.free_frames(1);
     let protocol = setup.protocol();

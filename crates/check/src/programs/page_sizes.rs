@@ -6,25 +6,56 @@ use lazytlb::{
 use lazytlb_model::entry::bits;
 
 use super::setup::{
-    CPU_0, CPU_1, FAR_PAGE, MakeProtocol, NEXT_PAGE, PAGE, Setup, USER, root_index, table_index,
+    CPU_0, CPU_1, FAR_PAGE, MakeProtocol, NEXT_PAGE, PAGE, Setup, Shipped, USER, root_index,
+    table_index,
 };
 use crate::model_hw::ModelHw;
 use crate::program::Program;
 use crate::protocol::{PageChange, Protocol};
 
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[
+    (
+        "promote",
+        "2 CPUs: one uses a 4 KiB page; the other makes a 2 MiB page of it: break, flush, make where two sizes may \
+                 not coexist",
+        promote,
+    ),
+    (
+        "promote-data",
+        "promote, of pages that no instruction is fetched from",
+        promote_data,
+    ),
+    (
+        "promote-in-place",
+        "promote without the break: make, flush",
+        promote_in_place,
+    ),
+    (
+        "split",
+        "2 CPUs: one uses a 2 MiB page; the other makes 4 KiB pages of it",
+        split,
+    ),
+    (
+        "two-large-pages",
+        "2 CPUs: one unmaps two pages of 2 MiB with one flush, the other touches both",
+        two_large_pages,
+    ),
+];
+
 /// What a program does with a change.
 type Change = fn(&ModelHw, &dyn Protocol, &PageChange<'_>);
 
-pub(super) fn promote(name: &str, make: MakeProtocol) -> Program {
+fn promote(name: &str, make: MakeProtocol) -> Program {
     promote_by(name, make, Fetched::Perhaps, by_entry_point)
 }
 
 /// As [`promote`], of pages that nothing can be fetched from.
-pub(super) fn promote_data(name: &str, make: MakeProtocol) -> Program {
+fn promote_data(name: &str, make: MakeProtocol) -> Program {
     promote_by(name, make, Fetched::Never, by_entry_point)
 }
 
-pub(super) fn promote_in_place(name: &str, make: MakeProtocol) -> Program {
+fn promote_in_place(name: &str, make: MakeProtocol) -> Program {
     promote_by(name, make, Fetched::Perhaps, in_place)
 }
 
@@ -61,7 +92,7 @@ fn promote_by(name: &str, make: MakeProtocol, fetched: Fetched, change: Change) 
 }
 
 /// The other way: a large page becomes small ones, of a table that is filled before.
-pub(super) fn split(name: &str, make: MakeProtocol) -> Program {
+fn split(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let (root, small, large) = sizes_of(&mut setup, Fetched::Perhaps);
     let table = setup.program.table();
@@ -104,7 +135,7 @@ fn use_it(setup: &mut Setup) {
 
 /// Two large pages go with one flush: whatever counts them must do so in their size (FreeBSD EN-26:10), and of each go all the pieces that it may be held
 /// in (H6), of which the last load uses one. Twice something is flushed before, so that a protocol that broadcasts does so here.
-pub(super) fn two_large_pages(name: &str, make: MakeProtocol) -> Program {
+fn two_large_pages(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let root = setup.root(USER);
     let pages = [PAGE, FAR_PAGE].map(|addr| {

@@ -3,12 +3,40 @@
 use lazytlb::{Entry, FlushRange, Memory, PhysAddr, Tables, VirtAddr};
 
 use super::setup::{
-    CPU_0, CPU_1, CPU_2, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, USER, root_index,
-    table_index,
+    CPU_0, CPU_1, CPU_2, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, Shipped, USER,
+    root_index, table_index,
 };
 use crate::model_hw::ModelHw;
 use crate::program::Program;
 use crate::protocol::{Frees, Part, Protocol, Removal, Space};
+
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[
+    (
+        "two-adds",
+        "3 CPUs: one unmaps a page in each of two spaces, with one shootdown in two parts; each of \
+                 the others is in one of them, and one goes lazy and comes back",
+        two_adds,
+    ),
+    (
+        "added-after-a-send",
+        "2 CPUs: one unmaps two pages with one shootdown, of which the second part is added when the first was sent; \
+                 the other touches that",
+        added_after_a_send,
+    ),
+    (
+        "nested-shootdown",
+        "2 CPUs: one unmaps a page, and between sending that and waiting for it another one; the other touches \
+                 both, goes lazy, comes back",
+        nested,
+    ),
+    (
+        "nested-elsewhere",
+        "2 CPUs: one unmaps a page, and between sending that and waiting for it one of another space; the other \
+                 touches the first",
+        nested_elsewhere,
+    ),
+];
 
 /// A page that is mapped from the start, and unmapped by hand.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +102,7 @@ impl Setup {
 }
 
 /// Each space has a CPU in it: one lost part of the two is one CPU that uses what is freed.
-pub(super) fn two_adds(name: &str, make: MakeProtocol) -> Program {
+fn two_adds(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 3, 2, make);
     let [first, second] = [USER, SECOND_USER].map(|space| {
         let table = setup.program.table();
@@ -97,7 +125,7 @@ pub(super) fn two_adds(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// Who has answered the first part is to be told of the second.
-pub(super) fn added_after_a_send(name: &str, make: MakeProtocol) -> Program {
+fn added_after_a_send(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     let [first, second] = [PAGE, NEXT_PAGE].map(|addr| setup.mapped(USER, table, addr));
@@ -115,7 +143,7 @@ pub(super) fn added_after_a_send(name: &str, make: MakeProtocol) -> Program {
 
 /// A target answers the one or the other, or both at once: an answer for the first must not be taken for one for the
 /// second, nor the other way round.
-pub(super) fn nested(name: &str, make: MakeProtocol) -> Program {
+fn nested(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
     let [outer, inner] = [PAGE, NEXT_PAGE].map(|addr| setup.mapped(USER, table, addr));
@@ -141,7 +169,7 @@ pub(super) fn nested(name: &str, make: MakeProtocol) -> Program {
 
 /// As [`nested`], in two spaces whose generations are equal: the second request is written over the first, while the target
 /// reads that.
-pub(super) fn nested_elsewhere(name: &str, make: MakeProtocol) -> Program {
+fn nested_elsewhere(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 2, make);
     let [outer, inner] = [(USER, PAGE), (SECOND_USER, NEXT_PAGE)].map(|(space, addr)| {
         let table = setup.program.table();

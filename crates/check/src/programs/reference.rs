@@ -2,10 +2,37 @@
 
 use lazytlb::{CpuId, FrameKind};
 
-use super::setup::{CPU_0, CPU_1, CPU_2, CPU_3, FAR_PAGE, MakeProtocol, PAGE, Setup, USER};
+use super::setup::{
+    CPU_0, CPU_1, CPU_2, CPU_3, FAR_PAGE, MakeProtocol, PAGE, Setup, Shipped, USER,
+};
 use crate::program::Program;
 
-pub(super) fn smoke(name: &str, make: MakeProtocol) -> Program {
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[
+    (
+        "smoke",
+        "2 CPUs: one maps, unmaps and frees a table once; the other touches and goes lazy",
+        smoke,
+    ),
+    (
+        "reference-3",
+        "3 CPUs: one maps, unmaps and frees a table twice, in reused frames; two switch to the \
+                 space, touch, go lazy, come back, touch",
+        reference_3,
+    ),
+    (
+        "reference-4",
+        "reference-3, and a fourth CPU that maps and unmaps a second address in the same space",
+        reference_4,
+    ),
+    (
+        "no-table-free",
+        "reference-3 without freeing tables: only pages come and go",
+        no_table_free,
+    ),
+];
+
+fn smoke(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     setup.program.free_frames(2);
     setup.switch(CPU_0, "switch to the space", USER);
@@ -17,11 +44,11 @@ pub(super) fn smoke(name: &str, make: MakeProtocol) -> Program {
     setup.program
 }
 
-pub(super) fn reference_3(name: &str, make: MakeProtocol) -> Program {
+fn reference_3(name: &str, make: MakeProtocol) -> Program {
     map_twice_while_two_come_and_go(name, 3, make).program
 }
 
-pub(super) fn reference_4(name: &str, make: MakeProtocol) -> Program {
+fn reference_4(name: &str, make: MakeProtocol) -> Program {
     let mut setup = map_twice_while_two_come_and_go(name, 4, make);
     setup.program.free_frames(1);
     setup.switch(CPU_3, "switch to the space", USER);
@@ -30,7 +57,7 @@ pub(super) fn reference_4(name: &str, make: MakeProtocol) -> Program {
     setup.program
 }
 
-pub(super) fn no_table_free(name: &str, make: MakeProtocol) -> Program {
+fn no_table_free(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 3, 1, make);
     setup.program.free_frames(1);
     setup.switch(CPU_0, "switch to the space", USER);

@@ -13,12 +13,19 @@ use crate::model_hw::ModelHw;
 use crate::program::Program;
 use crate::protocol::{Frees, Protocol, Removal, Space};
 
+/// How a program is made for a protocol under a policy.
+pub(super) type Build = fn(&str, MakeProtocol) -> Program;
+
+/// A program in the table of a file: a name, what the CPUs do, and what makes it. It is compiled once, for whatever protocol.
+pub(super) type Shipped = (&'static str, &'static str, Build);
+
 /// The kernel's own space, which every CPU starts in.
 pub(super) const KERNELS_OWN: Space = Space(0);
 /// The space that most programs work in.
 pub(super) const USER: Space = Space(1);
 /// A second one.
 pub(super) const SECOND_USER: Space = Space(2);
+/// A third one.
 pub(super) const THIRD_USER: Space = Space(3);
 
 /// The CPUs, as the programs number them.

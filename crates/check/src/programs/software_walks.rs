@@ -3,25 +3,62 @@
 use lazytlb::{Entry, FlushRange, FrameKind, Memory, Tables};
 
 use super::setup::{
-    CPU_0, CPU_1, CPU_2, FAR_PAGE, KERNELS_OWN, MakeProtocol, PAGE, Setup, USER, root_index, walk,
+    CPU_0, CPU_1, CPU_2, FAR_PAGE, KERNELS_OWN, MakeProtocol, PAGE, Setup, Shipped, USER,
+    root_index, walk,
 };
 use crate::program::Program;
 use crate::protocol::Part;
 
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[
+    (
+        "walked-from-outside",
+        "2 CPUs: one maps and frees a table three times; the other, in the kernel's own space, walks the tables by \
+                 software, without a lock",
+        walked_from_outside,
+    ),
+    (
+        "walked-inside",
+        "walked-from-outside, by a CPU that has switched to the space",
+        walked_inside,
+    ),
+    (
+        "walked-by-a-lazy-cpu",
+        "walked-from-outside, by a CPU that is lazy in the space",
+        walked_by_a_lazy_cpu,
+    ),
+    (
+        "walked-while-parts-are-waited-for",
+        "2 CPUs: one unhooks a table, flushes in two parts, waits once, and frees it; the other, in the kernel's own \
+                 space, walks the tables by software",
+        walked_while_parts_are_waited_for,
+    ),
+    (
+        "walked-beside-a-target",
+        "walked-from-outside, and a third CPU that runs in the space",
+        walked_beside_a_target,
+    ),
+    (
+        "walked-beside-a-lazy-cpu",
+        "walked-from-outside, and a third CPU that goes lazy in the space, then leaves it",
+        walked_beside_a_lazy_cpu,
+    ),
+];
+
 /// The walker has another space loaded: no flush of the walked one interrupts it.
-pub(super) fn walked_from_outside(name: &str, make: MakeProtocol) -> Program {
+fn walked_from_outside(name: &str, make: MakeProtocol) -> Program {
     walked(name, make, proves)
 }
 
 /// The walker runs in the space.
-pub(super) fn walked_inside(name: &str, make: MakeProtocol) -> Program {
+fn walked_inside(name: &str, make: MakeProtocol) -> Program {
     walked(name, make, |setup| {
         setup.switch(CPU_1, "switch to the space", USER)
     })
 }
 
 /// The walker is lazy in the space: flushes may spare it.
-pub(super) fn walked_by_a_lazy_cpu(name: &str, make: MakeProtocol) -> Program {
+fn walked_by_a_lazy_cpu(name: &str, make: MakeProtocol) -> Program {
     walked(name, make, |setup| {
         setup.switch(CPU_1, "switch to the space", USER);
         setup.go_lazy(CPU_1);
@@ -29,7 +66,7 @@ pub(super) fn walked_by_a_lazy_cpu(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// The table is freed after a shootdown in parts, by code that waits itself.
-pub(super) fn walked_while_parts_are_waited_for(name: &str, make: MakeProtocol) -> Program {
+fn walked_while_parts_are_waited_for(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::walked(name, 2, 1, make);
     let table = setup.hook_table(CPU_0, USER, PAGE);
     let root = setup.root(USER);
@@ -49,7 +86,7 @@ pub(super) fn walked_while_parts_are_waited_for(name: &str, make: MakeProtocol) 
 }
 
 /// The walker is outside, and a flush has somebody else to interrupt.
-pub(super) fn walked_beside_a_target(name: &str, make: MakeProtocol) -> Program {
+fn walked_beside_a_target(name: &str, make: MakeProtocol) -> Program {
     let mut setup = mapped_and_freed(name, 3, make);
     setup.switch(CPU_2, "switch to the space", USER);
     setup.touch(CPU_2, PAGE);
@@ -57,7 +94,7 @@ pub(super) fn walked_beside_a_target(name: &str, make: MakeProtocol) -> Program 
 }
 
 /// The walker is outside, and somebody else is lazy, whom flushes may spare.
-pub(super) fn walked_beside_a_lazy_cpu(name: &str, make: MakeProtocol) -> Program {
+fn walked_beside_a_lazy_cpu(name: &str, make: MakeProtocol) -> Program {
     let mut setup = mapped_and_freed(name, 3, make);
     setup.switch(CPU_2, "switch to the space", USER);
     setup.go_lazy(CPU_2);

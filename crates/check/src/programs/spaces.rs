@@ -2,12 +2,46 @@
 
 use lazytlb::{FlushRange, Hw, Memory, Tables, Until};
 
-use super::setup::{CPU_0, CPU_1, CPU_2, FAR_PAGE, MakeProtocol, PAGE, SECOND_USER, Setup, USER};
+use super::setup::{
+    CPU_0, CPU_1, CPU_2, FAR_PAGE, MakeProtocol, PAGE, SECOND_USER, Setup, Shipped, USER,
+};
 use crate::program::Program;
+
+/// The programs of this file.
+pub(super) const PROGRAMS: &[Shipped] = &[
+    (
+        "two-spaces",
+        "3 CPUs: one unmaps a page of the space that the second uses, then flushes the third's",
+        two_spaces,
+    ),
+    (
+        "lazy-between-spaces",
+        "3 CPUs: two unmap a page, each in a space of its own; the third goes lazy in one space, \
+                 and switches to the other",
+        lazy_between_spaces,
+    ),
+    (
+        "back-and-forth",
+        "2 CPUs: one goes back and forth between two spaces, and touches in each; the other maps and unmaps \
+                 a page in one of them, flushes everything there, and frees the table",
+        back_and_forth,
+    ),
+    (
+        "free-from-elsewhere",
+        "2 CPUs: one frees a table of a space that it has left for another, where the second touches",
+        free_from_elsewhere,
+    ),
+    (
+        "exit",
+        "3 CPUs: two leave the space, lazily; the third, lazy itself, retires it and frees its \
+                 root",
+        exit,
+    ),
+];
 
 /// The initiator's second request rewrites the first: a target that acknowledges the first before it has
 /// read it serves the wrong space.
-pub(super) fn two_spaces(name: &str, make: MakeProtocol) -> Program {
+fn two_spaces(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 3, 2, make);
     setup.program.free_frames(1);
     setup.switch(CPU_0, "switch to the first space", USER);
@@ -22,7 +56,7 @@ pub(super) fn two_spaces(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// A CPU that is lazy in one space comes to another: whoever flushes there must not take it for lazy.
-pub(super) fn lazy_between_spaces(name: &str, make: MakeProtocol) -> Program {
+fn lazy_between_spaces(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 3, 2, make);
     setup.program.free_frames(2);
     for (cpu, space, page) in [(CPU_0, USER, &[PAGE]), (CPU_1, SECOND_USER, &[FAR_PAGE])] {
@@ -39,7 +73,7 @@ pub(super) fn lazy_between_spaces(name: &str, make: MakeProtocol) -> Program {
 
 /// A CPU goes back and forth between two spaces, while another one unmaps, flushes everything, and frees a table in one of
 /// them. With PCIDs, the one keeps what it has cached of the space that it is not in.
-pub(super) fn back_and_forth(name: &str, make: MakeProtocol) -> Program {
+fn back_and_forth(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 2, make);
     setup.program.free_frames(1);
     let table = setup.hook_table(CPU_0, USER, PAGE);
@@ -54,7 +88,7 @@ pub(super) fn back_and_forth(name: &str, make: MakeProtocol) -> Program {
 }
 
 /// A CPU unmaps and frees in a space that it has left for another one, where a second CPU touches.
-pub(super) fn free_from_elsewhere(name: &str, make: MakeProtocol) -> Program {
+fn free_from_elsewhere(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 2, make);
     let table = setup.hook_table(CPU_0, USER, PAGE);
     for space in [USER, SECOND_USER, USER, SECOND_USER] {
@@ -66,7 +100,7 @@ pub(super) fn free_from_elsewhere(name: &str, make: MakeProtocol) -> Program {
     setup.program
 }
 
-pub(super) fn exit(name: &str, make: MakeProtocol) -> Program {
+fn exit(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 3, 1, make);
     setup.program.proves(
         "no CPU can walk the root of a space that has ended once its frame is freed, and nobody runs in it",
