@@ -22,7 +22,7 @@ pub(super) const PROGRAMS: &[Shipped] = &[
     ),
     (
         "three-flushes-in-steps",
-        "2 CPUs: one flushes twice, then unmaps a page by a shootdown in steps; the other touches it",
+        "2 CPUs: one flushes twice, then unmaps a page by a shootdown in steps, which its wait sends; the other touches it",
         in_steps,
     ),
     (
@@ -78,7 +78,7 @@ fn moves(name: &str, make: MakeProtocol) -> Program {
     setup.program
 }
 
-/// One CPU flushes twice, then unmaps a page by a shootdown in steps; the other touches it.
+/// One CPU flushes twice, then unmaps a page by a shootdown in steps, which its wait sends; the other touches it.
 fn in_steps(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
     let table = setup.program.table();
@@ -87,7 +87,7 @@ fn in_steps(name: &str, make: MakeProtocol) -> Program {
     setup.flush_all(CPU_0, "flush it again", USER);
     setup.operation(CPU_0, "unmap a page in steps", move |hw, protocol| {
         let part = page.clear(hw);
-        protocol.flush_together(hw, &[part], &|_| {});
+        protocol.flush_and_add(hw, &[], &[part]);
         page.free(hw);
     });
     setup.switch(CPU_1, "switch to the space", USER);
