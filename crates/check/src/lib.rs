@@ -62,6 +62,7 @@
 //! | `cpu_numbers` | which number the code of each CPU is told |
 //! | `protocol/adapter` | `lazytlb` as such a protocol; compiled for its mutations too |
 //! | `protocol/sinks` | what its gathers free into |
+//! | `protocol/storage`, `protocol/reports` | where its words are; what it reports of itself |
 //! | `protocol/promise_of_change` | a promise about a flush, for changes in steps |
 //!
 //! # What a proof covers
@@ -69,7 +70,7 @@
 //! numbers.
 #![forbid(unsafe_code)]
 
-// `protocol/adapter.rs` and `protocol/sinks.rs` are compiled in another crate too, and so name this one as others do.
+// `protocol/adapter.rs` and what it is made of are compiled in another crate too, and so name this one as others do.
 extern crate self as lazytlb_check;
 
 mod automaton;

@@ -1,7 +1,7 @@
 //! The protocol that the shipped programs exercise: `lazytlb`, or any other with the same entry points.
 //!
 //! [`Protocol`] is those entry points; `protocol/adapter.rs` implements it for `lazytlb`, on `protocol/storage.rs`, with what it frees into in
-//! `protocol/sinks.rs`, and notes their outcomes ([`notes`]); `protocol/promise_of_change.rs` has what an implementation says of a
+//! `protocol/sinks.rs`, and notes their outcomes ([`notes`]) by `protocol/reports.rs`; `protocol/promise_of_change.rs` has what an implementation says of a
 //! change in steps.
 
 use lazytlb::{
@@ -15,6 +15,7 @@ use crate::program::Program;
 mod adapter;
 pub mod notes;
 mod promise_of_change;
+mod reports;
 mod sinks;
 mod storage;
 

@@ -4,12 +4,11 @@
 
 use std::sync::Arc;
 
-use lazytlb::{CpuId, Entry, FlushRange, FrameKind, Hw, Memory, Policy, Tables, VirtAddr};
+use lazytlb::{Entry, FlushRange, FrameKind, Hw, Memory, Policy, Tables};
 use lazytlb_check::{
-    Checker, Frees, LazyTlb, Menus, Program, Protocol, Removal, ShippedProgram, Space, Verdict,
-    WithPcids,
+    Checker, LazyTlb, Menus, Program, Protocol, ShippedProgram, Space, Verdict, WithPcids,
 };
-use lazytlb_model::{Property, Ticks};
+use lazytlb_model::Property;
 
 const SAFE_POLICIES: [Policy; 4] = [
     Policy::InitMm,
@@ -119,55 +118,12 @@ fn interrupts_off_alone_keep_no_table_from_whoever_walks_from_outside() {
     }
 }
 
-/// A CPU gives up what it holds back; a handler of its own frees a table meanwhile, which a lazy CPU may walk until it comes back, and software does.
-fn a_handler_frees_while_held_tables_are_given_up() -> Program {
-    let mut program = Program::new("reclaimed, and freed in a handler", 3);
-    program.walks_by_software();
-    // The adapter takes what the handler holds back for what was not given up.
-    program.ignore(Property::LeakedFrame);
-    let (root, table) = (program.table(), program.table());
-    let protocol = Arc::new(LazyTlb::new(&mut program, Policy::Quarantine, &[root]));
-    let [handler, timer, reclaims, comes] = std::array::from_fn(|_| Arc::clone(&protocol));
-    program.on_flush_interrupt(move |hw| handler.handle_flush_ipi(hw));
-    program.on_timer(Ticks::AtMost(1), move |hw| {
-        // On the first CPU alone: it has mapped the table.
-        if hw.cpu() == CpuId(0) && hw.read_entry(root, 0).is_present() {
-            let removal = Removal {
-                addr: VirtAddr(0),
-                table: root,
-                index: 0,
-                frees: Frees::Table(table),
-            };
-            timer.remove(hw, Space(1), &[removal], &|_| {});
-        }
-    });
-    program.operation(0, "hook a table", move |hw| {
-        hw.write_entry(root, 0, Entry::to(table));
-    });
-    program.operation(0, "give up what is held", move |hw| {
-        reclaims.reclaim_now(hw)
-    });
-    let goes = Arc::clone(&comes);
-    program.operation(1, "switch to the space, and go lazy", move |hw| {
-        goes.switch_mm(hw, Space(1));
-        goes.enter_lazy(hw);
-    });
-    program.operation(1, "come back", move |hw| comes.switch_mm(hw, Space(1)));
-    program.operation(2, "walk by software", move |hw| {
-        protocol.walk(hw, &|hw| {
-            let hooked = hw.read_entry(root, 0);
-            if hooked.is_present() {
-                hw.read_entry(hooked.frame(), 0);
-            }
-        });
-    });
-    program
-}
-
 #[test]
 fn what_a_handler_holds_back_meanwhile_is_not_given_up_under_a_walk() {
-    let verdict = Checker::new().check(&a_handler_frees_while_held_tables_are_given_up());
-    let found = verdict.violation().map(|violation| violation.property);
-    assert_eq!((verdict.name(), found), ("safe", None));
-    assert!(verdict.rests_on.tables_freed > 0);
+    let program = ShippedProgram::<LazyTlb>::by_name("reclaim-beside-a-handler").unwrap();
+    for policy in SAFE_POLICIES {
+        let verdict = Checker::new().check(&program.build(policy));
+        assert!(verdict.is_safe(), "{policy:?}: {verdict:?}");
+        assert!(verdict.rests_on.tables_freed > 0);
+    }
 }

@@ -37,7 +37,7 @@ pub(super) const COPIED: [&str; 27] = [
 const SHARED: &str = "addr, broadcast, compare_exchange, cpu_set, hw, memory, pcids, words";
 const FOLDER: &str = "../lazytlb/src";
 /// What makes a protocol of `lazytlb`, and of each copy, in this folder: the line of each that names the protocol is replaced.
-const ADAPTERS: [&str; 3] = ["sinks", "storage", "adapter"];
+const ADAPTERS: [&str; 4] = ["reports", "sinks", "storage", "adapter"];
 const ADAPTERS_IN: &str = "../check/src/protocol";
 const NAMES_PROTOCOL: &str = "use lazytlb as protocol;";
 

@@ -5,8 +5,8 @@ use lazytlb_model::Ticks;
 
 use super::batches::go_lazy_beside;
 use super::setup::{
-    CPU_0, CPU_1, FAR_PAGE, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, Shipped, THIRD_PAGE,
-    USER,
+    CPU_0, CPU_1, CPU_2, FAR_PAGE, MakeProtocol, NEXT_PAGE, PAGE, SECOND_USER, Setup, Shipped,
+    THIRD_PAGE, USER, walk,
 };
 use crate::model_hw::ModelHw;
 use crate::program::Program;
@@ -30,6 +30,12 @@ pub(super) const PROGRAMS: &[Shipped] = &[
         "table-freed-in-a-handler",
         "2 CPUs: one frees a table, and its timer handler another one, while the other is lazy",
         free_a_table,
+    ),
+    (
+        "reclaim-beside-a-handler",
+        "3 CPUs: one gives up the tables that it holds back, and its timer handler frees one; one is lazy and comes \
+                 back; one, in the kernel's own space, walks the tables by software",
+        reclaim,
     ),
     (
         "retire-while-reaping",
@@ -131,6 +137,26 @@ fn free_a_table(name: &str, make: MakeProtocol) -> Program {
         protocol.remove(hw, USER, &[first], &|_| {});
     });
     go_lazy_beside(setup)
+}
+
+/// A CPU gives up what it holds back; a tick anywhere in between frees a table, which a lazy CPU may walk until it comes back, and software does.
+fn reclaim(name: &str, make: MakeProtocol) -> Program {
+    let mut setup = Setup::walked(name, 3, 1, make);
+    let table = setup.table_at(PAGE).0;
+    setup.once_in_a_handler(CPU_0, move |hw, protocol| {
+        protocol.remove(hw, USER, &[table], &|_| {});
+    });
+    setup.operation(CPU_0, "give up what is held", |hw, protocol| {
+        protocol.reclaim_now(hw);
+    });
+    setup.switch(CPU_1, "switch to the space", USER);
+    setup.go_lazy(CPU_1);
+    setup.switch(CPU_1, "come back", USER);
+    let root = setup.root(USER);
+    setup.operation(CPU_2, "walk by software", move |hw, protocol| {
+        protocol.walk(hw, &|hw| walk(hw, root, PAGE));
+    });
+    setup.program
 }
 
 /// A CPU retires a space and reaps it; a tick anywhere in between retires another one, which comes to the same list.

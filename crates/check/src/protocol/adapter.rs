@@ -1,6 +1,6 @@
 //! `lazytlb` as a [`Protocol`]: its entry points, on the storage of a checked kernel.
 //!
-//! The file, and `sinks.rs` and `storage.rs` beside it, are compiled more than once: here for the real crate, and in the suite of seeded
+//! The file, and `reports.rs`, `sinks.rs` and `storage.rs` beside it, are compiled more than once: here for the real crate, and in the suite of seeded
 //! bugs over a module tree that looks like it. So each names the crate in one line,
 //! which the suite's build script replaces; the seam's types, which all of them share, they take from
 //! `lazytlb` itself, and the checker's by the name that other crates know it by.
@@ -25,11 +25,10 @@ use protocol::kernel::{Kernel, SoftwareWalks};
 use protocol::mm::{Mm, MmHandle, MmId};
 use protocol::per_cpu::PerCpu;
 use protocol::pinned::Pinned;
-use protocol::serve::Served;
-use protocol::switch::{EnteredLazy, Switched};
 use protocol::tlb::Tlb;
 
-use super::sinks::{DeviceSink, HELD_TABLES, HeldCells, NO_FRAME, Sink, Window, note_broadcast};
+use super::reports::{note_broadcast, note_interrupt, note_lazy, note_switch};
+use super::sinks::{DeviceSink, HELD_TABLES, HeldCells, NO_FRAME, Sink, Window};
 use super::storage::Storage;
 
 /// The real one: `lazytlb`, as kernels embed it, on CPUs whose PCIDs are off.
@@ -97,8 +96,6 @@ fn number_of<const WORDS: usize>(cpu: CpuId) -> CpuId {
     CpuId(cpu.0 % words * 64 + cpu.0 / words)
 }
 
-// Where the protocol is a module beside this one, its reports have no variants that are not known here.
-#[allow(unreachable_patterns)]
 impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS: usize> Protocol
     for Embedded<SLOTS, PCIDS, WORDS, GLOBAL_IDS>
 {
@@ -183,25 +180,11 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
     }
 
     fn switch_mm(&self, hw: &ModelHw, space: Space) {
-        hw.note(match self.tlb.switch_mm(hw, handle_of(space)) {
-            Switched::AlreadyRunning => notes::ALREADY_RUNNING,
-            Switched::ResumedUpToDate => notes::RESUMED_UP_TO_DATE,
-            Switched::ResumedBehind => notes::RESUMED_BEHIND,
-            Switched::Loaded => notes::LOADED,
-            Switched::LoadedBehind => notes::LOADED_BEHIND,
-            Switched::Kept => notes::KEPT,
-            Switched::Retired => notes::RETIRED,
-            other => unreachable!("a way to switch that the checker does not know: {other:?}"),
-        });
+        note_switch(hw, self.tlb.switch_mm(hw, handle_of(space)));
     }
 
     fn enter_lazy(&self, hw: &ModelHw) {
-        match self.tlb.enter_lazy(hw) {
-            EnteredLazy::InInitMm => {}
-            EnteredLazy::StaysLoaded => hw.note(notes::STAYS_LOADED),
-            EnteredLazy::LeftForInitMm => hw.note(notes::LEFT_FOR_INIT_MM),
-            other => unreachable!("a lazy mode that the checker does not know: {other:?}"),
-        }
+        note_lazy(hw, self.tlb.enter_lazy(hw));
     }
 
     fn flush(&self, hw: &ModelHw, space: Space, range: FlushRange, tables: Tables) {
@@ -297,7 +280,6 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
 
     fn release_held(&self, hw: &ModelHw) {
         if self.holds_back() {
-            // What a handler holds back in between would be taken for what was left.
             let former = hw.disable_interrupts();
             self.give_up(hw, |sink| self.tlb.release_held(hw, sink).batches_left == 0);
             hw.restore_interrupts(former);
@@ -387,18 +369,7 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
     }
 
     fn handle_flush_ipi(&self, hw: &ModelHw) {
-        let done = self.tlb.handle_flush_ipi(hw);
-        if done.left_behind > 0 {
-            hw.note(notes::LEFT_BEHIND);
-        }
-        hw.note(match done.served {
-            Served::LeftForInitMm => notes::INTERRUPT_LEFT_FOR_INIT_MM,
-            Served::UpToDate => notes::UP_TO_DATE,
-            Served::InvalidatedPages => notes::INVALIDATED_PAGES,
-            Served::FlushedAll => notes::FLUSHED_ALL,
-            Served::MovedToGlobalId => notes::MOVED,
-            other => unreachable!("an interrupt that the checker does not know: {other:?}"),
-        });
+        note_interrupt(hw, self.tlb.handle_flush_ipi(hw));
     }
 }
 
@@ -489,12 +460,15 @@ impl<const SLOTS: usize, const PCIDS: bool, const WORDS: usize, const GLOBAL_IDS
             .for_each(|promise| hw.promise_kept(promise));
     }
 
-    /// Gives up what this CPU holds back, by code that says whether nothing may be left of that then: what is, is lost.
+    /// Gives up what this CPU holds back, by code that says whether nothing may be left of that then: what is, is lost. What a handler holds back
+    /// meanwhile may stay.
     fn give_up(&self, hw: &ModelHw, give_up: impl FnOnce(&mut Sink<'_>) -> bool) {
         let ledger = Ledger::default();
         let mut sink = self.sink(hw, &ledger, Spaces::All);
+        let before: Vec<PhysAddr> = sink.frames().collect();
         if give_up(&mut sink) {
-            sink.frames().for_each(|frame| ledger.give(frame));
+            let left = sink.frames().filter(|frame| before.contains(frame));
+            left.for_each(|frame| ledger.give(frame));
         }
         ledger.close(hw);
     }

@@ -5,13 +5,14 @@
 use lazytlb as protocol;
 
 use lazytlb::{FlushRange, Hw, Memory, PhysAddr, Promise, Promises, Spaces};
-use lazytlb_check::{Ledger, ModelHw, SparingLazy, notes};
+use lazytlb_check::{Ledger, ModelHw, SparingLazy};
 use lazytlb_model::LocalCell;
 use protocol::batches::{HeldBatch, NotHeld};
 use protocol::device::Undrained;
 use protocol::gather::FrameSink;
-use protocol::serve::Served;
 use protocol::shootdown::Flushed;
+
+use super::reports::note_broadcast;
 
 /// How many page tables of a space are held back: as few as show everything.
 pub(super) const HELD_TABLES: usize = 1;
@@ -131,13 +132,6 @@ impl FrameSink for Sink<'_> {
                 PhysAddr(frame)
             })
         })
-    }
-}
-
-/// Notes a flush that was done by broadcast alone.
-pub(super) fn note_broadcast(hw: &ModelHw, done: Flushed) {
-    if done.local == Served::Broadcast && done.interrupted == 0 {
-        hw.note(notes::BROADCAST);
     }
 }
 
