@@ -63,7 +63,7 @@ fn check_found(name: &str) {
 fn check_harmless(name: &str) {
     let mutant = Mutant::by_name(name).expect("tests are generated from the table's names");
     let scenario = mutant.by_menus().expect("the row names menus");
-    // What happens under sequential consistency happens under TSO, too.
+    // What happens under sequential consistency happens under TSO, too: random programs show it (`check/tests/hardware/memory_models.rs`).
     let memory = MemoryModel::TSO;
     let under_tso = Scenario { memory, ..scenario };
     assert_eq!(

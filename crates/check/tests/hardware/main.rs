@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod compare;
+mod memory_models;
 mod naive;
 mod random;
 mod random_program;
