@@ -42,6 +42,9 @@ type Test = (&'static str, &'static str);
 
 const UNITS: &str = "unit tests";
 
+/// How many random programs the test `hardware` takes: more than where nothing is changed.
+const HARDWARE_PROGRAMS: (&str, &str) = ("LAZYTLB_HARDWARE_PROGRAMS", "10000");
+
 const MODEL: Subject = Subject {
     table: "crates/model/mutants.toml",
     sources: "crates/model/src",
@@ -242,6 +245,7 @@ fn first_to_fail(root: &Path, tests: &[Test]) -> Result<Option<&'static str>> {
         let folder = package.strip_prefix("lazytlb-").unwrap_or(package);
         let status = Command::new(&program)
             .current_dir(root.join(COPY).join("crates").join(folder))
+            .env(HARDWARE_PROGRAMS.0, HARDWARE_PROGRAMS.1)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()

@@ -213,13 +213,17 @@ fn every_shipped_program_comes_to_what_it_comes_to_without() {
     let programs = ShippedProgram::<WithBroadcast<1, 1>>::all().into_iter();
     for program in programs.filter(|program| !large.contains(&program.name)) {
         let without = ShippedProgram::<WithPcids<1>>::by_name(program.name).unwrap();
-        let checkers = [sc, || tso(CpuModel::AMD_ZEN5)];
+        // What is safe under TSO is safe under sequential consistency.
+        let checkers = [|| tso(CpuModel::AMD_ZEN5), sc];
         for checker in checkers {
             let policy = Policy::IpiOnTableFree;
             let with = checker().check_built(|| program.build(policy));
             let without = checker().check_built(|| without.build(policy));
             let both = [&with, &without].map(|verdict| (verdict.name(), property(verdict)));
             assert_eq!(both[0], both[1], "{}", program.name);
+            if with.is_safe() {
+                break;
+            }
         }
     }
 }

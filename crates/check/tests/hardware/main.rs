@@ -23,8 +23,8 @@ use naive::{Caching, Naive};
 use random_program::{Drawn, random_script};
 use script::Script;
 
-/// Random programs that the comparison takes.
-const PROGRAMS: usize = 10_000;
+/// Random programs that the comparison takes. `cargo xtask mutate-model` asks for more.
+const PROGRAMS: usize = 7_000;
 /// The naive model gives up at this many states.
 const MOST_STATES: usize = 20_000;
 /// The variables that narrow a run to one seed, and that say how many programs it takes.
