@@ -60,6 +60,20 @@ pub(super) const PROGRAMS: &[Shipped] = &[
     ),
 ];
 
+impl Setup {
+    /// Flushes everything of the space by a shootdown in steps.
+    fn flush_all_in_steps(&mut self) {
+        self.operation(CPU_0, "flush in steps", move |hw, protocol| {
+            let everything = Part {
+                space: USER,
+                range: FlushRange::All,
+                tables: Tables::Kept,
+            };
+            protocol.flush_together(hw, &[everything], &|_| {});
+        });
+    }
+}
+
 /// One CPU flushes, unmaps a page and frees its table; the other uses the page, goes lazy and comes back, anywhere in that.
 fn moves(name: &str, make: MakeProtocol) -> Program {
     let mut setup = Setup::new(name, 2, 1, make);
@@ -230,14 +244,7 @@ fn inside_in_steps(name: &str, make: MakeProtocol) -> Program {
     let page = setup.mapped(USER, table, NEXT_PAGE);
     setup.switch(CPU_0, "switch to the space", USER);
     setup.touch(CPU_0, NEXT_PAGE);
-    setup.operation(CPU_0, "flush in steps", move |hw, protocol| {
-        let everything = Part {
-            space: USER,
-            range: FlushRange::All,
-            tables: Tables::Kept,
-        };
-        protocol.flush_together(hw, &[everything], &|_| {});
-    });
+    setup.flush_all_in_steps();
     setup.flush_all(CPU_1, "flush everything", USER);
     setup.operation(CPU_1, "unmap the page", move |hw, protocol| {
         page.remove(hw, protocol);
@@ -260,14 +267,7 @@ fn lazy_in_steps(name: &str, make: MakeProtocol) -> Program {
             protocol.flush(hw, USER, FlushRange::All, Tables::Kept);
         },
     );
-    setup.operation(CPU_0, "flush in steps", move |hw, protocol| {
-        let everything = Part {
-            space: USER,
-            range: FlushRange::All,
-            tables: Tables::Kept,
-        };
-        protocol.flush_together(hw, &[everything], &|_| {});
-    });
+    setup.flush_all_in_steps();
     setup.free_table(CPU_0, USER, table, NEXT_PAGE);
     setup.switch(CPU_1, "switch to the space", USER);
     setup.touch(CPU_1, NEXT_PAGE);
