@@ -97,14 +97,8 @@ fn three_cpus_under_sequential_consistency() {
 #[test]
 fn every_shipped_program_has_the_verdict_that_it_has_without() {
     for program in ShippedProgram::<WithPcids<2>>::all() {
-        // They take long, up to 27 M states, and have one space. The last is proved with PCIDs among the shootdowns.
-        let large = [
-            "reference-4",
-            "reference-3",
-            "no-table-free",
-            "shootdown-in-a-handler",
-        ];
-        if large.contains(&program.name) {
+        // They take long, up to 27 M states, and have one space.
+        if ["reference-4", "reference-3", "no-table-free"].contains(&program.name) {
             continue;
         }
         let without =
